@@ -1,0 +1,2 @@
+//! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+pub mod wire;

@@ -1,0 +1,1 @@
+"""A distributed read-through cache for Python."""

@@ -1,0 +1,252 @@
+"""The native engine: store, placement, transport. Checked against the built module by mypy.stubtest."""
+
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from kamacache.errors import PeerError
+from kamacache.messages import Reply, Request
+
+__version__: Final[str]
+MISSING: Final[object]
+
+
+def check_key(key: object, /) -> None:
+    """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
+
+def before_fork() -> None:
+    """Take every lock of the engine, so that no child inherits one that is held."""
+
+def after_fork_in_parent() -> None:
+    """Let them go again."""
+
+def after_fork_in_child() -> None:
+    """Let them go, empty every store and start a new generation: older transports are dead from now on."""
+
+@final
+class Clock:
+    """The time of a node: the machine's, or one that a test moves by hand."""
+
+    def __new__(cls, *, manual: bool = False, unix: float = 0.0) -> Clock: ...
+    def now(self) -> float:
+        """Seconds that only grow, from an arbitrary start."""
+
+    def unix(self) -> float:
+        """Seconds since 1970."""
+
+    def advance(self, seconds: float) -> None:
+        """Move a manual clock forward; TypeError for the machine's."""
+
+@final
+class Hlc:
+    """A hybrid logical clock (Kulkarni et al. 2014): versions that follow both time and causality."""
+
+    def __new__(cls, clock: Clock, node: int) -> Hlc: ...
+    def next(self, above: int = 0) -> int:
+        """A version greater than all given or merged here, and than `above`."""
+
+    def merge(self, version: int) -> None:
+        """Take note of a version seen in a message."""
+
+    def latest(self) -> int:
+        """The greatest version given or merged."""
+
+@final
+class Store:
+    """The memory of one group in one process."""
+
+    MAIN: Final[int]  # the main copy, at the owner
+    NEAR: Final[int]  # a short-lived copy elsewhere
+    FORMER: Final[int]  # a main copy that is no longer owned
+    OUTCOMES: Final[tuple[str, ...]]  # the counters that count() takes, by position
+
+    on_miss: Callable[[str], Any] | None  # called by get for a key that is not here; its result is get's
+
+    def __new__(
+        cls,
+        name: str,
+        *,
+        max_bytes: int,
+        policy: str,
+        clock: Clock,
+        near_ttl: float,
+        remember: float,
+        decode: Callable[[bytes], Any] | None,
+        shareable: bool,
+        keep_evicted: bool,
+    ) -> Store: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def floor(self) -> int:
+        """The version of the last clear."""
+
+    def get(self, key: str, /) -> Any:
+        """The value, or None where it is known to be absent; on_miss(key) where nothing is here. Counts."""
+
+    def lookup(self, key: str, /) -> Any:
+        """As get, but MISSING where nothing is here."""
+
+    def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str]]:
+        """The values here, and the keys of which nothing is here (known absent ones are in neither). Counts."""
+
+    def peek(self, key: str, /) -> Any:
+        """The value or None, neither counted nor touched."""
+
+    def find(self, key: str, /) -> tuple[bytes | None, int, float | None, int] | None:
+        """The encoded value (None: absent), version, remaining seconds and kind; counts nothing."""
+
+    def known(self, key: str, /) -> int:
+        """The greatest version of this key known here: of its entry, its last remembered write, or the floor."""
+
+    def fits(self, key: str, size: int, /) -> bool:
+        """Whether an entry of that value size may be kept: at most an eighth of max_bytes."""
+
+    def put(
+        self, key: str, value: bytes | None, version: int, ttl: float | None, kind: int, *, foreign: bool = False
+    ) -> bool:
+        """Keep a loaded or fetched value, unless it is older than what is known here, too large, or the store closed.
+
+        With `foreign` (it came from another node) also not while the memory of recent writes is full.
+        """
+
+    def write(self, key: str, value: bytes | None, version: int, ttl: float | None) -> bool:
+        """Apply a write as its owner: remember it, and keep the value (None: a delete) unless a newer one is known."""
+
+    def note(self, key: str, version: int) -> int:
+        """Be told of a write: remember it and drop what is older. The greatest version now known here."""
+
+    def drop(self, key: str, /) -> None:
+        """Let go of the entry, without a version."""
+
+    def clear(self, version: int) -> int:
+        """Raise the floor, in O(1): what is older can no longer be served. The floor now."""
+
+    def recent(self) -> list[tuple[str, int]]:
+        """The remembered writes."""
+
+    def place(self, placement: Placement | None, me: int) -> None:
+        """Demote the main copies that the placement gives to another than member number `me`, promote those it gives back.
+
+        A demoted copy is served here for near_ttl more. With None everything is owned.
+        """
+
+    def sweep(self) -> list[tuple[str, Any, str]]:
+        """Drop what has expired and what was evicted; with keep_evicted the (key, value, reason) of each."""
+
+    def count(self, outcome: int, n: int = 1, /) -> None:
+        """Add to a counter of OUTCOMES."""
+
+    def stats(self) -> dict[str, int]:
+        """All counters, and entries, bytes, near_bytes, max_bytes."""
+
+    def empty(self) -> None:
+        """Let go of all entries and remembered writes; the floor stays."""
+
+    def close(self) -> None:
+        """Empty for good: nothing is kept from now on, every get is a miss."""
+
+@final
+class Placement:
+    """Who owns which key: an immutable table of 65,536 slots (weighted rendezvous hashing with bounded loads)."""
+
+    SLOTS: Final[int]
+
+    def __new__(cls, members: list[tuple[str, float]]) -> Placement:
+        """From (id, weight) pairs, in any order. ValueError: none, a repeated id, or a weight that is not positive."""
+
+    def candidates(self, key: str, /) -> tuple[int, ...]:
+        """Positions in `members`, as it was given: the owner, the next in line, and so on; at most four."""
+
+    def owner(self, key: str, /) -> int: ...
+    def slots(self) -> list[int]:
+        """The owner's position for every slot."""
+
+@final
+class PolicyRun:
+    """An eviction policy alone: one shard, weight one for each key. For tests, simulations and hit ratios."""
+
+    def __new__(cls, policy: str, capacity: int) -> PolicyRun: ...
+    def access(self, key: int) -> bool:
+        """Ask for a key and keep it where it was missing: True for a hit."""
+
+    def run(self, keys: list[int]) -> int:
+        """access each; the number of hits."""
+
+    def contents(self) -> list[int]:
+        """The resident keys in the policy's own order, the next to go first."""
+
+@final
+class Incoming:
+    """A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`."""
+
+    @property
+    def message(self) -> Request: ...
+    def accept(self) -> None:
+        """Tell the asker of a Load that its work is queued."""
+
+    def reply(self, message: Reply, /) -> None: ...
+    def fail(self, status: str, text: str = "") -> None:
+        """Refuse: "overloaded", "unknown_group", "closed" or "internal"."""
+
+@final
+class Transport:
+    """One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
+
+    `call` and what peers ask come out of `next_event`, which a thread of the node's must keep taking.
+    """
+
+    HOT: Final[int]  # flags of an answer: worth a near copy
+    ABSENT: Final[int]  # known absent
+
+    def __new__(cls, *, max_message: int) -> Transport: ...
+    def listen(self, address: str, /) -> str:
+        """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
+
+    def serve(self, store: Store, /) -> None:
+        """Answer KC.GET and KC.MGET for this group from now on."""
+
+    def hide(self, group: str, /) -> None: ...
+    def peek(
+        self, address: str, group: str, key: str, former: bool, timeout: float, /
+    ) -> tuple[bytes | None, int, float | None, int] | None:
+        """Ask a member's memory; None: nothing there. PeerError when it does not answer in time."""
+
+    def peek_many(
+        self, asks: list[tuple[str, list[str]]], group: str, former: bool, timeout: float, /
+    ) -> list[list[tuple[bytes | None, int, float | None, int] | None] | PeerError]:
+        """Ask several members at once, one request each; a PeerError in the place of one that did not answer."""
+
+    def ping(self, address: str, timeout: float, /) -> None:
+        """PeerError unless the member's engine answers in time."""
+
+    def call(self, token: Any, address: str, message: Request, timeout: float | None, /) -> None:
+        """Start a call; next_event brings (token, reply or exception)."""
+
+    def next_event(self, timeout: float, /) -> Incoming | tuple[Any, Reply | Exception] | None:
+        """The next call from a peer or end of one of ours; None after `timeout` seconds or when closed."""
+
+    def forget(self, address: str, /) -> None:
+        """Close the connections to a member that is gone; what waits on them fails at once."""
+
+    def close(self) -> None:
+        """Stop listening, fail what waits, end the thread. Within a second; twice is fine."""
+
+@final
+class Pipeline:
+    """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone."""
+
+    def __new__(cls, address: str, /) -> Pipeline:
+        """Start to connect. PeerError when that fails at once."""
+
+    def fileno(self) -> int: ...
+    def ask(self, token: Any, group: str, keys: list[str], former: bool, /) -> None:
+        """Put a request in the buffer: KC.GET for one key, KC.MGET for more."""
+
+    def flush(self) -> bool:
+        """Write what is buffered; False while some is left (wait until writable). PeerError when broken."""
+
+    def receive(self) -> list[tuple[Any, list[tuple[bytes | None, int, float | None, int] | None]]]:
+        """Read what has arrived: the tokens answered, in order, each with its answers. PeerError when closed."""
+
+    def close(self) -> list[Any]:
+        """Close; the tokens still unanswered."""

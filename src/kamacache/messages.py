@@ -1,0 +1,135 @@
+"""What nodes say to each other, as plain values: the Python face of proto/peer.proto.
+
+The native transport turns these into protobuf and back; an in-memory lane passes them on as they are. A version is an
+int of 128 bits (0: no write known), a remaining time is in seconds (None: never ends).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as others know it; str() is its address."""
+
+    id: str
+    address: str | None
+    weight: float = 1.0
+    groups: tuple[str, ...] = ()
+    protocol: int = PROTOCOL
+
+    def __str__(self) -> str:
+        return self.address or ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What a node knows of the writes of one group."""
+
+    name: str
+    codec: str
+    floor: int = 0
+    writes: list[tuple[str, int]] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who I am and what I know; the answer is one too."""
+
+    member: Member
+    clock: int
+    groups: list[GroupState]
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Load these keys, having passed over the candidates in `skipped`."""
+
+    group: str
+    keys: list[str]
+    skipped: list[str] = field(default_factory=list)
+    depth: int = 0
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one key: a value, absence (value None), too large to travel, or a failed load (error_type)."""
+
+    value: bytes | None = None
+    version: int = 0
+    remaining: float | None = None
+    hot: bool = False
+    too_large: bool = False
+    error_type: str = ""
+    error_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReply:
+    """One answer for each key asked, in that order."""
+
+    answers: list[Answer]
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteItem:
+    """A set (value) or a delete (value None) that wants a version greater than `above`."""
+
+    key: str
+    value: bytes | None
+    ttl: float | None = None
+    above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """Order these writes, or with `clear` a clear of the group."""
+
+    group: str
+    items: list[WriteItem]
+    clear: bool = False
+    skipped: list[str] = field(default_factory=list)
+    writer: str = ""
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReply:
+    """A version for each item (one for a clear), or a refusal with the members the asked node knows."""
+
+    versions: list[int]
+    refused: bool = False
+    members: list[Member] = field(default_factory=list)
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TellRequest:
+    """Writes that were ordered: (key, version) pairs, and the floor when the group was cleared (else 0)."""
+
+    group: str
+    writes: list[tuple[str, int]]
+    floor: int = 0
+    writer: str = ""
+    number: int = 0
+    clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TellReply:
+    """For each write 0 (confirmed) or the greater version known here; the same for the floor."""
+
+    greater: list[int]
+    floor: int = 0
+    clock: int = 0
+
+
+Request = Hello | LoadRequest | WriteRequest | TellRequest
+Reply = Hello | LoadReply | WriteReply | TellReply
