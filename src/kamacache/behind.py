@@ -1,0 +1,157 @@
+"""Writes with wait=False: the cluster follows by itself, in order, from one thread per group."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kamacache.errors import KamaCacheError
+from kamacache.steps import Path, Wait, drive
+
+if TYPE_CHECKING:
+    from kamacache._engine import Store
+    from kamacache.loading import Loading
+    from kamacache.messages import WriteItem
+    from kamacache.writing import Writing
+
+log = logging.getLogger("kamacache")
+
+LIMIT = 10_000  # pending writes of a group above which a call waits
+_BATCH = 1_000  # writes sent at once
+_IDLE = 5.0  # seconds after which the thread ends
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A set or delete, or with no item a clear that raised the floor here."""
+
+    item: WriteItem | None
+    floor: int = 0
+    end: Future[None] = field(default_factory=Future)
+
+
+class WriteBehind:
+    """The pending writes of one group.
+
+    Invariant, under `_lock`: `_queue` holds the writes not yet taken by the thread, each key in the order it was
+    written; `_last` has for every key with a pending write (queued or being sent) the end of its last one; all these keys
+    are blocked in `loading`. A clear is in the queue as its floor: it was applied here before, its version keeps older
+    values out.
+    """
+
+    def __init__(self, name: str, store: Store, loading: Loading, writing: Writing) -> None:
+        self._name = name
+        self._store = store
+        self._loading = loading
+        self._writing = writing
+        self._lock = threading.Condition()
+        self._queue: deque[_Pending] = deque()
+        self._last: dict[str, Future[None]] = {}
+        self._room: Future[None] | None = None
+        self._running = False
+
+    def submit(self, items: Sequence[WriteItem]) -> Path[None]:
+        """Take these writes on; waits while there are too many."""
+        yield from self._wait_for_room()
+        keys = [item.key for item in items]
+        pending = [_Pending(item) for item in items]
+        with self._lock:
+            self._loading.block(keys)
+            for key in keys:
+                self._store.drop(key)
+            self._queue.extend(pending)
+            self._last.update((key, write.end) for key, write in zip(keys, pending, strict=True))
+            self._start()
+
+    def submit_clear(self, floor: int) -> None:
+        """Have the others told of a clear."""
+        with self._lock:
+            self._queue.append(_Pending(None, floor))
+            self._start()
+
+    def pending(self, keys: Iterable[str]) -> Future[None] | None:
+        """The end of a pending write of one of these keys."""
+        if not self._last:
+            return None
+        with self._lock:
+            return next((self._last[key] for key in keys if key in self._last), None)
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until all is sent, or time.monotonic() is at `deadline`."""
+        with self._lock:
+            while self._queue or self._last:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._running:
+                    return False
+                self._lock.wait(left)
+        return True
+
+    def _wait_for_room(self) -> Path[None]:
+        while len(self._queue) >= LIMIT:
+            with self._lock:
+                if self._room is None:
+                    self._room = Future()
+                room = self._room
+            yield Wait(room)
+
+    def _start(self) -> None:
+        if not self._running:
+            self._running = True
+            threading.Thread(target=self._run, name=f"kamacache-writes-{self._name}", daemon=True).start()
+        self._lock.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._lock.wait(_IDLE)
+                if not self._queue:
+                    self._running = False
+                    return
+                batch = self._take()
+                room, self._room = self._room, None
+            if room is not None:
+                room.set_result(None)
+            try:
+                self._send(batch)
+            except KamaCacheError as error:
+                log.warning("%d writes of %r were not sent: %s", len(batch), self._name, error)
+            except Exception:
+                log.exception("%d writes of %r were not sent", len(batch), self._name)
+            finally:
+                self._ended(batch)
+
+    def _take(self) -> list[_Pending]:
+        """The next writes that may go together: no key twice, a clear alone."""
+        batch: list[_Pending] = []
+        keys: set[str] = set()
+        while self._queue and len(batch) < _BATCH:
+            item = self._queue[0].item
+            if item is None:
+                return batch or [self._queue.popleft()]
+            if item.key in keys:
+                break
+            keys.add(item.key)
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _send(self, batch: list[_Pending]) -> None:
+        items = [write.item for write in batch if write.item is not None]
+        drive(self._writing.write(items) if items else self._writing.clear(batch[0].floor))
+
+    def _ended(self, batch: list[_Pending]) -> None:
+        ends = {write.item.key: write.end for write in batch if write.item is not None}
+        self._loading.unblock(ends)
+        with self._lock:
+            for key, end in ends.items():
+                if self._last.get(key) is end:
+                    del self._last[key]
+            self._lock.notify_all()
+        for end in ends.values():
+            end.set_result(None)

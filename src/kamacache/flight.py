@@ -1,0 +1,192 @@
+"""Singleflight: one running load per key, for threads and tasks alike.
+
+A flight that is *detached* goes on for those who wait for it already, but nobody joins it any more and what it brings
+is not kept: a write, a clear or a timeout came in between. A flight that is *aborted* (its leader was interrupted) sends
+its waiters back to try again. After Go's golang.org/x/sync/singleflight, whose calls know neither.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from kamacache.errors import LoadCycle, LoadError, LoadTimeout
+from kamacache.steps import Path, Twofold, Wait
+
+TRIES = 3  # flights that a caller follows when their leaders are interrupted, before it gives up
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    """Why a load failed. Each caller makes an error of its own from it."""
+
+    kind: type[Exception]
+    text: str
+    cause: BaseException | None = None
+    cause_type: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """How a flight ended: with a value or absence (value None), a failure, or aborted."""
+
+    value: bytes | None = None
+    version: int = 0
+    remaining: float | None = None
+    how: int = 0  # the counter of Store.OUTCOMES for the one who led it
+    failure: Failure | None = None
+    too_large: bool = False  # handed to callers, but neither kept nor sent to another node
+    aborted: bool = False
+
+
+ABORTED = Outcome(aborted=True)
+
+
+class Flight:
+    """One running load. `loop_thread` is the thread whose event loop drives it, if one does."""
+
+    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout")
+
+    def __init__(self, key: str, timeout: float | None, loop_thread: int | None) -> None:
+        self.key = key
+        self.loop_thread = loop_thread
+        self.timeout = timeout
+        self.future: Future[Outcome] = Future()
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.detached = False
+        self.ended = False
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is over."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+
+class Flights:
+    """The flights of one group, and the keys for which a write is pending.
+
+    Invariant, under `_lock`: `_open` holds the flights that may be joined, none of them detached; a value is kept only
+    while its flight is not detached and its key not blocked, so that once `detach` or `block` returned, nothing that
+    was under way before can be kept any more.
+    """
+
+    __slots__ = ("_blocked", "_lock", "_open")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, Flight] = {}
+        self._blocked: Counter[str] = Counter()
+
+    def join(
+        self, keys: Iterable[str], timeout: float | None, loop_thread: int | None
+    ) -> tuple[dict[str, Flight], dict[str, Flight]]:
+        """(led, joined): new flights that the caller now leads and must end, and those of others."""
+        led: dict[str, Flight] = {}
+        joined: dict[str, Flight] = {}
+        with self._lock:
+            for key in keys:
+                flight = self._open.get(key)
+                if flight is None:
+                    flight = self._open[key] = led[key] = Flight(key, timeout, loop_thread)
+                elif key not in led:
+                    joined[key] = flight
+        return led, joined
+
+    def keep(self, key: str, flight: Flight | None, put: Callable[[], bool]) -> bool:
+        """Call `put` unless a write came in between, or the flight is late."""
+        with self._lock:
+            if (flight is not None and (flight.detached or flight.late)) or key in self._blocked:
+                return False
+            return put()
+
+    def finish(self, flight: Flight, outcome: Outcome) -> None:
+        """End a flight; only the first end counts."""
+        with self._lock:
+            self._remove(flight)
+            if flight.ended:
+                return
+            flight.ended = True
+        flight.future.set_result(outcome)
+
+    def expire(self, flight: Flight, outcome: Outcome) -> None:
+        """End a flight that took too long: what its leader still brings is not kept."""
+        with self._lock:
+            flight.detached = True
+        self.finish(flight, outcome)
+
+    def detach(self, keys: Iterable[str]) -> None:
+        """Keep nothing of the loads of these keys that began before now."""
+        with self._lock:
+            for key in keys:
+                self._detach(key)
+
+    def detach_all(self) -> list[Flight]:
+        """The same for every key."""
+        with self._lock:
+            flights = list(self._open.values())
+            for flight in flights:
+                flight.detached = True
+            self._open.clear()
+        return flights
+
+    def block(self, keys: Iterable[str]) -> None:
+        """Keep nothing for these keys until they are unblocked as often."""
+        with self._lock:
+            for key in keys:
+                self._blocked[key] += 1
+                self._detach(key)
+
+    def unblock(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._blocked[key] -= 1
+                if not self._blocked[key]:
+                    del self._blocked[key]
+
+    def _detach(self, key: str) -> None:
+        flight = self._open.pop(key, None)
+        if flight is not None:
+            flight.detached = True
+
+    def _remove(self, flight: Flight) -> None:
+        if self._open.get(flight.key) is flight:
+            del self._open[flight.key]
+
+
+def wait_for(flights: Flights, flight: Flight, how: int) -> Path[Outcome]:
+    """Wait for a flight until its time is over; the first to notice that ends it for all."""
+    wait = Wait(flight.future, flight.deadline)
+
+    def run() -> Outcome:
+        if flight.loop_thread == threading.get_ident() and not flight.ended:
+            return Outcome(how=how, failure=own_loop(flight.key))
+        outcome: Outcome = wait.run()
+        return outcome
+
+    try:
+        outcome: Outcome = yield Twofold(run, wait.arun)
+    except TimeoutError:
+        flights.expire(flight, timed_out(flight, how))
+        outcome = yield Wait(flight.future)
+    return outcome
+
+
+def timed_out(flight: Flight, how: int) -> Outcome:
+    """The end of a flight that took too long."""
+    text = f"the load of {flight.key!r} took longer than {flight.timeout or 0:g} s"
+    return Outcome(how=how, failure=Failure(LoadTimeout, text, cause_type="LoadTimeout"))
+
+
+def interrupted(key: str, how: int) -> Outcome:
+    """The end for a caller whose leaders were interrupted one after the other."""
+    return Outcome(how=how, failure=Failure(LoadError, f"the load of {key!r} was interrupted {TRIES} times"))
+
+
+def own_loop(key: str) -> Failure:
+    """Why a thread must not wait for what its own event loop is to bring."""
+    text = f"get would block the event loop that is to load {key!r}: use aget"
+    return Failure(LoadCycle, text, cause_type="LoadCycle")

@@ -1,0 +1,59 @@
+"""How one node reaches others: their memory by the fast lane, their Python by calls. The native lane is in wire.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from kamacache._engine import Store
+from kamacache.messages import Request
+
+Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
+HOT = 1  # flags of what the fast lane found: worth a near copy
+
+
+class Call(Protocol):
+    """A call from a peer, waiting for its answer."""
+
+    @property
+    def message(self) -> Request: ...
+    def accept(self) -> None: ...
+    def reply(self, message: Any, /) -> None: ...
+    def fail(self, status: str, text: str = "") -> None: ...
+
+
+class Lane(Protocol):
+    """What a node needs of a network. Every method but apeek and apeek_many is safe to call from any thread.
+
+    peek and peek_many ask a member's memory and wait for 250 ms at most (100 ms with `former`, which also finds what is
+    no longer owned there). They raise PeerError, peek_many returns it in the place of that member's answers. A call
+    ends its future with a reply, or with PeerError, Overloaded or UnknownGroup; it fails within 500 ms when the peer does
+    not accept it, or is found frozen, however long the work would take.
+    """
+
+    def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
+        """Listen, hand what peers ask to `receive` (on a thread of the lane's, which it must not hold up): the address."""
+
+    def serve(self, store: Store) -> None: ...
+    def hide(self, group: str) -> None: ...
+    def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
+    async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
+    def peek_many(
+        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+    ) -> list[list[Found | None] | Exception]: ...
+    async def apeek_many(
+        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+    ) -> list[list[Found | None] | Exception]: ...
+    def ping(self, address: str) -> None:
+        """PeerError unless the member's engine answers within 250 ms."""
+
+    def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]: ...
+    def forget(self, address: str) -> None:
+        """The member there is gone: end what waits for it."""
+
+    def close(self) -> None: ...
+    def renewed(self) -> Lane:
+        """A lane like this one, not started, for a forked child; this one is dead there."""
+
+

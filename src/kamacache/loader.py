@@ -1,0 +1,94 @@
+"""A group's loader: the user's function, whatever its form, as one thing that loads keys."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from kamacache.errors import ConfigError, LoadCycle
+
+MAX_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The loads that the running code is inside of: (group, key) pairs of this process, and how many in all."""
+
+    keys: frozenset[tuple[int, str]] = frozenset()
+    depth: int = 0
+
+
+CHAIN: ContextVar[Chain] = ContextVar("kamacache_chain", default=Chain())  # noqa: B039 - Chain is immutable
+
+
+def enter(group: int, key: str, depth: int) -> Chain:
+    """The chain inside the loader of this key; LoadCycle at a depth of 8."""
+    chain = CHAIN.get()
+    depth = max(depth, chain.depth) + 1
+    if depth > MAX_DEPTH:
+        raise LoadCycle(f"loaders ask for each other's keys {MAX_DEPTH} deep, here for {key!r}", key=key)
+    return Chain(chain.keys | {(group, key)}, depth)
+
+
+def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        else:
+            return function
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    under = _underneath(function)
+    return inspect.iscoroutinefunction(under) or inspect.iscoroutinefunction(getattr(under, "__call__", None))  # noqa: B004
+
+
+def _place(function: Callable[..., Any] | None) -> str:
+    """What makes two functions the same one: module.qualname; for lambdas file and line."""
+    if function is None:
+        return ""
+    under = _underneath(function)
+    name = getattr(under, "__qualname__", None) or type(under).__qualname__
+    if "<lambda>" in name and (code := getattr(under, "__code__", None)) is not None:
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    return f"{getattr(under, '__module__', type(under).__module__)}.{name}"
+
+
+class Loader:
+    """`single` loads a key, `many` a list of keys; either may be async, either may be missing."""
+
+    __slots__ = ("is_async", "many", "place", "single")
+
+    def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
+        for name, function in (("loader", single), ("load_many", many)):
+            if function is not None and not callable(function):
+                raise ConfigError(f"{name} must be callable, not {type(function).__name__}")
+        self.single = single
+        self.many = many
+        given = [function for function in (single, many) if function is not None]
+        self.is_async = any(map(_is_async, given))
+        if self.is_async and not all(map(_is_async, given)):
+            raise ConfigError("loader and load_many must both be plain functions or both be async")
+        self.place = " and ".join(filter(None, map(_place, (single, many))))
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is nothing to load with."""
+        return self.single is None and self.many is None
+
+    def in_batch(self, keys: list[str]) -> bool:
+        """Whether load_many is to be used: for batches, and for single keys where there is no loader."""
+        return self.many is not None and (len(keys) > 1 or self.single is None)
+
+
+def checked_mapping(answer: object) -> Mapping[str, Any]:
+    """What load_many returned; TypeError unless it is a mapping."""
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"load_many must return a mapping of key to value, not {type(answer).__name__}")
+    return answer

@@ -1,0 +1,366 @@
+"""The miss path of one group, written once for threads and tasks (see steps.py). Read it downward.
+
+get     (b) ask the owner's memory; where that has nothing
+fetch   (c) join the flight of the key; its leader
+lead        looks again, asks the owner to load, then the next in line, and in the end loads here (origin.py)
+serve   what a peer asks for: from memory, or loaded here; nothing is forwarded
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kamacache import codecs
+from kamacache._engine import Store
+from kamacache.asking import Asking
+from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, PeerError, UnknownGroup
+from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, own_loop, timed_out, wait_for
+from kamacache.lane import HOT
+from kamacache.loader import CHAIN, Loader
+from kamacache.messages import Answer, LoadReply, LoadRequest
+from kamacache.origin import Origin
+from kamacache.outcomes import ABSENT, JOINED, PEER_HITS, PEER_LOADS, in_memory
+from kamacache.steps import Path, Twofold, Wait, adrive, drive
+
+if TYPE_CHECKING:
+    from kamacache.placing import Peer
+    from kamacache.options import GroupOptions
+    from kamacache.runtime import Runtime
+
+PATIENCE = 1.0  # seconds that one call waits in all on peers not known to be alive
+_TRAVELLING: dict[str, type[LoadError]] = {"LoadTimeout": LoadTimeout, "LoadCycle": LoadCycle}
+_OURS = "kamacache."  # stands before the names of these in Answer.error_type
+
+
+class Loading:
+    """The loads of one group. `runtime` is what the node lends to all its groups."""
+
+    def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
+        self.name = name
+        self.closed: KamaCacheError | None = None
+        self.after_writes: Callable[[Iterable[str]], Future[None] | None] = lambda _: None  # writing.py sets it
+        self._store = store
+        self._options = options
+        self._runtime = runtime
+        self._flights = Flights()  # callers here wait for these, and they may wait for peers
+        self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
+        self._origin = Origin(name, store, loader, options, self._asking, runtime)
+        self._tasks: set[Any] = set()  # loops hold their tasks weakly
+
+    @property
+    def loader(self) -> Loader:
+        return self._origin.loader
+
+    @loader.setter
+    def loader(self, loader: Loader) -> None:
+        self._origin.loader = loader
+
+    # -- a get -------------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Path[Any]:
+        """The value of one key of which the store has nothing. The store has counted it in gets."""
+        how = JOINED
+        try:
+            self._check((key,))
+            yield from self._wait_for_writes((key,))
+            owner = self._runtime.route(self.name).first(key)
+            if owner is not None:
+                found = yield from self._asking.peek(owner, key)
+                if found is not None:
+                    how = ABSENT if found[0] is None else PEER_HITS
+                    return self._decode(key, found[0])
+            outcomes, led = yield from self._fetch([key])
+            how = outcomes[key].how if key in led else JOINED
+            return self._result(key, outcomes[key])
+        finally:
+            self._store.count(how)
+
+    def get_many(self, keys: list[str], values: dict[str, Any]) -> Path[None]:
+        """The same for several keys, into `values`; one LoadError for all that failed."""
+        counts = dict.fromkeys(keys, JOINED)
+        failed: dict[str, KamaCacheError] = {}
+        try:
+            self._check(keys)
+            yield from self._wait_for_writes(keys)
+            found = yield from self._asking.peek_owners(keys)
+            for key, (raw, *_) in found.items():
+                counts[key] = ABSENT if raw is None else PEER_HITS
+                if raw is not None:
+                    values[key] = self._decode(key, raw)
+            todo = [key for key in keys if key not in found]
+            outcomes, led = yield from self._fetch(todo)
+            for key, outcome in outcomes.items():
+                counts[key] = outcome.how if key in led else JOINED
+                try:
+                    value = self._result(key, outcome)
+                except KamaCacheError as error:
+                    failed[key] = error
+                else:
+                    if value is not None:
+                        values[key] = value
+        finally:
+            for how in counts.values():
+                self._store.count(how)
+        if failed:
+            raise _batch_error(failed, values)
+
+    def _check(self, keys: Iterable[str]) -> None:
+        if self.closed is not None:
+            raise self.closed
+        chain = CHAIN.get().keys
+        if chain:
+            for key in keys:
+                if (id(self._store), key) in chain:
+                    raise LoadCycle(f"{self.name}[{key!r}] was asked for inside its own loader", key=key)
+
+    def _wait_for_writes(self, keys: Iterable[str]) -> Path[None]:
+        """Wait for the writes of these keys that are pending on this node."""
+        while (write := self.after_writes(keys)) is not None:
+            yield Wait(write)
+
+    # -- (c) the flight ----------------------------------------------------------------------------------------------
+
+    def _fetch(self, keys: list[str]) -> Path[tuple[dict[str, Outcome], set[str]]]:
+        """Join or lead the flights of these keys: how each ended, and which were led from here."""
+        outcomes: dict[str, Outcome] = {}
+        ours: set[str] = set()
+        if not keys:
+            return outcomes, ours
+        loop_thread = yield Twofold(self._loop_thread, self._loop_thread_here)
+        for _ in range(TRIES):
+            todo = [key for key in keys if key not in outcomes]
+            if not todo:
+                break
+            led, joined = self._flights.join(todo, self._options.load_timeout, loop_thread)
+            ours.update(led)
+            if led:
+                outcomes.update((yield self._spawn(led)))
+            for key, flight in (led | joined).items():
+                if key not in outcomes:
+                    outcome = yield from wait_for(self._flights, flight, JOINED)
+                    if not outcome.aborted:
+                        outcomes[key] = outcome
+        return outcomes | {key: interrupted(key, JOINED) for key in keys if key not in outcomes}, ours
+
+    def _loop_thread(self) -> int | None:
+        """For a caller on a thread: the thread of the loop that will drive its loads."""
+        if not self.loader.is_async:
+            return None
+        if self._runtime.home.is_here():
+            raise LoadCycle(own_loop(self.name).text)
+        return self._runtime.home.ident()
+
+    async def _loop_thread_here(self) -> int:
+        return threading.get_ident()
+
+    def _spawn(self, led: dict[str, Flight]) -> Twofold:
+        """Lead: on the thread of a sync caller where the loader is plain, else in a task that outlives its callers."""
+
+        def run() -> dict[str, Outcome]:
+            if not self.loader.is_async:
+                return drive(self._lead(led))
+            try:
+                self._runtime.home.spawn(adrive(self._lead(led)))
+            except BaseException:
+                self._abort(led)
+                raise
+            return {}
+
+        async def arun() -> dict[str, Outcome]:
+            import asyncio  # noqa: PLC0415 - it is running
+
+            task = asyncio.get_running_loop().create_task(adrive(self._lead(led)))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+            return {}
+
+        return Twofold(run, arun)
+
+    def _ended(self, task: Any) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # taken note of: the flights carry it to whoever waits
+
+    def _abort(self, led: dict[str, Flight]) -> None:
+        for flight in led.values():
+            self._flights.finish(flight, ABORTED)
+
+    def _lead(self, led: dict[str, Flight]) -> Path[dict[str, Outcome]]:
+        """End every flight: from memory, by the owner, by the next in line, or by loading here."""
+        ended: dict[str, Outcome] = {}
+
+        def end(key: str, outcome: Outcome) -> None:
+            if ended.setdefault(key, outcome) is outcome:
+                self._flights.finish(led[key], outcome)
+
+        try:
+            for key in led:
+                if (outcome := in_memory(self._store, key)) is not None:
+                    end(key, outcome)
+            yield from self._from_candidates(led, [key for key in led if key not in ended], end)
+            return ended
+        except KamaCacheError as error:
+            for key in led:
+                end(key, Outcome(how=PEER_LOADS, failure=Failure(type(error), str(error))))
+            return ended
+        finally:
+            self._abort(led)
+
+    def _from_candidates(self, led: dict[str, Flight], todo: list[str], end: Callable[[str, Outcome], None]) -> Path[None]:
+        skipped: dict[str, Peer] = {}
+        refused: set[str] = set()  # answered once with something older than what is known here
+        wasted = 0.0
+        while todo:
+            by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
+            asked = self._runtime.clock.now()
+            calls = [(peer, keys, self._ask(peer, keys, skipped)) for peer, keys in by_peer.items()]
+            if here:
+                outcomes = yield from self._origin.load(here, skipped)
+                for key, outcome in outcomes.items():
+                    end(key, outcome)
+            todo = []
+            for peer, keys, call in calls:
+                began = time.monotonic()
+                try:
+                    reply: LoadReply = yield Wait(call, max((led[key].deadline or 0 for key in keys)) or None)
+                except (PeerError, UnknownGroup) as error:
+                    wasted += time.monotonic() - began
+                    self._runtime.suspect(peer, error)
+                    skipped[peer.id] = peer
+                    todo += keys
+                except TimeoutError:
+                    for key in keys:
+                        end(key, timed_out(led[key], PEER_LOADS))
+                except KamaCacheError as error:
+                    for key in keys:
+                        end(key, Outcome(how=PEER_LOADS, failure=Failure(type(error), str(error))))
+                else:
+                    self._runtime.saw(reply.clock)
+                    for key, answer in zip(keys, reply.answers, strict=True):
+                        if answer.too_large:  # it does not travel
+                            outcomes = yield from self._origin.load([key], skipped)
+                            end(key, outcomes[key])
+                        elif not answer.error_type and answer.version < self._store.known(key) and key not in refused:
+                            refused.add(key)
+                            todo.append(key)
+                        else:
+                            end(key, self._taken(led[key], answer, asked))
+
+    def _assign(
+        self, keys: list[str], skipped: Mapping[str, Peer], *, give_up: bool
+    ) -> tuple[dict[Peer, list[str]], list[str]]:
+        """Who is to load which keys; the second list is to be loaded here."""
+        by_peer: dict[Peer, list[str]] = defaultdict(list)
+        here = []
+        route = self._runtime.route(self.name)
+        for key in keys:
+            peer = None if give_up else route.first(key, skipped)
+            if peer is None:
+                here.append(key)
+            else:
+                by_peer[peer].append(key)
+        return by_peer, here
+
+    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer]) -> Future[Any]:
+        route = self._runtime.route(self.name)
+        dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.dead}
+        latest = self._runtime.hlc.latest()
+        request = LoadRequest(self.name, keys, sorted(dead | set(skipped)), CHAIN.get().depth, latest)
+        return self._runtime.lane.call(peer.address, request, self._options.load_timeout)
+
+    def _taken(self, flight: Flight, answer: Answer, asked: float) -> Outcome:
+        """What a peer answered, as the end of a flight; what is hot there stays here as a near copy."""
+        if answer.error_type:
+            kind = _TRAVELLING.get(answer.error_type.removeprefix(_OURS), LoadError)
+            kind = kind if answer.error_type.startswith(_OURS) else LoadError
+            return Outcome(how=PEER_LOADS, failure=Failure(kind, answer.error_text, None, answer.error_type))
+        found = (answer.value, answer.version, answer.remaining, HOT if answer.hot else 0)
+        self._asking.keep_near(flight.key, found, asked, flight)
+        how = ABSENT if self.loader.missing and answer.value is None else PEER_LOADS
+        return Outcome(answer.value, answer.version, answer.remaining, how)
+
+    # -- what peers ask ----------------------------------------------------------------------------------------------
+
+    def serve(self, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> Path[list[Answer]]:
+        """An answer for each key, for a peer that has passed over `skipped`."""
+        if self.closed is not None:
+            raise self.closed
+        yield from self._wait_for_writes(keys)
+        outcomes = yield from self._origin.load(keys, skipped, depth)
+        return [_answer(outcomes[key]) for key in keys]
+
+    # -- writes come in between --------------------------------------------------------------------------------------
+
+    def detach(self, keys: Iterable[str]) -> None:
+        """Nobody who asks later joins a load of these keys that is under way, and nothing of it is kept."""
+        self._flights.detach(keys)
+        self._origin.flights.detach(keys)
+
+    def detach_all(self) -> None:
+        """The same for every key."""
+        self._flights.detach_all()
+        self._origin.flights.detach_all()
+
+    def block(self, keys: Iterable[str]) -> None:
+        """Keep nothing for these keys until `unblock`: a write of them is pending."""
+        self._flights.block(keys)
+        self._origin.flights.block(keys)
+
+    def unblock(self, keys: Iterable[str]) -> None:
+        self._flights.unblock(keys)
+        self._origin.flights.unblock(keys)
+
+    def close(self, error: KamaCacheError) -> None:
+        """Every get raises `error` from now on, those that wait included."""
+        self.closed = error
+        for flights in (self._flights, self._origin.flights):
+            for flight in flights.detach_all():
+                flights.finish(flight, Outcome(how=JOINED, failure=Failure(type(error), str(error))))
+
+    # -- the ends ----------------------------------------------------------------------------------------------------
+
+    def _decode(self, key: str, raw: bytes | None) -> Any:
+        if raw is None:
+            return None
+        if self._options.codec.shareable and (shared := self._store.peek(key)) is not None:
+            return shared
+        return codecs.decode(self._options.codec, raw)
+
+    def _result(self, key: str, outcome: Outcome) -> Any:
+        failure = outcome.failure
+        if failure is None:
+            return self._decode(key, outcome.value)
+        if issubclass(failure.kind, LoadError):
+            text = failure.text or failure.cause_type
+            raise failure.kind(text, key=key, cause_type=failure.cause_type) from failure.cause
+        raise failure.kind(failure.text)
+
+
+def _answer(outcome: Outcome) -> Answer:
+    failure = outcome.failure
+    if failure is not None:
+        ours = failure.kind is not LoadError
+        return Answer(
+            error_type=_OURS + failure.kind.__name__ if ours else failure.cause_type or "LoadError",
+            error_text=failure.text,
+        )
+    if outcome.too_large:
+        return Answer(too_large=True)
+    return Answer(outcome.value, outcome.version, outcome.remaining)
+
+
+def _batch_error(failed: dict[str, KamaCacheError], values: dict[str, Any]) -> KamaCacheError:
+    """One error for a batch: the first key's, with what the others brought."""
+    key, first = next(iter(failed.items()))
+    if isinstance(first, GroupClosed):
+        return first
+    kind = type(first) if isinstance(first, LoadError) else LoadError
+    cause_type = first.cause_type if isinstance(first, LoadError) else type(first).__name__
+    error = kind(str(first), key=key, cause_type=cause_type, loaded=values)
+    error.__cause__ = first.__cause__ if isinstance(first, LoadError) else first
+    return error

@@ -1,0 +1,182 @@
+"""Loading here: the loader runs once at a time per key for callers and peers, and its value is kept at the version noted.
+
+The version of a loaded value is the greatest write of its key known here *when the load began*, so that any later write
+refuses it wherever it arrives.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kamacache import codecs
+from kamacache._engine import Store
+from kamacache.errors import LoadError
+from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, timed_out, wait_for
+from kamacache.options import UNSET
+from kamacache.outcomes import ABSENT, JOINED, LOAD_ERRORS, LOADS, PEER_HITS, in_memory
+from kamacache.running import Raised, RunLoader
+from kamacache.steps import Path, Twofold
+from kamacache.value import Value
+
+if TYPE_CHECKING:
+    from kamacache.asking import Asking
+    from kamacache.loader import Loader
+    from kamacache.placing import Peer
+    from kamacache.options import GroupOptions
+    from kamacache.runtime import Runtime
+
+
+async def _here() -> int:
+    return threading.get_ident()
+
+
+LOOP_THREAD = Twofold(lambda: None, _here)  # the thread whose event loop drives this path, if one does
+
+
+class Origin:
+    """The loads that run here. Their flights never wait for another node's load, so nodes cannot wait in a ring."""
+
+    def __init__(
+        self, name: str, store: Store, loader: Loader, options: GroupOptions, asking: Asking, runtime: Runtime
+    ) -> None:
+        self.loader = loader
+        self.flights = Flights()
+        self._name = name
+        self._store = store
+        self._options = options
+        self._asking = asking
+        self._runtime = runtime
+
+    def load(self, keys: list[str], skipped: Mapping[str, Peer], depth: int = 0) -> Path[dict[str, Outcome]]:
+        """Load these keys here, having passed over the peers in `skipped`. The waiters of an interrupted leader lead."""
+        outcomes: dict[str, Outcome] = {}
+        loop_thread = yield LOOP_THREAD
+        for _ in range(TRIES):
+            todo = [key for key in keys if key not in outcomes]
+            if not todo:
+                break
+            led, joined = self.flights.join(todo, self._options.load_timeout, loop_thread)
+            if led:
+                outcomes.update((yield from self._lead(led, skipped, depth)))
+            for key, flight in joined.items():
+                outcome = yield from wait_for(self.flights, flight, JOINED)
+                if not outcome.aborted:
+                    outcomes[key] = outcome
+        return outcomes | {key: interrupted(key, JOINED) for key in keys if key not in outcomes}
+
+    def _lead(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int) -> Path[dict[str, Outcome]]:
+        ended: dict[str, Outcome] = {}
+
+        def end(key: str, outcome: Outcome) -> None:
+            if ended.setdefault(key, outcome) is outcome:
+                self.flights.finish(led[key], outcome)
+
+        try:
+            for key in led:
+                if (outcome := in_memory(self._store, key)) is not None:
+                    end(key, outcome)
+            yield from self._from_former(led, skipped, ended, end)
+            keys = [key for key in led if key not in ended]
+            if keys:
+                yield from self._from_loader({key: led[key] for key in keys}, skipped, depth, end)
+            return ended
+        finally:
+            for flight in led.values():
+                self.flights.finish(flight, ABORTED)
+
+    def _from_former(
+        self, led: dict[str, Flight], skipped: Mapping[str, Peer], ended: Mapping[str, Outcome], end: Any
+    ) -> Path[None]:
+        """Take what the owner before a change of members still holds, or a skipped one that is alive after all."""
+        route = self._runtime.route(self._name)
+        by_peer: dict[Peer, list[str]] = defaultdict(list)
+        for key in led:
+            if key not in ended and (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
+                by_peer[peer].append(key)
+        found = yield from self._asking.peek_all(by_peer, former=True)
+        for key, (value, version, remaining, _) in found.items():
+            self._keep(led[key], value, version, remaining, Store.MAIN, foreign=True)
+            end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
+
+    def _from_loader(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int, end: Any) -> Path[None]:
+        route = self._runtime.route(self._name)
+        versions = {key: self._store.known(key) for key in led}
+        deadlines = [flight.deadline for flight in led.values() if flight.deadline is not None]
+
+        def loaded(key: str, value: Any) -> None:
+            kind = Store.MAIN if route.acts(key, skipped) else Store.NEAR
+            end(key, self._loaded(led[key], value, versions[key], kind))
+
+        if self.loader.missing:
+            for key in led:
+                end(key, Outcome(version=versions[key], how=ABSENT))
+            return
+        run = RunLoader(
+            self.loader,
+            list(led),
+            loaded,
+            group=id(self._store),
+            depth=depth,
+            deadline=max(deadlines, default=None),
+            home=self._runtime.home,
+            pool=self._runtime.pool,
+        )
+        try:
+            yield run
+        except TimeoutError:
+            for key, flight in led.items():
+                late = timed_out(flight, LOADS)
+                self.flights.expire(flight, late)
+                end(key, late)
+
+    def _loaded(self, flight: Flight, value: Any, version: int, kind: int) -> Outcome:
+        """What the loader brought: encoded, kept where it may be."""
+        options, key = self._options, flight.key
+        try:
+            if isinstance(value, Raised):
+                raise value.error
+            ttl = UNSET
+            if isinstance(value, Value):
+                value, ttl = value.value, value.ttl
+            raw = None if value is None else codecs.encode(options.codec, value)
+        except Exception as error:  # noqa: BLE001 - the user's loader or codec raised it; each caller gets a LoadError
+            self._store.count(LOAD_ERRORS)
+            text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
+            return Outcome(how=LOADS, failure=Failure(LoadError, text, error, type(error).__name__))
+        if ttl is UNSET:
+            ttl = options.negative_ttl if raw is None else options.ttl
+            if raw is not None and ttl is not None:
+                ttl *= 1 - options.jitter * random.random()  # noqa: S311 - it only spreads expiries
+        if raw is not None and not self.fits(key, raw):
+            return Outcome(raw, version, ttl, LOADS, too_large=True)
+        self._keep(flight, raw, version, ttl, kind)
+        return Outcome(raw, version, ttl, LOADS)
+
+    def fits(self, key: str, raw: bytes) -> bool:
+        """Whether an entry may be kept and travel."""
+        return len(raw) <= self._runtime.max_value and self._store.fits(key, len(raw))
+
+    def _keep(
+        self, flight: Flight, raw: bytes | None, version: int, ttl: float | None, kind: int, *, foreign: bool = False
+    ) -> None:
+        if kind == Store.NEAR or not self._runtime.joined:  # others may not know that it is here
+            near = self._options.near_ttl
+            ttl = near if ttl is None else min(near, ttl)
+        if ttl is not None and ttl <= 0:
+            return
+        key, put = flight.key, self._store.put
+        self.flights.keep(key, flight, lambda: put(key, raw, version, ttl, kind, foreign=foreign))
+
+
+def in_memory(store: Store, key: str) -> Outcome | None:
+    """What the store has by now, as the end of a flight."""
+    found = store.find(key)
+    if found is None or found[3] == Store.FORMER:
+        return None
+    value, version, remaining, kind = found
+    how = ABSENT if value is None else NEAR_HITS if kind == Store.NEAR else HITS
+    return Outcome(value, version, remaining, how)

@@ -1,0 +1,140 @@
+"""The step that runs a group's loader for some keys, on this thread, on the pool or on the home loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kamacache.homeloop import HomeLoop
+from kamacache.loader import CHAIN, Loader, checked_mapping, enter
+from kamacache.pool import Pool
+from kamacache.steps import Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What the loader raised for a key."""
+
+    error: BaseException
+
+
+class RunLoader:
+    """Run the loader for `keys` and call `ended(key, value or Raised)` for each as soon as it is there.
+
+    A plain loader runs on the thread that waits, for tasks on the pool; an async one on the home loop. Raises TimeoutError
+    when, in a task, `deadline` passes first; on a thread nothing can stop the loader.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        keys: list[str],
+        ended: Callable[[str, Any], None],
+        *,
+        group: int,
+        depth: int,
+        deadline: float | None,
+        home: HomeLoop,
+        pool: Callable[[int], Pool],
+    ) -> None:
+        self._loader = loader
+        self._keys = keys
+        self._ended = ended
+        self._group = group
+        self._depth = depth
+        self._deadline = deadline
+        self._home = home
+        self._pool = pool
+
+    def run(self) -> None:
+        if self._loader.in_batch(self._keys):
+            self._run_batch()
+        else:
+            for key in self._keys:
+                self._run_one(key)
+
+    def _run_one(self, key: str) -> None:
+        single = self._loader.single
+        assert single is not None  # noqa: S101 - in_batch decides so
+        try:
+            token = CHAIN.set(enter(self._group, key, self._depth))
+            try:
+                value = single(key)
+            finally:
+                CHAIN.reset(token)
+        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
+            self._ended(key, Raised(error))
+        else:
+            self._ended(key, value)
+
+    def _run_batch(self) -> None:
+        many = self._loader.many
+        assert many is not None  # noqa: S101 - in_batch decides so
+        try:
+            token = CHAIN.set(self._enter_all())
+            try:
+                answer = checked_mapping(many(list(self._keys)))
+                values = [answer.get(key) for key in self._keys]
+            finally:
+                CHAIN.reset(token)
+        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
+            values = [Raised(error)] * len(self._keys)
+        for key, value in zip(self._keys, values, strict=True):
+            self._ended(key, value)
+
+    def _enter_all(self) -> Any:
+        chain = enter(self._group, self._keys[0], self._depth)
+        return type(chain)(chain.keys | {(self._group, key) for key in self._keys}, chain.depth)
+
+    async def arun(self) -> None:
+        if self._loader.is_async:
+            if self._home.is_here():
+                await self._arun_all()
+            else:
+                await Wait(self._home.spawn(self._arun_all()), self._deadline).arun()
+            return
+        pool = self._pool(max(self._depth, CHAIN.get().depth))
+        if self._loader.in_batch(self._keys):
+            jobs = [pool.submit(self._run_batch)]
+        else:
+            jobs = [pool.submit(lambda key=key: self._run_one(key)) for key in self._keys]  # type: ignore[misc]
+        for job in jobs:
+            await Wait(job, self._deadline).arun()
+
+    async def _arun_all(self) -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        async with asyncio.timeout(left), asyncio.TaskGroup() as group:
+            if self._loader.in_batch(self._keys):
+                group.create_task(self._arun_batch())
+            else:
+                for key in self._keys:
+                    group.create_task(self._arun_one(key))
+
+    async def _arun_one(self, key: str) -> None:
+        single = self._loader.single
+        assert single is not None  # noqa: S101 - in_batch decides so
+        try:
+            CHAIN.set(enter(self._group, key, self._depth))  # the task has a context of its own
+            value = await single(key)  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
+            self._ended(key, Raised(error))
+        else:
+            self._ended(key, value)
+
+    async def _arun_batch(self) -> None:
+        many = self._loader.many
+        assert many is not None  # noqa: S101 - in_batch decides so
+        try:
+            CHAIN.set(self._enter_all())
+            answer = checked_mapping(await many(list(self._keys)))  # type: ignore[misc]
+            values = [answer.get(key) for key in self._keys]
+        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
+            values = [Raised(error)] * len(self._keys)
+        for key, value in zip(self._keys, values, strict=True):
+            self._ended(key, value)
+
+

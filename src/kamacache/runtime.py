@@ -1,0 +1,66 @@
+"""What a node lends to all its groups: time, the network, the members, and places to run loaders."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from kamacache.homeloop import HomeLoop
+from kamacache.pool import Pool
+
+if TYPE_CHECKING:
+    from kamacache._engine import Clock, Hlc
+    from kamacache.lane import Lane
+    from kamacache.membership import Membership
+    from kamacache.placing import Peer, Route
+
+
+class Runtime:
+    """One life of a node: a forked child gets a new one. `membership` is set when it exists."""
+
+    membership: Membership
+
+    def __init__(self, clock: Clock, hlc: Hlc, lane: Lane, *, max_value: int, loader_threads: int) -> None:
+        self.clock = clock
+        self.hlc = hlc
+        self.lane = lane
+        self.home = HomeLoop()
+        self.max_value = max_value
+        self._loader_threads = loader_threads
+        self._lock = threading.Lock()
+        self._pools: dict[int, Pool] = {}  # one for each depth of nested loads, so that they cannot starve each other
+        self._closed = False
+
+    @property
+    def joined(self) -> bool:
+        return self.membership.joined
+
+    def route(self, group: str) -> Route:
+        return self.membership.route(group)
+
+    def suspect(self, peer: Peer, error: Exception) -> None:
+        """A peer did not answer."""
+        self.membership.suspect(peer, error)
+
+    def saw(self, version: int) -> None:
+        """A version came in with a message."""
+        self.hlc.merge(version)
+
+    def pool(self, depth: int) -> Pool:
+        """The threads for loaders that are `depth` loaders deep."""
+        with self._lock:
+            pool = self._pools.get(depth)
+            if pool is None:
+                pool = self._pools[depth] = Pool(self._loader_threads, f"kamacache-loader-{depth}")
+                if self._closed:
+                    pool.close()
+            return pool
+
+    def close(self) -> None:
+        """End the pools and the home loop."""
+        with self._lock:
+            self._closed = True
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.close()
+        self.home.close()

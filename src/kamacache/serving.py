@@ -1,0 +1,93 @@
+"""What peers ask of this node. Called on the lane's thread, which must never wait: loads go to the pool or the home loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
+from kamacache.messages import Hello, LoadReply, LoadRequest, TellReply, TellRequest, WriteReply, WriteRequest
+from kamacache.outcomes import SERVED
+from kamacache.steps import adrive, drive
+
+if TYPE_CHECKING:
+    from kamacache.group import Group
+    from kamacache.lane import Call
+    from kamacache.runtime import Runtime
+
+log = logging.getLogger("kamacache")
+
+
+class Serving:
+    """Answers the calls of peers. `find` gives the group of a name, or None."""
+
+    def __init__(self, runtime: Runtime, find: Callable[[str], Group[Any] | None]) -> None:
+        self._runtime = runtime
+        self._find = find
+
+    def receive(self, call: Call) -> None:
+        """Answer a call, now or, for a load, once it is done."""
+        try:
+            self._answer(call)
+        except (UnknownGroup, GroupClosed) as error:
+            call.fail("unknown_group", str(error))
+        except Overloaded as error:
+            call.fail("overloaded", str(error))
+        except NodeClosed as error:
+            call.fail("closed", str(error))
+        except Exception as error:
+            log.exception("a peer's call failed")
+            call.fail("internal", type(error).__name__)
+
+    def _answer(self, call: Call) -> None:
+        message = call.message
+        if isinstance(message, Hello):
+            call.reply(self._runtime.membership.greeted_by(message))
+        elif isinstance(message, LoadRequest):
+            self._load(call, message)
+        elif isinstance(message, WriteRequest):
+            call.reply(self._write(message))
+        elif isinstance(message, TellRequest):
+            call.reply(self._tell(message))
+
+    def _group(self, name: str) -> Group[Any]:
+        group = self._find(name)
+        if group is None:
+            raise UnknownGroup(f"there is no group {name!r} on this node")
+        return group
+
+    def _write(self, request: WriteRequest) -> WriteReply:
+        return self._group(request.group).parts.writing.ordered(request)
+
+    def _tell(self, request: TellRequest) -> TellReply:
+        group = self._find(request.group)
+        if group is None:  # nothing of it is held here
+            self._runtime.saw(request.clock)
+            return TellReply([0] * len(request.writes), clock=self._runtime.hlc.latest())
+        return group.parts.writing.told(request)
+
+    def _load(self, call: Call, request: LoadRequest) -> None:
+        parts = self._group(request.group).parts
+        self._runtime.saw(request.clock)
+        skipped = self._runtime.membership.by_id(request.skipped)
+        path = parts.loading.serve(request.keys, skipped, request.depth)
+        parts.store.count(SERVED, len(request.keys))
+        work: Future[Any]
+        if parts.loading.loader.is_async:
+            work = self._runtime.home.spawn(adrive(path))
+        else:
+            work = self._runtime.pool(request.depth).submit(lambda: drive(path))
+        call.accept()
+        work.add_done_callback(lambda work: self._reply(call, work))
+
+    def _reply(self, call: Call, work: Future[Any]) -> None:
+        try:
+            call.reply(LoadReply(work.result(0), self._runtime.hlc.latest()))
+        except GroupClosed as error:
+            call.fail("unknown_group", str(error))
+        except KamaCacheError as error:
+            call.fail("closed", str(error))
+        except BaseException as error:  # noqa: BLE001 - the peer is told; the work's own thread has raised it
+            call.fail("closed", type(error).__name__)
