@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from kamacache.errors import ConfigError, LoadCycle
+from kamacache.errors import ConfigError
 
 MAX_DEPTH = 8
 
@@ -26,12 +26,9 @@ CHAIN: ContextVar[Chain] = ContextVar("kamacache_chain", default=Chain())  # noq
 
 
 def enter(group: int, key: str, depth: int) -> Chain:
-    """The chain inside the loader of this key; LoadCycle at a depth of 8."""
+    """The chain inside the loader of this key, of a load that is `depth` loaders deep already."""
     chain = CHAIN.get()
-    depth = max(depth, chain.depth) + 1
-    if depth > MAX_DEPTH:
-        raise LoadCycle(f"loaders ask for each other's keys {MAX_DEPTH} deep, here for {key!r}", key=key)
-    return Chain(chain.keys | {(group, key)}, depth)
+    return Chain(chain.keys | {(group, key)}, max(depth, chain.depth) + 1)
 
 
 def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from kamacache.asking import Asking
 from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, PeerError, UnknownGroup
 from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, own_loop, timed_out, wait_for
 from kamacache.lane import HOT
-from kamacache.loader import CHAIN, Loader
+from kamacache.loader import CHAIN, MAX_DEPTH, Loader
 from kamacache.messages import Answer, LoadReply, LoadRequest
 from kamacache.origin import Origin
 from kamacache.outcomes import ABSENT, JOINED, PEER_HITS, PEER_LOADS, in_memory
@@ -112,10 +112,12 @@ class Loading:
     def _check(self, keys: Iterable[str]) -> None:
         if self.closed is not None:
             raise self.closed
-        chain = CHAIN.get().keys
-        if chain:
+        chain = CHAIN.get()
+        if chain.depth >= MAX_DEPTH:
+            raise LoadCycle(f"loaders ask for each other's keys {MAX_DEPTH} deep, here in {self.name!r}")
+        if chain.keys:
             for key in keys:
-                if (id(self._store), key) in chain:
+                if (id(self._store), key) in chain.keys:
                     raise LoadCycle(f"{self.name}[{key!r}] was asked for inside its own loader", key=key)
 
     def _wait_for_writes(self, keys: Iterable[str]) -> Path[None]:

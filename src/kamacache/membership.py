@@ -168,7 +168,7 @@ class Membership:
         calls = [self._runtime.lane.call(peer.address, goodbye, HELLO_TIMEOUT / 2) for peer in peers]
         try:
             self._registry.deregister()
-        except KamaCacheError as error:
+        except (KamaCacheError, OSError) as error:
             log.warning("could not deregister: %s", error)
         _wait_all(calls, HELLO_TIMEOUT / 2)
         self._registry.close()
@@ -188,7 +188,7 @@ class Membership:
         if not self._registered:
             try:
                 self._register()
-            except KamaCacheError as error:
+            except (KamaCacheError, OSError) as error:
                 log.warning("could not register: %s", error)
         listed = self._read()
         self._greet()
@@ -219,7 +219,7 @@ class Membership:
         assert self._registry is not None  # noqa: S101 - only called with one
         try:
             listed = {member.address: member for member in self._registry.members(self._service)}
-        except RegistryError as error:
+        except (RegistryError, OSError) as error:
             log.warning("the registry does not answer: %s", error)
             return False
         listed.pop(self.me.address, None)

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
+from kamacache.loader import MAX_DEPTH
 from kamacache.messages import Hello, LoadReply, LoadRequest, TellReply, TellRequest, WriteReply, WriteRequest
 from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
@@ -72,13 +73,14 @@ class Serving:
         parts = self._group(request.group).parts
         self._runtime.saw(request.clock)
         skipped = self._runtime.membership.by_id(request.skipped)
-        path = parts.loading.serve(request.keys, skipped, request.depth)
+        depth = min(request.depth, MAX_DEPTH - 1)
+        path = parts.loading.serve(request.keys, skipped, depth)
         parts.store.count(SERVED, len(request.keys))
         work: Future[Any]
         if parts.loading.loader.is_async:
             work = self._runtime.home.spawn(adrive(path))
         else:
-            work = self._runtime.pool(request.depth).submit(lambda: drive(path))
+            work = self._runtime.pool(depth).submit(lambda: drive(path))
         call.accept()
         work.add_done_callback(lambda work: self._reply(call, work))
 
