@@ -73,7 +73,7 @@ class LocalRegistry(Registry):
             return str(Address("::1" if ":" in bound.host else "127.0.0.1", bound.port))
         return address
 
-    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - it is polled
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - polled
         """Write or replace the own registration in one step; RegistryError if the directory is not safe to use."""
         check_name(service, what="service")
         with self._mutex, self._open(service) as at:
