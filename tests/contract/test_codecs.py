@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import array
-import datetime
+import contextlib
+import datetime as dt
 import math
 import pickle
 import subprocess
@@ -36,7 +37,7 @@ class Opaque:
 
 
 def trees(*extra: st.SearchStrategy[Any], least: int, most: int) -> st.SearchStrategy[Any]:
-    text = st.text(st.characters(exclude_categories=("Cs",)))
+    text = st.text(st.characters(codec="utf-8"))
     numbers = st.integers(least, most) | st.floats(allow_nan=False, allow_infinity=False)
     leaves = st.none() | st.booleans() | numbers | text
     for one in extra:
@@ -62,7 +63,7 @@ JSON = trees(least=-(10**30), most=10**30)
 MSGPACK = trees(st.binary(), least=-(2**63), most=2**64 - 1)
 CYCLE: list[Any] = []
 CYCLE.append(CYCLE)
-UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
+UTF8 = st.text(st.characters(codec="utf-8"))
 
 KINDS = [
     Kind("bytes", "bytes", st.binary(), ["text", 5, 1.5, [1], {}, Opaque()], []),
@@ -78,7 +79,7 @@ KINDS = [
         "msgpack",
         "msgpack",
         MSGPACK.filter(lambda value: value is not None),
-        [2**64, {1, 2}, Opaque(), datetime.date(2024, 1, 1), "\ud800", CYCLE],
+        [2**64, {1, 2}, Opaque(), dt.date(2024, 1, 1), "\ud800", CYCLE],
         [b"", b"\xc1", b"\x92\x01", b"\x01\x01", b"\xa1\xff", b"\xc0"],
     ),
     Kind(PickleCodec(), f"{__name__}.PickleCodec", JSON.filter(lambda v: v is not None), [lambda: 0], [b"", b"?"]),
@@ -102,10 +103,8 @@ class TestContract:
     def test_any_bytes_are_read_or_refused(self, kind: Kind, data: bytes) -> None:
         if kind.name.endswith("PickleCodec"):
             data = data[:0]  # unpickling arbitrary bytes runs arbitrary code
-        try:
+        with contextlib.suppress(CodecError):
             assert decode(resolve(kind.codec), data) is not None
-        except CodecError:
-            pass
 
     def test_the_rest_is_refused(self, kind: Kind) -> None:
         codec = resolve(kind.codec)
@@ -189,7 +188,7 @@ def test_what_a_codec_raises_is_the_cause() -> None:
     error = ZeroDivisionError("oops")
     codec: Any = Strange(error)
     for call in (lambda: encode(codec, 1), lambda: decode(codec, b"")):
-        with pytest.raises(CodecError, match="Strange.*oops") as caught:
+        with pytest.raises(CodecError, match=r"Strange.*oops") as caught:
             call()
         assert caught.value.__cause__ is error
     own = CodecError("mine")

@@ -67,7 +67,7 @@ def test_the_address_of_the_route_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     assert advertised("0.0.0.0:8001", "192.0.2.7:2379") == "10.9.8.7:8001"
 
 
-@pytest.mark.parametrize("found", ["127.0.0.1", "0.0.0.0", None])
+@pytest.mark.parametrize("found", ["127.0.0.1", "0.0.0.0", None])  # noqa: S104 - nothing is bound
 def test_without_a_route_the_user_is_asked(monkeypatch: pytest.MonkeyPatch, found: str | None) -> None:
     class Lost(socket.socket):
         def connect(self, address: object) -> None:

@@ -57,7 +57,7 @@ class TestDurations:
         ],
     )
     def test_refused(self, value: Any) -> None:
-        with pytest.raises(ConfigError, match="near_ttl=.*duration") as caught:
+        with pytest.raises(ConfigError, match=r"near_ttl=.*duration") as caught:
             parse_duration(value, name="near_ttl")
         assert repr(value) in str(caught.value)
 
@@ -116,7 +116,7 @@ class TestSizes:
         [None, True, 1.5, math.nan, -1, "", "MiB", "-1 KB", "64 mb", "64 M", "1 TB", "1e3 B", "1 2 B", b"1", "٣ B"],
     )
     def test_refused(self, value: Any) -> None:
-        with pytest.raises(ConfigError, match="max_value=.*size"):
+        with pytest.raises(ConfigError, match=r"max_value=.*size"):
             parse_size(value, name="max_value")
 
     @given(st.integers(0, 10**6), st.sampled_from(["", " "]))

@@ -119,7 +119,7 @@ class LocalRegistry(Registry):
                 held.release()
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's lock: record locks are not inherited, and closing our descriptor leaves the parent's."""
+        """Forget the parent's lock: record locks are not inherited, and closing ours leaves the parent's."""
         self._mutex = threading.Lock()
         held, self._held = self._held, None
         self._me = None
