@@ -102,11 +102,12 @@ def advertised(bound: str, remote: str | None) -> str:
     """
     here = parse_address(bound, name="listen")
     there = parse_address(remote, name="registry") if remote is not None else None
+    alone = there is not None and _is_on_this_machine(there)
     if here.is_unix:
         raise ConfigError(f"{bound} cannot be reached from other machines: give listen= a host and a port")
     if here.is_unspecified:
-        return str(Address(_route(here, there), here.port))
-    if here.is_loopback and not (there is not None and there.is_loopback):
+        return str(Address(_route(here, there, alone=alone), here.port))
+    if here.is_loopback and not alone:
         raise ConfigError(
             f"{bound} cannot be reached from other machines, and the registry is for them: "
             f"listen on 0.0.0.0:{here.port}, or give advertise= the address that others use"
@@ -114,7 +115,17 @@ def advertised(bound: str, remote: str | None) -> str:
     return bound
 
 
-def _route(here: Address, there: Address | None) -> str:
+def _is_on_this_machine(remote: Address) -> bool:
+    if remote.is_loopback:
+        return True
+    try:
+        found = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    return any(Address(str(place[0]), 0).is_loopback for *_, place in found)
+
+
+def _route(here: Address, there: Address | None, *, alone: bool) -> str:
     """Look up the own address on the way to `there`, of a family that `here` accepts."""
     families = (socket.AF_INET,) if ":" not in here.host else (socket.AF_INET, socket.AF_INET6)
     hosts = _ANYWHERE if there is None else (there.host,)
@@ -129,7 +140,7 @@ def _route(here: Address, there: Address | None) -> str:
             except OSError:
                 continue
             own = Address(found, here.port)
-            if not own.is_unspecified and (not own.is_loopback or (there is not None and there.is_loopback)):
+            if not own.is_unspecified and (alone or not own.is_loopback):
                 return found
     raise ConfigError(
         f"{here} is no address that others can use, and no route tells which one is: give advertise= the "

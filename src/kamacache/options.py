@@ -35,6 +35,7 @@ __all__ = [
     "OnEvict",
     "Size",
     "Unset",
+    "check_listen",
     "check_name",
     "parse_duration",
     "parse_size",
@@ -166,7 +167,7 @@ class NodeOptions:
         if type(insecure) is not bool:
             raise ConfigError(f"insecure={insecure!r}: must be True or False")
         if listen is not None:
-            _check_listen(listen, insecure=insecure)
+            check_listen(listen, insecure=insecure)
         if advertise is not None:
             _check_advertise(advertise)
         positive = "a number more than zero; 2.0 owns twice the keys of 1.0"
@@ -235,7 +236,8 @@ def _flag(text: str) -> bool:
     raise ValueError(text)
 
 
-def _check_listen(listen: str, *, insecure: bool) -> None:
+def check_listen(listen: str, *, insecure: bool) -> None:
+    """Refuse an address that is none, or that others reach although nothing keeps them out; ConfigError."""
     address = parse_address(listen, name="listen")
     if not (address.is_unix or address.is_loopback or insecure):
         raise ConfigError(

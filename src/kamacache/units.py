@@ -8,6 +8,7 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
+from numbers import Real
 from typing import Final, Literal
 
 from kamacache.errors import ConfigError
@@ -55,11 +56,11 @@ def parse_duration(value: object, *, name: str) -> float:
         seconds = value.total_seconds()
     elif isinstance(value, str):
         seconds = _duration_text(value.strip())
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
         try:
             seconds = float(value)
-        except OverflowError:
-            seconds = math.inf
+        except (OverflowError, ValueError):
+            seconds = None
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         raise ConfigError(f"{name}={_shown(value)}: {_DURATION_HELP}")
     return min(seconds, LONGEST)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -31,6 +33,8 @@ class TestDurations:
             (5, 5.0),
             (0.25, 0.25),
             (timedelta(minutes=2), 120.0),
+            (Decimal("1.5"), 1.5),
+            (Fraction(1, 4), 0.25),
             ("500ms", 0.5),
             ("1h30m", 5400.0),
             ("1.5s", 1.5),
@@ -51,7 +55,21 @@ class TestDurations:
     @pytest.mark.parametrize(
         "value",
         [
-            *(None, True, False, math.nan, math.inf, -math.inf, -1, -0.001, timedelta(seconds=-1), [], b"5s"),
+            *(
+                None,
+                True,
+                False,
+                1j,
+                Decimal("sNaN"),
+                math.nan,
+                math.inf,
+                -math.inf,
+                -1,
+                -0.001,
+                timedelta(seconds=-1),
+                [],
+                b"5s",
+            ),
             *("", " ", "s", "-5s", "5 parsecs", "5S", "1h 1h", "30m1h", "1e3", "nan", "inf", "1..5s", ".5s", "5,5s"),
             *("٣s", "1_000", "5s!", "\n"),
         ],

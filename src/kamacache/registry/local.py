@@ -227,9 +227,9 @@ def _remove(at: int, name: str) -> None:
 
 
 def _remove_all(at: int, member: str) -> None:
-    for name in (*_socket_names(member), f"{member}.json", f"{member}.json.tmp"):
+    """Remove a member's files: at once no member any more, its lock last."""
+    for name in (f"{member}.json", f"{member}.json.tmp", *_socket_names(member), f"{member}.lock"):
         _remove(at, name)
-    _remove(at, f"{member}.lock")
 
 
 def _remove_orphan(at: int, name: str) -> None:
