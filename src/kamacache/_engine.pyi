@@ -170,7 +170,7 @@ class PolicyRun:
         """Ask for a key and keep it where it was missing: True for a hit."""
 
     def run(self, keys: list[int]) -> int:
-        """access each; the number of hits."""
+        """Access each; the number of hits."""
 
     def contents(self) -> list[int]:
         """The resident keys in the policy's own order, the next to go first."""

@@ -1,0 +1,148 @@
+"""Addresses as text: "host:port", "[v6]:port" or "unix:/path", and which of them others can reach."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import sys
+from dataclasses import dataclass
+
+from kamacache.errors import ConfigError
+
+_SYNTAX = '"host:port", "[v6]:port" or "unix:/path"'
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
+_PORT = re.compile(r"[0-9]{1,5}")
+# What sockaddr_un holds, its closing NUL taken off.
+UNIX_PATH_MAX = 103 if sys.platform == "darwin" else 107
+# Documentation addresses (RFC 5737, RFC 3849): nothing is sent there, only the route is looked up.
+_ANYWHERE = ("192.0.2.1", "2001:db8::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place to listen or to connect; `path` for a Unix socket, else `host` (no brackets) and `port`."""
+
+    host: str
+    port: int
+    path: str | None = None
+
+    def __str__(self) -> str:
+        """Write it as users do."""
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is a Unix socket."""
+        return self.path is not None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it over IP. A name other than localhost is not looked up."""
+        ip = _ip(self.host)
+        return ip.is_loopback if ip is not None else self.path is None and self.host.lower() == "localhost"
+
+    @property
+    def is_unspecified(self) -> bool:
+        """Whether it is every address of the machine: 0.0.0.0 or [::]."""
+        ip = _ip(self.host)
+        return ip is not None and ip.is_unspecified
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
+
+
+def parse_address(text: object, *, name: str) -> Address:
+    """Read an address; port 0 means any free one. ConfigError naming the option for anything else."""
+    if not isinstance(text, str):
+        raise ConfigError(f"{name}={text!r}: an address is text, {_SYNTAX}")
+    if text.startswith("unix:"):
+        return _parse_unix(text, name=name)
+    host, colon, port = text.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:  # noqa: PLR2004 - the greatest port there is
+        raise ConfigError(f"{name}={text!r}: an address is {_SYNTAX}, with a port from 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host or _ip(host) is None:
+            raise ConfigError(f"{name}={text!r}: there is no IPv6 address between the brackets")
+    elif ":" in host:
+        raise ConfigError(f"{name}={text!r}: write an IPv6 address in brackets, as in [::1]:8001")
+    elif not host:
+        raise ConfigError(f"{name}={text!r}: the host is missing; 0.0.0.0{text} is every address of this machine")
+    elif not _HOST.fullmatch(host) or (host.replace(".", "").isdigit() and _ip(host) is None):
+        raise ConfigError(f"{name}={text!r}: {host!r} is neither a host name nor an IP address")
+    return Address(host, int(port))
+
+
+def _parse_unix(text: str, *, name: str) -> Address:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+        raise ConfigError(f"{name}={text!r}: a Unix socket is given by its whole path, as in unix:/run/app.sock")
+    size = len(path.encode(errors="surrogateescape"))
+    if size > UNIX_PATH_MAX:
+        raise ConfigError(
+            f"{name}={text!r}: the path of a Unix socket has at most {UNIX_PATH_MAX} bytes, this one {size}"
+        )
+    return Address("", 0, path)
+
+
+def advertised(bound: str, remote: str | None) -> str:
+    """Choose what to tell others, who may be on other machines, of a node bound to `bound`.
+
+    `remote` is the "host:port" of the registry, None where it has none. 0.0.0.0 becomes this machine's address on
+    the route there. Where nobody else could reach the node: ConfigError.
+    """
+    here = parse_address(bound, name="listen")
+    there = parse_address(remote, name="registry") if remote is not None else None
+    alone = there is not None and _is_on_this_machine(there)
+    if here.is_unix:
+        raise ConfigError(f"{bound} cannot be reached from other machines: give listen= a host and a port")
+    if here.is_unspecified:
+        return str(Address(_route(here, there, alone=alone), here.port))
+    if here.is_loopback and not alone:
+        raise ConfigError(
+            f"{bound} cannot be reached from other machines, and the registry is for them: "
+            f"listen on 0.0.0.0:{here.port}, or give advertise= the address that others use"
+        )
+    return bound
+
+
+def _is_on_this_machine(remote: Address) -> bool:
+    if remote.is_loopback:
+        return True
+    try:
+        found = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    return any(Address(str(place[0]), 0).is_loopback for *_, place in found)
+
+
+def _route(here: Address, there: Address | None, *, alone: bool) -> str:
+    """Look up the own address on the way to `there`, of a family that `here` accepts."""
+    families = (socket.AF_INET,) if ":" not in here.host else (socket.AF_INET, socket.AF_INET6)
+    hosts = _ANYWHERE if there is None else (there.host,)
+    port = there.port or 1 if there is not None else 1
+    for host in hosts:
+        for family in families:
+            try:
+                info = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect(info[0][4])  # of a datagram socket: chooses a route, sends nothing
+                    found = str(probe.getsockname()[0])
+            except OSError:
+                continue
+            own = Address(found, here.port)
+            if not own.is_unspecified and (alone or not own.is_loopback):
+                return found
+    raise ConfigError(
+        f"{here} is no address that others can use, and no route tells which one is: give advertise= the "
+        f"address that others use, as in advertise='10.0.0.1:{here.port or 8001}'"
+    )

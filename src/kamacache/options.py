@@ -1,0 +1,252 @@
+"""The options of groups and nodes, checked before anything is built from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from kamacache.addresses import parse_address
+from kamacache.codecs import Codec, codec_name, resolve
+from kamacache.errors import ConfigError
+from kamacache.units import (
+    UNSET,
+    Duration,
+    Missing,
+    Size,
+    Unset,
+    check_name,
+    parse_duration,
+    parse_size,
+    parse_ttl,
+)
+
+if TYPE_CHECKING:
+    from kamacache.registry.base import Registry
+
+__all__ = [
+    "POLICIES",
+    "UNSET",
+    "Duration",
+    "GroupOptions",
+    "Missing",
+    "NodeOptions",
+    "OnEvict",
+    "Size",
+    "Unset",
+    "check_listen",
+    "check_name",
+    "parse_duration",
+    "parse_size",
+    "parse_ttl",
+]
+
+OnEvict = Callable[[str, Any, str], None]
+"""on_evict(key, value, reason), reason "capacity" or "expired"."""
+
+POLICIES = ("s3fifo", "lru", "lru2")
+_LEAST_BYTES = 4096
+_GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
+_MOST_THREADS = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupOptions:
+    """A group's options; equal when they mean the same, in another module reload or process as well."""
+
+    max_bytes: int
+    ttl: float | None
+    policy: str
+    near_ttl: float
+    negative_ttl: float
+    jitter: float
+    load_timeout: float | None
+    codec: Codec[Any]
+    on_evict: OnEvict | None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        max_bytes: Size = "64 MiB",
+        ttl: Duration | None = None,
+        policy: str = "s3fifo",
+        codec: str | Codec[Any] = "bytes",
+        near_ttl: Duration = "5s",
+        negative_ttl: Duration = "5s",
+        jitter: float = 0.05,
+        load_timeout: Duration | None = "30s",
+        on_evict: OnEvict | None = None,
+    ) -> GroupOptions:
+        """Check what the user gave; ConfigError says which option is wrong and what to write."""
+        if max_bytes is None:
+            raise ConfigError('max_bytes=None: a group always has a budget; write a size such as "64 MiB"')
+        size = parse_size(max_bytes, name="max_bytes")
+        if size < _LEAST_BYTES:
+            raise ConfigError(f"max_bytes={max_bytes!r}: must be at least 4 KiB")
+        if policy not in POLICIES:
+            raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
+        if near_ttl is None:
+            raise ConfigError("near_ttl=None: near copies never live for ever; write 0 to keep none")
+        if negative_ttl is None:
+            raise ConfigError("negative_ttl=None: absence is never remembered for ever; write 0 to forget it at once")
+        if not 0 <= _number(jitter, name="jitter", range_="a number from 0 to below 1") < 1:
+            raise ConfigError(f"jitter={jitter!r}: must be a number from 0 to below 1; 0 keeps every ttl exact")
+        timeout = None if load_timeout is None else parse_duration(load_timeout, name="load_timeout")
+        if timeout == 0:
+            raise ConfigError(f"load_timeout={load_timeout!r}: must be more than zero; None waits without limit")
+        if on_evict is not None and not callable(on_evict):
+            raise ConfigError(f"on_evict={on_evict!r}: must be a function of key, value and reason, or None")
+        return cls(
+            max_bytes=size,
+            ttl=parse_ttl(ttl, name="ttl"),
+            policy=policy,
+            near_ttl=parse_duration(near_ttl, name="near_ttl"),
+            negative_ttl=parse_duration(negative_ttl, name="negative_ttl"),
+            jitter=float(jitter),
+            load_timeout=timeout,
+            codec=resolve(codec),
+            on_evict=on_evict,
+        )
+
+    def differences(self, other: GroupOptions) -> list[str]:
+        """List each option that `other` has not the same, as "name: here, there"; codecs and functions by name."""
+        mine, theirs = self._comparable(), other._comparable()
+        return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+    def _comparable(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["codec"] = codec_name(self.codec)
+        if self.on_evict is not None:
+            function = self.on_evict
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            values["on_evict"] = f"{function.__module__}.{name}"
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by meaning: see differences."""
+        return isinstance(other, GroupOptions) and not self.differences(other)
+
+    __hash__ = None  # type: ignore[assignment] # equal by meaning, and a codec may not be hashable
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """A node's options; `registry` is still as the user gave it."""
+
+    listen: str | None
+    advertise: str | None
+    registry: str | Registry | None
+    service: str
+    weight: float
+    max_value: int
+    loader_threads: int
+    insecure: bool
+
+    @classmethod
+    def make(
+        cls,
+        listen: str | None = None,
+        *,
+        advertise: str | None = None,
+        registry: str | Registry | None = None,
+        service: str = "kamacache",
+        weight: float = 1.0,
+        max_value: Size = "4 MiB",
+        loader_threads: int = 32,
+        tls: object = None,
+        password: object = None,
+        insecure: bool = False,
+    ) -> NodeOptions:
+        """Check what the user gave; ConfigError says which option is wrong and what to write."""
+        for name, value in (("tls", tls), ("password", password)):
+            if value is not None:
+                # The value is not shown: it may be a secret.
+                raise ConfigError(f"{name}: comes with a later version of kamacache; leave it out")
+        if type(insecure) is not bool:
+            raise ConfigError(f"insecure={insecure!r}: must be True or False")
+        if listen is not None:
+            check_listen(listen, insecure=insecure)
+        if advertise is not None:
+            _check_advertise(advertise)
+        positive = "a number more than zero; 2.0 owns twice the keys of 1.0"
+        if _number(weight, name="weight", range_=positive) <= 0:
+            raise ConfigError(f"weight={weight!r}: must be {positive}")
+        size = parse_size(max_value, name="max_value")
+        if not 1 <= size <= _GREATEST_VALUE:
+            raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")
+        if type(loader_threads) is not int or not 1 <= loader_threads <= _MOST_THREADS:
+            raise ConfigError(f"loader_threads={loader_threads!r}: must be a whole number from 1 to {_MOST_THREADS}")
+        return cls(
+            listen=listen,
+            advertise=advertise,
+            registry=registry,
+            service=check_name(service, what="service"),
+            weight=float(weight),
+            max_value=size,
+            loader_threads=loader_threads,
+            insecure=insecure,
+        )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> NodeOptions:
+        """Read KAMACACHE_LISTEN and so on, one for each option of make.
+
+        Empty variables count as not set, and names that are not ours are left alone.
+        """
+        given: dict[str, Any] = {}
+        for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
+            if text := environ.get(f"KAMACACHE_{option.upper()}", ""):
+                given[option] = text
+        for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
+            variable = f"KAMACACHE_{option.upper()}"
+            if text := environ.get(variable, "").strip():
+                try:
+                    given[option] = read(text)
+                except ValueError:
+                    kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
+                    raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
+        if any(value for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
+            given["tls"] = True
+        try:
+            return cls.make(**given)
+        except ConfigError as error:
+            raise ConfigError(f"from the environment (KAMACACHE_*): {error}") from error
+
+
+def _number(value: object, *, name: str, range_: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name}={value!r}: must be {range_}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ConfigError(f"{name}={value!r}: must be {range_}")
+    return number
+
+
+def _flag(text: str) -> bool:
+    word = text.lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(text)
+
+
+def check_listen(listen: str, *, insecure: bool) -> None:
+    """Refuse an address that is none, or that others reach although nothing keeps them out; ConfigError."""
+    address = parse_address(listen, name="listen")
+    if not (address.is_unix or address.is_loopback or insecure):
+        raise ConfigError(
+            f"listen={listen!r}: without a password or TLS whoever reaches this port may read and write the cache; "
+            "in a network where all may, write insecure=True, else listen on 127.0.0.1 or a Unix socket"
+        )
+
+
+def _check_advertise(advertise: str) -> None:
+    address = parse_address(advertise, name="advertise")
+    if address.is_unix or address.is_unspecified or address.port == 0:
+        raise ConfigError(f"advertise={advertise!r}: must be a host and a port that others can reach: 10.0.0.1:8001")

@@ -1,0 +1,239 @@
+"""local:// — the processes of one user on one machine find each other in a directory.
+
+Each member has {id}.json (who it is), {id}.lock (a POSIX record lock, held as long as its process lives) and, by
+default, {id}.sock to listen on. A lock that can be taken belongs to a dead member, whose files anyone removes. A lock
+file gets its name when it is locked already, so there is no moment at which a starting member looks dead; and its
+lock goes last when files are removed, so that a cleaning cut short is finished by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+from kamacache.addresses import UNIX_PATH_MAX, Address, parse_address
+from kamacache.errors import ConfigError, RegistryError
+from kamacache.messages import Member
+from kamacache.registry import locks
+from kamacache.registry.base import Registry
+from kamacache.registry.directory import open_private
+from kamacache.units import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_ORPHAN_AGE = 60.0  # seconds after which a temporary file cannot belong to a registration that goes on
+
+
+class LocalRegistry(Registry):
+    """Members are the living processes that hold a lock in the directory of the service."""
+
+    lease = 1.0
+    poll = 0.1
+    beyond_machine = False
+
+    def __init__(self, url: str = "local://") -> None:
+        """Take the directory from the URL, by default one in /tmp for each user; nothing is touched yet."""
+        path = url.partition("://")[2]
+        if path and not path.startswith("/"):
+            raise ConfigError(f"registry={url!r}: the directory is a whole path, as in local:///run/myapp")
+        # The directory is refused unless it is ours alone, so its well-known name is no danger.
+        self._base = os.path.normpath(path) if path else f"/tmp/kamacache-{os.geteuid()}"  # noqa: S108
+        self._mutex = threading.Lock()  # guards all below; taken before the guard of `locks`, never after
+        self._service = ""
+        self._me: Member | None = None
+        self._held: locks.Held | None = None
+        self._read: dict[str, tuple[tuple[int, int, int], Member | None]] = {}
+
+    def default_listen(self, service: str, node_id: str) -> str | None:
+        """Give a Unix socket in the directory, which is made; RegistryError if that is not safe to use."""
+        directory = self._path(check_name(service, what="service"))
+        for name in _socket_names(check_name(node_id, what="member")):
+            path = f"{directory}/{name}"
+            if len(os.fsencode(path)) <= UNIX_PATH_MAX:
+                break
+        else:
+            raise ConfigError(
+                f"registry local://{self._base}: {path} is longer than the {UNIX_PATH_MAX} bytes of a Unix socket's "
+                "path; choose a shorter directory, or give listen='127.0.0.1:0'"
+            )
+        with self._mutex, self._open(service) as at:
+            self._hold(service, node_id, at)  # from now on the socket has an owner, whose death is seen
+        return f"unix:{path}"
+
+    def advertise(self, address: str) -> str:
+        """Everybody is on this machine: 0.0.0.0 becomes its loopback address."""
+        bound = parse_address(address, name="listen")
+        if bound.is_unspecified:
+            return str(Address("::1" if ":" in bound.host else "127.0.0.1", bound.port))
+        return address
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - polled
+        """Write or replace the own registration in one step; RegistryError if the directory is not safe to use."""
+        check_name(service, what="service")
+        with self._mutex, self._open(service) as at:
+            self._hold(service, me.id, at)
+            self._me = me
+            _write(me, at)
+
+    def members(self, service: str) -> list[Member]:
+        """List the living, remove what the dead left, and write the own files again if somebody removed them."""
+        with self._mutex:
+            own = self._me if service == self._service else None
+            try:
+                with self._open(service, make=own is not None) as at:
+                    if own is not None:
+                        self._hold(service, own.id, at)
+                        if not _exists(f"{own.id}.json", at):
+                            _write(own, at)
+                    return self._scan(at)
+            except FileNotFoundError:
+                return []
+
+    def deregister(self) -> None:
+        """Remove the own registration; the lock and the socket stay until close."""
+        with self._mutex:
+            me, self._me = self._me, None
+            if me is not None:
+                with contextlib.suppress(OSError, RegistryError), self._open(self._service, make=False) as at:
+                    _remove(at, f"{me.id}.json")
+
+    def close(self) -> None:
+        """Remove all own files, and let the lock go."""
+        self.deregister()
+        with self._mutex:
+            held, self._held = self._held, None
+            self._read.clear()
+            if held is None:
+                return
+            try:
+                with contextlib.suppress(OSError, RegistryError), self._open(self._service, make=False) as at:
+                    if held.is_at(at):
+                        _remove_all(at, held.member)
+            finally:
+                held.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's lock: record locks are not inherited, and closing ours leaves the parent's."""
+        self._mutex = threading.Lock()
+        held, self._held = self._held, None
+        self._me = None
+        self._read = {}
+        if held is not None:
+            held.forget()
+
+    def _path(self, service: str) -> str:
+        return f"{self._base}/{_directory_name(service)}"
+
+    @contextlib.contextmanager
+    def _open(self, service: str, *, make: bool = True) -> Iterator[int]:
+        """Open the directory of a service, checked; FileNotFoundError where there is none and `make` is False."""
+        descriptor = open_private(self._base, _directory_name(service), make=make)
+        try:
+            yield descriptor
+        except OSError as error:
+            raise RegistryError(f"registry directory {self._path(service)}: {error}") from error
+        finally:
+            os.close(descriptor)
+
+    def _hold(self, service: str, member: str, at: int) -> None:
+        """Hold the lock file of this member in this directory, as a new file if somebody removed the old one."""
+        held = self._held
+        if held is not None and held.member == member and self._service == service and held.is_at(at):
+            return
+        self._held = locks.Held.take(at, check_name(member, what="member"))
+        self._service = service
+        if held is not None:
+            held.release()  # after the new one has its name: whoever tests the old file sees that it was replaced
+
+    def _scan(self, at: int) -> list[Member]:
+        found = []
+        names = os.listdir(at)
+        for name in names:
+            if name.endswith(".tmp"):
+                _remove_orphan(at, name)
+        here = {name.removesuffix(".lock") for name in names if name.endswith(".lock")}
+        for member in sorted(here):
+            with locks.test(at, member) as alive:
+                if not alive:
+                    _remove_all(at, member)  # under its lock: a second cleaner sees it taken and leaves
+                elif (known := self._load(at, member)) is not None:
+                    found.append(known)
+        for gone in self._read.keys() - here:
+            del self._read[gone]
+        return found
+
+    def _load(self, at: int, member: str) -> Member | None:
+        """Read a registration, unless it is the file read before; None where there is none, or none we understand."""
+        try:
+            descriptor = os.open(f"{member}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        except FileNotFoundError:
+            return None
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+            status = os.fstat(descriptor)
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            read = self._read.get(member)
+            if read is None or read[0] != stamp:
+                read = self._read[member] = (stamp, _parse(file.read(), member))
+        return read[1]
+
+
+def _directory_name(service: str) -> str:
+    # "." and ".." are names of services, too.
+    return service.replace(".", "%2E") if set(service) == {"."} else service
+
+
+def _socket_names(member: str) -> tuple[str, str]:
+    """Give the usual name, and a shorter one for directories with long paths."""
+    return f"{member}.sock", f"{zlib.crc32(member.encode()):08x}.sock"
+
+
+def _parse(data: bytes, member: str) -> Member | None:
+    try:
+        record = json.loads(data)
+        groups = tuple(str(group) for group in record["groups"])
+        address = record["address"] if record["address"] is None else str(record["address"])
+        found = Member(str(record["id"]), address, float(record["weight"]), groups, int(record["protocol"]))
+    except (ValueError, TypeError, LookupError):
+        return None  # written by a version that we cannot talk to
+    return found if found.id == member else None
+
+
+def _write(me: Member, at: int) -> None:
+    record = {"id": me.id, "address": me.address, "weight": me.weight, "groups": me.groups, "protocol": me.protocol}
+    temporary = f"{me.id}.json.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=at)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+        file.write(json.dumps(record).encode())
+    os.rename(temporary, f"{me.id}.json", src_dir_fd=at, dst_dir_fd=at)
+
+
+def _exists(name: str, at: int) -> bool:
+    try:
+        os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove(at: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=at)
+
+
+def _remove_all(at: int, member: str) -> None:
+    """Remove a member's files: at once no member any more, its lock last."""
+    for name in (f"{member}.json", f"{member}.json.tmp", *_socket_names(member), f"{member}.lock"):
+        _remove(at, name)
+
+
+def _remove_orphan(at: int, name: str) -> None:
+    """Remove a temporary file that nobody finishes: a registration takes no minute."""
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime > _ORPHAN_AGE:
+            os.unlink(name, dir_fd=at)

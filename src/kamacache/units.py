@@ -1,0 +1,120 @@
+"""Durations, sizes and names as users write them."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from datetime import timedelta
+from decimal import Decimal
+from enum import Enum
+from numbers import Real
+from typing import Final, Literal
+
+from kamacache.errors import ConfigError
+
+Duration = float | int | timedelta | str
+"""Seconds as a number, a timedelta, or text such as "500ms", "1h30m", "10"."""
+
+Size = int | str
+"""Bytes as an int, or text such as "64 MiB"."""
+
+
+class Missing(Enum):
+    """The type of UNSET: an enum, so that type checkers narrow it by `is`."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        """Show it as it is written."""
+        return self.value
+
+
+UNSET: Final = Missing.UNSET
+Unset = Literal[Missing.UNSET]
+
+# Longer durations are cut to this: no process lives to see it, and every clock and wait can count it.
+LONGEST: Final = 100 * 365 * 86400.0
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+_DURATION = re.compile(r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS))
+_PLAIN = re.compile(_NUMBER)
+_SIZE = re.compile(rf"({_NUMBER})\s*([KMG]?B|[KMG]iB)?")
+_FACTORS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LONGEST_TEXT = 100
+
+_DURATION_HELP = 'a duration is seconds as a number, a timedelta, or text: "500ms", "1.5s", "1h30m" (ms s m h d)'
+_SIZE_HELP = 'a size is a number of bytes, or text such as "64 MiB" (B KB MB GB KiB MiB GiB)'
+
+
+def parse_duration(value: object, *, name: str) -> float:
+    """Seconds, zero or more, of a Duration; ConfigError naming the option `name` for anything else."""
+    seconds: float | None = None
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str):
+        seconds = _duration_text(value.strip())
+    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except (OverflowError, ValueError):
+            seconds = None
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        raise ConfigError(f"{name}={_shown(value)}: {_DURATION_HELP}")
+    return min(seconds, LONGEST)
+
+
+def _duration_text(text: str) -> float | None:
+    if len(text) > _LONGEST_TEXT:
+        return None
+    if _PLAIN.fullmatch(text):
+        return float(text)
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        return None
+    return float(sum(Decimal(n) * _UNITS[unit] for unit, n in match.groupdict().items() if n is not None))
+
+
+def parse_ttl(value: object, *, name: str) -> float | None:
+    """Seconds of a time to live: more than zero, or None for values that never expire; else ConfigError."""
+    if value is None:
+        return None
+    seconds = parse_duration(value, name=name)
+    if seconds <= 0:
+        raise ConfigError(f"{name}={_shown(value)}: must be more than zero; None means that values never expire")
+    return seconds
+
+
+def parse_size(value: object, *, name: str) -> int:
+    """Bytes, zero or more, of a Size; ConfigError naming the option `name` for anything else."""
+    size: int | None = None
+    if isinstance(value, str):
+        text = value.strip()
+        match = _SIZE.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+        if match is not None:
+            size = int(Decimal(match[1]) * _FACTORS[match[2] or "B"])
+    elif not isinstance(value, bool):
+        try:
+            size = operator.index(value)  # type: ignore[arg-type] # integers of other libraries count too
+        except TypeError:
+            size = None
+    if size is None or size < 0:
+        raise ConfigError(f"{name}={_shown(value)}: {_SIZE_HELP}")
+    return size
+
+
+def check_name(value: object, *, what: str) -> str:
+    """Give the name of a group or service back; ConfigError unless it is 1 to 64 of A-Z a-z 0-9 _ . -."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ConfigError(f"{what} name {_shown(value)}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+    return value
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -1,0 +1,65 @@
+"""A process of its own that does what its standard input says, one line each, and answers with a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+from kamacache.messages import Member
+from kamacache.registry import Registry, parse
+
+
+class Actor:
+    """One registry object, and the commands on it."""
+
+    def __init__(self, url: str) -> None:
+        self.registry: Registry = parse(url)
+
+    def listen(self, service: str, member: str) -> str | None:
+        return self.registry.default_listen(service, member)
+
+    def register(self, service: str, member: str) -> None:
+        address = self.registry.default_listen(service, member)
+        self.registry.register(service, Member(member, address), lambda: None)
+
+    def members(self, service: str) -> list[str]:
+        return sorted(member.id for member in self.registry.members(service))
+
+    def join(self, service: str, member: str) -> list[str]:
+        self.register(service, member)
+        return self.members(service)
+
+    def fork(self, service: str) -> int:
+        """Fork a child that treats the registry as a node's child does, and lives on. Its process id."""
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            self.registry.after_fork_in_child()
+            self.registry.members(service)
+            self.registry.close()
+            os.write(write, b".")
+            signal.pause()
+        os.close(write)
+        os.read(read, 1)
+        os.close(read)
+        return child
+
+    def close(self) -> None:
+        self.registry.close()
+
+
+def main() -> None:
+    signal.alarm(60)  # whatever happens to the test, this process ends
+    actor = Actor(sys.argv[1])
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        answer = getattr(actor, command)(*arguments)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

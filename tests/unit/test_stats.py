@@ -1,0 +1,37 @@
+"""GroupStats: counters, hit rate, dictionary."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from kamacache.stats import GroupStats
+
+NAMES = (  # noqa: SIM905 - as the design writes them
+    "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes evictions expirations "
+    "entries bytes near_bytes max_bytes"
+).split()
+
+
+def test_the_counters_are_the_promised_ones() -> None:
+    assert [field.name for field in fields(GroupStats)] == NAMES
+    assert GroupStats() == GroupStats(**dict.fromkeys(NAMES, 0))
+
+
+def test_hit_rate() -> None:
+    assert GroupStats().hit_rate == 0.0
+    stats = GroupStats(gets=10, hits=1, near_hits=2, absent=1, peer_hits=1, joined=2, loads=2, peer_loads=1)
+    assert stats.hit_rate == 0.5
+
+
+def test_as_dict() -> None:
+    stats = GroupStats(gets=4, hits=1, max_bytes=4096)
+    assert list(stats.as_dict()) == [*NAMES, "hit_rate"]
+    assert stats.as_dict()["hit_rate"] == 0.25
+    assert stats.as_dict()["max_bytes"] == 4096
+
+
+def test_they_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        GroupStats().gets = 1  # type: ignore[misc]
