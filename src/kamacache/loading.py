@@ -52,6 +52,10 @@ class Loading:
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
         self._tasks: set[Any] = set()  # loops hold their tasks weakly
 
+    def fits(self, key: str, raw: bytes) -> bool:
+        """Whether an entry may be kept and travel."""
+        return self._origin.fits(key, raw)
+
     @property
     def loader(self) -> Loader:
         return self._origin.loader
@@ -67,7 +71,7 @@ class Loading:
         how = JOINED
         try:
             self._check((key,))
-            yield from self._wait_for_writes((key,))
+            yield from self.wait_for_writes((key,))
             owner = self._runtime.route(self.name).first(key)
             if owner is not None:
                 found = yield from self._asking.peek(owner, key)
@@ -86,7 +90,7 @@ class Loading:
         failed: dict[str, KamaCacheError] = {}
         try:
             self._check(keys)
-            yield from self._wait_for_writes(keys)
+            yield from self.wait_for_writes(keys)
             found = yield from self._asking.peek_owners(keys)
             for key, (raw, *_) in found.items():
                 counts[key] = ABSENT if raw is None else PEER_HITS
@@ -120,7 +124,7 @@ class Loading:
                 if (id(self._store), key) in chain.keys:
                     raise LoadCycle(f"{self.name}[{key!r}] was asked for inside its own loader", key=key)
 
-    def _wait_for_writes(self, keys: Iterable[str]) -> Path[None]:
+    def wait_for_writes(self, keys: Iterable[str]) -> Path[None]:
         """Wait for the writes of these keys that are pending on this node."""
         while (write := self.after_writes(keys)) is not None:
             yield Wait(write)
@@ -292,7 +296,7 @@ class Loading:
         """An answer for each key, for a peer that has passed over `skipped`."""
         if self.closed is not None:
             raise self.closed
-        yield from self._wait_for_writes(keys)
+        yield from self.wait_for_writes(keys)
         outcomes = yield from self._origin.load(keys, skipped, depth)
         return [_answer(outcomes[key]) for key in keys]
 

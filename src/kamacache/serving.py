@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,8 @@ class Serving:
     def __init__(self, runtime: Runtime, find: Callable[[str], Group[Any] | None]) -> None:
         self._runtime = runtime
         self._find = find
+        self._idle = threading.Condition()
+        self._serving = 0  # loads for peers under way; guarded by _idle
 
     def receive(self, call: Call) -> None:
         """Answer a call, now or, for a load, once it is done."""
@@ -82,9 +86,20 @@ class Serving:
         else:
             work = self._runtime.pool(depth).submit(lambda: drive(path))
         call.accept()
+        with self._idle:
+            self._serving += 1
         work.add_done_callback(lambda work: self._reply(call, work))
 
+    def drain(self, deadline: float) -> None:
+        """Wait until the loads for peers are done, or time.monotonic() is at `deadline`."""
+        with self._idle:
+            while self._serving and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(left)
+
     def _reply(self, call: Call, work: Future[Any]) -> None:
+        with self._idle:
+            self._serving -= 1
+            self._idle.notify_all()
         try:
             call.reply(LoadReply(work.result(0), self._runtime.hlc.latest()))
         except GroupClosed as error:

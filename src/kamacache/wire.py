@@ -158,7 +158,7 @@ class Link:
         self._flushing = False
         self._blocked = False
         self._timer: asyncio.TimerHandle | None = None
-        self._oldest = 0.0
+        self._heard = 0.0  # when something last came in while somebody waited
         loop.add_reader(self._fd, self._readable)
 
     def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:

@@ -1,0 +1,490 @@
+"""A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+
+from kamacache import codecs, forking
+from kamacache._engine import Clock, Hlc, Store, check_key
+from kamacache.errors import ConfigError, GroupExists, KamaCacheError, NodeClosed, UnknownGroup
+from kamacache.group import Group, Parts
+from kamacache.loader import Loader
+from kamacache.membership import Membership
+from kamacache.messages import GroupState, Member
+from kamacache.options import Duration, GroupOptions, NodeOptions, OnEvict, Size, check_name, parse_duration
+from kamacache.placing import Route
+from kamacache.registry import parse as parse_registry
+from kamacache.runtime import Runtime
+from kamacache.serving import Serving
+from kamacache.steps import Wait
+from kamacache.sweeper import Sweeper
+from kamacache.wire import NativeLane
+
+if TYPE_CHECKING:
+    from kamacache.codecs import Codec
+    from kamacache.lane import Lane
+    from kamacache.registry import Registry
+    from kamacache.value import Value
+
+log = logging.getLogger("kamacache")
+
+V = TypeVar("V")
+_Loads = Callable[[str], Any]
+
+JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
+AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
+_REMEMBER = 10.0  # seconds for which writes are remembered at least
+
+
+class Node:
+    """One member of a cluster, embedded in this process.
+
+    `listen` is the address to serve peers on ("127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock"; None: what the
+    registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
+    (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this node's
+    share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how many
+    plain loaders run at once for async callers and for peers. `insecure=True` allows addresses beyond this machine,
+    unprotected. `clock` and `lane` replace the machine's time and network, for tests.
+
+    Raises ConfigError. The node starts by itself at the first call that needs it; `start` waits until it has joined.
+    """
+
+    def __init__(
+        self,
+        listen: str | None = None,
+        *,
+        advertise: str | None = None,
+        registry: str | Registry | None = None,
+        service: str = "kamacache",
+        weight: float = 1.0,
+        max_value: Size = "4 MiB",
+        loader_threads: int = 32,
+        tls: object = None,
+        password: object = None,
+        insecure: bool = False,
+        clock: Clock | None = None,
+        lane: Lane | None = None,
+    ) -> None:
+        options = NodeOptions.make(
+            listen,
+            advertise=advertise,
+            registry=registry,
+            service=service,
+            weight=weight,
+            max_value=max_value,
+            loader_threads=loader_threads,
+            tls=tls,
+            password=password,
+            insecure=insecure,
+        )
+        self._setup(options, clock, lane)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """A node by KAMACACHE_LISTEN, _ADVERTISE, _REGISTRY, _SERVICE, _WEIGHT, _MAX_VALUE, … of the environment."""
+        node = cls.__new__(cls)
+        node._setup(NodeOptions.from_env(os.environ if environ is None else environ), None, None)
+        return node
+
+    def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:
+        self._options = options
+        self._clock = clock if clock is not None else Clock()
+        self._registry = None if options.registry is None else parse_registry(options.registry)
+        self._listen = options.listen
+        self._groups: dict[str, Group[Any]] = {}
+        self._closed = False
+        self._live(lane if lane is not None else NativeLane(max_value=options.max_value))
+        forking.keep(self)
+
+    def _live(self, lane: Lane) -> None:
+        """Begin a life: in the constructor, and again in a forked child."""
+        self.id = secrets.token_hex(8)
+        options = self._options
+        hlc = Hlc(self._clock, int(self.id, 16))
+        self._runtime = Runtime(
+            self._clock, hlc, lane, max_value=options.max_value, loader_threads=options.loader_threads
+        )
+        self._membership = Membership(
+            Member(self.id, None, options.weight),
+            self._runtime,
+            self._registry,
+            options.service,
+            states=self._states,
+            heard_of=self._heard_of,
+            placed=self._placed,
+        )
+        self._runtime.membership = self._membership
+        self._serving = Serving(self._runtime, self._groups.get)
+        self._sweeper = Sweeper(self._groups)
+        self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
+        self._starting = threading.Lock()  # one start at a time
+        self._started = False
+        self._address: str | None = None
+        self._auto: Future[None] | None = None
+        self._auto_until = 0.0
+        self._stop = threading.Event()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen, register, and return when joined; after 5 s with a warning, and go on trying.
+
+        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed. Twice is fine.
+        """
+        self._adopt_loop()
+        with self._starting:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            if self._started:
+                return
+            self._open()
+            joined = self._membership.start(JOIN_TIMEOUT)
+            self._started = True
+        if not joined and not self._closed:
+            log.warning("%s has not joined %r within %g s and goes on trying", self, self._options.service, JOIN_TIMEOUT)
+
+    async def astart(self) -> None:
+        """See start."""
+        import asyncio  # noqa: PLC0415 - it is running
+
+        self._adopt_loop()
+        await asyncio.to_thread(self.start)
+
+    def _open(self) -> None:
+        """Bind, and tell the membership who we are."""
+        registry, lane = self._registry, self._runtime.lane
+        if self._address is None and (registry is not None or self._listen is not None):
+            listen = self._listen
+            if listen is None and registry is not None:
+                listen = registry.default_listen(self._options.service, self.id)
+            try:
+                bound = lane.start(listen, self._serving.receive)
+            except OSError as error:
+                raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
+            if bound is not None:
+                self._address = self._options.advertise or (registry.advertise(bound) if registry is not None else bound)
+        with self._lock:
+            for group in self._groups.values():
+                lane.serve(group.parts.store)
+            self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
+        self._sweeper.start()
+
+    def _ensure(self) -> None:
+        """Start by itself, once: whatever goes wrong is logged and tried again, and costs callers a second in all."""
+        if self._started or self._closed:
+            return
+        if (future := self._autostart()) is not None:
+            try:
+                Wait(future, self._auto_until).run()
+            except TimeoutError:
+                return
+
+    async def _aensure(self) -> None:
+        if self._started or self._closed:
+            self._adopt_loop()
+            return
+        if (future := self._autostart()) is not None:
+            try:
+                await Wait(future, self._auto_until).arun()
+            except TimeoutError:
+                return
+
+    def _autostart(self) -> Future[None] | None:
+        if self._registry is None and self._listen is None:
+            self.start()
+            return None
+        self._adopt_loop()
+        with self._lock:
+            if self._auto is None:
+                self._auto = Future()
+                self._auto_until = time.monotonic() + AUTO_TIMEOUT
+                threading.Thread(target=self._autostarting, args=(self._auto,), name="kamacache-start", daemon=True).start()
+            return self._auto
+
+    def _autostarting(self, done: Future[None]) -> None:
+        stop, logged = self._stop, False
+        while not stop.is_set():
+            try:
+                self.start()
+            except KamaCacheError as error:
+                if not logged and not isinstance(error, NodeClosed):
+                    log.warning("%s cannot start, and goes on trying: %s", self, error)
+                logged = True
+            else:
+                break
+            stop.wait(AUTO_TIMEOUT)
+        done.set_result(None)
+
+    def _adopt_loop(self) -> None:
+        asyncio = sys.modules.get("asyncio")
+        loop = None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
+        if loop is not None:
+            self._runtime.home.adopt(loop)
+
+    def close(self, drain: Duration = "5s") -> None:
+        """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on."""
+        deadline = time.monotonic() + parse_duration(drain, name="drain")
+        with self._lock:
+            if self._closed:
+                return
+            groups = list(self._groups.values())
+        for group in groups:
+            if not group.parts.behind.flush(deadline):
+                log.warning("writes of %r were still pending when the node was closed", group.name)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._stop.set()
+        self._membership.close()
+        self._serving.drain(deadline)
+        self._end(NodeClosed("the node was closed"))
+        if self._registry is not None:
+            self._registry.close()
+
+    async def aclose(self, drain: Duration = "5s") -> None:
+        """See close."""
+        import asyncio  # noqa: PLC0415 - it is running
+
+        await asyncio.to_thread(self.close, drain)
+
+    def _end(self, error: KamaCacheError) -> None:
+        for group in list(self._groups.values()):
+            group.shut(error)
+        self._runtime.lane.close()
+        self._runtime.close()
+        self._sweeper.close()
+
+    def after_fork_in_child(self) -> None:
+        """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""
+        if self._closed:
+            return
+        if self._registry is not None:
+            self._registry.after_fork_in_child()
+        self._listen = forking.free_address(self._listen)
+        old = list(self._groups.values())
+        self._live(self._runtime.lane.renewed())
+        for group in old:
+            parts = group.parts
+            loader = parts.loading.loader
+            group.renew(Parts(group.name, parts.store, loader, parts.options, self._runtime))
+        self._membership.near_ttl = max((group.parts.options.near_ttl for group in old), default=0.0)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self.astart()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # -- who is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str | None:
+        """What others use to reach this node; None where it has no socket or has not started."""
+        return self._address
+
+    def members(self) -> list[Member]:
+        """The registered members that this node does not hold for dead, itself first."""
+        return self._membership.members()
+
+    def owner(self, group: str, key: str) -> Member:
+        """The member that owns a key, as this node sees it. UnknownGroup, InvalidKey."""
+        check_key(key)
+        if group not in self._groups:
+            raise UnknownGroup(f"there is no group {group!r} on this node")
+        peer = self._membership.route(group).first(key)
+        return self._membership.me if peer is None else peer.member
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
+        return f"<kamacache.Node {self._options.service!r} {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Node cannot be pickled: make one in each process; processes of one service find each other")
+
+    # -- groups ------------------------------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> Mapping[str, Group[Any]]:
+        """A live, read-only view of the groups by name."""
+        return MappingProxyType(self._groups)
+
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: _Loads | None = None,
+        *,
+        load_many: Callable[[list[str]], Any] | None = None,
+        max_bytes: Size = ...,
+        ttl: Duration | None = ...,
+        policy: str = ...,
+        codec: Literal["bytes"] = ...,
+        near_ttl: Duration = ...,
+        negative_ttl: Duration = ...,
+        jitter: float = ...,
+        load_timeout: Duration | None = ...,
+        on_evict: OnEvict | None = ...,
+    ) -> Group[bytes]: ...
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: _Loads | None = None,
+        *,
+        load_many: Callable[[list[str]], Any] | None = None,
+        max_bytes: Size = ...,
+        ttl: Duration | None = ...,
+        policy: str = ...,
+        codec: Literal["text"],
+        near_ttl: Duration = ...,
+        negative_ttl: Duration = ...,
+        jitter: float = ...,
+        load_timeout: Duration | None = ...,
+        on_evict: OnEvict | None = ...,
+    ) -> Group[str]: ...
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: Callable[[str], V | Value[V] | None] | Callable[[str], Awaitable[V | Value[V] | None]] | None = None,
+        *,
+        load_many: Callable[[list[str]], Any] | None = None,
+        max_bytes: Size = ...,
+        ttl: Duration | None = ...,
+        policy: str = ...,
+        codec: str | Codec[V],
+        near_ttl: Duration = ...,
+        negative_ttl: Duration = ...,
+        jitter: float = ...,
+        load_timeout: Duration | None = ...,
+        on_evict: OnEvict | None = ...,
+    ) -> Group[V]: ...
+    def group(
+        self,
+        name: str,
+        loader: _Loads | None = None,
+        *,
+        load_many: Callable[[list[str]], Any] | None = None,
+        **options: Any,
+    ) -> Group[Any]:
+        """Make a group, or return the one of this name where loader and options are the same.
+
+        `loader(key)` returns the value, None where there is no such thing, or a Value with a ttl of its own; it may be
+        async. `load_many(keys)` returns a mapping, for batches. The options, with units as in "64 MiB" and "5s":
+        `max_bytes`, `ttl` (None: never expires), `policy` ("s3fifo", "lru", "lru2"), `codec` ("bytes", "text",
+        "json", "msgpack" or a Codec), `near_ttl` (how long other nodes may keep copies), `negative_ttl` (how long
+        absence is remembered), `jitter` (by which part a ttl may be shortened), `load_timeout`, `on_evict`.
+        Create groups before start: each later one changes who owns what.
+
+        Raises ConfigError, GroupExists, NodeClosed.
+        """
+        check_name(name, what="group")
+        loads = Loader(loader, load_many)
+        made = GroupOptions.make(**options)
+        with self._lock:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            group = self._groups.get(name)
+            if group is not None:
+                return _same_group(group, loads, made)
+            store = self._store(name, made)
+            group = Group(
+                name,
+                Parts(name, store, loads, made, self._runtime),
+                ensure=self._ensure,
+                aensure=self._aensure,
+                leave=self._leave,
+            )
+            self._groups[name] = group
+            self._membership.near_ttl = max(self._membership.near_ttl, made.near_ttl)
+        self._regroup(lambda lane: lane.serve(store))
+        return group
+
+    def loader(self, name: str, **options: Any) -> Callable[[_Loads], Group[Any]]:
+        """A decorator: the function's name becomes the Group, whose `loader` is the function. Options as of group."""
+
+        def decorate(function: _Loads) -> Group[Any]:
+            return self.group(name, function, **options)
+
+        return decorate
+
+    def _store(self, name: str, options: GroupOptions) -> Store:
+        codec = options.codec
+        plain = isinstance(codec, codecs.BytesCodec)
+        return Store(
+            name,
+            max_bytes=options.max_bytes,
+            policy=options.policy,
+            clock=self._clock,
+            near_ttl=options.near_ttl,
+            remember=max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0),
+            decode=None if plain else functools.partial(codecs.decode, codec),
+            shareable=codecs.is_shareable(codec),
+            keep_evicted=options.on_evict is not None,
+        )
+
+    def _leave(self, group: Group[Any]) -> None:
+        with self._lock:
+            if self._groups.get(group.name) is group:
+                del self._groups[group.name]
+        self._regroup(lambda lane: lane.hide(group.name))
+
+    def _regroup(self, change: Callable[[Lane], None]) -> None:
+        """The groups have changed: so has what this node serves and owns."""
+        if self._address is not None or self._started:
+            change(self._runtime.lane)
+            self._membership.announce(tuple(self._groups))
+
+    # -- what the membership asks ------------------------------------------------------------------------------------
+
+    def _states(self) -> list[GroupState]:
+        return [group.parts.state() for group in list(self._groups.values())]
+
+    def _heard_of(self, state: GroupState) -> None:
+        group = self._groups.get(state.name)
+        if group is None:
+            return
+        mine = codecs.codec_name(group.parts.options.codec)
+        if state.codec != mine:
+            log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
+        group.parts.writing.heard_of(state.writes, state.floor)
+
+    def _placed(self, name: str, route: Route) -> None:
+        group = self._groups.get(name)
+        if group is not None:
+            group.parts.store.place(route.placement, route.me)
+
+
+def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:
+    loading, name = group.parts.loading, group.name
+    if loading.loader.place != loader.place:
+        here, there = loading.loader.place or "no loader", loader.place or "no loader"
+        raise GroupExists(f"group {name!r} exists with {here}, and cannot have {there} too")
+    differences = group.parts.options.differences(options)
+    if differences:
+        raise GroupExists(f"group {name!r} of {loader.place or 'no loader'} exists with other options: {differences}")
+    loading.loader = loader
+    return group
