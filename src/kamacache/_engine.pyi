@@ -9,7 +9,6 @@ from kamacache.messages import Reply, Request
 __version__: Final[str]
 MISSING: Final[object]
 
-
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class Asking:
     """The fast lane of one group; what it finds is refused when it is older than what is known here."""
 
-    def __init__(self, name: str, store: Store, near_ttl: float, flights: Callable[[], Flights], runtime: Runtime) -> None:
+    def __init__(
+        self, name: str, store: Store, near_ttl: float, flights: Callable[[], Flights], runtime: Runtime
+    ) -> None:
         self._name = name
         self._store = store
         self._near_ttl = near_ttl

@@ -152,9 +152,7 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
     except CodecError:
         raise
     except Exception as error:
-        raise CodecError(
-            f"codec {codec_name(codec)} does not take this {type(value).__qualname__}: {error}"
-        ) from error
+        raise CodecError(f"codec {codec_name(codec)} does not take this {type(value).__qualname__}: {error}") from error
     if not isinstance(data, bytes):
         raise CodecError(f"codec {codec_name(codec)}: encode returned {type(data).__qualname__}, not bytes")
     return data

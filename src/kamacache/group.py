@@ -232,11 +232,15 @@ class Group(Generic[V]):
     def _item(self, key: str, value: V, ttl: float | None) -> WriteItem:
         check_key(key)
         if value is None:
-            raise TypeError("None is not a value but the absence of one: use delete(key), or a value of your own for it")
+            raise TypeError(
+                "None is not a value but the absence of one: use delete(key), or a value of your own for it"
+            )
         parts = self.parts
         raw = codecs.encode(parts.options.codec, value)
         if not parts.loading.fits(key, raw):
-            greatest = f"max_value is {parts.runtime.max_value:,} B, an eighth of max_bytes {parts.options.max_bytes // 8:,} B"
+            greatest = (
+                f"max_value is {parts.runtime.max_value:,} B, an eighth of max_bytes {parts.options.max_bytes // 8:,} B"
+            )
             raise ValueTooLarge(f"{self.name}[{key[:40]!r}]: {len(raw):,} B are too many: {greatest}")
         return WriteItem(key, raw, ttl)
 

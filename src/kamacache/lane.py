@@ -55,5 +55,3 @@ class Lane(Protocol):
     def close(self) -> None: ...
     def renewed(self) -> Lane:
         """A lane like this one, not started, for a forked child; this one is dead there."""
-
-

@@ -19,7 +19,18 @@ from kamacache import codecs
 from kamacache._engine import Store
 from kamacache.asking import Asking
 from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, PeerError, UnknownGroup
-from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, own_loop, timed_out, wait_for
+from kamacache.flight import (
+    ABORTED,
+    TRIES,
+    Failure,
+    Flight,
+    Flights,
+    Outcome,
+    interrupted,
+    own_loop,
+    timed_out,
+    wait_for,
+)
 from kamacache.lane import HOT
 from kamacache.loader import CHAIN, MAX_DEPTH, Loader
 from kamacache.messages import Answer, LoadReply, LoadRequest
@@ -28,8 +39,8 @@ from kamacache.outcomes import ABSENT, JOINED, PEER_HITS, PEER_LOADS, in_memory
 from kamacache.steps import Path, Twofold, Wait, adrive, drive
 
 if TYPE_CHECKING:
-    from kamacache.placing import Peer
     from kamacache.options import GroupOptions
+    from kamacache.placing import Peer
     from kamacache.runtime import Runtime
 
 PATIENCE = 1.0  # seconds that one call waits in all on peers not known to be alive
@@ -217,7 +228,9 @@ class Loading:
         finally:
             self._abort(led)
 
-    def _from_candidates(self, led: dict[str, Flight], todo: list[str], end: Callable[[str, Outcome], None]) -> Path[None]:
+    def _from_candidates(
+        self, led: dict[str, Flight], todo: list[str], end: Callable[[str, Outcome], None]
+    ) -> Path[None]:
         skipped: dict[str, Peer] = {}
         refused: set[str] = set()  # answered once with something older than what is known here
         wasted = 0.0
@@ -233,7 +246,7 @@ class Loading:
             for peer, keys, call in calls:
                 began = time.monotonic()
                 try:
-                    reply: LoadReply = yield Wait(call, max((led[key].deadline or 0 for key in keys)) or None)
+                    reply: LoadReply = yield Wait(call, max(led[key].deadline or 0 for key in keys) or None)
                 except (PeerError, UnknownGroup) as error:
                     wasted += time.monotonic() - began
                     self._runtime.suspect(peer, error)

@@ -84,9 +84,7 @@ class Membership:
         now, silence = self._runtime.clock.now(), self._lease + self.near_ttl
         with self._lock:
             return [
-                peer
-                for peer in self._peers.values()
-                if not (peer.left or peer.refused or now - peer.heard > silence)
+                peer for peer in self._peers.values() if not (peer.left or peer.refused or now - peer.heard > silence)
             ]
 
     def members(self) -> list[Member]:

@@ -151,7 +151,9 @@ class Node:
             joined = self._membership.start(JOIN_TIMEOUT)
             self._started = True
         if not joined and not self._closed:
-            log.warning("%s has not joined %r within %g s and goes on trying", self, self._options.service, JOIN_TIMEOUT)
+            log.warning(
+                "%s has not joined %r within %g s and goes on trying", self, self._options.service, JOIN_TIMEOUT
+            )
 
     async def astart(self) -> None:
         """See start."""
@@ -172,7 +174,9 @@ class Node:
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
             if bound is not None:
-                self._address = self._options.advertise or (registry.advertise(bound) if registry is not None else bound)
+                self._address = self._options.advertise or (
+                    registry.advertise(bound) if registry is not None else bound
+                )
         with self._lock:
             for group in self._groups.values():
                 lane.serve(group.parts.store)
@@ -208,7 +212,9 @@ class Node:
             if self._auto is None:
                 self._auto = Future()
                 self._auto_until = time.monotonic() + AUTO_TIMEOUT
-                threading.Thread(target=self._autostarting, args=(self._auto,), name="kamacache-start", daemon=True).start()
+                threading.Thread(
+                    target=self._autostarting, args=(self._auto,), name="kamacache-start", daemon=True
+                ).start()
             return self._auto
 
     def _autostarting(self, done: Future[None]) -> None:

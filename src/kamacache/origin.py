@@ -16,7 +16,7 @@ from kamacache import codecs
 from kamacache._engine import Store
 from kamacache.errors import LoadError
 from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, timed_out, wait_for
-from kamacache.options import UNSET
+from kamacache.options import UNSET, Missing
 from kamacache.outcomes import ABSENT, JOINED, LOAD_ERRORS, LOADS, PEER_HITS, in_memory
 from kamacache.running import Raised, RunLoader
 from kamacache.steps import Path, Twofold
@@ -25,8 +25,8 @@ from kamacache.value import Value
 if TYPE_CHECKING:
     from kamacache.asking import Asking
     from kamacache.loader import Loader
-    from kamacache.placing import Peer
     from kamacache.options import GroupOptions
+    from kamacache.placing import Peer
     from kamacache.runtime import Runtime
 
 
@@ -139,22 +139,27 @@ class Origin:
         try:
             if isinstance(value, Raised):
                 raise value.error
-            ttl = UNSET
+            own: float | Missing | None = UNSET
             if isinstance(value, Value):
-                value, ttl = value.value, value.ttl
+                value, own = value.value, value.ttl
             raw = None if value is None else codecs.encode(options.codec, value)
         except Exception as error:  # noqa: BLE001 - the user's loader or codec raised it; each caller gets a LoadError
             self._store.count(LOAD_ERRORS)
             text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
             return Outcome(how=LOADS, failure=Failure(LoadError, text, error, type(error).__name__))
-        if ttl is UNSET:
-            ttl = options.negative_ttl if raw is None else options.ttl
-            if raw is not None and ttl is not None:
-                ttl *= 1 - options.jitter * random.random()  # noqa: S311 - it only spreads expiries
+        ttl = own if own is not UNSET else self._usual_ttl(raw)
         if raw is not None and not self.fits(key, raw):
             return Outcome(raw, version, ttl, LOADS, too_large=True)
         self._keep(flight, raw, version, ttl, kind)
         return Outcome(raw, version, ttl, LOADS)
+
+    def _usual_ttl(self, raw: bytes | None) -> float | None:
+        options = self._options
+        if raw is None:
+            return options.negative_ttl
+        if options.ttl is None:
+            return None
+        return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
 
     def fits(self, key: str, raw: bytes) -> bool:
         """Whether an entry may be kept and travel."""
@@ -170,13 +175,3 @@ class Origin:
             return
         key, put = flight.key, self._store.put
         self.flights.keep(key, flight, lambda: put(key, raw, version, ttl, kind, foreign=foreign))
-
-
-def in_memory(store: Store, key: str) -> Outcome | None:
-    """What the store has by now, as the end of a flight."""
-    found = store.find(key)
-    if found is None or found[3] == Store.FORMER:
-        return None
-    value, version, remaining, kind = found
-    how = ABSENT if value is None else NEAR_HITS if kind == Store.NEAR else HITS
-    return Outcome(value, version, remaining, how)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kamacache.homeloop import HomeLoop
@@ -99,7 +100,7 @@ class RunLoader:
         if self._loader.in_batch(self._keys):
             jobs = [pool.submit(self._run_batch)]
         else:
-            jobs = [pool.submit(lambda key=key: self._run_one(key)) for key in self._keys]  # type: ignore[misc]
+            jobs = [pool.submit(partial(self._run_one, key)) for key in self._keys]
         for job in jobs:
             await Wait(job, self._deadline).arun()
 
@@ -119,7 +120,7 @@ class RunLoader:
         assert single is not None  # noqa: S101 - in_batch decides so
         try:
             CHAIN.set(enter(self._group, key, self._depth))  # the task has a context of its own
-            value = await single(key)  # type: ignore[misc]
+            value = await single(key)
         except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
             self._ended(key, Raised(error))
         else:
@@ -130,11 +131,9 @@ class RunLoader:
         assert many is not None  # noqa: S101 - in_batch decides so
         try:
             CHAIN.set(self._enter_all())
-            answer = checked_mapping(await many(list(self._keys)))  # type: ignore[misc]
+            answer = checked_mapping(await many(list(self._keys)))
             values = [answer.get(key) for key in self._keys]
         except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
             values = [Raised(error)] * len(self._keys)
         for key, value in zip(self._keys, values, strict=True):
             self._ended(key, value)
-
-

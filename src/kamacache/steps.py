@@ -117,4 +117,3 @@ class Wait:
             left = self._left()
             await (done if left is None else asyncio.wait_for(done, left))
         return self._future.result(0)
-

@@ -1,0 +1,320 @@
+"""A cluster in memory, for tests: a network whose messages can be held, lost and let go, and a registry to match.
+
+    network = Network()
+    a, b = (Node(registry=network.registry(), lane=network.lane(), clock=Clock(manual=True)) for _ in range(2))
+
+A *gate* holds the messages it matches until it is opened, so that a test decides the order in which things happen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from kamacache._engine import Store
+from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
+from kamacache.lane import HOT, Call, Found
+from kamacache.messages import Member, Request
+from kamacache.registry import Registry
+
+GATE_TIMEOUT = 10.0  # seconds after which a forgotten gate gives way with an error
+SILENCE = 0.05  # seconds after which a frozen member counts as silent
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What the fast lane asks; stands beside the messages of kamacache.messages."""
+
+    group: str
+    keys: list[str]
+    former: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A message on its way. `stage` is "request" or "reply"; `message` is always the request's, `reply` what came back."""
+
+    stage: str
+    source: str
+    target: str
+    message: Request | Peek
+    reply: Any = None
+
+
+class Gate:
+    """Holds the parcels that match until `open`. `arrived` is set when the first is held."""
+
+    def __init__(self, matches: Callable[[Parcel], bool]) -> None:
+        self.matches = matches
+        self.arrived = threading.Event()
+        self.parcels: list[Parcel] = []
+        self._opened = threading.Event()
+
+    def hold(self, parcel: Parcel) -> None:
+        """Called by the network."""
+        self.parcels.append(parcel)
+        self.arrived.set()
+        if not self._opened.wait(GATE_TIMEOUT):
+            raise TimeoutError(f"a gate was never opened for {parcel}")
+
+    def wait(self) -> None:
+        """Until a parcel is held here."""
+        if not self.arrived.wait(GATE_TIMEOUT):
+            raise TimeoutError("nothing came to the gate")
+
+    def open(self) -> None:
+        """Let everything through from now on."""
+        self._opened.set()
+
+
+class Network:
+    """Members by address, and what stands between them."""
+
+    def __init__(self, *, hot: bool = True) -> None:
+        self.hot = hot  # whether owners call their values worth a near copy
+        self.sent: list[Parcel] = []
+        self._lanes: dict[str, MemoryLane] = {}
+        self._gates: list[Gate] = []
+        self._frozen: set[str] = set()
+        self._members: dict[str, dict[str, Member]] = {}
+        self._watchers: list[Callable[[], None]] = []
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def lane(self) -> MemoryLane:
+        """A way into this network, for one node."""
+        return MemoryLane(self)
+
+    def registry(self) -> MemoryRegistry:
+        """The registry of this network, for one node."""
+        return MemoryRegistry(self)
+
+    def gate(
+        self, kind: type[Any], *, stage: str = "request", source: str | None = None, target: str | None = None
+    ) -> Gate:
+        """Hold messages of a kind, from or to an address."""
+        gate = Gate(
+            lambda parcel: (
+                parcel.stage == stage
+                and isinstance(parcel.message, kind)
+                and source in (None, parcel.source)
+                and target in (None, parcel.target)
+            )
+        )
+        self._gates.append(gate)
+        return gate
+
+    def freeze(self, address: str) -> None:
+        """The member there goes silent: it is reached, and does not answer."""
+        self._frozen.add(address)
+
+    def thaw(self, address: str) -> None:
+        """It answers again."""
+        self._frozen.discard(address)
+
+    def kill(self, address: str) -> None:
+        """Nothing listens there any more."""
+        with self._lock:
+            self._lanes.pop(address, None)
+
+    def unregister(self, address: str) -> None:
+        """The registry forgets a member."""
+        for members in self._members.values():
+            members.pop(address, None)
+        self.changed()
+
+    # -- for lanes and registries ------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The registry's list is another."""
+        for watcher in list(self._watchers):
+            watcher()
+
+    def listed(self, service: str) -> dict[str, Member]:
+        """The registry's members by address."""
+        return self._members.setdefault(service, {})
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have changes of the list told."""
+        self._watchers.append(watcher)
+
+    def attach(self, lane: MemoryLane, address: str | None) -> str:
+        """Give a lane its address."""
+        address = address or f"memory:{next(self._numbers)}"
+        with self._lock:
+            self._lanes[address] = lane
+        return address
+
+    def deliver(self, source: str, target: str, message: Request | Peek) -> MemoryLane:
+        """The lane at `target`, once every gate is open; PeerError when it is dead or silent."""
+        self._pass(Parcel("request", source, target, message))
+        lane = self._lanes.get(target)
+        if lane is None:
+            error = PeerError(f"{target} refused the connection")
+            error.refused = True
+            raise error
+        if target in self._frozen:
+            threading.Event().wait(SILENCE)
+            raise PeerError(f"{target} did not answer")
+        return lane
+
+    def returned(self, source: str, target: str, message: Request | Peek, reply: Any) -> None:
+        """The reply is on its way back."""
+        self._pass(Parcel("reply", source, target, message, reply))
+
+    def _pass(self, parcel: Parcel) -> None:
+        self.sent.append(parcel)
+        for gate in self._gates:
+            if gate.matches(parcel):
+                gate.hold(parcel)
+
+
+class _Call:
+    """A call as its receiver sees it."""
+
+    def __init__(self, message: Request, future: Future[Any]) -> None:
+        self.message = message
+        self._future = future
+
+    def accept(self) -> None:
+        """Nothing waits for it here."""
+
+    def reply(self, message: Any, /) -> None:
+        self._future.set_result(message)
+
+    def fail(self, status: str, text: str = "") -> None:
+        errors: dict[str, type[KamaCacheError]] = {"overloaded": Overloaded, "unknown_group": UnknownGroup}
+        self._future.set_exception(errors.get(status, PeerError)(text))
+
+
+class MemoryLane:
+    """See kamacache.lane.Lane."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._stores: dict[str, Store] = {}
+        self._receive: Callable[[Call], None] = lambda _: None
+        self._address = ""
+        self._closed = False
+
+    def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
+        self._receive = receive
+        self._address = self._network.attach(self, listen)
+        return self._address
+
+    def serve(self, store: Store) -> None:
+        self._stores[store.name] = store
+
+    def hide(self, group: str) -> None:
+        self._stores.pop(group, None)
+
+    def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
+        return self._peek(address, group, [key], former)[0]
+
+    async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
+        return (await self._apeek(address, group, [key], former))[0]
+
+    def peek_many(
+        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+    ) -> list[list[Found | None] | Exception]:
+        answers: list[list[Found | None] | Exception] = []
+        for address, keys in asks:
+            try:
+                answers.append(self._peek(address, group, keys, former))
+            except PeerError as error:
+                answers.append(error)
+        return answers
+
+    async def apeek_many(
+        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+    ) -> list[list[Found | None] | Exception]:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        return await asyncio.to_thread(self.peek_many, asks, group, former=former)
+
+    async def _apeek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        return await asyncio.to_thread(self._peek, address, group, keys, former)
+
+    def _peek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
+        message = Peek(group, keys, former)
+        lane = self._network.deliver(self._address, address, message)
+        store = lane._stores.get(group)  # noqa: SLF001 - another of this class
+        found = [None if store is None else self._shown(store.find(key), former) for key in keys]
+        self._network.returned(self._address, address, message, found)
+        return found
+
+    def _shown(self, found: Found | None, former: bool) -> Found | None:
+        """What the fast lane tells of an entry."""
+        if found is None or (found[3] == Store.FORMER and not former):
+            return None
+        hot = self._network.hot and found[3] == Store.MAIN
+        return (*found[:3], HOT if hot else 0)
+
+    def ping(self, address: str) -> None:
+        self._network.deliver(self._address, address, Peek("", []))
+
+    def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]:  # noqa: ARG002 - gates decide
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            answer: Future[Any] = Future()
+            try:
+                lane = self._network.deliver(self._address, address, message)
+                lane._receive(_Call(message, answer))  # noqa: SLF001 - another of this class
+                reply = answer.result(GATE_TIMEOUT)
+                self._network.returned(self._address, address, message, reply)
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+                future.set_exception(error)
+            else:
+                future.set_result(reply)
+
+        threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
+        return future
+
+    def forget(self, address: str) -> None:
+        """Nothing is kept of it."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._network.kill(self._address)
+
+    def renewed(self) -> MemoryLane:
+        return MemoryLane(self._network)
+
+
+class MemoryRegistry(Registry):
+    """The list of a Network."""
+
+    lease = 1.0
+    poll = 0.05
+    beyond_machine = False
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._mine: tuple[str, str] | None = None
+
+    def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - the network numbers them
+        return None
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
+        if self._mine is None:
+            self._network.watch(changed)
+        self._mine = (service, me.address or "")
+        self._network.listed(service)[me.address or ""] = me
+        self._network.changed()
+
+    def members(self, service: str) -> list[Member]:
+        return list(self._network.listed(service).values())
+
+    def deregister(self) -> None:
+        if self._mine is not None:
+            service, address = self._mine
+            self._network.listed(service).pop(address, None)
+            self._network.changed()
