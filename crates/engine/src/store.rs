@@ -1,6 +1,6 @@
 //! The memory of one group in one process: what is here, until when, and which write it comes after.
 //!
-//! Invariants: each operation holds one shard's lock at a time (a fork alone takes all, in order), runs no foreign code
+//! Invariants: each operation holds one shard's lock at a time, runs no foreign code
 //! under it, and lets values go after it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is
 //! held, and within their budgets whenever no operation is under way.
 mod key;
@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -26,7 +26,7 @@ pub use self::{
     writes::LIMIT as WRITES,
 };
 use self::{
-    shard::{Contents, Counts, Entry, NEVER, Shard},
+    shard::{Contents, Counts, Entry, Shard},
     writes::Writes,
 };
 use crate::{clock::Clock, memory::Value, policy::AnyPolicy};
@@ -36,11 +36,21 @@ pub const EVICTED: usize = 10_000;
 
 /// What a caller may count. The first four the store counts itself, where it has the answer.
 pub const OUTCOMES: [&str; 11] = [
-    "gets", "hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads", "served", "load_errors", "writes",
+    "gets",
+    "hits",
+    "near_hits",
+    "absent",
+    "peer_hits",
+    "joined",
+    "loads",
+    "peer_loads",
+    "served",
+    "load_errors",
+    "writes",
 ];
 
 /// What makes a store. Times are nanoseconds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub name: String,
     pub max_bytes: u64,
@@ -96,6 +106,7 @@ pub struct Store<V> {
     /// The number of remembered writes in all shards.
     writes: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
+    closed: AtomicBool,
     /// Taken after a shard's lock is released, never before one.
     attic: Mutex<Attic<V>>,
 }
@@ -111,13 +122,19 @@ struct Attic<V> {
 
 impl<V> Default for Attic<V> {
     fn default() -> Self {
-        Self { evicted: VecDeque::new(), bytes: 0, cleared: Vec::new() }
+        Self {
+            evicted: VecDeque::new(),
+            bytes: 0,
+            cleared: Vec::new(),
+        }
     }
 }
 
 impl<V> std::fmt::Debug for Store<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,7 +152,7 @@ impl<V: Value> Store<V> {
                     writes: Writes::new(options.remember),
                     floor: 0,
                     newest: 0,
-                    closed: false,
+                    accounted: (0, 0),
                     counts: Counts::default(),
                 }))
             })
@@ -148,6 +165,7 @@ impl<V: Value> Store<V> {
             near_used: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             outcomes: Default::default(),
+            closed: AtomicBool::new(false),
             attic: Mutex::default(),
         })
     }
@@ -158,18 +176,22 @@ impl<V: Value> Store<V> {
 
     /// Whether an entry of that value size may be kept: at most an eighth of the budget.
     pub fn fits(&self, key: &str, size: usize) -> bool {
-        (key.len() as u64).saturating_add(size as u64).saturating_add(self.options.overhead) <= self.options.max_bytes / 8
+        (key.len() as u64)
+            .saturating_add(size as u64)
+            .saturating_add(self.options.overhead)
+            <= self.options.max_bytes / 8
     }
 
     /// Adds to a counter of [`OUTCOMES`]; false: no such counter.
     pub fn count(&self, outcome: usize, n: u64) -> bool {
-        self.outcomes.get(outcome).map(|counter| counter.fetch_add(n, Relaxed)).is_some()
+        self.outcomes
+            .get(outcome)
+            .map(|counter| counter.fetch_add(n, Relaxed))
+            .is_some()
     }
 
-    /// Takes all locks of this store, for a fork.
-    pub fn lock_all(&self) -> Locked<'_, V> {
-        let shards = (0..self.shards.len()).map(|index| self.lock(index)).collect();
-        Locked { store: self, shards, attic: self.attic() }
+    pub fn closed(&self) -> bool {
+        self.closed.load(Relaxed)
     }
 
     fn hash(&self, key: &str) -> u64 {
@@ -204,8 +226,9 @@ impl<V: Value> Store<V> {
         let capacity = self.options.max_bytes / self.shards.len() as u64;
         let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
         let old = std::mem::replace(&mut shard.contents, Contents::new(policy));
-        self.used.fetch_sub(old.bytes, Relaxed);
-        self.near_used.fetch_sub(old.near_bytes, Relaxed);
+        self.used.fetch_sub(shard.accounted.0, Relaxed);
+        self.near_used.fetch_sub(shard.accounted.1, Relaxed);
+        shard.accounted = (0, 0);
         self.writes.fetch_sub(shard.writes.len() as u64, Relaxed);
         shard.writes = Writes::new(self.options.remember);
         shard.newest = 0;
@@ -217,32 +240,4 @@ impl<V: Value> Store<V> {
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
-}
-
-/// A store of which every lock is held.
-pub struct Locked<'a, V> {
-    store: &'a Store<V>,
-    shards: Vec<MutexGuard<'a, Shard<V>>>,
-    attic: MutexGuard<'a, Attic<V>>,
-}
-
-impl<V> std::fmt::Debug for Locked<'_, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Locked").field("shards", &self.shards.len()).finish_non_exhaustive()
-    }
-}
-
-impl<V: Value> Locked<'_, V> {
-    /// Makes the store as it was when it was new. What it held is leaked: a forked child shares that memory with its
-    /// parent until somebody touches it.
-    pub fn renew(mut self) {
-        for shard in &mut self.shards {
-            std::mem::forget(self.store.swap(shard));
-            (shard.floor, shard.counts) = (0, Counts::default());
-        }
-        std::mem::forget(std::mem::take(&mut *self.attic));
-        for outcome in &self.store.outcomes {
-            outcome.store(0, Relaxed);
-        }
-    }
 }

@@ -50,7 +50,9 @@ impl<V: Value> Store<V> {
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         shard.counts.gets += 1;
-        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else { return Lookup::Miss };
+        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
+            return Lookup::Miss;
+        };
         let entry = shard.contents.get(slot);
         if !entry.serves(|| self.options.clock.coarse()) {
             return Lookup::Miss;
@@ -99,7 +101,10 @@ impl<V: Value> Store<V> {
 
     pub(super) fn known_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {
         let now = || self.options.clock.coarse();
-        let entry = shard.contents.find(hash, key.as_bytes()).map(|slot| shard.contents.get(slot));
+        let entry = shard
+            .contents
+            .find(hash, key.as_bytes())
+            .map(|slot| shard.contents.get(slot));
         let entry = entry.filter(|entry| !entry.expired(now)).map_or(0, Entry::version);
         entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
     }
@@ -112,8 +117,14 @@ impl<V: Value> Store<V> {
     /// The remembered writes.
     pub fn recent(&self) -> Vec<(String, u128)> {
         let all = (0..self.shards.len()).map(|index| self.lock(index));
-        all.flat_map(|shard| shard.writes.iter().map(|(key, version)| (key.to_owned(), version)).collect::<Vec<_>>())
-            .collect()
+        all.flat_map(|shard| {
+            shard
+                .writes
+                .iter()
+                .map(|(key, version)| (key.to_owned(), version))
+                .collect::<Vec<_>>()
+        })
+        .collect()
     }
 
     pub fn stats(&self) -> Stats {

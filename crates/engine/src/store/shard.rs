@@ -1,10 +1,7 @@
 //! One shard: a table of keys, a slab of entries, and the policies that decide which of them goes.
 use hashbrown::HashTable;
 
-use super::{
-    key::Key,
-    writes::Writes,
-};
+use super::{key::Key, writes::Writes};
 use crate::{
     memory::Value,
     policy::{AnyPolicy, Lru, Policy, Slot},
@@ -44,7 +41,17 @@ impl<V: Value> Entry<V> {
     pub fn new(key: &str, hash: u64, value: Option<V>, version: u128, expires: u64, kind: Kind, served: u64) -> Self {
         let version = [(version >> 64) as u64, version as u64];
         let key = Key::new(key);
-        Self { key, value, hash, expires, served_until: served, version, asked_in: 0, asked: 0, kind }
+        Self {
+            key,
+            value,
+            hash,
+            expires,
+            served_until: served,
+            version,
+            asked_in: 0,
+            asked: 0,
+            kind,
+        }
     }
 
     pub fn version(&self) -> u128 {
@@ -156,7 +163,8 @@ impl<V: Value> Contents<V> {
             }
         };
         let slab = &self.slab;
-        self.table.insert_unique(hash, slot, |&s| slab[s as usize].as_ref().expect("resident").hash);
+        self.table
+            .insert_unique(hash, slot, |&s| slab[s as usize].as_ref().expect("resident").hash);
         (slot, None, false)
     }
 
@@ -170,9 +178,14 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// The policy's choice among near copies or among the others; it has forgotten it, `take_out` is due.
-    pub fn choose(&mut self, near: bool) -> Option<Slot> {
-        if near { self.near.evict() } else { self.main.evict().or_else(|| self.near.evict()) }
+    /// The next near copy to go. Its order has forgotten it: `take_out` or `admit` is due.
+    pub fn choose_near(&mut self) -> Option<Slot> {
+        self.near.evict()
+    }
+
+    /// The policy's choice, a near copy where nothing else is left; as `choose_near`.
+    pub fn choose(&mut self) -> Option<Slot> {
+        self.main.evict().or_else(|| self.near.evict())
     }
 
     /// Removes an entry that its policy chose.
@@ -229,16 +242,16 @@ impl<V: Value> Contents<V> {
         gone
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Entry<V>> {
-        self.slab.iter().flatten()
-    }
-
     pub fn into_entries(self) -> Vec<Option<Entry<V>>> {
         self.slab
     }
 
     fn policy(&mut self, kind: Kind) -> &mut dyn Policy {
-        if kind == Kind::Near { &mut self.near } else { &mut self.main }
+        if kind == Kind::Near {
+            &mut self.near
+        } else {
+            &mut self.main
+        }
     }
 
     fn discount(&mut self, entry: &Entry<V>, overhead: u64) {
@@ -269,6 +282,7 @@ pub struct Shard<V> {
     pub floor: u128,
     /// No entry and no remembered write here is newer.
     pub newest: u128,
-    pub closed: bool,
+    /// What the store's budgets hold of `contents.bytes` and `near_bytes`.
+    pub accounted: (u64, u64),
     pub counts: Counts,
 }

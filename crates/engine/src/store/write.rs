@@ -23,7 +23,11 @@ impl<V: Value> Store<V> {
         gone: &mut Gone<V>,
     ) -> bool {
         let near_ttl = self.options.near_ttl;
-        let ttl = if kind == Kind::Near { Some(ttl.map_or(near_ttl, |ttl| ttl.min(near_ttl))) } else { ttl };
+        let ttl = if kind == Kind::Near {
+            Some(ttl.map_or(near_ttl, |ttl| ttl.min(near_ttl)))
+        } else {
+            ttl
+        };
         let size = value.as_ref().map_or(0, |v| v.bytes().len());
         if ttl == Some(0) || !self.fits(key, size) || foreign && !self.has_room() {
             gone.0.extend(value);
@@ -31,13 +35,13 @@ impl<V: Value> Store<V> {
         }
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        if shard.closed || version < self.known_in(&shard, hash, key) {
-            drop(shard);
+        if self.closed() || version < self.known_in(&shard, hash, key) {
             gone.0.extend(value);
             return false;
         }
         let mut evicted = Vec::new();
-        self.keep(&mut shard, Entry::new(key, hash, value, version, self.deadline(ttl), kind, self.served(kind)), &mut evicted, gone);
+        let entry = Entry::new(key, hash, value, version, self.deadline(ttl), kind, self.served(kind));
+        self.keep(&mut shard, entry, &mut evicted, gone);
         drop(shard);
         self.spread(hash, &mut evicted);
         self.retire(evicted, Reason::Capacity, gone);
@@ -49,8 +53,7 @@ impl<V: Value> Store<V> {
     pub fn write(&self, key: &str, value: Option<V>, version: u128, ttl: Option<u64>, gone: &mut Gone<V>) -> bool {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        if shard.closed || version <= self.known_in(&shard, hash, key) {
-            drop(shard);
+        if self.closed() || version <= self.known_in(&shard, hash, key) {
             gone.0.extend(value);
             return false;
         }
@@ -77,7 +80,7 @@ impl<V: Value> Store<V> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         let known = self.known_in(&shard, hash, key);
-        if version > known && !shard.closed {
+        if version > known && !self.closed() {
             self.remember(&mut shard, hash, key, version);
             self.forget(&mut shard, hash, key, gone);
         }
@@ -93,6 +96,10 @@ impl<V: Value> Store<V> {
     /// Raises the floor: what is older can no longer be served. The floor now. O(1) unless the store knows anything at
     /// least as new; then that is looked for in the shards that have it.
     pub fn clear(&self, version: u128, gone: &mut Gone<V>) -> u128 {
+        // Nobody has swept since an earlier clear: at most one of them waits.
+        let unswept = std::mem::take(&mut self.attic().cleared);
+        gone.0
+            .extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         // The first shard comes last, so that floor() tells what holds everywhere.
         for index in (0..self.shards.len()).rev() {
             let mut guard = self.lock(index);
@@ -145,21 +152,31 @@ impl<V: Value> Store<V> {
         attic.bytes = 0;
         let evicted = std::mem::take(&mut attic.evicted);
         drop(attic);
-        gone.0.extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0
+            .extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         evicted.into()
     }
 
     /// Lets go of all entries and remembered writes; the floor stays. With `close`, for good.
     pub fn empty(&self, close: bool, gone: &mut Gone<V>) {
+        // Before the locks: whoever takes one later sees it.
+        self.closed.fetch_or(close, Relaxed);
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
-            shard.closed |= close;
             let old = self.swap(&mut shard);
             drop(shard);
-            gone.0.extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
+            gone.0
+                .extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
         }
         let attic = std::mem::take(&mut *self.attic());
-        gone.0.extend(attic.cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0.extend(
+            attic
+                .cleared
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|entry| entry.value),
+        );
         gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
     }
 
@@ -167,7 +184,9 @@ impl<V: Value> Store<V> {
     pub fn expire(&self, key: &str, gone: &mut Gone<V>) {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else { return };
+        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
+            return;
+        };
         if shard.contents.get(slot).expired(|| self.options.clock.coarse()) {
             let entry = self.account(&mut shard, |contents| contents.remove(slot, self.options.overhead));
             shard.counts.expirations += 1;
@@ -201,7 +220,11 @@ impl<V: Value> Store<V> {
         if let Some(old) = old {
             gone.add(old);
         }
-        self.shrink(shard, |chosen| (chosen == slot).then(|| admitted = false).is_some(), evicted);
+        self.shrink(
+            shard,
+            |chosen| (chosen == slot).then(|| admitted = false).is_some(),
+            evicted,
+        );
         if !admitted {
             shard.contents.admit(slot, overhead);
         }
@@ -212,13 +235,9 @@ impl<V: Value> Store<V> {
         let before = evicted.len();
         loop {
             let near = self.near_used.load(Relaxed) > self.options.max_bytes / 8;
-            if !near && self.used.load(Relaxed) <= self.options.max_bytes {
-                break;
-            }
-            let Some(slot) = shard.contents.choose(near) else {
-                if near && self.used.load(Relaxed) > self.options.max_bytes {
-                    // No near copy here: the neighbours have them.
-                }
+            let chosen = near.then(|| shard.contents.choose_near()).flatten();
+            let full = self.used.load(Relaxed) > self.options.max_bytes;
+            let Some(slot) = chosen.or_else(|| full.then(|| shard.contents.choose()).flatten()) else {
                 break;
             };
             if !spared(slot) {
@@ -244,12 +263,12 @@ impl<V: Value> Store<V> {
 
     /// Changes a shard's contents and brings the budgets up to date, both under its lock.
     fn account<R>(&self, shard: &mut Shard<V>, change: impl FnOnce(&mut Contents<V>) -> R) -> R {
-        let contents = &mut shard.contents;
-        let (bytes, near) = (contents.bytes, contents.near_bytes);
-        let result = change(contents);
+        let result = change(&mut shard.contents);
+        let (bytes, near) = (shard.contents.bytes, shard.contents.near_bytes);
         // Wrapping: the difference may be negative.
-        self.used.fetch_add(contents.bytes.wrapping_sub(bytes), Relaxed);
-        self.near_used.fetch_add(contents.near_bytes.wrapping_sub(near), Relaxed);
+        self.used.fetch_add(bytes.wrapping_sub(shard.accounted.0), Relaxed);
+        self.near_used.fetch_add(near.wrapping_sub(shard.accounted.1), Relaxed);
+        shard.accounted = (bytes, near);
         result
     }
 
@@ -298,6 +317,10 @@ impl<V: Value> Store<V> {
     }
 
     fn served(&self, kind: Kind) -> u64 {
-        if kind == Kind::Former { self.options.clock.coarse().saturating_add(self.options.near_ttl) } else { 0 }
+        if kind == Kind::Former {
+            self.options.clock.coarse().saturating_add(self.options.near_ttl)
+        } else {
+            0
+        }
     }
 }

@@ -29,7 +29,13 @@ pub struct Writes {
 
 impl Writes {
     pub fn new(keep: u64) -> Self {
-        Self { table: HashTable::new(), keep, oldest: u64::MAX, unnamed: 0, unnamed_until: 0 }
+        Self {
+            table: HashTable::new(),
+            keep,
+            oldest: u64::MAX,
+            unnamed: 0,
+            unnamed_until: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -38,8 +44,15 @@ impl Writes {
 
     /// The greatest version remembered for this key, 0 for none.
     pub fn known(&self, hash: u64, key: &str, now: impl Fn() -> u64) -> u128 {
-        let named = self.table.find(hash, |w| w.key.as_bytes() == key.as_bytes()).map_or(0, |w| w.version);
-        if self.unnamed > named && now() < self.unnamed_until { self.unnamed } else { named }
+        let named = self
+            .table
+            .find(hash, |w| w.key.as_bytes() == key.as_bytes())
+            .map_or(0, |w| w.version);
+        if self.unnamed > named && now() < self.unnamed_until {
+            self.unnamed
+        } else {
+            named
+        }
     }
 
     /// Remembers a version greater than `known`. Whether the table grew.
@@ -54,7 +67,16 @@ impl Writes {
             return false;
         }
         self.oldest = self.oldest.min(now);
-        self.table.insert_unique(hash, Write { key: Key::new(key), hash, version, at: now }, |w| w.hash);
+        self.table.insert_unique(
+            hash,
+            Write {
+                key: Key::new(key),
+                hash,
+                version,
+                at: now,
+            },
+            |w| w.hash,
+        );
         true
     }
 
