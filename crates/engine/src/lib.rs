@@ -1,3 +1,8 @@
 //! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+pub mod clock;
+pub mod fork;
+pub mod memory;
 pub mod policy;
+pub mod store;
+pub mod version;
 pub mod wire;

@@ -1,0 +1,65 @@
+//! What the transport reads of a group's memory: the store as its peers see it, whatever holds the bytes.
+use bytes::Bytes;
+
+/// A value as a store keeps it: a shared handle to bytes that never change. Cloning it is a reference count.
+pub trait Value: Clone + Send + Sync + 'static {
+    fn bytes(&self) -> &[u8];
+}
+
+/// A value whose type is not known here.
+pub trait Held {
+    fn bytes(&self) -> &[u8];
+    /// The same bytes, kept alive past the visit without copying them: for large values in an output queue.
+    fn keep(&self) -> Bytes;
+}
+
+struct Owner<V>(V);
+
+impl<V: Value> AsRef<[u8]> for Owner<V> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+impl<V: Value> Held for V {
+    fn bytes(&self) -> &[u8] {
+        Value::bytes(self)
+    }
+
+    fn keep(&self) -> Bytes {
+        Bytes::from_owner(Owner(self.clone()))
+    }
+}
+
+/// One key's copy, as told to a peer.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// None: known to be absent.
+    pub value: Option<&'a dyn Held>,
+    pub version: u128,
+    /// Milliseconds until it expires, at least 0; None: never.
+    pub remaining_ms: Option<u64>,
+    /// Peers ask for it so often that a near copy pays. Main copies only.
+    pub hot: bool,
+}
+
+impl std::fmt::Debug for Found<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let size = self.value.map(|v| v.bytes().len());
+        write!(
+            f,
+            "Found({size:?} bytes, {:#x}, {:?} ms, hot: {})",
+            self.version, self.remaining_ms, self.hot
+        )
+    }
+}
+
+/// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.
+pub trait Memory: Send + Sync {
+    /// The group.
+    fn name(&self) -> &str;
+
+    /// Calls `visit` exactly once, after all locks are released, with what is here of this key: the main copy or a
+    /// near copy, with `former` also a main copy that is no longer owned. A copy found counts in `served`.
+    fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
+}
