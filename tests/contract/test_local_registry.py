@@ -264,6 +264,24 @@ class TestLocalFiles:
         assert other.members("app") == [me]
         assert files(tmp_path) == ["one.json", "one.lock"]
 
+    def test_watching_leaves_no_descriptors_behind(self, spawn: Callable[[], Process], local: LocalRegistry) -> None:
+        def count() -> int:
+            return len(list(Path("/dev/fd").iterdir()))
+
+        process = spawn()
+        before = count()
+        for _ in range(3):
+            process.do("register app one")
+            process.do("register other two")
+            for service in ("app", "other", "app"):
+                ids(local, service)
+            process.do("close")
+            ids(local)
+            join(local, "mine")
+            ids(local)
+            local.close()
+        assert count() == before
+
     def test_directories_are_private(self, local: LocalRegistry, tmp_path: Path) -> None:
         join(local, "one")
         for directory in (tmp_path / "meet", tmp_path / "meet" / "app"):
