@@ -31,15 +31,16 @@ class Actor:
         self.register(service, member)
         return self.members(service)
 
-    def fork(self, service: str) -> int:
-        """Fork a child that treats the registry as a node's child does, and lives on. Its process id."""
+    def fork(self, service: str = "") -> int:
+        """Fork a child that lives on; with a service it uses the registry as a node's child does. Its process id."""
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            self.registry.after_fork_in_child()
-            self.registry.members(service)
-            self.registry.close()
+            if service:
+                self.registry.after_fork_in_child()
+                self.registry.members(service)
+                self.registry.close()
             os.write(write, b".")
             signal.pause()
         os.close(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -172,12 +173,13 @@ class TestLocalProcesses:
         os.kill(child, signal.SIGKILL)
         assert ids(local) == ["parent"]
 
+    @pytest.mark.parametrize("fork", ["fork app", "fork"])
     def test_a_dead_parent_is_dead_though_its_child_lives(
-        self, spawn: Callable[[], Process], local: LocalRegistry
+        self, spawn: Callable[[], Process], local: LocalRegistry, fork: str
     ) -> None:
         parent = spawn()
         parent.do("register app parent")
-        child = parent.do("fork app")
+        child = parent.do(fork)
         parent.kill()
         assert ids(local) == []
         os.kill(child, signal.SIGKILL)
@@ -239,6 +241,46 @@ class TestLocalFiles:
         assert local.members("app") == [me]
         assert spawn().do("members app") == ["one"]
         assert files(tmp_path) == ["one.json", "one.lock"]
+
+    def test_a_lock_file_replaced_while_it_is_tested_is_not_a_dead_members(
+        self, local: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        me = join(local, "one")
+        other = LocalRegistry(f"local://{tmp_path}/meet")
+        directory = tmp_path / "meet" / "app"
+        for end in ("json", "lock"):
+            (directory / f"two.{end}").touch()
+        lock = fcntl.lockf
+
+        def replace_first(descriptor: int, operation: int) -> None:
+            (directory / "new").touch()
+            (directory / "new").rename(directory / "two.lock")
+            lock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "lockf", replace_first)
+        assert other.members("app") == [me]
+        assert files(tmp_path) == ["one.json", "one.lock", "two.json", "two.lock"]
+        monkeypatch.undo()
+        assert other.members("app") == [me]
+        assert files(tmp_path) == ["one.json", "one.lock"]
+
+    def test_watching_leaves_no_descriptors_behind(self, spawn: Callable[[], Process], local: LocalRegistry) -> None:
+        def count() -> int:
+            return len(list(Path("/dev/fd").iterdir()))
+
+        process = spawn()
+        before = count()
+        for _ in range(3):
+            process.do("register app one")
+            process.do("register other two")
+            for service in ("app", "other", "app"):
+                ids(local, service)
+            process.do("close")
+            ids(local)
+            join(local, "mine")
+            ids(local)
+            local.close()
+        assert count() == before
 
     def test_directories_are_private(self, local: LocalRegistry, tmp_path: Path) -> None:
         join(local, "one")

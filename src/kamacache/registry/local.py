@@ -48,6 +48,10 @@ class LocalRegistry(Registry):
         self._service = ""
         self._me: Member | None = None
         self._held: locks.Held | None = None
+        # Of the service looked at last: lock files of members elsewhere, kept open (a test is then one call of the
+        # system), and registrations as they were read.
+        self._looked_at = ""
+        self._watched: dict[str, int] = {}
         self._read: dict[str, tuple[tuple[int, int, int], Member | None]] = {}
 
     def default_listen(self, service: str, node_id: str) -> str | None:
@@ -91,7 +95,7 @@ class LocalRegistry(Registry):
                         self._hold(service, own.id, at)
                         if not _exists(f"{own.id}.json", at):
                             _write(own, at)
-                    return self._scan(at)
+                    return self._scan(service, at)
             except FileNotFoundError:
                 return []
 
@@ -108,7 +112,7 @@ class LocalRegistry(Registry):
         self.deregister()
         with self._mutex:
             held, self._held = self._held, None
-            self._read.clear()
+            self._forget(set())
             if held is None:
                 return
             try:
@@ -123,7 +127,7 @@ class LocalRegistry(Registry):
         self._mutex = threading.Lock()
         held, self._held = self._held, None
         self._me = None
-        self._read = {}
+        self._forget(set())
         if held is not None:
             held.forget()
 
@@ -151,36 +155,59 @@ class LocalRegistry(Registry):
         if held is not None:
             held.release()  # after the new one has its name: whoever tests the old file sees that it was replaced
 
-    def _scan(self, at: int) -> list[Member]:
-        found = []
+    def _scan(self, service: str, at: int) -> list[Member]:
         names = os.listdir(at)
         for name in names:
             if name.endswith(".tmp"):
                 _remove_orphan(at, name)
         here = {name.removesuffix(".lock") for name in names if name.endswith(".lock")}
-        for member in sorted(here):
-            with locks.test(at, member) as alive:
-                if not alive:
-                    _remove_all(at, member)  # under its lock: a second cleaner sees it taken and leaves
-                elif (known := self._load(at, member)) is not None:
-                    found.append(known)
-        for gone in self._read.keys() - here:
-            del self._read[gone]
-        return found
+        self._forget(here if service == self._looked_at else set())
+        self._looked_at = service
+        living = (self._load(at, member) for member in sorted(here) if self._is_alive(at, member))
+        return [member for member in living if member is not None]
+
+    def _is_alive(self, at: int, member: str) -> bool:
+        """Test the lock; the files of a dead member are removed."""
+        descriptor = self._watched.get(member)
+        if descriptor is None:
+            try:
+                descriptor = locks.watch(at, member)
+            except FileNotFoundError:
+                return False
+            if descriptor is None:
+                return True
+            self._watched[member] = descriptor
+        if not locks.seize(descriptor):
+            return True
+        try:
+            if not locks.is_named(descriptor, at, member):
+                return True
+            _remove_all(at, member)  # under its lock: a second cleaner sees it taken and leaves
+            return False
+        finally:
+            os.close(self._watched.pop(member))
 
     def _load(self, at: int, member: str) -> Member | None:
         """Read a registration, unless it is the file read before; None where there is none, or none we understand."""
+        name = f"{member}.json"
         try:
-            descriptor = os.open(f"{member}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
-        except FileNotFoundError:
-            return None
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            status = os.fstat(descriptor)
+            status = os.stat(name, dir_fd=at, follow_symlinks=False)
             stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
             read = self._read.get(member)
             if read is None or read[0] != stamp:
-                read = self._read[member] = (stamp, _parse(file.read(), member))
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+                with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+                    read = self._read[member] = (stamp, _parse(file.read(), member))
+        except FileNotFoundError:
+            return None
         return read[1]
+
+    def _forget(self, here: set[str]) -> None:
+        """Let go of what is kept of members that are not `here`."""
+        for member in self._watched.keys() - here:
+            os.close(self._watched.pop(member))
+        for member in self._read.keys() - here:
+            del self._read[member]
 
 
 def _directory_name(service: str) -> str:

@@ -12,13 +12,9 @@ import fcntl
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The lock files this process holds. Invariant: under _guard, a lock file of this process that has its name is in
-# _own; taking one and testing one each hold _guard throughout, so no test can open a file that is just being taken.
+# _own; taking one and opening one to watch each hold _guard throughout, so none is opened that is just being taken.
 _own: set[tuple[int, int]] = set()
 _guard = threading.Lock()
 
@@ -80,31 +76,32 @@ class Held:
         os.close(self.descriptor)
 
 
-@contextlib.contextmanager
-def test(at: int, member: str) -> Iterator[bool]:
-    """Whether the process of {member}.lock lives; if not, the lock is ours until the end of the block."""
+def watch(at: int, member: str) -> int | None:
+    """Open {member}.lock to test it; None where this process holds it itself. FileNotFoundError where it is gone."""
     name = f"{member}.lock"
     with _guard:
-        descriptor = None
-        try:
-            if _identity(os.stat(name, dir_fd=at, follow_symlinks=False)) not in _own:
-                descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
-        except FileNotFoundError:
-            pass  # removed a moment ago; its registration went before
-        try:
-            yield descriptor is None or not _take_over(descriptor, name, at)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        if _identity(os.stat(name, dir_fd=at, follow_symlinks=False)) in _own:
+            return None
+        return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
 
 
-def _take_over(descriptor: int, name: str, at: int) -> bool:
+def seize(descriptor: int) -> bool:
+    """Take the lock of a watched file, which works if its process is dead; closing the descriptor lets it go."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # POSIX allows either
         return False
-    # A living member whose file was removed by somebody makes a new one before it lets go of the old.
+    return True
+
+
+def is_named(descriptor: int, at: int, member: str) -> bool:
+    """Whether a watched file is still {member}.lock.
+
+    A living member whose file was removed by somebody makes a new one before it lets the old one go: one that was
+    seized and is not named says nothing.
+    """
     try:
-        return _identity(os.stat(name, dir_fd=at, follow_symlinks=False)) == _identity(os.fstat(descriptor))
+        named = os.stat(f"{member}.lock", dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    return _identity(named) == _identity(os.fstat(descriptor))
