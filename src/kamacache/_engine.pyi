@@ -124,7 +124,7 @@ class Store:
         """The remembered writes."""
 
     def place(self, placement: Placement | None, me: int) -> None:
-        """Demote the main copies that the placement gives to another than member number `me`, promote those it gives back.
+        """Demote the main copies that the placement does not give to member `me`, promote those that it gives back.
 
         A demoted copy is served here for near_ttl more. With None everything is owned.
         """

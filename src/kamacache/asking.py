@@ -73,13 +73,13 @@ class Asking:
             if isinstance(reply, Exception):
                 self._runtime.suspect(peer, reply)
                 continue
-            for key, entry in zip(keys, reply, strict=True):
-                if entry is not None and entry[1] >= self._store.known(key):
-                    found[key] = entry
+            answers = zip(keys, reply, strict=True)
+            known = self._store.known
+            found |= {key: entry for key, entry in answers if entry is not None and entry[1] >= known(key)}
         return found
 
     def keep_near(self, key: str, found: Found, asked: float, flight: Flight | None = None) -> None:
-        """Keep a near copy of what is hot: for near_ttl at most, its remaining time counted from when it was asked for."""
+        """Keep what is hot as a near copy: for near_ttl at most, its remaining time counted from the asking."""
         value, version, remaining, flags = found
         if not self._near_ttl or not flags & HOT:
             return

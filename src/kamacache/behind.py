@@ -40,8 +40,8 @@ class WriteBehind:
     """The pending writes of one group.
 
     Invariant, under `_lock`: `_queue` holds the writes not yet taken by the thread, each key in the order it was
-    written; `_last` has for every key with a pending write (queued or being sent) the end of its last one; all these keys
-    are blocked in `loading`. A clear is in the queue as its floor: it was applied here before, its version keeps older
+    written; `_last` has for every key with a pending write (queued or being sent) the end of its last one; all these
+    keys are blocked in `loading`. A clear is in the queue as its floor: it was applied here before, its version keeps older
     values out.
     """
 

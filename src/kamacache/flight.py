@@ -1,8 +1,8 @@
 """Singleflight: one running load per key, for threads and tasks alike.
 
 A flight that is *detached* goes on for those who wait for it already, but nobody joins it any more and what it brings
-is not kept: a write, a clear or a timeout came in between. A flight that is *aborted* (its leader was interrupted) sends
-its waiters back to try again. After Go's golang.org/x/sync/singleflight, whose calls know neither.
+is not kept: a write, a clear or a timeout came in between. A flight that is *aborted* (its leader was interrupted)
+sends its waiters back to try again. After Go's golang.org/x/sync/singleflight, whose calls know neither.
 """
 
 from __future__ import annotations

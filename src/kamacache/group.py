@@ -142,8 +142,8 @@ class Group(Generic[V]):
     def set(self, key: str, value: V, *, ttl: Duration | Missing | None = UNSET, wait: bool = True) -> bool | None:
         """Set a value for the whole cluster: True when every node has confirmed, False when one was out of reach.
 
-        Without `ttl` the group's holds, None never expires. With wait=False the cluster follows by itself, and the result
-        is None. Raises InvalidKey, CodecError, ValueTooLarge, ConfigError for a bad ttl.
+        Without `ttl` the group's holds, None never expires. With wait=False the cluster follows by itself, and the
+        result is None. Raises InvalidKey, CodecError, ValueTooLarge, ConfigError for a bad ttl.
         """
         return self._write([self._item(key, value, self._ttl(ttl))], wait)
 

@@ -28,12 +28,12 @@ class Lane(Protocol):
 
     peek and peek_many ask a member's memory and wait for 250 ms at most (100 ms with `former`, which also finds what is
     no longer owned there). They raise PeerError, peek_many returns it in the place of that member's answers. A call
-    ends its future with a reply, or with PeerError, Overloaded or UnknownGroup; it fails within 500 ms when the peer does
-    not accept it, or is found frozen, however long the work would take.
+    ends its future with a reply, or with PeerError, Overloaded or UnknownGroup; it fails within 500 ms when the peer
+    does not accept it, or is found frozen, however long the work would take.
     """
 
     def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
-        """Listen, hand what peers ask to `receive` (on a thread of the lane's, which it must not hold up): the address."""
+        """Listen, hand what peers ask to `receive` on a thread that it must not hold up: the address."""
 
     def serve(self, store: Store) -> None: ...
     def hide(self, group: str) -> None: ...

@@ -1,11 +1,11 @@
 """Who is there: owners, listeners, hello, probes.
 
-*Owners* are the registered members that have a group; the placement depends on them alone, so that equal views give equal
-tables. *Listeners* are to be told of writes: everyone seen who has not said goodbye, refused the connection, or been
+*Owners* are the registered members that have a group; the placement depends on them alone, so that equal views give
+equal tables. *Listeners* are to be told of writes: everyone seen who has not said goodbye, refused the connection, or been
 silent for longer than the registry's lease and the longest near_ttl. A hello makes a member known to the one it
 greets before any list shows it, and its answer brings the writes that the new member was not told of.
 
-One thread of the node reads the registry, sends hellos and probes, and builds tables; nothing of it is on a request's way.
+One thread of the node reads the registry, sends hellos and probes, and builds tables; no request waits for it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Membership:
         return self.joined
 
     def announce(self, groups: tuple[str, ...]) -> None:
-        """This node's groups have changed: tell the registry and everyone."""
+        """The groups of this node have changed: tell the registry and everyone."""
         with self._lock:
             self.me = Member(self.me.id, self.me.address, self.me.weight, groups, self.me.protocol)
             if self._registry is not None:

@@ -51,8 +51,8 @@ class Node:
 
     `listen` is the address to serve peers on ("127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock"; None: what the
     registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
-    (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this node's
-    share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how many
+    (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this
+    node's share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how many
     plain loaders run at once for async callers and for peers. `insecure=True` allows addresses beyond this machine,
     unprotected. `clock` and `lane` replace the machine's time and network, for tests.
 
@@ -93,7 +93,7 @@ class Node:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """A node by KAMACACHE_LISTEN, _ADVERTISE, _REGISTRY, _SERVICE, _WEIGHT, _MAX_VALUE, … of the environment."""
         node = cls.__new__(cls)
-        node._setup(NodeOptions.from_env(os.environ if environ is None else environ), None, None)
+        node._setup(NodeOptions.from_env(os.environ if environ is None else environ), None, None)  # noqa: SLF001
         return node
 
     def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:

@@ -1,4 +1,4 @@
-"""Loading here: the loader runs once at a time per key for callers and peers, and its value is kept at the version noted.
+"""Loading here: once at a time per key for callers and peers, the value kept at the version noted before.
 
 The version of a loaded value is the greatest write of its key known here *when the load began*, so that any later write
 refuses it wherever it arrives.
@@ -52,7 +52,7 @@ class Origin:
         self._runtime = runtime
 
     def load(self, keys: list[str], skipped: Mapping[str, Peer], depth: int = 0) -> Path[dict[str, Outcome]]:
-        """Load these keys here, having passed over the peers in `skipped`. The waiters of an interrupted leader lead."""
+        """Load these keys here, having passed over the peers in `skipped`."""
         outcomes: dict[str, Outcome] = {}
         loop_thread = yield LOOP_THREAD
         for _ in range(TRIES):
@@ -136,22 +136,25 @@ class Origin:
     def _loaded(self, flight: Flight, value: Any, version: int, kind: int) -> Outcome:
         """What the loader brought: encoded, kept where it may be."""
         options, key = self._options, flight.key
+        if isinstance(value, Raised):
+            return self._failed(key, value.error)
         try:
-            if isinstance(value, Raised):
-                raise value.error
             own: float | Missing | None = UNSET
             if isinstance(value, Value):
                 value, own = value.value, value.ttl
             raw = None if value is None else codecs.encode(options.codec, value)
-        except Exception as error:  # noqa: BLE001 - the user's loader or codec raised it; each caller gets a LoadError
-            self._store.count(LOAD_ERRORS)
-            text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
-            return Outcome(how=LOADS, failure=Failure(LoadError, text, error, type(error).__name__))
+        except Exception as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
+            return self._failed(key, error)
         ttl = own if own is not UNSET else self._usual_ttl(raw)
         if raw is not None and not self.fits(key, raw):
             return Outcome(raw, version, ttl, LOADS, too_large=True)
         self._keep(flight, raw, version, ttl, kind)
         return Outcome(raw, version, ttl, LOADS)
+
+    def _failed(self, key: str, error: BaseException) -> Outcome:
+        self._store.count(LOAD_ERRORS)
+        text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
+        return Outcome(how=LOADS, failure=Failure(LoadError, text, error, type(error).__name__))
 
     def _usual_ttl(self, raw: bytes | None) -> float | None:
         options = self._options

@@ -105,7 +105,7 @@ class Route:
         return self._placement is None or self.me in self._placement.candidates(key)
 
     def holder(self, key: str, skipped: Mapping[str, Peer], now: float) -> Peer | None:
-        """Who may still hold what this node is about to load: a skipped candidate alive after all, or the owner before."""
+        """Who may still hold what is about to be loaded here: a skipped one alive after all, or the owner before."""
         for peer in self.candidates(key):
             if peer.id in skipped and not peer.dead:
                 return peer

@@ -24,8 +24,8 @@ class Raised:
 class RunLoader:
     """Run the loader for `keys` and call `ended(key, value or Raised)` for each as soon as it is there.
 
-    A plain loader runs on the thread that waits, for tasks on the pool; an async one on the home loop. Raises TimeoutError
-    when, in a task, `deadline` passes first; on a thread nothing can stop the loader.
+    A plain loader runs on the thread that waits, for tasks on the pool; an async one on the home loop. Raises
+    TimeoutError when, in a task, `deadline` passes first; on a thread nothing can stop the loader.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What peers ask of this node. Called on the lane's thread, which must never wait: loads go to the pool or the home loop."""
+"""What peers ask of this node, on the lane's thread, which never waits: loads go to the pool or the home loop."""
 
 from __future__ import annotations
 

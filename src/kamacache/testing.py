@@ -36,7 +36,7 @@ class Peek:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message on its way. `stage` is "request" or "reply"; `message` is always the request's, `reply` what came back."""
+    """A message on its way. `stage` is "request" or "reply"; `message` is the request in both."""
 
     stage: str
     source: str

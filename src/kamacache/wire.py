@@ -1,4 +1,4 @@
-"""The native lane: RESP and gRPC by the engine, one thread for what comes in, one connection per event loop and peer."""
+"""The native lane: RESP and gRPC by the engine, a thread for what comes in, a connection per event loop and peer."""
 
 from __future__ import annotations
 
