@@ -41,8 +41,8 @@ class WriteBehind:
 
     Invariant, under `_lock`: `_queue` holds the writes not yet taken by the thread, each key in the order it was
     written; `_last` has for every key with a pending write (queued or being sent) the end of its last one; all these
-    keys are blocked in `loading`. A clear is in the queue as its floor: it was applied here before, its version keeps older
-    values out.
+    keys are blocked in `loading`. A clear is in the queue as its floor: it was applied here before, and its version
+    keeps older values out.
     """
 
     def __init__(self, name: str, store: Store, loading: Loading, writing: Writing) -> None:

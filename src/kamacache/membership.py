@@ -1,8 +1,8 @@
 """Who is there: owners, listeners, hello, probes.
 
 *Owners* are the registered members that have a group; the placement depends on them alone, so that equal views give
-equal tables. *Listeners* are to be told of writes: everyone seen who has not said goodbye, refused the connection, or been
-silent for longer than the registry's lease and the longest near_ttl. A hello makes a member known to the one it
+equal tables. *Listeners* are to be told of writes: everyone seen who has not said goodbye, refused the connection, or
+been silent for longer than the registry's lease and the longest near_ttl. A hello makes a member known to the one it
 greets before any list shows it, and its answer brings the writes that the new member was not told of.
 
 One thread of the node reads the registry, sends hellos and probes, and builds tables; no request waits for it.
