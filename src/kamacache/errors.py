@@ -91,7 +91,12 @@ class RegistryError(KamaCacheError):
 
 
 class PeerError(KamaCacheError, ConnectionError):
-    """Another node could not be reached or did not answer in time."""
+    """Another node could not be reached or did not answer in time.
+
+    `refused` is True where nothing listens at its address.
+    """
+
+    refused: bool = False
 
 
 class UnknownGroup(KamaCacheError, KeyError):

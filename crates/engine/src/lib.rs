@@ -4,5 +4,6 @@ pub mod fork;
 pub mod memory;
 pub mod peer;
 pub mod socket;
+pub mod tracked;
 pub mod transport;
 pub mod wire;

@@ -15,8 +15,8 @@ use rustix::{
 
 use super::{CONNECT, Failure};
 use crate::{
-    fork::Tracked,
     socket::{self, Address},
+    tracked::Tracked,
     wire::resp::{self, Reply},
 };
 

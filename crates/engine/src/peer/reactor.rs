@@ -12,8 +12,9 @@ use rustix::{
 
 use super::Failure;
 use crate::{
-    fork::{self, Tracked},
+    fork,
     socket::{self, Address},
+    tracked::Tracked,
     wire::resp::{self, Reply},
 };
 

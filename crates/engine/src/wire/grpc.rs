@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     events::Events,
+    fork,
     peer::{Reply, Request},
 };
 
@@ -50,6 +51,7 @@ enum Answer {
 pub struct Incoming {
     pub request: Request,
     answer: Option<Answer>,
+    generation: u64,
 }
 
 fn event(event: pb::load_event::Event) -> pb::LoadEvent {
@@ -57,8 +59,21 @@ fn event(event: pb::load_event::Event) -> pb::LoadEvent {
 }
 
 impl Incoming {
+    /// The way to the asker, unless used up. In a forked child it is the parent's: left alone, for good.
+    fn take(&mut self) -> Option<Answer> {
+        let answer = self.answer.take()?;
+        if self.generation == fork::generation() {
+            return Some(answer);
+        }
+        std::mem::forget(answer);
+        None
+    }
+
     /// Tells the asker of a load that it is queued.
     pub fn accept(&self) {
+        if self.generation != fork::generation() {
+            return;
+        }
         if let Some(Answer::Load(events)) = &self.answer {
             let _ = events.try_send(Ok(event(pb::load_event::Event::Accepted(pb::Accepted {}))));
         }
@@ -69,7 +84,7 @@ impl Incoming {
         if !self.request.takes(&reply) {
             return false;
         }
-        match (self.answer.take(), reply) {
+        match (self.take(), reply) {
             (Some(Answer::Load(events)), Reply::Load(reply)) => {
                 let _ = events.try_send(Ok(event(pb::load_event::Event::Reply(reply))));
             }
@@ -82,7 +97,7 @@ impl Incoming {
     /// Refuses; false where it was answered already.
     pub fn fail(&mut self, refusal: Refusal, text: &str) -> bool {
         let status = Status::new(refusal.code(), text);
-        match self.answer.take() {
+        match self.take() {
             Some(Answer::Load(events)) => drop(events.try_send(Err(status))),
             Some(Answer::Once(answer)) => drop(answer.send(Err(status))),
             None => return false,
@@ -106,6 +121,7 @@ impl Service {
         if let Err(mut call) = self.0.call(Incoming {
             request,
             answer: Some(answer),
+            generation: fork::generation(),
         }) {
             call.fail(Refusal::Overloaded, "too many calls wait here");
         }

@@ -15,8 +15,8 @@ use tokio::{
 use tonic::transport::server::Connected;
 
 use crate::{
-    fork::Tracked,
     socket::{self, Address},
+    tracked::Tracked,
 };
 
 /// A connected stream socket.
