@@ -34,16 +34,14 @@ fn refused(py: Python<'_>, address: &str, text: &[u8]) -> PyResult<()> {
     if text.starts_with(b"NOGROUP ") {
         return Ok(());
     }
-    Err(peer_error(py, &Failure::nonsense(address, &String::from_utf8_lossy(text))))
+    Err(peer_error(
+        py,
+        &Failure::nonsense(address, &String::from_utf8_lossy(text)),
+    ))
 }
 
 /// The answer to a question for one key.
-pub fn one<'py>(
-    py: Python<'py>,
-    address: &str,
-    reply: &Reply,
-    input: &[u8],
-) -> PyResult<Option<Bound<'py, PyTuple>>> {
+pub fn one<'py>(py: Python<'py>, address: &str, reply: &Reply, input: &[u8]) -> PyResult<Option<Bound<'py, PyTuple>>> {
     match reply {
         Reply::Found(answer) => tuple(py, answer, input).map(Some),
         Reply::Nothing => Ok(None),

@@ -1,11 +1,51 @@
 //! The only crate that knows Python: thin classes over the engine, as `kamacache._engine`.
+// Every use of unsafe states why it is sound.
+#![allow(unsafe_code)]
+// The classes are Python's: nobody prints them from Rust.
+#![allow(missing_debug_implementations)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+mod answers;
+mod clock;
+mod errors;
+mod failure;
+mod fork;
+mod hit;
+mod inherited;
+mod messages;
+mod pipeline;
+mod store;
+mod transport;
+mod value;
+
 use pyo3::prelude::*;
 
-#[pymodule(gil_used = false)]
+#[pymodule]
 mod _engine {
     use super::*;
+
+    #[pymodule_export]
+    use super::clock::{Clock, Hlc};
+    #[pymodule_export]
+    use super::fork::after_fork_in_child;
+    #[pymodule_export]
+    use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::store::Store;
+    #[pymodule_export]
+    use super::transport::{Incoming, Transport};
+
+    /// Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8.
+    #[pyfunction]
+    #[pyo3(signature = (key, /))]
+    fn check_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
+        errors::key(key).map(drop)
+    }
+
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
-        m.add("__version__", env!("CARGO_PKG_VERSION"))
+        m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        m.add("MISSING", hit::missing(m.py())?)?;
+        inherited::watch_forks()?;
+        hit::add_methods(m.py())
     }
 }

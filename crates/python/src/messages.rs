@@ -41,16 +41,29 @@ classes! {
 
 /// 16 bytes, big-endian; none for 0.
 fn to_version(version: u128) -> Bytes {
-    if version == 0 { Bytes::new() } else { Bytes::copy_from_slice(&version.to_be_bytes()) }
+    if version == 0 {
+        Bytes::new()
+    } else {
+        Bytes::copy_from_slice(&version.to_be_bytes())
+    }
 }
 
 fn from_version(bytes: &[u8]) -> u128 {
-    bytes.iter().take(16).fold(0, |version, &byte| version << 8 | u128::from(byte))
+    bytes
+        .iter()
+        .take(16)
+        .fold(0, |version, &byte| version << 8 | u128::from(byte))
 }
 
 /// The caller's bytes object, held rather than copied.
 fn to_value(value: Option<PyBackedBytes>) -> Bytes {
-    value.map_or_else(Bytes::new, |value| if value.len() < 4096 { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) })
+    value.map_or_else(Bytes::new, |value| {
+        if value.len() < 4096 {
+            Bytes::copy_from_slice(&value)
+        } else {
+            Bytes::from_owner(value)
+        }
+    })
 }
 
 fn from_value<'py>(py: Python<'py>, value: &[u8], absent: bool) -> Option<Bound<'py, PyBytes>> {
@@ -155,18 +168,36 @@ struct TellReply {
 impl From<Member> for pb::Member {
     fn from(m: Member) -> Self {
         let address = m.address.unwrap_or_default();
-        Self { id: m.id, address, weight: m.weight, groups: m.groups, protocol: m.protocol }
+        Self {
+            id: m.id,
+            address,
+            weight: m.weight,
+            groups: m.groups,
+            protocol: m.protocol,
+        }
     }
 }
 
 impl From<GroupState> for pb::GroupState {
     fn from(g: GroupState) -> Self {
-        Self { name: g.name, codec: g.codec, floor: to_version(g.floor), writes: known(g.writes), seen: g.seen }
+        Self {
+            name: g.name,
+            codec: g.codec,
+            floor: to_version(g.floor),
+            writes: known(g.writes),
+            seen: g.seen,
+        }
     }
 }
 
 fn known(writes: Vec<(String, u128)>) -> Vec<pb::Known> {
-    writes.into_iter().map(|(key, version)| pb::Known { key, version: to_version(version) }).collect()
+    writes
+        .into_iter()
+        .map(|(key, version)| pb::Known {
+            key,
+            version: to_version(version),
+        })
+        .collect()
 }
 
 fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
@@ -246,7 +277,10 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Request::Hello(message.extract::<Hello>()?.into()))
     } else {
-        Err(PyTypeError::new_err(format!("not a request: {}", message.get_type().name()?)))
+        Err(PyTypeError::new_err(format!(
+            "not a request: {}",
+            message.get_type().name()?
+        )))
     }
 }
 
@@ -255,7 +289,10 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = message.py();
     if message.is_instance(load_reply_class(py)?)? {
         let m: LoadReply = message.extract()?;
-        Ok(Reply::Load(pb::LoadReply { answers: all(m.answers), clock: to_version(m.clock) }))
+        Ok(Reply::Load(pb::LoadReply {
+            answers: all(m.answers),
+            clock: to_version(m.clock),
+        }))
     } else if message.is_instance(tell_reply_class(py)?)? {
         let m: TellReply = message.extract()?;
         Ok(Reply::Tell(pb::TellReply {
@@ -274,7 +311,10 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Reply::Hello(message.extract::<Hello>()?.into()))
     } else {
-        Err(PyTypeError::new_err(format!("not a reply: {}", message.get_type().name()?)))
+        Err(PyTypeError::new_err(format!(
+            "not a reply: {}",
+            message.get_type().name()?
+        )))
     }
 }
 
@@ -284,7 +324,10 @@ fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
-    writes.iter().map(|known| (known.key.as_str(), from_version(&known.version))).collect()
+    writes
+        .iter()
+        .map(|known| (known.key.as_str(), from_version(&known.version)))
+        .collect()
 }
 
 fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
@@ -293,7 +336,11 @@ fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, 
 
 fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAny>> {
     let member = member(py, &h.member.clone().unwrap_or_default())?;
-    let groups = h.groups.iter().map(|group| group_state(py, group)).collect::<PyResult<Vec<_>>>()?;
+    let groups = h
+        .groups
+        .iter()
+        .map(|group| group_state(py, group))
+        .collect::<PyResult<Vec<_>>>()?;
     hello_class(py)?.call1((member, from_version(&h.clock), groups, h.leaving))
 }
 
@@ -322,7 +369,11 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
             load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock)))
         }
         Request::Write(m) => {
-            let items = m.items.iter().map(|item| write_item(py, item)).collect::<PyResult<Vec<_>>>()?;
+            let items = m
+                .items
+                .iter()
+                .map(|item| write_item(py, item))
+                .collect::<PyResult<Vec<_>>>()?;
             let clock = from_version(&m.clock);
             write_request_class(py)?.call1((&m.group, items, m.clear, &m.skipped, &m.writer, clock))
         }

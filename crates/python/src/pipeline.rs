@@ -39,7 +39,9 @@ impl Pipeline {
     #[new]
     #[pyo3(signature = (address, /))]
     fn new(py: Python<'_>, address: String) -> PyResult<Self> {
-        let inner = py.detach(|| reactor::Pipeline::connect(&address)).map_err(|failure| peer_error(py, &failure))?;
+        let inner = py
+            .detach(|| reactor::Pipeline::connect(&address))
+            .map_err(|failure| peer_error(py, &failure))?;
         Ok(Self { inner, address })
     }
 

@@ -36,7 +36,9 @@ pub struct Incoming {
 impl Incoming {
     #[getter]
     fn message<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Py<PyAny>> {
-        self.message.get_or_try_init(py, || messages::from_request(py, &self.call.lock().request).map(Bound::unbind))
+        self.message.get_or_try_init(py, || {
+            messages::from_request(py, &self.call.lock().request).map(Bound::unbind)
+        })
     }
 
     /// Tell the asker of a Load that its work is queued.
@@ -68,7 +70,9 @@ fn answered_once(answered: bool) -> PyResult<()> {
     if answered {
         return Ok(());
     }
-    Err(PyRuntimeError::new_err("answered already, or with the answer to another question"))
+    Err(PyRuntimeError::new_err(
+        "answered already, or with the answer to another question",
+    ))
 }
 
 /// One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
@@ -107,7 +111,10 @@ impl Transport {
     #[new]
     #[pyo3(signature = (*, max_message))]
     fn new(max_message: usize) -> Self {
-        Self { inner: Arc::new(transport::Transport::new(max_message)), tokens: Mutex::default() }
+        Self {
+            inner: Arc::new(transport::Transport::new(max_message)),
+            tokens: Mutex::default(),
+        }
     }
 
     /// Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it.
@@ -116,7 +123,8 @@ impl Transport {
         if self.inner.is_forked() {
             return Err(peer_error(py, &Failure::forked()));
         }
-        py.detach(|| self.inner.listen(address)).map_err(|error| os_error(&error, address))
+        py.detach(|| self.inner.listen(address))
+            .map_err(|error| os_error(&error, address))
     }
 
     /// Answer KC.GET and KC.MGET for this group from now on.
@@ -182,11 +190,13 @@ impl Transport {
         let outcomes = py.detach(|| ask_many(pool, &questions, timeout));
         let results = PyList::empty(py);
         for ((outcome, (address, _)), keys) in outcomes.into_iter().zip(&questions).zip(counts) {
-            let answers = outcome.map_err(|failure| peer_error(py, &failure)).and_then(|(reply, connection)| {
-                let answers = answers::many(py, address, keys, &reply, connection.input());
-                pool.put(address, connection);
-                answers
-            });
+            let answers = outcome
+                .map_err(|failure| peer_error(py, &failure))
+                .and_then(|(reply, connection)| {
+                    let answers = answers::many(py, address, keys, &reply, connection.input());
+                    pool.put(address, connection);
+                    answers
+                });
             match answers {
                 Ok(answers) => results.append(answers)?,
                 Err(error) => results.append(error.into_value(py))?,
@@ -217,22 +227,28 @@ impl Transport {
         let timeout = timeout.map(duration).transpose()?;
         let id = self.inner.call_id();
         self.tokens.lock().insert(id, token);
-        py.detach(|| self.inner.call(id, address, request, timeout)).map_err(|failure| {
-            let token = self.tokens.lock().remove(&id);
-            drop(token);
-            peer_error(py, &failure)
-        })
+        py.detach(|| self.inner.call(id, address, request, timeout))
+            .map_err(|failure| {
+                let token = self.tokens.lock().remove(&id);
+                drop(token);
+                peer_error(py, &failure)
+            })
     }
 
     /// The next call from a peer or end of one of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
-        let event = py.detach(|| self.inner.next_event(timeout)).map_err(|failure| peer_error(py, &failure))?;
+        let event = py
+            .detach(|| self.inner.next_event(timeout))
+            .map_err(|failure| peer_error(py, &failure))?;
         match event {
             None => Ok(None),
             Some(Event::Call(call)) => {
-                let incoming = Incoming { call: Mutex::new(call), message: PyOnceLock::new() };
+                let incoming = Incoming {
+                    call: Mutex::new(call),
+                    message: PyOnceLock::new(),
+                };
                 Ok(Some(Bound::new(py, incoming)?.into_any()))
             }
             Some(Event::Done(id, result)) => {
@@ -249,7 +265,8 @@ impl Transport {
     /// Close the connections to a member that is gone; what waits on them fails at once.
     #[pyo3(signature = (address, /))]
     fn forget(&self, py: Python<'_>, address: &str) -> PyResult<()> {
-        py.detach(|| self.inner.forget(address)).map_err(|failure| peer_error(py, &failure))
+        py.detach(|| self.inner.forget(address))
+            .map_err(|failure| peer_error(py, &failure))
     }
 
     /// Stop listening, fail what waits, end the thread. Within a second; twice is fine.

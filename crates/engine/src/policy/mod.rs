@@ -1,5 +1,15 @@
 //! Eviction policies: which entry goes when the budget is full. A policy knows no lock, no value and no time.
 
+mod ghost;
+mod list;
+mod lru;
+mod s3fifo;
+mod two_level;
+
+pub use lru::Lru;
+pub use s3fifo::S3Fifo;
+pub use two_level::TwoLevel;
+
 /// The store's name for an entry: an index in the shard's slab, reused once the entry is gone.
 pub type Slot = u32;
 
@@ -17,7 +27,7 @@ pub trait Policy: Send {
     fn reweigh(&mut self, slot: Slot, weight: u64);
     /// The entry leaves for another reason than eviction (deleted, expired).
     fn remove(&mut self, slot: Slot);
-    /// The entry should be the next to go.
+    /// The entry should be the next to go. A later hit takes that back.
     fn demote(&mut self, slot: Slot);
     /// Chooses the next entry to go and forgets it; None when empty.
     fn evict(&mut self) -> Option<Slot>;
@@ -25,4 +35,77 @@ pub trait Policy: Send {
     fn order(&self) -> Vec<Slot>;
     /// Forgets everything, ghosts too.
     fn clear(&mut self);
+}
+
+/// Entries of 4 GiB and more weigh 4 GiB where a policy divides the budget among its own queues: half the memory.
+fn stored_weight(weight: u64) -> u32 {
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+/// The policy that a user named: dispatch by match, so that a hit may be inlined.
+#[derive(Debug)]
+pub enum AnyPolicy {
+    S3Fifo(S3Fifo),
+    Lru(Lru),
+    TwoLevel(TwoLevel),
+}
+
+impl AnyPolicy {
+    /// What users may ask for, the default first.
+    pub const NAMES: [&'static str; 3] = ["s3fifo", "lru", "lru2"];
+
+    /// For a shard of `capacity` in weight; None: no such name.
+    pub fn new(name: &str, capacity: u64) -> Option<Self> {
+        match name {
+            "s3fifo" => Some(Self::S3Fifo(S3Fifo::new(capacity))),
+            "lru" => Some(Self::Lru(Lru::new())),
+            "lru2" => Some(Self::TwoLevel(TwoLevel::new(capacity))),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! each {
+    ($any:expr, $policy:ident => $call:expr) => {
+        match $any {
+            AnyPolicy::S3Fifo($policy) => $call,
+            AnyPolicy::Lru($policy) => $call,
+            AnyPolicy::TwoLevel($policy) => $call,
+        }
+    };
+}
+
+impl Policy for AnyPolicy {
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
+        each!(self, policy => policy.insert(slot, hash, weight));
+    }
+
+    #[inline]
+    fn hit(&mut self, slot: Slot) {
+        each!(self, policy => policy.hit(slot));
+    }
+
+    fn reweigh(&mut self, slot: Slot, weight: u64) {
+        each!(self, policy => policy.reweigh(slot, weight));
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        each!(self, policy => policy.remove(slot));
+    }
+
+    fn demote(&mut self, slot: Slot) {
+        each!(self, policy => policy.demote(slot));
+    }
+
+    fn evict(&mut self) -> Option<Slot> {
+        each!(self, policy => policy.evict())
+    }
+
+    fn order(&self) -> Vec<Slot> {
+        each!(self, policy => policy.order())
+    }
+
+    fn clear(&mut self) {
+        each!(self, policy => policy.clear());
+    }
 }

@@ -1,0 +1,79 @@
+//! The time of a node: the machine's, or one that a test moves by hand.
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// Reads in 4 ns, and lags by one tick of the kernel (1 to 10 ms).
+#[cfg(target_os = "linux")]
+const COARSE: ClockId = ClockId::MonotonicCoarse;
+#[cfg(not(target_os = "linux"))]
+const COARSE: ClockId = ClockId::Monotonic;
+
+/// All times are nanoseconds.
+#[derive(Debug)]
+pub struct Clock(Source);
+
+#[derive(Debug)]
+enum Source {
+    Machine,
+    Manual { passed: AtomicU64, unix: u64 },
+}
+
+impl Clock {
+    pub fn machine() -> Self {
+        Self(Source::Machine)
+    }
+
+    /// Stands still at `unix` since 1970 until it is advanced.
+    pub fn manual(unix: u64) -> Self {
+        Self(Source::Manual {
+            passed: AtomicU64::new(0),
+            unix,
+        })
+    }
+
+    /// Only grows, from an arbitrary start.
+    pub fn now(&self) -> u64 {
+        self.read(ClockId::Monotonic)
+    }
+
+    /// As `now`, cheap and at most a tick behind: for expiry.
+    pub fn coarse(&self) -> u64 {
+        self.read(COARSE)
+    }
+
+    /// Since 1970.
+    pub fn unix(&self) -> u64 {
+        match &self.0 {
+            Source::Machine => read(ClockId::Realtime),
+            Source::Manual { passed, unix } => unix.saturating_add(passed.load(Relaxed)),
+        }
+    }
+
+    /// False for the machine's clock, which nobody moves.
+    pub fn advance(&self, by: u64) -> bool {
+        match &self.0 {
+            Source::Machine => false,
+            Source::Manual { passed, .. } => {
+                passed.fetch_add(by, Relaxed);
+                true
+            }
+        }
+    }
+
+    fn read(&self, id: ClockId) -> u64 {
+        match &self.0 {
+            Source::Machine => read(id),
+            Source::Manual { passed, .. } => passed.load(Relaxed),
+        }
+    }
+}
+
+fn read(id: ClockId) -> u64 {
+    let time = clock_gettime(id);
+    // The kernel gives neither negative seconds for these clocks nor nanoseconds beyond a second.
+    time.tv_sec.cast_unsigned() * SECOND + time.tv_nsec.cast_unsigned()
+}

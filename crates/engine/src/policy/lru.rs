@@ -1,0 +1,61 @@
+//! Least recently used: one list in the order of the last use; the oldest goes first.
+
+use super::{Policy, Slot, list::Lists};
+
+/// LRU. Weights do not matter to it: the order of use alone decides.
+#[derive(Debug)]
+pub struct Lru {
+    lists: Lists<1>,
+}
+
+impl Lru {
+    pub fn new() -> Self {
+        Lru { lists: Lists::new() }
+    }
+}
+
+impl Default for Lru {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Policy for Lru {
+    fn insert(&mut self, slot: Slot, _hash: u64, _weight: u64) {
+        self.lists.reserve(slot);
+        self.lists.push_newest(0, slot);
+    }
+
+    #[inline]
+    fn hit(&mut self, slot: Slot) {
+        if self.lists.newest(0) != Some(slot) {
+            self.lists.unlink(slot);
+            self.lists.push_newest(0, slot);
+        }
+    }
+
+    fn reweigh(&mut self, _slot: Slot, _weight: u64) {}
+
+    fn remove(&mut self, slot: Slot) {
+        self.lists.unlink(slot);
+    }
+
+    fn demote(&mut self, slot: Slot) {
+        self.lists.unlink(slot);
+        self.lists.push_oldest(0, slot);
+    }
+
+    fn evict(&mut self) -> Option<Slot> {
+        let slot = self.lists.oldest(0)?;
+        self.lists.unlink(slot);
+        Some(slot)
+    }
+
+    fn order(&self) -> Vec<Slot> {
+        self.lists.iter(0).collect()
+    }
+
+    fn clear(&mut self) {
+        self.lists.clear();
+    }
+}

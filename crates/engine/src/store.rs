@@ -1,0 +1,243 @@
+//! The memory of one group in one process: what is here, until when, and which write it comes after.
+//!
+//! Invariants: each operation holds one shard's lock at a time, runs no foreign code
+//! under it, and lets values go after it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is
+//! held, and within their budgets whenever no operation is under way.
+mod key;
+mod read;
+mod shard;
+mod write;
+mod writes;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+
+pub use self::{
+    key::Key,
+    read::{Lookup, Stats},
+    shard::Kind,
+    writes::LIMIT as WRITES,
+};
+use self::{
+    shard::{Contents, Counts, Entry, Shard},
+    writes::Writes,
+};
+use crate::{clock::Clock, memory::Value, policy::AnyPolicy};
+
+/// How many evicted entries wait for a sweep; the oldest make room for more.
+pub const EVICTED: usize = 10_000;
+
+/// What a caller may count. The first four the store counts itself, where it has the answer.
+pub const OUTCOMES: [&str; 11] = [
+    "gets",
+    "hits",
+    "near_hits",
+    "absent",
+    "peer_hits",
+    "joined",
+    "loads",
+    "peer_loads",
+    "served",
+    "load_errors",
+    "writes",
+];
+
+/// What makes a store. Times are nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub name: String,
+    pub max_bytes: u64,
+    /// One of [`AnyPolicy::NAMES`].
+    pub policy: String,
+    pub clock: Arc<Clock>,
+    /// How long a near copy lives, and how long a former copy is served here.
+    pub near_ttl: u64,
+    /// How long a write is remembered at least.
+    pub remember: u64,
+    /// The true cost of an entry beyond its key and value.
+    pub overhead: u64,
+    /// Whether `sweep` tells what was evicted.
+    pub keep_evicted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Capacity,
+    Expired,
+}
+
+/// An entry that was evicted or has expired.
+#[derive(Debug)]
+pub struct Evicted<V> {
+    pub key: Key,
+    pub value: Option<V>,
+    pub reason: Reason,
+}
+
+/// Values that an operation let go of: drop it where dropping a value may run code.
+#[derive(Debug)]
+pub struct Gone<V>(pub Vec<V>);
+
+impl<V> Default for Gone<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V> Gone<V> {
+    fn add(&mut self, entry: Entry<V>) {
+        self.0.extend(entry.value);
+    }
+}
+
+pub struct Store<V> {
+    options: Options,
+    shards: Box<[Mutex<Shard<V>>]>,
+    secrets: RapidSecrets,
+    used: AtomicU64,
+    near_used: AtomicU64,
+    /// The number of remembered writes in all shards.
+    writes: AtomicU64,
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    closed: AtomicBool,
+    /// Taken after a shard's lock is released, never before one.
+    attic: Mutex<Attic<V>>,
+}
+
+/// What waits for a sweep.
+struct Attic<V> {
+    evicted: VecDeque<Evicted<V>>,
+    /// Values' bytes among the evicted.
+    bytes: u64,
+    /// Slabs that a clear swapped out.
+    cleared: Vec<Vec<Option<Entry<V>>>>,
+}
+
+impl<V> Default for Attic<V> {
+    fn default() -> Self {
+        Self {
+            evicted: VecDeque::new(),
+            bytes: 0,
+            cleared: Vec::new(),
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for Store<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V: Value> Store<V> {
+    /// None: no such policy.
+    pub fn new(options: Options) -> Option<Self> {
+        // A shard per MiB keeps small groups in exact order and lets large ones be used by many threads.
+        let shards = (options.max_bytes >> 20).clamp(1, 64);
+        let shards = 1 << shards.ilog2();
+        let capacity = options.max_bytes / shards;
+        let shards = (0..shards)
+            .map(|_| {
+                Some(Mutex::new(Shard {
+                    contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?),
+                    writes: Writes::new(options.remember),
+                    floor: 0,
+                    newest: 0,
+                    accounted: (0, 0),
+                    counts: Counts::default(),
+                }))
+            })
+            .collect::<Option<_>>()?;
+        Some(Self {
+            options,
+            shards,
+            secrets: RapidSecrets::seed(seed()),
+            used: AtomicU64::new(0),
+            near_used: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            outcomes: Default::default(),
+            closed: AtomicBool::new(false),
+            attic: Mutex::default(),
+        })
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether an entry of that value size may be kept: at most an eighth of the budget.
+    pub fn fits(&self, key: &str, size: usize) -> bool {
+        (key.len() as u64)
+            .saturating_add(size as u64)
+            .saturating_add(self.options.overhead)
+            <= self.options.max_bytes / 8
+    }
+
+    /// Adds to a counter of [`OUTCOMES`]; false: no such counter.
+    pub fn count(&self, outcome: usize, n: u64) -> bool {
+        self.outcomes
+            .get(outcome)
+            .map(|counter| counter.fetch_add(n, Relaxed))
+            .is_some()
+    }
+
+    pub fn closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    fn hash(&self, key: &str) -> u64 {
+        rapidhash_v3_seeded(key.as_bytes(), &self.secrets)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<V>> {
+        self.lock(self.index(hash))
+    }
+
+    /// From bits that hashbrown does not use within a table of fewer than 2^32 entries.
+    fn index(&self, hash: u64) -> usize {
+        (hash >> 40) as usize & (self.shards.len() - 1)
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, Shard<V>> {
+        self.shards[index].lock().unwrap_or_else(|poisoned| {
+            // A panic left this shard torn: forget what it holds. Leaked, as dropping it may panic again.
+            let mut shard = poisoned.into_inner();
+            std::mem::forget(self.swap(&mut shard));
+            self.shards[index].clear_poison();
+            shard
+        })
+    }
+
+    fn attic(&self) -> MutexGuard<'_, Attic<V>> {
+        self.attic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Empties a shard in O(1).
+    fn swap(&self, shard: &mut Shard<V>) -> Contents<V> {
+        let capacity = self.options.max_bytes / self.shards.len() as u64;
+        let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
+        let old = std::mem::replace(&mut shard.contents, Contents::new(policy));
+        self.used.fetch_sub(shard.accounted.0, Relaxed);
+        self.near_used.fetch_sub(shard.accounted.1, Relaxed);
+        shard.accounted = (0, 0);
+        self.writes.fetch_sub(shard.writes.len() as u64, Relaxed);
+        shard.writes = Writes::new(self.options.remember);
+        shard.newest = 0;
+        old
+    }
+}
+
+/// Seeds differ between processes, so that nobody can prepare keys that collide.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

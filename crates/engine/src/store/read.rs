@@ -1,0 +1,202 @@
+//! What a store answers.
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{
+    Kind, Store,
+    shard::{Entry, NEVER, Shard},
+};
+use crate::{
+    clock::SECOND,
+    memory::{Found, Held, Memory, Value},
+};
+
+/// Asks by peers within a second that make a key hot.
+const HOT: u8 = 4;
+
+/// The answer to a local caller.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lookup<R> {
+    Hit(R),
+    Absent,
+    Miss,
+}
+
+/// All numbers of a store at one moment of each shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// By position in [`super::OUTCOMES`].
+    pub outcomes: [u64; super::OUTCOMES.len()],
+    pub evictions: u64,
+    pub expirations: u64,
+    pub entries: u64,
+    pub bytes: u64,
+    pub near_bytes: u64,
+}
+
+impl<V: Value> Entry<V> {
+    /// Whether local callers are given it.
+    #[inline]
+    fn serves(&self, now: impl Fn() -> u64) -> bool {
+        !self.expired(&now) && (self.kind != Kind::Former || now() < self.served_until)
+    }
+}
+
+impl<V: Value> Store<V> {
+    /// What is here for a local caller: counts, and tells the policy. `hit` runs under the shard's lock: a handle or a
+    /// reference count, no more.
+    #[inline]
+    pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
+        let hash = self.hash(key);
+        let mut guard = self.shard(hash);
+        let shard = &mut *guard;
+        shard.counts.gets += 1;
+        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
+            return Lookup::Miss;
+        };
+        let entry = shard.contents.get(slot);
+        if !entry.serves(|| self.options.clock.coarse()) {
+            return Lookup::Miss;
+        }
+        let kind = entry.kind;
+        let answer = match &entry.value {
+            Some(value) => Lookup::Hit(hit(value)),
+            None => Lookup::Absent,
+        };
+        match (&answer, kind) {
+            (Lookup::Hit(_), Kind::Near) => shard.counts.near_hits += 1,
+            (Lookup::Hit(_), _) => shard.counts.hits += 1,
+            _ => shard.counts.absent += 1,
+        }
+        shard.contents.touch(slot, kind);
+        answer
+    }
+
+    /// As lookup, neither counted nor touched.
+    pub fn peek(&self, key: &str) -> Lookup<V> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let slot = shard.contents.find(hash, key.as_bytes());
+        match slot.map(|slot| shard.contents.get(slot)) {
+            Some(entry) if entry.serves(|| self.options.clock.coarse()) => {
+                entry.value.clone().map_or(Lookup::Absent, Lookup::Hit)
+            }
+            _ => Lookup::Miss,
+        }
+    }
+
+    /// The value (None: absent), version, remaining nanoseconds and kind of whatever is here.
+    pub fn find(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind)> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let entry = shard.contents.get(shard.contents.find(hash, key.as_bytes())?);
+        let remaining = self.remaining(entry)?;
+        Some((entry.value.clone(), entry.version(), remaining, entry.kind))
+    }
+
+    /// The greatest version of this key known here: of its entry, its remembered write, or the floor.
+    pub fn known(&self, key: &str) -> u128 {
+        let hash = self.hash(key);
+        self.known_in(&self.shard(hash), hash, key)
+    }
+
+    pub(super) fn known_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {
+        let now = || self.options.clock.coarse();
+        let entry = shard
+            .contents
+            .find(hash, key.as_bytes())
+            .map(|slot| shard.contents.get(slot));
+        let entry = entry.filter(|entry| !entry.expired(now)).map_or(0, Entry::version);
+        entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
+    }
+
+    /// The version of the last clear that has reached all shards.
+    pub fn floor(&self) -> u128 {
+        self.lock(0).floor
+    }
+
+    /// The remembered writes.
+    pub fn recent(&self) -> Vec<(String, u128)> {
+        let all = (0..self.shards.len()).map(|index| self.lock(index));
+        all.flat_map(|shard| {
+            shard
+                .writes
+                .iter()
+                .map(|(key, version)| (key.to_owned(), version))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for (sum, counter) in stats.outcomes.iter_mut().zip(&self.outcomes) {
+            *sum = counter.load(Relaxed);
+        }
+        for index in 0..self.shards.len() {
+            let shard = self.lock(index);
+            let counts = &shard.counts;
+            stats.outcomes[0] += counts.gets;
+            stats.outcomes[1] += counts.hits;
+            stats.outcomes[2] += counts.near_hits;
+            stats.outcomes[3] += counts.absent;
+            stats.outcomes[8] += counts.served;
+            stats.evictions += counts.evictions;
+            stats.expirations += counts.expirations;
+            stats.entries += shard.contents.len() as u64;
+            stats.bytes += shard.contents.bytes;
+            stats.near_bytes += shard.contents.near_bytes;
+        }
+        stats
+    }
+
+    /// None: expired; Some(None): never expires.
+    fn remaining(&self, entry: &Entry<V>) -> Option<Option<u64>> {
+        if entry.expires == NEVER {
+            return Some(None);
+        }
+        let left = entry.expires.saturating_sub(self.options.clock.coarse());
+        (left > 0).then_some(Some(left))
+    }
+}
+
+impl<V: Value> Memory for Store<V> {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>)) {
+        let hash = self.hash(key);
+        let mut guard = self.shard(hash);
+        let shard = &mut *guard;
+        let found = (|| {
+            let slot = shard.contents.find(hash, key.as_bytes())?;
+            let entry = shard.contents.get_mut(slot);
+            if entry.kind == Kind::Former && !former {
+                return None;
+            }
+            let remaining = self.remaining(entry)?;
+            let second = (self.options.clock.coarse() / SECOND) as u32;
+            if entry.asked_in != second {
+                (entry.asked_in, entry.asked) = (second, 0);
+            }
+            entry.asked = entry.asked.saturating_add(1);
+            let hot = entry.kind == Kind::Main && entry.asked >= HOT;
+            let answer = (entry.value.clone(), entry.version(), remaining, hot);
+            let kind = entry.kind;
+            shard.contents.touch(slot, kind);
+            shard.counts.served += 1;
+            Some(answer)
+        })();
+        drop(guard);
+        match &found {
+            None => visit(None),
+            Some((value, version, remaining, hot)) => visit(Some(Found {
+                value: value.as_ref().map(|value| value as &dyn Held),
+                version: *version,
+                // Rounded down: a copy must not outlive its source.
+                remaining_ms: remaining.map(|left| left / 1_000_000),
+                hot: *hot,
+            })),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One shard: a table of keys, a slab of entries, and the policies that decide which of them goes.
+use hashbrown::HashTable;
+
+use super::{key::Key, writes::Writes};
+use crate::{
+    memory::Value,
+    policy::{AnyPolicy, Lru, Policy, Slot},
+};
+
+/// The expiry of what never expires.
+pub const NEVER: u64 = u64::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The main copy, at the owner.
+    Main = 0,
+    /// A short-lived copy elsewhere.
+    Near = 1,
+    /// A main copy that is no longer owned.
+    Former = 2,
+}
+
+pub struct Entry<V> {
+    pub key: Key,
+    /// None: known to be absent.
+    pub value: Option<V>,
+    pub hash: u64,
+    pub expires: u64,
+    /// A former copy is served to local callers until then.
+    pub served_until: u64,
+    /// In halves: a u128 would pad the entry to a multiple of 16.
+    version: [u64; 2],
+    /// How often peers asked in that second.
+    pub asked_in: u32,
+    pub asked: u8,
+    pub kind: Kind,
+}
+
+impl<V: Value> Entry<V> {
+    pub fn new(key: &str, hash: u64, value: Option<V>, version: u128, expires: u64, kind: Kind, served: u64) -> Self {
+        let version = [(version >> 64) as u64, version as u64];
+        let key = Key::new(key);
+        Self {
+            key,
+            value,
+            hash,
+            expires,
+            served_until: served,
+            version,
+            asked_in: 0,
+            asked: 0,
+            kind,
+        }
+    }
+
+    pub fn version(&self) -> u128 {
+        u128::from(self.version[0]) << 64 | u128::from(self.version[1])
+    }
+
+    /// Whether its time is over; the clock is read only for entries that have one.
+    #[inline]
+    pub fn expired(&self, now: impl FnOnce() -> u64) -> bool {
+        self.expires != NEVER && self.expires <= now()
+    }
+
+    pub fn weight(&self, overhead: u64) -> u64 {
+        let value = self.value.as_ref().map_or(0, |v| v.bytes().len());
+        self.key.as_bytes().len() as u64 + value as u64 + overhead
+    }
+}
+
+/// What a clear swaps out.
+pub struct Contents<V> {
+    table: HashTable<Slot>,
+    slab: Vec<Option<Entry<V>>>,
+    free: Vec<Slot>,
+    /// Main and former copies. Near copies have a budget and so an order of their own.
+    main: AnyPolicy,
+    near: Lru,
+    /// Weights of all entries, and of the near copies among them.
+    pub bytes: u64,
+    pub near_bytes: u64,
+    /// No entry expires before.
+    pub soonest: u64,
+}
+
+impl<V: Value> Contents<V> {
+    pub fn new(policy: AnyPolicy) -> Self {
+        Self {
+            table: HashTable::new(),
+            slab: Vec::new(),
+            free: Vec::new(),
+            main: policy,
+            near: Lru::new(),
+            bytes: 0,
+            near_bytes: 0,
+            soonest: NEVER,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    #[inline]
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
+        let same = |&slot: &Slot| self.get(slot).key.as_bytes() == key;
+        self.table.find(hash, same).copied()
+    }
+
+    /// Slots come from this shard's own table and policies, which name resident entries only.
+    #[inline]
+    pub fn get(&self, slot: Slot) -> &Entry<V> {
+        self.slab[slot as usize].as_ref().expect("resident")
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, slot: Slot) -> &mut Entry<V> {
+        self.slab[slot as usize].as_mut().expect("resident")
+    }
+
+    /// Tells the policy that the entry was asked for. A former copy stays the next to go.
+    #[inline]
+    pub fn touch(&mut self, slot: Slot, kind: Kind) {
+        match kind {
+            Kind::Main => self.main.hit(slot),
+            Kind::Near => self.near.hit(slot),
+            Kind::Former => {}
+        }
+    }
+
+    /// Takes an entry in, in the place of the one of the same key. It is unknown to its policy, so that it cannot be
+    /// chosen to make room for itself, until `admit` unless the answer is true.
+    pub fn store(&mut self, entry: Entry<V>, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
+        let weight = entry.weight(overhead);
+        self.soonest = self.soonest.min(entry.expires);
+        self.bytes += weight;
+        if entry.kind == Kind::Near {
+            self.near_bytes += weight;
+        }
+        if let Some(slot) = self.find(entry.hash, entry.key.as_bytes()) {
+            let kind = entry.kind;
+            let old = self.slab[slot as usize].replace(entry).expect("resident");
+            self.discount(&old, overhead);
+            let stays = kind == old.kind;
+            match (stays, kind) {
+                (true, Kind::Near) => self.near.reweigh(slot, weight),
+                (true, _) => self.main.reweigh(slot, weight),
+                (false, _) => self.policy(old.kind).remove(slot),
+            }
+            return (slot, Some(old), stays);
+        }
+        let hash = entry.hash;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slab[slot as usize] = Some(entry);
+                slot
+            }
+            None => {
+                self.slab.push(Some(entry));
+                Slot::try_from(self.slab.len() - 1).expect("fewer than 2^32 entries in a shard")
+            }
+        };
+        let slab = &self.slab;
+        self.table
+            .insert_unique(hash, slot, |&s| slab[s as usize].as_ref().expect("resident").hash);
+        (slot, None, false)
+    }
+
+    /// Makes the entry known to its policy.
+    pub fn admit(&mut self, slot: Slot, overhead: u64) {
+        let entry = self.get(slot);
+        let (hash, weight, kind) = (entry.hash, entry.weight(overhead), entry.kind);
+        self.policy(kind).insert(slot, hash, weight);
+        if kind == Kind::Former {
+            self.main.demote(slot);
+        }
+    }
+
+    /// The next near copy to go. Its order has forgotten it: `take_out` or `admit` is due.
+    pub fn choose_near(&mut self) -> Option<Slot> {
+        self.near.evict()
+    }
+
+    /// The policy's choice, a near copy where nothing else is left; as `choose_near`.
+    pub fn choose(&mut self) -> Option<Slot> {
+        self.main.evict().or_else(|| self.near.evict())
+    }
+
+    /// Removes an entry that its policy chose.
+    pub fn take_out(&mut self, slot: Slot, overhead: u64) -> Entry<V> {
+        let entry = self.slab[slot as usize].take().expect("resident");
+        if let Ok(found) = self.table.find_entry(entry.hash, |&s| s == slot) {
+            found.remove();
+        }
+        self.free.push(slot);
+        self.discount(&entry, overhead);
+        entry
+    }
+
+    /// Removes an entry for another reason than eviction.
+    pub fn remove(&mut self, slot: Slot, overhead: u64) -> Entry<V> {
+        let kind = self.get(slot).kind;
+        self.policy(kind).remove(slot);
+        self.take_out(slot, overhead)
+    }
+
+    /// Main copies that are not `owned` become former ones, served until then, and the other way round.
+    pub fn place(&mut self, until: u64, owned: &dyn Fn(&str) -> bool) {
+        for slot in 0..self.slab.len() {
+            let Some(entry) = &mut self.slab[slot] else { continue };
+            if entry.kind == Kind::Near {
+                continue;
+            }
+            let slot = slot as Slot;
+            match (entry.kind, owned(entry.key.as_str())) {
+                (Kind::Main, false) => {
+                    (entry.kind, entry.served_until) = (Kind::Former, until);
+                    self.main.demote(slot);
+                }
+                (Kind::Former, true) => {
+                    entry.kind = Kind::Main;
+                    self.main.hit(slot);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes what is chosen, telling the soonest expiry of the rest.
+    pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>) -> bool) -> Vec<Entry<V>> {
+        let mut gone = Vec::new();
+        self.soonest = NEVER;
+        for slot in 0..self.slab.len() {
+            match &self.slab[slot] {
+                Some(entry) if chosen(entry) => gone.push(self.remove(slot as Slot, overhead)),
+                Some(entry) => self.soonest = self.soonest.min(entry.expires),
+                None => {}
+            }
+        }
+        gone
+    }
+
+    pub fn into_entries(self) -> Vec<Option<Entry<V>>> {
+        self.slab
+    }
+
+    fn policy(&mut self, kind: Kind) -> &mut dyn Policy {
+        if kind == Kind::Near {
+            &mut self.near
+        } else {
+            &mut self.main
+        }
+    }
+
+    fn discount(&mut self, entry: &Entry<V>, overhead: u64) {
+        let weight = entry.weight(overhead);
+        self.bytes -= weight;
+        if entry.kind == Kind::Near {
+            self.near_bytes -= weight;
+        }
+    }
+}
+
+/// Counted under the shard's lock, where a hit is anyway.
+#[derive(Default)]
+pub struct Counts {
+    pub gets: u64,
+    pub hits: u64,
+    pub near_hits: u64,
+    pub absent: u64,
+    pub served: u64,
+    pub evictions: u64,
+    pub expirations: u64,
+}
+
+pub struct Shard<V> {
+    pub contents: Contents<V>,
+    pub writes: Writes,
+    /// The version of the last clear: no entry here is older.
+    pub floor: u128,
+    /// No entry and no remembered write here is newer.
+    pub newest: u128,
+    /// What the store's budgets hold of `contents.bytes` and `near_bytes`.
+    pub accounted: (u64, u64),
+    pub counts: Counts,
+}

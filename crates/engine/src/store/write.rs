@@ -1,0 +1,326 @@
+//! What changes a store.
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{
+    EVICTED, Evicted, Gone, Kind, Reason, Store, WRITES,
+    shard::{Contents, Entry, NEVER, Shard},
+};
+use crate::{memory::Value, policy::Slot};
+
+impl<V: Value> Store<V> {
+    /// Keeps a loaded or fetched value (None: absence) for `ttl` nanoseconds (None: without end), unless it is older
+    /// than what is known here, too large, its time is over, or the store is closed; with `foreign` (it came from
+    /// another node) also not while the memory of recent writes is full.
+    #[allow(clippy::too_many_arguments)]
+    pub fn put(
+        &self,
+        key: &str,
+        value: Option<V>,
+        version: u128,
+        ttl: Option<u64>,
+        kind: Kind,
+        foreign: bool,
+        gone: &mut Gone<V>,
+    ) -> bool {
+        let near_ttl = self.options.near_ttl;
+        let ttl = if kind == Kind::Near {
+            Some(ttl.map_or(near_ttl, |ttl| ttl.min(near_ttl)))
+        } else {
+            ttl
+        };
+        let size = value.as_ref().map_or(0, |v| v.bytes().len());
+        if ttl == Some(0) || !self.fits(key, size) || foreign && !self.has_room() {
+            gone.0.extend(value);
+            return false;
+        }
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        if self.closed() || version < self.known_in(&shard, hash, key) {
+            gone.0.extend(value);
+            return false;
+        }
+        let mut evicted = Vec::new();
+        let entry = Entry::new(key, hash, value, version, self.deadline(ttl), kind, self.served(kind));
+        self.keep(&mut shard, entry, &mut evicted, gone);
+        drop(shard);
+        self.spread(hash, &mut evicted);
+        self.retire(evicted, Reason::Capacity, gone);
+        true
+    }
+
+    /// Applies a write as its owner: remembers it and keeps the value (None: a delete) where it fits. False, and nothing
+    /// is done: a version as great is known, or the store is closed.
+    pub fn write(&self, key: &str, value: Option<V>, version: u128, ttl: Option<u64>, gone: &mut Gone<V>) -> bool {
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        if self.closed() || version <= self.known_in(&shard, hash, key) {
+            gone.0.extend(value);
+            return false;
+        }
+        self.remember(&mut shard, hash, key, version);
+        let mut evicted = Vec::new();
+        match value {
+            Some(value) if ttl != Some(0) && self.fits(key, value.bytes().len()) => {
+                let entry = Entry::new(key, hash, Some(value), version, self.deadline(ttl), Kind::Main, 0);
+                self.keep(&mut shard, entry, &mut evicted, gone);
+            }
+            value => {
+                gone.0.extend(value);
+                self.forget(&mut shard, hash, key, gone);
+            }
+        }
+        drop(shard);
+        self.spread(hash, &mut evicted);
+        self.retire(evicted, Reason::Capacity, gone);
+        true
+    }
+
+    /// Is told of a write: remembers it and drops what is older. The greatest version now known here.
+    pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        let known = self.known_in(&shard, hash, key);
+        if version > known && !self.closed() {
+            self.remember(&mut shard, hash, key, version);
+            self.forget(&mut shard, hash, key, gone);
+        }
+        known.max(version)
+    }
+
+    /// Lets go of the entry, without a version.
+    pub fn drop_entry(&self, key: &str, gone: &mut Gone<V>) {
+        let hash = self.hash(key);
+        self.forget(&mut self.shard(hash), hash, key, gone);
+    }
+
+    /// Raises the floor: what is older can no longer be served. The floor now. O(1) unless the store knows anything at
+    /// least as new; then that is looked for in the shards that have it.
+    pub fn clear(&self, version: u128, gone: &mut Gone<V>) -> u128 {
+        // Nobody has swept since an earlier clear: at most one of them waits.
+        let unswept = std::mem::take(&mut self.attic().cleared);
+        gone.0
+            .extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        // The first shard comes last, so that floor() tells what holds everywhere.
+        for index in (0..self.shards.len()).rev() {
+            let mut guard = self.lock(index);
+            let shard = &mut *guard;
+            if version <= shard.floor {
+                continue;
+            }
+            shard.floor = version;
+            if shard.newest < version {
+                let old = self.swap(shard);
+                drop(guard);
+                self.store_away(old);
+                continue;
+            }
+            let forgotten = shard.writes.clear(version);
+            self.writes.fetch_sub(forgotten as u64, Relaxed);
+            let old = self.remove_if(shard, |entry| entry.version() < version);
+            drop(guard);
+            gone.0.extend(old.into_iter().filter_map(|entry| entry.value));
+        }
+        self.floor()
+    }
+
+    /// Demotes the main copies that are not `owned` any more, promotes those that are again.
+    pub fn place(&self, owned: &dyn Fn(&str) -> bool) {
+        let until = self.served(Kind::Former);
+        for index in 0..self.shards.len() {
+            self.lock(index).contents.place(until, owned);
+        }
+    }
+
+    /// Drops what has expired and forgets old writes. With keep_evicted: what was evicted or has expired since the last
+    /// sweep.
+    pub fn sweep(&self, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
+        let now = self.options.clock.coarse();
+        for index in 0..self.shards.len() {
+            let mut guard = self.lock(index);
+            let shard = &mut *guard;
+            self.writes.fetch_sub(shard.writes.prune(now, 0) as u64, Relaxed);
+            if shard.contents.soonest > now {
+                continue;
+            }
+            let expired = self.remove_if(shard, |entry| entry.expires <= now);
+            shard.counts.expirations += expired.len() as u64;
+            drop(guard);
+            self.retire(expired, Reason::Expired, gone);
+        }
+        let mut attic = self.attic();
+        let cleared = std::mem::take(&mut attic.cleared);
+        attic.bytes = 0;
+        let evicted = std::mem::take(&mut attic.evicted);
+        drop(attic);
+        gone.0
+            .extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        evicted.into()
+    }
+
+    /// Lets go of all entries and remembered writes; the floor stays. With `close`, for good.
+    pub fn empty(&self, close: bool, gone: &mut Gone<V>) {
+        // Before the locks: whoever takes one later sees it.
+        self.closed.fetch_or(close, Relaxed);
+        for index in 0..self.shards.len() {
+            let mut shard = self.lock(index);
+            let old = self.swap(&mut shard);
+            drop(shard);
+            gone.0
+                .extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
+        }
+        let attic = std::mem::take(&mut *self.attic());
+        gone.0.extend(
+            attic
+                .cleared
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|entry| entry.value),
+        );
+        gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
+    }
+
+    /// Lets go of an entry whose time is over; as sweep does, for one key.
+    pub fn expire(&self, key: &str, gone: &mut Gone<V>) {
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
+            return;
+        };
+        if shard.contents.get(slot).expired(|| self.options.clock.coarse()) {
+            let entry = self.account(&mut shard, |contents| contents.remove(slot, self.options.overhead));
+            shard.counts.expirations += 1;
+            drop(shard);
+            self.retire(vec![entry], Reason::Expired, gone);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.writes.load(Relaxed) < WRITES as u64
+    }
+
+    fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
+        let now = self.options.clock.coarse();
+        if !self.has_room() {
+            // Nobody sweeps, or not often enough. The slack makes each look free a fair part of what it reads.
+            let forgotten = shard.writes.prune(now, self.options.remember / 8);
+            self.writes.fetch_sub(forgotten as u64, Relaxed);
+        }
+        shard.newest = shard.newest.max(version);
+        if shard.writes.remember(hash, key, version, now, self.has_room()) {
+            self.writes.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Takes an entry in and makes room for it in this shard, its own order first.
+    fn keep(&self, shard: &mut Shard<V>, entry: Entry<V>, evicted: &mut Vec<Entry<V>>, gone: &mut Gone<V>) {
+        let overhead = self.options.overhead;
+        shard.newest = shard.newest.max(entry.version());
+        let (slot, old, mut admitted) = self.account(shard, |contents| contents.store(entry, overhead));
+        if let Some(old) = old {
+            gone.add(old);
+        }
+        self.shrink(
+            shard,
+            |chosen| (chosen == slot).then(|| admitted = false).is_some(),
+            evicted,
+        );
+        if !admitted {
+            shard.contents.admit(slot, overhead);
+        }
+    }
+
+    /// Evicts from this shard until the budgets hold or nothing is left that may go. `spared` stays in the table.
+    fn shrink(&self, shard: &mut Shard<V>, mut spared: impl FnMut(Slot) -> bool, evicted: &mut Vec<Entry<V>>) {
+        let before = evicted.len();
+        loop {
+            let near = self.near_used.load(Relaxed) > self.options.max_bytes / 8;
+            let chosen = near.then(|| shard.contents.choose_near()).flatten();
+            let full = self.used.load(Relaxed) > self.options.max_bytes;
+            let Some(slot) = chosen.or_else(|| full.then(|| shard.contents.choose()).flatten()) else {
+                break;
+            };
+            if !spared(slot) {
+                evicted.push(self.account(shard, |contents| contents.take_out(slot, self.options.overhead)));
+            }
+        }
+        shard.counts.evictions += (evicted.len() - before) as u64;
+    }
+
+    /// Evicts from the neighbours what the inserting shard could not.
+    fn spread(&self, hash: u64, evicted: &mut Vec<Entry<V>>) {
+        let own = self.index(hash);
+        for step in 1..=self.shards.len() {
+            if self.near_used.load(Relaxed) <= self.options.max_bytes / 8
+                && self.used.load(Relaxed) <= self.options.max_bytes
+            {
+                return;
+            }
+            // The own shard comes last again: others may have filled it since.
+            self.shrink(&mut self.lock((own + step) % self.shards.len()), |_| false, evicted);
+        }
+    }
+
+    /// Changes a shard's contents and brings the budgets up to date, both under its lock.
+    fn account<R>(&self, shard: &mut Shard<V>, change: impl FnOnce(&mut Contents<V>) -> R) -> R {
+        let result = change(&mut shard.contents);
+        let (bytes, near) = (shard.contents.bytes, shard.contents.near_bytes);
+        // Wrapping: the difference may be negative.
+        self.used.fetch_add(bytes.wrapping_sub(shard.accounted.0), Relaxed);
+        self.near_used.fetch_add(near.wrapping_sub(shard.accounted.1), Relaxed);
+        shard.accounted = (bytes, near);
+        result
+    }
+
+    fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>) -> bool) -> Vec<Entry<V>> {
+        self.account(shard, |contents| contents.remove_if(self.options.overhead, chosen))
+    }
+
+    fn forget(&self, shard: &mut Shard<V>, hash: u64, key: &str, gone: &mut Gone<V>) {
+        if let Some(slot) = shard.contents.find(hash, key.as_bytes()) {
+            gone.add(self.account(shard, |contents| contents.remove(slot, self.options.overhead)));
+        }
+    }
+
+    /// Gives evicted entries to the next sweep where somebody wants to know of them, else lets them go.
+    fn retire(&self, entries: Vec<Entry<V>>, reason: Reason, gone: &mut Gone<V>) {
+        if entries.is_empty() {
+            return;
+        }
+        if !self.options.keep_evicted {
+            entries.into_iter().for_each(|entry| gone.add(entry));
+            return;
+        }
+        let size = |value: &Option<V>| value.as_ref().map_or(0, |v| v.bytes().len() as u64);
+        let mut attic = self.attic();
+        for Entry { key, value, .. } in entries {
+            attic.bytes += size(&value);
+            attic.evicted.push_back(Evicted { key, value, reason });
+        }
+        // Bounded in bytes too: nobody may ever sweep.
+        while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes / 8 {
+            let Some(oldest) = attic.evicted.pop_front() else { break };
+            attic.bytes -= size(&oldest.value);
+            gone.0.extend(oldest.value);
+        }
+    }
+
+    fn store_away(&self, old: Contents<V>) {
+        let slab = old.into_entries();
+        if !slab.is_empty() {
+            self.attic().cleared.push(slab);
+        }
+    }
+
+    fn deadline(&self, ttl: Option<u64>) -> u64 {
+        ttl.map_or(NEVER, |ttl| self.options.clock.coarse().saturating_add(ttl))
+    }
+
+    fn served(&self, kind: Kind) -> u64 {
+        if kind == Kind::Former {
+            self.options.clock.coarse().saturating_add(self.options.near_ttl)
+        } else {
+            0
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The recent writes of one shard: what keeps a value that was loaded before a write from being kept after it.
+use hashbrown::HashTable;
+
+use super::key::Key;
+
+/// How many writes a store remembers at once.
+pub const LIMIT: usize = 65_536;
+
+struct Write {
+    key: Key,
+    hash: u64,
+    version: u128,
+    at: u64,
+}
+
+/// Remembers each write for `keep` nanoseconds at least.
+///
+/// A write that finds no room is not remembered by its key: for as long, every key of this shard counts as written at
+/// that version. That refuses too much and never too little, and as `known` says so to everyone alike, writes are given
+/// versions above it.
+pub struct Writes {
+    table: HashTable<Write>,
+    keep: u64,
+    /// No write here is older than this.
+    oldest: u64,
+    unnamed: u128,
+    unnamed_until: u64,
+}
+
+impl Writes {
+    pub fn new(keep: u64) -> Self {
+        Self {
+            table: HashTable::new(),
+            keep,
+            oldest: u64::MAX,
+            unnamed: 0,
+            unnamed_until: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The greatest version remembered for this key, 0 for none.
+    pub fn known(&self, hash: u64, key: &str, now: impl Fn() -> u64) -> u128 {
+        let named = self
+            .table
+            .find(hash, |w| w.key.as_bytes() == key.as_bytes())
+            .map_or(0, |w| w.version);
+        if self.unnamed > named && now() < self.unnamed_until {
+            self.unnamed
+        } else {
+            named
+        }
+    }
+
+    /// Remembers a version greater than `known`. Whether the table grew.
+    pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
+        if let Some(write) = self.table.find_mut(hash, |w| w.key.as_bytes() == key.as_bytes()) {
+            (write.version, write.at) = (version, now);
+            return false;
+        }
+        if !room {
+            self.unnamed = self.unnamed.max(version);
+            self.unnamed_until = now.saturating_add(self.keep);
+            return false;
+        }
+        self.oldest = self.oldest.min(now);
+        self.table.insert_unique(
+            hash,
+            Write {
+                key: Key::new(key),
+                hash,
+                version,
+                at: now,
+            },
+            |w| w.hash,
+        );
+        true
+    }
+
+    /// Forgets what was remembered for long enough; how many. Looks only if something is overdue by `slack`.
+    pub fn prune(&mut self, now: u64, slack: u64) -> usize {
+        let keep = self.keep;
+        if self.unnamed_until <= now {
+            self.unnamed = 0;
+        }
+        if self.oldest.saturating_add(keep).saturating_add(slack) > now {
+            return 0;
+        }
+        self.retain(|w| w.at.saturating_add(keep) > now)
+    }
+
+    /// Forgets what a clear of this version covers; how many.
+    pub fn clear(&mut self, version: u128) -> usize {
+        self.retain(|w| w.version > version)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u128)> {
+        self.table.iter().map(|w| (w.key.as_str(), w.version))
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Write) -> bool) -> usize {
+        let before = self.table.len();
+        let mut oldest = u64::MAX;
+        self.table.retain(|write| {
+            let kept = keep(write);
+            if kept {
+                oldest = oldest.min(write.at);
+            }
+            kept
+        });
+        self.oldest = oldest;
+        if self.table.is_empty() {
+            self.table = HashTable::new();
+        }
+        before - self.table.len()
+    }
+}

@@ -1,0 +1,76 @@
+//! Clock and Hlc for Python.
+use std::sync::Arc;
+
+use kamacache_engine::{clock, version};
+use pyo3::{
+    exceptions::{PyOverflowError, PyTypeError, PyValueError},
+    prelude::*,
+};
+
+use crate::errors::{nanoseconds, seconds};
+
+/// The time of a node: the machine's, or one that a test moves by hand.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Clock(pub Arc<clock::Clock>);
+
+#[pymethods]
+impl Clock {
+    #[new]
+    #[pyo3(signature = (*, manual = false, unix = 0.0))]
+    fn new(manual: bool, unix: f64) -> PyResult<Self> {
+        let clock = if manual {
+            clock::Clock::manual(nanoseconds(unix)?)
+        } else {
+            clock::Clock::machine()
+        };
+        Ok(Self(Arc::new(clock)))
+    }
+
+    fn now(&self) -> f64 {
+        seconds(self.0.now())
+    }
+
+    fn unix(&self) -> f64 {
+        seconds(self.0.unix())
+    }
+
+    #[pyo3(signature = (seconds))]
+    fn advance(&self, seconds: f64) -> PyResult<()> {
+        if seconds < 0.0 {
+            return Err(PyValueError::new_err("a clock only moves forward"));
+        }
+        if self.0.advance(nanoseconds(seconds)?) {
+            return Ok(());
+        }
+        Err(PyTypeError::new_err(
+            "this is the machine's clock; only Clock(manual=True) can be advanced",
+        ))
+    }
+}
+
+/// A hybrid logical clock: versions that follow both time and causality.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Hlc(version::Hlc);
+
+#[pymethods]
+impl Hlc {
+    #[new]
+    fn new(clock: &Clock, node: u64) -> Self {
+        Self(version::Hlc::new(clock.0.clone(), node))
+    }
+
+    #[pyo3(signature = (above = 0))]
+    fn next(&self, above: u128) -> PyResult<u128> {
+        self.0
+            .next(above)
+            .ok_or_else(|| PyOverflowError::new_err("no greater version exists"))
+    }
+
+    fn merge(&self, version: u128) {
+        self.0.merge(version);
+    }
+
+    fn latest(&self) -> u128 {
+        self.0.latest()
+    }
+}

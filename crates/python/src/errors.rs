@@ -1,0 +1,78 @@
+//! The one place where engine and Python errors meet: exceptions of kamacache.errors, looked up once.
+use pyo3::{
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyString, PyType},
+};
+
+const MAX_KEY: usize = 65_536;
+
+macro_rules! exceptions {
+    ($($function:ident => $name:literal),* $(,)?) => {$(
+        #[doc = concat!("kamacache.errors.", $name)]
+        pub fn $function(py: Python<'_>, text: impl Into<String>) -> PyErr {
+            static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+            match TYPE.import(py, "kamacache.errors", $name) {
+                Ok(class) => PyErr::from_type(class.clone(), (text.into(),)),
+                Err(error) => error,
+            }
+        }
+    )*};
+}
+
+exceptions! {
+    invalid_key => "InvalidKey",
+}
+
+/// The key's UTF-8, or InvalidKey that says what is wrong with it.
+pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    let py = key.py();
+    let Ok(text) = key.cast::<PyString>() else {
+        let kind = key.get_type().name()?;
+        return Err(invalid_key(
+            py,
+            format!("a key must be a str, not {kind}: {}", shown(key)),
+        ));
+    };
+    match text.to_str() {
+        Ok("") => Err(invalid_key(py, "a key must not be empty")),
+        Ok(text) if text.len() <= MAX_KEY => Ok(text),
+        Ok(text) => {
+            let size = text.len();
+            Err(invalid_key(
+                py,
+                format!("a key has at most {MAX_KEY} bytes in UTF-8, not {size}: {}", shown(key)),
+            ))
+        }
+        Err(_) => Err(invalid_key(
+            py,
+            format!("a key must not hold lone surrogates: {}", shown(key)),
+        )),
+    }
+}
+
+/// The start of its repr: keys may be long, and are not ours to spread.
+fn shown(key: &Bound<'_, PyAny>) -> String {
+    let Ok(repr) = key.repr() else {
+        return "(no repr)".to_owned();
+    };
+    let repr = repr.to_string_lossy();
+    let mut start: String = repr.chars().take(40).collect();
+    if start.len() < repr.len() {
+        start.truncate(start.char_indices().nth(37).map_or(start.len(), |(at, _)| at));
+        start.push_str("...");
+    }
+    start
+}
+
+/// A duration in nanoseconds; a negative one is over at once, one beyond 584 years never.
+pub fn nanoseconds(seconds: f64) -> PyResult<u64> {
+    if seconds.is_nan() {
+        return Err(pyo3::exceptions::PyValueError::new_err("a duration must not be NaN"));
+    }
+    Ok((seconds * 1e9) as u64)
+}
+
+pub fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}

@@ -1,0 +1,177 @@
+//! Store.get and Store.lookup, written by hand as METH_O methods: PyO3's trampoline costs more than the hit itself.
+//!
+//! The interpreter is attached when these run, but PyO3 does not know it: on the way of a hit nothing but a reference
+//! count may be touched, every other way attaches first.
+use std::{
+    ffi::CStr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::{self, NonNull},
+};
+
+use kamacache_engine::store::Lookup;
+use pyo3::{
+    exceptions::PySystemError,
+    ffi::{self, PyObject},
+    prelude::*,
+    sync::PyOnceLock,
+    types::PyType,
+};
+
+use crate::{errors, store::Store, value::Value};
+
+type Method = unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject;
+type Miss = fn(Python<'_>, &Store, &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>;
+
+static MISSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// What lookup returns where nothing is here.
+pub fn missing(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    MISSING.get_or_try_init(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
+}
+
+/// Puts the methods on the type that PyO3 made.
+pub fn add_methods(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<Store>();
+    add_method(
+        &class,
+        c"get",
+        c"get($self, key, /)\n--\n\nThe value, or None where it is known to be absent; on_miss(key) where nothing is here. Counts.",
+        get,
+    )?;
+    add_method(
+        &class,
+        c"lookup",
+        c"lookup($self, key, /)\n--\n\nAs get, but MISSING where nothing is here.",
+        lookup,
+    )
+}
+
+fn add_method(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr, method: Method) -> PyResult<()> {
+    // Leaked: the descriptor refers to it for as long as the type lives, which is for ever.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: method },
+        ml_flags: ffi::METH_O,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: the class is a type object, the definition lives for ever; null means an exception is set.
+    let descriptor =
+        unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    class.setattr(name.to_str().expect("written above in ASCII"), descriptor)
+}
+
+unsafe extern "C" fn get(store: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by a method descriptor of Store with METH_O.
+    unsafe { answer(store, key, |py, store, key| store.miss(py, key)) }
+}
+
+unsafe extern "C" fn lookup(store: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
+    let miss: Miss = |py, store, key| {
+        store.expire(py, key)?;
+        Ok(missing(py)?.clone_ref(py))
+    };
+    // SAFETY: called by a method descriptor of Store with METH_O.
+    unsafe { answer(store, key, miss) }
+}
+
+/// # Safety
+/// The thread is attached, `store` is a Store and `key` an object, both borrowed for the call: what a method descriptor
+/// of Store grants with METH_O.
+#[inline(always)]
+unsafe fn answer(store: *mut PyObject, key: *mut PyObject, miss: Miss) -> *mut PyObject {
+    catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: as this function demands. Bound is not dropped, so its reference count is left alone.
+        let this = unsafe {
+            let py = Python::assume_attached();
+            let this = std::mem::ManuallyDrop::new(Bound::from_owned_ptr(py, store));
+            &*ptr::from_ref(this.cast_unchecked::<Store>().get())
+        };
+        // SAFETY: as this function demands; the text is borrowed from `key`, alive for the call.
+        let Some(text) = (unsafe { utf8(key) }) else {
+            return otherwise(key, |key| match errors::key(key) {
+                Err(error) => Err(error),
+                Ok(_) => Err(PySystemError::new_err("a key that is none and is one")),
+            });
+        };
+        match this.engine().lookup(text, take) {
+            Lookup::Hit(Taken::Object(object)) => object.as_ptr(),
+            Lookup::Hit(Taken::Handle(value)) => {
+                otherwise(key, |key| this.take_object(key.py(), value).map(Bound::unbind))
+            }
+            Lookup::Absent => {
+                // SAFETY: attached; None lives for ever.
+                unsafe {
+                    let none = ffi::Py_None();
+                    ffi::Py_INCREF(none);
+                    none
+                }
+            }
+            Lookup::Miss => otherwise(key, |key| miss(key.py(), this, key)),
+        }
+    }))
+    .unwrap_or_else(|_| {
+        Python::attach(|py| PySystemError::new_err("the engine panicked").restore(py));
+        ptr::null_mut()
+    })
+}
+
+enum Taken {
+    Object(NonNull<PyObject>),
+    Handle(Value),
+}
+
+/// Under the shard's lock: a new reference, or a handle where a codec has to run.
+#[inline(always)]
+fn take(value: &Value) -> Taken {
+    match value.ready() {
+        Some(object) => {
+            // SAFETY: attached (see `answer`), and `value` keeps the object alive while the lock is held.
+            unsafe { ffi::Py_INCREF(object.as_ptr()) };
+            Taken::Object(object)
+        }
+        None => Taken::Handle(value.clone()),
+    }
+}
+
+/// The key's UTF-8, borrowed; None: not a good key.
+///
+/// # Safety
+/// The thread is attached and `key` is an object that outlives the text.
+#[inline(always)]
+unsafe fn utf8<'a>(key: *mut PyObject) -> Option<&'a str> {
+    // SAFETY: as this function demands; what the interpreter gives is UTF-8 of that length, cached in the str.
+    unsafe {
+        if ffi::Py_TYPE(key) != &raw mut ffi::PyUnicode_Type && ffi::PyUnicode_Check(key) == 0 {
+            return None;
+        }
+        let mut len = 0;
+        let data = ffi::PyUnicode_AsUTF8AndSize(key, &mut len);
+        if data.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        if !(1..=65_536).contains(&len) {
+            return None;
+        }
+        Some(str::from_utf8_unchecked(std::slice::from_raw_parts(
+            data.cast(),
+            len as usize,
+        )))
+    }
+}
+
+/// Everything but a hit: attaches, and gives the interpreter the object or the exception.
+#[cold]
+fn otherwise(key: *mut PyObject, run: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> *mut PyObject {
+    Python::attach(|py| {
+        // SAFETY: the key is borrowed for the call that we are in.
+        let key = unsafe { Bound::from_borrowed_ptr(py, key) };
+        match run(&key) {
+            Ok(object) => object.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
+    })
+}

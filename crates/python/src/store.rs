@@ -1,0 +1,420 @@
+//! Store for Python. Hits run in `hit.rs`; everything here may take its time.
+use std::{
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicPtr, Ordering},
+    },
+};
+
+use kamacache_engine::{
+    memory::Memory,
+    policy::AnyPolicy,
+    store::{self, Gone, Kind, Lookup, OUTCOMES, Options, Reason},
+};
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
+};
+
+use crate::{
+    clock::Clock,
+    errors::{key, nanoseconds, seconds},
+    fork,
+    value::{Value, drain, release},
+};
+
+/// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
+/// table and the policy, and what growing leaves unused.
+const OVERHEAD: u64 = 200;
+
+pub type Engine = store::Store<Value>;
+
+/// Where a Store finds its engine; a forked child puts a new one there.
+pub struct Cell(AtomicPtr<Engine>);
+
+impl Cell {
+    #[inline]
+    pub fn get(&self) -> &Engine {
+        // SAFETY: the pointer comes from Arc::into_raw. What it replaced was leaked, what it holds lives as long as self.
+        unsafe { &*self.0.load(Ordering::Acquire) }
+    }
+
+    /// For threads that outlive this cell.
+    fn share(&self) -> Arc<Engine> {
+        let engine = self.0.load(Ordering::Acquire);
+        // SAFETY: the pointer comes from Arc::into_raw, and self owns one count of it.
+        unsafe {
+            Arc::increment_strong_count(engine);
+            Arc::from_raw(engine)
+        }
+    }
+
+    /// A new, empty engine with the options of the old one, which is leaked without taking its locks.
+    pub fn renew(&self) {
+        let old = self.get();
+        let new = Engine::new(old.options().clone()).expect("its options were good before");
+        if old.closed() {
+            new.empty(true, &mut Gone::default());
+        }
+        self.0.store(Arc::into_raw(Arc::new(new)).cast_mut(), Ordering::Release);
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        // SAFETY: the pointer comes from Arc::into_raw, and self owns one count of it.
+        let engine = unsafe { Arc::from_raw(*self.0.get_mut()) };
+        if let Some(engine) = Arc::into_inner(engine) {
+            let mut gone = Gone::default();
+            engine.empty(true, &mut gone);
+            Python::attach(|py| release(py, gone));
+        }
+    }
+}
+
+/// The memory of one group in one process.
+#[pyclass(frozen, weakref, module = "kamacache._engine")]
+pub struct Store {
+    cell: Arc<Cell>,
+    /// Locked for a moment by attached threads alone.
+    on_miss: Mutex<Option<Py<PyAny>>>,
+    decode: Mutex<Option<Py<PyAny>>>,
+    decodes: bool,
+    shareable: bool,
+}
+
+fn locked(object: &Mutex<Option<Py<PyAny>>>) -> MutexGuard<'_, Option<Py<PyAny>>> {
+    object.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kind(number: u8) -> PyResult<Kind> {
+    [Kind::Main, Kind::Near, Kind::Former]
+        .into_iter()
+        .find(|&kind| kind as u8 == number)
+        .ok_or_else(|| PyValueError::new_err("kind must be MAIN, NEAR or FORMER"))
+}
+
+impl Store {
+    #[inline]
+    pub fn engine(&self) -> &Engine {
+        self.cell.get()
+    }
+
+    /// What a transport serves. A forked child must ask again.
+    pub fn memory(&self) -> Arc<dyn Memory> {
+        self.cell.share()
+    }
+
+    /// The object that a get returns for a value.
+    pub fn object<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(ready) = value.ready() {
+            // SAFETY: `value` keeps the object alive.
+            return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
+        }
+        let bytes = value.bytes(py);
+        let decode = locked(&self.decode).as_ref().map(|decode| decode.clone_ref(py));
+        // None: the collector has taken it, and with it everything that could still ask.
+        let Some(decode) = decode else {
+            return Ok(bytes.into_any());
+        };
+        let object = decode.bind(py).call1((bytes,))?;
+        Ok(if self.shareable {
+            value.keep_decoded(object)
+        } else {
+            object
+        })
+    }
+
+    /// As object, for a handle that is ours to let go of.
+    pub fn take_object<'py>(&self, py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
+        let object = self.object(py, &value);
+        value.release(py);
+        object
+    }
+
+    /// Lets an expired entry go and asks on_miss.
+    pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.expire(py, asked)?;
+        let on_miss = locked(&self.on_miss).as_ref().map(|on_miss| on_miss.clone_ref(py));
+        match on_miss {
+            Some(on_miss) => on_miss.call1(py, (asked,)),
+            None => Ok(py.None()),
+        }
+    }
+
+    pub fn expire(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut gone = Gone::default();
+        self.engine().expire(key(asked)?, &mut gone);
+        release(py, gone);
+        Ok(())
+    }
+
+    fn value(&self, bytes: &Bound<'_, PyBytes>) -> Value {
+        Value::new(bytes, !self.decodes)
+    }
+
+    /// Runs a change, then lets go of what it let go.
+    fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&Engine, &mut Gone<Value>) -> R) -> R {
+        let mut gone = Gone::default();
+        let result = change(self.engine(), &mut gone);
+        release(py, gone);
+        drain(py);
+        result
+    }
+}
+
+#[pymethods]
+impl Store {
+    #[classattr]
+    const MAIN: u8 = Kind::Main as u8;
+    #[classattr]
+    const NEAR: u8 = Kind::Near as u8;
+    #[classattr]
+    const FORMER: u8 = Kind::Former as u8;
+
+    #[classattr]
+    #[pyo3(name = "OUTCOMES")]
+    fn outcomes(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        PyTuple::new(py, OUTCOMES)
+    }
+
+    #[new]
+    #[pyo3(signature = (name, *, max_bytes, policy, clock, near_ttl, remember, decode, shareable, keep_evicted))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        max_bytes: u64,
+        policy: String,
+        clock: &Clock,
+        near_ttl: f64,
+        remember: f64,
+        decode: Option<Py<PyAny>>,
+        shareable: bool,
+        keep_evicted: bool,
+    ) -> PyResult<Self> {
+        let options = Options {
+            name,
+            max_bytes,
+            policy,
+            clock: clock.0.clone(),
+            near_ttl: nanoseconds(near_ttl)?,
+            remember: nanoseconds(remember)?,
+            overhead: OVERHEAD,
+            keep_evicted,
+        };
+        let engine = Engine::new(options)
+            .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", AnyPolicy::NAMES.join(", "))))?;
+        let cell = Arc::new(Cell(AtomicPtr::new(Arc::into_raw(Arc::new(engine)).cast_mut())));
+        fork::register(py, &cell);
+        let decodes = decode.is_some();
+        Ok(Self {
+            cell,
+            on_miss: Mutex::new(None),
+            decode: Mutex::new(decode),
+            decodes,
+            shareable,
+        })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.engine().name()
+    }
+
+    #[getter]
+    fn floor(&self) -> u128 {
+        self.engine().floor()
+    }
+
+    #[getter]
+    fn on_miss(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        locked(&self.on_miss).as_ref().map(|on_miss| on_miss.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_on_miss(&self, on_miss: Option<Py<PyAny>>) {
+        // Let go after the lock: the old one may run code.
+        let old = std::mem::replace(&mut *locked(&self.on_miss), on_miss);
+        drop(old);
+    }
+
+    #[pyo3(signature = (keys, /))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyList>,
+    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
+        // All keys are checked before the first is counted.
+        for asked in keys {
+            key(&asked)?;
+        }
+        let found = PyDict::new(py);
+        let missing = PyList::empty(py);
+        for asked in keys {
+            match self.engine().lookup(key(&asked)?, Value::clone) {
+                Lookup::Hit(value) => found.set_item(&asked, self.take_object(py, value)?)?,
+                Lookup::Absent => {}
+                Lookup::Miss => {
+                    self.expire(py, &asked)?;
+                    missing.append(&asked)?;
+                }
+            }
+        }
+        Ok((found, missing))
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn peek<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.engine().peek(crate::errors::key(key)?) {
+            Lookup::Hit(value) => self.take_object(py, value).map(Some),
+            Lookup::Absent | Lookup::Miss => Ok(None),
+        }
+    }
+
+    #[pyo3(signature = (key, /))]
+    #[allow(clippy::type_complexity)]
+    fn find<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<(Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8)>> {
+        let found = self.engine().find(crate::errors::key(key)?);
+        Ok(found.map(|(value, version, remaining, kind)| {
+            let bytes = value.as_ref().map(|value| value.bytes(py));
+            value.into_iter().for_each(|value| value.release(py));
+            (bytes, version, remaining.map(seconds), kind as u8)
+        }))
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn known(&self, key: &Bound<'_, PyAny>) -> PyResult<u128> {
+        Ok(self.engine().known(crate::errors::key(key)?))
+    }
+
+    #[pyo3(signature = (key, size, /))]
+    fn fits(&self, key: &Bound<'_, PyAny>, size: usize) -> PyResult<bool> {
+        Ok(self.engine().fits(crate::errors::key(key)?, size))
+    }
+
+    #[pyo3(signature = (key, value, version, ttl, kind, *, foreign = false))]
+    #[allow(clippy::too_many_arguments)]
+    fn put(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyBytes>>,
+        version: u128,
+        ttl: Option<f64>,
+        kind: u8,
+        foreign: bool,
+    ) -> PyResult<bool> {
+        let key = crate::errors::key(key)?;
+        let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, self::kind(kind)?);
+        let value = value.map(|bytes| self.value(bytes));
+        Ok(self.change(py, |engine, gone| {
+            engine.put(key, value, version, ttl, kind, foreign, gone)
+        }))
+    }
+
+    fn write(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyBytes>>,
+        version: u128,
+        ttl: Option<f64>,
+    ) -> PyResult<bool> {
+        let key = crate::errors::key(key)?;
+        let ttl = ttl.map(nanoseconds).transpose()?;
+        let value = value.map(|bytes| self.value(bytes));
+        Ok(self.change(py, |engine, gone| engine.write(key, value, version, ttl, gone)))
+    }
+
+    fn note(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<u128> {
+        let key = crate::errors::key(key)?;
+        Ok(self.change(py, |engine, gone| engine.note(key, version, gone)))
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn drop(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = crate::errors::key(key)?;
+        self.change(py, |engine, gone| engine.drop_entry(key, gone));
+        Ok(())
+    }
+
+    fn clear(&self, py: Python<'_>, version: u128) -> u128 {
+        self.change(py, |engine, gone| engine.clear(version, gone))
+    }
+
+    fn recent(&self) -> Vec<(String, u128)> {
+        self.engine().recent()
+    }
+
+    fn sweep<'py>(&self, py: Python<'py>) -> PyResult<Vec<(String, Option<Bound<'py, PyAny>>, &'static str)>> {
+        let mut gone = Gone::default();
+        let engine = self.cell.share();
+        let evicted = py.detach(|| engine.sweep(&mut gone));
+        release(py, gone);
+        drain(py);
+        evicted
+            .into_iter()
+            .map(|entry| {
+                let value = entry.value.map(|value| self.take_object(py, value)).transpose()?;
+                let reason = match entry.reason {
+                    Reason::Capacity => "capacity",
+                    Reason::Expired => "expired",
+                };
+                Ok((entry.key.as_str().to_owned(), value, reason))
+            })
+            .collect()
+    }
+
+    #[pyo3(signature = (outcome, n = 1, /))]
+    fn count(&self, outcome: usize, n: u64) -> PyResult<()> {
+        if self.engine().count(outcome, n) {
+            return Ok(());
+        }
+        Err(PyValueError::new_err("outcome must be a position in OUTCOMES"))
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.engine().stats();
+        let dict = PyDict::new(py);
+        for (name, n) in OUTCOMES.iter().zip(stats.outcomes) {
+            dict.set_item(PyString::intern(py, name), n)?;
+        }
+        dict.set_item("evictions", stats.evictions)?;
+        dict.set_item("expirations", stats.expirations)?;
+        dict.set_item("entries", stats.entries)?;
+        dict.set_item("bytes", stats.bytes)?;
+        dict.set_item("near_bytes", stats.near_bytes)?;
+        dict.set_item("max_bytes", self.engine().options().max_bytes)?;
+        Ok(dict)
+    }
+
+    fn empty(&self, py: Python<'_>) {
+        self.change(py, |engine, gone| engine.empty(false, gone));
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.change(py, |engine, gone| engine.empty(true, gone));
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for object in [&self.on_miss, &self.decode] {
+            if let Ok(object) = object.try_lock() {
+                visit.call(&*object)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let objects = [&self.on_miss, &self.decode].map(|object| locked(object).take());
+        drop(objects);
+    }
+}

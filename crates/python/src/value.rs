@@ -1,0 +1,161 @@
+//! A Python bytes object as the engine keeps it: shared with threads that never hold the GIL.
+//!
+//! Reference counts are touched by threads attached to the interpreter alone. A handle that dies elsewhere leaves its
+//! objects in the graveyard, for the next attached thread to let go of.
+use std::{
+    ptr::{self, NonNull},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicPtr, Ordering},
+    },
+};
+
+use kamacache_engine::{memory, store::Gone};
+use pyo3::{prelude::*, types::PyBytes};
+
+/// A handle to a value. Cloning touches no Python object.
+#[derive(Clone)]
+pub struct Value {
+    /// What a get returns, where that is known from the start: beside the handle, it saves a cache miss.
+    ready: Option<NonNull<pyo3::ffi::PyObject>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// None once it was let go.
+    bytes: Option<Py<PyBytes>>,
+    decoded: OnceLock<Py<PyAny>>,
+    data: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: `ready` and `data` point into the immutable bytes object that `shared` keeps alive; nothing here changes a
+// reference count without being attached (see Drop).
+unsafe impl Send for Value {}
+// SAFETY: as above; `decoded` is a OnceLock.
+unsafe impl Sync for Value {}
+// SAFETY: as for Value.
+unsafe impl Send for Shared {}
+// SAFETY: as for Value.
+unsafe impl Sync for Shared {}
+
+impl Value {
+    /// With `ready`, a get returns the bytes themselves.
+    pub fn new(bytes: &Bound<'_, PyBytes>, ready: bool) -> Self {
+        let data = bytes.as_bytes();
+        let shared = Shared {
+            bytes: Some(bytes.clone().unbind()),
+            decoded: OnceLock::new(),
+            data: NonNull::from(data).cast(),
+            len: data.len(),
+        };
+        let ready = NonNull::new(bytes.as_ptr()).filter(|_| ready);
+        Self {
+            ready,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The object that a get returns without running any code, if there is one: borrowed, alive as long as the handle.
+    #[inline]
+    pub fn ready(&self) -> Option<NonNull<pyo3::ffi::PyObject>> {
+        self.ready.or_else(|| {
+            self.shared
+                .decoded
+                .get()
+                .and_then(|object| NonNull::new(object.as_ptr()))
+        })
+    }
+
+    pub fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let bytes = self.shared.bytes.as_ref().expect("let go of with the last handle only");
+        bytes.bind(py).clone()
+    }
+
+    /// Keeps the decoded object for later gets; the one kept, which another thread may have decoded.
+    pub fn keep_decoded<'py>(&self, object: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        let py = object.py();
+        self.shared.decoded.get_or_init(|| object.unbind()).bind(py).clone()
+    }
+
+    /// Lets the handle go while attached: objects whose last handle it was go at once.
+    pub fn release(self, py: Python<'_>) {
+        if let Some(mut shared) = Arc::into_inner(self.shared) {
+            let objects = (shared.bytes.take(), shared.decoded.take());
+            if let Some(bytes) = objects.0 {
+                bytes.drop_ref(py);
+            }
+            if let Some(decoded) = objects.1 {
+                decoded.drop_ref(py);
+            }
+        }
+    }
+}
+
+impl memory::Value for Value {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `data` and `len` describe the buffer of a bytes object, which never changes and which `shared` owns.
+        unsafe { std::slice::from_raw_parts(self.shared.data.as_ptr(), self.shared.len) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // This thread may not be attached.
+        for object in [self.bytes.take().map(Py::into_any), self.decoded.take()]
+            .into_iter()
+            .flatten()
+        {
+            bury(object);
+        }
+    }
+}
+
+/// Objects to let go of: a stack that is pushed to and taken as a whole, without a lock that a fork could tear.
+static GRAVEYARD: AtomicPtr<Grave> = AtomicPtr::new(ptr::null_mut());
+
+struct Grave {
+    object: Py<PyAny>,
+    next: *mut Grave,
+}
+
+fn bury(object: Py<PyAny>) {
+    let grave = Box::into_raw(Box::new(Grave {
+        object,
+        next: GRAVEYARD.load(Ordering::Relaxed),
+    }));
+    loop {
+        // SAFETY: the grave is ours until the exchange publishes it.
+        let next = unsafe { (*grave).next };
+        match GRAVEYARD.compare_exchange_weak(next, grave, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            // SAFETY: as above.
+            Err(now) => unsafe { (*grave).next = now },
+        }
+    }
+}
+
+/// Lets go of what died on threads that were not attached.
+pub fn drain(py: Python<'_>) {
+    if GRAVEYARD.load(Ordering::Relaxed).is_null() {
+        return;
+    }
+    let mut next = GRAVEYARD.swap(ptr::null_mut(), Ordering::Acquire);
+    while !next.is_null() {
+        // SAFETY: the swap made the whole list ours; each grave was boxed by `bury`.
+        let grave = unsafe { Box::from_raw(next) };
+        next = grave.next;
+        grave.object.drop_ref(py);
+    }
+}
+
+/// Lets values go in batches, giving other threads the interpreter in between.
+pub fn release(py: Python<'_>, gone: Gone<Value>) {
+    for (index, value) in gone.0.into_iter().enumerate() {
+        value.release(py);
+        if index % 1_000 == 999 {
+            py.detach(|| ());
+        }
+    }
+}
