@@ -91,7 +91,10 @@ class RegistryError(KamaCacheError):
 
 
 class PeerError(KamaCacheError, ConnectionError):
-    """Another node could not be reached or did not answer in time. `refused`: nothing listens at its address."""
+    """Another node could not be reached or did not answer in time.
+
+    `refused` is True where nothing listens at its address.
+    """
 
     refused: bool = False
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use kamacache_engine::fork::next_generation;
 use pyo3::prelude::*;
 
-use crate::store::Cell;
+use crate::{inherited::close_sockets, store::Cell};
 
 /// All stores. Locked by attached threads alone, and the thread that forks is one: never held across a fork.
 static STORES: Mutex<Vec<Weak<Cell>>> = Mutex::new(Vec::new());
@@ -26,6 +26,7 @@ pub fn register(_py: Python<'_>, store: &Arc<Cell>) {
 #[pyfunction]
 pub fn after_fork_in_child(_py: Python<'_>) {
     next_generation();
+    close_sockets();
     let stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
     for store in stores.iter().filter_map(Weak::upgrade) {
         store.renew();

@@ -4,11 +4,17 @@
 // The classes are Python's: nobody prints them from Rust.
 #![allow(missing_debug_implementations)]
 #![warn(clippy::undocumented_unsafe_blocks)]
+mod answers;
 mod clock;
 mod errors;
+mod failure;
 mod fork;
 mod hit;
+mod inherited;
+mod messages;
+mod pipeline;
 mod store;
+mod transport;
 mod value;
 
 use pyo3::prelude::*;
@@ -22,7 +28,11 @@ mod _engine {
     #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
+    use super::pipeline::Pipeline;
+    #[pymodule_export]
     use super::store::Store;
+    #[pymodule_export]
+    use super::transport::{Incoming, Transport};
 
     /// Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8.
     #[pyfunction]
@@ -35,6 +45,7 @@ mod _engine {
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         m.add("MISSING", hit::missing(m.py())?)?;
+        inherited::watch_forks()?;
         hit::add_methods(m.py())
     }
 }

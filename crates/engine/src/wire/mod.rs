@@ -1,6 +1,13 @@
 //! The protocols spoken on a node's one port.
+pub mod commands;
+pub mod grpc;
+pub mod http;
+pub mod resp;
+pub mod server;
+pub mod stream;
+
 /// Generated from proto/peer.proto.
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, missing_debug_implementations, clippy::all)]
 pub mod peer_v1 {
     tonic::include_proto!("kamacache.v1");
 }

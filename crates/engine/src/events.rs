@@ -1,0 +1,85 @@
+//! What a transport has to tell its node: calls of peers, and the ends of the node's own calls.
+//!
+//! Invariant: `calls` is the number of calls of peers in `queue`; nothing enters a closed queue but ends of own calls,
+//! so that each of them is told exactly once.
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    peer::{Failure, Reply},
+    wire::grpc::Incoming,
+};
+
+/// Calls of peers that may wait here; more are refused as overload.
+const CALLS: usize = 10_000;
+
+#[derive(Debug)]
+pub enum Event {
+    Call(Incoming),
+    Done(u64, Result<Reply, Failure>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Event>,
+    calls: usize,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Events {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+impl Events {
+    /// Queues a peer's call; back where too many wait, or the transport is closed.
+    pub fn call(&self, call: Incoming) -> Result<(), Incoming> {
+        let mut state = self.state.lock();
+        if state.closed || state.calls >= CALLS {
+            return Err(call);
+        }
+        state.calls += 1;
+        state.queue.push_back(Event::Call(call));
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Queues the end of an own call.
+    pub fn done(&self, id: u64, result: Result<Reply, Failure>) {
+        let mut state = self.state.lock();
+        state.queue.push_back(Event::Done(id, result));
+        self.arrived.notify_one();
+    }
+
+    /// The next event; None after that time, or when closed and empty.
+    pub fn next(&self, timeout: Duration) -> Option<Event> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.state.lock();
+        loop {
+            if let Some(event) = state.queue.pop_front() {
+                state.calls -= usize::from(matches!(event, Event::Call(_)));
+                return Some(event);
+            }
+            if state.closed || self.arrived.wait_until(&mut state, deadline).timed_out() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes no more calls, lets go of those that wait, and wakes everyone.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.calls = 0;
+        let (calls, ends) = state.queue.drain(..).partition(|event| matches!(event, Event::Call(_)));
+        state.queue = ends;
+        self.arrived.notify_all();
+        drop(state);
+        drop::<VecDeque<Event>>(calls); // answers each, so not under the lock
+    }
+}

@@ -1,0 +1,242 @@
+//! Questions to a peer's memory on the caller's own thread, over pooled connections.
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rustix::{
+    buffer::spare_capacity,
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, ioctl_fionbio},
+    net::{RecvFlags, SendFlags, recv, send, sockopt},
+};
+
+use super::{CONNECT, Failure};
+use crate::{
+    socket::{self, Address},
+    tracked::Tracked,
+    wire::resp::{self, Reply},
+};
+
+/// Idle connections kept per address.
+const IDLE: usize = 16;
+/// A buffer larger than this is not kept with an idle connection.
+const KEEP: usize = 2 << 20;
+const BUFFER: usize = 16 * 1024;
+/// No reply is longer: a packed one is at most 64 MiB and what it took to notice.
+const REPLY: usize = 512 << 20;
+
+/// A connected socket and what has been read of the current reply.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Tracked<OwnedFd>,
+    input: Vec<u8>,
+    /// The time limit set on the socket.
+    patience: Option<Duration>,
+}
+
+/// Where a step of an exchange stands.
+pub(super) enum Step {
+    Done(Reply),
+    /// Nothing more to read for now.
+    Waiting,
+    /// Closed by the other side before anything of the reply came: on a pooled connection, a peer that restarted.
+    Stale,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Tracked<OwnedFd>) -> Self {
+        Self {
+            socket,
+            input: Vec::with_capacity(BUFFER),
+            patience: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Tracked<OwnedFd> {
+        &self.socket
+    }
+
+    /// The bytes that the last reply's positions count in.
+    pub fn input(&self) -> &[u8] {
+        &self.input
+    }
+
+    fn connect(address: &str, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
+        let failed = |error: &std::io::Error| Failure::io(address, error);
+        let socket = address
+            .parse::<Address>()
+            .and_then(|address| socket::connect(&address))
+            .map_err(|e| failed(&e))?;
+        let deadline = deadline.min(Instant::now() + CONNECT);
+        if !wait(&mut [PollFd::new(&socket, PollFlags::OUT)], deadline) {
+            return Err(Failure::silent(address, timeout.min(CONNECT)));
+        }
+        let mut connection = Self::new(socket);
+        connection.made().map_err(|e| failed(&e))?;
+        Ok(connection)
+    }
+
+    /// The connect is decided: makes the socket a blocking one, or says why there is none.
+    pub(super) fn made(&mut self) -> std::io::Result<()> {
+        socket::connected(&self.socket)?;
+        Ok(ioctl_fionbio(&self.socket, false)?)
+    }
+
+    /// Sends what the system takes of `request`; how much.
+    pub(super) fn send(&self, request: &[u8], flags: SendFlags) -> Result<usize, Errno> {
+        send(&self.socket, request, flags | SendFlags::NOSIGNAL)
+    }
+
+    /// Reads until the reply is whole or nothing more is there.
+    pub(super) fn receive(&mut self, address: &str, flags: RecvFlags) -> Result<Step, Failure> {
+        loop {
+            match resp::reply(&self.input, REPLY).map_err(|error| Failure::nonsense(address, error.0))? {
+                Ok((reply, used)) if used == self.input.len() => return Ok(Step::Done(reply)),
+                Ok(_) => return Err(Failure::nonsense(address, "more than was asked for")),
+                Err(need) => {
+                    // Doubles what has arrived, whatever was claimed.
+                    let more = (need - self.input.len()).clamp(BUFFER, BUFFER.max(self.input.len()));
+                    self.input.reserve(more);
+                }
+            }
+            match recv(&self.socket, spare_capacity(&mut self.input), flags) {
+                Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) if self.input.is_empty() => return Ok(Step::Stale),
+                Ok((_, 0)) => return Err(Failure::closed(address)),
+                Ok(_) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(Step::Waiting),
+                Err(error) => return Err(Failure::io(address, &error.into())),
+            }
+        }
+    }
+
+    /// One request and its reply, at the latest by the deadline.
+    fn exchange(
+        &mut self,
+        address: &str,
+        request: &[u8],
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<Option<Reply>, Failure> {
+        if self.patience != Some(timeout) {
+            for which in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
+                let set = sockopt::set_socket_timeout(&self.socket, which, Some(timeout));
+                set.map_err(|error| Failure::io(address, &error.into()))?;
+            }
+            self.patience = Some(timeout);
+        }
+        self.input.clear();
+        let mut sent = 0;
+        while sent < request.len() {
+            match self.send(&request[sent..], SendFlags::empty()) {
+                Ok(n) => sent += n,
+                Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => {}
+                Err(Errno::AGAIN | Errno::INTR) => return Err(Failure::silent(address, timeout)),
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(None),
+                Err(error) => return Err(Failure::io(address, &error.into())),
+            }
+        }
+        let mut late = false;
+        loop {
+            // Past the deadline only what has arrived counts: this process may itself have been stopped.
+            let flags = if late { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+            match self.receive(address, flags)? {
+                Step::Done(reply) => return Ok(Some(reply)),
+                Step::Stale => return Ok(None),
+                Step::Waiting if late => return Err(Failure::silent(address, timeout)),
+                Step::Waiting => late = Instant::now() >= deadline,
+            }
+        }
+    }
+}
+
+/// Polls until something is ready; false past the deadline.
+pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or(Timespec {
+            tv_sec: 3600,
+            tv_nsec: 0,
+        });
+        match poll(sockets, Some(&left)) {
+            Ok(0) => return false,
+            Err(Errno::INTR) if Instant::now() < deadline => {}
+            Err(_) => return false,
+            Ok(_) => return true,
+        }
+    }
+}
+
+/// The idle connections of one process.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: Mutex<HashMap<String, Vec<Connection>>>,
+}
+
+impl Pool {
+    /// An idle connection, the one used last.
+    pub(super) fn take(&self, address: &str) -> Option<Connection> {
+        self.idle.lock().get_mut(address)?.pop()
+    }
+
+    /// Keeps a connection whose reply has been read in full.
+    pub fn put(&self, address: &str, mut connection: Connection) {
+        connection.input.clear();
+        if connection.input.capacity() > KEEP {
+            connection.input = Vec::with_capacity(BUFFER);
+        }
+        let mut idle = self.idle.lock();
+        if let Some(connections) = idle.get_mut(address) {
+            if connections.len() < IDLE {
+                connections.push(connection);
+                return;
+            }
+        } else {
+            idle.insert(address.to_owned(), vec![connection]);
+            return;
+        }
+        drop(idle);
+        drop(connection); // closes it, so not under the lock
+    }
+
+    /// Closes the idle connections to an address.
+    pub fn forget(&self, address: &str) {
+        let connections = self.idle.lock().remove(address);
+        drop(connections);
+    }
+
+    /// Closes all idle connections.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.idle.lock());
+        drop(all);
+    }
+
+    /// Asks one peer: the reply, and the connection that holds its bytes, to be `put` back once they are read.
+    pub fn ask(&self, address: &str, request: &[u8], timeout: Duration) -> Result<(Reply, Connection), Failure> {
+        let deadline = Instant::now() + timeout;
+        if let Some(mut connection) = self.take(address) {
+            if let Some(reply) = connection.exchange(address, request, deadline, timeout)? {
+                return Ok((reply, connection));
+            }
+            self.forget(address); // as stale as this one
+        }
+        let mut connection = Connection::connect(address, deadline, timeout)?;
+        match connection.exchange(address, request, deadline, timeout)? {
+            Some(reply) => Ok((reply, connection)),
+            None => Err(Failure::closed(address)),
+        }
+    }
+
+    /// Whether the peer's engine answers.
+    pub fn ping(&self, address: &str, timeout: Duration) -> Result<(), Failure> {
+        match self.ask(address, resp::PING, timeout)? {
+            (Reply::Simple(_), connection) => {
+                self.put(address, connection);
+                Ok(())
+            }
+            _ => Err(Failure::nonsense(address, "not a PONG")),
+        }
+    }
+}

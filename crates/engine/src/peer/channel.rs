@@ -1,0 +1,327 @@
+//! Calls to other nodes over gRPC, and the probes that tell a frozen peer from a busy one.
+//!
+//! Invariant: a `Peer` is in the table while its channel is believed good; a call counts in `waiting` for as long as it
+//! waits, and while any does exactly one probe task runs (`probing`).
+use std::{collections::HashMap, error::Error, future::Future, io, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+use tower::service_fn;
+
+use super::{CONNECT, Failure, FailureKind, Reply, Request};
+use crate::{
+    socket::Address,
+    wire::{
+        grpc::{CONNECTION_WINDOW, STREAM_WINDOW},
+        peer_v1::{self as pb, peer_client::PeerClient},
+        resp,
+        stream::Stream,
+    },
+};
+
+/// A load is queued within this time, or the peer counts as failed.
+const ACCEPT: Duration = Duration::from_millis(500);
+/// The rhythm of probes; two in a row without an answer and the peer counts as frozen.
+const PROBE: Duration = Duration::from_millis(250);
+
+/// Another node's gRPC server.
+struct Peer {
+    address: Address,
+    name: String,
+    channel: Channel,
+    alarm: watch::Sender<Option<Failure>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    calls: usize,
+    probing: bool,
+}
+
+/// Channels by address.
+pub struct Peers {
+    peers: Mutex<HashMap<String, Arc<Peer>>>,
+    max_message: usize,
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers")
+            .field("max_message", &self.max_message)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts a call as waiting while it lives.
+struct Waits(Arc<Peer>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.waiting.lock().calls -= 1;
+    }
+}
+
+impl Peers {
+    pub fn new(max_message: usize) -> Self {
+        Self {
+            peers: Mutex::default(),
+            max_message,
+        }
+    }
+
+    /// On the runtime, as the channel's task starts here.
+    fn peer(&self, name: &str) -> Result<Arc<Peer>, Failure> {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(name) {
+            return Ok(peer.clone());
+        }
+        let address: Address = name.parse().map_err(|error| Failure::io(name, &error))?;
+        let to = address.clone();
+        let connect = service_fn(move |_: Uri| {
+            let to = to.clone();
+            async move { Ok::<_, io::Error>(TokioIo::new(timeout(CONNECT, Stream::connect(&to)).await??)) }
+        });
+        // The address is the connector's affair, the URI only the :authority.
+        let channel = Endpoint::from_static("http://kamacache")
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .connect_with_connector_lazy(connect);
+        let alarm = watch::Sender::new(None);
+        let peer = Arc::new(Peer {
+            address,
+            name: name.to_owned(),
+            channel,
+            alarm,
+            waiting: Mutex::default(),
+        });
+        peers.insert(name.to_owned(), peer.clone());
+        Ok(peer)
+    }
+
+    /// Lets go of a channel that failed, unless another took its place already.
+    fn drop_peer(&self, peer: &Arc<Peer>) {
+        let mut peers = self.peers.lock();
+        if peers.get(&peer.name).is_some_and(|now| Arc::ptr_eq(now, peer)) {
+            peers.remove(&peer.name);
+        }
+    }
+
+    /// Fails all that waits on an address, and closes its connection.
+    pub fn forget(&self, name: &str) {
+        if let Some(peer) = self.peers.lock().remove(name) {
+            peer.alarm
+                .send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
+        }
+    }
+
+    /// Asks a peer. Without a timeout the answer may take as long as the peer shows life.
+    pub async fn call(
+        self: Arc<Self>,
+        address: String,
+        request: Request,
+        within: Option<Duration>,
+    ) -> Result<Reply, Failure> {
+        let peer = self.peer(&address)?;
+        let _waits = self.wait(&peer);
+        let mut alarm = peer.alarm.subscribe();
+        let asked = async {
+            match within {
+                None => self.ask(&peer, request).await,
+                Some(within) => patient(within, self.ask(&peer, request))
+                    .await
+                    .unwrap_or_else(|| Err(Failure::silent(&address, within))),
+            }
+        };
+        tokio::select! {
+            biased;
+            result = asked => result,
+            Ok(failed) = alarm.wait_for(Option::is_some) => {
+                Err(failed.clone().unwrap_or_else(|| Failure::closed(&address)))
+            }
+        }
+    }
+
+    async fn ask(&self, peer: &Arc<Peer>, request: Request) -> Result<Reply, Failure> {
+        let mut client = PeerClient::new(peer.channel.clone())
+            .max_decoding_message_size(self.max_message)
+            .max_encoding_message_size(self.max_message);
+        let result = match request {
+            Request::Hello(message) => client
+                .hello(message)
+                .await
+                .map(|reply| Reply::Hello(reply.into_inner())),
+            Request::Write(message) => client
+                .write(message)
+                .await
+                .map(|reply| Reply::Write(reply.into_inner())),
+            Request::Tell(message) => client.tell(message).await.map(|reply| Reply::Tell(reply.into_inner())),
+            Request::Load(message) => match load(client, message, &peer.name).await {
+                Ok(result) => result.map(Reply::Load),
+                Err(failure) => {
+                    self.drop_peer(peer);
+                    return Err(failure);
+                }
+            },
+        };
+        result.map_err(|status| {
+            let (failure, broken) = failure(&peer.name, &status);
+            if broken {
+                self.drop_peer(peer);
+            }
+            failure
+        })
+    }
+
+    /// Counts a call, and has the peer probed while any waits.
+    fn wait(self: &Arc<Self>, peer: &Arc<Peer>) -> Waits {
+        let mut waiting = peer.waiting.lock();
+        waiting.calls += 1;
+        if !waiting.probing {
+            waiting.probing = true;
+            let (peers, peer) = (self.clone(), peer.clone());
+            tokio::spawn(async move {
+                if let Some(failure) = probe(&peer).await {
+                    peers.drop_peer(&peer);
+                    peer.alarm.send_replace(Some(failure));
+                }
+            });
+        }
+        drop(waiting);
+        Waits(peer.clone())
+    }
+}
+
+/// The event `accepted` in time, then the answer however late. The outer error is the peer's silence.
+async fn load(
+    mut client: PeerClient<Channel>,
+    message: pb::LoadRequest,
+    address: &str,
+) -> Result<Result<pb::LoadReply, Status>, Failure> {
+    use pb::load_event::Event;
+    let begun = async {
+        let mut events = client.load(message).await?.into_inner();
+        let first = events.message().await?;
+        Ok((events, first))
+    };
+    let (mut events, mut next) = match patient(ACCEPT, begun).await {
+        None => {
+            return Err(Failure::unreachable(format!(
+                "{address} did not accept the load within 500 ms"
+            )));
+        }
+        Some(Err(status)) => return Ok(Err(status)),
+        Some(Ok(begun)) => begun,
+    };
+    loop {
+        match next {
+            Some(pb::LoadEvent {
+                event: Some(Event::Reply(reply)),
+            }) => return Ok(Ok(reply)),
+            Some(_) => {}
+            None => return Ok(Err(Status::unavailable("the load ended without an answer"))),
+        }
+        next = match events.message().await {
+            Ok(next) => next,
+            Err(status) => return Ok(Err(status)),
+        };
+    }
+}
+
+/// What a status means, and whether the connection is of no more use.
+fn failure(address: &str, status: &Status) -> (Failure, bool) {
+    let mut cause: Option<&(dyn Error + 'static)> = status.source();
+    let transport = cause.is_some();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return (Failure::io(address, error), true);
+        }
+        cause = error.source();
+    }
+    if transport {
+        return (Failure::closed(address), true);
+    }
+    let text = || format!("{address}: {}", status.message());
+    match status.code() {
+        Code::ResourceExhausted => (
+            Failure {
+                kind: FailureKind::Overloaded,
+                text: text(),
+            },
+            false,
+        ),
+        Code::NotFound => (
+            Failure {
+                kind: FailureKind::UnknownGroup,
+                text: text(),
+            },
+            false,
+        ),
+        _ => (Failure::unreachable(text()), false),
+    }
+}
+
+/// Probes a peer until nothing waits on it any more (None), or it is found dead or frozen.
+async fn probe(peer: &Peer) -> Option<Failure> {
+    let mut connection = None;
+    let mut unanswered = 0;
+    let mut tick = Instant::now();
+    loop {
+        tick += PROBE;
+        sleep_until(tick).await;
+        tick = tick.max(Instant::now() - PROBE); // after a stall no ticks are made up for
+        {
+            let mut waiting = peer.waiting.lock();
+            if waiting.calls == 0 {
+                waiting.probing = false;
+                return None;
+            }
+        }
+        let error = match timeout(PROBE, ping(&peer.address, connection.take())).await {
+            Ok(Ok(answered)) => {
+                (connection, unanswered) = (Some(answered), 0);
+                continue;
+            }
+            Ok(Err(error)) => Failure::io(&peer.name, &error),
+            Err(_) => Failure::unreachable(format!("{} left two probes unanswered", peer.name)),
+        };
+        unanswered += 1;
+        if unanswered == 2 || error.kind == FailureKind::Refused {
+            return Some(error);
+        }
+    }
+}
+
+/// One KC.PING; gives the connection back.
+async fn ping(address: &Address, connection: Option<Stream>) -> io::Result<Stream> {
+    let mut stream = match connection {
+        Some(stream) => stream,
+        None => Stream::connect(address).await?,
+    };
+    stream.write_all(resp::PING).await?;
+    let mut pong = [0; 7];
+    stream.read_exact(&mut pong).await?;
+    if &pong == b"+PONG\r\n" {
+        Ok(stream)
+    } else {
+        Err(io::Error::other("gave no proper answer to a probe"))
+    }
+}
+
+/// As `timeout`, but when time is up looks once more: if this process was stopped, the answer may lie in the socket.
+async fn patient<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    match timeout(limit, &mut future).await {
+        Ok(output) => Some(output),
+        Err(_) => timeout(Duration::from_millis(10), future).await.ok(),
+    }
+}

@@ -1,0 +1,158 @@
+//! One question to each of several peers, all at once, on the caller's thread.
+use std::time::{Duration, Instant};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
+
+use super::{
+    CONNECT, Failure,
+    blocking::{Connection, Pool, Step, wait},
+};
+use crate::{
+    socket::{self, Address},
+    wire::resp::Reply,
+};
+
+/// What one peer replied, with the connection that holds its bytes.
+pub type Outcome = Result<(Reply, Connection), Failure>;
+
+struct Exchange<'a> {
+    address: &'a str,
+    request: &'a [u8],
+    connection: Option<Connection>,
+    /// While connecting: until when.
+    connecting: Option<Instant>,
+    fresh: bool,
+    sent: usize,
+    outcome: Option<Outcome>,
+}
+
+impl Exchange<'_> {
+    fn connect(&mut self) {
+        (self.fresh, self.sent) = (true, 0);
+        match self
+            .address
+            .parse::<Address>()
+            .and_then(|address| socket::connect(&address))
+        {
+            Ok(socket) => {
+                self.connection = Some(Connection::new(socket));
+                self.connecting = Some(Instant::now() + CONNECT);
+            }
+            Err(error) => self.outcome = Some(Err(Failure::io(self.address, &error))),
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.connection = None;
+        self.outcome = Some(Err(failure));
+    }
+
+    /// Goes as far as it can without waiting.
+    fn advance(&mut self, pool: &Pool) {
+        match self.step() {
+            Ok(Step::Done(reply)) => self.outcome = self.connection.take().map(|connection| Ok((reply, connection))),
+            Ok(Step::Waiting) => {}
+            Ok(Step::Stale) if self.fresh => self.fail(Failure::closed(self.address)),
+            Ok(Step::Stale) => {
+                pool.forget(self.address);
+                self.connect();
+            }
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, Failure> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(Step::Waiting);
+        };
+        if self.connecting.take().is_some() {
+            connection.made().map_err(|error| Failure::io(self.address, &error))?;
+        }
+        while self.sent < self.request.len() {
+            match connection.send(&self.request[self.sent..], SendFlags::DONTWAIT) {
+                Ok(n) => self.sent += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Step::Waiting),
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Step::Stale),
+                Err(error) => return Err(Failure::io(self.address, &error.into())),
+            }
+        }
+        connection.receive(self.address, RecvFlags::DONTWAIT)
+    }
+
+    fn interest(&self) -> PollFlags {
+        let writing = self.connecting.is_some() || self.sent < self.request.len();
+        if writing { PollFlags::OUT } else { PollFlags::IN }
+    }
+}
+
+/// The outcomes in the order of the questions, all by the deadline.
+pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration) -> Vec<Outcome> {
+    let deadline = Instant::now() + timeout;
+    let mut exchanges: Vec<_> = questions
+        .iter()
+        .map(|(address, request)| {
+            let connection = pool.take(address);
+            let mut exchange = Exchange {
+                address,
+                request,
+                connection,
+                connecting: None,
+                fresh: false,
+                sent: 0,
+                outcome: None,
+            };
+            match exchange.connection {
+                Some(_) => exchange.advance(pool),
+                None => exchange.connect(),
+            }
+            exchange
+        })
+        .collect();
+    loop {
+        let open = exchanges
+            .iter()
+            .enumerate()
+            .filter(|(_, exchange)| exchange.outcome.is_none());
+        let (places, mut sockets): (Vec<_>, Vec<_>) = open
+            .filter_map(|(place, exchange)| {
+                let socket = exchange.connection.as_ref()?.socket();
+                Some((place, PollFd::new(socket, exchange.interest())))
+            })
+            .unzip();
+        if places.is_empty() {
+            break;
+        }
+        let next = exchanges
+            .iter()
+            .filter(|exchange| exchange.outcome.is_none())
+            .filter_map(|exchange| exchange.connecting);
+        wait(&mut sockets, next.fold(deadline, Instant::min));
+        let ready: Vec<_> = places
+            .into_iter()
+            .zip(sockets.iter().map(|socket| !socket.revents().is_empty()))
+            .collect();
+        let now = Instant::now();
+        for (place, readable) in ready {
+            let exchange = &mut exchanges[place];
+            // Ready, or past the deadline: then what has arrived still counts, as this process may have been stopped.
+            if readable || (now >= deadline && exchange.connecting.is_none()) {
+                exchange.advance(pool);
+            } else if exchange.connecting.is_some_and(|until| now >= until) {
+                exchange.fail(Failure::silent(exchange.address, timeout.min(CONNECT)));
+            }
+            if now >= deadline && exchange.outcome.is_none() {
+                exchange.fail(Failure::silent(exchange.address, timeout));
+            }
+        }
+    }
+    let lost = |exchange: &Exchange<'_>| Err(Failure::closed(exchange.address));
+    exchanges
+        .into_iter()
+        .map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange)))
+        .collect()
+}

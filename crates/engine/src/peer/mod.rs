@@ -1,0 +1,110 @@
+//! Ways to other nodes: their memory over RESP, everything slow over gRPC.
+pub mod blocking;
+pub mod channel;
+pub mod many;
+pub mod reactor;
+
+use std::{fmt, io, time::Duration};
+
+use crate::wire::peer_v1 as pb;
+
+/// A connect takes this long at most.
+pub const CONNECT: Duration = Duration::from_millis(250);
+
+/// How a question to another node failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Nothing listens there.
+    Refused,
+    /// No answer, or none in time.
+    Unreachable,
+    Overloaded,
+    UnknownGroup,
+}
+
+impl Failure {
+    pub fn unreachable(text: impl Into<String>) -> Self {
+        Self {
+            kind: FailureKind::Unreachable,
+            text: text.into(),
+        }
+    }
+
+    /// It was given `timeout` in all.
+    pub fn silent(address: &str, timeout: Duration) -> Self {
+        Self::unreachable(format!("{address} did not answer within {} ms", timeout.as_millis()))
+    }
+
+    pub fn closed(address: &str) -> Self {
+        Self::unreachable(format!("{address} closed the connection"))
+    }
+
+    /// Bytes came that are no answer.
+    pub fn nonsense(address: &str, what: &str) -> Self {
+        Self::unreachable(format!("{address} gave no proper answer: {what}"))
+    }
+
+    /// This process is a forked child, the handle its parent's.
+    pub fn forked() -> Self {
+        Self::unreachable("forked: this handle belongs to the parent process")
+    }
+
+    pub fn io(address: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self {
+                kind: FailureKind::Refused,
+                text: format!("{address} refused the connection"),
+            },
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                Self::closed(address)
+            }
+            io::ErrorKind::TimedOut => Self::silent(address, CONNECT),
+            _ => Self::unreachable(format!("{address}: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What one node asks another over gRPC.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Hello(pb::HelloMessage),
+    Load(pb::LoadRequest),
+    Write(pb::WriteRequest),
+    Tell(pb::TellRequest),
+}
+
+/// And what comes back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Hello(pb::HelloMessage),
+    Load(pb::LoadReply),
+    Write(pb::WriteReply),
+    Tell(pb::TellReply),
+}
+
+impl Request {
+    /// Whether this is the kind of reply that the question takes.
+    pub fn takes(&self, reply: &Reply) -> bool {
+        matches!(
+            (self, reply),
+            (Self::Hello(_), Reply::Hello(_))
+                | (Self::Load(_), Reply::Load(_))
+                | (Self::Write(_), Reply::Write(_))
+                | (Self::Tell(_), Reply::Tell(_))
+        )
+    }
+}

@@ -1,0 +1,182 @@
+//! Addresses, and the sockets behind them: TCP or Unix, non-blocking, without delay, known to `fork`.
+use std::{
+    fmt, fs, io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use rustix::{
+    io::Errno,
+    net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+};
+
+use crate::{fork, tracked::Tracked};
+
+const BACKLOG: i32 = 1024;
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// Where a node listens: `host:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = io::Error;
+
+    fn from_str(text: &str) -> io::Result<Self> {
+        let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{text:?}: {why}"));
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(invalid("a Unix socket needs a path")),
+                1..=107 => Ok(Self::Unix(path.into())),
+                long => Err(invalid(&format!(
+                    "a Unix socket's path has at most 107 bytes, this one has {long}"
+                ))),
+            };
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(text.into())),
+            _ => Err(invalid("an address is host:port or unix:/path")),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(text) => f.write_str(text),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    fn resolve(text: &str) -> io::Result<SocketAddr> {
+        let none = || io::Error::new(io::ErrorKind::NotFound, format!("{text} has no address"));
+        text.to_socket_addrs()?.next().ok_or_else(none)
+    }
+}
+
+fn open(address: &SocketAddr) -> io::Result<Tracked<OwnedFd>> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    Tracked::open(|| Ok(net::socket_with(family, SocketType::STREAM, FLAGS, None)?))
+}
+
+fn open_unix() -> io::Result<Tracked<OwnedFd>> {
+    Tracked::open(|| Ok(net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?))
+}
+
+/// Begins to connect: the socket becomes writable once that is decided, and `connected` tells how.
+pub fn connect(address: &Address) -> io::Result<Tracked<OwnedFd>> {
+    let (socket, begun) = match address {
+        Address::Tcp(text) => {
+            let to = Address::resolve(text)?;
+            let socket = open(&to)?;
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            let begun = net::connect(&socket, &to);
+            (socket, begun)
+        }
+        Address::Unix(path) => {
+            let socket = open_unix()?;
+            let begun = net::connect(&socket, &SocketAddrUnix::new(path)?);
+            (socket, begun)
+        }
+    };
+    match begun {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What became of a connect, asked once the socket is writable.
+pub fn connected(socket: &Tracked<OwnedFd>) -> io::Result<()> {
+    Ok(sockopt::socket_error(socket)??)
+}
+
+/// A bound, listening socket, non-blocking.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: Tracked<OwnedFd>,
+    /// With the port that was really taken.
+    pub address: Address,
+    pub file: Option<SocketFile>,
+}
+
+/// The file of a Unix socket: goes when this is dropped, if it is still the same one.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64), // device and inode
+    generation: u64,
+}
+
+impl Listener {
+    pub fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(text) => {
+                let at = Address::resolve(text)?;
+                let socket = open(&at)?;
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+                net::bind(&socket, &at)?;
+                net::listen(&socket, BACKLOG)?;
+                let bound = SocketAddr::try_from(net::getsockname(&socket)?)?;
+                let host = text.rsplit_once(':').map_or("", |(host, _)| host);
+                let address = Address::Tcp(format!("{host}:{}", bound.port()));
+                Ok(Self {
+                    socket,
+                    address,
+                    file: None,
+                })
+            }
+            Address::Unix(path) => {
+                remove_stale(path)?;
+                let socket = open_unix()?;
+                net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+                let made = fs::symlink_metadata(path)?;
+                let id = (made.dev(), made.ino());
+                let file = Some(SocketFile {
+                    path: path.clone(),
+                    id,
+                    generation: fork::generation(),
+                });
+                net::listen(&socket, BACKLOG)?;
+                Ok(Self {
+                    socket,
+                    address: address.clone(),
+                    file,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = |now: fs::Metadata| (now.dev(), now.ino()) == self.id;
+        if self.generation == fork::generation() && fs::symlink_metadata(&self.path).is_ok_and(ours) {
+            let _ = fs::remove_file(&self.path); // gone already is as good
+        }
+    }
+}
+
+/// Removes a socket file that nobody listens on any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        return Ok(()); // bind says what is wrong with anything else
+    }
+    match connect(&Address::Unix(path.into())) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Sockets that a forked child must not keep: it closes the ones it inherited, and never touches the objects that own
+//! them, since their threads and locks did not come along.
+//!
+//! Invariant: a descriptor is in `SOCKETS` exactly while it is open, seen from anyone who holds that lock; so sockets
+//! are opened and closed under it, and it is held across fork() itself (`before_fork`, `after_fork`), not from Python's
+//! own hooks, between which a thread may wait for it with the interpreter in hand. A std mutex: it keeps no table of
+//! waiters outside of itself that a vanished thread could have left locked.
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    io,
+    ops::{Deref, DerefMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use crate::fork::generation;
+
+static SOCKETS: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+thread_local! {
+    static FORKING: RefCell<Option<MutexGuard<'static, BTreeSet<RawFd>>>> = const { RefCell::new(None) };
+}
+
+fn sockets() -> MutexGuard<'static, BTreeSet<RawFd>> {
+    SOCKETS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Just before fork(), on the thread that forks: no socket opens or closes until `after_fork`.
+pub fn before_fork() {
+    FORKING.with_borrow_mut(|held| {
+        if held.is_none() {
+            *held = Some(sockets());
+        }
+    });
+}
+
+/// Just after fork(), in both processes, on the same thread.
+pub fn after_fork() {
+    FORKING.take();
+}
+
+/// In a child: the inherited sockets. The caller closes each of them; their owners never will.
+pub fn inherited() -> BTreeSet<RawFd> {
+    std::mem::take(&mut *sockets())
+}
+
+/// A socket that forked children close.
+#[derive(Debug)]
+pub struct Tracked<T: AsRawFd> {
+    socket: Option<T>, // None only inside drop and try_map
+    generation: u64,
+}
+
+impl<T: AsRawFd> Tracked<T> {
+    /// Opens a socket; `open` must not block.
+    pub fn open(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
+        let mut all = sockets();
+        let socket = open()?;
+        all.insert(socket.as_raw_fd());
+        Ok(Self {
+            socket: Some(socket),
+            generation: generation(),
+        })
+    }
+
+    /// As `open`, for an attempt that may not be ready yet.
+    pub fn poll_open(open: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<Self>> {
+        let mut pending = false;
+        let opened = Self::open(|| match open() {
+            Poll::Ready(opened) => opened,
+            Poll::Pending => {
+                pending = true;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        });
+        if pending { Poll::Pending } else { Poll::Ready(opened) }
+    }
+
+    /// Wraps the same descriptor in another type. Where that fails it is closed.
+    pub fn try_map<U: AsRawFd>(mut self, map: impl FnOnce(T) -> io::Result<U>) -> io::Result<Tracked<U>> {
+        let mut all = sockets();
+        let socket = self.socket.take().expect("present until dropped");
+        let fd = socket.as_raw_fd();
+        match map(socket) {
+            Ok(socket) => Ok(Tracked {
+                socket: Some(socket),
+                generation: self.generation,
+            }),
+            Err(error) => {
+                all.remove(&fd);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<T: AsRawFd> Drop for Tracked<T> {
+    fn drop(&mut self) {
+        let Some(socket) = self.socket.take() else { return };
+        if self.generation == generation() {
+            let mut all = sockets();
+            all.remove(&socket.as_raw_fd());
+            drop(socket);
+        } else {
+            std::mem::forget(socket); // closed when the child began; the number may be another's by now
+        }
+    }
+}
+
+impl<T: AsRawFd> Deref for Tracked<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.socket.as_ref().expect("present until dropped")
+    }
+}
+
+impl<T: AsRawFd> DerefMut for Tracked<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.socket.as_mut().expect("present until dropped")
+    }
+}
+
+impl<T: AsRawFd> AsRawFd for Tracked<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        (**self).as_raw_fd()
+    }
+}
+
+impl<T: AsRawFd + AsFd> AsFd for Tracked<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (**self).as_fd()
+    }
+}

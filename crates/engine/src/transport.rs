@@ -1,0 +1,259 @@
+//! A node's one port and its ways to other nodes. Owns one thread, which never runs Python and never waits for it.
+use std::{
+    io, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    events::{Event, Events},
+    fork,
+    memory::Memory,
+    peer::{Failure, Reply, Request, blocking::Pool, channel::Peers},
+    socket::Listener,
+    wire::{
+        commands::Groups,
+        grpc,
+        resp::Limits,
+        server::{self, Shared},
+    },
+};
+
+/// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
+const COMMAND: usize = 64 << 20;
+
+/// The thread and its runtime.
+#[derive(Debug)]
+struct Running {
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+    shared: Shared,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Running(Running),
+    Closed,
+}
+
+pub struct Transport {
+    state: Mutex<State>,
+    groups: Arc<Groups>,
+    events: Arc<Events>,
+    peers: Arc<Peers>,
+    pool: Pool,
+    calls: AtomicU64,
+    max_message: usize,
+    generation: u64,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A started call: dropped before its end (the runtime stops), it ends as a failure.
+struct Call {
+    events: Arc<Events>,
+    id: u64,
+    result: Option<Result<Reply, Failure>>,
+}
+
+impl Call {
+    fn end(mut self, result: Result<Reply, Failure>) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let closed = || Err(Failure::unreachable("this node's transport is closed"));
+        self.events.done(self.id, self.result.take().unwrap_or_else(closed));
+    }
+}
+
+impl Transport {
+    /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
+    pub fn new(max_message: usize) -> Self {
+        Self {
+            state: Mutex::new(State::Idle),
+            groups: Arc::default(),
+            events: Arc::default(),
+            peers: Arc::new(Peers::new(max_message)),
+            pool: Pool::default(),
+            calls: AtomicU64::new(0),
+            max_message,
+            generation: fork::generation(),
+        }
+    }
+
+    /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
+    fn alive(&self) -> Result<(), Failure> {
+        if self.generation == fork::generation() {
+            Ok(())
+        } else {
+            Err(Failure::forked())
+        }
+    }
+
+    /// Whether this process is a forked child of the one that made it.
+    pub fn is_forked(&self) -> bool {
+        self.alive().is_err()
+    }
+
+    fn on_thread<R>(&self, act: impl FnOnce(&Running) -> R) -> io::Result<R> {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Idle) {
+            *state = State::Running(self.start()?);
+        }
+        match &*state {
+            State::Running(running) => Ok(act(running)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "this node's transport is closed",
+            )),
+        }
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (http2, connections) = mpsc::channel(64);
+        let grpc = grpc::serve(connections, self.events.clone(), self.max_message);
+        let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::spawn(grpc);
+                let _ = stopped.await;
+            });
+            runtime.shutdown_background();
+        })?;
+        let limits = Limits {
+            arguments: 1 << 20,
+            argument: self.max_message,
+            command: COMMAND.max(2 * self.max_message),
+        };
+        Ok(Running {
+            handle,
+            stop,
+            thread,
+            shared: Shared {
+                groups: self.groups.clone(),
+                limits,
+                http2,
+            },
+        })
+    }
+
+    /// Binds an address and serves it; the address bound.
+    pub fn listen(&self, address: &str) -> io::Result<String> {
+        self.alive().map_err(io::Error::other)?;
+        let listener = Listener::bind(&address.parse()?)?;
+        let bound = listener.address.to_string();
+        self.on_thread(|running| running.handle.spawn(server::accept(listener, running.shared.clone())))?;
+        Ok(bound)
+    }
+
+    /// Answers for this group from now on.
+    pub fn serve(&self, memory: Arc<dyn Memory>) {
+        if self.alive().is_ok() {
+            let before = self.groups.write().insert(memory.name().to_owned(), memory);
+            drop(before);
+        }
+    }
+
+    pub fn hide(&self, group: &str) {
+        if self.alive().is_ok() {
+            let before = self.groups.write().remove(group);
+            drop(before);
+        }
+    }
+
+    /// The connections for questions on the caller's own thread.
+    pub fn pool(&self) -> Result<&Pool, Failure> {
+        self.alive()?;
+        if matches!(*self.state.lock(), State::Closed) {
+            return Err(Failure::unreachable("this node's transport is closed"));
+        }
+        Ok(&self.pool)
+    }
+
+    /// An id that no other call has.
+    pub fn call_id(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts a call; its end is an event of that id.
+    pub fn call(&self, id: u64, address: &str, request: Request, within: Option<Duration>) -> Result<(), Failure> {
+        self.alive()?;
+        let (address, peers) = (address.to_owned(), self.peers.clone());
+        let events = self.events.clone();
+        let start = |running: &Running| {
+            let call = Call {
+                events,
+                id,
+                result: None,
+            };
+            running
+                .handle
+                .spawn(async move { call.end(peers.call(address, request, within).await) })
+        };
+        self.on_thread(start)
+            .map(drop)
+            .map_err(|error| Failure::unreachable(error.to_string()))
+    }
+
+    /// The next event; None after that time or when closed.
+    pub fn next_event(&self, timeout: Duration) -> Result<Option<Event>, Failure> {
+        self.alive()?;
+        Ok(self.events.next(timeout))
+    }
+
+    /// Closes the connections to an address; what waits on them fails.
+    pub fn forget(&self, address: &str) -> Result<(), Failure> {
+        self.alive()?;
+        self.pool.forget(address);
+        self.peers.forget(address);
+        Ok(())
+    }
+
+    /// Stops listening, fails what waits, ends the thread.
+    pub fn close(&self) {
+        if self.alive().is_err() {
+            return;
+        }
+        let state = mem::replace(&mut *self.state.lock(), State::Closed);
+        if let State::Running(running) = state {
+            let _ = running.stop.send(()); // the runtime drops its tasks: listeners, connections, calls
+            let _ = running.thread.join();
+        }
+        self.events.close();
+        self.pool.clear();
+        let groups = mem::take(&mut *self.groups.write());
+        drop(groups);
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

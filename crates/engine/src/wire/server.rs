@@ -1,0 +1,163 @@
+//! Accepts connections, tells by their first bytes what they speak, and serves RESP.
+use std::{
+    io::{self, IoSlice},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+
+use super::{
+    commands::{Arguments, Groups, Output, Session},
+    http,
+    resp::{Limits, Parser},
+    stream::{Acceptor, Replayed, Stream},
+};
+use crate::socket::Listener;
+
+const BUFFER: usize = 16 * 1024;
+/// Replies are written once they have grown to this size, and nothing is read meanwhile.
+const OUTPUT: usize = 1 << 20;
+
+/// What every connection needs.
+#[derive(Clone)]
+pub struct Shared {
+    pub groups: Arc<Groups>,
+    pub limits: Limits,
+    /// Connections for the gRPC server.
+    pub http2: mpsc::Sender<io::Result<Replayed>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Accepts until the runtime ends, and takes a Unix socket's file with it.
+pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
+    let _file = listener.file;
+    let acceptor = Acceptor::new(listener.socket, &listener.address)?;
+    loop {
+        match acceptor.accept().await {
+            Ok(stream) => drop(tokio::spawn(serve(stream, shared.clone()))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Out of descriptors, mostly: the connection waits in the backlog for better times.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Serves one connection to its end. A client that breaks off is nobody's concern.
+async fn serve(mut stream: Stream, shared: Shared) {
+    let mut input = Vec::with_capacity(BUFFER);
+    while input.is_empty() || (input[0] != b'*' && input.len() < 4) {
+        match stream.read_buf(&mut input).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+    let _ = match input.first_chunk() {
+        _ if input[0] == b'*' => resp(stream, input, &shared).await,
+        Some(b"PRI ") => {
+            let _ = shared
+                .http2
+                .send(Ok(Replayed {
+                    first: Bytes::from(input),
+                    stream,
+                }))
+                .await;
+            Ok(())
+        }
+        Some(first) if http::is_method(first) => http::serve(stream, input).await,
+        _ => Ok(()),
+    };
+}
+
+async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Result<()> {
+    let mut parser = Parser::new(shared.limits);
+    let mut session = Session::default();
+    let mut out = Output::default();
+    loop {
+        let mut start = 0;
+        let go_on = loop {
+            match parser.parse(&input[start..]) {
+                Ok(true) => {
+                    let arguments = Arguments {
+                        input: &input[start..],
+                        ranges: parser.arguments(),
+                    };
+                    let go_on = session.execute(arguments, &shared.groups, &mut out);
+                    start += parser.finish();
+                    if !go_on {
+                        break false;
+                    }
+                    if out.len() >= OUTPUT {
+                        write(&mut stream, &mut out).await?;
+                    }
+                }
+                Ok(false) => break true,
+                Err(error) => {
+                    out.error(&format!("ERR Protocol error: {}", error.0));
+                    break false;
+                }
+            }
+        };
+        write(&mut stream, &mut out).await?;
+        if !go_on {
+            return stream.shutdown().await;
+        }
+        if start == input.len() {
+            input.clear();
+            if input.capacity() > OUTPUT {
+                input = Vec::with_capacity(BUFFER);
+            }
+        } else if start > 0 {
+            input.drain(..start);
+        }
+        if input.capacity() - input.len() < BUFFER / 4 {
+            input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever was claimed
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes everything, large values from where they lie.
+async fn write(stream: &mut Stream, out: &mut Output) -> io::Result<()> {
+    if out.large.is_empty() {
+        if !out.bytes.is_empty() {
+            stream.write_all(&out.bytes).await?;
+        }
+    } else {
+        let mut slices = Vec::with_capacity(2 * out.large.len() + 1);
+        let mut at = 0;
+        for (position, value) in &out.large {
+            slices.push(IoSlice::new(&out.bytes[at..*position]));
+            slices.push(IoSlice::new(value));
+            at = *position;
+        }
+        slices.push(IoSlice::new(&out.bytes[at..]));
+        let mut left = &mut slices[..];
+        IoSlice::advance_slices(&mut left, 0); // drops empty ones at the front
+        while !left.is_empty() {
+            let few = left.len().min(512); // under the system's limit of one call
+            match stream.write_vectored(&left[..few]).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => IoSlice::advance_slices(&mut left, n),
+            }
+        }
+    }
+    out.clear();
+    if out.bytes.capacity() > OUTPUT {
+        *out = Output::default();
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! A connection on the runtime: TCP or Unix, and one whose first bytes were read already.
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    os::fd::OwnedFd,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+};
+use tonic::transport::server::Connected;
+
+use crate::{
+    socket::{self, Address},
+    tracked::Tracked,
+};
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(Tracked<TcpStream>),
+    Unix(Tracked<UnixStream>),
+}
+
+impl Stream {
+    /// Hands a connected non-blocking socket to the runtime.
+    pub fn new(socket: Tracked<OwnedFd>, of: &Address) -> io::Result<Self> {
+        Ok(match of {
+            Address::Tcp(_) => Self::Tcp(socket.try_map(|fd| TcpStream::from_std(fd.into()))?),
+            Address::Unix(_) => Self::Unix(socket.try_map(|fd| UnixStream::from_std(fd.into()))?),
+        })
+    }
+
+    /// Connects; the caller puts a limit on the time.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        let stream = Self::new(socket::connect(address)?, address)?;
+        let failed = match &stream {
+            Self::Tcp(stream) => {
+                stream.writable().await?;
+                stream.take_error()?
+            }
+            Self::Unix(stream) => {
+                stream.writable().await?;
+                stream.take_error()?
+            }
+        };
+        failed.map_or(Ok(stream), Err)
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Acceptor {
+    Tcp(Tracked<TcpListener>),
+    Unix(Tracked<UnixListener>),
+}
+
+impl Acceptor {
+    /// Hands a listening non-blocking socket to the runtime.
+    pub fn new(socket: Tracked<OwnedFd>, of: &Address) -> io::Result<Self> {
+        Ok(match of {
+            Address::Tcp(_) => Self::Tcp(socket.try_map(|fd| TcpListener::from_std(fd.into()))?),
+            Address::Unix(_) => Self::Unix(socket.try_map(|fd| UnixListener::from_std(fd.into()))?),
+        })
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+                let stream = poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener) => {
+                let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+                Ok(Stream::Unix(poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?))
+            }
+        }
+    }
+}
+
+macro_rules! either {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            Stream::Tcp($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $call
+            }
+            Stream::Unix($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(&mut *self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, stream => stream.poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(&mut *self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+/// A stream with its first bytes put back in front.
+#[derive(Debug)]
+pub struct Replayed {
+    pub first: Bytes,
+    pub stream: Stream,
+}
+
+impl AsyncRead for Replayed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let n = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..n]);
+        self.first.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replayed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+impl Connected for Replayed {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}

@@ -1,0 +1,89 @@
+//! A peer's answers as Python tuples (value, version, remaining seconds, flags), made straight from the bytes received.
+use kamacache_engine::{
+    peer::Failure,
+    wire::resp::{Answer, Reply, Unpack},
+};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyList, PyTuple},
+};
+
+use crate::failure::peer_error;
+
+/// A duration of the wire: seconds, None for one that never ends (-1).
+pub fn seconds(ms: i64) -> Option<f64> {
+    (ms >= 0).then(|| ms as f64 / 1000.0)
+}
+
+/// A duration for the wire: rounded down, but a positive one never to nothing.
+pub fn milliseconds(seconds: Option<f64>) -> i64 {
+    match seconds {
+        None => -1,
+        Some(seconds) if seconds > 0.0 => ((seconds * 1000.0) as i64).max(1),
+        Some(_) => 0,
+    }
+}
+
+fn tuple<'py>(py: Python<'py>, answer: &Answer, input: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
+    let value = answer.value.clone().map(|range| PyBytes::new(py, &input[range]));
+    (value, answer.version, seconds(answer.remaining_ms), answer.flags).into_pyobject(py)
+}
+
+/// An error reply: a peer that has no such group has nothing of it in memory.
+fn refused(py: Python<'_>, address: &str, text: &[u8]) -> PyResult<()> {
+    if text.starts_with(b"NOGROUP ") {
+        return Ok(());
+    }
+    Err(peer_error(
+        py,
+        &Failure::nonsense(address, &String::from_utf8_lossy(text)),
+    ))
+}
+
+/// The answer to a question for one key.
+pub fn one<'py>(py: Python<'py>, address: &str, reply: &Reply, input: &[u8]) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    match reply {
+        Reply::Found(answer) => tuple(py, answer, input).map(Some),
+        Reply::Nothing => Ok(None),
+        Reply::Error(text) => refused(py, address, &input[text.clone()]).map(|()| None),
+        Reply::Simple(_) | Reply::Packed(_) => Err(peer_error(py, &Failure::nonsense(address, "of another kind"))),
+    }
+}
+
+/// The answers to a question for `keys` keys.
+pub fn many<'py>(
+    py: Python<'py>,
+    address: &str,
+    keys: usize,
+    reply: &Reply,
+    input: &[u8],
+) -> PyResult<Bound<'py, PyList>> {
+    let answers = PyList::empty(py);
+    match reply {
+        Reply::Packed(packed) => {
+            let packed = &input[packed.clone()];
+            let mut unpack = Unpack::new(packed);
+            let nonsense = |what| peer_error(py, &Failure::nonsense(address, what));
+            for _ in 0..keys {
+                match unpack.answer().map_err(|error| nonsense(error.0))? {
+                    Some(answer) => answers.append(tuple(py, &answer, packed)?)?,
+                    None => answers.append(py.None())?,
+                }
+            }
+            if !unpack.is_done() {
+                return Err(nonsense("more answers than questions"));
+            }
+        }
+        Reply::Error(text) => {
+            refused(py, address, &input[text.clone()])?;
+            for _ in 0..keys {
+                answers.append(py.None())?;
+            }
+        }
+        _ => answers.append(one(py, address, reply, input)?)?,
+    }
+    if answers.len() != keys {
+        return Err(peer_error(py, &Failure::nonsense(address, "another number of answers")));
+    }
+    Ok(answers)
+}

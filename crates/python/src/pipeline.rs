@@ -1,0 +1,95 @@
+//! `Pipeline`: a connection to a peer's memory for one event loop.
+use kamacache_engine::peer::{self, Failure, reactor};
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyList, PyString},
+};
+
+use crate::{answers, failure::peer_error};
+
+/// One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone.
+#[pyclass(module = "kamacache._engine")]
+#[derive(Debug)]
+pub struct Pipeline {
+    inner: reactor::Pipeline<Py<PyAny>>,
+    address: String,
+}
+
+/// What can end a receive: the connection's failure, or Python's.
+enum Ended {
+    Failure(peer::Failure),
+    Error(PyErr),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<PyErr> for Ended {
+    fn from(error: PyErr) -> Self {
+        Self::Error(error)
+    }
+}
+
+#[pymethods]
+impl Pipeline {
+    #[new]
+    #[pyo3(signature = (address, /))]
+    fn new(py: Python<'_>, address: String) -> PyResult<Self> {
+        let inner = py
+            .detach(|| reactor::Pipeline::connect(&address))
+            .map_err(|failure| peer_error(py, &failure))?;
+        Ok(Self { inner, address })
+    }
+
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.inner.fd().map_err(|failure| peer_error(py, &failure))
+    }
+
+    /// Put a request in the buffer: KC.GET for one key, KC.MGET for more.
+    #[pyo3(signature = (token, group, keys, former, /))]
+    fn ask(
+        &mut self,
+        py: Python<'_>,
+        token: Py<PyAny>,
+        group: &str,
+        keys: &Bound<'_, PyList>,
+        former: bool,
+    ) -> PyResult<()> {
+        let keys: Vec<Bound<'_, PyString>> = keys.extract()?;
+        if keys.is_empty() {
+            return Err(PyValueError::new_err("no keys to ask for"));
+        }
+        let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
+        let asked = self.inner.ask(token, group, keys.iter().copied(), former);
+        asked.map_err(|failure| peer_error(py, &failure))
+    }
+
+    /// Write what is buffered; False while some is left (wait until writable). PeerError when broken.
+    fn flush(&mut self, py: Python<'_>) -> PyResult<bool> {
+        self.inner.flush().map_err(|failure| peer_error(py, &failure))
+    }
+
+    /// Read what has arrived: the tokens answered, in order, each with its answers. PeerError when closed.
+    fn receive<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let answered = PyList::empty(py);
+        let address = &self.address;
+        let received = self.inner.receive(|token, keys, reply, input| {
+            let answers = answers::many(py, address, keys, &reply, input)?;
+            Ok(answered.append((token, answers))?)
+        });
+        match received {
+            Ok(()) => Ok(answered),
+            Err(Ended::Failure(failure)) => Err(peer_error(py, &failure)),
+            Err(Ended::Error(error)) => Err(error),
+        }
+    }
+
+    /// Close; the tokens still unanswered.
+    fn close(&mut self) -> Vec<Py<PyAny>> {
+        self.inner.close().collect()
+    }
+}

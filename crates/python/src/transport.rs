@@ -1,0 +1,276 @@
+//! `Transport` and `Incoming`: a node's port and its ways to other nodes.
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+
+use kamacache_engine::{
+    events::Event,
+    peer::{Failure, many::ask_many},
+    transport,
+    wire::{
+        grpc::{self, Refusal},
+        resp,
+    },
+};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyList, PyString, PyTuple},
+};
+
+use crate::{
+    answers,
+    failure::{os_error, peer_error},
+    messages,
+};
+
+/// A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`.
+#[pyclass(frozen, module = "kamacache._engine")]
+#[derive(Debug)]
+pub struct Incoming {
+    call: Mutex<grpc::Incoming>,
+    message: PyOnceLock<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Incoming {
+    #[getter]
+    fn message<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Py<PyAny>> {
+        self.message.get_or_try_init(py, || {
+            messages::from_request(py, &self.call.lock().request).map(Bound::unbind)
+        })
+    }
+
+    /// Tell the asker of a Load that its work is queued.
+    fn accept(&self) {
+        self.call.lock().accept();
+    }
+
+    #[pyo3(signature = (message, /))]
+    fn reply(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let reply = messages::reply(message)?;
+        answered_once(self.call.lock().reply(reply))
+    }
+
+    /// Refuse: "overloaded", "unknown_group", "closed" or "internal".
+    #[pyo3(signature = (status, text = ""))]
+    fn fail(&self, status: &str, text: &str) -> PyResult<()> {
+        let refusal = match status {
+            "overloaded" => Refusal::Overloaded,
+            "unknown_group" => Refusal::UnknownGroup,
+            "closed" => Refusal::Closed,
+            "internal" => Refusal::Internal,
+            _ => return Err(PyValueError::new_err(format!("not a status: {status:?}"))),
+        };
+        answered_once(self.call.lock().fail(refusal, text))
+    }
+}
+
+fn answered_once(answered: bool) -> PyResult<()> {
+    if answered {
+        return Ok(());
+    }
+    Err(PyRuntimeError::new_err(
+        "answered already, or with the answer to another question",
+    ))
+}
+
+/// One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
+#[pyclass(frozen, weakref, module = "kamacache._engine")]
+#[derive(Debug)]
+pub struct Transport {
+    inner: Arc<transport::Transport>,
+    /// The tokens of calls under way. Locked for a moment by attached threads alone.
+    tokens: Mutex<HashMap<u64, Py<PyAny>>>,
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        if self.inner.is_forked() {
+            mem::forget(self.inner.clone()); // its thread and locks are the parent's
+        }
+    }
+}
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds.max(0.0).min(1e9)).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// Strings of a list, borrowed.
+fn strs<'a>(keys: &'a [Bound<'_, PyString>]) -> PyResult<Vec<&'a str>> {
+    keys.iter().map(|key| key.to_str()).collect()
+}
+
+#[pymethods]
+impl Transport {
+    #[classattr]
+    const HOT: u8 = resp::HOT;
+    #[classattr]
+    const ABSENT: u8 = resp::ABSENT;
+
+    #[new]
+    #[pyo3(signature = (*, max_message))]
+    fn new(max_message: usize) -> Self {
+        Self {
+            inner: Arc::new(transport::Transport::new(max_message)),
+            tokens: Mutex::default(),
+        }
+    }
+
+    /// Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it.
+    #[pyo3(signature = (address, /))]
+    fn listen(&self, py: Python<'_>, address: &str) -> PyResult<String> {
+        if self.inner.is_forked() {
+            return Err(peer_error(py, &Failure::forked()));
+        }
+        py.detach(|| self.inner.listen(address))
+            .map_err(|error| os_error(&error, address))
+    }
+
+    /// Answer KC.GET and KC.MGET for this group from now on.
+    #[pyo3(signature = (store, /))]
+    fn serve(&self, py: Python<'_>, store: &crate::store::Store) {
+        let memory = store.memory();
+        py.detach(|| self.inner.serve(memory));
+    }
+
+    #[pyo3(signature = (group, /))]
+    fn hide(&self, py: Python<'_>, group: &str) {
+        py.detach(|| self.inner.hide(group));
+    }
+
+    /// Ask a member's memory; None: nothing there. PeerError when it does not answer in time.
+    #[pyo3(signature = (address, group, key, former, timeout, /))]
+    fn peek<'py>(
+        &self,
+        py: Python<'py>,
+        address: &str,
+        group: &str,
+        key: &str,
+        former: bool,
+        timeout: f64,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let timeout = duration(timeout)?;
+        let asked = py.detach(|| {
+            let pool = self.inner.pool()?;
+            let mut request = Vec::with_capacity(64 + group.len() + key.len());
+            resp::ask(&mut request, group, [key].into_iter(), former);
+            pool.ask(address, &request, timeout)
+        });
+        let (reply, connection) = asked.map_err(|failure| peer_error(py, &failure))?;
+        let answer = answers::one(py, address, &reply, connection.input());
+        if let Ok(pool) = self.inner.pool() {
+            pool.put(address, connection);
+        }
+        answer
+    }
+
+    /// Ask several members at once, one request each; a PeerError in the place of one that did not answer.
+    #[pyo3(signature = (asks, group, former, timeout, /))]
+    fn peek_many<'py>(
+        &self,
+        py: Python<'py>,
+        asks: Vec<(String, Vec<Bound<'py, PyString>>)>,
+        group: &str,
+        former: bool,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let timeout = duration(timeout)?;
+        let counts: Vec<_> = asks.iter().map(|(_, keys)| keys.len()).collect();
+        let mut questions = Vec::with_capacity(asks.len());
+        for (address, keys) in asks {
+            if keys.is_empty() {
+                return Err(PyValueError::new_err("no keys to ask for"));
+            }
+            let mut request = Vec::new();
+            resp::ask(&mut request, group, strs(&keys)?.into_iter(), former);
+            questions.push((address, request));
+        }
+        let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
+        let outcomes = py.detach(|| ask_many(pool, &questions, timeout));
+        let results = PyList::empty(py);
+        for ((outcome, (address, _)), keys) in outcomes.into_iter().zip(&questions).zip(counts) {
+            let answers = outcome
+                .map_err(|failure| peer_error(py, &failure))
+                .and_then(|(reply, connection)| {
+                    let answers = answers::many(py, address, keys, &reply, connection.input());
+                    pool.put(address, connection);
+                    answers
+                });
+            match answers {
+                Ok(answers) => results.append(answers)?,
+                Err(error) => results.append(error.into_value(py))?,
+            }
+        }
+        Ok(results)
+    }
+
+    /// PeerError unless the member's engine answers in time.
+    #[pyo3(signature = (address, timeout, /))]
+    fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
+        let timeout = duration(timeout)?;
+        let ponged = py.detach(|| self.inner.pool()?.ping(address, timeout));
+        ponged.map_err(|failure| peer_error(py, &failure))
+    }
+
+    /// Start a call; next_event brings (token, reply or exception).
+    #[pyo3(signature = (token, address, message, timeout, /))]
+    fn call(
+        &self,
+        py: Python<'_>,
+        token: Py<PyAny>,
+        address: &str,
+        message: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let request = messages::request(message)?;
+        let timeout = timeout.map(duration).transpose()?;
+        let id = self.inner.call_id();
+        self.tokens.lock().insert(id, token);
+        py.detach(|| self.inner.call(id, address, request, timeout))
+            .map_err(|failure| {
+                let token = self.tokens.lock().remove(&id);
+                drop(token);
+                peer_error(py, &failure)
+            })
+    }
+
+    /// The next call from a peer or end of one of ours; None after `timeout` seconds or when closed.
+    #[pyo3(signature = (timeout, /))]
+    fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let timeout = duration(timeout)?;
+        let event = py
+            .detach(|| self.inner.next_event(timeout))
+            .map_err(|failure| peer_error(py, &failure))?;
+        match event {
+            None => Ok(None),
+            Some(Event::Call(call)) => {
+                let incoming = Incoming {
+                    call: Mutex::new(call),
+                    message: PyOnceLock::new(),
+                };
+                Ok(Some(Bound::new(py, incoming)?.into_any()))
+            }
+            Some(Event::Done(id, result)) => {
+                let token = self.tokens.lock().remove(&id);
+                let result = match result {
+                    Ok(reply) => messages::from_reply(py, &reply)?,
+                    Err(failure) => peer_error(py, &failure).into_value(py).into_bound(py).into_any(),
+                };
+                Ok(Some((token, result).into_pyobject(py)?.into_any()))
+            }
+        }
+    }
+
+    /// Close the connections to a member that is gone; what waits on them fails at once.
+    #[pyo3(signature = (address, /))]
+    fn forget(&self, py: Python<'_>, address: &str) -> PyResult<()> {
+        py.detach(|| self.inner.forget(address))
+            .map_err(|failure| peer_error(py, &failure))
+    }
+
+    /// Stop listening, fail what waits, end the thread. Within a second; twice is fine.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.inner.close());
+    }
+}
