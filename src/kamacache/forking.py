@@ -41,5 +41,5 @@ def _at_exit() -> None:
         node.close(drain=_AT_EXIT)
 
 
-os.register_at_fork(before=_engine.before_fork, after_in_parent=_engine.after_fork_in_parent, after_in_child=_in_child)
+os.register_at_fork(after_in_child=_in_child)
 atexit.register(_at_exit)
