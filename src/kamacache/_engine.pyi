@@ -156,13 +156,15 @@ class Placement:
     def candidates(self, key: str, /) -> tuple[int, ...]:
         """Positions in `members`, as it was given: the owner, the next in line, and so on; at most four."""
 
-    def owner(self, key: str, /) -> int: ...
+    def owner(self, key: str, /) -> int:
+        """The owner's position."""
+
     def slots(self) -> list[int]:
         """The owner's position for every slot."""
 
 @final
 class PolicyRun:
-    """An eviction policy alone: one shard, weight one for each key. For tests, simulations and hit ratios."""
+    """An eviction policy alone: one shard, weight one for each key until reweighed. For tests, simulations and hit ratios."""
 
     def __new__(cls, policy: str, capacity: int) -> PolicyRun: ...
     def access(self, key: int) -> bool:
@@ -170,6 +172,15 @@ class PolicyRun:
 
     def run(self, keys: list[int]) -> int:
         """Access each; the number of hits."""
+
+    def remove(self, key: int) -> bool:
+        """Take a key out: whether it was there."""
+
+    def demote(self, key: int) -> bool:
+        """Make a key the next to go: whether it was there."""
+
+    def reweigh(self, key: int, weight: int) -> bool:
+        """Give a key another weight, at least 1: whether it was there."""
 
     def contents(self) -> list[int]:
         """The resident keys in the policy's own order, the next to go first."""

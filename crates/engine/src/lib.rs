@@ -4,6 +4,8 @@ pub mod events;
 pub mod fork;
 pub mod memory;
 pub mod peer;
+pub mod hash;
+pub mod placement;
 pub mod policy;
 pub mod socket;
 pub mod store;

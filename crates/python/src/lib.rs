@@ -16,10 +16,12 @@ mod pipeline;
 mod store;
 mod transport;
 mod value;
+mod placement;
+mod policy;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+#[pymodule(gil_used = false)]
 mod _engine {
     use super::*;
 
@@ -40,6 +42,11 @@ mod _engine {
     fn check_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
         errors::key(key).map(drop)
     }
+
+    #[pymodule_export]
+    use super::placement::Placement;
+    #[pymodule_export]
+    use super::policy::PolicyRun;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
