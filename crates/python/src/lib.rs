@@ -8,12 +8,15 @@ mod clock;
 mod errors;
 mod fork;
 mod hit;
+mod placement;
+mod policy;
 mod store;
 mod value;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+// The GIL orders what threads attached to Python do: fork handlers and Hlc rely on it.
+#[pymodule(gil_used = true)]
 mod _engine {
     use super::*;
 
@@ -21,6 +24,10 @@ mod _engine {
     use super::clock::{Clock, Hlc};
     #[pymodule_export]
     use super::fork::after_fork_in_child;
+    #[pymodule_export]
+    use super::placement::Placement;
+    #[pymodule_export]
+    use super::policy::PolicyRun;
     #[pymodule_export]
     use super::store::Store;
 
