@@ -12,14 +12,11 @@ MISSING: Final[object]
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
 
-def before_fork() -> None:
-    """Take every lock of the engine, so that no child inherits one that is held."""
-
-def after_fork_in_parent() -> None:
-    """Let them go again."""
-
 def after_fork_in_child() -> None:
-    """Let them go, empty every store and start a new generation: older transports are dead from now on."""
+    """Renew every store, empty, and start a new generation: older transports are dead from now on.
+
+    Nothing need be done before a fork: the child leaks what threads of the parent may hold locked.
+    """
 
 @final
 class Clock:

@@ -53,8 +53,8 @@ class Node:
     registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
     (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this
     node's share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how
-    many plain loaders run at once for async callers and for peers. `insecure=True` allows addresses beyond this machine,
-    unprotected. `clock` and `lane` replace the machine's time and network, for tests.
+    many plain loaders run at once for async callers and for peers. `insecure=True` allows addresses beyond this
+    machine, unprotected. `clock` and `lane` replace the machine's time and network, for tests.
 
     Raises ConfigError. The node starts by itself at the first call that needs it; `start` waits until it has joined.
     """

@@ -23,6 +23,7 @@ use crate::{
     clock::Clock,
     errors::{key, nanoseconds, seconds},
     fork,
+    placement::Placement,
     value::{Value, drain, release},
 };
 
@@ -352,6 +353,13 @@ impl Store {
 
     fn recent(&self) -> Vec<(String, u128)> {
         self.engine().recent()
+    }
+
+    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u32) {
+        let table = placement.map(|placement| placement.table.clone());
+        let engine = self.cell.share();
+        let owned = |key: &str| table.as_ref().is_none_or(|table| u32::from(table.owner(key)) == me);
+        py.detach(|| engine.place(&owned));
     }
 
     fn sweep<'py>(&self, py: Python<'py>) -> PyResult<Vec<(String, Option<Bound<'py, PyAny>>, &'static str)>> {

@@ -82,6 +82,10 @@ impl<V: Value> Store<V> {
         let known = self.known_in(&shard, hash, key);
         if version > known && !self.closed() {
             self.remember(&mut shard, hash, key, version);
+        }
+        // Whatever is known: where writes go unnamed, that may be another key's.
+        let slot = shard.contents.find(hash, key.as_bytes());
+        if slot.is_some_and(|slot| shard.contents.get(slot).version() < version) {
             self.forget(&mut shard, hash, key, gone);
         }
         known.max(version)
