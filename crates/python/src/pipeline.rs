@@ -10,7 +10,6 @@ use crate::{answers, failure::peer_error};
 
 /// One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone.
 #[pyclass(module = "kamacache._engine")]
-#[derive(Debug)]
 pub struct Pipeline {
     inner: reactor::Pipeline<Py<PyAny>>,
     address: String,

@@ -26,7 +26,6 @@ use crate::{
 
 /// A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
-#[derive(Debug)]
 pub struct Incoming {
     call: Mutex<grpc::Incoming>,
     message: PyOnceLock<Py<PyAny>>,
@@ -77,7 +76,6 @@ fn answered_once(answered: bool) -> PyResult<()> {
 
 /// One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
-#[derive(Debug)]
 pub struct Transport {
     inner: Arc<transport::Transport>,
     /// The tokens of calls under way. Locked for a moment by attached threads alone.
