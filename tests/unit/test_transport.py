@@ -1,0 +1,169 @@
+"""Two transports in one process, real sockets between them: peeks, pipelines, addresses."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamacache._engine import Pipeline, Store, Transport
+from kamacache.errors import PeerError
+from tests.unit.wire import BIG, VERSION, make_store, silent
+
+
+def test_peek(client: Transport, address: str) -> None:
+    found = client.peek(address, "users", "k", False, 1.0)
+    assert found is not None
+    value, version, remaining, _ = found
+    assert (value, version) == (b"value", VERSION)
+    assert remaining is not None
+    assert 55.0 < remaining <= 60.0
+    assert client.peek(address, "users", "empty", False, 1.0) == (b"", VERSION, None, 0)
+    assert client.peek(address, "users", "gone", False, 1.0) == (None, VERSION, None, Transport.ABSENT)
+    assert client.peek(address, "users", "nothing", True, 1.0) is None
+    assert client.peek(address, "strangers", "k", False, 1.0) is None
+    big = client.peek(address, "users", "big", False, 1.0)
+    assert big is not None
+    assert big[0] == BIG
+
+
+def test_former_copies_are_told_to_peeks_alone(client: Transport, server: Transport, listen_at: str) -> None:
+    store = make_store("old")
+    store.put("k", b"v", 1, 60.0, Store.FORMER)
+    server.serve(store)
+    at = server.listen(listen_at)
+    for former in (True, False):
+        one = client.peek(at, "old", "k", former, 1.0)
+        many = client.peek_many([(at, ["k", "nothing"])], "old", former, 1.0)[0]
+        assert isinstance(many, list)
+        assert (one is not None) == former
+        assert [answer is not None for answer in many] == [former, False]
+
+
+def test_hide(client: Transport, server: Transport, address: str) -> None:
+    server.hide("users")
+    assert client.peek(address, "users", "k", False, 1.0) is None
+
+
+def test_peek_many_keeps_the_order_and_tells_who_failed(client: Transport, address: str) -> None:
+    with silent() as frozen:
+        begun = time.monotonic()
+        asks = [(frozen, ["k"]), (address, ["nothing", "k", "gone", "big"]), ("127.0.0.1:1", ["k"]), (address, ["k"])]
+        mute, four, refused, one = client.peek_many(asks, "users", False, 0.2)
+        assert 0.2 <= time.monotonic() - begun < 0.5
+    assert isinstance(mute, PeerError)
+    assert str(mute) == f"{frozen} did not answer within 200 ms"
+    assert not mute.refused
+    assert isinstance(refused, PeerError)
+    assert refused.refused
+    assert isinstance(four, list)
+    assert [answer and answer[0] and len(answer[0]) for answer in four] == [None, 5, None, len(BIG)]
+    assert isinstance(one, list)
+    assert one[0] is not None
+
+
+def test_silence_and_refusal(client: Transport, tmp_path: Path) -> None:
+    with silent() as frozen:
+        begun = time.monotonic()
+        with pytest.raises(PeerError, match="did not answer within 100 ms"):
+            client.peek(frozen, "users", "k", False, 0.1)
+        assert time.monotonic() - begun < 0.3
+    for nobody in ("127.0.0.1:1", f"unix:{tmp_path}/nobody.sock"):
+        with pytest.raises(PeerError, match="refused the connection") as raised:
+            client.ping(nobody, 0.5)
+        assert raised.value.refused
+
+
+def test_a_restarted_peer_is_found_by_the_next_peek(
+    client: Transport, transports: Callable[[], Transport], tmp_path: Path
+) -> None:
+    address = f"unix:{tmp_path}/node.sock"
+    for n, value in enumerate((b"first", b"second", b"third")):
+        server = transports()
+        store = make_store()
+        store.put("k", value, 1, None, Store.MAIN)
+        assert server.listen(address) == address
+        server.serve(store)
+        if n != 1:  # the connection of the first round is stale in the second, for either way of asking
+            assert client.peek(address, "users", "k", False, 1.0) == (value, 1, None, 0)
+        assert client.peek_many([(address, ["k"])], "users", False, 1.0) == [[(value, 1, None, 0)]]
+        server.close()
+        assert not Path(address.removeprefix("unix:")).exists()
+
+
+def test_listen_errors(server: Transport, tmp_path: Path) -> None:
+    at = server.listen("127.0.0.1:0")
+    with pytest.raises(OSError, match="in use") as raised:
+        server.listen(at)
+    assert raised.value.errno == 98
+    with pytest.raises(OSError, match="at most 107 bytes"):
+        server.listen("unix:/" + "x" * 107)
+    with pytest.raises(OSError, match="host:port"):
+        server.listen("nowhere")
+    taken = f"unix:{tmp_path}/taken.sock"
+    server.listen(taken)
+    with pytest.raises(OSError, match="in use"):
+        server.listen(taken)
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(stale))
+    assert server.listen(f"unix:{stale}") == f"unix:{stale}"
+
+
+def test_closed(client: Transport, server: Transport, address: str) -> None:
+    client.ping(address, 1.0)
+    server.close()
+    server.close()
+    with pytest.raises(PeerError):
+        client.ping(address, 1.0)
+    with pytest.raises(PeerError, match="closed"):
+        server.ping(address, 1.0)
+    with pytest.raises(OSError, match="closed"):
+        server.listen("127.0.0.1:0")
+
+
+def test_pipeline(address: str) -> None:
+    pipeline = Pipeline(address)
+    for n in range(60):
+        pipeline.ask(n, "users", ["k"] if n % 2 else ["k", "big", "nothing"], n % 3 == 0)
+    answered: list[tuple[Any, list[Any]]] = []
+    deadline = time.monotonic() + 20
+    while len(answered) < 60:
+        assert time.monotonic() < deadline
+        done = pipeline.flush()
+        select.select([pipeline.fileno()], [] if done else [pipeline.fileno()], [], 1.0)
+        answered += pipeline.receive()
+    assert [token for token, _ in answered] == list(range(60))
+    for n, answers in answered:
+        assert [answer and len(answer[0]) for answer in answers] == ([5] if n % 2 else [5, len(BIG), None])
+    pipeline.ask("left", "users", ["k"], False)
+    assert pipeline.close() == ["left"]
+    with pytest.raises(PeerError, match="closed"):
+        pipeline.fileno()
+
+
+def test_a_pipeline_shows_what_came_before_the_end(server: Transport, address: str) -> None:
+    pipeline = Pipeline(address)
+    pipeline.ask("t", "users", ["empty"], False)
+    select.select([], [pipeline.fileno()], [], 1.0)
+    assert pipeline.flush()
+    select.select([pipeline.fileno()], [], [], 1.0)
+    server.close()
+    assert pipeline.receive() == [("t", [(b"", VERSION, None, 0)])]
+    with pytest.raises(PeerError, match="closed the connection"):
+        pipeline.receive()
+
+
+def test_a_pipeline_to_nobody_fails() -> None:
+    with pytest.raises(PeerError) as raised:  # noqa: PT012 - at which step depends on the system
+        pipeline = Pipeline("127.0.0.1:1")
+        pipeline.ask("t", "users", ["k"], False)
+        pipeline.flush()
+        select.select([pipeline.fileno()], [], [], 1.0)
+        pipeline.receive()
+    assert raised.value.refused

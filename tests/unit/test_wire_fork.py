@@ -1,0 +1,110 @@
+"""Transports across fork(): the child has no socket of its parent's, and the parent does not notice."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamacache._engine import Pipeline, Transport, after_fork_in_child
+from kamacache.errors import PeerError
+from kamacache.messages import TellReply, TellRequest
+from tests.unit.wire import called, ended
+
+TELL = TellRequest("g", [])
+os.register_at_fork(after_in_child=after_fork_in_child)
+
+
+def sockets() -> set[str]:
+    """The sockets open in this process, by inode."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the directory itself
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def in_child(check: Callable[[], None]) -> None:
+    """Run it in a forked child, and expect it to succeed there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            check()
+            os._exit(0)
+        except BaseException as error:  # noqa: BLE001 - the child tells by its status, whatever happened
+            os.write(2, repr(error).encode())
+            os._exit(1)
+    deadline = time.monotonic() + 10
+    while (status := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.002)
+    assert status[1] == 0
+
+
+def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Path) -> None:
+    before = sockets()
+    address = server.listen(listen_at)
+    client.ping(address, 1.0)
+    pipeline = Pipeline(address)
+    client.call("across", address, TELL, None)
+    held: list[Any] = [called(server)]
+    ours = sockets() - before
+    assert len(ours) >= 5
+
+    def child() -> None:
+        assert not sockets() & ours
+        uses: list[Callable[[], object]] = [
+            lambda: client.ping(address, 1.0),
+            lambda: client.peek_many([(address, ["k"])], "users", False, 1.0),
+            lambda: client.listen("127.0.0.1:0"),
+            lambda: client.call("t", address, TELL, None),
+            lambda: client.next_event(0.1),
+            lambda: client.forget(address),
+            pipeline.fileno,
+            pipeline.flush,
+            pipeline.receive,
+        ]
+        for use in uses:
+            with pytest.raises(PeerError, match="forked"):
+                use()
+        held.clear()
+        client.close()
+        fresh = Transport(max_message=1 << 20)
+        at = fresh.listen(f"unix:{tmp_path}/child.sock")
+        fresh.ping(at, 1.0)
+        fresh.close()
+
+    stop = threading.Event()
+
+    def busy() -> None:
+        with pytest.raises(StopIteration):
+            while True:
+                other = Transport(max_message=1 << 20)
+                other.ping(address, 5.0)
+                other.close()
+                if stop.is_set():
+                    raise StopIteration
+
+    threads = [threading.Thread(target=busy) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        in_child(child)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    client.ping(address, 1.0)
+    held.pop().reply(TellReply([]))
+    assert ended(client) == ("across", TellReply([]))
