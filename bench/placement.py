@@ -15,7 +15,7 @@ ROUNDS = 7
 
 
 def build_ms(count: int, *, weighted: bool) -> float:
-    """The best of some rounds, in milliseconds."""
+    """Build a table some times; the best, in milliseconds."""
     members = [(f"10.0.{n // 256}.{n % 256}:8001", 1.0 + n % 4 if weighted else 1.0) for n in range(count)]
     times = []
     for _ in range(ROUNDS):

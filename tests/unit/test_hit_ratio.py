@@ -1,4 +1,4 @@
-"""Hit ratios: on recorded traces against published figures, on a seeded Zipf trace against the plain-Python models."""
+"""Hit ratios: recorded traces against published figures, a seeded Zipf trace against the plain-Python models."""
 
 import pytest
 

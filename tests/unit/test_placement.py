@@ -49,7 +49,9 @@ def test_movement(count: int, most: float) -> None:
 def test_weights() -> None:
     given = [("a", 1.0), ("b", 2.0), ("c", 5.0)]
     loads = Counter(Placement(given).slots())
-    assert [loads[position] / Placement.SLOTS for position in range(3)] == pytest.approx([1 / 8, 1 / 4, 5 / 8], rel=0.06)
+    assert [loads[position] / Placement.SLOTS for position in range(3)] == pytest.approx(
+        [1 / 8, 1 / 4, 5 / 8], rel=0.06
+    )
 
 
 def test_owner_is_the_first_candidate() -> None:
