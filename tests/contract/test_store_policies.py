@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +28,12 @@ def build(policy: str, clock: Clock, max_bytes: int = 1 << 20, *, keep_evicted: 
         shareable=False,
         keep_evicted=keep_evicted,
     )
+
+
+def kind(store: Store, key: str) -> int:
+    found = store.find(key)
+    assert found is not None
+    return found[3]
 
 
 @pytest.fixture(params=POLICIES)
@@ -146,7 +151,7 @@ def test_expired_entries_are_swept(store: Store, clock: Clock) -> None:
     store.put("long", b"2", 1, 10.0, Store.MAIN)
     store.put("ever", b"3", 1, None, Store.MAIN)
     clock.advance(0.5)
-    assert (store.find("short") or ())[2] == 0.5
+    assert store.find("short") == (b"1", 1, 0.5, Store.MAIN)
     clock.advance(0.5)
     store.sweep()
     stats = store.stats()
@@ -184,7 +189,7 @@ def test_placement_demotes_and_promotes(policy: str, clock: Clock) -> None:
     store.place(placement, 0)
     mine = {key for key in keys if placement.owner(key) == 0}
     assert 0 < len(mine) < 50
-    kinds = {key: (store.find(key) or ())[3] for key in keys}
+    kinds = {key: kind(store, key) for key in keys}
     assert kinds == {key: Store.MAIN if key in mine else Store.FORMER for key in keys}
     assert all(store.get(key) == b"v" for key in keys), "served here for near_ttl more"
     clock.advance(5.0)
@@ -192,7 +197,7 @@ def test_placement_demotes_and_promotes(policy: str, clock: Clock) -> None:
     assert all(store.find(key) for key in keys)
     store.place(None, 0)
     assert all(store.get(key) == b"v" for key in keys)
-    assert {(store.find(key) or ())[3] for key in keys} == {Store.MAIN}
+    assert {kind(store, key) for key in keys} == {Store.MAIN}
 
 
 def test_what_is_not_owned_goes_first(policy: str, clock: Clock) -> None:

@@ -18,9 +18,10 @@ def test_a_manual_clock_moves_by_hand_alone() -> None:
     assert (clock.now(), clock.unix()) == (0.0, 1_000.0)
     clock.advance(2.5)
     assert (clock.now(), clock.unix()) == (2.5, 1_002.5)
-    for wrong in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match="forward|NaN"):
-            clock.advance(wrong)
+    with pytest.raises(ValueError, match="forward"):
+        clock.advance(-1.0)
+    with pytest.raises(ValueError, match="NaN"):
+        clock.advance(float("nan"))
 
 
 def test_the_machines_clock_is_the_machines() -> None:

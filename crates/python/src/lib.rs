@@ -4,6 +4,7 @@
 // The classes are Python's: nobody prints them from Rust.
 #![allow(missing_debug_implementations)]
 #![warn(clippy::undocumented_unsafe_blocks)]
+mod cell;
 mod clock;
 mod errors;
 mod fork;
