@@ -2,9 +2,10 @@
 
     python bench/transport.py [--rounds 7] [--number 4000] [--json]
 
-Client and server are two processes pinned to one core, so that waking an idle core (20 to 40 us) does not drown what is
-measured. Rounds of all contestants are interleaved; told are the median over the rounds of each round's p50 and the
-spread between the quickest and the slowest round. The throughput of eight threads of one client process runs unpinned.
+Client and server are two processes pinned to one core, so that waking an idle core (20 to 40 us) does not drown what
+is measured. Rounds of all contestants are interleaved; told are the median over the rounds of each round's p50 and
+the spread between the quickest and the slowest round. The throughput of eight threads of one client process runs
+unpinned.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Ask = Callable[[], object]
 
 
 def serve(addresses: list[str]) -> None:
-    """The server process: prints that it is ready, ends with its standard input."""
+    """Be the server process: print that it is ready, end with the standard input."""
     store = Store(
         "bench",
         max_bytes=64 << 20,
@@ -76,7 +77,8 @@ def process(command: list[str], ready: Callable[[subprocess.Popen[bytes]], None]
 def pin(pid: int, cores: set[int]) -> None:
     """All threads of a process."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cores)
+        with contextlib.suppress(ProcessLookupError):  # a thread that ended meanwhile
+            os.sched_setaffinity(int(task.name), cores)
 
 
 def p50(ask: Ask, number: int) -> float:
@@ -163,7 +165,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--serve", tcp, unix]
         pids = [stack.enter_context(process(command, a_line))]
         client = Transport(max_message=8 << 20)
-        contestants = {("kamacache", "unix"): kamacache_asks(client, unix), ("kamacache", "tcp"): kamacache_asks(client, tcp)}
+        contestants = {("kamacache", way): kamacache_asks(client, at) for way, at in (("unix", unix), ("tcp", tcp))}
         redis_server = shutil.which("redis-server")
         if redis_server:
             port, path = free_port(), f"{folder}/redis.sock"
