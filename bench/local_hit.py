@@ -12,12 +12,14 @@ import functools
 import random
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachebox import LRUCache, TTLCache
 
 from kamacache._engine import Clock, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SLICE = 5_000
 
@@ -28,6 +30,7 @@ class Group:
     __slots__ = ("get",)
 
     def __init__(self, get: Callable[[str], Any]) -> None:
+        """With the bound native method."""
         self.get = get
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 PATIENCE = 1.0  # seconds that one call waits in all on peers not known to be alive
+_MESSAGE = 32 * 1024 * 1024  # bytes of values that one answer carries, where there are several
 _TRAVELLING: dict[str, type[LoadError]] = {"LoadTimeout": LoadTimeout, "LoadCycle": LoadCycle}
 _OURS = "kamacache."  # stands before the names of these in Answer.error_type
 
@@ -311,7 +312,14 @@ class Loading:
             raise self.closed
         yield from self.wait_for_writes(keys)
         outcomes = yield from self._origin.load(keys, skipped, depth)
-        return [_answer(outcomes[key]) for key in keys]
+        answers: list[Answer] = []
+        size = 0
+        for key in keys:
+            outcome = outcomes[key]
+            size += len(outcome.value or b"")
+            fits = size <= _MESSAGE or not answers
+            answers.append(_answer(outcome) if fits else Answer(too_large=True))
+        return answers
 
     # -- writes come in between --------------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ class Membership:
         self._heard_of = heard_of
         self._placed = placed
         self._lock = threading.Lock()
+        self._building = threading.Lock()  # one rebuild at a time, so that an older view never replaces a newer
         self._peers: dict[str, Peer] = {}
         self._routes: dict[str, Route] = {}
         self._registered = registry is None
@@ -126,6 +127,8 @@ class Membership:
         if self._registry is None:
             self._rebuild()
             return True
+        if self._closing:
+            return False
         self._register()
         self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
         self._thread.start()
@@ -149,19 +152,21 @@ class Membership:
         self._rebuild()
         self._wake.set()
 
-    def close(self) -> None:
-        """Say goodbye and deregister."""
+    def stop(self) -> None:
+        """End the thread, and a start that waits."""
         with self._lock:
-            if self._closing:
-                return
             self._closing = True
             self._changed.notify_all()
-            peers = [peer for peer in self._peers.values() if not peer.dead]
         self._wake.set()
+
+    def leave(self) -> None:
+        """Say goodbye and deregister, once stopped."""
         if self._registry is None:
             return
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(HELLO_TIMEOUT)
+            self._thread.join(HELLO_TIMEOUT / 2)
+        with self._lock:
+            peers = [peer for peer in self._peers.values() if not peer.dead]
         goodbye = Hello(self.me, self._runtime.hlc.latest(), [], leaving=True)
         calls = [self._runtime.lane.call(peer.address, goodbye, HELLO_TIMEOUT / 2) for peer in peers]
         try:
@@ -169,7 +174,6 @@ class Membership:
         except (KamaCacheError, OSError) as error:
             log.warning("could not deregister: %s", error)
         _wait_all(calls, HELLO_TIMEOUT / 2)
-        self._registry.close()
 
     def _run(self) -> None:
         assert self._registry is not None  # noqa: S101 - start made this thread
@@ -343,6 +347,10 @@ class Membership:
 
     def _rebuild(self) -> None:
         """A new route for every group whose owners have changed."""
+        with self._building:
+            self._rebuild_all()
+
+    def _rebuild_all(self) -> None:
         with self._lock:
             me = self.me
             registered = [peer for peer in self._peers.values() if peer.registered]
@@ -363,6 +371,8 @@ class Membership:
                     self._placed(name, before)
                 continue
             route = Route(owners)
+            if before is None and len(owners) > 1:  # the others were here first, and what is owned now was theirs
+                before = Route([owner for owner in owners if owner[2] is not None])
             if before is not None:
                 route.follow(before, self._runtime.clock.now() + HANDED_OVER)
             with self._lock:

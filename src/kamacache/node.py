@@ -252,7 +252,9 @@ class Node:
                 return
             self._closed = True
         self._stop.set()
-        self._membership.close()
+        self._membership.stop()  # a start that waits gives way
+        with self._starting:
+            self._membership.leave()
         self._serving.drain(deadline)
         self._end(NodeClosed("the node was closed"))
         if self._registry is not None:

@@ -80,7 +80,8 @@ class Route:
     def first(self, key: str, skipped: Container[str] = ()) -> Peer | None:
         """The first candidate not held for dead nor skipped; None: this node, or nobody is left."""
         if self._placement is None:
-            return None
+            peer = self.peers[0]
+            return None if peer is None or peer.dead or peer.id in skipped else peer
         peers = self.peers
         for i in self._placement.candidates(key):
             peer = peers[i]
@@ -91,7 +92,7 @@ class Route:
     def acts(self, key: str, skipped: Container[str] = ()) -> bool:
         """Whether this node is the owner of the key, or acts as such for the dead and the skipped before it."""
         if self._placement is None:
-            return True
+            return self.me == 0
         for i in self._placement.candidates(key):
             peer = self.peers[i]
             if peer is None:
@@ -102,7 +103,7 @@ class Route:
 
     def is_candidate(self, key: str) -> bool:
         """Whether this node is any of the key's candidates."""
-        return self._placement is None or self.me in self._placement.candidates(key)
+        return None in self.all_candidates(key)
 
     def holder(self, key: str, skipped: Mapping[str, Peer], now: float) -> Peer | None:
         """Who may still hold what is about to be loaded here: a skipped one alive after all, or the owner before."""

@@ -22,8 +22,8 @@ log = logging.getLogger("kamacache")
 
 PEEK_TIMEOUT = 0.25  # seconds without a byte
 FORMER_TIMEOUT = 0.1
+_LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
 _ROOM = 64 * 1024  # what a message has around its value
-_BATCH = 16  # values of the greatest size that one message may carry
 _JOIN = 1.0
 
 
@@ -32,7 +32,7 @@ class NativeLane:
 
     def __init__(self, *, max_value: int) -> None:
         self._max_value = max_value
-        self._transport = Transport(max_message=max_value * _BATCH + _ROOM)
+        self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM)
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
+_MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
@@ -99,7 +100,11 @@ class Writing:
                     here.append(item)
                 else:
                     by_peer[peer].append(item)
-            calls = [(peer, batch, self._ask(peer, batch, skipped)) for peer, batch in by_peer.items()]
+            calls = [
+                (peer, batch, self._ask(peer, batch, skipped))
+                for peer, whole_batch in by_peer.items()
+                for batch in _in_messages(whole_batch)
+            ]
             whole &= all(route.acts(item.key) for item in here)
             versions.update(zip((item.key for item in here), self.order(here), strict=True))
             todo = []
@@ -207,3 +212,18 @@ class Writing:
         now = self._store.clear(floor)
         self._loading.detach_all()
         return now
+
+
+def _in_messages(items: Sequence[WriteItem]) -> Iterator[list[WriteItem]]:
+    """Cut a batch so that each part fits into a message."""
+    part: list[WriteItem] = []
+    size = 0
+    for item in items:
+        weight = len(item.value or b"") + len(item.key) * 4
+        if part and size + weight > _MESSAGE:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += weight
+    if part:
+        yield part

@@ -124,10 +124,12 @@ class S3Fifo(Base):
         super().__init__(capacity, 3)
         self.hits: dict[int, int] = {}
         self.ghosts: list[int] = []
+        self.newcomer: int | None = None  # room is made for it, not by it
 
     def insert(self, key: int) -> None:
         _, small, main = self.queues
         self.hits[key] = 0
+        self.newcomer = key
         if key in self.ghosts:
             self.ghosts.remove(key)
             main.append(key)
@@ -144,9 +146,10 @@ class S3Fifo(Base):
     def evict(self) -> None:
         last, small, main = self.queues
         while True:
+            over = self.weight(main) > self.capacity - self.capacity // 10
             if last:
                 giver = last
-            elif main and (len(small) <= 1 or self.weight(main) > self.capacity - self.capacity // 10):
+            elif not small or (main not in ([], [self.newcomer]) and (len(small) == 1 or over)):
                 giver = main
             else:
                 giver = small
@@ -154,11 +157,12 @@ class S3Fifo(Base):
             hits = self.hits[key]
             if giver is small and hits < 2:
                 self.ghosts.append(key)
-                self.ghosts = self.ghosts[-(len(self.weights) * 9 // 10) :] if len(self.weights) > 1 else []
-            elif giver is small or hits:
+                limit = len(self.weights) * 9 // 10
+                self.ghosts = self.ghosts[-limit:] if limit else []
+            elif giver is small or hits or (giver is main and key == self.newcomer and len(main) > 1):
                 giver.pop(0)
                 main.append(key)
-                self.hits[key] = 0 if giver is small else hits - 1
+                self.hits[key] = 0 if giver is small else max(hits - 1, 0)
                 continue
             self.remove(key)
             return

@@ -1,4 +1,4 @@
-"""Hit ratios: on recorded traces against published figures, on a seeded Zipf trace against the plain-Python models."""
+"""Hit ratios: recorded traces against published figures, a seeded Zipf trace against the plain-Python models."""
 
 import pytest
 
@@ -22,7 +22,7 @@ S3FIFO = {
 
 def ratios(policy: str, keys: list[int]) -> list[float]:
     unique = len(set(keys))
-    return [100 * PolicyRun(policy, int(unique * share)).run(keys) / len(keys) for share in CAPACITIES]
+    return [100 * PolicyRun(policy, round(unique * share)).run(keys) / len(keys) for share in CAPACITIES]
 
 
 @pytest.mark.parametrize("name", traces.RECORDED)
@@ -40,7 +40,7 @@ def test_recorded(name: str) -> None:
 def test_zipf(policy: str) -> None:
     keys = traces.zipf(seed=1, requests=20_000, unique=2_000)
     for share in CAPACITIES:
-        capacity = int(len(set(keys)) * share)
+        capacity = round(len(set(keys)) * share)
         model = MODELS[policy](capacity)
         assert PolicyRun(policy, capacity).run(keys) == sum(model.access(key) for key in keys)
 

@@ -89,22 +89,21 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
     stop = threading.Event()
 
     def busy() -> None:
-        with pytest.raises(StopIteration):
-            while True:
-                other = Transport(max_message=1 << 20)
-                other.ping(address, 5.0)
-                other.close()
-                if stop.is_set():
-                    raise StopIteration
+        while not stop.is_set():
+            other = Transport(max_message=1 << 20)
+            other.ping(address, 5.0)
+            other.close()
 
     threads = [threading.Thread(target=busy) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(20):
-        in_child(child)
-    stop.set()
-    for thread in threads:
-        thread.join(10)
+    try:
+        for _ in range(20):
+            in_child(child)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
     client.ping(address, 1.0)
     held.pop().reply(TellReply([]))
     assert ended(client) == ("across", TellReply([]))

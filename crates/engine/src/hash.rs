@@ -33,17 +33,23 @@ mod tests {
     #[test]
     fn stable_hash_never_changes() {
         let long: Vec<u8> = (0..=255).collect();
-        let vectors: [(&[u8], u64); 6] = [
-            (b"", 0),
-            (b"a", 0),
-            (b"42", 0),
-            ("käse".as_bytes(), 0),
-            (b"user:1234567890:profile", 0),
-            (&long, 0),
+        let keys: [&[u8]; 6] = [
+            b"",
+            b"a",
+            b"42",
+            "k\u{e4}se".as_bytes(),
+            b"user:1234567890:profile",
+            &long,
         ];
-        for (bytes, hash) in vectors {
-            assert_eq!(stable_hash(bytes), hash, "{bytes:?}");
-        }
+        let known = [
+            0x0338dc4be2cecdae,
+            0x599f47df33a2e1eb,
+            0xba69b499fd2e4fc1,
+            0x31aae891513f24a5,
+            0x23d9f39668c50f76,
+            0xa2f383f4b9260b9d,
+        ];
+        assert_eq!(keys.map(stable_hash), known);
     }
 
     #[test]

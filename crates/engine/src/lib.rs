@@ -2,9 +2,9 @@
 pub mod clock;
 pub mod events;
 pub mod fork;
+pub mod hash;
 pub mod memory;
 pub mod peer;
-pub mod hash;
 pub mod placement;
 pub mod policy;
 pub mod socket;

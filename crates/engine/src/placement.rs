@@ -5,7 +5,8 @@
 //! "Weighted distributed hash tables", SPAA 2005), and no member owns more than 1.06 of its share (bounded loads:
 //! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018). Who must turn slots away
 //! keeps those that rank it best: that is a stable matching (Gale and Shapley, 1962), so it depends on no order, and a
-//! change of one member moves little else.
+//! change of one member moves little else. Limits are whole slots: at a few hundred members and more they are small, and
+//! the change that lifts all of them by one (from 993 members to 992, say) moves several shares.
 //!
 //! Integers and basic IEEE arithmetic only: every platform builds the same table.
 

@@ -5,6 +5,7 @@
 #![allow(missing_debug_implementations)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 mod answers;
+mod cell;
 mod clock;
 mod errors;
 mod failure;
@@ -13,11 +14,11 @@ mod hit;
 mod inherited;
 mod messages;
 mod pipeline;
+mod placement;
+mod policy;
 mod store;
 mod transport;
 mod value;
-mod placement;
-mod policy;
 
 use pyo3::prelude::*;
 

@@ -78,6 +78,7 @@ impl<T> Pipeline<T> {
 
     /// Writes what is buffered; false while the socket takes no more.
     pub fn flush(&mut self) -> Result<bool, Failure> {
+        self.socket()?;
         while self.sent < self.output.len() {
             match send(self.socket()?, &self.output[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(n) => {

@@ -36,6 +36,8 @@ pub struct S3Fifo {
     len: usize,
     main: u64,
     main_limit: u64,
+    /// The last one inserted: room is made for it, not by it.
+    newcomer: Slot,
 }
 
 impl S3Fifo {
@@ -49,6 +51,7 @@ impl S3Fifo {
             len: 0,
             main: 0,
             main_limit: capacity - capacity / 10,
+            newcomer: Slot::MAX,
         }
     }
 
@@ -82,12 +85,17 @@ impl S3Fifo {
             return LAST;
         }
         let lone = self.lists.oldest(SMALL) == self.lists.newest(SMALL);
-        let main = self.lists.oldest(MAIN).is_some();
-        if main && (lone || self.main > self.main_limit) {
+        let oldest = self.lists.oldest(MAIN);
+        let main = oldest.is_some() && !self.is_lone_newcomer(oldest);
+        if main && (lone || self.main > self.main_limit) || self.lists.oldest(SMALL).is_none() {
             MAIN
         } else {
             SMALL
         }
+    }
+
+    fn is_lone_newcomer(&self, oldest: Option<Slot>) -> bool {
+        oldest == Some(self.newcomer) && oldest == self.lists.newest(MAIN)
     }
 }
 
@@ -106,6 +114,7 @@ impl Policy for S3Fifo {
         };
         self.hits[slot as usize] = 0;
         self.len += 1;
+        self.newcomer = slot;
         let list = if self.ghost.remove(hash) { MAIN } else { SMALL };
         self.put(list, slot);
     }
@@ -145,6 +154,7 @@ impl Policy for S3Fifo {
             match list {
                 SMALL if hits >= HITS_TO_STAY => self.pass(slot, 0),
                 MAIN | LAST if hits > 0 => self.pass(slot, hits - 1),
+                MAIN if slot == self.newcomer && !self.is_lone_newcomer(Some(slot)) => self.pass(slot, 0),
                 _ => {
                     if list == SMALL {
                         self.ghost.push(self.entries[slot as usize].hash, self.len * 9 / 10);

@@ -302,7 +302,7 @@ impl<V: Value> Store<V> {
             attic.evicted.push_back(Evicted { key, value, reason });
         }
         // Bounded in bytes too: nobody may ever sweep.
-        while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes / 8 {
+        while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes {
             let Some(oldest) = attic.evicted.pop_front() else { break };
             attic.bytes -= size(&oldest.value);
             gone.0.extend(oldest.value);

@@ -1,0 +1,61 @@
+"""Hit ratios of the policies on recorded traces ($KAMACACHE_TRACES), or on a seeded Zipf trace without them.
+
+python bench/hit_ratio.py [--json]        every entry weighs one; capacity in percent of the unique keys
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+from kamacache._engine import PolicyRun
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+traces = importlib.import_module("tests.traces")
+
+POLICIES = ("s3fifo", "lru", "lru2")
+PERCENTS = (1, 5, 10)
+
+
+def cachetools_hits(keys: list[int], capacity: int) -> int:
+    cache = importlib.import_module("cachetools").LRUCache(capacity)
+    hits = 0
+    for key in keys:
+        if cache.get(key):
+            hits += 1
+        else:
+            cache[key] = True
+    return hits
+
+
+def measure(name: str, keys: list[int]) -> list[dict[str, object]]:
+    capacities = [round(len(set(keys)) * percent / 100) for percent in PERCENTS]
+    hits = {policy: [PolicyRun(policy, capacity).run(keys) for capacity in capacities] for policy in POLICIES}
+    if importlib.util.find_spec("cachetools"):
+        hits["cachetools LRU"] = [cachetools_hits(keys, capacity) for capacity in capacities]
+    return [
+        {"trace": name, "policy": policy, "percent": [round(100 * hit / len(keys), 2) for hit in found]}
+        for policy, found in hits.items()
+    ]
+
+
+def main() -> None:
+    folder = traces.folder()
+    if folder is None:
+        print(f"{traces.VARIABLE} is not set: a seeded Zipf trace instead", file=sys.stderr)
+        rows = measure("zipf 0.9", traces.zipf(seed=1, requests=1_000_000, unique=100_000))
+    else:
+        rows = [row for name in traces.RECORDED for row in measure(name, traces.recorded(folder, name))]
+    if "--json" in sys.argv[1:]:
+        print(json.dumps(rows))
+        return
+    print(f"{'trace':<18} {'policy':<15} hit ratio % at {PERCENTS} % of the unique keys")
+    for row in rows:
+        print(f"{row['trace']:<18} {row['policy']:<15} {row['percent']}")
+
+
+if __name__ == "__main__":
+    main()
