@@ -1,6 +1,6 @@
 """All benches, each in a process of its own, and one table: what was measured beside what is asked for.
 
-    python -m bench [--short] [--json]
+python -m bench [--short] [--json]
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def remote_hit(result: Any) -> Iterator[Row]:
         yield Row(f"remote hit, {way}: p50 / redis-py", f"{ratio:.2f}", "<= 0.60", ratio <= 0.6)
         for what, title in (("pinned_ops", "one core"), ("free_ops", "all cores")):
             ratio = ratios[f"{what} {way}"]
-            yield Row(f"remote hit, {way}, 8 threads, {title}: gets/s / redis-py", f"{ratio:.2f}", ">= 3.00", ratio >= 3)
+            yield Row(
+                f"remote hit, {way}, 8 threads, {title}: gets/s / redis-py", f"{ratio:.2f}", ">= 3.00", ratio >= 3
+            )
 
 
 def cold_key(rows: Any) -> Iterator[Row]:
@@ -59,7 +61,10 @@ def cold_key(rows: Any) -> Iterator[Row]:
     longest = [row["longest_ms"] for row in rows]
     bar = BAR_SECONDS * 1000
     yield Row(
-        "cold key: longest wait of a round, ms", f"{min(longest)} .. {max(longest)}", f"<= {bar:.0f}", max(longest) <= bar
+        "cold key: longest wait of a round, ms",
+        f"{min(longest)} .. {max(longest)}",
+        f"<= {bar:.0f}",
+        max(longest) <= bar,
     )
 
 

@@ -114,7 +114,10 @@ class Contestants:
         self.pids = [os.getpid()]
         self.absent: list[str] = []
         self._kamacache()
-        for add, command, client in ((self._redis, "redis-server", "redis"), (self._memcached, "memcached", "pymemcache")):
+        for add, command, client in (
+            (self._redis, "redis-server", "redis"),
+            (self._memcached, "memcached", "pymemcache"),
+        ):
             path = shutil.which(command)
             if path is None or importlib.util.find_spec(client) is None:
                 self.absent.append(command if path is None else client)
@@ -204,7 +207,11 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
         return
-    titles = {"p50_us": "p50, us, one core", "pinned_ops": "8 threads, one core, gets/s", "free_ops": "8 threads, gets/s"}
+    titles = {
+        "p50_us": "p50, us, one core",
+        "pinned_ops": "8 threads, one core, gets/s",
+        "free_ops": "8 threads, gets/s",
+    }
     for what, title in titles.items():
         print(f"\n{title:30} median       min       max")
         for name, row in result[what].items():
