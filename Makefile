@@ -68,6 +68,6 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 $(BUILT): $(INSTALLED) $(ENGINE)
-	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.85 or newer: see https://rustup.rs"; exit 1; }
+	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.95 or newer: see https://rustup.rs"; exit 1; }
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
 	@touch $@

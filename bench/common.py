@@ -29,7 +29,7 @@ class Worker:
         assert self._running.stdout is not None  # noqa: S101 - it is a pipe
         line = self._running.stdout.readline()
         if not line:
-            raise SystemExit(f"a worker ended: {self._running.args}")
+            raise SystemExit(f"a worker ended: {self._running.args!r}")
         return json.loads(line)
 
 

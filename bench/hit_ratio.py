@@ -10,8 +10,9 @@ import importlib.util
 import json
 import sys
 
-from kamacache._engine import PolicyRun
 from tests import traces
+
+from kamacache._engine import PolicyRun
 
 POLICIES = ("s3fifo", "lru", "lru2")
 PERCENTS = (1, 5, 10)
