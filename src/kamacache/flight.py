@@ -49,10 +49,11 @@ ABORTED = Outcome(aborted=True)
 class Flight:
     """One running load. `loop_thread` is the thread whose event loop drives it, if one does."""
 
-    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout")
+    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout", "version")
 
-    def __init__(self, key: str, timeout: float | None, loop_thread: int | None) -> None:
+    def __init__(self, key: str, timeout: float | None, loop_thread: int | None, version: int) -> None:
         self.key = key
+        self.version = version  # the greatest of its key that was known here before it began
         self.loop_thread = loop_thread
         self.timeout = timeout
         self.future: Future[Outcome] = Future()
@@ -74,9 +75,10 @@ class Flights:
     was under way before can be kept any more.
     """
 
-    __slots__ = ("_blocked", "_lock", "_open")
+    __slots__ = ("_blocked", "_known", "_lock", "_open")
 
-    def __init__(self) -> None:
+    def __init__(self, known: Callable[[str], int]) -> None:
+        self._known = known
         self._lock = threading.Lock()
         self._open: dict[str, Flight] = {}
         self._blocked: Counter[str] = Counter()
@@ -91,7 +93,7 @@ class Flights:
             for key in keys:
                 flight = self._open.get(key)
                 if flight is None:
-                    flight = self._open[key] = led[key] = Flight(key, timeout, loop_thread)
+                    flight = self._open[key] = led[key] = Flight(key, timeout, loop_thread, self._known(key))
                 elif key not in led:
                     joined[key] = flight
         return led, joined
@@ -118,11 +120,16 @@ class Flights:
             flight.detached = True
         self.finish(flight, outcome)
 
-    def detach(self, keys: Iterable[str]) -> None:
-        """Keep nothing of the loads of these keys that began before now."""
+    def detach(self, writes: Iterable[tuple[str, int]]) -> None:
+        """Keep nothing of the loads that began before these writes, (key, version) each, were known here.
+
+        The owner knows a write before it is told of it like every listener: what began in between is as new as that.
+        """
         with self._lock:
-            for key in keys:
-                self._detach(key)
+            for key, version in writes:
+                flight = self._open.get(key)
+                if flight is not None and flight.version < version:
+                    self._detach(key)
 
     def detach_all(self) -> list[Flight]:
         """The same for every key."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ class Loading:
         self._store = store
         self._options = options
         self._runtime = runtime
-        self._flights = Flights()  # callers here wait for these, and they may wait for peers
+        self._flights = Flights(store.known)  # callers here wait for these, and they may wait for peers
         self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
         self._tasks: set[Any] = set()  # loops hold their tasks weakly
@@ -325,10 +325,10 @@ class Loading:
 
     # -- writes come in between --------------------------------------------------------------------------------------
 
-    def detach(self, keys: Iterable[str]) -> None:
-        """Nobody who asks later joins a load of these keys that is under way, and nothing of it is kept."""
-        self._flights.detach(keys)
-        self._origin.flights.detach(keys)
+    def detach(self, writes: Sequence[tuple[str, int]]) -> None:
+        """Nobody who asks later joins a load that is older than these writes, and nothing of it is kept."""
+        self._flights.detach(writes)
+        self._origin.flights.detach(writes)
 
     def detach_all(self) -> None:
         """The same for every key."""
