@@ -296,10 +296,10 @@ _UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
 def _distinct(keys: Iterable[str]) -> list[str]:
     if isinstance(keys, str | bytes):
         raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
-    distinct = list(dict.fromkeys(keys))
-    for key in distinct:
+    keys = list(keys)
+    for key in keys:
         check_key(key)
-    return distinct
+    return list(dict.fromkeys(keys))
 
 
 def _in_order(asked: list[str], found: dict[str, Any]) -> dict[str, Any]:
