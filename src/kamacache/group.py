@@ -124,6 +124,8 @@ class Group(Generic[V]):
 
     def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str]]:
         asked = _distinct(keys)
+        if not asked:
+            self._check_open()
         found, missing = self.parts.store.get_many(asked)
         return asked, found, missing
 
@@ -276,8 +278,7 @@ class Group(Generic[V]):
         self.parts.store.close()
 
     def _check_open(self) -> None:
-        if self.parts.loading.closed is not None:
-            raise self.parts.loading.closed
+        self.parts.loading.check_open()
 
 
 async def _whole(path: Path[bool | None]) -> bool | None:

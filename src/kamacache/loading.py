@@ -126,8 +126,7 @@ class Loading:
             raise _batch_error(failed, values)
 
     def _check(self, keys: Iterable[str]) -> None:
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         chain = CHAIN.get()
         if chain.depth >= MAX_DEPTH:
             raise LoadCycle(f"loaders ask for each other's keys {MAX_DEPTH} deep, here in {self.name!r}")
@@ -308,8 +307,7 @@ class Loading:
 
     def serve(self, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> Path[list[Answer]]:
         """An answer for each key, for a peer that has passed over `skipped`."""
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         yield from self.wait_for_writes(keys)
         outcomes = yield from self._origin.load(keys, skipped, depth)
         answers: list[Answer] = []
@@ -341,6 +339,11 @@ class Loading:
     def unblock(self, keys: Iterable[str]) -> None:
         self._flights.unblock(keys)
         self._origin.flights.unblock(keys)
+
+    def check_open(self) -> None:
+        """Raise what `close` was given, as an error of its own: one raised again and again would grow a traceback."""
+        if self.closed is not None:
+            raise type(self.closed)(*self.closed.args)
 
     def close(self, error: KamaCacheError) -> None:
         """Every get raises `error` from now on, those that wait included."""
