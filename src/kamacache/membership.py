@@ -233,7 +233,7 @@ class Membership:
                 if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
                     peer = self._peers[address] = Peer(member, self._runtime.clock.now())
                 elif member.protocol:  # what a hello says is known better than a bare list
-                    peer.member = member
+                    peer.update(member)
                 peer.registered = not peer.left
             for address, peer in self._peers.items():
                 if address not in listed:
@@ -287,7 +287,7 @@ class Membership:
             if peer is None or (peer.member.protocol and peer.id != member.id):
                 peer = self._peers[member.address] = Peer(member, self._runtime.clock.now())
                 self._wake.set()
-            peer.member = member
+            peer.update(member)
             peer.heard = self._runtime.clock.now()
             peer.unanswered = 0
             self._revived |= peer.dead and not hello.leaving
