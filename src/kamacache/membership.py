@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kamacache.errors import KamaCacheError, RegistryError
+from kamacache.errors import KamaCacheError, RegistryError, UnknownGroup
 from kamacache.messages import GroupState, Hello, Member
 from kamacache.placing import HANDED_OVER, Peer, Route
 
@@ -101,6 +101,11 @@ class Membership:
 
     def suspect(self, peer: Peer, error: Exception) -> None:
         """A peer did not answer a request: pass over it until a probe says that it is alive."""
+        if isinstance(error, UnknownGroup):  # alive: its groups are others than we think
+            with self._lock:
+                peer.greeted = False
+            self._wake.set()
+            return
         with self._lock:
             if getattr(error, "refused", False):
                 peer.refused = True
