@@ -253,6 +253,8 @@ class Node:
                 return
             self._closed = True
         self._stop.set()
+        for group in groups:
+            group.parts.store.close()  # who has said goodbye is told of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
         with self._starting:
             self._membership.leave()
