@@ -338,20 +338,22 @@ class Loading:
 
     def detach(self, writes: Sequence[tuple[str, int]]) -> None:
         """Nobody who asks later joins a load that is older than these writes, and nothing of it is kept."""
+        self._origin.flights.detach(writes)  # first, so that no new flight of callers joins an old load
         self._flights.detach(writes)
-        self._origin.flights.detach(writes)
 
     def detach_all(self) -> None:
         """The same for every key."""
-        self._flights.detach_all()
         self._origin.flights.detach_all()
+        self._flights.detach_all()
 
     def block(self, keys: Iterable[str]) -> None:
         """Keep nothing for these keys until `unblock`: a write of them is pending."""
-        self._flights.block(keys)
+        keys = list(keys)
         self._origin.flights.block(keys)
+        self._flights.block(keys)
 
     def unblock(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
         self._flights.unblock(keys)
         self._origin.flights.unblock(keys)
 
