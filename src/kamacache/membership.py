@@ -195,7 +195,7 @@ class Membership:
                 self._was_stopped()
 
     def _was_stopped(self) -> None:
-        """This process stood still: ask everyone for the writes it missed."""
+        """The process stood still: ask everyone for the writes it missed."""
         log.info("this process was stopped for a while")
         with self._lock:
             for peer in self._peers.values():
