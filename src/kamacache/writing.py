@@ -200,6 +200,13 @@ class Writing:
         self._loading.detach(writes)
         return greater
 
+    def forget(self) -> None:
+        """Writes may have been missed that nobody remembers: start with an empty memory."""
+        writes = self._store.recent()
+        self._loading.detach_all()
+        self._store.empty()
+        self._note(writes)
+
     def heard_of(self, writes: Sequence[tuple[str, int]], floor: int) -> None:
         """A hello brought writes that this node may have missed."""
         self._note(writes)

@@ -30,13 +30,13 @@ from tests.unit.wire import VERSION, answering, called, ended, outcome, silent
 TELL = TellRequest("g", [])
 MESSAGES: list[tuple[Request, Reply]] = [
     (
-        Hello(Member("id", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)], {"w": 5})]),
+        Hello(Member("i", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)], {"w": 5})]),
         Hello(Member("other", None), 0, [], leaving=True),
     ),
     (
         LoadRequest("users", ["1", "2"], ["dead"], 3, VERSION),
         LoadReply(
-            [Answer(b"", VERSION, 1.5, hot=True), Answer(), Answer(too_large=True), Answer(error_type="E", error_text="t")],
+            [Answer(b"", VERSION, 1.5, hot=True), Answer(), Answer(too_large=True), Answer(error_type="E")],
             7,
         ),
     ),
@@ -89,7 +89,7 @@ def test_refusals(
 
 
 @pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
-def test_a_call_dropped_unanswered_fails(client: Transport, server: Transport, address: str, message: Request) -> None:
+def test_a_dropped_call_fails(client: Transport, server: Transport, address: str, message: Request) -> None:
     client.call("t", address, message, None)
     called(server)
     assert isinstance(ended(client)[1], PeerError)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.unit.wire import BIG, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 STAMP = VERSION.to_bytes(16, "big")
 

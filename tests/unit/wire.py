@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kamacache._engine import Clock, Incoming, Store, Transport
-from kamacache.messages import Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kamacache.messages import Reply, Request
 
 VERSION = (1 << 127) + 5
 BIG = b"\xab" * (3 << 20)
