@@ -32,10 +32,10 @@ def write(key: int, begin: float, end: float, *, delete: bool = True, confirmed:
 
 GOOD = Facts(
     loads=[load(1, 0, 1), load(2, 0, 1), load(1, 5, 6), load(3, 0, 1), load(3, 20, 21, "B")],
-    writes=[write(1, 3, 4), write(2, 3, 4, delete=False), write(2, 20, 21, delete=False, confirmed=False)],
+    writes=[write(1, 3, 4), write(2, 3, 4, delete=False), write(2, 27, 28, delete=False, confirmed=False)],
     lost=[3],
-    killed=Window(19, 19),
-    windows=[Window(20, 21)],
+    killed=Window(15, 15),
+    windows=[Window(27, 28)],
     reads=100,
     stale=0,
     errors=0,
@@ -61,7 +61,8 @@ def test_a_good_run_holds() -> None:
         (replace(GOOD, killed=Window(30, 30)), [LOADS]),  # loaded again before it was lost
         (replace(GOOD, writes=[write(1, 7, 8), *GOOD.writes[1:]]), [LOADS]),  # deleted after it was loaded again
         (replace(GOOD, lost=[]), [LOADS]),  # not lost, and loaded again
-        (replace(GOOD, loads=[*GOOD.loads, load(4, 7, 9), load(4, 8, 9, "B")], lost=[3, 4]), [AT_ONCE]),
+        (replace(GOOD, loads=[*GOOD.loads, load(4, 7, 9), load(4, 8, 9, "B")]), [LOADS, AT_ONCE]),
+        (replace(GOOD, loads=[*GOOD.loads, load(4, 14, 21), load(4, 20, 21, "B")], lost=[3, 4]), [AT_ONCE]),
         (replace(GOOD, stale=1, words=["A: get 7"]), [STALE]),
         (replace(GOOD, writes=[*GOOD.writes, write(2, 30, 31, confirmed=False)]), [CONFIRM]),
         (replace(GOOD, errors=1, words=["A: get 7"]), [ERRORS]),
@@ -74,12 +75,24 @@ def test_a_broken_promise_is_named(facts: Facts, promises: list[str]) -> None:
 
 
 def test_loads_and_their_reasons() -> None:
-    counted = count_loads(GOOD.loads, GOOD.writes, GOOD.lost, GOOD.killed)
+    counted = count_loads(GOOD.loads, GOOD.writes, GOOD.lost, GOOD.killed, GOOD.windows)
     assert (counted.loads, counted.first, counted.after_deletes, counted.after_kill) == (5, 3, 1, 1)
-    assert count_loads([load(9, t, t + 1) for t in (0, 5, 9, 10)], [], [9], Window(7, 7)).too_many == {9: 2}
-    assert count_loads([load(9, t, t + 1) for t in (0, 5, 6)], [write(9, 2, 3)] * 2, [], Window(7, 7)).too_many == {
+    assert not counted.in_windows
+    assert count_loads([load(9, t, t + 1) for t in (0, 5, 9, 10)], [], [9], Window(7, 7), []).too_many == {9: 2}
+    assert count_loads([load(9, t, t + 1) for t in (0, 5, 6)], [write(9, 2, 3)] * 2, [], Window(7, 7), []).too_many == {
         9: 1
     }
+
+
+def test_loads_while_views_differed_are_counted_apart() -> None:
+    def counts(*begins: float) -> tuple[int, int]:
+        counted = count_loads([load(9, t, t + 1) for t in begins], [], [], Window(0, 0), [Window(4, 6)])
+        return counted.in_windows, counted.too_many.total()
+
+    assert counts(2, 5) == (1, 0)
+    assert counts(5, 9) == (1, 0)
+    assert counts(2, 9) == (0, 1)  # neither began then
+    assert counts(2, 5, 9, 11) == (2, 1)
 
 
 def test_two_loads_at_once_are_told_apart_by_their_reason() -> None:
