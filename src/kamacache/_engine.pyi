@@ -13,14 +13,11 @@ MISSING: Final[object]
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
 
-def before_fork() -> None:
-    """Take every lock of the engine, so that no child inherits one that is held."""
-
-def after_fork_in_parent() -> None:
-    """Let them go again."""
-
 def after_fork_in_child() -> None:
-    """Let them go, empty every store and start a new generation: older transports are dead from now on."""
+    """Renew every store, empty, and start a new generation: older transports are dead from now on.
+
+    Nothing need be done before a fork: the child leaks what threads of the parent may hold locked.
+    """
 
 @final
 class Clock:
@@ -157,13 +154,15 @@ class Placement:
     def candidates(self, key: str, /) -> tuple[int, ...]:
         """Positions in `members`, as it was given: the owner, the next in line, and so on; at most four."""
 
-    def owner(self, key: str, /) -> int: ...
+    def owner(self, key: str, /) -> int:
+        """The owner's position."""
+
     def slots(self) -> list[int]:
         """The owner's position for every slot."""
 
 @final
 class PolicyRun:
-    """An eviction policy alone: one shard, weight one for each key. For tests, simulations and hit ratios."""
+    """An eviction policy alone: one shard, weight one for each key until reweighed. For tests, simulations and hit ratios."""
 
     def __new__(cls, policy: str, capacity: int) -> PolicyRun: ...
     def access(self, key: int) -> bool:
@@ -171,6 +170,15 @@ class PolicyRun:
 
     def run(self, keys: list[int]) -> int:
         """access each; the number of hits."""
+
+    def remove(self, key: int) -> bool:
+        """Take a key out: whether it was there."""
+
+    def demote(self, key: int) -> bool:
+        """Make a key the next to go: whether it was there."""
+
+    def reweigh(self, key: int, weight: int) -> bool:
+        """Give a key another weight, at least 1: whether it was there."""
 
     def contents(self) -> list[int]:
         """The resident keys in the policy's own order, the next to go first."""

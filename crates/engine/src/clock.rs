@@ -75,5 +75,5 @@ impl Clock {
 fn read(id: ClockId) -> u64 {
     let time = clock_gettime(id);
     // The kernel gives neither negative seconds for these clocks nor nanoseconds beyond a second.
-    time.tv_sec.cast_unsigned() * SECOND + time.tv_nsec.cast_unsigned()
+    time.tv_sec as u64 * SECOND + time.tv_nsec as u64
 }

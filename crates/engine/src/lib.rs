@@ -2,8 +2,10 @@
 pub mod clock;
 pub mod events;
 pub mod fork;
+pub mod hash;
 pub mod memory;
 pub mod peer;
+pub mod placement;
 pub mod policy;
 pub mod socket;
 pub mod store;

@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{clock::Clock, memory::Value, policy::AnyPolicy};
 
-/// How many evicted entries wait for a sweep; the oldest make room for more.
+/// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most; the oldest make room for more.
 pub const EVICTED: usize = 10_000;
 
 /// What a caller may count. The first four the store counts itself, where it has the answer.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use kamacache_engine::fork::next_generation;
 use pyo3::prelude::*;
 
-use crate::{inherited::close_sockets, store::Cell};
+use crate::{cell::Cell, inherited::close_sockets};
 
 /// All stores. Locked by attached threads alone, and the thread that forks is one: never held across a fork.
 static STORES: Mutex<Vec<Weak<Cell>>> = Mutex::new(Vec::new());

@@ -5,6 +5,7 @@
 #![allow(missing_debug_implementations)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 mod answers;
+mod cell;
 mod clock;
 mod errors;
 mod failure;
@@ -13,13 +14,16 @@ mod hit;
 mod inherited;
 mod messages;
 mod pipeline;
+mod placement;
+mod policy;
 mod store;
 mod transport;
 mod value;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+// The GIL orders what threads attached to Python do: fork handlers and Hlc rely on it.
+#[pymodule(gil_used = true)]
 mod _engine {
     use super::*;
 
@@ -29,6 +33,10 @@ mod _engine {
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::placement::Placement;
+    #[pymodule_export]
+    use super::policy::PolicyRun;
     #[pymodule_export]
     use super::store::Store;
     #[pymodule_export]

@@ -1,16 +1,13 @@
 //! Store for Python. Hits run in `hit.rs`; everything here may take its time.
 use std::{
     ptr::NonNull,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicPtr, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use kamacache_engine::{
     memory::Memory,
     policy::AnyPolicy,
-    store::{self, Gone, Kind, Lookup, OUTCOMES, Options, Reason},
+    store::{Gone, Kind, Lookup, OUTCOMES, Options, Reason},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -20,9 +17,11 @@ use pyo3::{
 };
 
 use crate::{
+    cell::{Cell, Engine},
     clock::Clock,
     errors::{key, nanoseconds, seconds},
     fork,
+    placement::Placement,
     value::{Value, drain, release},
 };
 
@@ -30,50 +29,10 @@ use crate::{
 /// table and the policy, and what growing leaves unused.
 const OVERHEAD: u64 = 200;
 
-pub type Engine = store::Store<Value>;
-
-/// Where a Store finds its engine; a forked child puts a new one there.
-pub struct Cell(AtomicPtr<Engine>);
-
-impl Cell {
-    #[inline]
-    pub fn get(&self) -> &Engine {
-        // SAFETY: the pointer comes from Arc::into_raw. What it replaced was leaked, what it holds lives as long as self.
-        unsafe { &*self.0.load(Ordering::Acquire) }
-    }
-
-    /// For threads that outlive this cell.
-    fn share(&self) -> Arc<Engine> {
-        let engine = self.0.load(Ordering::Acquire);
-        // SAFETY: the pointer comes from Arc::into_raw, and self owns one count of it.
-        unsafe {
-            Arc::increment_strong_count(engine);
-            Arc::from_raw(engine)
-        }
-    }
-
-    /// A new, empty engine with the options of the old one, which is leaked without taking its locks.
-    pub fn renew(&self) {
-        let old = self.get();
-        let new = Engine::new(old.options().clone()).expect("its options were good before");
-        if old.closed() {
-            new.empty(true, &mut Gone::default());
-        }
-        self.0.store(Arc::into_raw(Arc::new(new)).cast_mut(), Ordering::Release);
-    }
-}
-
-impl Drop for Cell {
-    fn drop(&mut self) {
-        // SAFETY: the pointer comes from Arc::into_raw, and self owns one count of it.
-        let engine = unsafe { Arc::from_raw(*self.0.get_mut()) };
-        if let Some(engine) = Arc::into_inner(engine) {
-            let mut gone = Gone::default();
-            engine.empty(true, &mut gone);
-            Python::attach(|py| release(py, gone));
-        }
-    }
-}
+/// A value (None: absent), its version, remaining seconds and kind.
+type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
+/// A key, its value as a get would give it, and why it left.
+type Told<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 
 /// The memory of one group in one process.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -208,7 +167,7 @@ impl Store {
         };
         let engine = Engine::new(options)
             .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", AnyPolicy::NAMES.join(", "))))?;
-        let cell = Arc::new(Cell(AtomicPtr::new(Arc::into_raw(Arc::new(engine)).cast_mut())));
+        let cell = Arc::new(Cell::new(engine));
         fork::register(py, &cell);
         let decodes = decode.is_some();
         Ok(Self {
@@ -276,12 +235,7 @@ impl Store {
     }
 
     #[pyo3(signature = (key, /))]
-    #[allow(clippy::type_complexity)]
-    fn find<'py>(
-        &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<(Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8)>> {
+    fn find<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Found<'py>>> {
         let found = self.engine().find(crate::errors::key(key)?);
         Ok(found.map(|(value, version, remaining, kind)| {
             let bytes = value.as_ref().map(|value| value.bytes(py));
@@ -354,7 +308,14 @@ impl Store {
         self.engine().recent()
     }
 
-    fn sweep<'py>(&self, py: Python<'py>) -> PyResult<Vec<(String, Option<Bound<'py, PyAny>>, &'static str)>> {
+    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u32) {
+        let table = placement.map(|placement| placement.table.clone());
+        let engine = self.cell.share();
+        let owned = |key: &str| table.as_ref().is_none_or(|table| u32::from(table.owner(key)) == me);
+        py.detach(|| engine.place(&owned));
+    }
+
+    fn sweep<'py>(&self, py: Python<'py>) -> PyResult<Vec<Told<'py>>> {
         let mut gone = Gone::default();
         let engine = self.cell.share();
         let evicted = py.detach(|| engine.sweep(&mut gone));

@@ -32,7 +32,7 @@ impl Key {
 
     pub fn as_str(&self) -> &str {
         // Safe code checks again; nothing that needs it is on the path of a hit.
-        str::from_utf8(self.as_bytes()).expect("made of a str")
+        std::str::from_utf8(self.as_bytes()).expect("made of a str")
     }
 }
 

@@ -82,6 +82,10 @@ impl<V: Value> Store<V> {
         let known = self.known_in(&shard, hash, key);
         if version > known && !self.closed() {
             self.remember(&mut shard, hash, key, version);
+        }
+        // Whatever is known: where writes go unnamed, that may be another key's.
+        let slot = shard.contents.find(hash, key.as_bytes());
+        if slot.is_some_and(|slot| shard.contents.get(slot).version() < version) {
             self.forget(&mut shard, hash, key, gone);
         }
         known.max(version)
@@ -298,7 +302,7 @@ impl<V: Value> Store<V> {
             attic.evicted.push_back(Evicted { key, value, reason });
         }
         // Bounded in bytes too: nobody may ever sweep.
-        while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes / 8 {
+        while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes {
             let Some(oldest) = attic.evicted.pop_front() else { break };
             attic.bytes -= size(&oldest.value);
             gone.0.extend(oldest.value);

@@ -1,0 +1,459 @@
+//! The store against a simple model, under random operations on every policy.
+use std::{collections::HashMap, sync::Arc};
+
+use kamacache_engine::{
+    clock::{Clock, SECOND},
+    memory::{Memory, Value},
+    policy::AnyPolicy,
+    store::{Gone, Kind, Lookup, OUTCOMES, Options, Store, WRITES},
+};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bytes(Arc<Vec<u8>>);
+
+impl Value for Bytes {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn bytes(size: usize, tag: u8) -> Bytes {
+    Bytes(Arc::new(vec![tag; size]))
+}
+
+const NEAR_TTL: u64 = 5 * SECOND;
+const REMEMBER: u64 = 30 * SECOND;
+const OVERHEAD: u64 = 100;
+
+fn store(policy: &str, max_bytes: u64, clock: &Arc<Clock>) -> Store<Bytes> {
+    Store::new(Options {
+        name: "test".into(),
+        max_bytes,
+        policy: policy.into(),
+        clock: clock.clone(),
+        near_ttl: NEAR_TTL,
+        remember: REMEMBER,
+        overhead: OVERHEAD,
+        keep_evicted: false,
+    })
+    .unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put {
+        key: u8,
+        size: Option<usize>,
+        version: u128,
+        ttl: Option<u64>,
+        kind: Kind,
+    },
+    Write {
+        key: u8,
+        size: Option<usize>,
+        version: u128,
+        ttl: Option<u64>,
+    },
+    Note {
+        key: u8,
+        version: u128,
+    },
+    Get {
+        key: u8,
+    },
+    Read {
+        key: u8,
+        former: bool,
+    },
+    Drop {
+        key: u8,
+    },
+    Clear {
+        version: u128,
+    },
+    Place {
+        owned: u8,
+    },
+    Advance {
+        by: u64,
+    },
+    Sweep,
+    Empty,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = 0..24u8;
+    let size = prop::option::weighted(0.9, 0..600usize);
+    let version = 0..60u128;
+    let ttl = prop::option::of(0..20 * SECOND);
+    let kind = prop::sample::select(vec![Kind::Main, Kind::Near, Kind::Former]);
+    let op = prop_oneof![
+        12 => (key.clone(), size.clone(), version.clone(), ttl.clone(), kind)
+            .prop_map(|(key, size, version, ttl, kind)| Op::Put { key, size, version, ttl, kind }),
+        6 => (key.clone(), size, version.clone(), ttl)
+            .prop_map(|(key, size, version, ttl)| Op::Write { key, size, version, ttl }),
+        3 => (key.clone(), version.clone()).prop_map(|(key, version)| Op::Note { key, version }),
+        12 => key.clone().prop_map(|key| Op::Get { key }),
+        4 => (key.clone(), any::<bool>()).prop_map(|(key, former)| Op::Read { key, former }),
+        2 => key.clone().prop_map(|key| Op::Drop { key }),
+        1 => version.prop_map(|version| Op::Clear { version }),
+        1 => (1..4u8).prop_map(|owned| Op::Place { owned }),
+        3 => (0..12 * SECOND).prop_map(|by| Op::Advance { by }),
+        2 => Just(Op::Sweep),
+        1 => Just(Op::Empty),
+    ];
+    prop::collection::vec(op, 1..150)
+}
+
+fn name(key: u8) -> String {
+    // Some on either side of what is kept inline.
+    if key % 3 == 0 {
+        format!("a key of more than twenty-two bytes: {key}")
+    } else {
+        format!("k{key}")
+    }
+}
+
+fn number(name: &str) -> u8 {
+    name.rsplit([' ', 'k']).next().unwrap().parse().unwrap()
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    value: Option<Bytes>,
+    version: u128,
+    expires: u64,
+    kind: Kind,
+    served: u64,
+}
+
+/// What a store of unlimited memory would hold.
+#[derive(Default)]
+struct Model {
+    entries: HashMap<String, Entry>,
+    writes: HashMap<String, (u128, u64)>,
+    floor: u128,
+    now: u64,
+}
+
+impl Model {
+    fn live(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.expires > self.now)
+    }
+
+    fn serves(&self, key: &str) -> Option<&Entry> {
+        self.live(key)
+            .filter(|entry| entry.kind != Kind::Former || entry.served > self.now)
+    }
+
+    fn known(&self, key: &str) -> u128 {
+        let written = self.writes.get(key).map_or(0, |&(version, _)| version);
+        self.live(key)
+            .map_or(0, |entry| entry.version)
+            .max(written)
+            .max(self.floor)
+    }
+
+    fn keep(&mut self, key: &str, value: Option<Bytes>, version: u128, ttl: Option<u64>, kind: Kind) {
+        let expires = ttl.map_or(u64::MAX, |ttl| self.now + ttl);
+        self.entries.insert(
+            key.into(),
+            Entry {
+                value,
+                version,
+                expires,
+                kind,
+                served: self.now + NEAR_TTL,
+            },
+        );
+    }
+}
+
+fn fits(key: &str, size: usize, max: u64) -> bool {
+    key.len() as u64 + size as u64 + OVERHEAD <= max / 8
+}
+
+/// Applies an operation to both and checks its answer. Without `exact` anything may have been evicted.
+fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u64, tag: u8, exact: bool) {
+    let mut gone = Gone::default();
+    match op.clone() {
+        Op::Put {
+            key,
+            size,
+            version,
+            ttl,
+            kind,
+        } => {
+            let key = name(key);
+            let value = size.map(|size| bytes(size, tag));
+            let ttl = if kind == Kind::Near {
+                Some(ttl.map_or(NEAR_TTL, |ttl| ttl.min(NEAR_TTL)))
+            } else {
+                ttl
+            };
+            let possible = ttl != Some(0) && fits(&key, size.unwrap_or(0), max);
+            let expected = possible && version >= model.known(&key);
+            let kept = store.put(&key, value.clone(), version, ttl, kind, false, &mut gone);
+            // An entry that was evicted took its version with it.
+            assert!(kept == expected || (!exact && kept && possible), "{op:?}");
+            if kept {
+                model.keep(&key, value, version, ttl, kind);
+            }
+        }
+        Op::Write {
+            key,
+            size,
+            version,
+            ttl,
+        } => {
+            let key = name(key);
+            let value = size.map(|size| bytes(size, tag));
+            let written = store.write(&key, value.clone(), version, ttl, &mut gone);
+            let expected = version > model.known(&key);
+            assert!(written == expected || (!exact && written), "{op:?}");
+            if written {
+                model.writes.insert(key.clone(), (version, model.now));
+                if value.is_some() && ttl != Some(0) && fits(&key, size.unwrap_or(0), max) {
+                    model.keep(&key, value, version, ttl, Kind::Main);
+                } else {
+                    model.entries.remove(&key);
+                }
+            }
+        }
+        Op::Note { key, version } => {
+            let key = name(key);
+            let before = store.known(&key);
+            let known = store.note(&key, version, &mut gone);
+            assert_eq!(known, before.max(version));
+            if version > before {
+                model.writes.insert(key.clone(), (version, model.now));
+                model.entries.remove(&key);
+            }
+        }
+        Op::Get { key } => {
+            let key = name(key);
+            let expected = match model.serves(&key) {
+                Some(Entry { value: Some(value), .. }) => Lookup::Hit(value.clone()),
+                Some(_) => Lookup::Absent,
+                None => Lookup::Miss,
+            };
+            assert_eq!(store.peek(&key), store.lookup(&key, Bytes::clone));
+            let found = store.lookup(&key, Bytes::clone);
+            assert!(
+                found == expected || (!exact && found == Lookup::Miss),
+                "{key}: {found:?}, expected {expected:?}"
+            );
+        }
+        Op::Read { key, former } => {
+            let key = name(key);
+            let expected = model.live(&key).filter(|entry| former || entry.kind != Kind::Former);
+            store.read(&key, former, &mut |found| {
+                assert!(
+                    found.is_some() == expected.is_some() || (!exact && found.is_none()),
+                    "{key}"
+                );
+                if let (Some(found), Some(expected)) = (found, expected) {
+                    assert_eq!(found.version, expected.version);
+                    assert_eq!(
+                        found.value.map(|v| v.bytes().to_vec()),
+                        expected.value.as_ref().map(|v| v.0.to_vec())
+                    );
+                    let left = (expected.expires != u64::MAX).then(|| (expected.expires - model.now) / 1_000_000);
+                    assert_eq!(found.remaining_ms, left);
+                }
+            });
+        }
+        Op::Drop { key } => {
+            store.drop_entry(&name(key), &mut gone);
+            model.entries.remove(&name(key));
+        }
+        Op::Clear { version } => {
+            model.floor = model.floor.max(version);
+            assert_eq!(store.clear(version, &mut gone), model.floor);
+            let floor = model.floor;
+            model.entries.retain(|_, entry| entry.version >= floor);
+            model.writes.retain(|_, (version, _)| *version > floor);
+        }
+        Op::Place { owned } => {
+            store.place(&|key| number(key) % owned == 0);
+            let until = model.now + NEAR_TTL;
+            for (key, entry) in &mut model.entries {
+                match (entry.kind, number(key) % owned == 0) {
+                    (Kind::Main, false) => (entry.kind, entry.served) = (Kind::Former, until),
+                    (Kind::Former, true) => entry.kind = Kind::Main,
+                    _ => {}
+                }
+            }
+        }
+        Op::Advance { by } => {
+            clock.advance(by);
+            model.now += by;
+        }
+        Op::Sweep => {
+            assert!(store.sweep(&mut gone).is_empty(), "nobody asked to be told");
+            let now = model.now;
+            model.entries.retain(|_, entry| entry.expires > now);
+            model.writes.retain(|_, (_, at)| *at + REMEMBER > now);
+            if exact {
+                let mut recent = store.recent();
+                let mut expected: Vec<_> = model
+                    .writes
+                    .iter()
+                    .map(|(key, (version, _))| (key.clone(), *version))
+                    .collect();
+                recent.sort();
+                expected.sort();
+                assert_eq!(recent, expected);
+            }
+        }
+        Op::Empty => {
+            store.empty(false, &mut gone);
+            model.entries.clear();
+            model.writes.clear();
+        }
+    }
+}
+
+fn policy() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(AnyPolicy::NAMES.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn does_what_the_model_does(ops in ops(), policy in policy()) {
+        let clock = Arc::new(Clock::manual(0));
+        let max = 4 << 20;
+        let store = store(policy, max, &clock);
+        let mut model = Model::default();
+        for (index, op) in ops.iter().enumerate() {
+            step(op, &store, &mut model, &clock, max, index as u8, true);
+            for key in 0..24 {
+                prop_assert_eq!(store.known(&name(key)), model.known(&name(key)));
+            }
+        }
+        store.sweep(&mut Gone::default());
+        let live = model.entries.iter().filter(|(_, entry)| entry.expires > model.now);
+        let weight = |(key, entry): (&String, &Entry)| {
+            key.len() as u64 + entry.value.as_ref().map_or(0, |v| v.0.len() as u64) + OVERHEAD
+        };
+        let stats = store.stats();
+        prop_assert_eq!(stats.entries, live.clone().count() as u64);
+        prop_assert_eq!(stats.bytes, live.clone().map(weight).sum::<u64>());
+        prop_assert_eq!(stats.near_bytes, live.filter(|(_, e)| e.kind == Kind::Near).map(weight).sum::<u64>());
+    }
+
+    #[test]
+    fn the_budget_holds_and_nothing_wrong_is_served(ops in ops(), policy in policy(), max in 4096..12_000u64) {
+        let clock = Arc::new(Clock::manual(0));
+        let store = store(policy, max, &clock);
+        let mut model = Model::default();
+        for (index, op) in ops.iter().enumerate() {
+            let before = store.find("k1").map(|found| found.1);
+            step(op, &store, &mut model, &clock, max, index as u8, false);
+            let stats = store.stats();
+            prop_assert!(stats.bytes <= max && stats.near_bytes <= max / 8, "{:?} after {:?}", stats, op);
+            if let Op::Put { key: 1, version, .. } = op {
+                // What was just kept is here: it is never evicted for itself. What was refused changes nothing.
+                let now = store.find("k1").map(|found| found.1);
+                prop_assert!(now == Some(*version) || now == before, "{:?} after {:?}", now, op);
+            }
+        }
+        let mut gone = Gone::default();
+        store.empty(true, &mut gone);
+        let stats = store.stats();
+        prop_assert_eq!((stats.entries, stats.bytes, stats.near_bytes), (0, 0, 0));
+        prop_assert!(!store.put("k1", Some(bytes(1, 0)), 1000, None, Kind::Main, false, &mut gone));
+    }
+}
+
+#[test]
+fn a_full_memory_of_writes_refuses_too_much_rather_than_too_little() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("lru", 1 << 20, &clock);
+    let mut gone = Gone::default();
+    for n in 0..WRITES {
+        store.note(&format!("w{n}"), 5, &mut gone);
+    }
+    assert!(!store.put("fetched", Some(bytes(1, 1)), 100, None, Kind::Near, true, &mut gone));
+    assert!(store.put("loaded", Some(bytes(1, 1)), 3, None, Kind::Main, false, &mut gone));
+    assert_eq!(store.note("late", 50, &mut gone), 50);
+    assert_eq!(store.recent().len(), WRITES);
+    // A load of that key which began before the write, and by the same means any other older than it.
+    assert!(!store.put("late", Some(bytes(1, 1)), 49, None, Kind::Main, false, &mut gone));
+    assert_eq!(store.note("other", 20, &mut gone), 50);
+    assert!(store.peek("loaded") != Lookup::Miss, "what is here stays");
+    clock.advance(REMEMBER);
+    store.sweep(&mut gone);
+    assert_eq!(store.recent(), []);
+    assert_eq!(store.known("late"), 0);
+    assert!(store.put("fetched", Some(bytes(1, 1)), 1, None, Kind::Near, true, &mut gone));
+}
+
+#[test]
+fn a_key_asked_for_by_peers_four_times_in_a_second_is_hot() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("s3fifo", 1 << 20, &clock);
+    store.put(
+        "main",
+        Some(bytes(1, 1)),
+        1,
+        None,
+        Kind::Main,
+        false,
+        &mut Gone::default(),
+    );
+    store.put(
+        "near",
+        Some(bytes(1, 1)),
+        1,
+        None,
+        Kind::Near,
+        false,
+        &mut Gone::default(),
+    );
+    let ask = |key: &str| {
+        let mut hot = None;
+        store.read(key, false, &mut |found| hot = found.map(|found| found.hot));
+        hot.unwrap()
+    };
+    assert_eq!([(); 5].map(|()| ask("main")), [false, false, false, true, true]);
+    assert_eq!([(); 5].map(|()| ask("near")), [false; 5]);
+    clock.advance(SECOND);
+    assert!(!ask("main"));
+    assert_eq!(
+        store.stats().outcomes[OUTCOMES.iter().position(|&name| name == "served").unwrap()],
+        11
+    );
+}
+
+#[test]
+fn many_threads_share_a_store() {
+    let store = store("s3fifo", 8 << 20, &Arc::new(Clock::machine()));
+    let rounds = 20_000u64;
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let store = &store;
+            scope.spawn(move || {
+                let mut gone = Gone::default();
+                for n in 0..rounds {
+                    let key = format!("k{}", (n * 7 + thread * 13) % 5_000);
+                    match n % 4 {
+                        0 => drop(store.put(&key, Some(bytes(4_000, 1)), 1, None, Kind::Main, false, &mut gone)),
+                        1 => drop(store.put(&key, Some(bytes(900, 1)), 1, None, Kind::Near, false, &mut gone)),
+                        _ => drop(store.lookup(&key, |_| ())),
+                    }
+                    gone.0.clear();
+                }
+            });
+        }
+    });
+    let stats = store.stats();
+    assert_eq!(stats.outcomes[0], 4 * rounds / 2);
+    assert!(stats.bytes <= 8 << 20 && stats.near_bytes <= 1 << 20);
+    assert!(stats.evictions > 0);
+    store.empty(false, &mut Gone::default());
+    assert_eq!(store.stats().bytes, 0);
+}

@@ -1,0 +1,1 @@
+"""Plain-Python references that decide what the native engine must do."""

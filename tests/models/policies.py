@@ -1,0 +1,167 @@
+"""The eviction policies in plain Python: lists, oldest first, and no care for speed.
+
+Each takes (policy-wide) one capacity in weight. A newcomer weighs 1.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Model(Protocol):
+    def access(self, key: int) -> bool: ...
+    def remove(self, key: int) -> bool: ...
+    def demote(self, key: int) -> bool: ...
+    def reweigh(self, key: int, weight: int) -> bool: ...
+    def contents(self) -> list[int]: ...
+
+
+class Base:
+    """What all have in common: the queues, the weights, and evicting until they fit."""
+
+    def __init__(self, capacity: int, queues: int) -> None:
+        self.capacity = capacity
+        self.queues: list[list[int]] = [[] for _ in range(queues)]
+        self.weights: dict[int, int] = {}
+
+    def access(self, key: int) -> bool:
+        if key in self.weights:
+            self.hit(key)
+            return True
+        self.weights[key] = 1
+        self.insert(key)
+        self.shrink()
+        return False
+
+    def remove(self, key: int) -> bool:
+        if key not in self.weights:
+            return False
+        self.queue(key).remove(key)
+        del self.weights[key]
+        return True
+
+    def demote(self, key: int) -> bool:
+        if key not in self.weights:
+            return False
+        self.queue(key).remove(key)
+        self.queues[0].insert(0, key)
+        return True
+
+    def reweigh(self, key: int, weight: int) -> bool:
+        if key not in self.weights:
+            return False
+        self.weights[key] = weight
+        self.reweighed(key)
+        self.shrink()
+        return True
+
+    def contents(self) -> list[int]:
+        return [key for queue in self.queues for key in queue]
+
+    def shrink(self) -> None:
+        while sum(self.weights.values()) > self.capacity:
+            self.evict()
+
+    def queue(self, key: int) -> list[int]:
+        return next(queue for queue in self.queues if key in queue)
+
+    def weight(self, queue: list[int]) -> int:
+        return sum(self.weights[key] for key in queue)
+
+    def insert(self, key: int) -> None:
+        self.queues[0].append(key)
+
+    def evict(self) -> None:
+        self.remove(self.contents()[0])
+
+    def hit(self, key: int) -> None:
+        raise NotImplementedError
+
+    def reweighed(self, key: int) -> None:
+        """By default a weight changes no order."""
+
+
+class Lru(Base):
+    """One queue in the order of use."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity, 1)
+
+    def hit(self, key: int) -> None:
+        self.queues[0].remove(key)
+        self.queues[0].append(key)
+
+
+class TwoLevel(Base):
+    """A hit moves a key to the second level, a third of the capacity; what overflows it returns to the first."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity, 2)
+
+    def hit(self, key: int) -> None:
+        first, second = self.queues
+        self.queue(key).remove(key)
+        (second if self.weights[key] <= self.capacity // 3 else first).append(key)
+        self.spill()
+
+    def reweighed(self, key: int) -> None:
+        first, second = self.queues
+        if key in second and self.weights[key] > self.capacity // 3:
+            second.remove(key)
+            first.append(key)
+        self.spill()
+
+    def spill(self) -> None:
+        first, second = self.queues
+        while self.weight(second) > self.capacity // 3:
+            first.append(second.pop(0))
+
+
+class S3Fifo(Base):
+    """Queues: demoted keys, small, main. Two hits take a key from small to main, each later one once round main."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity, 3)
+        self.hits: dict[int, int] = {}
+        self.ghosts: list[int] = []
+
+    def insert(self, key: int) -> None:
+        _, small, main = self.queues
+        self.hits[key] = 0
+        if key in self.ghosts:
+            self.ghosts.remove(key)
+            main.append(key)
+        else:
+            small.append(key)
+
+    def hit(self, key: int) -> None:
+        self.hits[key] = min(self.hits[key] + 1, 3)
+
+    def demote(self, key: int) -> bool:
+        self.hits[key] = 0
+        return super().demote(key)
+
+    def evict(self) -> None:
+        last, small, main = self.queues
+        while True:
+            if last:
+                giver = last
+            elif main and (len(small) <= 1 or self.weight(main) > self.capacity - self.capacity // 10):
+                giver = main
+            else:
+                giver = small
+            key = giver[0]
+            hits = self.hits[key]
+            if giver is small and hits < 2:
+                self.ghosts.append(key)
+                self.ghosts = self.ghosts[-(len(self.weights) * 9 // 10) :] if len(self.weights) > 1 else []
+            elif giver is small or hits:
+                giver.pop(0)
+                main.append(key)
+                self.hits[key] = 0 if giver is small else hits - 1
+                continue
+            self.remove(key)
+            return
+
+
+MODELS: dict[str, type[Lru | TwoLevel | S3Fifo]] = {"lru": Lru, "lru2": TwoLevel, "s3fifo": S3Fifo}

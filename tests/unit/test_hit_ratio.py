@@ -1,0 +1,50 @@
+"""Hit ratios: on recorded traces against published figures, on a seeded Zipf trace against the plain-Python models."""
+
+import pytest
+
+from kamacache._engine import PolicyRun
+from tests import traces
+from tests.models.policies import MODELS
+
+CAPACITIES = (0.01, 0.05, 0.10)  # of the unique keys
+# libCacheSim's figures in percent, at those capacities.
+LRU = {
+    "cache2k/orm-busy": (77.03, 84.13, 88.01),
+    "cache2k/web12": (39.79, 60.02, 68.49),
+    "arc/OLTP": (41.64, 60.08, 66.52),
+}
+S3FIFO = {
+    "cache2k/orm-busy": (75.64, 85.24, 88.89),
+    "cache2k/web12": (41.04, 64.80, 72.12),
+    "arc/OLTP": (46.47, 62.09, 67.66),
+}
+
+
+def ratios(policy: str, keys: list[int]) -> list[float]:
+    unique = len(set(keys))
+    return [100 * PolicyRun(policy, int(unique * share)).run(keys) / len(keys) for share in CAPACITIES]
+
+
+@pytest.mark.parametrize("name", traces.RECORDED)
+def test_recorded(name: str) -> None:
+    folder = traces.folder()
+    if folder is None:
+        pytest.skip(f"{traces.VARIABLE} names no folder of recorded traces; a seeded Zipf trace ran instead")
+    keys = traces.recorded(folder, name)
+    assert ratios("lru", keys) == pytest.approx(LRU[name], abs=0.02)
+    for ours, reference in zip(ratios("s3fifo", keys), S3FIFO[name], strict=True):
+        assert ours > reference - 0.3
+
+
+@pytest.mark.parametrize("policy", MODELS)
+def test_zipf(policy: str) -> None:
+    keys = traces.zipf(seed=1, requests=20_000, unique=2_000)
+    for share in CAPACITIES:
+        capacity = int(len(set(keys)) * share)
+        model = MODELS[policy](capacity)
+        assert PolicyRun(policy, capacity).run(keys) == sum(model.access(key) for key in keys)
+
+
+def test_readers() -> None:
+    assert traces.cache2k(b"\0\0\1\0\0\0\0\7\0\0\1\0") == [1, 0, 1]
+    assert traces.arc(b"10 3 0 0\n11 1 0 1\n") == [0, 1, 2, 1]
