@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from kamacache.options import UNSET, Duration, Unset, parse_ttl
@@ -9,17 +10,16 @@ from kamacache.options import UNSET, Duration, Unset, parse_ttl
 V = TypeVar("V")
 
 
+@dataclass(frozen=True, slots=True, init=False)
 class Value(Generic[V]):
     """A loaded value with a ttl of its own, kept exactly that long (no jitter); without ttl: the group's."""
 
-    __slots__ = ("ttl", "value")
+    value: V
+    ttl: float | Unset | None
 
     def __init__(self, value: V, ttl: Duration | Unset | None = UNSET) -> None:
         """Take `ttl` as seconds, timedelta or text; None never expires, zero or less is a ConfigError."""
         if value is None:
             raise TypeError("Value(None): None is not a value; return None itself where there is none")
-        self.value = value
-        self.ttl: float | Unset | None = ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
-
-    def __repr__(self) -> str:
-        return f"Value({self.value!r})" if self.ttl is UNSET else f"Value({self.value!r}, ttl={self.ttl!r})"
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "ttl", ttl if ttl is UNSET else parse_ttl(ttl, name="ttl"))
