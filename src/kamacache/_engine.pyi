@@ -7,10 +7,10 @@ from kamacache.errors import PeerError
 from kamacache.messages import Reply, Request
 
 __all__ = [
+    "MISSING",
     "Clock",
     "Hlc",
     "Incoming",
-    "MISSING",
     "Pipeline",
     "Placement",
     "PolicyRun",

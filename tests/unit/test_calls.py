@@ -78,7 +78,7 @@ def test_a_short_time_is_not_rounded_to_nothing(client: Transport, server: Trans
     [("overloaded", Overloaded), ("unknown_group", UnknownGroup), ("closed", PeerError), ("internal", PeerError)],
 )
 @pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
-def test_refusals(
+def test_refusals(  # noqa: PLR0917 - pytest's parameters
     client: Transport, server: Transport, address: str, status: str, error: type[Exception], message: Request
 ) -> None:
     client.call("t", address, message, None)
@@ -184,14 +184,14 @@ def test_timeout_forget_and_close(client: Transport, server: Transport, address:
     calls.append(called(server))
     client.forget(address)
     token, error = ended(client)
-    assert token == "forgotten"
+    assert token == "forgotten"  # noqa: S105 - a call's name
     assert isinstance(error, PeerError)
     client.call("closed", address, TELL, None)
     calls.append(called(server))
     closing = threading.Timer(0.1, client.close)
     closing.start()
     token, error = ended(client)
-    assert token == "closed"
+    assert token == "closed"  # noqa: S105
     assert isinstance(error, PeerError)
     assert client.next_event(5.0) is None
     closing.join()
