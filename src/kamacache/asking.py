@@ -100,9 +100,9 @@ class Asking:
         if not self._near_ttl or not flags & HOT:
             return
         self._runtime.saw(version)
-        ttl = self._near_ttl
-        if remaining is not None:
-            ttl = min(ttl, remaining - (self._runtime.clock.now() - asked))
+        ttl = self._near_ttl if remaining is None else min(self._near_ttl, remaining)
+        # Also near_ttl counts from the asking: writes since then are remembered for as long, and refuse what is older.
+        ttl -= self._runtime.clock.now() - asked
         if ttl <= 0:
             return
         put = self._store.put

@@ -53,10 +53,13 @@ class Flight:
     `whole` is the flight that this one is the last part of: their time is over at once.
     """
 
-    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout")
+    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout", "version")
 
-    def __init__(self, key: str, timeout: float | None, loop_thread: int | None, whole: Flight | None = None) -> None:
+    def __init__(
+        self, key: str, timeout: float | None, loop_thread: int | None, version: int, whole: Flight | None = None
+    ) -> None:
         self.key = key
+        self.version = version  # the greatest of its key that was known here before it began
         self.loop_thread = loop_thread
         self.timeout = timeout
         self.future: Future[Outcome] = Future()
@@ -82,9 +85,10 @@ class Flights:
     was under way before can be kept any more.
     """
 
-    __slots__ = ("_blocked", "_lock", "_open")
+    __slots__ = ("_blocked", "_known", "_lock", "_open")
 
-    def __init__(self) -> None:
+    def __init__(self, known: Callable[[str], int]) -> None:
+        self._known = known
         self._lock = threading.Lock()
         self._open: dict[str, Flight] = {}
         self._blocked: Counter[str] = Counter()
@@ -106,7 +110,8 @@ class Flights:
                     self._detach(key)
                     flight = None
                 if flight is None:
-                    self._open[key] = led[key] = Flight(key, timeout, loop_thread, wholes.get(key))
+                    flight = Flight(key, timeout, loop_thread, self._known(key), wholes.get(key))
+                    self._open[key] = led[key] = flight
                 elif key not in led:
                     joined[key] = flight
         return led, joined
@@ -133,11 +138,16 @@ class Flights:
             flight.detached = True
         self.finish(flight, outcome)
 
-    def detach(self, keys: Iterable[str]) -> None:
-        """Keep nothing of the loads of these keys that began before now."""
+    def detach(self, writes: Iterable[tuple[str, int]]) -> None:
+        """Keep nothing of the loads that began before these writes, (key, version) each, were known here.
+
+        The owner knows a write before it is told of it like every listener: what began in between is as new as that.
+        """
         with self._lock:
-            for key in keys:
-                self._detach(key)
+            for key, version in writes:
+                flight = self._open.get(key)
+                if flight is not None and flight.version < version:
+                    self._detach(key)
 
     def detach_all(self) -> list[Flight]:
         """The same for every key."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Loading:
         self._store = store
         self._options = options
         self._runtime = runtime
-        self._flights = Flights()  # callers here wait for these, and they may wait for peers
+        self._flights = Flights(store.known)  # callers here wait for these, and they may wait for peers
         self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
         self._tasks: set[Any] = set()  # loops hold their tasks weakly
@@ -336,22 +336,24 @@ class Loading:
 
     # -- writes come in between --------------------------------------------------------------------------------------
 
-    def detach(self, keys: Iterable[str]) -> None:
-        """Nobody who asks later joins a load of these keys that is under way, and nothing of it is kept."""
-        self._flights.detach(keys)
-        self._origin.flights.detach(keys)
+    def detach(self, writes: Sequence[tuple[str, int]]) -> None:
+        """Nobody who asks later joins a load that is older than these writes, and nothing of it is kept."""
+        self._origin.flights.detach(writes)  # first, so that no new flight of callers joins an old load
+        self._flights.detach(writes)
 
     def detach_all(self) -> None:
         """The same for every key."""
-        self._flights.detach_all()
         self._origin.flights.detach_all()
+        self._flights.detach_all()
 
     def block(self, keys: Iterable[str]) -> None:
         """Keep nothing for these keys until `unblock`: a write of them is pending."""
-        self._flights.block(keys)
+        keys = list(keys)
         self._origin.flights.block(keys)
+        self._flights.block(keys)
 
     def unblock(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
         self._flights.unblock(keys)
         self._origin.flights.unblock(keys)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kamacache.errors import KamaCacheError, RegistryError
+from kamacache.errors import KamaCacheError, RegistryError, UnknownGroup
 from kamacache.messages import GroupState, Hello, Member
 from kamacache.placing import HANDED_OVER, Peer, Route
 
@@ -29,6 +29,7 @@ log = logging.getLogger("kamacache")
 
 PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
+_STOPPED = 1.0  # seconds that a wait took longer than asked for, after which this process must have stood still
 _UNANSWERED = 2  # probes in a row after which a member counts as dead
 _ALONE = Route([("", 1.0, None)])
 
@@ -48,7 +49,7 @@ class Membership:
         service: str,
         *,
         states: Callable[[], list[GroupState]],
-        heard_of: Callable[[GroupState], None],
+        heard_of: Callable[[GroupState, float], None],
         placed: Callable[[str, Route], None],
     ) -> None:
         self.me = me
@@ -101,6 +102,11 @@ class Membership:
 
     def suspect(self, peer: Peer, error: Exception) -> None:
         """A peer did not answer a request: pass over it until a probe says that it is alive."""
+        if isinstance(error, UnknownGroup):  # alive: its groups are others than we think
+            with self._lock:
+                peer.greeted = False
+            self._wake.set()
+            return
         with self._lock:
             if getattr(error, "refused", False):
                 peer.refused = True
@@ -182,8 +188,18 @@ class Membership:
                 self.tick()
             except Exception:
                 log.exception("the members could not be brought up to date")
+            before = time.monotonic()
             self._wake.wait(self._registry.poll)
             self._wake.clear()
+            if time.monotonic() - before > self._registry.poll + _STOPPED:
+                self._was_stopped()
+
+    def _was_stopped(self) -> None:
+        """The process stood still: ask everyone for the writes it missed."""
+        log.info("this process was stopped for a while")
+        with self._lock:
+            for peer in self._peers.values():
+                peer.greeted = False
 
     def tick(self) -> None:
         """One round: register, read the list, greet, probe, rebuild what changed."""
@@ -248,7 +264,7 @@ class Membership:
 
     def greeted_by(self, hello: Hello) -> Hello:
         """A peer said hello, or goodbye: take note, and answer with what is known here."""
-        self._note(hello)
+        self._note(hello, answered=False)
         if hello.leaving:
             self._wake.set()
         return self.hello()
@@ -272,12 +288,15 @@ class Membership:
             except (KamaCacheError, TimeoutError) as error:
                 self._unanswered(peer, error)
             else:
-                self._note(answer)
+                self._note(answer, answered=True)
                 with self._lock:
                     peer.greeted = True
 
-    def _note(self, hello: Hello) -> None:
-        """Take in what a hello says: its member, its clock, the writes it knows."""
+    def _note(self, hello: Hello, *, answered: bool) -> None:
+        """Take in what a hello says: its member, its clock, the writes it knows.
+
+        Who was held for dead is alive only once it has answered a hello of ours, and with it learned what it missed.
+        """
         self._runtime.saw(hello.clock)
         member = hello.member
         if member.address is None or member.address == self.me.address:
@@ -287,16 +306,24 @@ class Membership:
             if peer is None or (peer.member.protocol and peer.id != member.id):
                 peer = self._peers[member.address] = Peer(member, self._runtime.clock.now())
                 self._wake.set()
+            now = self._runtime.clock.now()
+            silent = now - peer.heard if peer.member.protocol else 0.0  # what never spoke, we have not missed
             peer.update(member)
-            peer.heard = self._runtime.clock.now()
+            peer.heard = now
             peer.unanswered = 0
-            self._revived |= peer.dead and not hello.leaving
             peer.refused = False
-            peer.left = peer.dead = hello.leaving
+            peer.left = hello.leaving
             if hello.leaving:
+                peer.dead = True
                 peer.registered = False
+            elif peer.dead and answered:
+                peer.dead = False
+                self._revived = True
+            elif peer.dead:
+                peer.greeted = False
+                self._wake.set()
         for state in hello.groups:
-            self._heard_of(state)
+            self._heard_of(state, silent)
 
     # -- probes ------------------------------------------------------------------------------------------------------
 
@@ -312,12 +339,13 @@ class Membership:
                 self._unanswered(peer, error)
                 continue
             with self._lock:
-                peer.heard = self._runtime.clock.now()
                 peer.unanswered = 0
                 peer.refused = False
                 if peer.dead:  # it is back, and alive again once a hello has exchanged what each has missed
                     peer.greeted = False
                     self._wake.set()
+                else:
+                    peer.heard = self._runtime.clock.now()
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         with self._lock:

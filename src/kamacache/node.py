@@ -44,6 +44,7 @@ _Loads = Callable[[str], Any]
 JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
 AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
+_MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 
 
 class Node:
@@ -253,6 +254,8 @@ class Node:
                 return
             self._closed = True
         self._stop.set()
+        for group in groups:
+            group.parts.store.close()  # who has said goodbye is told of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
         with self._starting:
             self._membership.leave()
@@ -449,7 +452,7 @@ class Node:
             policy=options.policy,
             clock=self._clock,
             near_ttl=options.near_ttl,
-            remember=max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0),
+            remember=_remember(options),
             decode=None if plain else functools.partial(codecs.decode, codec),
             shareable=codecs.is_shareable(codec),
             keep_evicted=options.on_evict is not None,
@@ -472,19 +475,25 @@ class Node:
     def _states(self) -> list[GroupState]:
         return [group.parts.state() for group in list(self._groups.values())]
 
-    def _heard_of(self, state: GroupState) -> None:
+    def _heard_of(self, state: GroupState, silent: float) -> None:
         group = self._groups.get(state.name)
         if group is None:
             return
         mine = codecs.codec_name(group.parts.options.codec)
         if state.codec != mine:
             log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
+        if silent > _remember(group.parts.options) - _MARGIN:
+            group.parts.writing.forget()
         group.parts.writing.heard_of(state.writes, state.floor)
 
     def _placed(self, name: str, route: Route) -> None:
         group = self._groups.get(name)
         if group is not None:
             group.parts.store.place(route.placement, route.me)
+
+
+def _remember(options: GroupOptions) -> float:
+    return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)
 
 
 def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:

@@ -46,7 +46,7 @@ class Origin:
         self, name: str, store: Store, loader: Loader, options: GroupOptions, asking: Asking, runtime: Runtime
     ) -> None:
         self.loader = loader
-        self.flights = Flights()
+        self.flights = Flights(store.known)
         self._name = name
         self._store = store
         self._options = options

@@ -109,7 +109,7 @@ class Network:
         return gate
 
     def freeze(self, address: str) -> None:
-        """The member there goes silent: it is reached, and does not answer."""
+        """The member there goes silent: it is reached, and does not answer; nor does it reach anyone."""
         self._frozen.add(address)
 
     def thaw(self, address: str) -> None:
@@ -157,7 +157,7 @@ class Network:
             error = PeerError(f"{target} refused the connection")
             error.refused = True
             raise error
-        if target in self._frozen:
+        if target in self._frozen or source in self._frozen:
             threading.Event().wait(SILENCE)
             raise PeerError(f"{target} did not answer")
         return lane

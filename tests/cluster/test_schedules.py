@@ -1,0 +1,492 @@
+"""Guarantee 1 under schedules decided by the test: once a write returned True, nobody serves anything older.
+
+Each docstring is the schedule; `old` is what the source had before the write, `new` what it has from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from kamacache.errors import NodeClosed
+from kamacache.flight import Flights
+from kamacache.messages import Hello, LoadRequest, TellRequest, WriteRequest
+from kamacache.testing import Peek
+from tests.cluster.cluster import Cluster, in_thread, wait_until
+
+OLD, NEW = b"old", b"new"
+
+
+def test_peek_of_an_untold_former_owner_during_a_delete() -> None:
+    """A delete is ordered by the new owner while the former one still holds the value.
+
+    1. A and B load keys; C joins and takes some over: A holds them as a former owner.
+    2. The source changes; B deletes such a key: C orders it, A is not told yet.
+    3. C gets the key: it peeks at A, which still shows the old value, and refuses it.
+    4. A is told; the delete returns True.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        keys = [f"key{number}" for number in range(60)]
+        before = {key: a.owner("g", key).id for key in keys}
+        cluster.group(b).get_many(keys)
+        c = cluster.add()
+        cluster.settle()
+        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
+        tell = cluster.network.gate(TellRequest, target=a.address)
+        cluster.source.value = NEW
+        delete = in_thread(cluster.group(b).delete, key)
+        tell.wait()
+        peeks = len([p for p in cluster.network.sent if isinstance(p.message, Peek) and p.message.former])
+        assert cluster.group(c).get(key) == NEW
+        assert len([p for p in cluster.network.sent if isinstance(p.message, Peek) and p.message.former]) > peeks
+        assert not delete.done()
+        tell.open()
+        assert delete.result(5) is True
+        cluster.assert_serves(key, NEW)
+
+
+def test_former_copy_on_its_way_during_a_delete() -> None:
+    """As above, but the old value is on the wire when the delete is ordered.
+
+    1. C, new owner of a key, peeks at A; A's answer with the old value is held.
+    2. The source changes; C deletes the key: True.
+    3. The answer arrives: nobody who asks now sees it.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        keys = [f"key{number}" for number in range(60)]
+        before = {key: a.owner("g", key).id for key in keys}
+        cluster.group(b).get_many(keys)
+        c = cluster.add()
+        cluster.settle()
+        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
+        reply = cluster.network.gate(Peek, stage="reply", source=c.address, target=a.address)
+        get = in_thread(cluster.group(c).get, key)
+        reply.wait()
+        reply.matches = lambda _: False  # hold this one alone
+        cluster.source.value = NEW
+        assert cluster.group(c).delete(key) is True
+        assert cluster.group(c).get(key) == NEW
+        reply.open()
+        assert get.result(5) in {OLD, NEW}
+        cluster.assert_serves(key, NEW)
+
+
+@pytest.mark.parametrize("clearer", [0, 1, 2])
+def test_clear_while_peers_still_hold(clearer: int) -> None:
+    """A clear reaches one node late.
+
+    1. Every node holds near or main copies.
+    2. The source changes; one node clears; one other is not told yet.
+    3. Those who know of it serve the new value, though the untold one still shows the old.
+    4. It is told; clear returns True.
+    """
+    with Cluster(3) as cluster:
+        late = cluster.nodes[(clearer + 1) % 3]
+        keys = [cluster.key_of(node) for node in cluster.nodes]
+        for key in keys:
+            cluster.assert_serves(key, OLD)
+        cluster.source.value = NEW
+        tell = cluster.network.gate(TellRequest, target=late.address)
+        clear = in_thread(cluster.groups[clearer].clear)
+        tell.wait()
+        own = cluster.key_of(cluster.nodes[clearer])
+        assert cluster.groups[clearer].get(own) == NEW
+        for key in keys:
+            assert cluster.groups[clearer].peek(key) in {None, NEW}
+        tell.open()
+        assert clear.result(5) is True
+        for key in keys:
+            cluster.assert_serves(key, NEW)
+
+
+@pytest.mark.parametrize("unix", [(1000.0, 10.0, 500_000.0), (500_000.0, 10.0, 1000.0), (10.0, 500_000.0, 10.0)])
+def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, ...]) -> None:
+    """Of two writes the greater version wins everywhere.
+
+    1. B holds A, the owner of a key, for dead; the clocks of all three are far apart.
+    2. A sets the key, B sets it with the next in line; no tell is let through before both are ordered.
+    3. The tells arrive, then B learns that A is alive.
+    """
+    with Cluster(3, unix=unix) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(a)
+        probes = cluster.hold_for_dead(b, a)
+        tells = cluster.network.gate(TellRequest)
+        first = in_thread(cluster.group(a).set, key, b"from a")
+        second = in_thread(cluster.group(b).set, key, b"from b")
+        wait_until(lambda: len({parcel.source for parcel in tells.parcels}) == 2)
+        tells.open()
+        assert first.result(5) in {True, False}
+        assert second.result(5) is False
+        probes.open()
+        wait_until(lambda: not cluster.peer(b, a).dead)
+        stores = [group.parts.store for group in cluster.groups]
+        wait_until(lambda: len({store.known(key) for store in stores}) == 1)
+        greatest = stores[0].known(key)
+        kept = [found for store in stores if (found := store.find(key)) is not None]
+        assert all(version == greatest for _, version, *_ in kept)
+        winners = {value for value, *_ in kept} - {OLD}
+        assert len(winners) <= 1
+        cluster.assert_serves(key, OLD, *winners)  # the source is asked where no copy is left
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("at", ["owner", "elsewhere", "asked by a peer"])
+@pytest.mark.parametrize("write", ["set", "delete", "clear"])
+def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, use_async: bool) -> None:
+    """A slow load brings an old value after the write.
+
+    1. A node loads a key and has read the source: as its owner, as one that holds the owner for dead, or the owner
+       for a peer.
+    2. The source changes; another node writes: True, while the load goes on.
+    3. Everyone serves the new value.
+    4. The load ends with the old one: its own caller may get it, nobody else.
+    """
+    with Cluster(3, use_async=use_async) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(a)
+        reader = {"owner": a, "elsewhere": b, "asked by a peer": b}[at]
+        probes = cluster.hold_for_dead(b, a) if at == "elsewhere" else None
+        hold = cluster.source.hold(key)
+        get = in_thread(cluster.group(reader).get, key)
+        hold.wait()
+        cluster.source.value = NEW
+        writer = cluster.group(c)
+        done = {"set": lambda: writer.set(key, NEW), "delete": lambda: writer.delete(key), "clear": writer.clear}[write]
+        assert done() is True
+        cluster.assert_serves(key, NEW)
+        hold.open()
+        assert get.result(5) in {OLD, NEW}
+        cluster.assert_serves(key, NEW)
+        if probes is not None:
+            probes.open()
+        cluster.assert_serves(key, NEW)
+
+
+def test_batch_whose_owners_answer_at_different_times() -> None:
+    """All owners first, then all others: no listener is told before the last owner has answered.
+
+    1. A sets a batch whose keys are owned by A, B and C; the request to B is held.
+    2. C has answered; nobody is told of anything.
+    3. B answers: now all are told, and the result is True.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        keys = [cluster.key_of(node) for node in cluster.nodes]
+        for key in keys:
+            cluster.assert_serves(key, OLD)
+        cluster.source.value = NEW
+        held = cluster.network.gate(WriteRequest, target=b.address)
+        write = in_thread(cluster.group(a).set_many, dict.fromkeys(keys, NEW))
+        held.wait()
+        sent = cluster.network.sent
+        wait_until(lambda: any(p.stage == "reply" and isinstance(p.message, WriteRequest) for p in sent))
+        assert not [parcel for parcel in sent if isinstance(parcel.message, TellRequest)]
+        held.open()
+        assert write.result(5) is True
+        last = max(i for i, p in enumerate(sent) if p.stage == "reply" and isinstance(p.message, WriteRequest))
+        assert min(i for i, p in enumerate(sent) if isinstance(p.message, TellRequest)) > last
+        for key in keys:
+            cluster.assert_serves(key, NEW)
+
+
+def test_set_without_waiting_while_a_fetch_is_under_way() -> None:
+    """A node reads its own pending write.
+
+    1. C fetches a key from its owner A, whose load is held with the old value.
+    2. The source changes; C sets the key with wait=False; the request to A is held.
+    3. C asks again: that get waits for the write.
+    4. The load ends; nothing of it stays at C.
+    5. The write goes through: the waiting get has the new value.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(a)
+        hold = cluster.source.hold(key)
+        fetch = in_thread(cluster.group(c).get, key)
+        hold.wait()
+        cluster.source.value = NEW
+        request = cluster.network.gate(WriteRequest, source=c.address)
+        assert cluster.group(c).set(key, NEW, wait=False) is None
+        request.wait()
+        gets = [in_thread(cluster.group(c).get, key), in_thread(asyncio.run, cluster.group(c).aget(key))]
+        hold.open()
+        assert fetch.result(5) in {OLD, NEW}
+        assert cluster.group(c).peek(key) is None
+        assert not any(get.done() for get in gets)
+        request.open()
+        assert [get.result(5) for get in gets] == [NEW, NEW]
+        cluster.assert_serves(key, NEW)
+
+
+def test_member_that_joins_while_a_write_is_told() -> None:
+    """Who joins in the middle of a write is told of it, or learns of it when it says hello.
+
+    1. A deletes a key; B is not told yet.
+    2. C joins and asks for the key.
+    3. B is told; the delete returns True, and C was told too.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        key = cluster.key_of(a)
+        cluster.assert_serves(key, OLD)
+        cluster.source.value = NEW
+        tell = cluster.network.gate(TellRequest, target=b.address)
+        delete = in_thread(cluster.group(a).delete, key)
+        tell.wait()
+        c = cluster.add()
+        assert cluster.group(c).get(key) == NEW
+        tell.open()
+        assert delete.result(5) is True
+        told = [p.target for p in cluster.network.sent if isinstance(p.message, TellRequest) and p.stage == "reply"]
+        assert c.address in told
+        cluster.assert_serves(key, NEW)
+
+
+def test_what_a_joining_node_has_loaded_before_anyone_knew_it() -> None:
+    """A node that is still joining learns of writes by the answer to its hello, before it has joined.
+
+    1. C starts; its hellos are held. It loads a key for a caller of its own.
+    2. A deletes the key and cannot know of C.
+    3. The hellos go through; start returns: C does not serve the old value.
+    """
+    with Cluster(2) as cluster:
+        a, _ = cluster.nodes
+        key = cluster.key_of(a)
+        c = cluster.make()
+        hello = cluster.network.gate(Hello, source=None, target=a.address)
+        starting = in_thread(c.start)
+        hello.wait()
+        assert c.groups["g"].get(key) == OLD
+        cluster.source.value = NEW
+        assert cluster.group(a).delete(key) is True
+        hello.open()
+        starting.result(6)
+        cluster.nodes.append(c)
+        assert c._membership.joined
+        cluster.assert_serves(key, NEW)
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_near_copy_that_arrives_after_the_tell(*, use_async: bool) -> None:
+    """A near copy is refused when the write came first.
+
+    1. B asks A's memory for a key; the answer, hot, is held.
+    2. The source changes; A deletes the key; B is told: True.
+    3. The answer arrives at B: its caller may have it, but it does not stay.
+    """
+    with Cluster(3) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(a)
+        assert cluster.group(a).get(key) == OLD
+        group = cluster.group(b)
+        reply = cluster.network.gate(Peek, stage="reply", source=b.address, target=a.address)
+        get = in_thread(asyncio.run, group.aget(key)) if use_async else in_thread(group.get, key)
+        reply.wait()
+        cluster.source.value = NEW
+        assert cluster.group(a).delete(key) is True
+        reply.open()
+        assert get.result(5) in {OLD, NEW}
+        assert group.peek(key) in {None, NEW}
+        cluster.assert_serves(key, NEW)
+
+
+def test_near_copy_of_a_process_that_was_held_up_for_long() -> None:
+    """A near copy is counted from when it was asked for, however long its answer took.
+
+    1. B asks A's memory for a key that never expires; the answer is held.
+    2. The source changes; the key is deleted: True.
+    3. So much time passes that nobody remembers the delete.
+    4. The answer arrives: it does not stay.
+    """
+    with Cluster(3, ttl=None) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(a)
+        assert cluster.group(a).get(key) == OLD
+        reply = cluster.network.gate(Peek, stage="reply", source=b.address, target=a.address)
+        get = in_thread(cluster.group(b).get, key)
+        reply.wait()
+        cluster.source.value = NEW
+        assert cluster.group(a).delete(key) is True
+        cluster.advance(100)
+        wait_until(lambda: not any(group.parts.store.known(key) for group in cluster.groups))
+        reply.open()
+        get.result(5)
+        cluster.assert_serves(key, NEW)
+
+
+def test_refused_answer_is_asked_for_once_more() -> None:
+    """An owner whose answers are older than what the asker knows: asked twice, the second is handed out, not kept.
+
+    1. B knows of a write that the owner does not.
+    2. B gets the key: A's answer is refused, and so is the second; B's caller has it, B's memory not.
+    """
+    with Cluster(3) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(a)
+        store = cluster.group(b).parts.store
+        store.note(key, b._runtime.hlc.next())
+        assert cluster.group(b).get(key) == OLD
+        asked = [p for p in cluster.network.sent if isinstance(p.message, LoadRequest) and p.stage == "request"]
+        assert len(asked) == 2
+        assert cluster.source.loads[key] == 1
+        assert cluster.group(b).peek(key) is None
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+def test_owner_that_does_not_answer_a_write(how: str) -> None:
+    """The next in line takes the write; the result says whether anybody was left out.
+
+    1. The owner of a key is frozen, or its port is closed.
+    2. Another node sets the key: False where the owner may still hold the old value.
+    3. All others serve the new value.
+    """
+    with Cluster(3) as cluster:
+        key = "key"
+        owner, first, second = cluster.line(key)
+        cluster.assert_serves(key, OLD)
+        assert owner.address is not None
+        if how == "frozen":
+            cluster.network.freeze(owner.address)
+        else:
+            cluster.network.kill(owner.address)
+        cluster.source.value = NEW
+        assert cluster.group(second).set(key, b"newer") is False
+        for node in (first, second):
+            assert cluster.group(node).get(key) == b"newer"
+            assert cluster.group(node).get_many([key]) == {key: b"newer"}
+        assert cluster.group(first).peek(key) == b"newer"
+
+
+def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
+    """An owner that was silent during a write is alive for others only once it has learned of it.
+
+    1. C owns a key and holds it; C is frozen.
+    2. The source changes; A deletes the key: first False; once C was silent for longer than lease + near_ttl, True.
+    3. C answers again, and says hello to A by itself; A's answer to it is held.
+    4. A and B get the key: C, whose memory has the old value, does not count as alive.
+    5. The answer comes through; C is alive; nobody serves the old value.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(c)
+        cluster.assert_serves(key, OLD)
+        assert c.address is not None
+        cluster.network.freeze(c.address)
+        cluster.source.value = NEW
+        assert cluster.group(a).delete(key) is False
+        for node in (a, b):
+            wait_until(lambda node=node: cluster.peer(node, c).dead)
+        for node in (a, b):
+            node._clock.advance(7)
+        assert cluster.group(a).delete(key) is True
+        answer = cluster.network.gate(Hello, stage="reply", source=c.address)
+        ours = cluster.network.gate(Hello, target=c.address)
+        cluster.network.thaw(c.address)
+        c._membership.announce(("g",))
+        answer.wait()
+        for node in (a, b):
+            assert cluster.group(node).get(key) == NEW
+        ours.open()
+        answer.open()
+        wait_until(lambda: not (cluster.peer(a, c).dead or cluster.peer(b, c).dead))
+        cluster.assert_serves(key, NEW)
+
+
+def test_revival_after_the_write_is_forgotten() -> None:
+    """Who was away for longer than writes are remembered starts with an empty memory.
+
+    1. C owns a key and holds it; C is frozen.
+    2. The source changes; A deletes the key: True once C was silent for long; then nobody remembers it any more.
+    3. C answers again.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(c)
+        cluster.assert_serves(key, OLD)
+        assert c.address is not None
+        cluster.network.freeze(c.address)
+        cluster.source.value = NEW
+        for node in (a, b):
+            wait_until(lambda node=node: cluster.peer(node, c).unanswered or cluster.peer(node, c).dead)
+            cluster.group(node).delete(key)
+            wait_until(lambda node=node: cluster.peer(node, c).dead)
+        for node in (a, b):
+            node._clock.advance(7)
+        assert cluster.group(a).delete(key) is True
+        cluster.advance(100)
+        wait_until(lambda: not any(cluster.group(node).parts.store.known(key) for node in (a, b)))
+        cluster.network.thaw(c.address)
+        wait_until(lambda: not (cluster.peer(a, c).dead or cluster.peer(b, c).dead))
+        cluster.assert_serves(key, NEW)
+
+
+def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No flight of callers outlives a write with an old load inside.
+
+    1. B holds A, the owner, for dead and loads the key itself; the load has read the old value.
+    2. The source changes; A deletes the key; B is told. Half-way through that a caller at B asks.
+    3. The delete returned True: another caller at B asks, and must not wait for the old load.
+    """
+    with Cluster(3) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(a)
+        probes = cluster.hold_for_dead(b, a)
+        group = cluster.group(b)
+        outer = group.parts.loading._flights
+        hold = cluster.source.hold(key)
+        first = in_thread(group.get, key)
+        hold.wait()
+        cluster.source.value = NEW
+        detach = Flights.detach
+        between: list[Future[Any]] = []
+
+        def detach_and_ask(self: Flights, keys: Iterable[str]) -> None:
+            detach(self, keys)
+            if threading.current_thread().name == "kamacache-memory-call" and not between:
+                between.append(in_thread(group.get, key))
+                if self is outer:  # its new flight is the one that could join the old load
+                    wait_until(lambda: key in outer._open)
+
+        monkeypatch.setattr(Flights, "detach", detach_and_ask)
+        assert cluster.group(a).delete(key) is True
+        assert between
+        later = in_thread(group.get, key)
+        assert later.result(5) == NEW
+        hold.open()
+        first.result(5)
+        between[0].result(5)
+        probes.open()
+        cluster.assert_serves(key, NEW)
+
+
+def test_node_that_is_closing_serves_nothing_old() -> None:
+    """Who has said goodbye is told no more, so it serves nothing from its memory.
+
+    1. A closes; its goodbye has arrived, but its answer is held.
+    2. B deletes a key that A holds: True, and A was not told.
+    3. A caller in A's process asks.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        key = cluster.key_of(b)
+        cluster.assert_serves(key, OLD)
+        goodbye = cluster.network.gate(Hello, stage="reply", source=a.address)
+        closing = in_thread(a.close)
+        goodbye.wait()
+        cluster.source.value = NEW
+        assert cluster.group(b).delete(key) is True
+        try:
+            value = cluster.group(a).get(key)
+        except NodeClosed:
+            value = NEW
+        assert value == NEW
+        goodbye.open()
+        closing.result(5)
