@@ -234,6 +234,7 @@ class Group(Generic[V]):
 
     def _clearing(self, wait: bool) -> Path[bool | None]:
         parts = self.parts
+        yield from parts.behind.settled()
         floor = parts.writing.clear_here()
         if not wait:
             parts.behind.submit_clear(floor)
