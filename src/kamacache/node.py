@@ -142,6 +142,7 @@ class Node:
         Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed. Twice is fine.
         """
         self._adopt_loop()
+        self._runtime.home.settle()
         with self._starting:
             if self._closed:
                 raise NodeClosed("the node was closed")
