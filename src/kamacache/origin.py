@@ -82,8 +82,8 @@ class Origin:
                 self.flights.finish(led[key], outcome)
 
         try:
-            for key in led:
-                if (outcome := in_memory(self._store, key)) is not None:
+            for key in led:  # who asks for what is no longer owned has not seen that yet: it is as good as for a peek
+                if (outcome := in_memory(self._store, key, former=True)) is not None:
                     end(key, outcome)
             yield from self._from_former(led, skipped, ended, end)
             keys = [key for key in led if key not in ended]

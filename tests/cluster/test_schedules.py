@@ -448,8 +448,8 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
         detach = Flights.detach
         between: list[Future[Any]] = []
 
-        def detach_and_ask(self: Flights, keys: Iterable[str]) -> None:
-            detach(self, keys)
+        def detach_and_ask(self: Flights, writes: Iterable[tuple[str, int]]) -> None:
+            detach(self, writes)
             if threading.current_thread().name == "kamacache-memory-call" and not between:
                 between.append(in_thread(group.get, key))
                 if self is outer:  # its new flight is the one that could join the old load
