@@ -50,7 +50,7 @@ def test_hits_of_peers_need_no_interpreter_of_theirs(processes: Processes) -> No
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_owner_that_dies_or_freezes(processes: Processes, how: signal.Signals) -> None:
     """Guarantee 3: no error, no wait over a second, each key loaded once by the next in line; a frozen one returns."""
-    owner, first, second = processes.make(3)
+    owner, first, second = processes.make(3, group={"near_ttl": "10s"})  # silent for longer, it would hold up no write
     keys = processes.keys_of(owner)[:20]
     owner.do("get_many", keys)
     owner.kill(how)
