@@ -1,6 +1,6 @@
 """Hit ratios of the policies on recorded traces ($KAMACACHE_TRACES), or on a seeded Zipf trace without them.
 
-python bench/hit_ratio.py [--json]        every entry weighs one; capacity in percent of the unique keys
+python -m bench.hit_ratio [--short] [--json]        every entry weighs one; capacity in percent of the unique keys
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ import importlib
 import importlib.util
 import json
 import sys
-from pathlib import Path
+
+from tests import traces
 
 from kamacache._engine import PolicyRun
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-traces = importlib.import_module("tests.traces")
 
 POLICIES = ("s3fifo", "lru", "lru2")
 PERCENTS = (1, 5, 10)
@@ -43,9 +41,9 @@ def measure(name: str, keys: list[int]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    folder = traces.folder()
+    folder = None if "--short" in sys.argv[1:] else traces.folder()
     if folder is None:
-        print(f"{traces.VARIABLE} is not set: a seeded Zipf trace instead", file=sys.stderr)
+        print(f"a seeded Zipf trace, not those recorded in {traces.VARIABLE}", file=sys.stderr)
         rows = measure("zipf 0.9", traces.zipf(seed=1, requests=1_000_000, unique=100_000))
     else:
         rows = [row for name in traces.RECORDED for row in measure(name, traces.recorded(folder, name))]

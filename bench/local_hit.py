@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import random
 import statistics
 import time
@@ -85,7 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--keys", type=int, nargs="*", default=[500, 10_000, 100_000])
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    told: dict[int, dict[str, dict[str, float]]] = {}
     for count in options.keys:
         shuffle = random.Random(count)
         names = [f"{shuffle.getrandbits(80):020x}" for _ in range(count)]
@@ -97,13 +100,29 @@ def main() -> None:
         for part in slices * options.rounds:
             for name, cache in made.items():
                 rounds[name].append(timed(cache, part))
+        told[count] = {name: summary(times, rounds["cachebox TTL"]) for name, times in rounds.items()}
+    if options.json:
+        print(json.dumps(told))
+        return
+    for count, rows in told.items():
         print(f"\n{count} keys{'':12} median   p10   p90   / cachebox TTL (of each round: median, p10, p90)")
-        for name, times in rounds.items():
-            ratios = sorted(a / b for a, b in zip(times, rounds["cachebox TTL"], strict=True))
-            low, *_, high = statistics.quantiles(times, n=10)
-            rlow, *_, rhigh = statistics.quantiles(ratios, n=10)
-            line = f"{statistics.median(times):8.1f} {low:5.0f} {high:5.0f}"
-            print(f"{name:20} {line}   {statistics.median(ratios):.2f} {rlow:.2f} {rhigh:.2f}")
+        for name, row in rows.items():
+            line = f"{row['ns']:8.1f} {row['p10']:5.0f} {row['p90']:5.0f}"
+            print(f"{name:20} {line}   {row['ratio']:.2f} {row['ratio_p10']:.2f} {row['ratio_p90']:.2f}")
+
+
+def summary(times: list[float], yardstick: list[float]) -> dict[str, float]:
+    ratios = [a / b for a, b in zip(times, yardstick, strict=True)]
+    low, *_, high = statistics.quantiles(times, n=10)
+    ratio_low, *_, ratio_high = statistics.quantiles(ratios, n=10)
+    return {
+        "ns": statistics.median(times),
+        "p10": low,
+        "p90": high,
+        "ratio": statistics.median(ratios),
+        "ratio_p10": ratio_low,
+        "ratio_p90": ratio_high,
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long a change of membership keeps a node busy: building the table of candidates.
 
-python bench/placement.py [--json]
+python -m bench.placement [--json]
 """
 
 from __future__ import annotations

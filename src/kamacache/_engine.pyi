@@ -6,6 +6,21 @@ from typing import Any, Final, final
 from kamacache.errors import PeerError
 from kamacache.messages import Reply, Request
 
+__all__ = [
+    "MISSING",
+    "Clock",
+    "Hlc",
+    "Incoming",
+    "Pipeline",
+    "Placement",
+    "PolicyRun",
+    "Store",
+    "Transport",
+    "__version__",
+    "after_fork_in_child",
+    "check_key",
+]
+
 __version__: Final[str]
 MISSING: Final[object]
 
@@ -161,7 +176,7 @@ class Placement:
 
 @final
 class PolicyRun:
-    """An eviction policy alone: one shard, weight one for each key until reweighed. For tests, simulations and hit ratios."""
+    """An eviction policy alone: one shard, weight one for each key until reweighed. For tests and hit ratios."""
 
     def __new__(cls, policy: str, capacity: int) -> PolicyRun: ...
     def access(self, key: int) -> bool:

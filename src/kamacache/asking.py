@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
 from kamacache.errors import PeerError, UnknownGroup
 from kamacache.flight import Flight, Flights
-from kamacache.lane import HOT, Found
+from kamacache.lane import HOT, Found, Lane
 from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
     from kamacache.placing import Peer
     from kamacache.runtime import Runtime
+
+
+class _Peek:
+    """The step of a single peek: a class of its own, as it is on the way of every remote hit."""
+
+    __slots__ = ("_address", "_key", "_lane", "_name")
+
+    def __init__(self, lane: Lane, address: str, name: str, key: str) -> None:
+        self._lane = lane
+        self._address = address
+        self._name = name
+        self._key = key
+
+    def run(self) -> Found | None:
+        return self._lane.peek(self._address, self._name, self._key)
+
+    def arun(self) -> Awaitable[Found | None]:
+        return self._lane.apeek(self._address, self._name, self._key)
 
 
 class Asking:
@@ -34,9 +52,7 @@ class Asking:
         lane, name, address = self._runtime.lane, self._name, owner.address
         asked = self._runtime.clock.now()
         try:
-            found: Found | None = yield Twofold(
-                lambda: lane.peek(address, name, key), lambda: lane.apeek(address, name, key)
-            )
+            found: Found | None = yield _Peek(lane, address, name, key)
         except (PeerError, UnknownGroup) as error:
             self._runtime.suspect(owner, error)
             return None

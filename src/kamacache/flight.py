@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kamacache.errors import LoadCycle, LoadError, LoadTimeout
 from kamacache.steps import Path, Twofold, Wait
@@ -47,16 +48,26 @@ ABORTED = Outcome(aborted=True)
 
 
 class Flight:
-    """One running load. `loop_thread` is the thread whose event loop drives it, if one does."""
+    """One running load. `loop_thread` is the thread whose event loop drives it, if one does.
 
-    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout")
+    `whole` is the flight that this one is the last part of: their time is over at once.
+    """
 
-    def __init__(self, key: str, timeout: float | None, loop_thread: int | None) -> None:
+    __slots__ = ("deadline", "detached", "ended", "future", "key", "loop_thread", "timeout", "version")
+
+    def __init__(
+        self, key: str, timeout: float | None, loop_thread: int | None, version: int, whole: Flight | None = None
+    ) -> None:
         self.key = key
+        self.version = version  # the greatest of its key that was known here before it began
         self.loop_thread = loop_thread
         self.timeout = timeout
         self.future: Future[Outcome] = Future()
-        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline: float | None
+        if whole is not None:
+            self.deadline = whole.deadline
+        else:
+            self.deadline = None if timeout is None else time.monotonic() + timeout
         self.detached = False
         self.ended = False
 
@@ -74,24 +85,33 @@ class Flights:
     was under way before can be kept any more.
     """
 
-    __slots__ = ("_blocked", "_lock", "_open")
+    __slots__ = ("_blocked", "_known", "_lock", "_open")
 
-    def __init__(self) -> None:
+    def __init__(self, known: Callable[[str], int]) -> None:
+        self._known = known
         self._lock = threading.Lock()
         self._open: dict[str, Flight] = {}
         self._blocked: Counter[str] = Counter()
 
     def join(
-        self, keys: Iterable[str], timeout: float | None, loop_thread: int | None
+        self,
+        keys: Iterable[str],
+        timeout: float | None,
+        loop_thread: int | None,
+        wholes: Mapping[str, Flight] = MappingProxyType({}),
     ) -> tuple[dict[str, Flight], dict[str, Flight]]:
-        """(led, joined): new flights that the caller now leads and must end, and those of others."""
+        """(led, joined): new flights that the caller now leads and must end, and those of others that are in time."""
         led: dict[str, Flight] = {}
         joined: dict[str, Flight] = {}
         with self._lock:
             for key in keys:
                 flight = self._open.get(key)
+                if flight is not None and flight.late:
+                    self._detach(key)
+                    flight = None
                 if flight is None:
-                    flight = self._open[key] = led[key] = Flight(key, timeout, loop_thread)
+                    flight = Flight(key, timeout, loop_thread, self._known(key), wholes.get(key))
+                    self._open[key] = led[key] = flight
                 elif key not in led:
                     joined[key] = flight
         return led, joined
@@ -118,11 +138,16 @@ class Flights:
             flight.detached = True
         self.finish(flight, outcome)
 
-    def detach(self, keys: Iterable[str]) -> None:
-        """Keep nothing of the loads of these keys that began before now."""
+    def detach(self, writes: Iterable[tuple[str, int]]) -> None:
+        """Keep nothing of the loads that began before these writes, (key, version) each, were known here.
+
+        The owner knows a write before it is told of it like every listener: what began in between is as new as that.
+        """
         with self._lock:
-            for key in keys:
-                self._detach(key)
+            for key, version in writes:
+                flight = self._open.get(key)
+                if flight is not None and flight.version < version:
+                    self._detach(key)
 
     def detach_all(self) -> list[Flight]:
         """The same for every key."""

@@ -124,6 +124,8 @@ class Group(Generic[V]):
 
     def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str]]:
         asked = _distinct(keys)
+        if not asked:
+            self._check_open()
         found, missing = self.parts.store.get_many(asked)
         return asked, found, missing
 
@@ -276,8 +278,7 @@ class Group(Generic[V]):
         self.parts.store.close()
 
     def _check_open(self) -> None:
-        if self.parts.loading.closed is not None:
-            raise self.parts.loading.closed
+        self.parts.loading.check_open()
 
 
 async def _whole(path: Path[bool | None]) -> bool | None:
@@ -296,10 +297,10 @@ _UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
 def _distinct(keys: Iterable[str]) -> list[str]:
     if isinstance(keys, str | bytes):
         raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
-    distinct = list(dict.fromkeys(keys))
-    for key in distinct:
+    keys = list(keys)
+    for key in keys:
         check_key(key)
-    return distinct
+    return list(dict.fromkeys(keys))
 
 
 def _in_order(asked: list[str], found: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
 from kamacache._engine import Store
 from kamacache.asking import Asking
-from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, PeerError, UnknownGroup
+from kamacache.errors import (
+    GroupClosed,
+    KamaCacheError,
+    LoadCycle,
+    LoadError,
+    LoadTimeout,
+    NodeClosed,
+    PeerError,
+    UnknownGroup,
+)
 from kamacache.flight import (
     ABORTED,
     TRIES,
@@ -35,7 +44,7 @@ from kamacache.lane import HOT
 from kamacache.loader import CHAIN, MAX_DEPTH, Loader
 from kamacache.messages import Answer, LoadReply, LoadRequest
 from kamacache.origin import Origin
-from kamacache.outcomes import ABSENT, JOINED, PEER_HITS, PEER_LOADS, in_memory
+from kamacache.outcomes import ABSENT, JOINED, LOADS, PEER_HITS, PEER_LOADS, in_memory
 from kamacache.steps import Path, Twofold, Wait, adrive, drive
 
 if TYPE_CHECKING:
@@ -59,7 +68,7 @@ class Loading:
         self._store = store
         self._options = options
         self._runtime = runtime
-        self._flights = Flights()  # callers here wait for these, and they may wait for peers
+        self._flights = Flights(store.known)  # callers here wait for these, and they may wait for peers
         self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
         self._tasks: set[Any] = set()  # loops hold their tasks weakly
@@ -82,8 +91,10 @@ class Loading:
         """The value of one key of which the store has nothing. The store has counted it in gets."""
         how = JOINED
         try:
-            self._check((key,))
-            yield from self.wait_for_writes((key,))
+            if self.closed is not None or CHAIN.get().depth:
+                self._check((key,))
+            if self.after_writes((key,)) is not None:
+                yield from self.wait_for_writes((key,))
             owner = self._runtime.route(self.name).first(key)
             if owner is not None:
                 found = yield from self._asking.peek(owner, key)
@@ -126,8 +137,7 @@ class Loading:
             raise _batch_error(failed, values)
 
     def _check(self, keys: Iterable[str]) -> None:
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         chain = CHAIN.get()
         if chain.depth >= MAX_DEPTH:
             raise LoadCycle(f"loaders ask for each other's keys {MAX_DEPTH} deep, here in {self.name!r}")
@@ -160,10 +170,14 @@ class Loading:
                 outcomes.update((yield self._spawn(led)))
             for key, flight in (led | joined).items():
                 if key not in outcomes:
-                    outcome = yield from wait_for(self._flights, flight, JOINED)
+                    outcome = yield from wait_for(self._flights, flight, self._how(key))
                     if not outcome.aborted:
                         outcomes[key] = outcome
         return outcomes | {key: interrupted(key, JOINED) for key in keys if key not in outcomes}, ours
+
+    def _how(self, key: str) -> int:
+        """How a load that did not end in time counts, for the one who led it."""
+        return LOADS if self._runtime.route(self.name).first(key) is None else PEER_LOADS
 
     def _loop_thread(self) -> int | None:
         """For a caller on a thread: the thread of the loop that will drive its loads."""
@@ -240,7 +254,7 @@ class Loading:
             asked = self._runtime.clock.now()
             calls = [(peer, keys, self._ask(peer, keys, skipped)) for peer, keys in by_peer.items()]
             if here:
-                outcomes = yield from self._origin.load(here, skipped)
+                outcomes = yield from self._origin.load(here, skipped, wholes=led)
                 for key, outcome in outcomes.items():
                     end(key, outcome)
             todo = []
@@ -263,7 +277,7 @@ class Loading:
                     self._runtime.saw(reply.clock)
                     for key, answer in zip(keys, reply.answers, strict=True):
                         if answer.too_large:  # it does not travel
-                            outcomes = yield from self._origin.load([key], skipped)
+                            outcomes = yield from self._origin.load([key], skipped, wholes=led)
                             end(key, outcomes[key])
                         elif not answer.error_type and answer.version < self._store.known(key) and key not in refused:
                             refused.add(key)
@@ -308,8 +322,7 @@ class Loading:
 
     def serve(self, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> Path[list[Answer]]:
         """An answer for each key, for a peer that has passed over `skipped`."""
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         yield from self.wait_for_writes(keys)
         outcomes = yield from self._origin.load(keys, skipped, depth)
         answers: list[Answer] = []
@@ -323,11 +336,10 @@ class Loading:
 
     # -- writes come in between --------------------------------------------------------------------------------------
 
-    def detach(self, keys: Iterable[str]) -> None:
-        """Nobody who asks later joins a load of these keys that is under way, and nothing of it is kept."""
-        keys = list(keys)
-        self._origin.flights.detach(keys)  # first, so that no new flight of callers joins an old load
-        self._flights.detach(keys)
+    def detach(self, writes: Sequence[tuple[str, int]]) -> None:
+        """Nobody who asks later joins a load that is older than these writes, and nothing of it is kept."""
+        self._origin.flights.detach(writes)  # first, so that no new flight of callers joins an old load
+        self._flights.detach(writes)
 
     def detach_all(self) -> None:
         """The same for every key."""
@@ -345,12 +357,17 @@ class Loading:
         self._flights.unblock(keys)
         self._origin.flights.unblock(keys)
 
+    def check_open(self) -> None:
+        """Raise what `close` was given, as an error of its own: one raised again and again would grow a traceback."""
+        if self.closed is not None:
+            raise type(self.closed)(*self.closed.args)
+
     def close(self, error: KamaCacheError) -> None:
         """Every get raises `error` from now on, those that wait included."""
         self.closed = error
         for flights in (self._flights, self._origin.flights):
             for flight in flights.detach_all():
-                flights.finish(flight, Outcome(how=JOINED, failure=Failure(type(error), str(error))))
+                flights.finish(flight, Outcome(how=self._how(flight.key), failure=Failure(type(error), str(error))))
 
     # -- the ends ----------------------------------------------------------------------------------------------------
 
@@ -387,7 +404,7 @@ def _answer(outcome: Outcome) -> Answer:
 def _batch_error(failed: dict[str, KamaCacheError], values: dict[str, Any]) -> KamaCacheError:
     """One error for a batch: the first key's, with what the others brought."""
     key, first = next(iter(failed.items()))
-    if isinstance(first, GroupClosed):
+    if isinstance(first, GroupClosed | NodeClosed):
         return first
     kind = type(first) if isinstance(first, LoadError) else LoadError
     cause_type = first.cause_type if isinstance(first, LoadError) else type(first).__name__

@@ -195,7 +195,7 @@ class Membership:
                 self._was_stopped()
 
     def _was_stopped(self) -> None:
-        """This process stood still: ask everyone for the writes it missed."""
+        """The process stood still: ask everyone for the writes it missed."""
         log.info("this process was stopped for a while")
         with self._lock:
             for peer in self._peers.values():
@@ -249,7 +249,7 @@ class Membership:
                 if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
                     peer = self._peers[address] = Peer(member, self._runtime.clock.now())
                 elif member.protocol:  # what a hello says is known better than a bare list
-                    peer.member = member
+                    peer.update(member)
                 peer.registered = not peer.left
             for address, peer in self._peers.items():
                 if address not in listed:
@@ -308,7 +308,7 @@ class Membership:
                 self._wake.set()
             now = self._runtime.clock.now()
             silent = now - peer.heard if peer.member.protocol else 0.0  # what never spoke, we have not missed
-            peer.member = member
+            peer.update(member)
             peer.heard = now
             peer.unanswered = 0
             peer.refused = False

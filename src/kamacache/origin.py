@@ -10,6 +10,8 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
@@ -44,28 +46,34 @@ class Origin:
         self, name: str, store: Store, loader: Loader, options: GroupOptions, asking: Asking, runtime: Runtime
     ) -> None:
         self.loader = loader
-        self.flights = Flights()
+        self.flights = Flights(store.known)
         self._name = name
         self._store = store
         self._options = options
         self._asking = asking
         self._runtime = runtime
 
-    def load(self, keys: list[str], skipped: Mapping[str, Peer], depth: int = 0) -> Path[dict[str, Outcome]]:
-        """Load these keys here, having passed over the peers in `skipped`."""
+    def load(
+        self,
+        keys: list[str],
+        skipped: Mapping[str, Peer],
+        depth: int = 0,
+        wholes: Mapping[str, Flight] = MappingProxyType({}),
+    ) -> Path[dict[str, Outcome]]:
+        """Load these keys here, having passed over the peers in `skipped`, in the time that `wholes` have left."""
         outcomes: dict[str, Outcome] = {}
         loop_thread = yield LOOP_THREAD
         for _ in range(TRIES):
             todo = [key for key in keys if key not in outcomes]
             if not todo:
                 break
-            led, joined = self.flights.join(todo, self._options.load_timeout, loop_thread)
+            led, joined = self.flights.join(todo, self._options.load_timeout, loop_thread, wholes)
             if led:
                 outcomes.update((yield from self._lead(led, skipped, depth)))
             for key, flight in joined.items():
                 outcome = yield from wait_for(self.flights, flight, JOINED)
                 if not outcome.aborted:
-                    outcomes[key] = outcome
+                    outcomes[key] = replace(outcome, how=JOINED)
         return outcomes | {key: interrupted(key, JOINED) for key in keys if key not in outcomes}
 
     def _lead(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int) -> Path[dict[str, Outcome]]:
@@ -108,6 +116,8 @@ class Origin:
         deadlines = [flight.deadline for flight in led.values() if flight.deadline is not None]
 
         def loaded(key: str, value: Any) -> None:
+            if led[key].late and not led[key].ended:
+                self._store.count(LOAD_ERRORS)
             kind = Store.MAIN if route.acts(key, skipped) else Store.NEAR
             end(key, self._loaded(led[key], value, versions[key], kind))
 
@@ -130,6 +140,8 @@ class Origin:
         except TimeoutError:
             for key, flight in led.items():
                 late = timed_out(flight, LOADS)
+                if not flight.ended:
+                    self._store.count(LOAD_ERRORS)
                 self.flights.expire(flight, late)
                 end(key, late)
 

@@ -16,10 +16,10 @@ class Peer:
     Its fields change under Membership's lock; `dead` may be read without it.
     """
 
-    __slots__ = ("dead", "greeted", "heard", "left", "member", "refused", "registered", "unanswered")
+    __slots__ = ("address", "dead", "greeted", "heard", "id", "left", "member", "refused", "registered", "unanswered")
 
     def __init__(self, member: Member, heard: float) -> None:
-        self.member = member
+        self.update(member)
         self.heard = heard  # when it last gave a sign of life
         self.registered = False
         self.greeted = False  # answered our hello
@@ -28,13 +28,11 @@ class Peer:
         self.left = False  # said goodbye
         self.unanswered = 0  # probes in a row
 
-    @property
-    def id(self) -> str:
-        return self.member.id
-
-    @property
-    def address(self) -> str:
-        return self.member.address or ""
+    def update(self, member: Member) -> None:
+        """It has said, or the registry has, who it is now."""
+        self.member = member
+        self.id = member.id
+        self.address = member.address or ""
 
     def __repr__(self) -> str:
         return f"<Peer {self.address}{' dead' if self.dead else ''}>"

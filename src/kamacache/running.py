@@ -121,8 +121,8 @@ class RunLoader:
         try:
             CHAIN.set(enter(self._group, key, self._depth))  # the task has a context of its own
             value = await single(key)
-        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
-            self._ended(key, Raised(error))
+        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
+            self._ended(key, _raised(error))
         else:
             self._ended(key, value)
 
@@ -133,7 +133,18 @@ class RunLoader:
             CHAIN.set(self._enter_all())
             answer = checked_mapping(await many(list(self._keys)))
             values = [answer.get(key) for key in self._keys]
-        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
-            values = [Raised(error)] * len(self._keys)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
+            values = [_raised(error)] * len(self._keys)
         for key, value in zip(self._keys, values, strict=True):
             self._ended(key, value)
+
+
+def _raised(error: BaseException) -> Raised:
+    """What an async loader raised; interrupts pass through, and so does a cancellation that is not its own doing."""
+    import asyncio  # noqa: PLC0415 - it is running
+
+    task = asyncio.current_task()
+    own = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
+    if not own and not isinstance(error, Exception):
+        raise error
+    return Raised(error)

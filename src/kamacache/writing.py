@@ -169,7 +169,7 @@ class Writing:
             version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
             self._store.write(item.key, item.value, version, item.ttl)
             versions.append(version)
-        self._loading.detach([item.key for item in items])
+        self._loading.detach([(item.key, version) for item, version in zip(items, versions, strict=True)])
         return versions
 
     def ordered(self, request: WriteRequest) -> WriteReply:
@@ -197,7 +197,7 @@ class Writing:
             self._runtime.saw(version)
             known = self._store.note(key, version)
             greater.append(known if known > version else 0)
-        self._loading.detach([key for key, _ in writes])
+        self._loading.detach(writes)
         return greater
 
     def forget(self) -> None:

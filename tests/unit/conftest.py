@@ -1,14 +1,31 @@
-"""Transports that end with their test."""
+"""Nodes and transports that end with their test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from kamacache import Clock, Node
 from kamacache._engine import Transport
 from tests.unit.wire import make_users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(manual=True, unix=1e9)
+
+
+@pytest.fixture
+def node(clock: Clock) -> Iterator[Node]:
+    """A node alone, whose time stands still."""
+    node = Node(clock=clock)
+    yield node
+    node.close()
 
 
 @pytest.fixture

@@ -30,13 +30,13 @@ from tests.unit.wire import VERSION, answering, called, ended, outcome, silent
 TELL = TellRequest("g", [])
 MESSAGES: list[tuple[Request, Reply]] = [
     (
-        Hello(Member("id", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)], {"w": 5})]),
+        Hello(Member("i", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)], {"w": 5})]),
         Hello(Member("other", None), 0, [], leaving=True),
     ),
     (
         LoadRequest("users", ["1", "2"], ["dead"], 3, VERSION),
         LoadReply(
-            [Answer(b"", VERSION, 1.5, hot=True), Answer(), Answer(too_large=True), Answer(error_type="E", error_text="t")],
+            [Answer(b"", VERSION, 1.5, hot=True), Answer(), Answer(too_large=True), Answer(error_type="E")],
             7,
         ),
     ),
@@ -78,7 +78,7 @@ def test_a_short_time_is_not_rounded_to_nothing(client: Transport, server: Trans
     [("overloaded", Overloaded), ("unknown_group", UnknownGroup), ("closed", PeerError), ("internal", PeerError)],
 )
 @pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
-def test_refusals(
+def test_refusals(  # noqa: PLR0917 - pytest's parameters
     client: Transport, server: Transport, address: str, status: str, error: type[Exception], message: Request
 ) -> None:
     client.call("t", address, message, None)
@@ -89,7 +89,7 @@ def test_refusals(
 
 
 @pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
-def test_a_call_dropped_unanswered_fails(client: Transport, server: Transport, address: str, message: Request) -> None:
+def test_a_dropped_call_fails(client: Transport, server: Transport, address: str, message: Request) -> None:
     client.call("t", address, message, None)
     called(server)
     assert isinstance(ended(client)[1], PeerError)
@@ -184,14 +184,14 @@ def test_timeout_forget_and_close(client: Transport, server: Transport, address:
     calls.append(called(server))
     client.forget(address)
     token, error = ended(client)
-    assert token == "forgotten"
+    assert token == "forgotten"  # noqa: S105 - a call's name
     assert isinstance(error, PeerError)
     client.call("closed", address, TELL, None)
     calls.append(called(server))
     closing = threading.Timer(0.1, client.close)
     closing.start()
     token, error = ended(client)
-    assert token == "closed"
+    assert token == "closed"  # noqa: S105
     assert isinstance(error, PeerError)
     assert client.next_event(5.0) is None
     closing.join()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kamacache._engine import Pipeline, Store, Transport
 from kamacache.errors import PeerError
 from tests.unit.wire import BIG, VERSION, make_store, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_peek(client: Transport, address: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from kamacache.errors import PeerError
 from kamacache.messages import TellReply, TellRequest
 from tests.unit.wire import called, ended
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TELL = TellRequest("g", [])
 os.register_at_fork(after_in_child=after_fork_in_child)
 
@@ -23,14 +26,10 @@ os.register_at_fork(after_in_child=after_fork_in_child)
 def sockets() -> set[str]:
     """The sockets open in this process, by inode."""
     found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:  # the directory itself
-            continue
-        if target.startswith("socket:"):
-            found.add(target)
-    return found
+    for fd in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # the directory itself
+            found.add(str(fd.readlink()))
+    return {target for target in found if target.startswith("socket:")}
 
 
 def in_child(check: Callable[[], None]) -> None:

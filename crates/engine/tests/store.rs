@@ -108,7 +108,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 fn name(key: u8) -> String {
     // Some on either side of what is kept inline.
-    if key % 3 == 0 {
+    if key.is_multiple_of(3) {
         format!("a key of more than twenty-two bytes: {key}")
     } else {
         format!("k{key}")
@@ -276,10 +276,10 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             model.writes.retain(|_, (version, _)| *version > floor);
         }
         Op::Place { owned } => {
-            store.place(&|key| number(key) % owned == 0);
+            store.place(&|key| number(key).is_multiple_of(owned));
             let until = model.now + NEAR_TTL;
             for (key, entry) in &mut model.entries {
-                match (entry.kind, number(key) % owned == 0) {
+                match (entry.kind, number(key).is_multiple_of(owned)) {
                     (Kind::Main, false) => (entry.kind, entry.served) = (Kind::Former, until),
                     (Kind::Former, true) => entry.kind = Kind::Main,
                     _ => {}

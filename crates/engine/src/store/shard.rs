@@ -21,20 +21,22 @@ pub enum Kind {
     Former = 2,
 }
 
+/// What a hit reads stands first: it should share a cache line.
+#[repr(C)]
 pub struct Entry<V> {
     pub key: Key,
     /// None: known to be absent.
     pub value: Option<V>,
-    pub hash: u64,
     pub expires: u64,
-    /// A former copy is served to local callers until then.
-    pub served_until: u64,
+    pub kind: Kind,
+    /// How often peers asked in that second.
+    pub asked: u8,
+    pub asked_in: u32,
+    pub hash: u64,
     /// In halves: a u128 would pad the entry to a multiple of 16.
     version: [u64; 2],
-    /// How often peers asked in that second.
-    pub asked_in: u32,
-    pub asked: u8,
-    pub kind: Kind,
+    /// A former copy is served to local callers until then.
+    pub served_until: u64,
 }
 
 impl<V: Value> Entry<V> {

@@ -1,0 +1,123 @@
+"""All benches, each in a process of its own, and one table: what was measured beside what is asked for.
+
+python -m bench [--short] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.cold_key import BAR_SECONDS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `bar` is empty where nothing is asked for."""
+
+    what: str
+    measured: str
+    bar: str = ""
+    met: bool | None = None
+
+
+def local_hit(result: Any) -> Iterator[Row]:
+    for count, ratios in result.items():
+        for name in ("kamacache", "kamacache, ttl"):
+            ratio = ratios[name]["ratio"]
+            asked = int(count) in {500, 100_000}
+            yield Row(
+                f"local hit, {int(count):,} keys: {name} / cachebox TTLCache",
+                f"{ratio:.2f}",
+                "<= 0.80" if asked else "",
+                ratio <= 0.8 if asked else None,
+            )
+
+
+def remote_hit(result: Any) -> Iterator[Row]:
+    for name in result["absent"]:
+        yield Row(f"remote hit: {name}", "absent")
+    ratios = result.get("kamacache / redis", {})
+    for way in ("unix", "tcp"):
+        if f"p50_us {way}" not in ratios:
+            continue
+        ratio = ratios[f"p50_us {way}"]
+        yield Row(f"remote hit, {way}: p50 / redis-py", f"{ratio:.2f}", "<= 0.60", ratio <= 0.6)
+        for what, title in (("pinned_ops", "one core"), ("free_ops", "all cores")):
+            ratio = ratios[f"{what} {way}"]
+            yield Row(
+                f"remote hit, {way}, 8 threads, {title}: gets/s / redis-py", f"{ratio:.2f}", ">= 3.00", ratio >= 3
+            )
+
+
+def cold_key(rows: Any) -> Iterator[Row]:
+    loads = sorted({row["loads"] for row in rows})
+    yield Row(f"cold key, {len(rows)} rounds: loads", "/".join(map(str, loads)), "1", loads == [1])
+    longest = [row["longest_ms"] for row in rows]
+    bar = BAR_SECONDS * 1000
+    yield Row(
+        "cold key: longest wait of a round, ms",
+        f"{min(longest)} .. {max(longest)}",
+        f"<= {bar:.0f}",
+        max(longest) <= bar,
+    )
+
+
+def hit_ratio(rows: Any) -> Iterator[Row]:
+    for row in rows:
+        yield Row(f"hit ratio, {row['trace']}: {row['policy']}", " / ".join(f"{part:.2f}" for part in row["percent"]))
+
+
+def placement(rows: Any) -> Iterator[Row]:
+    for row in rows:
+        yield Row(f"placement of {row['members']} members, ms", f"{row['equal_ms']}, weighted {row['weighted_ms']}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A module of this package, how it is told to be brief, and what its answer means."""
+
+    module: str
+    short: tuple[str, ...]
+    read: Callable[[Any], Iterator[Row]]
+
+
+BENCHES = (
+    Bench("local_hit", ("--rounds", "2"), local_hit),
+    Bench("remote_hit", ("--rounds", "3", "--number", "1000", "--seconds", "0.5"), remote_hit),
+    Bench("cold_key", ("--rounds", "3"), cold_key),
+    Bench("hit_ratio", ("--short",), hit_ratio),
+    Bench("placement", (), placement),
+)
+
+
+def run(bench: Bench, *, short: bool) -> list[Row]:
+    command = [sys.executable, "-m", f"bench.{bench.module}", "--json", *(bench.short if short else ())]
+    print(f"... {bench.module}", file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return list(bench.read(json.loads(done.stdout)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="a minute or two; the numbers are rough")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = [row for bench in BENCHES for row in run(bench, short=options.short)]
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    width = max(len(row.what) for row in rows)
+    print(f"{'':{width}}  {'measured':>20}  {'asked':>8}")
+    for row in rows:
+        verdict = {None: "", True: "yes", False: "NO"}[row.met]
+        print(f"{row.what:{width}}  {row.measured:>20}  {row.bar:>8}  {verdict}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What benches share: worker processes that answer lines of JSON, pinning, and the spread of rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Worker:
+    """A process of this interpreter: takes a line, prints one of JSON, ends with its standard input."""
+
+    def __init__(self, running: subprocess.Popen[str]) -> None:
+        self._running = running
+        self.pid = running.pid
+
+    def send(self, line: str) -> None:
+        assert self._running.stdin is not None  # noqa: S101 - it is a pipe
+        print(line, file=self._running.stdin, flush=True)
+
+    def answer(self) -> Any:
+        assert self._running.stdout is not None  # noqa: S101 - it is a pipe
+        line = self._running.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended: {self._running.args!r}")
+        return json.loads(line)
+
+
+@contextlib.contextmanager
+def worker(module: str, *arguments: str) -> Iterator[Worker]:
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield Worker(running)
+            assert running.stdin is not None  # noqa: S101 - it is a pipe
+            running.stdin.close()
+            running.wait(10)
+        finally:
+            running.kill()
+
+
+@contextlib.contextmanager
+def server(command: Sequence[str], answers: Callable[[], object]) -> Iterator[int]:
+    """Another system's server process, once `answers` does not raise any more; its id."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+        try:
+            wait_until(lambda: not raises(answers), f"{command[0]} does not start")
+            yield running.pid
+        finally:
+            running.kill()
+
+
+def raises(function: Callable[[], object]) -> bool:
+    try:
+        function()
+    except Exception:  # noqa: BLE001 - each client has errors of its own
+        return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool], failure: str, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(failure)
+        time.sleep(0.01)
+
+
+def pin(pids: Sequence[int], cores: set[int]) -> None:
+    """All threads of these processes."""
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cores)
+
+
+def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }

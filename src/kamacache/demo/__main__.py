@@ -1,0 +1,56 @@
+"""python -m kamacache.demo: exit code 0 when everything promised held, 1 when not, 2 for wrong arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kamacache import KamaCacheError
+from kamacache.demo.report import Report
+from kamacache.demo.scenario import Scenario
+
+_LEAST_ROWS = 100
+_LEAST_SECONDS = 2.0
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it: the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.rows < _LEAST_ROWS or options.seconds < _LEAST_SECONDS:
+        _parser().error(f"at least {_LEAST_ROWS} rows and {_LEAST_SECONDS:g} seconds")
+    report = Report(sys.stderr if options.json else sys.stdout, color=not options.no_color)
+    report.title("KamaCache: three processes share one cache, with no cache server")
+    try:
+        with tempfile.TemporaryDirectory(prefix="kamacache-demo-") as directory:
+            result = Scenario(Path(directory), options.rows, options.seconds, report).run()
+    except KamaCacheError as error:
+        print(f"kamacache demo: {error}", file=sys.stderr)  # noqa: T201 - a program's own words
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    if options.json:
+        print(json.dumps(result.as_dict(), indent=2))  # noqa: T201 - the output
+    else:
+        report.result(result)
+    return 0 if result.held else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kamacache.demo",
+        description="Three processes share one cache in front of a database; one of them is killed and comes back.",
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="time under load (default: %(default)g)")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of the database (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, for machines")
+    parser.add_argument("--no-color", action="store_true", help="no colours")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

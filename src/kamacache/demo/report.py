@@ -1,0 +1,133 @@
+"""What the demonstration shows: what happens as it happens, a line of progress, and the table at the end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from kamacache.demo.latency import quantile
+
+if TYPE_CHECKING:
+    from kamacache.demo.scenario import Numbers, Result
+
+_REWRITE = 0.2  # seconds between two versions of the line on a terminal
+_PLAIN = 5.0  # seconds between two lines elsewhere
+_BOLD, _DIM, _RED, _GREEN = "1", "2", "31", "32"
+_LABEL = 12
+_MILLISECOND = 1e-3
+
+
+class Report:
+    """Writes to a terminal or, plainly, to anything else."""
+
+    def __init__(self, out: TextIO = sys.stdout, *, color: bool = True) -> None:
+        self._out = out
+        self._terminal = out.isatty()
+        self._color = color and self._terminal
+        encoding = (out.encoding or "").lower().replace("-", "")
+        self._marks = ("✓", "✗") if encoding == "utf8" else ("ok", "FAILED")
+        self._bars = ("█", "░") if encoding == "utf8" else ("#", ".")
+        self._shown = 0.0
+        self._open = False  # whether the line of progress stands on the screen
+
+    def title(self, words: str) -> None:
+        self._line(self._paint(words, _BOLD))
+
+    def say(self, label: str, words: str) -> None:
+        """One fact."""
+        self._line(self._paint(f"{label:<{_LABEL}}", _DIM) + words)
+
+    def event(self, words: str) -> None:
+        """Something happens under load."""
+        self._line(self._paint(f"{'':<{_LABEL}}" + words, _BOLD))
+
+    def progress(self, at: float, seconds: float, total: Numbers, alive: str) -> None:
+        """Where it stands: one line, rewritten on a terminal."""
+        now = time.monotonic()
+        if now - self._shown < (_REWRITE if self._terminal else _PLAIN):
+            return
+        self._shown = now
+        done = min(1.0, at / seconds)
+        words = (
+            f"{at:4.0f} s  nodes {alive}  {total.reads:>10,} reads  {total.hit_ratio:6.1%} hits"
+            f"  {total.stale} stale  {total.errors} errors"
+        )
+        if not self._terminal:
+            self._line(f"{'':<{_LABEL}}{words.strip()}")
+            return
+        full = round(done * (_LABEL - 2))
+        bar = self._bars[0] * full + self._bars[1] * (_LABEL - 2 - full)
+        width = shutil.get_terminal_size().columns - 1
+        self._out.write("\r\x1b[K" + f"{bar}  {words}"[:width])
+        self._out.flush()
+        self._open = True
+
+    def end_progress(self) -> None:
+        if self._open:
+            self._out.write("\r\x1b[K")
+            self._open = False
+
+    def result(self, result: Result) -> None:
+        """The table, and what held."""
+        columns = {**result.nodes, "all": result.total}
+        self._line("")
+        self._line(self._paint(f"{'':<36}" + "".join(f"{name:>14}" for name in columns), _BOLD))
+        for label, cells in _rows(list(columns.values())):
+            self._line(f"{label:<36}" + "".join(f"{cell:>14}" for cell in cells))
+        self._line("")
+        for check in result.checks:
+            mark, color = (self._marks[0], _GREEN) if check.held else (self._marks[1], _RED)
+            self._line(f"{self._paint(mark, color)} {check.name:<37} {self._paint(check.detail, _DIM)}")
+        self._line("")
+        self._line(self._paint(_footnote(result), _DIM))
+        broken = [check.name for check in result.checks if not check.held]
+        words = f"NOT HELD: {', '.join(broken)}" if broken else "Everything promised held."
+        self._line(self._paint(words, _RED if broken else _GREEN))
+
+    def _line(self, text: str) -> None:
+        self.end_progress()
+        self._out.write(text + "\n")
+        self._out.flush()
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
+
+
+def _rows(columns: list[Numbers]) -> list[tuple[str, list[str]]]:
+    return [
+        ("reads", [f"{numbers.reads:,}" for numbers in columns]),
+        ("  found in this process's memory", [_share(numbers, "hits", "near_hits") for numbers in columns]),
+        ("  found in the owner's memory", [_share(numbers, "peer_hits") for numbers in columns]),
+        ("hit ratio", [f"{numbers.hit_ratio:.1%}" for numbers in columns]),
+        ("database queries without the cache", [f"{numbers.reads:,}" for numbers in columns]),
+        ("database queries with it", [f"{numbers.loads:,}" for numbers in columns]),
+        ("confirmed writes", [f"{numbers.confirmed:,}" for numbers in columns]),
+        ("stale reads after them", [f"{numbers.stale:,}" for numbers in columns]),
+        ("errors", [f"{numbers.errors:,}" for numbers in columns]),
+        ("read latency p50", [_time(quantile(numbers.latency, 0.5)) for numbers in columns]),
+        ("read latency p99", [_time(quantile(numbers.latency, 0.99)) for numbers in columns]),
+        ("slowest read", [_time(numbers.slowest) for numbers in columns]),
+    ]
+
+
+def _share(numbers: Numbers, *names: str) -> str:
+    gets = numbers.hits.get("gets", 0)
+    return f"{sum(numbers.hits.get(name, 0) for name in names) / gets:.1%}" if gets else "-"
+
+
+def _time(seconds: float) -> str:
+    if seconds < _MILLISECOND:
+        return f"{seconds * 1e6:,.1f} us"
+    return f"{seconds * 1e3:,.1f} ms"
+
+
+def _footnote(result: Result) -> str:
+    return (
+        "Loads are counted from what the loaders themselves wrote down. A key may be loaded once, once more for\n"
+        f"each delete of it, and once more if it was one of the {result.lost:,} that the killed node owned. A set\n"
+        "brings its value along, and a restarted node takes over what the others still hold: no load for either.\n"
+        "Two loads of a key at once are right only where a write came in between, as what was read before it\n"
+        "must not be given to those who ask after it. Reads of a killed node's last 0.2 s are not counted."
+    )

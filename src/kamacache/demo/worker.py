@@ -1,0 +1,135 @@
+"""One process of the demonstration: it embeds a node and does what its parent says.
+
+Orders come on standard input, one JSON object a line; facts go to standard output the same way, unasked ones too: the
+members as this node sees them whenever they change, and its counters several times a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import sys
+import threading
+import time
+import zlib
+from array import array
+from pathlib import Path
+from typing import Any
+
+from kamacache import Node
+from kamacache.demo.database import Database
+from kamacache.demo.evidence import LOAD, LOADED, Journal, Versions
+from kamacache.demo.latency import merged
+from kamacache.demo.workload import Workload
+
+_WATCH = 0.02  # seconds between two looks at the members
+_REPORT = 0.2  # seconds between two reports of the counters
+_SAMPLES = [f"sample {number}" for number in range(256)]
+
+
+class Worker:
+    """The node, its groups, and what the parent may order."""
+
+    def __init__(self, name: str, directory: Path, rows: int, share: tuple[int, int]) -> None:
+        self._name = name
+        self._out = threading.Lock()
+        self._rows = rows
+        self._database = Database(directory / "users.db")
+        self._journal = Journal(directory / f"{name}.journal")
+        self._numbers = itertools.count(1)
+        self._node = Node(registry=f"local://{directory}/nodes", service="demo")
+        # Nothing expires and nothing is evicted, so that every load has a reason that can be told.
+        self._users = self._node.group("users", self._load, ttl=None, max_bytes="1 GiB")
+        self._greetings = self._node.group("greetings", codec="text", ttl=None)
+        self._work = Workload(self._users, self._database, Versions(directory / "versions", rows), self._journal, share)
+        self._ended = threading.Event()
+
+    def _load(self, key: str) -> bytes | None:
+        number, load = int(key), next(self._numbers)
+        self._journal.note(LOAD, number, load)
+        user = self._database.select(number)
+        self._journal.note(LOADED, number, load)
+        return user
+
+    def run(self) -> None:
+        self._node.start()
+        self._say(fact="started", address=self._node.address)
+        threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._report)]
+        for thread in threads:
+            thread.start()
+        for line in sys.stdin:  # ends with the parent, whatever becomes of it
+            order = json.loads(line)
+            answer = getattr(self, "do_" + order.pop("do"))(**order)
+            self._say(fact="done", answer=answer)
+        self._ended.set()
+        self._node.close()
+
+    def do_greet(self) -> bool:
+        """Set this node's own key."""
+        return bool(self._greetings.set(self._name, f"hello from {self._name}"))
+
+    def do_greeting(self, name: str) -> str | None:
+        """Read another's."""
+        return self._greetings.get(name)
+
+    def do_load(self) -> None:
+        """Begin to read and write."""
+        self._work.start()
+
+    def do_stop(self) -> None:
+        """Stop reading and writing, and report what was counted."""
+        self._work.stop()
+        self._count()
+
+    def do_owned_by(self, address: str, path: str) -> int:
+        """Write down the keys that a member owns: how many."""
+        owner = self._node.owner
+        owned = array("I", (n for n in range(self._rows) if owner("users", str(n)).address == address))
+        Path(path).write_bytes(owned.tobytes())
+        return len(owned)
+
+    def _watch(self) -> None:
+        """Who is there, and (as a number to compare) who owns what: views agree when both are equal everywhere."""
+        last = None
+        while not self._ended.wait(_WATCH):
+            members = sorted(str(member) for member in self._node.members())
+            owners = ",".join(str(self._node.owner("users", key)) for key in _SAMPLES)
+            view = members, zlib.crc32(owners.encode())
+            if view != last:
+                last = view
+                self._say(fact="view", members=members, owners=view[1])
+
+    def _report(self) -> None:
+        while not self._ended.wait(_REPORT):
+            self._count()
+
+    def _count(self) -> None:
+        tallies = self._work.tallies
+        self._say(
+            fact="counters",
+            stats=self._users.stats().as_dict(),
+            latency=merged([dict(tally.latency) for tally in tallies]),
+            slowest=max(tally.slowest for tally in tallies) / 1e9,
+            words=[words for tally in tallies for words in tally.words],
+            **{
+                name: sum(getattr(tally, name) for tally in tallies)
+                for name in ("reads", "stale", "errors", "confirmed", "unconfirmed")
+            },
+        )
+
+    def _say(self, **fact: Any) -> None:
+        line = json.dumps({**fact, "at": time.monotonic()})
+        with self._out:
+            print(line, flush=True)  # noqa: T201 - the parent reads it
+
+
+def main() -> None:
+    """Run by the parent, with a name, the directory, the number of rows and this process's share of the writes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who then closes our standard input
+    name, directory, rows, which, of = sys.argv[1:]
+    Worker(name, Path(directory), int(rows), (int(which), int(of))).run()
+
+
+if __name__ == "__main__":
+    main()

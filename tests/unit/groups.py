@@ -1,0 +1,137 @@
+"""What tests of groups share: both worlds by one name, callers on threads, and loaders that wait to be let go."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from kamacache import Group, GroupStats
+
+PATIENCE = 10.0
+WAYS = ("sync", "async")
+ANSWERS = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads")
+
+
+def call(way: str, group: Group[Any], method: str, *args: Any, **options: Any) -> Any:
+    """group.method, or its twin on an event loop of its own."""
+    if way == "sync":
+        return getattr(group, method)(*args, **options)
+    twin = getattr(group, f"a{method}")
+
+    async def main() -> Any:
+        return await twin(*args, **options)
+
+    return asyncio.run(main())
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.001)
+
+
+class Caller:
+    """A function called on a thread of its own."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.future: Future[Any] = Future()
+        self.thread = threading.Thread(target=self._run, args=(function, args), daemon=True)
+        self.thread.start()
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            result = function(*args)
+        except BaseException as error:  # noqa: BLE001 - the test asks for it
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+    def result(self) -> Any:
+        return self.future.result(PATIENCE)
+
+    def error(self) -> BaseException | None:
+        return self.future.exception(PATIENCE)
+
+    def waits(self) -> bool:
+        """Whether the thread sleeps in a lock of the threading module: of a flight, a gate or an event."""
+        frame = sys._current_frames().get(self.thread.ident or 0)
+        return frame is not None and frame.f_code.co_name == "wait" and frame.f_code.co_filename == threading.__file__
+
+
+def waiting(function: Callable[..., Any], *args: Any) -> Caller:
+    """A caller that has come to wait for somebody."""
+    caller = Caller(function, *args)
+    until(lambda: caller.waits() or caller.future.done())
+    return caller
+
+
+class Held:
+    """A plain loader whose loads wait for `go`, then return or raise what `answer` says. `calls` counts them by key."""
+
+    def __init__(self, answer: Callable[[str], Any] = str.encode) -> None:
+        self.answer = answer
+        self.calls: Counter[str] = Counter()
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def __call__(self, key: str) -> Any:
+        self.calls[key] += 1
+        self.begun.release()
+        assert self.go.wait(PATIENCE)
+        return self.answer(key)
+
+    def wait_begun(self) -> None:
+        assert self.begun.acquire(timeout=PATIENCE)
+
+
+class AsyncHeld(Held):
+    """The same as an async loader; `cancelled` counts its tasks that were cancelled."""
+
+    def __init__(self, answer: Callable[[str], Any] = str.encode) -> None:
+        super().__init__(answer)
+        self.cancelled = threading.Semaphore(0)
+
+    async def __call__(self, key: str) -> Any:
+        self.calls[key] += 1
+        self.begun.release()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not self.go.is_set():
+                    await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.cancelled.release()
+            raise
+        return self.answer(key)
+
+
+async def begun(loader: Held) -> None:
+    """Wait in a task until a load has begun."""
+    async with asyncio.timeout(PATIENCE):
+        while not loader.begun.acquire(blocking=False):
+            await asyncio.sleep(0.001)
+
+
+async def settled() -> None:
+    """Every task that can go on has gone on."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def answered(stats: GroupStats) -> int:
+    """The keys asked, by the sum of how they were answered."""
+    return sum(stats.as_dict()[name] for name in ANSWERS)  # type: ignore[return-value]
+
+
+def counts(group: Group[Any]) -> dict[str, int]:
+    """How the keys asked were answered, without the zeros."""
+    stats = group.stats()
+    assert stats.gets == answered(stats)
+    return {name: getattr(stats, name) for name in ANSWERS if getattr(stats, name)}

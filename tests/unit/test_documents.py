@@ -1,0 +1,90 @@
+"""The documents say what is true: their Python runs, their commands exist, their links lead somewhere.
+
+The Python blocks of a document run in order, in one process of their own, as a reader would paste them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+TIMEOUT = 60.0
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+_TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+
+
+def blocks(text: str, *languages: str) -> list[tuple[int, str]]:
+    """The line on which each block of these languages begins, and its source."""
+    return [(text[: match.start(2)].count("\n"), match[2]) for match in _BLOCK.finditer(text) if match[1] in languages]
+
+
+def program(text: str) -> str:
+    """All Python blocks on the lines where the document has them, so that tracebacks point there."""
+    source = ""
+    for line, block in blocks(text, "python"):
+        source += "\n" * (line - source.count("\n")) + block
+    return source
+
+
+def test_that_there_are_documents() -> None:
+    assert {"README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(DOCUMENTS)
+    assert all(
+        blocks((ROOT / name).read_text(), "python") for name in ("README.md", "README.zh-CN.md", "docs/guide.md")
+    )
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_python_blocks_run(name: str, tmp_path: Path) -> None:
+    source = program((ROOT / name).read_text())
+    if not source:
+        return
+    script = tmp_path / "document.py"
+    script.write_text(source)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KAMACACHE_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, f"{name}: lines as in the document\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_shell_blocks_name_commands_that_exist(name: str) -> None:
+    targets = set(_TARGET.findall((ROOT / "Makefile").read_text()))
+    text = (ROOT / name).read_text()
+    shell = "\n".join(block for _, block in blocks(text, "sh"))
+    asked = set(re.findall(r"\bmake ([a-z]+)", shell)) | set(re.findall(r"`make ([a-z]+)", text))
+    assert asked <= targets
+    for module in set(re.findall(r"python -m (bench\.\w+)", text)):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    for target in _LINK.findall(path.read_text()):
+        assert re.match(r"https?://", target) or (path.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_the_two_readmes_show_the_same_code() -> None:
+    def code(name: str) -> list[str]:
+        found = [block for _, block in blocks((ROOT / name).read_text(), "python", "sh")]
+        return [re.sub(r" *#.*", "", block) for block in found]  # comments are translated
+
+    assert code("README.md") == code("README.zh-CN.md")

@@ -1,0 +1,379 @@
+"""One load for all who ask at once: a test for each way in which it can end, with threads and with tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from kamacache import Group, LoadCycle, LoadError, LoadTimeout, Node
+from tests.unit.groups import AsyncHeld, Caller, Held, begun, counts, settled, until, waiting
+
+SOON: Any = {"load_timeout": "200ms"}
+KINDS = [Held, AsyncHeld]
+
+
+def threads(group: Group[Any], held: Held, number: int = 4) -> list[Caller]:
+    """A leader whose load has begun, and those who wait for it."""
+    leader = Caller(group.get, "k")
+    held.wait_begun()
+    return [leader, *(waiting(group.get, "k") for _ in range(number - 1))]
+
+
+async def tasks(group: Group[Any], held: Held, number: int = 4) -> list[asyncio.Task[Any]]:
+    leader = asyncio.create_task(group.aget("k"))
+    await begun(held)
+    others = [asyncio.create_task(group.aget("k")) for _ in range(number - 1)]
+    await settled()
+    return [leader, *others]
+
+
+def failing(key: str) -> bytes:
+    raise OSError(f"no {key}")
+
+
+def check_each_has_its_own(errors: list[Any]) -> None:
+    assert all(type(error) is LoadError for error in errors)
+    assert len({id(error) for error in errors}) == len(errors)
+    assert len({id(error.__cause__) for error in errors}) == 1
+    assert all(isinstance(error.__cause__, OSError) and error.cause_type == "OSError" for error in errors)
+    assert all(error.key == "k" and "no k" in str(error) for error in errors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestThreads:
+    def test_a_value(self, node: Node, kind: type[Held]) -> None:
+        held = kind()
+        group = node.group("g", held)
+        callers = threads(group, held)
+        held.go.set()
+        assert [caller.result() for caller in callers] == [b"k"] * 4
+        assert held.calls == {"k": 1}
+        assert counts(group) == {"loads": 1, "joined": 3}
+
+    def test_absence(self, node: Node, kind: type[Held]) -> None:
+        held = kind(lambda _: None)
+        group = node.group("g", held)
+        callers = threads(group, held)
+        held.go.set()
+        assert [caller.result() for caller in callers] == [None] * 4
+        assert group.get("k") is None
+        assert held.calls == {"k": 1}
+        assert counts(group) == {"loads": 1, "joined": 3, "absent": 1}
+
+    def test_an_error(self, node: Node, kind: type[Held]) -> None:
+        held = kind(failing)
+        group = node.group("g", held)
+        callers = threads(group, held)
+        held.go.set()
+        check_each_has_its_own([caller.error() for caller in callers])
+        assert held.calls == {"k": 1}
+        assert (counts(group), group.stats().load_errors) == ({"loads": 1, "joined": 3}, 1)
+        assert group.stats().entries == 0
+        held.answer = str.encode
+        assert group.get("k") == b"k"  # at once
+
+    def test_a_timeout(self, node: Node, kind: type[Held]) -> None:
+        held = kind()
+        group = node.group("g", held, **SOON)
+        leader, *others = threads(group, held)
+        errors = [caller.error() for caller in others]
+        assert all(type(error) is LoadTimeout for error in errors)
+        assert len({id(error) for error in errors}) == 3
+        if isinstance(held, AsyncHeld):
+            assert isinstance(leader.error(), LoadTimeout)
+            assert held.cancelled.acquire(timeout=10)
+        again = Caller(group.get, "k")  # the flight is detached: this one leads another
+        held.wait_begun()
+        held.go.set()
+        assert again.result() == b"k"
+        if not isinstance(held, AsyncHeld):
+            assert leader.result() == b"k"  # a thread cannot be stopped: it gets what it waited for
+        assert held.calls == {"k": 2}
+        assert counts(group) == {"loads": 2, "joined": 3}
+
+    def test_the_node_is_closed(self, node: Node, kind: type[Held]) -> None:
+        held = kind()
+        group = node.group("g", held)
+        _, *others = threads(group, held)
+        group.close()
+        assert {type(caller.error()).__name__ for caller in others} == {"GroupClosed"}
+        held.go.set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestTasks:
+    async def value(self, group: Group[Any], held: Held) -> None:
+        callers = await tasks(group, held)
+        held.go.set()
+        assert await asyncio.gather(*callers) == [b"k"] * 4
+
+    async def absence(self, group: Group[Any], held: Held) -> None:
+        held.answer = lambda _: None
+        callers = await tasks(group, held)
+        held.go.set()
+        assert await asyncio.gather(*callers) == [None] * 4
+
+    async def error(self, group: Group[Any], held: Held) -> None:
+        held.answer = failing
+        callers = await tasks(group, held)
+        held.go.set()
+        check_each_has_its_own(await asyncio.gather(*callers, return_exceptions=True))
+        assert group.stats().load_errors == 1
+        assert group.stats().entries == 0
+
+    async def the_leader_is_cancelled(self, group: Group[Any], held: Held) -> None:
+        leader, *others = await tasks(group, held)
+        leader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        held.go.set()
+        assert await asyncio.gather(*others) == [b"k"] * 3
+
+    async def all_are_cancelled(self, group: Group[Any], held: Held) -> None:
+        callers = await tasks(group, held)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        late = asyncio.create_task(group.aget("k"))
+        await settled()
+        held.go.set()
+        assert await late == b"k"  # of the load that went on
+
+    @pytest.mark.parametrize("end", ["value", "absence", "error", "the_leader_is_cancelled", "all_are_cancelled"])
+    def test_one_load(self, node: Node, kind: type[Held], end: str) -> None:
+        held = kind()
+        group = node.group("g", held)
+        asyncio.run(getattr(self, end)(group, held))
+        assert held.calls == {"k": 1}
+        found = counts(group)
+        assert sum(found.values()) == group.stats().gets
+        if end in {"value", "absence", "error"}:
+            assert found == {"loads": 1, "joined": 3}
+
+    def test_a_timeout(self, node: Node, kind: type[Held]) -> None:
+        held = kind()
+        group = node.group("g", held, **SOON)
+
+        async def main() -> None:
+            errors = await asyncio.gather(*await tasks(group, held), return_exceptions=True)
+            assert all(type(error) is LoadTimeout for error in errors)
+            assert len({id(error) for error in errors}) == 4
+            if isinstance(held, AsyncHeld):
+                assert held.cancelled.acquire(timeout=10)
+            again = asyncio.create_task(group.aget("k"))
+            await begun(held)
+            held.go.set()
+            assert await again == b"k"
+
+        asyncio.run(main())
+        assert held.calls == {"k": 2}
+        assert counts(group) == {"loads": 2, "joined": 3}
+
+    def test_threads_and_tasks_share(self, node: Node, kind: type[Held]) -> None:
+        held = kind()
+        group = node.group("g", held)
+
+        async def main() -> None:
+            leader, *others = await tasks(group, held)
+            callers = [await asyncio.to_thread(waiting, group.get, "k") for _ in range(3)]
+            held.go.set()
+            assert await asyncio.gather(leader, *others) == [b"k"] * 4
+            assert [await asyncio.to_thread(caller.result) for caller in callers] == [b"k"] * 3
+
+        asyncio.run(main())
+        assert held.calls == {"k": 1}
+        assert counts(group) == {"loads": 1, "joined": 6}
+
+    def test_tasks_wait_for_a_thread(self, node: Node, kind: type[Held]) -> None:
+        held = kind()
+        group = node.group("g", held)
+        leader = Caller(group.get, "k")
+        held.wait_begun()
+
+        async def main() -> None:
+            others = [asyncio.create_task(group.aget("k")) for _ in range(3)]
+            await settled()
+            held.go.set()
+            assert await asyncio.gather(*others) == [b"k"] * 3
+
+        asyncio.run(main())
+        assert leader.result() == b"k"
+        assert held.calls == {"k": 1}
+        assert counts(group) == {"loads": 1, "joined": 3}
+
+
+def test_a_late_load_of_a_thread_is_not_kept(node: Node) -> None:
+    held = Held()
+    group = node.group("g", held, **SOON)
+    leader, other = threads(group, held, 2)
+    assert isinstance(other.error(), LoadTimeout)
+    held.go.set()
+    assert leader.result() == b"k"
+    assert group.peek("k") is None
+
+
+def test_who_comes_after_the_timeout_leads_although_nobody_waited(node: Node) -> None:
+    held = Held()
+    group = node.group("g", held, load_timeout="50ms")
+    leader = Caller(group.get, "k")
+    held.wait_begun()
+    assert not threading.Event().wait(0.06)  # the time runs by the machine's clock
+    again = Caller(group.get, "k")
+    held.wait_begun()
+    held.go.set()
+    assert (leader.result(), again.result()) == (b"k", b"k")
+    assert counts(group) == {"loads": 2}
+
+
+def test_without_a_limit(node: Node) -> None:
+    held = Held()
+    group = node.group("g", held, load_timeout=None)
+    callers = threads(group, held)
+    held.go.set()
+    assert [caller.result() for caller in callers] == [b"k"] * 4
+
+
+# -- interrupts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_the_leaders_thread_is_interrupted(node: Node, error: type[BaseException]) -> None:
+    interrupts = [error()]
+
+    def answer(key: str) -> bytes:
+        if interrupts:
+            raise interrupts.pop()
+        return key.encode()
+
+    held = Held(answer)
+    group = node.group("g", held)
+    leader, *others = threads(group, held)
+    held.go.set()
+    assert type(leader.error()) is error  # its own, as it was
+    assert [caller.result() for caller in others] == [b"k"] * 3  # they have run the load again
+    assert held.calls == {"k": 2}
+    assert counts(group)["loads"] == 1
+
+
+def test_a_signal_interrupts_the_leader_alone(node: Node) -> None:
+    held = Held()
+    group = node.group("g", held)
+    others: list[Caller] = []
+
+    def interrupt() -> None:
+        held.wait_begun()
+        others.append(waiting(group.get, "k"))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupter = Caller(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        group.get("k")
+    interrupter.result()
+    held.wait_begun()  # the other leads now
+    held.go.set()
+    assert others[0].result() == b"k"
+    assert group.get("k") == b"k"
+    assert held.calls == {"k": 2}
+
+
+def test_a_signal_interrupts_one_who_waits(node: Node) -> None:
+    held = Held()
+    group = node.group("g", held)
+    leader = Caller(group.get, "k")
+    held.wait_begun()
+    main = Caller.__new__(Caller)
+    main.thread = threading.main_thread()
+
+    def interrupt() -> None:
+        until(lambda: group.stats().gets == 2 and main.waits())
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupter = Caller(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        group.get("k")
+    interrupter.result()
+    held.go.set()
+    assert leader.result() == b"k"
+    assert counts(group) == {"loads": 1, "joined": 1}
+
+
+def test_an_async_loader_that_cancels_itself_has_failed(node: Node) -> None:
+    async def load(key: str) -> bytes:
+        raise asyncio.CancelledError
+
+    group = node.group("g", load)
+    with pytest.raises(LoadError) as caught:
+        group.get("k")
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    with pytest.raises(LoadError):
+        asyncio.run(group.aget("k"))
+    assert group.stats().load_errors == 2
+
+
+# -- rings ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_loader_asks_for_its_own_key(node: Node) -> None:
+    group: Group[bytes] = node.group("g", lambda key: group.get(key))
+    with pytest.raises(LoadError) as caught:
+        group.get("k")
+    assert isinstance(caught.value.__cause__, LoadCycle)
+    with pytest.raises(LoadError) as caught:
+        asyncio.run(group.aget("k"))
+    assert isinstance(caught.value.__cause__, LoadCycle)
+
+
+@pytest.mark.parametrize("ask", [lambda group: group.aget("k"), lambda group: group.aget_many(["j", "k"])])
+def test_an_async_loader_asks_for_its_own_key(node: Node, ask: Callable[[Any], Awaitable[Any]]) -> None:
+    async def load(key: str) -> Any:
+        return await ask(group)
+
+    group = node.group("g", load)
+    with pytest.raises(LoadError) as caught:
+        group.get("k")
+    assert isinstance(caught.value.__cause__, LoadCycle)
+
+
+def test_a_key_asked_for_inside_by_another_group_is_no_ring(node: Node) -> None:
+    inner = node.group("inner", str.encode)
+    outer: Group[bytes] = node.group("outer", lambda key: inner.get(key))
+    assert outer.get("k") == b"k"
+
+
+def test_loads_eight_deep(node: Node) -> None:
+    def load(key: str) -> bytes | None:
+        return group.get(f"{int(key) - 1}") if int(key) else b"bottom"
+
+    group: Group[Any] = node.group("g", load)
+    assert group.get("7") == b"bottom"  # eight loads inside each other
+    group.clear()
+    with pytest.raises(LoadError) as caught:
+        group.get("8")
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, LoadCycle):
+        error = error.__cause__
+    assert isinstance(error, LoadCycle)
+
+
+def test_two_batches_lead_each_others_keys(node: Node) -> None:
+    both = threading.Barrier(2)
+
+    def load_many(keys: list[str]) -> dict[str, bytes]:
+        both.wait(10)  # each has begun with what it leads
+        return {key: key.encode() for key in keys}
+
+    group: Group[bytes] = node.group("g", load_many=load_many)
+    held = Held()
+    first = node.group("first", held)
+    callers = [Caller(lambda: first.get("k")), Caller(group.get_many, ["a"])]
+    until(lambda: both.n_waiting == 1)
+    callers.append(Caller(group.get_many, ["a", "b"]))  # leads b, waits for a, whose leader waits for b's
+    assert callers[2].result() == {"a": b"a", "b": b"b"}
+    assert callers[1].result() == {"a": b"a"}
+    held.go.set()
+    assert callers[0].result() == b"k"
