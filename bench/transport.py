@@ -138,7 +138,7 @@ def a_line(running: subprocess.Popen[bytes]) -> None:
 
 def redis_ready(path: str) -> Callable[[subprocess.Popen[bytes]], None]:
     def ready(_: subprocess.Popen[bytes]) -> None:
-        for _ in range(500):
+        for _attempt in range(500):
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(path)
                 return
@@ -183,7 +183,7 @@ def main() -> None:
         print(f"{name:34} {result}")
 
 
-def measure(
+def measure(  # noqa: C901 - two kinds of rounds, told one after the other
     contestants: dict[tuple[str, str], dict[str, Ask]], pids: list[int], options: argparse.Namespace
 ) -> dict[str, object]:
     rounds: dict[str, list[float]] = {}

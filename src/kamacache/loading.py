@@ -238,7 +238,7 @@ class Loading:
             return ended
         except KamaCacheError as error:
             for key in led:
-                end(key, Outcome(how=PEER_LOADS, failure=Failure(type(error), str(error))))
+                end(key, Outcome(how=self._how(key), failure=Failure(type(error), str(error))))
             return ended
         finally:
             self._abort(led)

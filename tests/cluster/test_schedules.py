@@ -424,6 +424,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
         cluster.advance(100)
         wait_until(lambda: not any(cluster.group(node).parts.store.known(key) for node in (a, b)))
         cluster.network.thaw(c.address)
+        cluster.advance(2)  # the next probes are due
         wait_until(lambda: not (cluster.peer(a, c).dead or cluster.peer(b, c).dead))
         cluster.assert_serves(key, NEW)
 
@@ -436,8 +437,8 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
     3. The delete returned True: another caller at B asks, and must not wait for the old load.
     """
     with Cluster(3) as cluster:
-        a, b, _ = cluster.nodes
-        key = cluster.key_of(a)
+        key = "key"
+        a, b, _ = cluster.line(key)
         probes = cluster.hold_for_dead(b, a)
         group = cluster.group(b)
         outer = group.parts.loading._flights

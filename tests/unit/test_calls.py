@@ -41,7 +41,7 @@ MESSAGES: list[tuple[Request, Reply]] = [
         ),
     ),
     (
-        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], writer="w", clock=1),
+        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], skipped=[], writer="w", clock=1),
         WriteReply([VERSION, 0], refused=True, members=[Member("id", "unix:/x")]),
     ),
     (TellRequest("users", [("k", VERSION)], 3, "w", 1 << 40, 5), TellReply([0, VERSION], 2, 1)),
@@ -78,7 +78,7 @@ def test_a_short_time_is_not_rounded_to_nothing(client: Transport, server: Trans
     [("overloaded", Overloaded), ("unknown_group", UnknownGroup), ("closed", PeerError), ("internal", PeerError)],
 )
 @pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
-def test_refusals(
+def test_refusals(  # noqa: PLR0917 - pytest's parameters
     client: Transport, server: Transport, address: str, status: str, error: type[Exception], message: Request
 ) -> None:
     client.call("t", address, message, None)
@@ -157,9 +157,7 @@ def test_a_busy_peer_is_not_a_frozen_one(client: Transport, server: Transport, a
     assert ended(client) == ("t", TellReply([]))
 
 
-def test_a_peer_that_ends_fails_its_calls_and_may_come_back(
-    client: Transport, server: Transport, address: str
-) -> None:
+def test_a_peer_that_ends_fails_its_calls_and_may_come_back(client: Transport, server: Transport, address: str) -> None:
     client.call("t", address, TELL, None)
     incoming = called(server)
     server.close()
@@ -184,14 +182,14 @@ def test_timeout_forget_and_close(client: Transport, server: Transport, address:
     calls.append(called(server))
     client.forget(address)
     token, error = ended(client)
-    assert token == "forgotten"
+    assert token == "forgotten"  # noqa: S105 - a call's name
     assert isinstance(error, PeerError)
     client.call("closed", address, TELL, None)
     calls.append(called(server))
     closing = threading.Timer(0.1, client.close)
     closing.start()
     token, error = ended(client)
-    assert token == "closed"
+    assert token == "closed"  # noqa: S105
     assert isinstance(error, PeerError)
     assert client.next_event(5.0) is None
     closing.join()

@@ -151,7 +151,7 @@ def test_claimed_lengths_cost_nothing(address: str, wire: socket.socket) -> None
 def test_a_reader_that_stops_costs_bounded_memory(wire: socket.socket) -> None:
     before = resident()
     wire.settimeout(0.5)
-    with pytest.raises(TimeoutError):  # the server stops reading while it cannot write
+    with pytest.raises(TimeoutError):  # noqa: PT012 - the server stops reading while it cannot write
         for _ in range(100):
             wire.sendall(command(b"KC.MGET", b"users", *[b"k"] * 10_000))
     assert resident() - before < 32 << 20

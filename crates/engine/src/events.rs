@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     peer::{Failure, Reply},
-    wire::grpc::Incoming,
+    wire::grpc::{Incoming, Refusal},
 };
 
 /// Calls of peers that may wait here; more are refused as overload.
@@ -37,20 +37,17 @@ pub struct Events {
 }
 
 impl Events {
-    /// Queues a peer's call; back where too many wait, or the transport is closed.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the refused call is answered at once; it is moved, not boxed"
-    )]
-    pub fn call(&self, call: Incoming) -> Result<(), Incoming> {
+    /// Queues a peer's call; refuses it where too many wait, or the transport is closed.
+    pub fn call(&self, mut call: Incoming) {
         let mut state = self.state.lock();
         if state.closed || state.calls >= CALLS {
-            return Err(call);
+            drop(state);
+            call.fail(Refusal::Overloaded, "too many calls wait here");
+            return;
         }
         state.calls += 1;
         state.queue.push_back(Event::Call(call));
         self.arrived.notify_one();
-        Ok(())
     }
 
     /// Queues the end of an own call.

@@ -151,7 +151,7 @@ impl Session {
                 }
                 _ => resp::pack_nothing(&mut packed.bytes),
             };
-            match str::from_utf8(&arguments.input[key.clone()]) {
+            match std::str::from_utf8(&arguments.input[key.clone()]) {
                 Ok(key) => memory.read(key, former, &mut visit),
                 Err(_) => visit(None), // no key
             }
@@ -172,7 +172,7 @@ fn shown(name: &[u8]) -> String {
 
 fn group(arguments: Arguments<'_>, groups: &Groups, out: &mut Output) -> Option<Arc<dyn Memory>> {
     let name = arguments.get(1)?;
-    let found = str::from_utf8(name)
+    let found = std::str::from_utf8(name)
         .ok()
         .and_then(|name| groups.read().get(name).cloned());
     if found.is_none() {
@@ -182,7 +182,7 @@ fn group(arguments: Arguments<'_>, groups: &Groups, out: &mut Output) -> Option<
 }
 
 fn get(memory: &dyn Memory, input: &[u8], key: &Range<usize>, former: bool, out: &mut Output) {
-    let Ok(key) = str::from_utf8(&input[key.clone()]) else {
+    let Ok(key) = std::str::from_utf8(&input[key.clone()]) else {
         out.bytes.extend_from_slice(b"*-1\r\n");
         return;
     };

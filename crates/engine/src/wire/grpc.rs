@@ -118,13 +118,11 @@ struct Service(Arc<Events>);
 
 impl Service {
     fn queue(&self, request: Request, answer: Answer) {
-        if let Err(mut call) = self.0.call(Incoming {
+        self.0.call(Incoming {
             request,
             answer: Some(answer),
             generation: fork::generation(),
-        }) {
-            call.fail(Refusal::Overloaded, "too many calls wait here");
-        }
+        });
     }
 
     async fn once(&self, request: Request) -> Result<Reply, Status> {
