@@ -29,6 +29,10 @@ FLOORS = (  # from the ground up
     ("serving", "sweeper", "forking"),
     ("node",),
     ("testing", "__init__"),
+    ("demo", "demo.cluster", "demo.database", "demo.evidence", "demo.latency"),
+    ("demo.checks", "demo.report", "demo.workload"),
+    ("demo.scenario", "demo.worker"),
+    ("demo.__main__",),
 )
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 
