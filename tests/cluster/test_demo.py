@@ -20,6 +20,10 @@ def test_everything_promised_holds() -> None:
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["held"]
     assert all(check["held"] for check in result["checks"])
+    (loads,) = [check for check in result["checks"] if check["name"] == "one load per key"]
+    reasons = ("first", "after_deletes", "after_kill", "while_views_differed")
+    assert loads["loads"] == result["total"]["loads"] == sum(loads[reason] for reason in reasons)
+    assert loads["too_many"] == 0
     total, nodes = result["total"], result["nodes"]
     assert set(nodes) == {"A", "B", "C"}
     assert total["stale"] == total["errors"] == 0

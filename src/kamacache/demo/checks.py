@@ -16,8 +16,8 @@ must not be given what was read before it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
@@ -42,6 +42,7 @@ class Check:
     name: str
     held: bool
     detail: str
+    numbers: Mapping[str, int] = field(default_factory=dict)  # the detail, for machines
 
 
 @dataclass(slots=True, frozen=True)
@@ -165,6 +166,14 @@ def check(facts: Facts) -> list[Check]:
             f"{counted.loads:,} loads = {counted.first:,} keys + {counted.after_deletes:,} after deletes"
             f" + {counted.after_kill:,} after the kill + {counted.in_windows:,} while views differed"
             + (f" + {extra:,} too many, of the keys {_some(counted.too_many)}" if extra else ""),
+            {
+                "loads": counted.loads,
+                "first": counted.first,
+                "after_deletes": counted.after_deletes,
+                "after_kill": counted.after_kill,
+                "while_views_differed": counted.in_windows,
+                "too_many": extra,
+            },
         ),
         Check(
             "never two loads of a key at once",
@@ -172,6 +181,11 @@ def check(facts: Facts) -> list[Check]:
             f"{len(overlaps.broken)} while the nodes agreed, {len(overlaps.in_windows)} while they did not;"
             f" {len(overlaps.by_writes)} had to, a write came in between"
             + (f"; keys {_some(load.key for load, _ in overlaps.broken)}" if overlaps.broken else ""),
+            {
+                "too_many": len(overlaps.broken),
+                "while_views_differed": len(overlaps.in_windows),
+                "after_writes": len(overlaps.by_writes),
+            },
         ),
         Check(
             "no stale read after a confirmed write",

@@ -73,7 +73,10 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         return {
             "held": self.held,
-            "checks": [{"name": check.name, "held": check.held, "detail": check.detail} for check in self.checks],
+            "checks": [
+                {"name": check.name, "held": check.held, "detail": check.detail, **check.numbers}
+                for check in self.checks
+            ],
             "nodes": {name: numbers.as_dict() for name, numbers in self.nodes.items()},
             "total": self.total.as_dict(),
             "queries_without_cache": self.total.reads,
