@@ -424,6 +424,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
         cluster.advance(100)
         wait_until(lambda: not any(cluster.group(node).parts.store.known(key) for node in (a, b)))
         cluster.network.thaw(c.address)
+        cluster.advance(2)  # the next probes are due
         wait_until(lambda: not (cluster.peer(a, c).dead or cluster.peer(b, c).dead))
         cluster.assert_serves(key, NEW)
 
@@ -436,8 +437,8 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
     3. The delete returned True: another caller at B asks, and must not wait for the old load.
     """
     with Cluster(3) as cluster:
-        a, b, _ = cluster.nodes
-        key = cluster.key_of(a)
+        key = "key"
+        a, b, _ = cluster.line(key)
         probes = cluster.hold_for_dead(b, a)
         group = cluster.group(b)
         outer = group.parts.loading._flights
@@ -448,8 +449,8 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
         detach = Flights.detach
         between: list[Future[Any]] = []
 
-        def detach_and_ask(self: Flights, keys: Iterable[str]) -> None:
-            detach(self, keys)
+        def detach_and_ask(self: Flights, writes: Iterable[tuple[str, int]]) -> None:
+            detach(self, writes)
             if threading.current_thread().name == "kamacache-memory-call" and not between:
                 between.append(in_thread(group.get, key))
                 if self is outer:  # its new flight is the one that could join the old load

@@ -1,0 +1,136 @@
+"""Processes with a node each, that end with their test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A worker process, and what it answers."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.worker", json.dumps(options)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._lock = threading.Lock()
+        self.address = ""
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def send(self, command: str, *arguments: Any) -> None:
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(json.dumps([command, *arguments]) + "\n")
+        self._popen.stdin.flush()
+
+    def receive(self) -> Any:
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline()
+        assert line, "the process has ended"
+        return json.loads(line)
+
+    def do(self, command: str, *arguments: Any) -> Any:
+        with self._lock:
+            self.send(command, *arguments)
+            return self.receive()
+
+    def start(self) -> None:
+        self.address = self.do("start")
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        os.kill(self.pid, how)
+
+    def wait(self, timeout: float) -> int:
+        return self._popen.wait(timeout)
+
+    def end(self) -> None:
+        for stream in (self._popen.stdin, self._popen.stdout):
+            if stream is not None:
+                stream.close()
+        self._popen.kill()
+        self._popen.wait(10)
+
+
+class Processes:
+    """Makes processes that share a registry and a log of loads."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.all: list[Process] = []
+        self._log = directory / "loads"
+        self._log.touch()
+        self._directory = directory
+        self._kind = kind
+
+    def make(self, count: int, *, start: bool = True, **options: Any) -> list[Process]:
+        """Processes that see each other."""
+        made = []
+        ports = free_ports(count)
+        for port in ports:
+            place: dict[str, Any] = {"registry": f"local://{self._directory}/reg"}
+            if self._kind == "static":
+                listed = ",".join(f"127.0.0.1:{port}" for port in ports)
+                place = {"registry": f"static://{listed}", "listen": f"127.0.0.1:{port}"}
+            made.append(Process({"log": str(self._log)} | place | options))
+        self.all += made
+        if start:
+            for process in made:
+                process.send("start")
+            for process in made:
+                process.address = process.receive()
+            wait_until(lambda: all(len(process.do("members")) == len(self.all) for process in made))
+        return made
+
+    def loads(self) -> Counter[str]:
+        return Counter(line.split()[0] for line in self._log.read_text().splitlines())
+
+    def key_of(self, owner: Process, *, prefix: str = "key") -> str:
+        return self.keys_of(owner, prefix=prefix)[0]
+
+    def keys_of(self, owner: Process, *, prefix: str = "key") -> list[str]:
+        keys = [f"{prefix}{number}" for number in range(200)]
+        return [key for key, address in zip(keys, owner.do("owners", keys), strict=True) if address == owner.address]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(params=["local", "static"])
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(request.param, tmp_path)
+    yield made
+    for process in made.all:
+        process.end()
+
+
+@pytest.fixture
+def local_processes(tmp_path: Path) -> Iterator[Processes]:
+    made = Processes("local", tmp_path)
+    yield made
+    for process in made.all:
+        process.end()

@@ -1,0 +1,187 @@
+"""A cluster of real processes, over Unix sockets and over TCP."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.cluster.cluster import in_thread, wait_until
+from tests.cluster.conftest import Processes
+
+
+def test_cold_keys_are_loaded_once(processes: Processes) -> None:
+    """Guarantee 2: every thread and task of every process asks for the same cold keys at once."""
+    workers = processes.make(3, slow=0.1)
+    keys = [f"key{number}" for number in range(20)]
+    at = time.time() + 0.5
+    for worker in workers:
+        worker.send("hammer", keys, 20, at)
+    assert [worker.receive() for worker in workers] == [21, 21, 21]
+    assert processes.loads() == dict.fromkeys(keys, 1)
+    stats = [worker.do("stats") for worker in workers]
+    assert sum(one["loads"] for one in stats) == 20 or sum(one["loads"] + one["served"] for one in stats) >= 20
+
+
+def test_hits_of_peers_need_no_interpreter_of_theirs(processes: Processes) -> None:
+    """A process whose interpreter is held for two seconds still answers from its memory, and counts as alive."""
+    owner, other, _ = processes.make(3)
+    keys = processes.keys_of(owner)
+    cold, *warm = keys
+    owner.do("get_many", warm)
+    owner.do("hold_gil", 2.0)
+    time.sleep(0.5)
+    began = time.monotonic()
+    times = []
+    while time.monotonic() - began < 0.5:
+        for key in warm[:10]:
+            value, took = other.do("get", key)
+            assert value == f"value of {key}"
+            times.append(took)
+    values, took = other.do("get_many", warm)
+    assert len(values) == len(warm)
+    assert sorted(times)[len(times) // 2] < 0.01
+    assert other.do("stats")["peer_hits"] >= len(warm)
+    assert processes.loads() == dict.fromkeys(warm, 1)
+    assert owner.address in other.do("members")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_owner_that_dies_or_freezes(processes: Processes, how: signal.Signals) -> None:
+    """Guarantee 3: no error, no wait over a second, each key loaded once by the next in line; a frozen one returns."""
+    owner, first, second = processes.make(3, group={"near_ttl": "10s"})  # silent for longer, it would hold up no write
+    keys = processes.keys_of(owner)[:20]
+    owner.do("get_many", keys)
+    owner.kill(how)
+    for worker in (first, second):
+        worker.send("loop", keys, 2.0)
+    for worker in (first, second):
+        longest, errors = worker.receive()
+        assert errors == []
+        assert longest < 1.25  # a second, and what two busy processors take
+    assert max(processes.loads().values()) <= 2
+    for worker in (first, second):
+        wait_until(lambda worker=worker: owner.address not in worker.do("members"))
+    if how == signal.SIGSTOP:
+        done, took = first.do("set", keys[0], "new")
+        assert done is False
+        assert took < 1.25
+        owner.kill(signal.SIGCONT)
+        for worker in (first, second):
+            wait_until(lambda worker=worker: owner.address in worker.do("members"))
+        wait_until(lambda: owner.do("get", keys[0])[0] in {"new", f"value of {keys[0]}"})
+
+
+def test_frozen_owner_does_not_serve_what_was_deleted(local_processes: Processes) -> None:
+    """A process that was stopped during a write learns of it before anyone asks it again."""
+    owner, first, second = local_processes.make(3)
+    key = local_processes.key_of(owner)
+    assert owner.do("set", key, "old")[0] is True
+    assert [worker.do("get", key)[0] for worker in (first, second)] == ["old", "old"]
+    owner.kill(signal.SIGSTOP)
+    wait_until(lambda: first.do("delete", key)[0] is True, 10)  # once it was silent for lease + near_ttl
+    owner.kill(signal.SIGCONT)
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        assert [worker.do("get", key)[0] for worker in (first, second)] == [f"value of {key}"] * 2
+    assert owner.do("get", key)[0] == f"value of {key}"
+
+
+def test_near_copy_lives_near_ttl_and_never_past_expiry(processes: Processes) -> None:
+    """Guarantee 4, and remaining time travels."""
+    owner, other, _ = processes.make(3)
+    short, long = processes.keys_of(owner)[:2]
+    assert owner.do("set", short, "short", 0.6)[0] is True
+    written = time.monotonic()
+    assert owner.do("set", long, "long", None)[0] is True
+
+    def hot(key: str) -> bool:
+        other.do("get", key)
+        return other.do("peek", key) is not None
+
+    wait_until(lambda: hot(short), 0.5)
+    remaining = other.do("ttl", short)
+    assert remaining is not None
+    assert remaining <= 0.6 - (time.monotonic() - written) + 0.1
+    wait_until(lambda: hot(long))
+    assert other.do("ttl", long) <= 1.0
+    kept = time.monotonic()
+    wait_until(lambda: other.do("peek", long) is None, 2)
+    assert time.monotonic() - kept < 1.5
+    wait_until(lambda: other.do("peek", short) is None, 2)
+    assert other.do("get", short)[0] == f"value of {short}"
+
+
+def test_batches_ask_each_owner_once_and_nobody_forwards(processes: Processes) -> None:
+    """A batch of all keys is one request to each other owner, which loads its part by itself."""
+    workers = processes.make(3, slow=0.01)
+    keys = [f"key{number}" for number in range(60)]
+    values, _ = workers[0].do("get_many", keys)
+    assert values == {key: f"value of {key}" for key in keys}
+    assert processes.loads() == dict.fromkeys(keys, 1)
+    owned = [len([key for key in keys if key in processes.keys_of(worker)]) for worker in workers]
+    stats = [worker.do("stats") for worker in workers]
+    assert [one["entries"] for one in stats] == owned
+    assert stats[1]["served"] == owned[1]
+    assert stats[2]["served"] == owned[2]
+    assert stats[1]["gets"] == stats[2]["gets"] == 0
+
+
+def test_closed_node_is_gone_at_once(processes: Processes) -> None:
+    """A node that closes says goodbye: nobody asks it any more, and writes do not wait for it."""
+    leaving, first, second = processes.make(3)
+    keys = processes.keys_of(leaving)[:5]
+    first.do("get_many", keys)
+    leaving.do("close")
+    for worker in (first, second):
+        assert leaving.address not in worker.do("members")
+    done, took = first.do("set", keys[0], "new")
+    assert done is True
+    assert took < 0.5
+    assert second.do("get", keys[0])[0] == "new"
+    for key in keys[1:]:
+        value, took = second.do("get", key)
+        assert value == f"value of {key}"
+        assert took < 0.5
+
+
+@pytest.mark.parametrize("state", ["new", "started", "loader hangs", "starting", "peer frozen", "many members"])
+def test_exit_takes_two_seconds_at_most(processes: Processes, state: str) -> None:
+    """A process ends by itself from any state."""
+    worker, *others = processes.make(3, start=state not in {"new", "starting"})
+    if state == "loader hangs":
+        worker.do("hang")
+        others[0].do("hang")
+        wait_until(lambda: processes.loads()["hang"])
+    elif state == "starting":
+        worker.do("start_in_background")
+    elif state == "peer frozen":
+        others[0].kill(signal.SIGSTOP)
+    began = time.monotonic()
+    worker.send("leave")
+    assert worker.wait(10) == 0
+    assert time.monotonic() - began < 2.5  # two seconds, and the interpreter's own end
+
+
+def test_async_loader_loads_once(local_processes: Processes) -> None:
+    """An async loader's node, asked by threads, tasks and peers at once."""
+    workers = local_processes.make(3, slow=0.1, use_async=True)
+    keys = [f"key{number}" for number in range(20)]
+    at = time.time() + 0.5
+    for worker in workers:
+        worker.send("hammer", keys, 10, at)
+    assert [worker.receive() for worker in workers] == [11, 11, 11]
+    assert local_processes.loads() == dict.fromkeys(keys, 1)
+
+
+def test_write_reaches_every_process(processes: Processes) -> None:
+    """True means that nobody serves anything older, near copies included."""
+    workers = processes.make(3)
+    for turn in range(20):
+        key = f"key{turn % 5}"
+        writer = workers[turn % 3]
+        assert writer.do("set", key, f"turn {turn}")[0] is True
+        for _ in range(3):
+            reads = [in_thread(worker.do, "get", key) for worker in workers]
+            assert [read.result(5)[0] for read in reads] == [f"turn {turn}"] * 3

@@ -1,0 +1,175 @@
+"""A process with one node: does what its standard input says, a line of JSON each, and answers with another.
+
+Loads are counted in a file that all processes of a test append to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from kamacache import KamaCacheError, Node
+
+
+class Worker:
+    """The commands. Times are taken here, so that pipes and the test's own pauses are not in them."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.log = options["log"]
+        self.slow = options.get("slow", 0.0)
+        self.node = Node(options.get("listen"), registry=options["registry"], service="test")
+        names = options.get("groups", ["g"])
+        loader = self.aload if options.get("use_async") else self.load
+        group_options = {"near_ttl": "1s"} | options.get("group", {})
+        self.groups = [self.node.group(name, loader, codec="text", **group_options) for name in names]
+        self.group = self.groups[0]
+
+    def note(self, key: str) -> None:
+        with open(self.log, "a") as log:  # noqa: PTH123 - appended in one write
+            log.write(f"{key} {os.getpid()}\n")
+
+    def load(self, key: str) -> str | None:
+        self.note(key)
+        time.sleep(self.slow)
+        if key.startswith("hang"):
+            threading.Event().wait(60)
+        return None if key.startswith("absent") else f"value of {key}"
+
+    async def aload(self, key: str) -> str | None:
+        self.note(key)
+        await asyncio.sleep(self.slow)
+        return f"value of {key}"
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> str | None:
+        self.node.start()
+        return self.node.address
+
+    def start_in_background(self) -> None:
+        threading.Thread(target=self.node.start, daemon=True).start()
+
+    def get(self, key: str) -> Any:
+        began = time.monotonic()
+        value = self.group.get(key)
+        return [value, time.monotonic() - began]
+
+    def aget(self, key: str) -> Any:
+        began = time.monotonic()
+        value = asyncio.run(self.group.aget(key))
+        return [value, time.monotonic() - began]
+
+    def get_many(self, keys: list[str]) -> Any:
+        began = time.monotonic()
+        values = self.group.get_many(keys)
+        return [values, time.monotonic() - began]
+
+    def peek(self, key: str) -> str | None:
+        return self.group.peek(key)
+
+    def ttl(self, key: str) -> float | None:
+        found = self.group.parts.store.find(key)
+        return None if found is None else found[2]
+
+    def hammer(self, keys: list[str], threads: int, at: float) -> int:
+        """Ask for all keys from many threads and tasks at a moment; how many had all the right values."""
+        right = []
+
+        def work(offset: int) -> None:
+            time.sleep(max(0.0, at - time.time()))
+            turn = keys[offset % len(keys) :] + keys[: offset % len(keys)]
+            values = [self.group.get(key) for key in turn]
+            right.append(values == [f"value of {key}" for key in turn])
+
+        def tasks() -> None:
+            async def one(key: str) -> bool:
+                return await self.group.aget(key) == f"value of {key}"
+
+            async def all_keys() -> bool:
+                await asyncio.sleep(max(0.0, at - time.time()))
+                return all(await asyncio.gather(*(one(key) for key in keys)))
+
+            right.append(asyncio.run(all_keys()))
+
+        running = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+        running.append(threading.Thread(target=tasks))
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return sum(right)
+
+    def loop(self, keys: list[str], seconds: float) -> Any:
+        """Ask again and again: the longest that a get took, and the names of errors."""
+        until, longest, errors = time.monotonic() + seconds, 0.0, []
+        while (began := time.monotonic()) < until:
+            for key in keys:
+                began = time.monotonic()
+                try:
+                    if self.group.get(key) != f"value of {key}":
+                        errors.append("wrong value")
+                except KamaCacheError as error:
+                    errors.append(repr(error))
+                longest = max(longest, time.monotonic() - began)
+        return [longest, errors]
+
+    def set(self, key: str, value: str, ttl: Any = "1h") -> Any:
+        began = time.monotonic()
+        done = self.group.set(key, value, ttl=ttl)
+        return [done, time.monotonic() - began]
+
+    def delete(self, key: str) -> Any:
+        began = time.monotonic()
+        done = self.group.delete(key)
+        return [done, time.monotonic() - began]
+
+    def members(self) -> list[str]:
+        return [str(member) for member in self.node.members()]
+
+    def owners(self, keys: list[str], group: str = "g") -> list[str]:
+        return [str(self.node.owner(group, key)) for key in keys]
+
+    def stats(self) -> dict[str, Any]:
+        return self.group.stats().as_dict()
+
+    def hang(self) -> None:
+        """A loader that hangs, on a thread that nobody waits for."""
+        threading.Thread(target=self.group.get, args=("hang",), daemon=True).start()
+
+    def hold_gil(self, seconds: float) -> None:
+        """No Python runs in this process for a while; answered before."""
+
+        def hold() -> None:
+            ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+        timer = threading.Timer(0.2, hold)
+        timer.daemon = True
+        timer.start()
+
+    def close(self) -> None:
+        self.node.close()
+
+    def leave(self) -> None:
+        """End as a program does that has run to its end."""
+        sys.exit(0)
+
+
+def main() -> None:
+    signal.alarm(120)  # whatever happens to the test, this process ends
+    worker = Worker(json.loads(sys.argv[1]))
+    for line in sys.stdin:
+        command, *arguments = json.loads(line)
+        answer = getattr(worker, command)(*arguments)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
