@@ -25,6 +25,7 @@ def load_text(key: str) -> str: ...  # type: ignore[empty-body]
 def load_user(key: str) -> User | Value[User] | None: ...
 async def aload_user(key: str) -> User | None: ...
 def load_dict(key: str) -> dict[str, int]: ...  # type: ignore[empty-body]
+async def aload_dict(key: str) -> Value[dict[str, int]] | dict[str, int] | None: ...
 def load_users(keys: list[str]) -> Mapping[str, User]: ...  # type: ignore[empty-body]
 
 
@@ -40,6 +41,7 @@ def groups(node: Node) -> None:
     assert_type(node.group("g", load_many=load_users, codec=UserCodec()), Group[User])
     assert_type(node.group("g", load_dict, codec="json"), Group[dict[str, int]])
     assert_type(node.group("g", load_dict, codec="msgpack"), Group[dict[str, int]])
+    assert_type(node.group("g", aload_dict, codec="json"), Group[dict[str, int]])
     node.group("g", load_dict, codec=UserCodec())  # type: ignore[arg-type]
     node.group("g", load_bytes, codec=5)  # type: ignore[call-overload]
     node.group("g", load_bytes, near_ttl=None)  # type: ignore[call-overload]
@@ -78,7 +80,15 @@ def a_decorator(node: Node) -> None:
     @node.loader("users", codec=UserCodec())
     def users(key: str) -> User | None: ...
 
+    @node.loader("json", codec="json")
+    async def numbers(key: str) -> dict[str, int] | None: ...
+
+    @node.loader("more", codec="msgpack", jitter=0)
+    def more(key: str) -> dict[str, int] | None: ...
+
     assert_type(plain, Group[bytes])
+    assert_type(numbers, Group[dict[str, int]])
+    assert_type(more, Group[dict[str, int]])
     assert_type(text, Group[str])
     assert_type(users, Group[User])
 
