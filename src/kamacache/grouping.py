@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kamacache import codecs
 from kamacache._engine import Clock, Store
@@ -21,42 +21,43 @@ from kamacache.options import Duration, GroupOptions, OnEvict, Size, check_name
 from kamacache.placing import Route
 from kamacache.runtime import Runtime
 
-if TYPE_CHECKING:
+V = TypeVar("V")
+_Loads = Callable[[str], Any]
+
+if TYPE_CHECKING:  # what is only read by type checkers costs nothing at import
+    from typing import Literal, Protocol, TypedDict, Unpack
+
     from kamacache.codecs import Codec
     from kamacache.lane import Lane
     from kamacache.value import Value
 
+    class Arguments(TypedDict, total=False):
+        """The options of a group but for its codec, which decides about its type."""
+
+        load_many: Callable[[list[str]], Any] | None
+        max_bytes: Size
+        ttl: Duration | None
+        policy: str
+        near_ttl: Duration
+        negative_ttl: Duration
+        jitter: float
+        load_timeout: Duration | None
+        on_evict: OnEvict | None
+
+    class Decorator(Protocol):
+        """Turns a loader into a group of what it loads."""
+
+        @overload
+        def __call__(self, loader: Callable[[str], Awaitable[V | Value[V] | None]], /) -> Group[V]: ...
+        @overload
+        def __call__(self, loader: Callable[[str], V | Value[V] | None], /) -> Group[V]: ...
+
+
 log = logging.getLogger("kamacache")
 
-V = TypeVar("V")
-_Loads = Callable[[str], Any]
-_LoadsMany = Callable[[list[str]], Any]
 
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
 _MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
-
-
-class Arguments(TypedDict, total=False):
-    """The options of a group but for its codec, which decides about its type."""
-
-    load_many: _LoadsMany | None
-    max_bytes: Size
-    ttl: Duration | None
-    policy: str
-    near_ttl: Duration
-    negative_ttl: Duration
-    jitter: float
-    load_timeout: Duration | None
-    on_evict: OnEvict | None
-
-
-class Decorator(Protocol):
-    """Turns a loader into a group of what it loads."""
-
-    @overload
-    def __call__(self, loader: Callable[[str], Awaitable[V | Value[V] | None]], /) -> Group[V]: ...
-    @overload
-    def __call__(self, loader: Callable[[str], V | Value[V] | None], /) -> Group[V]: ...
 
 
 class Grouping(ABC):
