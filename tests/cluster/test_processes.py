@@ -150,6 +150,7 @@ def test_closed_node_is_gone_at_once(processes: Processes) -> None:
 def test_exit_takes_two_seconds_at_most(processes: Processes, state: str) -> None:
     """A process ends by itself from any state."""
     worker, *others = processes.make(3, start=state not in {"new", "starting"})
+    worker.do("peek", "key")  # it is up
     if state == "loader hangs":
         worker.do("hang")
         others[0].do("hang")
