@@ -135,7 +135,10 @@ class Membership:
             return True
         if self._closing:
             return False
-        self._register()
+        try:
+            self._register()
+        except OSError as error:  # out of reach, for now; RegistryError and ConfigError are the caller's
+            log.warning("could not register: %s", error)
         self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + timeout
