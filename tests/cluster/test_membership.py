@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 
 from kamacache import Node
 from kamacache._engine import Clock, Store
-from kamacache.errors import PeerError, RegistryError
+from kamacache.errors import RegistryError
 from kamacache.messages import Hello, LoadRequest, Member, TellRequest
 from kamacache.testing import MemoryRegistry, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -216,7 +215,6 @@ def test_member_that_does_not_know_a_group_is_not_held_for_dead() -> None:
         key = cluster.key_of(b)
         registration = cluster.network.gate(Hello, source=b.address)
         b.groups["g"].close()
-        assert a.owner("g", key).id == b.id or True  # its hello may or may not have arrived
         assert a.groups["g"].get(key) == b"old"
         assert b.id in {member.id for member in a.members()}
         registration.open()
@@ -332,7 +330,7 @@ def test_restarted_process_at_the_same_address_is_another_member() -> None:
     network = Network()
 
     def make() -> Node:
-        node = Node("memory:fixed", registry=network.registry(), lane=network.lane(), clock=Clock(manual=True))
+        node = Node("unix:/memory/fixed", registry=network.registry(), lane=network.lane(), clock=Clock(manual=True))
         node.group("g", lambda key: key.encode(), ttl=None)
         return node
 
@@ -343,7 +341,7 @@ def test_restarted_process_at_the_same_address_is_another_member() -> None:
     try:
         first.start()
         wait_until(lambda: len(other.members()) == 2)
-        network.kill("memory:fixed")
+        network.kill("unix:/memory/fixed")
         second = make()
         second.start()
         wait_until(lambda: {member.id for member in other.members()} == {other.id, second.id})
@@ -357,18 +355,16 @@ def test_restarted_process_at_the_same_address_is_another_member() -> None:
 def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
     """A request that fails holds a member for dead; a probe and a hello bring it back, with what it missed."""
     with Cluster(3) as cluster:
-        a, b, c = cluster.nodes
+        a, b, _ = cluster.nodes
         key = cluster.key_of(b)
         probes = cluster.hold_for_dead(a, b)
-        greeted = threading.Event()
         hellos = cluster.network.gate(Hello, source=a.address, target=b.address)
-        assert a.groups["g"].set(key, b"missed") is False
+        cluster.assert_serves(key, b"old")
+        cluster.source.value = b"new"
+        assert a.groups["g"].set(key, b"new") is False
         probes.open()
         hellos.wait()
         assert cluster.peer(a, b).dead
         hellos.open()
         wait_until(lambda: not cluster.peer(a, b).dead)
-        assert b.groups["g"].get(key) != b"old"
-        greeted.set()
-        with pytest.raises(PeerError):
-            cluster.network.deliver("memory:1", "memory:nobody", Peek("", []))
+        assert b.groups["g"].get(key) == b"new"
