@@ -38,7 +38,11 @@ class Child:
         try:
             signal.alarm(60)  # whatever happens to the test, this process ends
             os.close(self._end)
-            work(lambda what: os.write(write, json.dumps(what).encode() + b"\n") and None)
+
+            def tell(what: Any) -> None:
+                os.write(write, json.dumps(what).encode() + b"\n")
+
+            work(tell)
             status = 0
         except BaseException:  # noqa: BLE001 - nothing of the test's may run here
             traceback.print_exc()

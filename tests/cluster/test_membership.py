@@ -201,7 +201,7 @@ def test_only_members_with_the_group_own_its_keys() -> None:
         assert a.groups["g"].set("key0", b"value") is True
         to_c = [p for p in cluster.network.sent if p.target == c.address and isinstance(p.message, LoadRequest | Peek)]
         assert not [p for p in to_c if not isinstance(p.message, Peek) or p.message.keys]
-        c.group("g", cluster.source.load, **cluster._options)
+        c.group("g", cluster.source.load, **cluster.options)
         wait_until(lambda: c.id in {a.owner("g", key).id for key in KEYS})
         cluster.settle()
         assert {c.owner("g", key).id for key in KEYS} == {a.id, b.id, c.id}
@@ -239,7 +239,7 @@ def test_goodbye_is_noticed_at_once() -> None:
 def test_joining_member_takes_keys_over_without_loading_them() -> None:
     """For ten minutes a new owner asks the one before it: nothing is loaded twice."""
     with Cluster(2, ttl=None) as cluster:
-        a, b = cluster.nodes
+        a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         c = cluster.add()
         cluster.settle()
@@ -261,7 +261,10 @@ def test_leaving_member_gives_back_what_the_others_had() -> None:
         cluster.settle()
         taken = [key for key in KEYS if a.owner("g", key).id == c.id]
         kinds = [
-            found[3] for node in (a, b) for key in taken if (found := node.groups["g"].parts.store.find(key)) is not None
+            found[3]
+            for node in (a, b)
+            for key in taken
+            if (found := node.groups["g"].parts.store.find(key)) is not None
         ]
         assert set(kinds) <= {Store.FORMER, Store.NEAR}
         assert Store.FORMER in kinds
@@ -275,7 +278,7 @@ def test_leaving_member_gives_back_what_the_others_had() -> None:
 
 def test_former_copies_are_served_here_for_near_ttl_and_kept_for_peeks() -> None:
     with Cluster(2, ttl=None, near_ttl="5s") as cluster:
-        a, b = cluster.nodes
+        a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         mine = [key for key in KEYS if a.owner("g", key).id == a.id]
         c = cluster.add()
@@ -290,7 +293,7 @@ def test_former_copies_are_served_here_for_near_ttl_and_kept_for_peeks() -> None
 
 def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
     with Cluster(2, ttl=None) as cluster:
-        a, b = cluster.nodes
+        a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         mine = [key for key in KEYS if a.owner("g", key).id == a.id]
         c = cluster.add()

@@ -95,8 +95,9 @@ class Checker:
                 self.check(group, key, least, asyncio.run(group.aget(key)))
             elif kind == "get_many":
                 leasts = {key: self.history[key].confirmed for key in KEYS}
-                for key, value in group.get_many(KEYS).items():
-                    self.check(group, key, leasts[key], value)
+                found = group.get_many(KEYS)
+                for key in KEYS:
+                    self.check(group, key, leasts[key], found.get(key))
             elif (value := group.peek(key)) is not None:
                 self.check(group, key, least, value)
 
