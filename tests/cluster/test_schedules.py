@@ -6,8 +6,9 @@ Each docstring is the schedule; `old` is what the source had before the write, `
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from kamacache.errors import NodeClosed
 from kamacache.flight import Flights
+from kamacache.loading import Loading
 from kamacache.messages import Hello, LoadRequest, TellRequest, WriteRequest
 from kamacache.testing import Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -463,6 +465,70 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
         first.result(5)
         between[0].result(5)
         probes.open()
+        cluster.assert_serves(key, NEW)
+
+
+def test_caller_between_a_write_and_its_detaching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks when the write is known already does not join a load that is older than it.
+
+    1. A, the owner, loads a key for B; the load has read the old value.
+    2. The source changes; A deletes the key: the version is noted, the old load not yet detached. A caller at A asks.
+    3. The delete returned True: another caller at A asks, and must not wait for the old load.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        key = cluster.key_of(a)
+        outer = cluster.group(a).parts.loading._flights
+        hold = cluster.source.hold(key)
+        first = in_thread(cluster.group(b).get, key)
+        hold.wait()
+        cluster.source.value = NEW
+        detach = Loading.detach
+        between: list[Future[Any]] = []
+
+        def ask_and_detach(self: Loading, writes: Sequence[tuple[str, int]]) -> None:
+            if not between:
+                between.append(in_thread(cluster.group(a).get, key))
+                wait_until(lambda: between[0].done() or key in outer._open)
+            detach(self, writes)
+
+        monkeypatch.setattr(Loading, "detach", ask_and_detach)
+        assert cluster.group(a).delete(key) is True
+        later = in_thread(cluster.group(a).get, key)
+        assert later.result(5) == NEW
+        hold.open()
+        first.result(5)
+        between[0].result(5)
+        cluster.assert_serves(key, NEW)
+
+
+def test_flight_with_an_old_answer_is_joined_by_nobody() -> None:
+    """An answer that was refused is older than what is known: who asks later gets a flight of its own.
+
+    1. A owns a key and holds it. C clears the group; B is told, A not yet.
+    2. B asks: A's answer is refused; the second is on its way, as old.
+    3. A is told; clear returns True.
+    4. Another caller at B asks, and must not wait for that second answer.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(a)
+        assert cluster.group(a).get(key) == OLD
+        cluster.source.value = NEW
+        tell = cluster.network.gate(TellRequest, target=a.address)
+        clear = in_thread(cluster.group(c).clear)
+        tell.wait()
+        wait_until(lambda: cluster.group(b).parts.store.floor)
+        replies = cluster.network.gate(LoadRequest, stage="reply", source=b.address, target=a.address)
+        matches, count = replies.matches, itertools.count()
+        replies.matches = lambda parcel: matches(parcel) and next(count) == 1  # the second alone
+        first = in_thread(cluster.group(b).get, key)
+        replies.wait()
+        tell.open()
+        assert clear.result(5) is True
+        assert in_thread(cluster.group(b).get, key).result(5) == NEW
+        replies.open()
+        assert first.result(5) in {OLD, NEW}
         cluster.assert_serves(key, NEW)
 
 
