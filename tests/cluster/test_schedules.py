@@ -404,7 +404,7 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
 def test_revival_after_the_write_is_forgotten() -> None:
     """Who was away for longer than writes are remembered starts with an empty memory.
 
-    1. C owns a key and holds it; C is frozen.
+    1. C owns a key and holds it; C is cut off: it and the others hold each other for dead.
     2. The source changes; A deletes the key: True once C was silent for long; then nobody remembers it any more.
     3. C answers again.
     """
@@ -418,6 +418,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
         for node in (a, b):
             assert cluster.group(node).delete(key) is False
         wait_until(lambda: cluster.peer(a, c).dead and cluster.peer(b, c).dead)
+        wait_until(lambda: c._clock.advance(1) or (cluster.peer(c, a).dead and cluster.peer(c, b).dead))
         for node in (a, b):
             node._clock.advance(7)
         assert cluster.group(a).delete(key) is True
