@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kamacache.errors import KamaCacheError
@@ -27,22 +26,24 @@ _BATCH = 1_000  # writes sent at once
 _IDLE = 5.0  # seconds after which the thread ends
 
 
-@dataclass(frozen=True, slots=True)
 class _Pending:
     """A set or delete, or with no item a clear that raised the floor here."""
 
-    item: WriteItem | None
-    floor: int = 0
-    end: Future[None] = field(default_factory=Future)
+    __slots__ = ("end", "floor", "item")
+
+    def __init__(self, item: WriteItem | None, floor: int = 0) -> None:
+        self.item = item
+        self.floor = floor
+        self.end: Future[None] = Future()
 
 
 class WriteBehind:
     """The pending writes of one group.
 
     Invariant, under `_lock`: `_queue` holds the writes not yet taken by the thread, each key in the order it was
-    written; `_last` has for every key with a pending write (queued or being sent) the end of its last one; all these
-    keys are blocked in `loading`. A clear is in the queue as its floor: it was applied here before, and its version
-    keeps older values out.
+    written; `_count` counts these and what is being sent. `_last` has for every key with a pending write the end of
+    its last one, `_clear` the end of the last pending clear; all these keys are blocked in `loading`. A clear is in the
+    queue as its floor: it was applied here before, and its version keeps older values out.
     """
 
     def __init__(self, name: str, store: Store, loading: Loading, writing: Writing) -> None:
@@ -53,6 +54,8 @@ class WriteBehind:
         self._lock = threading.Condition()
         self._queue: deque[_Pending] = deque()
         self._last: dict[str, Future[None]] = {}
+        self._clear: Future[None] | None = None
+        self._count = 0
         self._room: Future[None] | None = None
         self._running = False
 
@@ -65,27 +68,34 @@ class WriteBehind:
             self._loading.block(keys)
             for key in keys:
                 self._store.drop(key)
-            self._queue.extend(pending)
             self._last.update((key, write.end) for key, write in zip(keys, pending, strict=True))
-            self._start()
+            self._add(pending)
 
     def submit_clear(self, floor: int) -> None:
         """Have the others told of a clear."""
+        pending = _Pending(None, floor)
         with self._lock:
-            self._queue.append(_Pending(None, floor))
-            self._start()
+            self._clear = pending.end
+            self._add([pending])
+
+    def settled(self) -> Path[None]:
+        """Wait for the end of all that is pending now: a clear comes after it."""
+        with self._lock:
+            ends = [*self._last.values(), *([self._clear] if self._clear else [])]
+        for end in ends:
+            yield Wait(end)
 
     def pending(self, keys: Iterable[str]) -> Future[None] | None:
         """The end of a pending write of one of these keys."""
-        if not self._last:
+        if not self._count:
             return None
         with self._lock:
-            return next((self._last[key] for key in keys if key in self._last), None)
+            return next((self._last[key] for key in keys if key in self._last), self._clear)
 
     def flush(self, deadline: float) -> bool:
         """Wait until all is sent, or time.monotonic() is at `deadline`."""
         with self._lock:
-            while self._queue or self._last:
+            while self._count:
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._running:
                     return False
@@ -93,14 +103,18 @@ class WriteBehind:
         return True
 
     def _wait_for_room(self) -> Path[None]:
-        while len(self._queue) >= LIMIT:
+        while True:
             with self._lock:
+                if self._count <= LIMIT:
+                    return
                 if self._room is None:
                     self._room = Future()
                 room = self._room
             yield Wait(room)
 
-    def _start(self) -> None:
+    def _add(self, pending: Sequence[_Pending]) -> None:
+        self._queue.extend(pending)
+        self._count += len(pending)
         if not self._running:
             self._running = True
             threading.Thread(target=self._run, name=f"kamacache-writes-{self._name}", daemon=True).start()
@@ -115,9 +129,6 @@ class WriteBehind:
                     self._running = False
                     return
                 batch = self._take()
-                room, self._room = self._room, None
-            if room is not None:
-                room.set_result(None)
             try:
                 self._send(batch)
             except KamaCacheError as error:
@@ -146,12 +157,17 @@ class WriteBehind:
         drive(self._writing.write(items) if items else self._writing.clear(batch[0].floor))
 
     def _ended(self, batch: list[_Pending]) -> None:
-        ends = {write.item.key: write.end for write in batch if write.item is not None}
-        self._loading.unblock(ends)
+        self._loading.unblock([write.item.key for write in batch if write.item is not None])
         with self._lock:
-            for key, end in ends.items():
-                if self._last.get(key) is end:
-                    del self._last[key]
+            for write in batch:
+                if write.item is None:
+                    self._clear = None if self._clear is write.end else self._clear
+                elif self._last.get(write.item.key) is write.end:
+                    del self._last[write.item.key]
+            self._count -= len(batch)
+            room, self._room = self._room, None
             self._lock.notify_all()
-        for end in ends.values():
-            end.set_result(None)
+        for write in batch:
+            write.end.set_result(None)
+        if room is not None:
+            room.set_result(None)

@@ -13,6 +13,7 @@ from kamacache.errors import GroupClosed, KamaCacheError, ValueTooLarge
 from kamacache.loading import Loading
 from kamacache.messages import GroupState, WriteItem
 from kamacache.options import UNSET, Duration, Missing, parse_ttl
+from kamacache.outcomes import JOINED
 from kamacache.stats import GroupStats
 from kamacache.steps import Path, adrive, drive
 from kamacache.writing import Writing
@@ -94,7 +95,7 @@ class Group(Generic[V]):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _miss(self, key: str) -> Any:
-        self._ensure()
+        self._ensure_for(1)
         return drive(self.parts.loading.get(key))
 
     async def aget(self, key: str) -> V | None:
@@ -102,7 +103,7 @@ class Group(Generic[V]):
         value = self._lookup(key)
         if value is not MISSING:
             return value  # type: ignore[no-any-return]
-        await self._aensure()
+        await self._aensure_for(1)
         result: V | None = await adrive(self.parts.loading.get(key))
         return result
 
@@ -110,7 +111,7 @@ class Group(Generic[V]):
         """What exists of these keys, in the order asked. LoadError if one failed, the others in its `loaded`."""
         asked, found, missing = self._look_up(keys)
         if missing:
-            self._ensure()
+            self._ensure_for(len(missing))
             drive(self.parts.loading.get_many(missing, found))
         return _in_order(asked, found) if missing else found
 
@@ -118,9 +119,23 @@ class Group(Generic[V]):
         """See get_many."""
         asked, found, missing = self._look_up(keys)
         if missing:
-            await self._aensure()
+            await self._aensure_for(len(missing))
             await adrive(self.parts.loading.get_many(missing, found))
         return _in_order(asked, found) if missing else found
+
+    def _ensure_for(self, keys: int) -> None:
+        try:
+            self._ensure()
+        except BaseException:
+            self.parts.store.count(JOINED, keys)  # counted in gets before: who gives up here waited for others
+            raise
+
+    async def _aensure_for(self, keys: int) -> None:
+        try:
+            await self._aensure()
+        except BaseException:
+            self.parts.store.count(JOINED, keys)
+            raise
 
     def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str]]:
         asked = _distinct(keys)
@@ -219,6 +234,7 @@ class Group(Generic[V]):
 
     def _clearing(self, wait: bool) -> Path[bool | None]:
         parts = self.parts
+        yield from parts.behind.settled()
         floor = parts.writing.clear_here()
         if not wait:
             parts.behind.submit_clear(floor)

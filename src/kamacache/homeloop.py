@@ -28,14 +28,19 @@ class HomeLoop:
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
         self._tasks: set[Any] = set()  # a loop holds its tasks weakly
+        self._settled = False
         self._closed = False
 
+    def settle(self) -> None:
+        """The node was started: where no loop ran there, a thread of its own is to be the home."""
+        self._settled = True
+
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called on a running loop: it becomes the home where there is none, or the old one was closed."""
+        """Called on a running loop: it becomes the home until that is settled, or when the old one was closed."""
         if self._loop is loop:
             return
         with self._lock:
-            if self._loop is None or self._loop.is_closed():
+            if self._loop.is_closed() if self._loop is not None else not self._settled:
                 self._loop, self._thread, self._ident = loop, None, threading.get_ident()
 
     def is_here(self) -> bool:

@@ -68,7 +68,7 @@ class Loading:
         self._store = store
         self._options = options
         self._runtime = runtime
-        self._flights = Flights(store.known)  # callers here wait for these, and they may wait for peers
+        self._flights = Flights()  # callers here wait for these, and they may wait for peers
         self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
         self._tasks: set[Any] = set()  # loops hold their tasks weakly
@@ -238,7 +238,7 @@ class Loading:
             return ended
         except KamaCacheError as error:
             for key in led:
-                end(key, Outcome(how=PEER_LOADS, failure=Failure(type(error), str(error))))
+                end(key, Outcome(how=self._how(key), failure=Failure(type(error), str(error))))
             return ended
         finally:
             self._abort(led)

@@ -23,10 +23,10 @@ GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOA
 )
 
 
-def in_memory(store: Store, key: str) -> Outcome | None:
-    """The value here, unless it is one that is no longer owned."""
+def in_memory(store: Store, key: str, *, former: bool = False) -> Outcome | None:
+    """The value here; one that is no longer owned only with `former`."""
     found = store.find(key)
-    if found is None or found[3] == Store.FORMER:
+    if found is None or (found[3] == Store.FORMER and not former):
         return None
     value, version, remaining, kind = found
     return Outcome(value, version, remaining, ABSENT if value is None else NEAR_HITS if kind == Store.NEAR else HITS)

@@ -27,7 +27,7 @@ class Pool:
     """
 
     def __init__(self, threads: int, name: str) -> None:
-        self._limit = threads
+        self.threads = threads
         self._name = name
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -55,10 +55,10 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise NodeClosed("the node was closed")
-            if self._waiting >= QUEUE_FACTOR * self._limit:
-                raise Overloaded(f"{self._waiting} loads are waiting for {self._limit} threads")
+            if self._waiting >= QUEUE_FACTOR * self.threads:
+                raise Overloaded(f"{self._waiting} loads are waiting for {self.threads} threads")
             self._waiting += 1
-            start = self._waiting > self._idle and self._threads < self._limit
+            start = self._waiting > self._idle and self._threads < self.threads
             self._threads += start
         self._jobs.put(work)
         if start:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kamacache.homeloop import HomeLoop
 from kamacache.loader import CHAIN, Loader, checked_mapping, enter
@@ -14,8 +13,7 @@ from kamacache.pool import Pool
 from kamacache.steps import Wait
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """What the loader raised for a key."""
 
     error: BaseException
@@ -55,6 +53,12 @@ class RunLoader:
         else:
             for key in self._keys:
                 self._run_one(key)
+
+    def _run_next(self, keys: Iterator[str]) -> None:
+        for key in keys:
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise TimeoutError  # nobody waits any more
+            self._run_one(key)
 
     def _run_one(self, key: str) -> None:
         single = self._loader.single
@@ -100,7 +104,8 @@ class RunLoader:
         if self._loader.in_batch(self._keys):
             jobs = [pool.submit(self._run_batch)]
         else:
-            jobs = [pool.submit(partial(self._run_one, key)) for key in self._keys]
+            keys = iter(self._keys)  # shared: as many threads as there are take the next key, one job each in the queue
+            jobs = [pool.submit(partial(self._run_next, keys)) for _ in range(min(len(self._keys), pool.threads))]
         for job in jobs:
             await Wait(job, self._deadline).arun()
 

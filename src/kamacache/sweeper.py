@@ -38,7 +38,12 @@ class Sweeper:
         """One round over all groups."""
         for group in list(self._groups.values()):
             on_evict = group.parts.options.on_evict
-            for key, value, reason in group.parts.store.sweep():
+            try:
+                gone = group.parts.store.sweep()
+            except Exception:
+                log.exception("what left group %r cannot be shown to on_evict", group.name)
+                continue
+            for key, value, reason in gone:
                 try:
                     if on_evict is not None:
                         on_evict(key, value, reason)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from kamacache import Group, LoadCycle, LoadError, LoadTimeout, Node
+from kamacache import Group, LoadError, LoadTimeout, Node
 from tests.unit.groups import AsyncHeld, Caller, Held, begun, counts, settled, until, waiting
 
 SOON: Any = {"load_timeout": "200ms"}
@@ -238,7 +237,7 @@ def test_without_a_limit(node: Node) -> None:
     assert [caller.result() for caller in callers] == [b"k"] * 4
 
 
-# -- interrupts ----------------------------------------------------------------------------------------------------------
+# -- interrupts --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -313,67 +312,3 @@ def test_an_async_loader_that_cancels_itself_has_failed(node: Node) -> None:
     with pytest.raises(LoadError):
         asyncio.run(group.aget("k"))
     assert group.stats().load_errors == 2
-
-
-# -- rings ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_plain_loader_asks_for_its_own_key(node: Node) -> None:
-    group: Group[bytes] = node.group("g", lambda key: group.get(key))
-    with pytest.raises(LoadError) as caught:
-        group.get("k")
-    assert isinstance(caught.value.__cause__, LoadCycle)
-    with pytest.raises(LoadError) as caught:
-        asyncio.run(group.aget("k"))
-    assert isinstance(caught.value.__cause__, LoadCycle)
-
-
-@pytest.mark.parametrize("ask", [lambda group: group.aget("k"), lambda group: group.aget_many(["j", "k"])])
-def test_an_async_loader_asks_for_its_own_key(node: Node, ask: Callable[[Any], Awaitable[Any]]) -> None:
-    async def load(key: str) -> Any:
-        return await ask(group)
-
-    group = node.group("g", load)
-    with pytest.raises(LoadError) as caught:
-        group.get("k")
-    assert isinstance(caught.value.__cause__, LoadCycle)
-
-
-def test_a_key_asked_for_inside_by_another_group_is_no_ring(node: Node) -> None:
-    inner = node.group("inner", str.encode)
-    outer: Group[bytes] = node.group("outer", lambda key: inner.get(key))
-    assert outer.get("k") == b"k"
-
-
-def test_loads_eight_deep(node: Node) -> None:
-    def load(key: str) -> bytes | None:
-        return group.get(f"{int(key) - 1}") if int(key) else b"bottom"
-
-    group: Group[Any] = node.group("g", load)
-    assert group.get("7") == b"bottom"  # eight loads inside each other
-    group.clear()
-    with pytest.raises(LoadError) as caught:
-        group.get("8")
-    error: BaseException | None = caught.value
-    while error is not None and not isinstance(error, LoadCycle):
-        error = error.__cause__
-    assert isinstance(error, LoadCycle)
-
-
-def test_two_batches_lead_each_others_keys(node: Node) -> None:
-    both = threading.Barrier(2)
-
-    def load_many(keys: list[str]) -> dict[str, bytes]:
-        both.wait(10)  # each has begun with what it leads
-        return {key: key.encode() for key in keys}
-
-    group: Group[bytes] = node.group("g", load_many=load_many)
-    held = Held()
-    first = node.group("first", held)
-    callers = [Caller(lambda: first.get("k")), Caller(group.get_many, ["a"])]
-    until(lambda: both.n_waiting == 1)
-    callers.append(Caller(group.get_many, ["a", "b"]))  # leads b, waits for a, whose leader waits for b's
-    assert callers[2].result() == {"a": b"a", "b": b"b"}
-    assert callers[1].result() == {"a": b"a"}
-    held.go.set()
-    assert callers[0].result() == b"k"

@@ -137,7 +137,7 @@ def test_good_names(node: Node, name: str) -> None:
         *({"weight": math.inf}, {"max_value": 0}, {"max_value": "2 GiB"}, {"loader_threads": 0}, {"insecure": 1}),
         *({"loader_threads": True}, {"loader_threads": 1.5}),
     ],
-    ids=lambda options: str(list(options.items())[0]),
+    ids=lambda options: str(next(iter(options.items()))),
 )
 def test_nodes_that_cannot_be(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -147,12 +147,12 @@ def test_nodes_that_cannot_be(options: dict[str, Any]) -> None:
 
 
 def test_beyond_this_machine_by_choice() -> None:
-    Node("0.0.0.0:0", insecure=True).close()  # noqa: S104 - it is not started
+    Node("0.0.0.0:0", insecure=True).close()
 
 
 def test_listen_alone_is_positional() -> None:
     with pytest.raises(TypeError):
-        Node("127.0.0.1:0", "127.0.0.1:1")  # type: ignore[misc]
+        Node("127.0.0.1:0", "127.0.0.1:1")  # type: ignore[call-arg]
 
 
 def test_from_the_environment() -> None:
@@ -168,14 +168,14 @@ def test_from_the_environment() -> None:
         assert "secret" not in str(caught.value)
 
 
-# -- the same name again ------------------------------------------------------------------------------------------------
+# -- the same name again -----------------------------------------------------------------------------------------------
 
 SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "function": (lambda: load, lambda: load),
     "partial": (lambda: functools.partial(load), lambda: functools.partial(load)),
     "partial of the function": (lambda: load, lambda: functools.partial(load)),
     "methods of two objects": (lambda: Source().load, lambda: Source().load),
-    "lambda of one line": (lambda: (lambda key: key), lambda: SAME["lambda of one line"][0]()),
+    "lambda of one line": (lambda: lambda key: key, lambda: SAME["lambda of one line"][0]()),  # noqa: PLW0108 - the dictionary is not there yet
     "no loader": (lambda: None, lambda: None),
 }
 
@@ -264,7 +264,7 @@ def test_groups_are_a_live_read_only_view(node: Node) -> None:
     assert dict(groups) == {}
 
 
-# -- closing -------------------------------------------------------------------------------------------------------------
+# -- closing -----------------------------------------------------------------------------------------------------------
 
 
 def closed(way: str, what: Any) -> None:

@@ -94,6 +94,7 @@ class Scenario:
         self._cluster = Cluster(directory, rows)
         self._windows: list[checks.Window] = []
         self._lost: array[int] = array("I")
+        self._killed = checks.Window(0.0, 0.0)
         self._began = 0.0
         self._checks: list[checks.Check] = []
 
@@ -152,6 +153,7 @@ class Scenario:
         self._lost.frombytes(path.read_bytes())
         killed = time.monotonic()
         cluster.kill(victim)
+        self._killed = checks.Window(killed, victim.died or killed)
         report.event(f"kill -9 {victim.name} (pid {victim.pid}), the owner of {owned:,} keys")
         agreed = cluster.settle(self._tick)
         self._windows.append(checks.Window(killed, agreed))
@@ -198,7 +200,7 @@ class Scenario:
                 numbers.loads += len(its_loads)
             words += [f"{process.name}: {text}" for text in process.counters["words"]]
         facts = checks.Facts(
-            loads, writes, self._lost, self._windows, total.reads, total.stale, total.errors, words[:5]
+            loads, writes, self._lost, self._killed, self._windows, total.reads, total.stale, total.errors, words[:5]
         )
         return Result(nodes, total, self._checks + checks.check(facts), len(self._lost), time.monotonic() - self._began)
 
