@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -85,6 +86,21 @@ def test_frozen_owner_does_not_serve_what_was_deleted(local_processes: Processes
     while time.monotonic() < until:
         assert [worker.do("get", key)[0] for worker in (first, second)] == [f"value of {key}"] * 2
     assert owner.do("get", key)[0] == f"value of {key}"
+
+
+@pytest.mark.skipif("KAMACACHE_SOAK" not in os.environ, reason="KAMACACHE_SOAK is not set: this takes 15 s")
+def test_owner_stopped_for_longer_than_writes_are_remembered(local_processes: Processes) -> None:
+    """Nobody can tell it any more what it missed: it starts with an empty memory."""
+    owner, first, second = local_processes.make(3, group={"load_timeout": "1s", "near_ttl": "1s"})
+    key = local_processes.key_of(owner)
+    assert owner.do("set", key, "old", None)[0] is True
+    owner.kill(signal.SIGSTOP)
+    wait_until(lambda: first.do("delete", key)[0] is True, 10)
+    time.sleep(13)  # ten seconds are remembered
+    owner.kill(signal.SIGCONT)
+    time.sleep(0.5)  # its own hits may be older for a tick after it wakes
+    for _ in range(50):
+        assert [worker.do("get", key)[0] for worker in (owner, first, second)] == [f"value of {key}"] * 3
 
 
 def test_near_copy_lives_near_ttl_and_never_past_expiry(processes: Processes) -> None:
