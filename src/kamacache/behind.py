@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kamacache.errors import KamaCacheError
@@ -27,13 +26,15 @@ _BATCH = 1_000  # writes sent at once
 _IDLE = 5.0  # seconds after which the thread ends
 
 
-@dataclass(frozen=True, slots=True)
 class _Pending:
     """A set or delete, or with no item a clear that raised the floor here."""
 
-    item: WriteItem | None
-    floor: int = 0
-    end: Future[None] = field(default_factory=Future)
+    __slots__ = ("end", "floor", "item")
+
+    def __init__(self, item: WriteItem | None, floor: int = 0) -> None:
+        self.item = item
+        self.floor = floor
+        self.end: Future[None] = Future()
 
 
 class WriteBehind:

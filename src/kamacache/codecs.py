@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -70,8 +69,12 @@ class JsonCodec:
     """JSON as RFC 8259 has it: compact, in UTF-8, no NaN and no infinities. Tuples come back as lists."""
 
     shareable = False
-    _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-    _decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+    def __init__(self) -> None:
+        import json  # noqa: PLC0415 - only groups of this codec pay for its import
+
+        self._encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+        self._decode = json.JSONDecoder(parse_constant=_refuse).decode
 
     def encode(self, value: Any, /) -> bytes:
         """Encode; TypeError or ValueError for what JSON cannot say."""
@@ -101,7 +104,7 @@ class MsgpackCodec:
         return self._unpack(data, raw=False, strict_map_key=False)
 
 
-_BUILT_IN: dict[str, Codec[Any]] = {"bytes": BytesCodec(), "text": TextCodec(), "json": JsonCodec()}
+_BUILT_IN: dict[str, Codec[Any]] = {"bytes": BytesCodec(), "text": TextCodec()}
 NAMES = ("bytes", "text", "json", "msgpack")
 
 
@@ -111,7 +114,7 @@ def resolve(codec: str | Codec[Any]) -> Codec[Any]:
         if codec not in NAMES:
             raise ConfigError(f"codec={codec!r}: give one of {', '.join(NAMES)}, or an object with encode and decode")
         if codec not in _BUILT_IN:
-            _BUILT_IN[codec] = _load_msgpack()
+            _BUILT_IN[codec] = JsonCodec() if codec == "json" else _load_msgpack()
         return _BUILT_IN[codec]
     if isinstance(codec, type):
         raise ConfigError(f"codec={codec.__qualname__}: this is a class, give an instance of it")

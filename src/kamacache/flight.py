@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from kamacache.errors import LoadCycle, LoadError, LoadTimeout
 from kamacache.steps import Path, Twofold, Wait
@@ -21,8 +21,7 @@ from kamacache.steps import Path, Twofold, Wait
 TRIES = 3  # flights that a caller follows when their leaders are interrupted, before it gives up
 
 
-@dataclass(slots=True, frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a load failed. Each caller makes an error of its own from it."""
 
     kind: type[Exception]
@@ -31,8 +30,7 @@ class Failure:
     cause_type: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a flight ended: with a value or absence (value None), a failure, or aborted."""
 
     value: bytes | None = None

@@ -6,16 +6,14 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kamacache.errors import ConfigError
 
 MAX_DEPTH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """The loads that the running code is inside of: (group, key) pairs of this process, and how many in all."""
 
     keys: frozenset[tuple[int, str]] = frozenset()

@@ -69,6 +69,7 @@ class Membership:
         self._wake = threading.Event()
         self._changed = threading.Condition(self._lock)
         self._closing = False
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._probed = 0.0
         self._revived = False  # someone was back: what was done in its place is its own again
@@ -163,6 +164,7 @@ class Membership:
         with self._lock:
             self._closing = True
             self._changed.notify_all()
+        self._stopped.set()
         self._wake.set()
 
     def leave(self) -> None:
@@ -188,6 +190,7 @@ class Membership:
                 self.tick()
             except Exception:
                 log.exception("the members could not be brought up to date")
+                self._stopped.wait(PROBE_INTERVAL)  # whoever wakes us, an error that stays is not to fill the log
             before = time.monotonic()
             self._wake.wait(self._registry.poll)
             self._wake.clear()

@@ -1,18 +1,19 @@
 """What nodes say to each other, as plain values: the Python face of proto/peer.proto.
 
 The native transport turns these into protobuf and back; an in-memory lane passes them on as they are. A version is an
-int of 128 bits (0: no write known), a remaining time is in seconds (None: never ends).
+int of 128 bits (0: no write known), a remaining time is in seconds (None: never ends). Named tuples, as making a
+dataclass takes several times longer and everyone who imports the package would wait for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import NamedTuple
 
 PROTOCOL = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A node as others know it; str() is its address."""
 
     id: str
@@ -25,19 +26,17 @@ class Member:
         return self.address or ""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupState:
+class GroupState(NamedTuple):
     """What a node knows of the writes of one group."""
 
     name: str
     codec: str
     floor: int = 0
-    writes: list[tuple[str, int]] = field(default_factory=list)
-    seen: dict[str, int] = field(default_factory=dict)
+    writes: Sequence[tuple[str, int]] = ()
+    seen: dict[str, int] = {}  # noqa: RUF012 - named tuples are never changed, nor what they hold
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """Who I am and what I know; the answer is one too."""
 
     member: Member
@@ -46,19 +45,17 @@ class Hello:
     leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LoadRequest:
+class LoadRequest(NamedTuple):
     """Load these keys, having passed over the candidates in `skipped`."""
 
     group: str
     keys: list[str]
-    skipped: list[str] = field(default_factory=list)
+    skipped: Sequence[str] = ()
     depth: int = 0
     clock: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What became of one key: a value, absence (value None), too large to travel, or a failed load (error_type)."""
 
     value: bytes | None = None
@@ -70,16 +67,14 @@ class Answer:
     error_text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadReply:
+class LoadReply(NamedTuple):
     """One answer for each key asked, in that order."""
 
     answers: list[Answer]
     clock: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WriteItem:
+class WriteItem(NamedTuple):
     """A set (value) or a delete (value None) that wants a version greater than `above`."""
 
     key: str
@@ -88,30 +83,27 @@ class WriteItem:
     above: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WriteRequest:
+class WriteRequest(NamedTuple):
     """Order these writes, or with `clear` a clear of the group."""
 
     group: str
     items: list[WriteItem]
     clear: bool = False
-    skipped: list[str] = field(default_factory=list)
+    skipped: Sequence[str] = ()
     writer: str = ""
     clock: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WriteReply:
+class WriteReply(NamedTuple):
     """A version for each item (one for a clear), or a refusal with the members the asked node knows."""
 
     versions: list[int]
     refused: bool = False
-    members: list[Member] = field(default_factory=list)
+    members: Sequence[Member] = ()
     clock: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TellRequest:
+class TellRequest(NamedTuple):
     """Writes that were ordered: (key, version) pairs, and the floor when the group was cleared (else 0)."""
 
     group: str
@@ -122,8 +114,7 @@ class TellRequest:
     clock: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TellReply:
+class TellReply(NamedTuple):
     """For each write 0 (confirmed) or the greater version known here; the same for the floor."""
 
     greater: list[int]

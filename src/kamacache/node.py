@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import secrets
 import sys
 import threading
 import time
@@ -109,7 +108,7 @@ class Node:
 
     def _live(self, lane: Lane) -> None:
         """Begin a life: in the constructor, and again in a forked child."""
-        self.id = secrets.token_hex(8)
+        self.id = os.urandom(8).hex()
         options = self._options
         hlc = Hlc(self._clock, int(self.id, 16))
         self._runtime = Runtime(

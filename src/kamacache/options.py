@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from kamacache.addresses import parse_address
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.units import (
@@ -238,6 +237,8 @@ def _flag(text: str) -> bool:
 
 def check_listen(listen: str, *, insecure: bool) -> None:
     """Refuse an address that is none, or that others reach although nothing keeps them out; ConfigError."""
+    from kamacache.addresses import parse_address  # noqa: PLC0415 - most nodes have no address of the user's
+
     address = parse_address(listen, name="listen")
     if not (address.is_unix or address.is_loopback or insecure):
         raise ConfigError(
@@ -247,6 +248,8 @@ def check_listen(listen: str, *, insecure: bool) -> None:
 
 
 def _check_advertise(advertise: str) -> None:
+    from kamacache.addresses import parse_address  # noqa: PLC0415 - the same
+
     address = parse_address(advertise, name="advertise")
     if address.is_unix or address.is_unspecified or address.port == 0:
         raise ConfigError(f"advertise={advertise!r}: must be a host and a port that others can reach: 10.0.0.1:8001")

@@ -6,11 +6,9 @@ refuses it wherever it arrives.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +71,7 @@ class Origin:
             for key, flight in joined.items():
                 outcome = yield from wait_for(self.flights, flight, JOINED)
                 if not outcome.aborted:
-                    outcomes[key] = replace(outcome, how=JOINED)
+                    outcomes[key] = outcome._replace(how=JOINED)
         return outcomes | {key: interrupted(key, JOINED) for key in keys if key not in outcomes}
 
     def _lead(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int) -> Path[dict[str, Outcome]]:
@@ -172,8 +170,10 @@ class Origin:
         options = self._options
         if raw is None:
             return options.negative_ttl
-        if options.ttl is None:
-            return None
+        if options.ttl is None or not options.jitter:
+            return options.ttl
+        import random  # noqa: PLC0415 - not cheap to import, and only needed here
+
         return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
 
     def fits(self, key: str, raw: bytes) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kamacache.homeloop import HomeLoop
 from kamacache.loader import CHAIN, Loader, checked_mapping, enter
@@ -14,8 +13,7 @@ from kamacache.pool import Pool
 from kamacache.steps import Wait
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """What the loader raised for a key."""
 
     error: BaseException

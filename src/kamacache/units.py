@@ -6,10 +6,8 @@ import math
 import operator
 import re
 from datetime import timedelta
-from decimal import Decimal
 from enum import Enum
-from numbers import Real
-from typing import Final, Literal
+from typing import Final, Literal, SupportsFloat
 
 from kamacache.errors import ConfigError
 
@@ -37,7 +35,7 @@ Unset = Literal[Missing.UNSET]
 LONGEST: Final = 100 * 365 * 86400.0
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+_UNITS = {"d": "86400", "h": "3600", "m": "60", "s": "1", "ms": "0.001"}  # seconds, exactly
 _DURATION = re.compile(r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS))
 _PLAIN = re.compile(_NUMBER)
 _SIZE = re.compile(rf"({_NUMBER})\s*([KMG]?B|[KMG]iB)?")
@@ -56,7 +54,7 @@ def parse_duration(value: object, *, name: str) -> float:
         seconds = value.total_seconds()
     elif isinstance(value, str):
         seconds = _duration_text(value.strip())
-    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
+    elif isinstance(value, SupportsFloat) and not isinstance(value, bool):
         try:
             seconds = float(value)
         except (OverflowError, ValueError):
@@ -74,7 +72,9 @@ def _duration_text(text: str) -> float | None:
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         return None
-    return float(sum(Decimal(n) * _UNITS[unit] for unit, n in match.groupdict().items() if n is not None))
+    from decimal import Decimal  # noqa: PLC0415 - only text has to be exact, and its import is not cheap
+
+    return float(sum(Decimal(n) * Decimal(_UNITS[unit]) for unit, n in match.groupdict().items() if n is not None))
 
 
 def parse_ttl(value: object, *, name: str) -> float | None:
@@ -94,6 +94,8 @@ def parse_size(value: object, *, name: str) -> int:
         text = value.strip()
         match = _SIZE.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
         if match is not None:
+            from decimal import Decimal  # noqa: PLC0415 - only text has to be exact
+
             size = int(Decimal(match[1]) * _FACTORS[match[2] or "B"])
     elif not isinstance(value, bool):
         try:

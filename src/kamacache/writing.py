@@ -14,7 +14,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import KamaCacheError, UnknownGroup
@@ -58,7 +57,7 @@ class Writing:
             confirmed &= told
             if not greater:
                 return confirmed
-            items = [replace(item, above=greater[item.key]) for item in items if item.key in greater]
+            items = [item._replace(above=greater[item.key]) for item in items if item.key in greater]
         return False
 
     def clear_here(self) -> int:
@@ -142,7 +141,7 @@ class Writing:
         told: set[Peer] = set()
         while todo := [peer for peer in self._runtime.membership.listeners() if peer not in told]:
             told.update(todo)
-            request = replace(request, clock=self._runtime.hlc.latest())
+            request = request._replace(clock=self._runtime.hlc.latest())
             calls = [(peer, self._runtime.lane.call(peer.address, request, SILENCE)) for peer in todo if not peer.dead]
             confirmed &= len(calls) == len(todo)  # who is held for dead is not waited for
             for peer, call in calls:

@@ -41,7 +41,7 @@ MESSAGES: list[tuple[Request, Reply]] = [
         ),
     ),
     (
-        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], writer="w", clock=1),
+        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], skipped=[], writer="w", clock=1),
         WriteReply([VERSION, 0], refused=True, members=[Member("id", "unix:/x")]),
     ),
     (TellRequest("users", [("k", VERSION)], 3, "w", 1 << 40, 5), TellReply([0, VERSION], 2, 1)),
@@ -157,9 +157,7 @@ def test_a_busy_peer_is_not_a_frozen_one(client: Transport, server: Transport, a
     assert ended(client) == ("t", TellReply([]))
 
 
-def test_a_peer_that_ends_fails_its_calls_and_may_come_back(
-    client: Transport, server: Transport, address: str
-) -> None:
+def test_a_peer_that_ends_fails_its_calls_and_may_come_back(client: Transport, server: Transport, address: str) -> None:
     client.call("t", address, TELL, None)
     incoming = called(server)
     server.close()

@@ -175,7 +175,7 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "partial": (lambda: functools.partial(load), lambda: functools.partial(load)),
     "partial of the function": (lambda: load, lambda: functools.partial(load)),
     "methods of two objects": (lambda: Source().load, lambda: Source().load),
-    "lambda of one line": (lambda: (lambda key: key), lambda: SAME["lambda of one line"][0]()),
+    "lambda of one line": (lambda: lambda key: key, lambda: SAME["lambda of one line"][0]()),
     "no loader": (lambda: None, lambda: None),
 }
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from kamacache.addresses import advertised
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,7 +40,11 @@ class Registry(ABC):
 
     def advertise(self, address: str) -> str:
         """Turn the address bound, or the one the user chose, into what to register; ConfigError where none can be."""
-        return advertised(address, self.remote) if self.beyond_machine else address
+        if not self.beyond_machine:
+            return address
+        from kamacache.addresses import advertised  # noqa: PLC0415 - importing the package needs no sockets
+
+        return advertised(address, self.remote)
 
     @abstractmethod
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
