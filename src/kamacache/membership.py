@@ -138,7 +138,10 @@ class Membership:
             return False
         self._read()
         self._rebuild()  # whoever finds this node in the list may ask at once, and is answered from the right table
-        self._register()
+        try:
+            self._register()
+        except OSError as error:  # out of reach, for now; RegistryError and ConfigError are the caller's
+            log.warning("could not register: %s", error)
         self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + timeout
