@@ -13,7 +13,7 @@ from kamacache.lane import HOT, Found, Lane
 from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
-    from kamacache.placing import Peer
+    from kamacache.peers import Peer
     from kamacache.runtime import Runtime
 
 

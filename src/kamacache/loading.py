@@ -49,7 +49,7 @@ from kamacache.steps import Path, Twofold, Wait, adrive, drive
 
 if TYPE_CHECKING:
     from kamacache.options import GroupOptions
-    from kamacache.placing import Peer
+    from kamacache.peers import Peer
     from kamacache.runtime import Runtime
 
 PATIENCE = 1.0  # seconds that one call waits in all on peers not known to be alive

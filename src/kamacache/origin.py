@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kamacache.asking import Asking
     from kamacache.loader import Loader
     from kamacache.options import GroupOptions
-    from kamacache.placing import Peer
+    from kamacache.peers import Peer
     from kamacache.runtime import Runtime
 
 

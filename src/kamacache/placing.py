@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import threading
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from kamacache._engine import Placement
 from kamacache.messages import Member
+from kamacache.peers import Peer
+
+if TYPE_CHECKING:
+    from kamacache._engine import Clock
 
 HANDED_OVER = 600.0  # seconds for which a new owner asks the one before it
-
-
-class Peer:
-    """A member as this node sees it. Liveness is private: others may see it differently.
-
-    Its fields change under Membership's lock; `dead` may be read without it.
-    """
-
-    __slots__ = ("address", "dead", "greeted", "heard", "id", "left", "member", "refused", "registered", "unanswered")
-
-    def __init__(self, member: Member, heard: float) -> None:
-        self.update(member)
-        self.heard = heard  # when it last gave a sign of life
-        self.registered = False
-        self.greeted = False  # answered our hello
-        self.dead = False
-        self.refused = False  # nothing listens at its address
-        self.left = False  # said goodbye
-        self.unanswered = 0  # probes in a row
-
-    def update(self, member: Member) -> None:
-        """It has said, or the registry has, who it is now."""
-        self.member = member
-        self.id = member.id
-        self.address = member.address or ""
-
-    def __repr__(self) -> str:
-        return f"<Peer {self.address}{' dead' if self.dead else ''}>"
 
 
 class Route:
@@ -45,10 +23,10 @@ class Route:
     until `until` for what changed hands.
     """
 
-    __slots__ = ("_placement", "_table", "before", "key", "me", "peers", "until")
+    __slots__ = ("_owners", "_placement", "before", "me", "peers", "until")
 
     def __init__(self, peers: list[tuple[str, float, Peer | None]]) -> None:
-        self.key = tuple(sorted((address, weight) for address, weight, _ in peers))
+        self._owners = set(peers)
         self.peers = [peer for *_, peer in peers]
         self.me = self.peers.index(None) if None in self.peers else -1
         self._placement = Placement([(address, weight) for address, weight, _ in peers]) if len(peers) > 1 else None
@@ -59,6 +37,10 @@ class Route:
     def placement(self) -> Placement | None:
         """The table; None where this node is alone."""
         return self._placement
+
+    def same(self, peers: list[tuple[str, float, Peer | None]]) -> bool:
+        """Whether these are the owners it was made for."""
+        return self._owners == set(peers)
 
     def follow(self, before: Route, until: float) -> None:
         """Remember whom to ask for what changed hands."""
@@ -111,3 +93,57 @@ class Route:
         if self.before is not None and now < self.until:
             return self.before.first(key)
         return None
+
+
+_ALONE = Route([("", 1.0, None)])
+
+
+class Routes:
+    """The route of every group of this node. Reading one takes no lock.
+
+    Invariant: `_routes` changes under `_building` alone, so that an older view never replaces a newer one.
+    """
+
+    def __init__(self, clock: Clock, placed: Callable[[str, Route], None]) -> None:
+        self._clock = clock
+        self._placed = placed  # told of every new route
+        self._building = threading.Lock()
+        self._routes: dict[str, Route] = {}
+
+    def get(self, group: str) -> Route:
+        """Who owns the keys of a group; this node alone, where nobody else is known to have it."""
+        return self._routes.get(group, _ALONE)
+
+    def build(self, view: Callable[[], tuple[Member, Iterable[Peer], bool]]) -> None:
+        """Make new routes where the owners have changed.
+
+        `view` gives this node, the registered others, and whether one of them was back: then what was done in its place
+        is its own again, and every group is told of its route once more.
+        """
+        with self._building:
+            me, registered, revived = view()
+            registered = list(registered)
+            before = self._routes
+            self._routes = {name: before[name] for name in me.groups if name in before}
+            for name in me.groups:
+                self._build(name, me, registered, tell=revived)
+
+    def _build(self, name: str, me: Member, registered: list[Peer], *, tell: bool) -> None:
+        owners: list[tuple[str, float, Peer | None]] = [(me.address or "", me.weight, None)]
+        owners += [
+            (peer.address, peer.member.weight, peer)
+            for peer in registered
+            if name in peer.member.groups or not peer.member.protocol
+        ]
+        before = self._routes.get(name)
+        if before is not None and before.same(owners):
+            if tell:
+                self._placed(name, before)
+            return
+        route = Route(owners)
+        if before is None and len(owners) > 1:  # the others were here first, and what is owned now was theirs
+            before = Route(owners[1:])
+        if before is not None:
+            route.follow(before, self._clock.now() + HANDED_OVER)
+        self._routes[name] = route
+        self._placed(name, route)

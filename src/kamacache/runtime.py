@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from kamacache._engine import Clock, Hlc
     from kamacache.lane import Lane
     from kamacache.membership import Membership
-    from kamacache.placing import Peer, Route
+    from kamacache.peers import Peer
+from kamacache.placing import Route
 
 
 class Runtime:

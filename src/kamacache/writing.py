@@ -24,7 +24,7 @@ from kamacache.steps import Path, Wait
 if TYPE_CHECKING:
     from kamacache._engine import Store
     from kamacache.loading import Loading
-    from kamacache.placing import Peer
+    from kamacache.peers import Peer
     from kamacache.runtime import Runtime
 
 SILENCE = 1.0  # seconds that a write waits for those who do not answer

@@ -15,7 +15,7 @@ from typing import Any, Self
 from kamacache import Group, Node
 from kamacache._engine import Clock
 from kamacache.errors import PeerError
-from kamacache.placing import Peer
+from kamacache.peers import Peer
 from kamacache.testing import Gate, Network, Parcel, Peek
 
 PATIENCE = 10.0  # seconds after which a test that waits has failed
