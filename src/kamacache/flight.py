@@ -98,13 +98,16 @@ class Flights:
         loop_thread: int | None,
         wholes: Mapping[str, Flight] = MappingProxyType({}),
     ) -> tuple[dict[str, Flight], dict[str, Flight]]:
-        """(led, joined): new flights that the caller now leads and must end, and those of others that are in time."""
+        """(led, joined): new flights that the caller now leads and must end, and those of others.
+
+        Only those are joined that are in time and no older than what is known by now: `detach` may be yet to come.
+        """
         led: dict[str, Flight] = {}
         joined: dict[str, Flight] = {}
         with self._lock:
             for key in keys:
                 flight = self._open.get(key)
-                if flight is not None and flight.late:
+                if flight is not None and (flight.late or flight.version < self._known(key)):
                     self._detach(key)
                     flight = None
                 if flight is None:
@@ -135,6 +138,12 @@ class Flights:
         with self._lock:
             flight.detached = True
         self.finish(flight, outcome)
+
+    def seal(self, flight: Flight) -> None:
+        """What it brings may be older than what is known: nobody joins it any more, and nothing of it is kept."""
+        with self._lock:
+            flight.detached = True
+            self._remove(flight)
 
     def detach(self, writes: Iterable[tuple[str, int]]) -> None:
         """Keep nothing of the loads that began before these writes, (key, version) each, were known here.

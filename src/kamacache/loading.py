@@ -279,6 +279,7 @@ class Loading:
                             end(key, outcomes[key])
                         elif not answer.error_type and answer.version < self._store.known(key) and key not in refused:
                             refused.add(key)
+                            self._flights.seal(led[key])  # the next answer may be refused, too
                             todo.append(key)
                         else:
                             end(key, self._taken(led[key], answer, asked))

@@ -17,7 +17,7 @@ from kamacache._engine import Store
 from kamacache.errors import LoadError
 from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, timed_out, wait_for
 from kamacache.options import UNSET, Missing
-from kamacache.outcomes import ABSENT, JOINED, LOAD_ERRORS, LOADS, PEER_HITS, in_memory
+from kamacache.outcomes import ABSENT, HITS, JOINED, LOAD_ERRORS, LOADS, PEER_HITS, in_memory
 from kamacache.running import Raised, RunLoader
 from kamacache.steps import Path, Twofold
 from kamacache.value import Value
@@ -97,11 +97,18 @@ class Origin:
     def _from_former(
         self, led: dict[str, Flight], skipped: Mapping[str, Peer], ended: Mapping[str, Outcome], end: Any
     ) -> Path[None]:
-        """Take what the owner before a change of members still holds, or a skipped one that is alive after all."""
+        """Take what the owner before a change of members still holds, or a skipped one that is alive after all.
+
+        This node may be such a former owner itself, and stand in for the one it gave the key to.
+        """
         route = self._runtime.route(self._name)
         by_peer: dict[Peer, list[str]] = defaultdict(list)
         for key in led:
-            if key not in ended and (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
+            if key not in ended and route.acts(key, skipped) and (own := self._store.find(key)) is not None:
+                value, version, remaining, _ = own
+                self._keep(led[key], value, version, remaining, Store.MAIN)
+                end(key, Outcome(value, version, remaining, ABSENT if value is None else HITS))
+            elif key not in ended and (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
                 by_peer[peer].append(key)
         found = yield from self._asking.peek_all(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():

@@ -123,8 +123,8 @@ class Cluster:
         self.network = network or Network()
         self.source = Source()
         self.nodes: list[Node] = []
-        self._options = {"ttl": "1h", "near_ttl": "5s", "jitter": 0.0} | options
-        self._loader = self.source.aload if use_async else self.source.load
+        self.options: dict[str, Any] = {"ttl": "1h", "near_ttl": "5s", "jitter": 0.0} | options
+        self._loader: Callable[[str], Any] = self.source.aload if use_async else self.source.load
         for position in range(count):
             self.add(unix=unix[position] if unix else 1000.0)
         self.settle()
@@ -134,7 +134,7 @@ class Cluster:
         clock = Clock(manual=True, unix=unix)
         node = Node(registry=self.network.registry(), lane=self.network.lane(), clock=clock, weight=weight)
         if group:
-            node.group("g", self._loader, **self._options)
+            node.group("g", self._loader, **self.options)
         return node
 
     def add(self, **arguments: Any) -> Node:

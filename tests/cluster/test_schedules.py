@@ -6,8 +6,9 @@ Each docstring is the schedule; `old` is what the source had before the write, `
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from kamacache.errors import NodeClosed
 from kamacache.flight import Flights
+from kamacache.loading import Loading
 from kamacache.messages import Hello, LoadRequest, TellRequest, WriteRequest
 from kamacache.testing import Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -115,7 +117,7 @@ def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, .
     3. The tells arrive, then B learns that A is alive.
     """
     with Cluster(3, unix=unix) as cluster:
-        a, b, c = cluster.nodes
+        a, b, _c = cluster.nodes
         key = cluster.key_of(a)
         probes = cluster.hold_for_dead(b, a)
         tells = cluster.network.gate(TellRequest)
@@ -159,8 +161,8 @@ def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, u
         hold.wait()
         cluster.source.value = NEW
         writer = cluster.group(c)
-        done = {"set": lambda: writer.set(key, NEW), "delete": lambda: writer.delete(key), "clear": writer.clear}[write]
-        assert done() is True
+        arguments = {"set": (key, NEW), "delete": (key,), "clear": ()}[write]
+        assert getattr(writer, write)(*arguments) is True
         cluster.assert_serves(key, NEW)
         hold.open()
         assert get.result(5) in {OLD, NEW}
@@ -178,7 +180,7 @@ def test_batch_whose_owners_answer_at_different_times() -> None:
     3. B answers: now all are told, and the result is True.
     """
     with Cluster(3) as cluster:
-        a, b, c = cluster.nodes
+        a, b, _c = cluster.nodes
         keys = [cluster.key_of(node) for node in cluster.nodes]
         for key in keys:
             cluster.assert_serves(key, OLD)
@@ -207,7 +209,7 @@ def test_set_without_waiting_while_a_fetch_is_under_way() -> None:
     5. The write goes through: the waiting get has the new value.
     """
     with Cluster(3) as cluster:
-        a, b, c = cluster.nodes
+        a, _b, c = cluster.nodes
         key = cluster.key_of(a)
         hold = cluster.source.hold(key)
         fetch = in_thread(cluster.group(c).get, key)
@@ -382,8 +384,7 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
         cluster.network.freeze(c.address)
         cluster.source.value = NEW
         assert cluster.group(a).delete(key) is False
-        for node in (a, b):
-            wait_until(lambda node=node: cluster.peer(node, c).dead)
+        wait_until(lambda: cluster.peer(a, c).dead and cluster.peer(b, c).dead)
         for node in (a, b):
             node._clock.advance(7)
         assert cluster.group(a).delete(key) is True
@@ -403,7 +404,7 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
 def test_revival_after_the_write_is_forgotten() -> None:
     """Who was away for longer than writes are remembered starts with an empty memory.
 
-    1. C owns a key and holds it; C is frozen.
+    1. C owns a key and holds it; C is cut off: it and the others hold each other for dead.
     2. The source changes; A deletes the key: True once C was silent for long; then nobody remembers it any more.
     3. C answers again.
     """
@@ -415,9 +416,9 @@ def test_revival_after_the_write_is_forgotten() -> None:
         cluster.network.freeze(c.address)
         cluster.source.value = NEW
         for node in (a, b):
-            wait_until(lambda node=node: cluster.peer(node, c).unanswered or cluster.peer(node, c).dead)
-            cluster.group(node).delete(key)
-            wait_until(lambda node=node: cluster.peer(node, c).dead)
+            assert cluster.group(node).delete(key) is False
+        wait_until(lambda: cluster.peer(a, c).dead and cluster.peer(b, c).dead)
+        wait_until(lambda: c._clock.advance(1) or (cluster.peer(c, a).dead and cluster.peer(c, b).dead))
         for node in (a, b):
             node._clock.advance(7)
         assert cluster.group(a).delete(key) is True
@@ -465,6 +466,70 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
         first.result(5)
         between[0].result(5)
         probes.open()
+        cluster.assert_serves(key, NEW)
+
+
+def test_caller_between_a_write_and_its_detaching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks when the write is known already does not join a load that is older than it.
+
+    1. A, the owner, loads a key for B; the load has read the old value.
+    2. The source changes; A deletes the key: the version is noted, the old load not yet detached. A caller at A asks.
+    3. The delete returned True: another caller at A asks, and must not wait for the old load.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        key = cluster.key_of(a)
+        outer = cluster.group(a).parts.loading._flights
+        hold = cluster.source.hold(key)
+        first = in_thread(cluster.group(b).get, key)
+        hold.wait()
+        cluster.source.value = NEW
+        detach = Loading.detach
+        between: list[Future[Any]] = []
+
+        def ask_and_detach(self: Loading, writes: Sequence[tuple[str, int]]) -> None:
+            if not between:
+                between.append(in_thread(cluster.group(a).get, key))
+                wait_until(lambda: between[0].done() or key in outer._open)
+            detach(self, writes)
+
+        monkeypatch.setattr(Loading, "detach", ask_and_detach)
+        assert cluster.group(a).delete(key) is True
+        later = in_thread(cluster.group(a).get, key)
+        assert later.result(5) == NEW
+        hold.open()
+        first.result(5)
+        between[0].result(5)
+        cluster.assert_serves(key, NEW)
+
+
+def test_flight_with_an_old_answer_is_joined_by_nobody() -> None:
+    """An answer that was refused is older than what is known: who asks later gets a flight of its own.
+
+    1. A owns a key and holds it. C clears the group; B is told, A not yet.
+    2. B asks: A's answer is refused; the second is on its way, as old.
+    3. A is told; clear returns True.
+    4. Another caller at B asks, and must not wait for that second answer.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(a)
+        assert cluster.group(a).get(key) == OLD
+        cluster.source.value = NEW
+        tell = cluster.network.gate(TellRequest, target=a.address)
+        clear = in_thread(cluster.group(c).clear)
+        tell.wait()
+        wait_until(lambda: cluster.group(b).parts.store.floor)
+        replies = cluster.network.gate(LoadRequest, stage="reply", source=b.address, target=a.address)
+        matches, count = replies.matches, itertools.count()
+        replies.matches = lambda parcel: matches(parcel) and next(count) == 1  # the second alone
+        first = in_thread(cluster.group(b).get, key)
+        replies.wait()
+        tell.open()
+        assert clear.result(5) is True
+        assert in_thread(cluster.group(b).get, key).result(5) == NEW
+        replies.open()
+        assert first.result(5) in {OLD, NEW}
         cluster.assert_serves(key, NEW)
 
 

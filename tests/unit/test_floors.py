@@ -31,10 +31,9 @@ FLOORS = (  # from the ground up
     ("grouping",),
     ("node",),
     ("testing", "__init__"),
-    ("demo", "demo.database", "demo.evidence", "demo.latency"),
-    ("demo.checks", "demo.cluster", "demo.workload"),
+    ("demo", "demo.cluster", "demo.database", "demo.evidence", "demo.latency"),
+    ("demo.checks", "demo.report", "demo.workload"),
     ("demo.scenario", "demo.worker"),
-    ("demo.report",),
     ("demo.__main__",),
 )
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}

@@ -12,6 +12,7 @@ use kamacache_engine::{
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
+    ffi,
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyString, PyTuple},
 };
@@ -47,6 +48,32 @@ pub struct Store {
 
 fn locked(object: &Mutex<Option<Py<PyAny>>>) -> MutexGuard<'_, Option<Py<PyAny>>> {
     object.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls what may wait for long, a loader.
+///
+/// Before Python 3.14, a thread that wants the interpreter back when it is being shut down is ended by pthread_exit. Its
+/// unwinding must not pass through our frames, which would abort the process: the guard holds the thread where it is.
+fn call(function: &Bound<'_, PyAny>, argument: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    struct Hold;
+    impl Drop for Hold {
+        fn drop(&mut self) {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+    unsafe extern "C-unwind" {
+        fn PyObject_CallObject(function: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    }
+    let py = function.py();
+    let arguments = PyTuple::new(py, [argument])?;
+    let hold = Hold;
+    // SAFETY: attached; both objects live for the call.
+    let result = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
+    std::mem::forget(hold);
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(Bound::unbind)
 }
 
 fn kind(number: u8) -> PyResult<Kind> {
@@ -99,7 +126,7 @@ impl Store {
         self.expire(py, asked)?;
         let on_miss = locked(&self.on_miss).as_ref().map(|on_miss| on_miss.clone_ref(py));
         match on_miss {
-            Some(on_miss) => on_miss.call1(py, (asked,)),
+            Some(on_miss) => call(on_miss.bind(py), asked),
             None => Ok(py.None()),
         }
     }

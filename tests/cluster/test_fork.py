@@ -1,0 +1,198 @@
+"""A process that forks: the child is a member of its own, empty, and the parent is none the worse."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamacache import Group, Node
+from tests.cluster.cluster import wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+
+TIMES = 30
+ANSWER = 15.0  # seconds that a child has
+
+
+class Child:
+    """A forked process that runs `work(tell)`; what it tells arrives as JSON."""
+
+    def __init__(self, work: Callable[[Callable[[Any], None]], object]) -> None:
+        self._end, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(write)
+            return
+        status = 1
+        try:
+            signal.alarm(60)  # whatever happens to the test, this process ends
+            os.close(self._end)
+
+            def tell(what: Any) -> None:
+                os.write(write, json.dumps(what).encode() + b"\n")
+
+            work(tell)
+            status = 0
+        except BaseException:  # noqa: BLE001 - nothing of the test's may run here
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def told(self) -> Any:
+        line = b""
+        while not line.endswith(b"\n"):
+            readable, _, _ = select.select([self._end], [], [], ANSWER)
+            assert readable, "the child does not answer"
+            byte = os.read(self._end, 1)
+            assert byte, "the child has failed"
+            line += byte
+        return json.loads(line)
+
+    def end(self) -> None:
+        os.close(self._end)
+        _, status = os.waitpid(self.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+
+
+@contextmanager
+def busy(group: Group[str], threads: int = 4) -> Iterator[list[BaseException]]:
+    """Threads that hit, miss and write all the time."""
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def work(turn: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            key = f"busy{(turn * 7 + number) % 20}"
+            try:
+                assert group.get(key) is not None
+                if number % 5 == 0:
+                    group.delete(key)
+                    group.set(key, "set", wait=number % 10 == 0)
+            except BaseException as error:  # noqa: BLE001 - told to the test
+                errors.append(error)
+                return
+
+    running = [threading.Thread(target=work, args=(turn,)) for turn in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield errors
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def make(directory: Path) -> tuple[Node, Group[str]]:
+    node = Node(registry=f"local://{directory}/reg", service="fork")
+    group: Group[str] = node.group("g", lambda key: f"{key} loaded by {os.getpid()}", codec="text", near_ttl="1s")
+    return node, group
+
+
+def test_child_is_empty_and_a_new_member(tmp_path: Path) -> None:
+    node, group = make(tmp_path)
+    with node:
+        group.get_many([f"key{number}" for number in range(50)])
+
+        def work(tell: Callable[[Any], None]) -> None:
+            peeked = [group.peek(f"key{number}") for number in range(50)]
+            entries = group.stats().entries
+            value = group.get("key0")
+            node.start()
+            tell([any(peeked), entries, value, node.address, len(node.members())])
+            while len(node.members()) != 1:  # until the parent has closed
+                time.sleep(0.01)
+            tell(group.get("key1"))
+
+        child = Child(work)
+        peeked, entries, value, address, members = child.told()
+        assert not peeked
+        assert entries == 0
+        assert value.startswith("key0 loaded by ")
+        assert address != node.address
+        assert members == 2
+        wait_until(lambda: len(node.members()) == 2)
+        assert group.get("key0") == value
+        assert group.set("key0", "new") is True
+    assert child.told() is not None
+    child.end()
+
+
+def test_forks_while_threads_are_busy(tmp_path: Path) -> None:
+    """Locks held, flights open, writes pending, messages half sent: none of it reaches the child."""
+    node, group = make(tmp_path)
+    with node, busy(group) as errors:
+        for turn in range(TIMES):
+
+            def work(tell: Callable[[Any], None], turn: int = turn) -> None:
+                value = group.get("busy1")
+                done = group.set(f"mine{turn}", "child", wait=True) if turn % 3 == 0 else None
+                tell([value is not None, done in {True, False, None}])
+                if turn % 2:
+                    node.close(drain=0)
+
+            child = Child(work)
+            assert child.told() == [True, True]
+            child.end()
+            assert group.get(f"parent{turn}") is not None
+        assert not errors
+
+
+def test_preloaded_application_forks_workers(tmp_path: Path) -> None:
+    """As gunicorn does with preload: the node is made, and even used, before the workers are forked."""
+    node, group = make(tmp_path)
+    assert group.get("warm") is not None
+    started = tmp_path / "go"
+
+    def work(tell: Callable[[Any], None]) -> None:
+        node.start()
+        tell(node.address)
+        while not started.exists():
+            time.sleep(0.01)
+        wait_until(lambda: len(node.members()) == 5)
+        tell({f"key{number}": group.get(f"key{number}") for number in range(20)})
+        while started.exists():
+            time.sleep(0.01)
+        node.close()
+
+    children = [Child(work) for _ in range(4)]
+    assert len({child.told() for child in children} | {node.address}) == 5
+    started.touch()
+    values = [child.told() for child in children]
+    started.unlink()
+    for child in children:
+        child.end()
+    node.close()
+    assert all(one == values[0] for one in values), "a key was loaded twice"
+    assert None not in values[0].values()
+
+
+def test_child_of_a_child(tmp_path: Path) -> None:
+    node, group = make(tmp_path)
+    with node:
+        group.get("key")
+
+        def work(tell: Callable[[Any], None]) -> None:
+            group.get("key")
+            grandchild = Child(lambda tell: tell([group.peek("key"), group.get("key") is not None]))
+            tell(grandchild.told())
+            grandchild.end()
+
+        child = Child(work)
+        assert child.told() == [None, True]
+        child.end()
+        assert group.set("key", "new") is not None

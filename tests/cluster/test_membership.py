@@ -1,0 +1,373 @@
+"""Who is there, who owns what, and what happens to memory when that changes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from kamacache import Node
+from kamacache._engine import Clock, Store
+from kamacache.errors import RegistryError
+from kamacache.messages import Hello, LoadRequest, Member, TellRequest
+from kamacache.testing import MemoryRegistry, Network, Peek
+from tests.cluster.cluster import Cluster, in_thread, wait_until
+
+KEYS = [f"key{number}" for number in range(100)]
+
+
+class AwayRegistry(MemoryRegistry):
+    """A registry that can be out of reach."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.away = True
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
+        self._check()
+        super().register(service, me, changed)
+
+    def members(self, service: str) -> list[Member]:
+        self._check()
+        return super().members(service)
+
+    def _check(self) -> None:
+        if self.away:
+            raise ConnectionRefusedError("the registry is away")
+
+
+# -- joined ----------------------------------------------------------------------------------------------------------
+
+
+def test_start_returns_when_joined() -> None:
+    """Until every member has answered a hello, start waits; then writes of the new node count."""
+    with Cluster(2) as cluster:
+        a, _ = cluster.nodes
+        node = cluster.make()
+        hello = cluster.network.gate(Hello, stage="reply", target=a.address)
+        starting = in_thread(node.start)
+        hello.wait()
+        assert not starting.done()
+        assert not node._membership.joined
+        assert node.groups["g"].set("key", b"early") is False
+        hello.open()
+        starting.result(5)
+        cluster.nodes.append(node)
+        cluster.settle()
+        assert node._membership.joined
+        assert node.groups["g"].set("key", b"value") is True
+
+
+def test_what_is_loaded_before_joining_lives_near_ttl() -> None:
+    with Cluster(2, near_ttl="5s", ttl="1h") as cluster:
+        node = cluster.make()
+        hello = cluster.network.gate(Hello, stage="reply")
+        starting = in_thread(node.start)
+        hello.wait()
+        assert node.groups["g"].get("key") == b"old"
+        found = node.groups["g"].parts.store.find("key")
+        assert found is None or (found[2] is not None and found[2] <= 5)
+        hello.open()
+        starting.result(5)
+        cluster.nodes.append(node)
+
+
+def test_unreachable_member_holds_up_a_start_for_two_probes(caplog: pytest.LogCaptureFixture) -> None:
+    """A member that nobody reaches is passed over; one whose hellos alone are lost is waited for, 5 s at the most."""
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        assert b.address is not None
+        cluster.network.freeze(b.address)
+        began = time.monotonic()
+        node = cluster.add()
+        assert time.monotonic() - began < 4
+        assert node._membership.joined
+        assert [str(member) for member in node.members()] == [node.address, a.address]
+        assert not [record for record in caplog.records if "has not joined" in record.message]
+
+
+def test_start_without_a_registry_returns_unjoined_after_five_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """One warning, then the node goes on trying; it joins once the registry is back."""
+    network = Network()
+    registry = AwayRegistry(network)
+    node = Node(registry=registry, lane=network.lane())
+    group = node.group("g", lambda key: key.encode())
+    try:
+        with caplog.at_level(logging.WARNING, "kamacache"):
+            began = time.monotonic()
+            node.start()
+            assert 4.5 < time.monotonic() - began < 6
+        assert len([record for record in caplog.records if "has not joined" in record.message]) == 1
+        assert not node._membership.joined
+        assert group.get("key") == b"key"
+        assert group.set("key", b"value") is False
+        registry.away = False
+        wait_until(lambda: node._membership.joined)
+        assert group.set("key", b"value") is True
+    finally:
+        node.close(drain=0)
+
+
+def test_registry_that_refuses_is_raised_by_start() -> None:
+    class Unsafe(MemoryRegistry):
+        def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
+            raise RegistryError("not safe to use")
+
+    network = Network()
+    node = Node(registry=Unsafe(network), lane=network.lane())
+    group = node.group("g", lambda key: key.encode())
+    with pytest.raises(RegistryError, match="not safe"):
+        node.start()
+    assert group.get("key") == b"key"
+    node.close(drain=0)
+
+
+def test_registry_away_later_changes_nothing() -> None:
+    """Guarantee 5: the cluster goes on with the members it knows."""
+    network = Network()
+    registries = [AwayRegistry(network) for _ in range(2)]
+    nodes = []
+    for registry in registries:
+        registry.away = False
+        node = Node(registry=registry, lane=network.lane())
+        node.group("g", lambda key: key.encode())
+        node.start()
+        nodes.append(node)
+    try:
+        wait_until(lambda: all(len(node.members()) == 2 for node in nodes))
+        for registry in registries:
+            registry.away = True
+        network.changed()
+        time.sleep(0.2)  # the threads have read, in vain
+        assert all(len(node.members()) == 2 for node in nodes)
+        assert nodes[0].groups["g"].set("key", b"value") is True
+        assert nodes[1].groups["g"].get("key") == b"value"
+    finally:
+        for node in nodes:
+            node.close(drain=0)
+
+
+# -- views -----------------------------------------------------------------------------------------------------------
+
+
+def test_all_agree_on_members_and_owners() -> None:
+    with Cluster(4) as cluster:
+        for node in cluster.nodes:
+            assert node.members()[0].id == node.id
+            assert {member.id for member in node.members()} == {other.id for other in cluster.nodes}
+            assert {str(member) for member in node.members()} == {other.address for other in cluster.nodes}
+            assert all(member.groups == ("g",) and member.weight == 1.0 for member in node.members())
+        owners = [[node.owner("g", key).id for key in KEYS] for node in cluster.nodes]
+        assert all(one == owners[0] for one in owners)
+        assert set(owners[0]) == {node.id for node in cluster.nodes}
+
+
+def test_members_held_for_dead_are_not_shown() -> None:
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        probes = cluster.hold_for_dead(a, b)
+        assert {member.id for member in a.members()} == {a.id, c.id}
+        assert len(c.members()) == 3
+        assert b.id not in {a.owner("g", key).id for key in KEYS}
+        probes.open()
+        wait_until(lambda: len(a.members()) == 3)
+        assert [a.owner("g", key).id for key in KEYS] == [c.owner("g", key).id for key in KEYS]
+
+
+def test_weights_share_the_keys() -> None:
+    with Cluster(1) as cluster:
+        a = cluster.nodes[0]
+        b = cluster.add(weight=3.0)
+        cluster.settle()
+        shares = Counter(a.owner("g", f"key{number}").id for number in range(4000))
+        assert shares[b.id] / 4000 == pytest.approx(0.75, abs=0.05)
+        assert next(member for member in a.members() if member.id == b.id).weight == 3.0
+
+
+def test_only_members_with_the_group_own_its_keys() -> None:
+    """One member has another group; it is asked for nothing, confirms writes, and owns keys once it has the group."""
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        c = cluster.make(group=False)
+        c.group("other", lambda key: key.encode())
+        c.start()
+        cluster.nodes.append(c)
+        wait_until(lambda: len(a.members()) == len(b.members()) == 3)
+        assert {a.owner("g", key).id for key in KEYS} == {a.id, b.id}
+        a.groups["g"].get_many(KEYS)
+        assert a.groups["g"].set("key0", b"value") is True
+        to_c = [p for p in cluster.network.sent if p.target == c.address and isinstance(p.message, LoadRequest | Peek)]
+        assert not [p for p in to_c if not isinstance(p.message, Peek) or p.message.keys]
+        c.group("g", cluster.source.load, **cluster.options)
+        wait_until(lambda: c.id in {a.owner("g", key).id for key in KEYS})
+        cluster.settle()
+        assert {c.owner("g", key).id for key in KEYS} == {a.id, b.id, c.id}
+        assert c.owner("other", "key").id == c.id
+
+
+def test_member_that_does_not_know_a_group_is_not_held_for_dead() -> None:
+    """Views differ for a moment: who says "unknown group" is passed over for this key, and alive for all else."""
+    with Cluster(3) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(b)
+        registration = cluster.network.gate(Hello, source=b.address)
+        b.groups["g"].close()
+        assert a.groups["g"].get(key) == b"old"
+        assert b.id in {member.id for member in a.members()}
+        registration.open()
+        wait_until(lambda: b.id not in {a.owner("g", key).id for key in KEYS})
+
+
+def test_goodbye_is_noticed_at_once() -> None:
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        c.close(drain=0)
+        cluster.nodes.remove(c)
+        assert {member.id for member in a.members()} == {member.id for member in b.members()} == {a.id, b.id}
+        assert a.groups["g"].set("key", b"value") is True
+        assert c.address not in {
+            p.target for p in cluster.network.sent if isinstance(p.message, TellRequest) and p.stage == "request"
+        }
+
+
+# -- changes ---------------------------------------------------------------------------------------------------------
+
+
+def test_joining_member_takes_keys_over_without_loading_them() -> None:
+    """For ten minutes a new owner asks the one before it: nothing is loaded twice."""
+    with Cluster(2, ttl=None) as cluster:
+        a, _b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        c = cluster.add()
+        cluster.settle()
+        taken = [key for key in KEYS if a.owner("g", key).id == c.id]
+        assert taken
+        for group in cluster.groups:
+            assert group.get_many(KEYS) == dict.fromkeys(KEYS, b"old")
+        assert cluster.source.loads == dict.fromkeys(KEYS, 1)
+        store = c.groups["g"].parts.store
+        assert all(found is not None and found[3] == Store.MAIN for key in taken for found in [store.find(key)])
+
+
+def test_leaving_member_gives_back_what_the_others_had() -> None:
+    """A joins B's keys, leaves again: B's former copies are main copies once more."""
+    with Cluster(2, ttl=None) as cluster:
+        a, b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        c = cluster.add()
+        cluster.settle()
+        taken = [key for key in KEYS if a.owner("g", key).id == c.id]
+        kinds = [
+            found[3]
+            for node in (a, b)
+            for key in taken
+            if (found := node.groups["g"].parts.store.find(key)) is not None
+        ]
+        assert set(kinds) <= {Store.FORMER, Store.NEAR}
+        assert Store.FORMER in kinds
+        c.close(drain=0)
+        cluster.nodes.remove(c)
+        cluster.settle()
+        for group in cluster.groups:
+            assert group.get_many(KEYS) == dict.fromkeys(KEYS, b"old")
+        assert cluster.source.loads == dict.fromkeys(KEYS, 1)
+
+
+def test_former_copies_are_served_here_for_near_ttl_and_kept_for_peeks() -> None:
+    with Cluster(2, ttl=None, near_ttl="5s") as cluster:
+        a, _b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        mine = [key for key in KEYS if a.owner("g", key).id == a.id]
+        c = cluster.add()
+        cluster.settle()
+        key = next(key for key in mine if a.owner("g", key).id == c.id)
+        assert a.groups["g"].peek(key) == b"old"
+        cluster.advance(5)
+        assert a.groups["g"].peek(key) is None
+        assert c.groups["g"].get(key) == b"old"
+        assert cluster.source.loads[key] == 1
+
+
+def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
+    with Cluster(2, ttl=None) as cluster:
+        a, _b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        mine = [key for key in KEYS if a.owner("g", key).id == a.id]
+        c = cluster.add()
+        cluster.settle()
+        key, other = [key for key in mine if a.owner("g", key).id == c.id][:2]
+        cluster.advance(599)
+        assert c.groups["g"].get(key) == b"old"
+        assert cluster.source.loads[key] == 1
+        cluster.advance(2)
+        assert c.groups["g"].get(other) == b"old"
+        assert cluster.source.loads[other] == 2
+
+
+def test_stand_in_gives_way_when_the_owner_is_back() -> None:
+    """The next in line keeps main copies for a dead owner; they are demoted when it answers again."""
+    with Cluster(3, ttl=None) as cluster:
+        key = "key"
+        owner, first, second = cluster.line(key)
+        gates = [cluster.hold_for_dead(node, owner) for node in (first, second)]
+        assert cluster.group(second).get(key) == b"old"
+        found = cluster.group(first).parts.store.find(key)
+        assert found is not None
+        assert found[3] == Store.MAIN
+        for gate in gates:
+            gate.open()
+
+        def demoted() -> bool:
+            found = cluster.group(first).parts.store.find(key)
+            return found is not None and found[3] == Store.FORMER
+
+        wait_until(demoted)
+        assert cluster.source.loads[key] == 1
+
+
+def test_restarted_process_at_the_same_address_is_another_member() -> None:
+    """Its memory is empty and it is greeted anew."""
+    network = Network()
+
+    def make() -> Node:
+        node = Node("unix:/memory/fixed", registry=network.registry(), lane=network.lane(), clock=Clock(manual=True))
+        node.group("g", lambda key: key.encode(), ttl=None)
+        return node
+
+    other = Node(registry=network.registry(), lane=network.lane(), clock=Clock(manual=True))
+    other.group("g", lambda key: key.encode(), ttl=None)
+    other.start()
+    first = make()
+    try:
+        first.start()
+        wait_until(lambda: len(other.members()) == 2)
+        network.kill("unix:/memory/fixed")
+        second = make()
+        second.start()
+        wait_until(lambda: {member.id for member in other.members()} == {other.id, second.id})
+        assert other.groups["g"].set("key", b"value") is True
+        assert second.groups["g"].get("key") == b"value"
+        second.close(drain=0)
+    finally:
+        other.close(drain=0)
+
+
+def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
+    """A request that fails holds a member for dead; a probe and a hello bring it back, with what it missed."""
+    with Cluster(3) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(b)
+        probes = cluster.hold_for_dead(a, b)
+        hellos = cluster.network.gate(Hello, source=a.address, target=b.address)
+        cluster.assert_serves(key, b"old")
+        cluster.source.value = b"new"
+        assert a.groups["g"].set(key, b"new") is False
+        probes.open()
+        hellos.wait()
+        assert cluster.peer(a, b).dead
+        hellos.open()
+        wait_until(lambda: not cluster.peer(a, b).dead)
+        assert b.groups["g"].get(key) == b"new"
