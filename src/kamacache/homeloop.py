@@ -71,8 +71,15 @@ class HomeLoop:
         future: Future[Any],
         context: Context,
     ) -> None:
-        task = loop.create_task(coroutine, context=context)
-        self.own(task)
+        if loop is not self._loop:  # it is about to end, and said so after spawn chose it
+            try:
+                loop = self._running()
+                loop.call_soon_threadsafe(self._start, loop, coroutine, future, context)
+            except (NodeClosed, RuntimeError) as error:
+                coroutine.close()
+                future.set_exception(error)
+            return
+        task = self.task(loop, coroutine, context)
 
         def ended(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
@@ -85,10 +92,26 @@ class HomeLoop:
 
         task.add_done_callback(ended)
 
-    def own(self, task: asyncio.Task[Any]) -> None:
-        """Keep a task alive until it is done."""
+    def task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """A task that lives until it is done. Who cancels it is ending the loop: that is the home no longer."""
+        task = loop.create_task(self._watched(loop, coroutine), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: coroutine.close())  # where it was cancelled before it began
+        return task
+
+    async def _watched(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        try:
+            return await coroutine
+        except asyncio.CancelledError:
+            with self._lock:
+                if self._loop is loop:
+                    self._loop, self._ident, self._settled = None, None, False
+            raise
 
     def _running(self) -> asyncio.AbstractEventLoop:
         import asyncio  # noqa: PLC0415 - only groups with async loaders pay for its import

@@ -71,7 +71,6 @@ class Loading:
         self._flights = Flights()  # callers here wait for these, and they may wait for peers
         self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
-        self._tasks: set[Any] = set()  # loops hold their tasks weakly
 
     def fits(self, key: str, raw: bytes) -> bool:
         """Whether an entry may be kept and travel."""
@@ -197,7 +196,7 @@ class Loading:
             if not self.loader.is_async:
                 return drive(self._lead(led))
             try:
-                self._runtime.home.spawn(adrive(self._lead(led)))
+                self._runtime.home.spawn(adrive(self._lead(led))).add_done_callback(lambda _: self._abort(led))
             except BaseException:
                 self._abort(led)
                 raise
@@ -206,17 +205,16 @@ class Loading:
         async def arun() -> dict[str, Outcome]:
             import asyncio  # noqa: PLC0415 - it is running
 
-            task = asyncio.get_running_loop().create_task(adrive(self._lead(led)))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task = self._runtime.home.task(asyncio.get_running_loop(), adrive(self._lead(led)))
+            task.add_done_callback(ended)
             return {}
 
-        return Twofold(run, arun)
+        def ended(task: Any) -> None:
+            self._abort(led)  # where it was cancelled before it began
+            if not task.cancelled():
+                task.exception()  # taken note of: the flights carry it to whoever waits
 
-    def _ended(self, task: Any) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # taken note of: the flights carry it to whoever waits
+        return Twofold(run, arun)
 
     def _abort(self, led: dict[str, Flight]) -> None:
         for flight in led.values():

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kamacache import Clock, KamaCacheError, LoadCycle, Node, Overloaded
-from tests.unit.groups import WAYS, AsyncHeld, Held, begun, call, counts, settled, waiting
+from tests.unit.groups import WAYS, AsyncHeld, Caller, Held, begun, call, counts, settled, waiting
 
 CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("CALLER", default="nobody")
 
@@ -188,3 +188,58 @@ def test_blocking_calls_in_other_threads_use_the_home_loop(node: Node) -> None:
 
     asyncio.run(main())
     assert held.calls == {"k": 1}
+
+
+def test_those_who_wait_for_a_loop_that_ends_load_again(node: Node) -> None:
+    held = AsyncHeld()
+    group = node.group("g", held)
+    callers: list[Caller] = []
+
+    async def main() -> None:
+        task = asyncio.create_task(group.aget("k"))
+        await begun(held)
+        callers.append(await asyncio.to_thread(waiting, group.get, "k"))
+        assert not task.done()  # asyncio.run cancels it, and the load with it
+
+    asyncio.run(main())
+    held.wait_begun()
+    held.go.set()
+    assert callers[0].result() == b"k"
+    assert held.calls == {"k": 2}
+
+
+@pytest.mark.parametrize("kind", [Held, AsyncHeld])
+def test_tasks_of_two_loops_share_a_load(node: Node, kind: type[Held]) -> None:
+    held = kind()
+    group = node.group("g", held)
+    leader = Caller(lambda: asyncio.run(group.aget("k")))
+    held.wait_begun()
+
+    async def main() -> None:
+        others = [asyncio.create_task(group.aget("k")) for _ in range(3)]
+        await settled()
+        held.go.set()
+        assert await asyncio.gather(*others) == [b"k"] * 3
+
+    asyncio.run(main())
+    assert leader.result() == b"k"
+    assert held.calls == {"k": 1}
+    assert counts(group) == {"loads": 1, "joined": 3}
+
+
+def test_a_load_cancelled_before_it_began_is_run_by_those_who_wait(node: Node) -> None:
+    held = Held()
+    held.go.set()
+    group = node.group("g", held)
+
+    async def main() -> None:
+        await asyncio.create_task(group.aget("other"))
+        task = asyncio.create_task(group.aget("k"))
+        await asyncio.sleep(0)  # the task has made another that is to load
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()  # as asyncio.run does in the end
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    assert Caller(group.get, "k").result() == b"k"
+    assert held.calls == {"other": 1, "k": 1}
