@@ -18,7 +18,7 @@ from kamacache.errors import NodeClosed
 from kamacache.flight import Flights
 from kamacache.loading import Loading
 from kamacache.messages import Hello, LoadRequest, TellRequest, WriteRequest
-from kamacache.testing import Peek
+from kamacache.testing import Gate, Parcel, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 OLD, NEW = b"old", b"new"
@@ -226,6 +226,36 @@ def test_set_without_waiting_while_a_fetch_is_under_way() -> None:
         request.open()
         assert [get.result(5) for get in gets] == [NEW, NEW]
         cluster.assert_serves(key, NEW)
+
+
+def test_get_among_endless_pending_writes() -> None:
+    """A get waits for the writes that were pending when it asked, not for those after.
+
+    1. C sets a key with wait=False; the request to its owner is held. C's get waits.
+    2. Whenever a request is about to be answered, the next write is pending already.
+    3. The get ends with its own write or a newer one.
+    """
+    with Cluster(3) as cluster:
+        a, _, c = cluster.nodes
+        key = cluster.key_of(a)
+        group = cluster.group(c)
+        cluster.source.value = b"0"
+        numbers = itertools.count(1)
+        ended = threading.Event()
+
+        def write_again(parcel: Parcel) -> bool:
+            if parcel.stage == "reply" and isinstance(parcel.message, WriteRequest) and not ended.is_set():
+                cluster.source.value = str(next(numbers)).encode()
+                group.set(key, cluster.source.value, wait=False)
+            return False
+
+        cluster.network._gates.append(Gate(write_again))
+        group.set(key, b"0", wait=False)
+        get = in_thread(group.get, key)
+        try:
+            assert int(get.result(5)) >= 0
+        finally:
+            ended.set()
 
 
 def test_member_that_joins_while_a_write_is_told() -> None:
