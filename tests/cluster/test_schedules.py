@@ -108,6 +108,25 @@ def test_clear_while_peers_still_hold(clearer: int) -> None:
             cluster.assert_serves(key, NEW)
 
 
+def test_clear_by_a_node_whose_clock_is_behind() -> None:
+    """A clear covers a write that it comes after, though nobody had told the clearing node of that write's version.
+
+    1. A, its clock far ahead, sets a key; the tell to C is lost.
+    2. The source changes; C, its clock behind, clears.
+    """
+    with Cluster(3, unix=(500_000.0, 10.0, 10.0)) as cluster:
+        a, b, c = cluster.nodes
+        assert c.address is not None
+        key = cluster.key_of(a)
+        probes = cluster.hold_for_dead(a, c)
+        assert cluster.group(a).set(key, OLD) is False
+        cluster.source.value = NEW
+        assert cluster.group(c).clear() is True
+        cluster.assert_serves(key, NEW)
+        probes.open()
+        cluster.assert_serves(key, NEW)
+
+
 @pytest.mark.parametrize("unix", [(1000.0, 10.0, 500_000.0), (500_000.0, 10.0, 1000.0), (10.0, 500_000.0, 10.0)])
 def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, ...]) -> None:
     """Of two writes the greater version wins everywhere.
