@@ -130,12 +130,14 @@ class Membership:
     # -- the life of the thread --------------------------------------------------------------------------------------
 
     def start(self, timeout: float) -> bool:
-        """Register, read the list, greet everyone: whether that was done in time. It goes on until it is."""
+        """Read the list, register, read it again, greet everyone: whether that was done in time; it goes on."""
         if self._registry is None:
             self._rebuild()
             return True
         if self._closing:
             return False
+        self._read()
+        self._rebuild()  # whoever finds this node in the list may ask at once, and is answered from the right table
         try:
             self._register()
         except OSError as error:  # out of reach, for now; RegistryError and ConfigError are the caller's

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from kamacache import codecs, forking
-from kamacache._engine import Clock, Hlc, Store, check_key
-from kamacache.errors import ConfigError, GroupExists, KamaCacheError, NodeClosed, UnknownGroup
+from kamacache import forking
+from kamacache._engine import Clock, Hlc, check_key
+from kamacache.errors import ConfigError, KamaCacheError, NodeClosed, UnknownGroup
 from kamacache.group import Group, Parts
-from kamacache.loader import Loader
+from kamacache.grouping import Grouping
 from kamacache.membership import Membership
-from kamacache.messages import GroupState, Member
-from kamacache.options import Duration, GroupOptions, NodeOptions, OnEvict, Size, check_name, parse_duration
-from kamacache.placing import Route
+from kamacache.messages import Member
+from kamacache.options import Duration, NodeOptions, Size, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.runtime import Runtime
 from kamacache.serving import Serving
@@ -30,23 +29,16 @@ from kamacache.sweeper import Sweeper
 from kamacache.wire import NativeLane
 
 if TYPE_CHECKING:
-    from kamacache.codecs import Codec
     from kamacache.lane import Lane
     from kamacache.registry import Registry
-    from kamacache.value import Value
 
 log = logging.getLogger("kamacache")
 
-V = TypeVar("V")
-_Loads = Callable[[str], Any]
-
 JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
 AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
-_REMEMBER = 10.0  # seconds for which writes are remembered at least
-_MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 
 
-class Node:
+class Node(Grouping):
     """One member of a cluster, embedded in this process.
 
     `listen` is the address to serve peers on ("127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock"; None: what the
@@ -189,20 +181,16 @@ class Node:
         if self._started or self._closed:
             return
         if (future := self._autostart()) is not None:
-            try:
+            with suppress(TimeoutError):
                 Wait(future, self._auto_until).run()
-            except TimeoutError:
-                return
 
     async def _aensure(self) -> None:
         if self._started or self._closed:
             self._adopt_loop()
             return
         if (future := self._autostart()) is not None:
-            try:
+            with suppress(TimeoutError):
                 await Wait(future, self._auto_until).arun()
-            except TimeoutError:
-                return
 
     def _autostart(self) -> Future[None] | None:
         if self._registry is None and self._listen is None:
@@ -335,173 +323,8 @@ class Node:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Node cannot be pickled: make one in each process; processes of one service find each other")
 
-    # -- groups ------------------------------------------------------------------------------------------------------
-
-    @property
-    def groups(self) -> Mapping[str, Group[Any]]:
-        """A live, read-only view of the groups by name."""
-        return MappingProxyType(self._groups)
-
-    @overload
-    def group(
-        self,
-        name: str,
-        loader: _Loads | None = None,
-        *,
-        load_many: Callable[[list[str]], Any] | None = None,
-        max_bytes: Size = ...,
-        ttl: Duration | None = ...,
-        policy: str = ...,
-        codec: Literal["bytes"] = ...,
-        near_ttl: Duration = ...,
-        negative_ttl: Duration = ...,
-        jitter: float = ...,
-        load_timeout: Duration | None = ...,
-        on_evict: OnEvict | None = ...,
-    ) -> Group[bytes]: ...
-    @overload
-    def group(
-        self,
-        name: str,
-        loader: _Loads | None = None,
-        *,
-        load_many: Callable[[list[str]], Any] | None = None,
-        max_bytes: Size = ...,
-        ttl: Duration | None = ...,
-        policy: str = ...,
-        codec: Literal["text"],
-        near_ttl: Duration = ...,
-        negative_ttl: Duration = ...,
-        jitter: float = ...,
-        load_timeout: Duration | None = ...,
-        on_evict: OnEvict | None = ...,
-    ) -> Group[str]: ...
-    @overload
-    def group(
-        self,
-        name: str,
-        loader: Callable[[str], V | Value[V] | None] | Callable[[str], Awaitable[V | Value[V] | None]] | None = None,
-        *,
-        load_many: Callable[[list[str]], Any] | None = None,
-        max_bytes: Size = ...,
-        ttl: Duration | None = ...,
-        policy: str = ...,
-        codec: str | Codec[V],
-        near_ttl: Duration = ...,
-        negative_ttl: Duration = ...,
-        jitter: float = ...,
-        load_timeout: Duration | None = ...,
-        on_evict: OnEvict | None = ...,
-    ) -> Group[V]: ...
-    def group(
-        self,
-        name: str,
-        loader: _Loads | None = None,
-        *,
-        load_many: Callable[[list[str]], Any] | None = None,
-        **options: Any,
-    ) -> Group[Any]:
-        """Make a group, or return the one of this name where loader and options are the same.
-
-        `loader(key)` returns the value, None where there is no such thing, or a Value with a ttl of its own; it may be
-        async. `load_many(keys)` returns a mapping, for batches. The options, with units as in "64 MiB" and "5s":
-        `max_bytes`, `ttl` (None: never expires), `policy` ("s3fifo", "lru", "lru2"), `codec` ("bytes", "text",
-        "json", "msgpack" or a Codec), `near_ttl` (how long other nodes may keep copies), `negative_ttl` (how long
-        absence is remembered), `jitter` (by which part a ttl may be shortened), `load_timeout`, `on_evict`.
-        Create groups before start: each later one changes who owns what.
-
-        Raises ConfigError, GroupExists, NodeClosed.
-        """
-        check_name(name, what="group")
-        loads = Loader(loader, load_many)
-        made = GroupOptions.make(**options)
-        with self._lock:
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            group = self._groups.get(name)
-            if group is not None:
-                return _same_group(group, loads, made)
-            store = self._store(name, made)
-            group = Group(
-                name,
-                Parts(name, store, loads, made, self._runtime),
-                ensure=self._ensure,
-                aensure=self._aensure,
-                leave=self._leave,
-            )
-            self._groups[name] = group
-            self._membership.near_ttl = max(self._membership.near_ttl, made.near_ttl)
-        self._regroup(lambda lane: lane.serve(store))
-        return group
-
-    def loader(self, name: str, **options: Any) -> Callable[[_Loads], Group[Any]]:
-        """A decorator: the function's name becomes the Group, whose `loader` is the function. Options as of group."""
-
-        def decorate(function: _Loads) -> Group[Any]:
-            return self.group(name, function, **options)
-
-        return decorate
-
-    def _store(self, name: str, options: GroupOptions) -> Store:
-        codec = options.codec
-        plain = isinstance(codec, codecs.BytesCodec)
-        return Store(
-            name,
-            max_bytes=options.max_bytes,
-            policy=options.policy,
-            clock=self._clock,
-            near_ttl=options.near_ttl,
-            remember=_remember(options),
-            decode=None if plain else functools.partial(codecs.decode, codec),
-            shareable=codecs.is_shareable(codec),
-            keep_evicted=options.on_evict is not None,
-        )
-
-    def _leave(self, group: Group[Any]) -> None:
-        with self._lock:
-            if self._groups.get(group.name) is group:
-                del self._groups[group.name]
-        self._regroup(lambda lane: lane.hide(group.name))
-
     def _regroup(self, change: Callable[[Lane], None]) -> None:
         """The groups have changed: so has what this node serves and owns."""
         if self._address is not None or self._started:
             change(self._runtime.lane)
             self._membership.announce(tuple(self._groups))
-
-    # -- what the membership asks ------------------------------------------------------------------------------------
-
-    def _states(self) -> list[GroupState]:
-        return [group.parts.state() for group in list(self._groups.values())]
-
-    def _heard_of(self, state: GroupState, silent: float) -> None:
-        group = self._groups.get(state.name)
-        if group is None:
-            return
-        mine = codecs.codec_name(group.parts.options.codec)
-        if state.codec != mine:
-            log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
-        if silent > _remember(group.parts.options) - _MARGIN:
-            group.parts.writing.forget()
-        group.parts.writing.heard_of(state.writes, state.floor)
-
-    def _placed(self, name: str, route: Route) -> None:
-        group = self._groups.get(name)
-        if group is not None:
-            group.parts.store.place(route.placement, route.me)
-
-
-def _remember(options: GroupOptions) -> float:
-    return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)
-
-
-def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:
-    loading, name = group.parts.loading, group.name
-    if loading.loader.place != loader.place:
-        here, there = loading.loader.place or "no loader", loader.place or "no loader"
-        raise GroupExists(f"group {name!r} exists with {here}, and cannot have {there} too")
-    differences = group.parts.options.differences(options)
-    if differences:
-        raise GroupExists(f"group {name!r} of {loader.place or 'no loader'} exists with other options: {differences}")
-    loading.loader = loader
-    return group

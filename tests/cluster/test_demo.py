@@ -43,5 +43,5 @@ def test_the_table_is_plain_where_it_is_no_terminal() -> None:
 
 
 def test_wrong_arguments() -> None:
-    for arguments in (["--rows", "1"], ["--seconds", "0"], ["--rows", "many"]):
+    for arguments in (["--rows", "1"], ["--rows", "many"], ["--seconds", "0"], ["--seconds", "nan"]):
         assert demo(*arguments).returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,25 +14,29 @@ from kamacache import KamaCacheError
 from kamacache.demo.report import Report
 from kamacache.demo.scenario import Scenario
 
-_LEAST_ROWS = 100
-_LEAST_SECONDS = 2.0
+_LEAST_ROWS, _MOST_ROWS = 100, 1_000_000
+_LEAST_SECONDS, _MOST_SECONDS = 2.0, 3600.0
 _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it: the exit code."""
     options = _parser().parse_args(arguments)
-    if options.rows < _LEAST_ROWS or options.seconds < _LEAST_SECONDS:
-        _parser().error(f"at least {_LEAST_ROWS} rows and {_LEAST_SECONDS:g} seconds")
+    if not _LEAST_ROWS <= options.rows <= _MOST_ROWS:
+        _parser().error(f"--rows: {_LEAST_ROWS} to {_MOST_ROWS:,}, so that nothing is evicted")
+    if not _LEAST_SECONDS <= options.seconds <= _MOST_SECONDS:
+        _parser().error(f"--seconds: {_LEAST_SECONDS:g} to {_MOST_SECONDS:g}")
     report = Report(sys.stderr if options.json else sys.stdout, color=not options.no_color)
     report.title("KamaCache: three processes share one cache, with no cache server")
     try:
         with tempfile.TemporaryDirectory(prefix="kamacache-demo-") as directory:
             result = Scenario(Path(directory), options.rows, options.seconds, report).run()
-    except KamaCacheError as error:
+    except (KamaCacheError, OSError, sqlite3.Error) as error:
+        report.end_progress()
         print(f"kamacache demo: {error}", file=sys.stderr)  # noqa: T201 - a program's own words
         return 1
     except KeyboardInterrupt:
+        report.end_progress()
         return _INTERRUPTED
     if options.json:
         print(json.dumps(result.as_dict(), indent=2))  # noqa: T201 - the output

@@ -114,7 +114,7 @@ class Scenario:
         database.create(path, self._rows)
         Versions(self._directory / "versions", self._rows)
         size = path.stat().st_size / 2**20
-        self._report.say("database", f"{self._rows:,} users in SQLite, {size:.1f} MiB, {_since(began)}")
+        self._report.say("database", f"{self._rows:,} users in SQLite, {size:.1f} MiB, made in {_since(began)}")
 
     def _meet(self) -> None:
         began = time.monotonic()
@@ -123,7 +123,7 @@ class Scenario:
         self._cluster.settle()
         alive = self._cluster.alive
         pids = "  ".join(f"{process.name} pid {process.pid}" for process in alive)
-        self._report.say("processes", f"{pids}  found each other, {_since(began)}")
+        self._report.say("processes", f"{pids}  found each other in {_since(began)}")
         by_address = {process.address: process.name for process in alive}
         for process in alive:
             seen = sorted(by_address.get(address, "?") for address in (process.view or ([], 0))[0])
@@ -142,7 +142,7 @@ class Scenario:
 
     def _load(self) -> None:
         cluster, report = self._cluster, self._report
-        report.say("load", f"{self._seconds:g} s of reads by Zipf's law from all three, and writes; then a kill -9")
+        report.say("load", f"{self._seconds:g} s of reads by Zipf's law, and writes, from all three")
         for process in cluster.alive:
             process.ask("load")
         self._began = time.monotonic()
@@ -154,21 +154,24 @@ class Scenario:
         killed = time.monotonic()
         cluster.kill(victim)
         self._killed = checks.Window(killed, victim.died or killed)
-        report.event(f"kill -9 {victim.name} (pid {victim.pid}), the owner of {owned:,} keys")
+        self._event(f"kill -9 {victim.name} (pid {victim.pid}), the owner of {owned:,} keys")
         agreed = cluster.settle(self._tick)
         self._windows.append(checks.Window(killed, agreed))
-        report.event(f"{' and '.join(p.name for p in others)} agree that it is gone, after {agreed - killed:.2f} s")
+        self._event(f"{' and '.join(p.name for p in others)} agree that it is gone, after {agreed - killed:.2f} s")
         self._until(_RESTART)
         started = time.monotonic()
         again = cluster.start(victim.name)
-        report.event(f"{again.name} is started again (pid {again.pid})")
+        self._event(f"{again.name} is started again (pid {again.pid})")
         agreed = cluster.settle(self._tick)
         again.ask("load")
         self._windows.append(checks.Window(started, agreed))
-        report.event(f"all three agree that it is back, after {agreed - started:.2f} s")
+        self._event(f"all three agree that it is back, after {agreed - started:.2f} s")
         self._until(1.0)
         cluster.all_do("stop")
         report.end_progress()
+
+    def _event(self, words: str) -> None:
+        self._report.event(time.monotonic() - self._began, words)
 
     def _until(self, share: float) -> None:
         while time.monotonic() - self._began < self._seconds * share:

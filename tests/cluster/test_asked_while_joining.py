@@ -1,0 +1,45 @@
+"""Who is in the registry's list may be asked at once, and then knows already whose keys it has taken over."""
+
+import threading
+import time
+
+from kamacache import Node
+from kamacache.messages import Hello, LoadReply, LoadRequest
+from kamacache.testing import GATE_TIMEOUT, Network
+
+
+def test_a_node_asked_before_anyone_has_answered_its_hello_peeks_at_the_owners_before_it() -> None:
+    network = Network(hot=False)
+    loads: list[str] = []
+
+    def load(key: str) -> bytes:
+        loads.append(key)
+        return key.encode()
+
+    first, second = nodes = [Node(registry=network.registry(), lane=network.lane()) for _ in range(2)]
+    groups = [node.group("users", load) for node in nodes]
+    keys = [str(number) for number in range(100)]
+    try:
+        first.start()
+        for key in keys:
+            groups[0].get(key)
+        hellos = network.gate(Hello, target=first.address)
+        starting = threading.Thread(target=second.start, daemon=True)
+        starting.start()
+        hellos.wait()
+        until = time.monotonic() + GATE_TIMEOUT
+        moved: list[str] = []
+        while not moved and time.monotonic() < until:
+            moved = [key for key in keys if first.owner("users", key).id == second.id]
+        assert moved
+        call = network.lane()
+        call.start(None, lambda _: None)
+        request = LoadRequest("users", moved, [], 0, 0)
+        reply: LoadReply = call.call(second.address or "", request, None).result(GATE_TIMEOUT)
+        assert [answer.value for answer in reply.answers] == [key.encode() for key in moved]
+        assert loads == keys
+        hellos.open()
+        starting.join(GATE_TIMEOUT)
+    finally:
+        for node in nodes:
+            node.close(drain=0)
