@@ -85,12 +85,12 @@ class WriteBehind:
         for end in ends:
             yield Wait(end)
 
-    def pending(self, keys: Iterable[str]) -> Future[None] | None:
-        """The end of a pending write of one of these keys."""
+    def pending(self, keys: Iterable[str]) -> list[Future[None]]:
+        """The ends of the writes of these keys that are pending now."""
         if not self._count:
-            return None
+            return []
         with self._lock:
-            return next((self._last[key] for key in keys if key in self._last), self._clear)
+            return [self._last[key] for key in keys if key in self._last] + ([self._clear] if self._clear else [])
 
     def flush(self, deadline: float) -> bool:
         """Wait until all is sent, or time.monotonic() is at `deadline`."""

@@ -64,7 +64,7 @@ class Loading:
     def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
         self.name = name
         self.closed: KamaCacheError | None = None
-        self.after_writes: Callable[[Iterable[str]], Future[None] | None] = lambda _: None  # writing.py sets it
+        self.after_writes: Callable[[Iterable[str]], list[Future[None]]] = lambda _: []  # writing.py sets it
         self._store = store
         self._options = options
         self._runtime = runtime
@@ -92,7 +92,7 @@ class Loading:
         try:
             if self.closed is not None or CHAIN.get().depth:
                 self._check((key,))
-            if self.after_writes((key,)) is not None:
+            if self.after_writes((key,)):
                 yield from self.wait_for_writes((key,))
             owner = self._runtime.route(self.name).first(key)
             if owner is not None:
@@ -146,8 +146,8 @@ class Loading:
                     raise LoadCycle(f"{self.name}[{key!r}] was asked for inside its own loader", key=key)
 
     def wait_for_writes(self, keys: Iterable[str]) -> Path[None]:
-        """Wait for the writes of these keys that are pending on this node."""
-        while (write := self.after_writes(keys)) is not None:
+        """Wait for the writes of these keys that are pending on this node now: later ones might go on for ever."""
+        for write in self.after_writes(keys):
             yield Wait(write)
 
     # -- (c) the flight ----------------------------------------------------------------------------------------------

@@ -104,11 +104,13 @@ class Origin:
         route = self._runtime.route(self._name)
         by_peer: dict[Peer, list[str]] = defaultdict(list)
         for key, flight in led.items():
-            if key not in ended and route.acts(key, skipped) and (own := self._store.find(key)) is not None:
+            if key in ended:
+                continue
+            if route.acts(key, skipped) and (own := self._store.find(key)) is not None:
                 value, version, remaining, _ = own
                 self._keep(flight, value, version, remaining, Store.MAIN)
                 end(key, Outcome(value, version, remaining, ABSENT if value is None else HITS))
-            elif key not in ended and (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
+            elif (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
                 by_peer[peer].append(key)
         found = yield from self._asking.peek_all(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
@@ -116,13 +118,13 @@ class Origin:
             end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
 
     def _from_loader(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int, end: Any) -> Path[None]:
-        route = self._runtime.route(self._name)
         versions = {key: self._store.known(key) for key in led}
         deadlines = [flight.deadline for flight in led.values() if flight.deadline is not None]
 
         def loaded(key: str, value: Any) -> None:
             if led[key].late and not led[key].ended:
                 self._store.count(LOAD_ERRORS)
+            route = self._runtime.route(self._name)  # who owns it now: the load may have taken long
             kind = Store.MAIN if route.acts(key, skipped) else Store.NEAR
             end(key, self._loaded(led[key], value, versions[key], kind))
 

@@ -69,12 +69,14 @@ class Writing:
         """Have everyone clear what is older than `floor`, as this node has."""
         confirmed = self._runtime.joined
         deadline = time.monotonic() + SILENCE
-        for _ in range(_ROUNDS):
+        for again in range(_ROUNDS):
             told, greater = yield from self._tell(TellRequest(self._name, [], floor, self._me), deadline)
             confirmed &= told
-            if not greater:
+            # Someone's clock was ahead: a write that went before this clear may have a version above it.
+            ahead = not again and self._runtime.hlc.latest() > floor
+            if not greater and not ahead:
                 return confirmed
-            floor = self.cleared(self._runtime.hlc.next(greater[""]))
+            floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
         return False
 
     @property

@@ -116,12 +116,13 @@ class Cluster:
         count: int = 3,
         *,
         network: Network | None = None,
+        source: Source | None = None,
         unix: Sequence[float] = (),
         use_async: bool = False,
         **options: Any,
     ) -> None:
         self.network = network or Network()
-        self.source = Source()
+        self.source = source or Source()
         self.nodes: list[Node] = []
         self.options: dict[str, Any] = {"ttl": "1h", "near_ttl": "5s", "jitter": 0.0} | options
         self._loader: Callable[[str], Any] = self.source.aload if use_async else self.source.load

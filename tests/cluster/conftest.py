@@ -83,7 +83,7 @@ class Processes:
         self._kind = kind
 
     def make(self, count: int, *, start: bool = True, **options: Any) -> list[Process]:
-        """Processes that see each other."""
+        """Processes that see each other, and agree on who owns what."""
         made = []
         ports = free_ports(count)
         for port in ports:
@@ -99,6 +99,8 @@ class Processes:
             for process in made:
                 process.address = process.receive()
             wait_until(lambda: all(len(process.do("members")) == len(self.all) for process in made))
+            keys = [f"key{number}" for number in range(200)]
+            wait_until(lambda: len({str(process.do("owners", keys)) for process in made}) == 1)
         return made
 
     def loads(self) -> Counter[str]:
