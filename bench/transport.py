@@ -183,7 +183,7 @@ def main() -> None:
         print(f"{name:34} {result}")
 
 
-def measure(  # noqa: C901 - two kinds of rounds, told one after the other
+def measure(
     contestants: dict[tuple[str, str], dict[str, Ask]], pids: list[int], options: argparse.Namespace
 ) -> dict[str, object]:
     rounds: dict[str, list[float]] = {}

@@ -103,10 +103,10 @@ class Origin:
         """
         route = self._runtime.route(self._name)
         by_peer: dict[Peer, list[str]] = defaultdict(list)
-        for key in led:
+        for key, flight in led.items():
             if key not in ended and route.acts(key, skipped) and (own := self._store.find(key)) is not None:
                 value, version, remaining, _ = own
-                self._keep(led[key], value, version, remaining, Store.MAIN)
+                self._keep(flight, value, version, remaining, Store.MAIN)
                 end(key, Outcome(value, version, remaining, ABSENT if value is None else HITS))
             elif key not in ended and (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
                 by_peer[peer].append(key)

@@ -418,7 +418,12 @@ def test_revival_after_the_write_is_forgotten() -> None:
         for node in (a, b):
             assert cluster.group(node).delete(key) is False
         wait_until(lambda: cluster.peer(a, c).dead and cluster.peer(b, c).dead)
-        wait_until(lambda: c._clock.advance(1) or (cluster.peer(c, a).dead and cluster.peer(c, b).dead))
+
+        def both_lost() -> bool:
+            c._clock.advance(1)
+            return cluster.peer(c, a).dead and cluster.peer(c, b).dead
+
+        wait_until(both_lost)
         for node in (a, b):
             node._clock.advance(7)
         assert cluster.group(a).delete(key) is True

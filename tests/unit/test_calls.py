@@ -78,7 +78,7 @@ def test_a_short_time_is_not_rounded_to_nothing(client: Transport, server: Trans
     [("overloaded", Overloaded), ("unknown_group", UnknownGroup), ("closed", PeerError), ("internal", PeerError)],
 )
 @pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
-def test_refusals(  # noqa: PLR0917 - pytest's parameters
+def test_refusals(
     client: Transport, server: Transport, address: str, status: str, error: type[Exception], message: Request
 ) -> None:
     client.call("t", address, message, None)
