@@ -320,8 +320,6 @@ fn policy() -> impl Strategy<Value = &'static str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn does_what_the_model_does(ops in ops(), policy in policy()) {
         let clock = Arc::new(Clock::manual(0));

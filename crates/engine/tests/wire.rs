@@ -98,7 +98,7 @@ fn packed_answers() -> impl Strategy<Value = Vec<Packed>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))] // $PROPTEST_CASES, else 256
 
     #[test]
     fn splits_change_nothing(input in resp_like(), cuts in cuts()) {

@@ -19,10 +19,10 @@ pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
         Err(error) => return error,
     };
     let error = PyErr::from_type(class, (failure.text.clone(),));
-    if failure.kind == FailureKind::Refused {
-        if let Err(error) = error.value(py).setattr("refused", true) {
-            return error;
-        }
+    if failure.kind == FailureKind::Refused
+        && let Err(error) = error.value(py).setattr("refused", true)
+    {
+        return error;
     }
     error
 }
