@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
@@ -38,9 +38,7 @@ class _Peek:
 class Asking:
     """The fast lane of one group; what it finds is refused when it is older than what is known here."""
 
-    def __init__(
-        self, name: str, store: Store, near_ttl: float, flights: Callable[[], Flights], runtime: Runtime
-    ) -> None:
+    def __init__(self, name: str, store: Store, near_ttl: float, flights: Flights, runtime: Runtime) -> None:
         self._name = name
         self._store = store
         self._near_ttl = near_ttl
@@ -106,4 +104,4 @@ class Asking:
         if ttl <= 0:
             return
         put = self._store.put
-        self._flights().keep(key, flight, lambda: put(key, value, version, ttl, Store.NEAR, foreign=True))
+        self._flights.keep(key, flight, lambda: put(key, value, version, ttl, Store.NEAR, foreign=True))

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kamacache.errors import LoadCycle, LoadError, LoadTimeout
+from kamacache.errors import KamaCacheError, LoadCycle, LoadError, LoadTimeout
 from kamacache.steps import Path, Twofold, Wait
 
 TRIES = 3  # flights that a caller follows when their leaders are interrupted, before it gives up
@@ -24,7 +24,7 @@ TRIES = 3  # flights that a caller follows when their leaders are interrupted, b
 class Failure(NamedTuple):
     """Why a load failed. Each caller makes an error of its own from it."""
 
-    kind: type[Exception]
+    kind: type[KamaCacheError]
     text: str
     cause: BaseException | None = None
     cause_type: str = ""

@@ -2,31 +2,25 @@
 
 get     (b) ask the owner's memory; where that has nothing
 fetch   (c) join the flight of the key; its leader
-lead        looks again, asks the owner to load, then the next in line, and in the end loads here (origin.py)
+lead        looks again, asks the owner to load, then the next in line (candidates.py), or loads here (origin.py)
 serve   what a peer asks for: from memory, or loaded here; nothing is forwarded
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
 from kamacache._engine import Store
+from kamacache.answers import answers, batch_error, error
 from kamacache.asking import Asking
+from kamacache.candidates import Candidates
 from kamacache.errors import (
-    GroupClosed,
     KamaCacheError,
     LoadCycle,
-    LoadError,
-    LoadTimeout,
-    NodeClosed,
-    PeerError,
-    UnknownGroup,
 )
 from kamacache.flight import (
     ABORTED,
@@ -37,12 +31,10 @@ from kamacache.flight import (
     Outcome,
     interrupted,
     own_loop,
-    timed_out,
     wait_for,
 )
-from kamacache.lane import HOT
 from kamacache.loader import CHAIN, MAX_DEPTH, Loader
-from kamacache.messages import Answer, LoadReply, LoadRequest
+from kamacache.messages import Answer
 from kamacache.origin import Origin
 from kamacache.outcomes import ABSENT, JOINED, LOADS, PEER_HITS, PEER_LOADS, in_memory
 from kamacache.steps import Path, Twofold, Wait, adrive, drive
@@ -51,11 +43,6 @@ if TYPE_CHECKING:
     from kamacache.options import GroupOptions
     from kamacache.peers import Peer
     from kamacache.runtime import Runtime
-
-PATIENCE = 1.0  # seconds that one call waits in all on peers not known to be alive
-_MESSAGE = 32 * 1024 * 1024  # bytes of values that one answer carries, where there are several
-_TRAVELLING: dict[str, type[LoadError]] = {"LoadTimeout": LoadTimeout, "LoadCycle": LoadCycle}
-_OURS = "kamacache."  # stands before the names of these in Answer.error_type
 
 
 class Loading:
@@ -69,8 +56,11 @@ class Loading:
         self._options = options
         self._runtime = runtime
         self._flights = Flights()  # callers here wait for these, and they may wait for peers
-        self._asking = Asking(name, store, options.near_ttl, lambda: self._flights, runtime)
+        self._asking = Asking(name, store, options.near_ttl, self._flights, runtime)
         self._origin = Origin(name, store, loader, options, self._asking, runtime)
+        self._candidates = Candidates(
+            name, store, options.load_timeout, runtime, asking=self._asking, origin=self._origin, flights=self._flights
+        )
 
     def fits(self, key: str, raw: bytes) -> bool:
         """Whether an entry may be kept and travel."""
@@ -133,7 +123,7 @@ class Loading:
             for how in counts.values():
                 self._store.count(how)
         if failed:
-            raise _batch_error(failed, values)
+            raise batch_error(failed, values)
 
     def _check(self, keys: Iterable[str]) -> None:
         self.check_open()
@@ -232,7 +222,7 @@ class Loading:
             for key in led:
                 if (outcome := in_memory(self._store, key)) is not None:
                     end(key, outcome)
-            yield from self._from_candidates(led, [key for key in led if key not in ended], end)
+            yield from self._candidates.load(led, [key for key in led if key not in ended], end)
             return ended
         except KamaCacheError as error:
             for key in led:
@@ -241,82 +231,6 @@ class Loading:
         finally:
             self._abort(led)
 
-    def _from_candidates(
-        self, led: dict[str, Flight], todo: list[str], end: Callable[[str, Outcome], None]
-    ) -> Path[None]:
-        skipped: dict[str, Peer] = {}
-        refused: set[str] = set()  # answered once with something older than what is known here
-        wasted = 0.0
-        while todo:
-            by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
-            asked = self._runtime.clock.now()
-            calls = [(peer, keys, self._ask(peer, keys, skipped)) for peer, keys in by_peer.items()]
-            if here:
-                outcomes = yield from self._origin.load(here, skipped, wholes=led)
-                for key, outcome in outcomes.items():
-                    end(key, outcome)
-            todo = []
-            for peer, keys, call in calls:
-                began = time.monotonic()
-                try:
-                    reply: LoadReply = yield Wait(call, max(led[key].deadline or 0 for key in keys) or None)
-                except (PeerError, UnknownGroup) as error:
-                    wasted += time.monotonic() - began
-                    self._runtime.suspect(peer, error)
-                    skipped[peer.id] = peer
-                    todo += keys
-                except TimeoutError:
-                    for key in keys:
-                        end(key, timed_out(led[key], PEER_LOADS))
-                except KamaCacheError as error:
-                    for key in keys:
-                        end(key, Outcome(how=PEER_LOADS, failure=Failure(type(error), str(error))))
-                else:
-                    self._runtime.saw(reply.clock)
-                    for key, answer in zip(keys, reply.answers, strict=True):
-                        if answer.too_large:  # it does not travel
-                            outcomes = yield from self._origin.load([key], skipped, wholes=led)
-                            end(key, outcomes[key])
-                        elif not answer.error_type and answer.version < self._store.known(key) and key not in refused:
-                            refused.add(key)
-                            self._flights.seal(led[key])  # the next answer may be refused, too
-                            todo.append(key)
-                        else:
-                            end(key, self._taken(led[key], answer, asked))
-
-    def _assign(
-        self, keys: list[str], skipped: Mapping[str, Peer], *, give_up: bool
-    ) -> tuple[dict[Peer, list[str]], list[str]]:
-        """Who is to load which keys; the second list is to be loaded here."""
-        by_peer: dict[Peer, list[str]] = defaultdict(list)
-        here = []
-        route = self._runtime.route(self.name)
-        for key in keys:
-            peer = None if give_up else route.first(key, skipped)
-            if peer is None:
-                here.append(key)
-            else:
-                by_peer[peer].append(key)
-        return by_peer, here
-
-    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer]) -> Future[Any]:
-        route = self._runtime.route(self.name)
-        dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.dead}
-        latest = self._runtime.hlc.latest()
-        request = LoadRequest(self.name, keys, sorted(dead | set(skipped)), CHAIN.get().depth, latest)
-        return self._runtime.lane.call(peer.address, request, self._options.load_timeout)
-
-    def _taken(self, flight: Flight, answer: Answer, asked: float) -> Outcome:
-        """What a peer answered, as the end of a flight; what is hot there stays here as a near copy."""
-        if answer.error_type:
-            kind = _TRAVELLING.get(answer.error_type.removeprefix(_OURS), LoadError)
-            kind = kind if answer.error_type.startswith(_OURS) else LoadError
-            return Outcome(how=PEER_LOADS, failure=Failure(kind, answer.error_text, None, answer.error_type))
-        found = (answer.value, answer.version, answer.remaining, HOT if answer.hot else 0)
-        self._asking.keep_near(flight.key, found, asked, flight)
-        how = ABSENT if self.loader.missing and answer.value is None else PEER_LOADS
-        return Outcome(answer.value, answer.version, answer.remaining, how)
-
     # -- what peers ask ----------------------------------------------------------------------------------------------
 
     def serve(self, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> Path[list[Answer]]:
@@ -324,14 +238,7 @@ class Loading:
         self.check_open()
         yield from self.wait_for_writes(keys)
         outcomes = yield from self._origin.load(keys, skipped, depth)
-        answers: list[Answer] = []
-        size = 0
-        for key in keys:
-            outcome = outcomes[key]
-            size += len(outcome.value or b"")
-            fits = size <= _MESSAGE or not answers
-            answers.append(_answer(outcome) if fits else Answer(too_large=True))
-        return answers
+        return answers(outcomes[key] for key in keys)
 
     # -- writes come in between --------------------------------------------------------------------------------------
 
@@ -378,35 +285,6 @@ class Loading:
         return codecs.decode(self._options.codec, raw)
 
     def _result(self, key: str, outcome: Outcome) -> Any:
-        failure = outcome.failure
-        if failure is None:
-            return self._decode(key, outcome.value)
-        if issubclass(failure.kind, LoadError):
-            text = failure.text or failure.cause_type
-            raise failure.kind(text, key=key, cause_type=failure.cause_type) from failure.cause
-        raise failure.kind(failure.text)
-
-
-def _answer(outcome: Outcome) -> Answer:
-    failure = outcome.failure
-    if failure is not None:
-        ours = failure.kind is not LoadError
-        return Answer(
-            error_type=_OURS + failure.kind.__name__ if ours else failure.cause_type or "LoadError",
-            error_text=failure.text,
-        )
-    if outcome.too_large:
-        return Answer(too_large=True)
-    return Answer(outcome.value, outcome.version, outcome.remaining)
-
-
-def _batch_error(failed: dict[str, KamaCacheError], values: dict[str, Any]) -> KamaCacheError:
-    """One error for a batch: the first key's, with what the others brought."""
-    key, first = next(iter(failed.items()))
-    if isinstance(first, GroupClosed | NodeClosed):
-        return first
-    kind = type(first) if isinstance(first, LoadError) else LoadError
-    cause_type = first.cause_type if isinstance(first, LoadError) else type(first).__name__
-    error = kind(str(first), key=key, cause_type=cause_type, loaded=values)
-    error.__cause__ = first.__cause__ if isinstance(first, LoadError) else first
-    return error
+        if outcome.failure is not None:
+            raise error(outcome.failure, key)
+        return self._decode(key, outcome.value)
