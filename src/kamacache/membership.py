@@ -178,6 +178,7 @@ class Membership:
             except (KamaCacheError, OSError) as error:
                 log.warning("could not register: %s", error)
         listed = self._read()
+        self._build()  # at once: greeting and probing may take a while
         self._greet()
         now = self._runtime.clock.now()
         if self._probed is None or now - self._probed >= PROBE_INTERVAL:

@@ -180,7 +180,7 @@ class Cluster:
         return [next(node for node in self.nodes if node.address == address) for address in addresses]
 
     def peer(self, seen_by: Node, other: Node) -> Peer:
-        return next(peer for peer in seen_by._membership._peers.values() if peer.address == other.address)
+        return next(peer for peer in seen_by._membership._peers.all() if peer.address == other.address)
 
     def hold_for_dead(self, by: Node, other: Node) -> Gate:
         """Make a node hold another for dead, until the gate is opened: its probes do not come through."""
