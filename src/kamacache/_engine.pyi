@@ -1,7 +1,10 @@
 """The native engine: store, placement, transport. Checked against the built module by mypy.stubtest."""
 
 from collections.abc import Callable
-from typing import Any, Final, final
+from types import GenericAlias
+from typing import Any, Final, Generic, Self, TypeVar, final
+
+from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
 from kamacache.messages import Reply, Request
@@ -9,6 +12,7 @@ from kamacache.messages import Reply, Request
 __all__ = [
     "MISSING",
     "Clock",
+    "Getter",
     "Hlc",
     "Incoming",
     "Pipeline",
@@ -20,6 +24,8 @@ __all__ = [
     "after_fork_in_child",
     "check_key",
 ]
+
+_V = TypeVar("_V")
 
 __version__: Final[str]
 MISSING: Final[object]
@@ -155,6 +161,21 @@ class Store:
 
     def close(self) -> None:
         """Empty for good: nothing is kept from now on, every get is a miss."""
+
+@disjoint_base
+class Getter(Generic[_V]):
+    """The reading half of a store. Each subclass gets native methods of its own.
+
+    The interpreter calls a native method directly only on instances of the very class that has it.
+    """
+
+    def __new__(cls, store: Store, /) -> Self: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def get(self, key: str, /) -> _V | None:
+        """The value, or None where it is known to be absent; on_miss(key) where nothing is here. Counts."""
+
+    def _lookup(self, key: str, /) -> _V | object | None:
+        """As get, but MISSING where nothing is here."""
 
 @final
 class Placement:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from kamacache import codecs
-from kamacache._engine import MISSING, Store, check_key
+from kamacache._engine import MISSING, Getter, Store, check_key
 from kamacache.behind import WriteBehind
 from kamacache.errors import GroupClosed, KamaCacheError, ValueTooLarge
 from kamacache.loading import Loading
@@ -46,16 +46,19 @@ class Parts:
         return GroupState(self.store.name, codec, self.store.floor, self.store.recent())
 
 
-class Group(Generic[V]):
+class Group(Getter[V]):
     """A group of a node; made by Node.group. Every blocking method has a twin with an a for asyncio.
 
-    ``get(key)`` is the native method of the group's store: the value, or None where the source has none. It raises
-    InvalidKey, LoadError (LoadTimeout, LoadCycle), Overloaded, GroupClosed or NodeClosed.
+    ``get(key)`` is native (see Getter): the value, or None where the source has none. It raises InvalidKey, LoadError
+    (LoadTimeout, LoadCycle), Overloaded, GroupClosed or NodeClosed.
     """
 
-    __slots__ = ("__weakref__", "_aensure", "_ensure", "_leave", "_lookup", "get", "name", "parts")
+    # No __dict__: with one, the interpreter would look into it before each call of a method.
+    __slots__ = ("__weakref__", "_aensure", "_ensure", "_leave", "name", "parts")
 
-    get: Callable[[str], V | None]
+    def __new__(cls, _name: str, parts: Parts, **_hooks: Any) -> Self:
+        """Bind get to the store, which stays the same for the group's life."""
+        return super().__new__(cls, parts.store)
 
     def __init__(
         self,
@@ -77,8 +80,6 @@ class Group(Generic[V]):
         """Begin a new life, in a forked child."""
         self.parts = parts
         parts.store.on_miss = self._miss
-        self.get = parts.store.get
-        self._lookup = parts.store.lookup
 
     def __repr__(self) -> str:
         return f"<kamacache.Group {self.name!r}{' closed' if self.parts.loading.closed else ''}>"
@@ -102,7 +103,7 @@ class Group(Generic[V]):
         """See get."""
         value = self._lookup(key)
         if value is not MISSING:
-            return value  # type: ignore[no-any-return]
+            return value  # type: ignore[return-value]
         await self._aensure_for(1)
         result: V | None = await adrive(self.parts.loading.get(key))
         return result

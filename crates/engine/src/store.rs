@@ -207,14 +207,21 @@ impl<V: Value> Store<V> {
         (hash >> 40) as usize & (self.shards.len() - 1)
     }
 
+    #[inline]
     fn lock(&self, index: usize) -> MutexGuard<'_, Shard<V>> {
-        self.shards[index].lock().unwrap_or_else(|poisoned| {
-            // A panic left this shard torn: forget what it holds. Leaked, as dropping it may panic again.
-            let mut shard = poisoned.into_inner();
-            std::mem::forget(self.swap(&mut shard));
-            self.shards[index].clear_poison();
-            shard
-        })
+        match self.shards[index].lock() {
+            Ok(shard) => shard,
+            Err(poisoned) => self.recover(index, poisoned.into_inner()),
+        }
+    }
+
+    /// A panic left this shard torn: forget what it holds. Leaked, as dropping it may panic again.
+    #[cold]
+    #[inline(never)]
+    fn recover<'a>(&self, index: usize, mut shard: MutexGuard<'a, Shard<V>>) -> MutexGuard<'a, Shard<V>> {
+        std::mem::forget(self.swap(&mut shard));
+        self.shards[index].clear_poison();
+        shard
     }
 
     fn attic(&self) -> MutexGuard<'_, Attic<V>> {

@@ -1,4 +1,4 @@
-//! Store.get and Store.lookup, written by hand as METH_O methods: PyO3's trampoline costs more than the hit itself.
+//! `get` and `lookup`, written by hand as METH_O methods: PyO3's trampoline costs more than the hit itself.
 //!
 //! The interpreter is attached when these run, but PyO3 does not know it: on the way of a hit nothing but a reference
 //! count may be touched, every other way attaches first.
@@ -10,14 +10,16 @@ use std::{
 
 use kamacache_engine::store::Lookup;
 use pyo3::{
+    PyClass,
     exceptions::PySystemError,
     ffi::{self, PyObject},
     prelude::*,
+    pyclass::boolean_struct::True,
     sync::PyOnceLock,
     types::PyType,
 };
 
-use crate::{errors, store::Store, value::Value};
+use crate::{cell::Engine, errors, store::Store, value::Value};
 
 type Method = unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject;
 type Miss = fn(Python<'_>, &Store, &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>;
@@ -29,21 +31,22 @@ pub fn missing(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     MISSING.get_or_try_init(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
 }
 
-/// Puts the methods on the type that PyO3 made.
-pub fn add_methods(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<Store>();
-    add_method(
-        &class,
-        c"get",
-        c"get($self, key, /)\n--\n\nThe value, or None where it is known to be absent; on_miss(key) where nothing is here. Counts.",
-        get,
-    )?;
-    add_method(
-        &class,
-        c"lookup",
-        c"lookup($self, key, /)\n--\n\nAs get, but MISSING where nothing is here.",
-        lookup,
-    )
+/// A class whose instances read a store.
+pub trait Reader: PyClass<Frozen = True> + Sync {
+    fn engine(&self) -> &Engine;
+    /// Whom to ask where nothing is here.
+    fn store(&self) -> &Store;
+}
+
+/// Puts `get` on a class, which is R or a subclass of it.
+pub fn add_get<R: Reader>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let doc = c"get($self, key, /)\n--\n\nThe value, or None where it is known to be absent; on_miss(key) where nothing is here. Counts.";
+    add_method(class, c"get", doc, get::<R>)
+}
+
+/// As `add_get`: the same without on_miss, under a name that `doc` repeats.
+pub fn add_lookup<R: Reader>(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr) -> PyResult<()> {
+    add_method(class, name, doc, lookup::<R>)
 }
 
 fn add_method(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr, method: Method) -> PyResult<()> {
@@ -60,31 +63,31 @@ fn add_method(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr
     class.setattr(name.to_str().expect("written above in ASCII"), descriptor)
 }
 
-unsafe extern "C" fn get(store: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
-    // SAFETY: called by a method descriptor of Store with METH_O.
-    unsafe { answer(store, key, |py, store, key| store.miss(py, key)) }
+unsafe extern "C" fn get<R: Reader>(this: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by a method descriptor of R or a subclass with METH_O.
+    unsafe { answer::<R>(this, key, |py, store, key| store.miss(py, key)) }
 }
 
-unsafe extern "C" fn lookup(store: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
+unsafe extern "C" fn lookup<R: Reader>(this: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
     let miss: Miss = |py, store, key| {
         store.expire(py, key)?;
         Ok(missing(py)?.clone_ref(py))
     };
-    // SAFETY: called by a method descriptor of Store with METH_O.
-    unsafe { answer(store, key, miss) }
+    // SAFETY: called by a method descriptor of R or a subclass with METH_O.
+    unsafe { answer::<R>(this, key, miss) }
 }
 
 /// # Safety
-/// The thread is attached, `store` is a Store and `key` an object, both borrowed for the call: what a method descriptor
-/// of Store grants with METH_O.
+/// The thread is attached, `this` is an R and `key` an object, both borrowed for the call: what a method descriptor
+/// of R or of a subclass grants with METH_O.
 #[inline(always)]
-unsafe fn answer(store: *mut PyObject, key: *mut PyObject, miss: Miss) -> *mut PyObject {
+unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss) -> *mut PyObject {
     catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: as this function demands. Bound is not dropped, so its reference count is left alone.
         let this = unsafe {
             let py = Python::assume_attached();
-            let this = std::mem::ManuallyDrop::new(Bound::from_owned_ptr(py, store));
-            &*ptr::from_ref(this.cast_unchecked::<Store>().get())
+            let this = std::mem::ManuallyDrop::new(Bound::from_owned_ptr(py, this));
+            &*ptr::from_ref(this.cast_unchecked::<R>().get())
         };
         // SAFETY: as this function demands; the text is borrowed from `key`, alive for the call.
         let Some(text) = (unsafe { utf8(key) }) else {
@@ -96,7 +99,7 @@ unsafe fn answer(store: *mut PyObject, key: *mut PyObject, miss: Miss) -> *mut P
         match this.engine().lookup(text, take) {
             Lookup::Hit(Taken::Object(object)) => object.as_ptr(),
             Lookup::Hit(Taken::Handle(value)) => {
-                otherwise(key, |key| this.take_object(key.py(), value).map(Bound::unbind))
+                otherwise(key, |key| this.store().take_object(key.py(), value).map(Bound::unbind))
             }
             Lookup::Absent => {
                 // SAFETY: attached; None lives for ever.
@@ -106,7 +109,7 @@ unsafe fn answer(store: *mut PyObject, key: *mut PyObject, miss: Miss) -> *mut P
                     none
                 }
             }
-            Lookup::Miss => otherwise(key, |key| miss(key.py(), this, key)),
+            Lookup::Miss => otherwise(key, |key| miss(key.py(), this.store(), key)),
         }
     }))
     .unwrap_or_else(|_| {

@@ -10,6 +10,7 @@ mod clock;
 mod errors;
 mod failure;
 mod fork;
+mod getter;
 mod hit;
 mod inherited;
 mod messages;
@@ -30,6 +31,8 @@ mod _engine {
     use super::clock::{Clock, Hlc};
     #[pymodule_export]
     use super::fork::after_fork_in_child;
+    #[pymodule_export]
+    use super::getter::Getter;
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
@@ -54,6 +57,7 @@ mod _engine {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         m.add("MISSING", hit::missing(m.py())?)?;
         inherited::watch_forks()?;
-        hit::add_methods(m.py())
+        Store::add_methods(m.py())?;
+        Getter::add_methods(&m.py().get_type::<Getter>())
     }
 }

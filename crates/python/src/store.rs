@@ -22,6 +22,7 @@ use crate::{
     clock::Clock,
     errors::{key, nanoseconds, seconds},
     fork,
+    hit::{self, Reader},
     placement::Placement,
     value::{Value, drain, release},
 };
@@ -83,10 +84,27 @@ fn kind(number: u8) -> PyResult<Kind> {
         .ok_or_else(|| PyValueError::new_err("kind must be MAIN, NEAR or FORMER"))
 }
 
-impl Store {
+impl Reader for Store {
     #[inline]
-    pub fn engine(&self) -> &Engine {
+    fn engine(&self) -> &Engine {
         self.cell.get()
+    }
+
+    fn store(&self) -> &Store {
+        self
+    }
+}
+
+impl Store {
+    pub fn add_methods(py: Python<'_>) -> PyResult<()> {
+        let class = py.get_type::<Self>();
+        hit::add_get::<Self>(&class)?;
+        let doc = c"lookup($self, key, /)\n--\n\nAs get, but MISSING where nothing is here.";
+        hit::add_lookup::<Self>(&class, c"lookup", doc)
+    }
+
+    pub fn cell(&self) -> Arc<Cell> {
+        self.cell.clone()
     }
 
     /// What a transport serves. A forked child must ask again.

@@ -3,11 +3,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
     Kind, Store,
-    shard::{Entry, NEVER, Shard},
+    shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
     clock::SECOND,
     memory::{Found, Held, Memory, Value},
+    policy::Slot,
 };
 
 /// Asks by peers within a second that make a key hot.
@@ -33,18 +34,18 @@ pub struct Stats {
     pub near_bytes: u64,
 }
 
-impl<V: Value> Entry<V> {
+impl<V: Value> Contents<V> {
     /// Whether local callers are given it.
     #[inline]
-    fn serves(&self, now: impl Fn() -> u64) -> bool {
-        !self.expired(&now) && (self.kind != Kind::Former || now() < self.served_until)
+    fn serves(&self, slot: Slot, entry: &Entry<V>, now: impl Fn() -> u64) -> bool {
+        !entry.expired(&now) && (entry.kind != Kind::Former || now() < self.origin(slot).served_until)
     }
 }
 
 impl<V: Value> Store<V> {
     /// What is here for a local caller: counts, and tells the policy. `hit` runs under the shard's lock: a handle or a
     /// reference count, no more.
-    #[inline]
+    #[inline(always)]
     pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
         let hash = self.hash(key);
         let mut guard = self.shard(hash);
@@ -54,7 +55,7 @@ impl<V: Value> Store<V> {
             return Lookup::Miss;
         };
         let entry = shard.contents.get(slot);
-        if !entry.serves(|| self.options.clock.coarse()) {
+        if !shard.contents.serves(slot, entry, || self.options.clock.coarse()) {
             return Lookup::Miss;
         }
         let kind = entry.kind;
@@ -75,9 +76,10 @@ impl<V: Value> Store<V> {
     pub fn peek(&self, key: &str) -> Lookup<V> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        let slot = shard.contents.find(hash, key.as_bytes());
-        match slot.map(|slot| shard.contents.get(slot)) {
-            Some(entry) if entry.serves(|| self.options.clock.coarse()) => {
+        let contents = &shard.contents;
+        let slot = contents.find(hash, key.as_bytes());
+        match slot.map(|slot| (slot, contents.get(slot))) {
+            Some((slot, entry)) if contents.serves(slot, entry, || self.options.clock.coarse()) => {
                 entry.value.clone().map_or(Lookup::Absent, Lookup::Hit)
             }
             _ => Lookup::Miss,
@@ -88,9 +90,15 @@ impl<V: Value> Store<V> {
     pub fn find(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind)> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        let entry = shard.contents.get(shard.contents.find(hash, key.as_bytes())?);
+        let slot = shard.contents.find(hash, key.as_bytes())?;
+        let entry = shard.contents.get(slot);
         let remaining = self.remaining(entry)?;
-        Some((entry.value.clone(), entry.version(), remaining, entry.kind))
+        Some((
+            entry.value.clone(),
+            shard.contents.origin(slot).version,
+            remaining,
+            entry.kind,
+        ))
     }
 
     /// The greatest version of this key known here: of its entry, its remembered write, or the floor.
@@ -101,11 +109,10 @@ impl<V: Value> Store<V> {
 
     pub(super) fn known_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {
         let now = || self.options.clock.coarse();
-        let entry = shard
-            .contents
-            .find(hash, key.as_bytes())
-            .map(|slot| shard.contents.get(slot));
-        let entry = entry.filter(|entry| !entry.expired(now)).map_or(0, Entry::version);
+        let slot = shard.contents.find(hash, key.as_bytes());
+        let entry = slot
+            .filter(|&slot| !shard.contents.get(slot).expired(now))
+            .map_or(0, |slot| shard.contents.origin(slot).version);
         entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
     }
 
@@ -170,6 +177,7 @@ impl<V: Value> Memory for Store<V> {
         let shard = &mut *guard;
         let found = (|| {
             let slot = shard.contents.find(hash, key.as_bytes())?;
+            let version = shard.contents.origin(slot).version;
             let entry = shard.contents.get_mut(slot);
             if entry.kind == Kind::Former && !former {
                 return None;
@@ -181,7 +189,7 @@ impl<V: Value> Memory for Store<V> {
             }
             entry.asked = entry.asked.saturating_add(1);
             let hot = entry.kind == Kind::Main && entry.asked >= HOT;
-            let answer = (entry.value.clone(), entry.version(), remaining, hot);
+            let answer = (entry.value.clone(), version, remaining, hot);
             let kind = entry.kind;
             shard.contents.touch(slot, kind);
             shard.counts.served += 1;

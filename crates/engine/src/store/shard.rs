@@ -21,8 +21,8 @@ pub enum Kind {
     Former = 2,
 }
 
-/// What a hit reads stands first: it should share a cache line.
-#[repr(C)]
+/// What a hit reads: one cache line.
+#[repr(C, align(64))]
 pub struct Entry<V> {
     pub key: Key,
     /// None: known to be absent.
@@ -33,31 +33,28 @@ pub struct Entry<V> {
     pub asked: u8,
     pub asked_in: u32,
     pub hash: u64,
-    /// In halves: a u128 would pad the entry to a multiple of 16.
-    version: [u64; 2],
+}
+
+/// The rest of an entry, apart from what a hit reads.
+#[derive(Clone, Copy, Default)]
+pub struct Origin {
+    pub version: u128,
     /// A former copy is served to local callers until then.
     pub served_until: u64,
 }
 
 impl<V: Value> Entry<V> {
-    pub fn new(key: &str, hash: u64, value: Option<V>, version: u128, expires: u64, kind: Kind, served: u64) -> Self {
-        let version = [(version >> 64) as u64, version as u64];
+    pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
         Self {
             key,
             value,
             hash,
             expires,
-            served_until: served,
-            version,
             asked_in: 0,
             asked: 0,
             kind,
         }
-    }
-
-    pub fn version(&self) -> u128 {
-        u128::from(self.version[0]) << 64 | u128::from(self.version[1])
     }
 
     /// Whether its time is over; the clock is read only for entries that have one.
@@ -73,9 +70,12 @@ impl<V: Value> Entry<V> {
 }
 
 /// What a clear swaps out.
+#[repr(C)]
 pub struct Contents<V> {
     table: HashTable<Slot>,
     slab: Vec<Option<Entry<V>>>,
+    /// By slot, as the slab.
+    origins: Vec<Origin>,
     free: Vec<Slot>,
     /// Main and former copies. Near copies have a budget and so an order of their own.
     main: AnyPolicy,
@@ -92,6 +92,7 @@ impl<V: Value> Contents<V> {
         Self {
             table: HashTable::new(),
             slab: Vec::new(),
+            origins: Vec::new(),
             free: Vec::new(),
             main: policy,
             near: Lru::new(),
@@ -107,7 +108,7 @@ impl<V: Value> Contents<V> {
 
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
-        let same = |&slot: &Slot| self.get(slot).key.as_bytes() == key;
+        let same = |&slot: &Slot| self.get(slot).key.is(key);
         self.table.find(hash, same).copied()
     }
 
@@ -115,6 +116,11 @@ impl<V: Value> Contents<V> {
     #[inline]
     pub fn get(&self, slot: Slot) -> &Entry<V> {
         self.slab[slot as usize].as_ref().expect("resident")
+    }
+
+    #[inline]
+    pub fn origin(&self, slot: Slot) -> &Origin {
+        &self.origins[slot as usize]
     }
 
     #[inline]
@@ -134,7 +140,7 @@ impl<V: Value> Contents<V> {
 
     /// Takes an entry in, in the place of the one of the same key. It is unknown to its policy, so that it cannot be
     /// chosen to make room for itself, until `admit` unless the answer is true.
-    pub fn store(&mut self, entry: Entry<V>, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
+    pub fn store(&mut self, entry: Entry<V>, origin: Origin, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
         let weight = entry.weight(overhead);
         self.soonest = self.soonest.min(entry.expires);
         self.bytes += weight;
@@ -144,6 +150,7 @@ impl<V: Value> Contents<V> {
         if let Some(slot) = self.find(entry.hash, entry.key.as_bytes()) {
             let kind = entry.kind;
             let old = self.slab[slot as usize].replace(entry).expect("resident");
+            self.origins[slot as usize] = origin;
             self.discount(&old, overhead);
             let stays = kind == old.kind;
             match (stays, kind) {
@@ -157,10 +164,12 @@ impl<V: Value> Contents<V> {
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slab[slot as usize] = Some(entry);
+                self.origins[slot as usize] = origin;
                 slot
             }
             None => {
                 self.slab.push(Some(entry));
+                self.origins.push(origin);
                 Slot::try_from(self.slab.len() - 1).expect("fewer than 2^32 entries in a shard")
             }
         };
@@ -218,7 +227,7 @@ impl<V: Value> Contents<V> {
             let slot = slot as Slot;
             match (entry.kind, owned(entry.key.as_str())) {
                 (Kind::Main, false) => {
-                    (entry.kind, entry.served_until) = (Kind::Former, until);
+                    (entry.kind, self.origins[slot as usize].served_until) = (Kind::Former, until);
                     self.main.demote(slot);
                 }
                 (Kind::Former, true) => {
@@ -231,12 +240,12 @@ impl<V: Value> Contents<V> {
     }
 
     /// Removes what is chosen, telling the soonest expiry of the rest.
-    pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>) -> bool) -> Vec<Entry<V>> {
+    pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
         let mut gone = Vec::new();
         self.soonest = NEVER;
         for slot in 0..self.slab.len() {
             match &self.slab[slot] {
-                Some(entry) if chosen(entry) => gone.push(self.remove(slot as Slot, overhead)),
+                Some(entry) if chosen(entry, &self.origins[slot]) => gone.push(self.remove(slot as Slot, overhead)),
                 Some(entry) => self.soonest = self.soonest.min(entry.expires),
                 None => {}
             }
@@ -277,7 +286,10 @@ pub struct Counts {
     pub expirations: u64,
 }
 
+/// What a hit touches stands first.
+#[repr(C)]
 pub struct Shard<V> {
+    pub counts: Counts,
     pub contents: Contents<V>,
     pub writes: Writes,
     /// The version of the last clear: no entry here is older.
@@ -286,5 +298,4 @@ pub struct Shard<V> {
     pub newest: u128,
     /// What the store's budgets hold of `contents.bytes` and `near_bytes`.
     pub accounted: (u64, u64),
-    pub counts: Counts,
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
     EVICTED, Evicted, Gone, Kind, Reason, Store, WRITES,
-    shard::{Contents, Entry, NEVER, Shard},
+    shard::{Contents, Entry, NEVER, Origin, Shard},
 };
 use crate::{memory::Value, policy::Slot};
 
@@ -40,8 +40,10 @@ impl<V: Value> Store<V> {
             return false;
         }
         let mut evicted = Vec::new();
-        let entry = Entry::new(key, hash, value, version, self.deadline(ttl), kind, self.served(kind));
-        self.keep(&mut shard, entry, &mut evicted, gone);
+        let entry = Entry::new(key, hash, value, self.deadline(ttl), kind);
+        let served_until = self.served(kind);
+        let origin = Origin { version, served_until };
+        self.keep(&mut shard, entry, origin, &mut evicted, gone);
         drop(shard);
         self.spread(hash, &mut evicted);
         self.retire(evicted, Reason::Capacity, gone);
@@ -61,8 +63,10 @@ impl<V: Value> Store<V> {
         let mut evicted = Vec::new();
         match value {
             Some(value) if ttl != Some(0) && self.fits(key, value.bytes().len()) => {
-                let entry = Entry::new(key, hash, Some(value), version, self.deadline(ttl), Kind::Main, 0);
-                self.keep(&mut shard, entry, &mut evicted, gone);
+                let entry = Entry::new(key, hash, Some(value), self.deadline(ttl), Kind::Main);
+                let served_until = 0;
+                let origin = Origin { version, served_until };
+                self.keep(&mut shard, entry, origin, &mut evicted, gone);
             }
             value => {
                 gone.0.extend(value);
@@ -85,7 +89,7 @@ impl<V: Value> Store<V> {
         }
         // Whatever is known: where writes go unnamed, that may be another key's.
         let slot = shard.contents.find(hash, key.as_bytes());
-        if slot.is_some_and(|slot| shard.contents.get(slot).version() < version) {
+        if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
             self.forget(&mut shard, hash, key, gone);
         }
         known.max(version)
@@ -120,7 +124,7 @@ impl<V: Value> Store<V> {
             }
             let forgotten = shard.writes.clear(version);
             self.writes.fetch_sub(forgotten as u64, Relaxed);
-            let old = self.remove_if(shard, |entry| entry.version() < version);
+            let old = self.remove_if(shard, |_, origin| origin.version < version);
             drop(guard);
             gone.0.extend(old.into_iter().filter_map(|entry| entry.value));
         }
@@ -146,7 +150,7 @@ impl<V: Value> Store<V> {
             if shard.contents.soonest > now {
                 continue;
             }
-            let expired = self.remove_if(shard, |entry| entry.expires <= now);
+            let expired = self.remove_if(shard, |entry, _| entry.expires <= now);
             shard.counts.expirations += expired.len() as u64;
             drop(guard);
             self.retire(expired, Reason::Expired, gone);
@@ -217,10 +221,17 @@ impl<V: Value> Store<V> {
     }
 
     /// Takes an entry in and makes room for it in this shard, its own order first.
-    fn keep(&self, shard: &mut Shard<V>, entry: Entry<V>, evicted: &mut Vec<Entry<V>>, gone: &mut Gone<V>) {
+    fn keep(
+        &self,
+        shard: &mut Shard<V>,
+        entry: Entry<V>,
+        origin: Origin,
+        evicted: &mut Vec<Entry<V>>,
+        gone: &mut Gone<V>,
+    ) {
         let overhead = self.options.overhead;
-        shard.newest = shard.newest.max(entry.version());
-        let (slot, old, mut admitted) = self.account(shard, |contents| contents.store(entry, overhead));
+        shard.newest = shard.newest.max(origin.version);
+        let (slot, old, mut admitted) = self.account(shard, |contents| contents.store(entry, origin, overhead));
         if let Some(old) = old {
             gone.add(old);
         }
@@ -276,7 +287,7 @@ impl<V: Value> Store<V> {
         result
     }
 
-    fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>) -> bool) -> Vec<Entry<V>> {
+    fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
         self.account(shard, |contents| contents.remove_if(self.options.overhead, chosen))
     }
 

@@ -46,7 +46,7 @@ impl Writes {
     pub fn known(&self, hash: u64, key: &str, now: impl Fn() -> u64) -> u128 {
         let named = self
             .table
-            .find(hash, |w| w.key.as_bytes() == key.as_bytes())
+            .find(hash, |w| w.key.is(key.as_bytes()))
             .map_or(0, |w| w.version);
         if self.unnamed > named && now() < self.unnamed_until {
             self.unnamed
@@ -57,7 +57,7 @@ impl Writes {
 
     /// Remembers a version greater than `known`. Whether the table grew.
     pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
-        if let Some(write) = self.table.find_mut(hash, |w| w.key.as_bytes() == key.as_bytes()) {
+        if let Some(write) = self.table.find_mut(hash, |w| w.key.is(key.as_bytes())) {
             (write.version, write.at) = (version, now);
             return false;
         }

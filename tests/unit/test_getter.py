@@ -1,0 +1,55 @@
+"""Group.get as a native method: what makes the interpreter call it directly, and that it keeps nothing alive."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import types
+import weakref
+
+import pytest
+
+from kamacache import Group, InvalidKey, Node
+from kamacache._engine import MISSING, Getter
+
+from .test_store import build
+
+
+def test_methods_belong_to_the_subclass_itself() -> None:
+    for name in ("get", "_lookup"):
+        method = vars(Group)[name]
+        assert type(method) is types.MethodDescriptorType
+        assert method.__objclass__ is Group
+        assert list(inspect.signature(method).parameters) == ["self", "key"]
+        assert method.__doc__
+    assert Group.__dictoffset__ == 0, "a __dict__ would be looked into before each call"
+
+
+def test_reads_the_store() -> None:
+    store = build()
+    getter: Getter[bytes] = Getter(store)
+    assert getter._lookup("k") is MISSING
+    store.on_miss = lambda key: key.upper().encode()
+    assert getter.get("k") == b"K"
+    store.put("k", b"v", 0, None, store.MAIN)
+    assert getter.get("k") == getter._lookup("k") == b"v"
+    with pytest.raises(InvalidKey):
+        getter.get("")
+    assert store.stats()["gets"] == 4
+
+
+def test_refuses_what_is_no_getter() -> None:
+    with pytest.raises(TypeError):
+        Group.get(build(), "k")  # type: ignore[arg-type]
+
+
+def test_a_group_is_collected_with_its_store() -> None:
+    node = Node()
+    group = node.group("g", lambda key: key.encode())
+    assert group.get("k") == b"k"
+    group.close()
+    dead = weakref.ref(group), weakref.ref(group.parts.store)
+    node.close()
+    del group, node
+    gc.collect()
+    assert [ref() for ref in dead] == [None, None]
