@@ -96,9 +96,11 @@ def main() -> None:
         rounds: dict[str, list[float]] = {name: [] for name in made}
         loops = {name: own_loop() for name in made}
         slices = [keys[at : at + SLICE] for at in range(0, len(keys), SLICE)]
+        order = list(made)
         for part in slices * options.rounds:
-            for name, cache in made.items():
-                rounds[name].append(loops[name](cache, part))
+            for name in order:
+                rounds[name].append(loops[name](made[name], part))
+            order.append(order.pop(0))  # the first one finds the keys and values of a part cold: each is it in turn
         told[count] = {name: summary(times, rounds["cachebox TTL"]) for name, times in rounds.items()}
     if options.json:
         print(json.dumps(told))
