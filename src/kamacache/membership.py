@@ -171,19 +171,19 @@ class Membership:
                 self._peers.greet()  # everyone knows of writes that it missed
 
     def tick(self) -> None:
-        """One round: register, read the list, greet, probe, rebuild what changed."""
+        """One round: register, read the list, probe, greet, rebuild what changed."""
         if not self._registered:
             try:
                 self._register()
             except (KamaCacheError, OSError) as error:
                 log.warning("could not register: %s", error)
         listed = self._read()
-        self._build()  # at once: greeting and probing may take a while
-        self._greet()
-        now = self._runtime.clock.now()
+        self._build()  # at once: probing and greeting may take a while
+        now = time.monotonic()  # as all waiting, probing goes by the machine's time
         if self._probed is None or now - self._probed >= PROBE_INTERVAL:
             self._probed = now
-            self._probe()
+            self._probe()  # before greeting: who is found to be gone holds up no write any more
+        self._greet()
         for peer in self._peers.forget(self._silence):
             self._runtime.lane.forget(peer.address)
         self._build()
@@ -269,7 +269,9 @@ class Membership:
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if self._peers.unanswered(peer, error):
             log.info("%s is held for dead: %s", peer.address, error)
-        self._wake.set()
+        elif not peer.dead:
+            self._probed = None  # ask again at once
+            self._wake.set()
 
 
 def _wait_all(calls: list[Future[Any]], timeout: float) -> None:

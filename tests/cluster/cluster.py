@@ -15,6 +15,7 @@ from typing import Any, Self
 from kamacache import Group, Node
 from kamacache._engine import Clock
 from kamacache.errors import PeerError
+from kamacache.messages import Hello
 from kamacache.peers import Peer
 from kamacache.testing import Gate, Network, Parcel, Peek
 
@@ -183,8 +184,8 @@ class Cluster:
         return next(peer for peer in seen_by._membership._peers.all() if peer.address == other.address)
 
     def hold_for_dead(self, by: Node, other: Node) -> Gate:
-        """Make a node hold another for dead, until the gate is opened: its probes do not come through."""
-        gate = self.network.gate(Peek, source=by.address, target=other.address)
+        """Make a node hold another for dead, until the gate is opened: its probes and hellos do not come through."""
+        gate = self.network.gate((Peek, Hello), source=by.address, target=other.address)
         peer = self.peer(by, other)
         by._membership.suspect(peer, PeerError("the test says so"))
         gate.wait()
