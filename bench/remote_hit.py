@@ -42,8 +42,9 @@ def make_node(registry: str, listen: str | None) -> tuple[kamacache.Node, kamaca
     node = kamacache.Node(listen, registry=registry)
     group = node.group("bench", load, near_ttl=0)
     node.start()
+    names = [f"key:{n}" for n in range(KEYS)]
     wait_until(
-        lambda: len(node.members()) == 2 and all("bench" in m.groups for m in node.members()),
+        lambda: len(node.members()) == 2 and any(node.owner("bench", name).address != node.address for name in names),
         "the nodes do not find each other",
     )
     return node, group
