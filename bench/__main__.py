@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.cold_key import BAR_SECONDS
+from bench.cold_key import BAR_SECONDS, KINDS
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,15 @@ def remote_hit(result: Any) -> Iterator[Row]:
 def cold_key(rows: Any) -> Iterator[Row]:
     loads = sorted({row["loads"] for row in rows})
     yield Row(f"cold key, {len(rows)} rounds: loads", "/".join(map(str, loads)), "1", loads == [1])
-    longest = [row["longest_ms"] for row in rows]
     bar = BAR_SECONDS * 1000
-    yield Row(
-        "cold key: longest wait of a round, ms",
-        f"{min(longest)} .. {max(longest)}",
-        f"<= {bar:.0f}",
-        max(longest) <= bar,
-    )
+    for kind in KINDS:
+        longest = [row["longest_ms"] for row in rows if row["callers are"] == kind]
+        yield Row(
+            f"cold key, callers are {kind}: longest wait of a round, ms",
+            f"{min(longest)} .. {max(longest)}",
+            f"<= {bar:.0f}",
+            max(longest) <= bar,
+        )
 
 
 def hit_ratio(rows: Any) -> Iterator[Row]:

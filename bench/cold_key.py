@@ -2,12 +2,14 @@
 
     python -m bench.cold_key [--rounds 10] [--callers 200] [--nodes 3] [--json]
 
-Real processes find each other on this machine (local://). In each, threads ask for the same new key at the same time.
+Real processes find each other on this machine (local://). In each, tasks or threads ask for the same new key at the
+same time. Waking hundreds of threads takes the interpreter tens of milliseconds, which is in the figures of the threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import statistics
@@ -21,10 +23,11 @@ from bench.common import wait_until, worker
 
 LOAD_SECONDS = 0.2
 BAR_SECONDS = 0.25
+KINDS = ("tasks", "threads")
 
 
 def run_node(folder: str, nodes: int, callers: int) -> None:
-    """One process: for each line "key moment" all its callers ask for the key at that moment."""
+    """One process: for each line "kind key moment" all its callers ask for the key at that moment."""
     loads = [0]
 
     def load(key: str) -> bytes:
@@ -40,9 +43,12 @@ def run_node(folder: str, nodes: int, callers: int) -> None:
         )
         print(json.dumps("ready"), flush=True)
         for line in sys.stdin:
-            key, moment = line.split()
+            kind, key, moment = line.split()
             loads[0] = 0
-            waits = ask_at(users, key, float(moment), callers)
+            if kind == "tasks":
+                waits = asyncio.run(ask_in_tasks(users, key, float(moment), callers))
+            else:
+                waits = ask_at(users, key, float(moment), callers)
             print(json.dumps({"loads": loads[0], "waits": waits}), flush=True)
 
 
@@ -67,21 +73,39 @@ def ask_at(users: kamacache.Group[bytes], key: str, moment: float, callers: int)
     return waits
 
 
-def measure(rounds: int, nodes: int, callers: int) -> list[dict[str, float]]:
-    rows = []
+async def ask_in_tasks(users: kamacache.Group[bytes], key: str, moment: float, callers: int) -> list[float]:
+    gate = asyncio.Event()
+
+    async def ask() -> float:
+        await gate.wait()
+        begun = time.monotonic()
+        if await users.aget(key) != key.encode():
+            raise SystemExit("a wrong value")
+        return time.monotonic() - begun
+
+    tasks = [asyncio.create_task(ask()) for _ in range(callers)]
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))
+    gate.set()
+    return await asyncio.gather(*tasks)
+
+
+def measure(rounds: int, nodes: int, callers: int) -> list[dict[str, float | str]]:
+    rows: list[dict[str, float | str]] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         arguments = ("--node", folder, "--nodes", str(nodes), "--callers", str(callers))
         workers = [stack.enter_context(worker("bench.cold_key", *arguments)) for _ in range(nodes)]
         for each in workers:
             each.answer()
-        for number in range(rounds):
+        for number in range(2 * rounds):
+            kind = KINDS[number % 2]
             moment = time.monotonic() + 0.5  # the same clock in all processes of a machine
             for each in workers:
-                each.send(f"cold-{number} {moment}")
+                each.send(f"{kind} cold-{number} {moment}")
             answers = [each.answer() for each in workers]
             waits = [wait for answer in answers for wait in answer["waits"]]
             rows.append(
                 {
+                    "callers are": kind,
                     "loads": sum(answer["loads"] for answer in answers),
                     "callers": len(waits),
                     "median_ms": round(statistics.median(waits) * 1000, 1),
@@ -107,9 +131,9 @@ def main() -> None:
         print(json.dumps(rows))
         return
     print(f"{options.nodes} nodes, {options.callers} callers each, a loader of {LOAD_SECONDS * 1000:.0f} ms")
-    print("loads  median ms  longest ms")
-    for row in rows:
-        print(f"{row['loads']:5} {row['median_ms']:10} {row['longest_ms']:11}")
+    print("callers are  loads  median ms  longest ms")
+    for row in sorted(rows, key=lambda row: str(row["callers are"])):
+        print(f"{row['callers are']:11} {row['loads']:6} {row['median_ms']:10} {row['longest_ms']:11}")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,12 @@ class Flights:
                     joined[key] = flight
         return led, joined
 
+    def running(self, key: str) -> Flight | None:
+        """The flight of this key that may be joined."""
+        with self._lock:
+            flight = self._open.get(key)
+        return None if flight is None or flight.late else flight
+
     def keep(self, key: str, flight: Flight | None, put: Callable[[], bool]) -> bool:
         """Call `put` unless a write came in between, or the flight is late."""
         with self._lock:

@@ -240,6 +240,23 @@ class Loading:
         outcomes = yield from self._origin.load(keys, skipped, depth)
         return answers(outcomes[key] for key in keys)
 
+    def serve_soon(self, keys: list[str]) -> Future[list[Answer] | None] | None:
+        """The answer for one key that is being loaded here already, without a thread that waits for it.
+
+        It ends before the many who wait here can get hold of the interpreter; with None where the load was interrupted.
+        """
+        flight = self._origin.flights.running(keys[0]) if len(keys) == 1 else None
+        if flight is None or self.closed is not None or self.after_writes(keys):
+            return None
+        soon: Future[list[Answer] | None] = Future()
+
+        def ended(future: Future[Outcome]) -> None:
+            outcome = future.result()
+            soon.set_result(None if outcome.aborted else answers([outcome]))
+
+        flight.future.add_done_callback(ended)
+        return soon
+
     # -- writes come in between --------------------------------------------------------------------------------------
 
     def detach(self, writes: Sequence[tuple[str, int]]) -> None:

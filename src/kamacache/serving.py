@@ -16,7 +16,7 @@ from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
-    from kamacache.group import Group
+    from kamacache.group import Group, Parts
     from kamacache.lane import Call
     from kamacache.runtime import Runtime
 
@@ -76,19 +76,32 @@ class Serving:
     def _load(self, call: Call, request: LoadRequest) -> None:
         parts = self._group(request.group).parts
         self._runtime.saw(request.clock)
+        work = parts.loading.serve_soon(request.keys) or self._work(parts, request)
+        call.accept()
+        parts.store.count(SERVED, len(request.keys))
+        with self._idle:
+            self._serving += 1
+        work.add_done_callback(lambda work: self._loaded(call, parts, request, work))
+
+    def _work(self, parts: Parts, request: LoadRequest) -> Future[Any]:
+        """Load for a peer: on the home loop, or on a thread; Overloaded."""
         skipped = self._runtime.membership.by_id(request.skipped)
         depth = min(request.depth, MAX_DEPTH - 1)
         path = parts.loading.serve(request.keys, skipped, depth)
-        parts.store.count(SERVED, len(request.keys))
-        work: Future[Any]
         if parts.loading.loader.is_async:
-            work = self._runtime.home.spawn(adrive(path))
+            return self._runtime.home.spawn(adrive(path))
+        return self._runtime.pool(depth).submit(lambda: drive(path))
+
+    def _loaded(self, call: Call, parts: Parts, request: LoadRequest, work: Future[Any]) -> None:
+        if not work.cancelled() and work.exception() is None and work.result() is None:  # interrupted: lead the next
+            try:
+                again = self._work(parts, request)
+            except KamaCacheError as error:
+                again = Future()
+                again.set_exception(error)
+            again.add_done_callback(lambda work: self._reply(call, work))
         else:
-            work = self._runtime.pool(depth).submit(lambda: drive(path))
-        call.accept()
-        with self._idle:
-            self._serving += 1
-        work.add_done_callback(lambda work: self._reply(call, work))
+            self._reply(call, work)
 
     def drain(self, deadline: float) -> None:
         """Wait until the loads for peers are done, or time.monotonic() is at `deadline`."""

@@ -94,7 +94,12 @@ class Network:
         return MemoryRegistry(self)
 
     def gate(
-        self, kind: type[Any] | tuple[type[Any], ...], *, stage: str = "request", source: str | None = None, target: str | None = None
+        self,
+        kind: type[Any] | tuple[type[Any], ...],
+        *,
+        stage: str = "request",
+        source: str | None = None,
+        target: str | None = None,
     ) -> Gate:
         """Hold messages of a kind, from or to an address."""
         gate = Gate(
