@@ -3,7 +3,7 @@
     python -m bench.cold_key [--rounds 10] [--callers 200] [--nodes 3] [--json]
 
 Real processes find each other on this machine (local://). In each, tasks or threads ask for the same new key at the
-same time. Waking hundreds of threads takes the interpreter tens of milliseconds, which is in the figures of the threads.
+same time. Waking hundreds of threads takes an interpreter tens of milliseconds, which is in the figures of threads.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ log = logging.getLogger("kamacache")
 
 PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
+_QUICK = 50  # members whose table is built in some milliseconds
 _STOPPED = 1.0  # seconds that a wait took longer than asked for, after which this process must have stood still
 
 
@@ -222,8 +223,14 @@ class Membership:
         return Hello(self.me, self._runtime.hlc.latest(), self._states())
 
     def greeted_by(self, hello: Hello) -> Hello:
-        """A peer said hello, or goodbye: take note, and answer with what is known here."""
+        """A peer said hello, or goodbye: take note, and answer with what is known here.
+
+        Who says hello has registered before. The table has it when it gets the answer, so that everyone agrees on who
+        owns what as soon as it has joined; only large tables take too long for that.
+        """
         self._note(hello, answered=False)
+        if len(self._peers) <= _QUICK:
+            self._build()
         self._wake.set()
         return self.hello()
 

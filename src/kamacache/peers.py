@@ -55,6 +55,9 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._revived = False
 
+    def __len__(self) -> int:
+        return len(self._peers)
+
     # -- who is there ------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Peer]:
@@ -127,7 +130,9 @@ class Peers:
             if leaving:
                 peer.dead = True
                 peer.registered = False
-            elif peer.dead and answered:
+                return silent
+            peer.registered |= not answered
+            if peer.dead and answered:
                 peer.dead = False
                 self._revived = True
             elif peer.dead:

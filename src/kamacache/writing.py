@@ -14,12 +14,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kamacache.errors import KamaCacheError, UnknownGroup
+from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
 from kamacache.outcomes import WRITES
-from kamacache.steps import Path, Wait
+from kamacache.steps import Path, Twofold, Wait
 
 if TYPE_CHECKING:
     from kamacache._engine import Store
@@ -151,6 +152,7 @@ class Writing:
                     reply: TellReply = yield Wait(call, deadline)
                 except (KamaCacheError, TimeoutError) as error:
                     self._runtime.suspect(peer, error)
+                    yield from self._look_for(peer, deadline)
                     confirmed &= peer.refused  # nothing listens there: it has no memory to serve from
                     continue
                 self._runtime.saw(reply.clock)
@@ -160,6 +162,22 @@ class Writing:
                 if reply.floor:
                     greater[""] = max(reply.floor, greater.get("", 0))
         return confirmed, greater
+
+    def _look_for(self, peer: Peer, deadline: float) -> Path[None]:
+        """A connection broke: see whether anything still listens there."""
+        if peer.refused or time.monotonic() >= deadline:
+            return
+        ping = partial(self._runtime.lane.ping, peer.address)
+
+        async def aping() -> None:
+            import asyncio  # noqa: PLC0415 - it is running
+
+            await asyncio.to_thread(ping)
+
+        try:
+            yield Twofold(ping, aping)
+        except PeerError as error:
+            self._runtime.suspect(peer, error)
 
     # -- as the owner ------------------------------------------------------------------------------------------------
 

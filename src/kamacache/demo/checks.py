@@ -23,6 +23,8 @@ from typing import TypeVar
 
 from kamacache.demo.evidence import Load, Write
 
+PROBED = 1.0  # seconds within which a node that is gone is found to be
+
 
 @dataclass(slots=True, frozen=True)
 class Window:
@@ -130,9 +132,12 @@ def find_overlaps(loads: Iterable[Load], writes: Iterable[Write], windows: Seque
 
 
 def unconfirmed(writes: Iterable[Write], windows: Sequence[Window]) -> tuple[int, int]:
-    """Writes that returned False: all of them, and those far from any change of members."""
+    """Writes that returned False: all of them, and those far from any change of members.
+
+    A member whose connections break holds up writes until a probe has found that nothing listens there any more.
+    """
     without = [write for write in writes if write.confirmed is False]
-    apart = [write for write in without if not any(window.meets(write.begin, write.end) for window in windows)]
+    apart = [write for write in without if not any(window.meets(write.begin - PROBED, write.end) for window in windows)]
     return len(without), len(apart)
 
 
