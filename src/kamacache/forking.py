@@ -30,6 +30,13 @@ def free_address(listen: str | None) -> str | None:
     return listen.rpartition(":")[0] + ":0"
 
 
+def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
+    """The address to tell others: the user's, in a child with the child's own port."""
+    if advertise is None or not forked:
+        return advertise or bound
+    return f"{advertise.rpartition(':')[0]}:{bound.rpartition(':')[2]}"
+
+
 def _in_child() -> None:
     _engine.after_fork_in_child()
     for node in list(_nodes):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import forking
@@ -20,7 +19,7 @@ from kamacache.group import Group, Parts
 from kamacache.grouping import Grouping
 from kamacache.membership import Membership
 from kamacache.messages import Member
-from kamacache.options import Duration, NodeOptions, Size, parse_duration
+from kamacache.options import Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.runtime import Runtime
 from kamacache.serving import Serving
@@ -95,6 +94,7 @@ class Node(Grouping):
         self._listen = options.listen
         self._groups: dict[str, Group[Any]] = {}
         self._closed = False
+        self._forked = False
         self._live(lane if lane is not None else NativeLane(max_value=options.max_value))
         forking.keep(self)
 
@@ -121,6 +121,7 @@ class Node(Grouping):
         self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
         self._starting = threading.Lock()  # one start at a time
         self._started = False
+        self._bound: str | None = None
         self._address: str | None = None
         self._auto: Future[None] | None = None
         self._auto_until = 0.0
@@ -158,18 +159,19 @@ class Node(Grouping):
     def _open(self) -> None:
         """Bind, and tell the membership who we are."""
         registry, lane = self._registry, self._runtime.lane
-        if self._address is None and (registry is not None or self._listen is not None):
+        if self._bound is None and (registry is not None or self._listen is not None):
             listen = self._listen
             if listen is None and registry is not None:
                 listen = registry.default_listen(self._options.service, self.id)
+                if listen is not None:
+                    check_listen(listen, insecure=self._options.insecure)
             try:
-                bound = lane.start(listen, self._serving.receive)
+                self._bound = lane.start(listen, self._serving.receive)
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
-            if bound is not None:
-                self._address = self._options.advertise or (
-                    registry.advertise(bound) if registry is not None else bound
-                )
+        if self._bound is not None and self._address is None:
+            address = forking.advertised(self._options.advertise, self._bound, forked=self._forked)
+            self._address = address if registry is None else registry.advertise(address)
         with self._lock:
             for group in self._groups.values():
                 lane.serve(group.parts.store)
@@ -271,6 +273,7 @@ class Node(Grouping):
         if self._registry is not None:
             self._registry.after_fork_in_child()
         self._listen = forking.free_address(self._listen)
+        self._forked = True
         old = list(self._groups.values())
         self._live(self._runtime.lane.renewed())
         for group in old:
@@ -283,18 +286,14 @@ class Node(Grouping):
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         await self.astart()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     # -- who is there ------------------------------------------------------------------------------------------------

@@ -40,8 +40,9 @@ class NativeLane:
 
     def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
         address = None if listen is None else self._transport.listen(listen)
-        self._thread = threading.Thread(target=self._run, args=(receive,), name="kamacache-serve", daemon=True)
-        self._thread.start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(receive,), name="kamacache-serve", daemon=True)
+            self._thread.start()
         return address
 
     def _run(self, receive: Callable[[Call], None]) -> None:

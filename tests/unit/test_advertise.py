@@ -1,0 +1,64 @@
+"""What a node tells others of its address."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from kamacache import ConfigError, Member, Node, Registry
+from kamacache.forking import advertised, free_address
+
+
+class Wide(Registry):
+    """A registry of other machines, that says nothing of where to listen."""
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None: ...
+
+    def members(self, service: str) -> list[Member]:
+        return []
+
+    def deregister(self) -> None: ...
+
+
+def test_address_the_registry_would_choose_is_refused_unless_insecure() -> None:
+    with pytest.raises(ConfigError, match="insecure=True"):
+        Node(registry=Wide()).start()
+
+
+def test_loopback_is_not_advertised_beyond_this_machine() -> None:
+    node = Node("127.0.0.1:0", registry=Wide())
+    with pytest.raises(ConfigError, match="cannot be reached from other machines"):
+        node.start()
+    with pytest.raises(ConfigError, match="cannot be reached from other machines"):
+        node.start()  # bound once, and asked again
+    node.close()
+
+
+def test_own_address_must_be_in_a_fixed_list_even_where_it_is_advertised() -> None:
+    node = Node("127.0.0.1:0", advertise="127.0.0.1:9", registry="static://127.0.0.1:8001")
+    with pytest.raises(ConfigError, match="not in the list"):
+        node.start()
+    node.close()
+
+
+def test_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"cannot listen on {address}"):
+            Node(address).start()
+
+
+def test_address_of_a_node() -> None:
+    with Node("127.0.0.1:0") as node:
+        assert node.address is not None
+        assert node.address.startswith("127.0.0.1:")
+        assert not node.address.endswith(":0")
+
+
+def test_forked_child_advertises_its_own_port() -> None:
+    assert free_address("10.0.0.1:8001") == "10.0.0.1:0"
+    assert advertised("example.org:8001", "10.0.0.1:4711", forked=True) == "example.org:4711"
+    assert advertised("example.org:80", "10.0.0.1:8001", forked=False) == "example.org:80"
+    assert advertised(None, "10.0.0.1:4711", forked=True) == "10.0.0.1:4711"
