@@ -6,6 +6,7 @@
 mod key;
 mod read;
 mod shard;
+mod table;
 mod write;
 mod writes;
 
@@ -202,7 +203,7 @@ impl<V: Value> Store<V> {
         self.lock(self.index(hash))
     }
 
-    /// From bits that hashbrown does not use within a table of fewer than 2^32 entries.
+    /// From bits that `Table` does not use and hashbrown does not within a table of fewer than 2^32 entries.
     fn index(&self, hash: u64) -> usize {
         (hash >> 40) as usize & (self.shards.len() - 1)
     }

@@ -1,7 +1,5 @@
 //! One shard: a table of keys, a slab of entries, and the policies that decide which of them goes.
-use hashbrown::HashTable;
-
-use super::{key::Key, writes::Writes};
+use super::{key::Key, table::Table, writes::Writes};
 use crate::{
     memory::Value,
     policy::{AnyPolicy, Lru, Policy, Slot},
@@ -72,7 +70,7 @@ impl<V: Value> Entry<V> {
 /// What a clear swaps out.
 #[repr(C)]
 pub struct Contents<V> {
-    table: HashTable<Slot>,
+    table: Table,
     slab: Vec<Option<Entry<V>>>,
     /// By slot, as the slab.
     origins: Vec<Origin>,
@@ -90,7 +88,7 @@ pub struct Contents<V> {
 impl<V: Value> Contents<V> {
     pub fn new(policy: AnyPolicy) -> Self {
         Self {
-            table: HashTable::new(),
+            table: Table::default(),
             slab: Vec::new(),
             origins: Vec::new(),
             free: Vec::new(),
@@ -108,8 +106,7 @@ impl<V: Value> Contents<V> {
 
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
-        let same = |&slot: &Slot| self.get(slot).key.is(key);
-        self.table.find(hash, same).copied()
+        self.table.find(hash, |slot| self.get(slot).key.is(key))
     }
 
     /// Slots come from this shard's own table and policies, which name resident entries only.
@@ -173,9 +170,7 @@ impl<V: Value> Contents<V> {
                 Slot::try_from(self.slab.len() - 1).expect("fewer than 2^32 entries in a shard")
             }
         };
-        let slab = &self.slab;
-        self.table
-            .insert_unique(hash, slot, |&s| slab[s as usize].as_ref().expect("resident").hash);
+        self.table.insert(hash, slot);
         (slot, None, false)
     }
 
@@ -202,9 +197,7 @@ impl<V: Value> Contents<V> {
     /// Removes an entry that its policy chose.
     pub fn take_out(&mut self, slot: Slot, overhead: u64) -> Entry<V> {
         let entry = self.slab[slot as usize].take().expect("resident");
-        if let Ok(found) = self.table.find_entry(entry.hash, |&s| s == slot) {
-            found.remove();
-        }
+        self.table.remove(entry.hash, slot);
         self.free.push(slot);
         self.discount(&entry, overhead);
         entry

@@ -1,0 +1,136 @@
+//! Finds the slots of a shard's entries by hash: open addressing, linear probing, removal by shifting back.
+//!
+//! A cell holds the slot beside half of the hash, so that a hit finds both in one cache line; hashbrown keeps them in
+//! two, and most of a hit in a large store is waiting for such lines.
+use crate::policy::Slot;
+
+/// The low half of a hash above, slot + 1 below.
+type Cell = u64;
+
+const EMPTY: Cell = 0;
+
+#[derive(Default)]
+pub struct Table {
+    /// None or a power of two, a quarter of them empty at least: what ends every search.
+    cells: Vec<Cell>,
+    len: usize,
+}
+
+impl Table {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The slot of this hash that is the `same`.
+    #[inline]
+    pub fn find(&self, hash: u64, same: impl Fn(Slot) -> bool) -> Option<Slot> {
+        self.position(hash, same).map(|at| slot(self.cells[at]))
+    }
+
+    /// Takes in a slot that is not here.
+    pub fn insert(&mut self, hash: u64, slot: Slot) {
+        let below = slot.checked_add(1).expect("fewer than 2^32 entries in a shard");
+        if (self.len + 1) * 4 > self.cells.len() * 3 {
+            let cells = vec![EMPTY; (self.cells.len() * 2).max(8)];
+            let old = std::mem::replace(&mut self.cells, cells);
+            old.into_iter()
+                .filter(|&cell| cell != EMPTY)
+                .for_each(|cell| self.settle(cell));
+        }
+        self.settle(hash << 32 | Cell::from(below));
+        self.len += 1;
+    }
+
+    pub fn remove(&mut self, hash: u64, slot: Slot) {
+        let Some(mut hole) = self.position(hash, |found| found == slot) else {
+            return;
+        };
+        self.len -= 1;
+        let mask = self.cells.len() - 1;
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let cell = self.cells[at];
+            if cell == EMPTY {
+                break;
+            }
+            // It fills the hole unless its search begins behind it.
+            if at.wrapping_sub(home(cell)) & mask >= at.wrapping_sub(hole) & mask {
+                self.cells[hole] = cell;
+                hole = at;
+            }
+        }
+        self.cells[hole] = EMPTY;
+    }
+
+    #[inline]
+    fn position(&self, hash: u64, same: impl Fn(Slot) -> bool) -> Option<usize> {
+        let mask = self.cells.len().checked_sub(1)?;
+        let start = hash as u32 as usize;
+        let mut at = start & mask;
+        loop {
+            let cell = self.cells[at];
+            if cell == EMPTY {
+                return None;
+            }
+            if home(cell) == start && same(slot(cell)) {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn settle(&mut self, cell: Cell) {
+        let mask = self.cells.len() - 1;
+        let mut at = home(cell) & mask;
+        while self.cells[at] != EMPTY {
+            at = (at + 1) & mask;
+        }
+        self.cells[at] = cell;
+    }
+}
+
+/// Where the search for it begins, to be masked.
+#[inline]
+fn home(cell: Cell) -> usize {
+    (cell >> 32) as usize
+}
+
+#[inline]
+fn slot(cell: Cell) -> Slot {
+    (cell as Slot).wrapping_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few hashes, most at the end of the table: searches run into each other and around the end.
+        #[test]
+        fn as_a_hash_map(steps in prop::collection::vec((any::<bool>(), 0..40_u32, 0..6_u64), 0..400)) {
+            let (mut table, mut model) = (Table::default(), HashMap::new());
+            for (insert, slot, hash) in steps {
+                if let Some(old) = model.remove(&slot) {
+                    table.remove(old, slot);
+                }
+                if insert {
+                    table.insert(hash.wrapping_sub(4), slot);
+                    model.insert(slot, hash.wrapping_sub(4));
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for slot in 0..40 {
+                    let of = model.get(&slot);
+                    for hash in (0..6_u64).map(|hash| hash.wrapping_sub(4)) {
+                        let found = table.find(hash, |found| found == slot);
+                        prop_assert_eq!(found, (of == Some(&hash)).then_some(slot));
+                    }
+                }
+            }
+        }
+    }
+}
