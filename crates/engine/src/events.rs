@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::{
     peer::{Failure, Reply},
+    sync::{Condvar, Mutex},
     wire::grpc::{Incoming, Refusal},
 };
 
@@ -66,7 +65,12 @@ impl Events {
                 state.calls -= usize::from(matches!(event, Event::Call(_)));
                 return Some(event);
             }
-            if state.closed || self.arrived.wait_until(&mut state, deadline).timed_out() {
+            if state.closed {
+                return None;
+            }
+            let notified;
+            (state, notified) = self.arrived.wait_until(state, deadline);
+            if !notified && state.queue.is_empty() {
                 return None;
             }
         }

@@ -9,6 +9,7 @@ pub mod placement;
 pub mod policy;
 pub mod socket;
 pub mod store;
+pub mod sync;
 pub mod tracked;
 pub mod transport;
 pub mod version;

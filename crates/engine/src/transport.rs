@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use tokio::{
     runtime::{Builder, Handle},
     sync::{mpsc, oneshot},
@@ -175,14 +175,14 @@ impl Transport {
     /// Answers for this group from now on.
     pub fn serve(&self, memory: Arc<dyn Memory>) {
         if self.alive().is_ok() {
-            let before = self.groups.write().insert(memory.name().to_owned(), memory);
+            let before = self.groups.lock().insert(memory.name().to_owned(), memory);
             drop(before);
         }
     }
 
     pub fn hide(&self, group: &str) {
         if self.alive().is_ok() {
-            let before = self.groups.write().remove(group);
+            let before = self.groups.lock().remove(group);
             drop(before);
         }
     }
@@ -247,7 +247,7 @@ impl Transport {
         }
         self.events.close();
         self.pool.clear();
-        let groups = mem::take(&mut *self.groups.write());
+        let groups = mem::take(&mut *self.groups.lock());
         drop(groups);
     }
 }

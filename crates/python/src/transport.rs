@@ -1,6 +1,7 @@
 //! `Transport` and `Incoming`: a node's port and its ways to other nodes.
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
+use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
     events::Event,
     peer::{Failure, many::ask_many},
@@ -10,7 +11,6 @@ use kamacache_engine::{
         resp,
     },
 };
-use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,

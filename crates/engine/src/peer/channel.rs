@@ -4,8 +4,8 @@
 //! waits, and while any does exactly one probe task runs (`probing`).
 use std::{collections::HashMap, error::Error, future::Future, io, sync::Arc, time::Duration};
 
+use crate::sync::Mutex;
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,

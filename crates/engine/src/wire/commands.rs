@@ -1,14 +1,14 @@
 //! What RESP commands do. Those of peers answer from memory, at once.
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
+use crate::sync::Mutex;
 use bytes::Bytes;
-use parking_lot::RwLock;
 
 use super::resp::{self, ABSENT, HOT};
 use crate::memory::{Found, Memory};
 
 /// The groups served here, by name.
-pub type Groups = RwLock<HashMap<String, Arc<dyn Memory>>>;
+pub type Groups = Mutex<HashMap<String, Arc<dyn Memory>>>;
 
 /// From this size on a value is sent from where it lies instead of being copied into the buffer.
 const LARGE: usize = 16 * 1024;
@@ -174,7 +174,7 @@ fn group(arguments: Arguments<'_>, groups: &Groups, out: &mut Output) -> Option<
     let name = arguments.get(1)?;
     let found = std::str::from_utf8(name)
         .ok()
-        .and_then(|name| groups.read().get(name).cloned());
+        .and_then(|name| groups.lock().get(name).cloned());
     if found.is_none() {
         out.error(&format!("NOGROUP no group '{}' here", shown(name)));
     }
