@@ -19,6 +19,7 @@ from kamacache.units import (
     parse_duration,
     parse_size,
     parse_ttl,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ OnEvict = Callable[[str, Any, str], None]
 
 POLICIES = ("s3fifo", "lru", "lru2")
 _LEAST_BYTES = 4096
+_MOST_BYTES = 2**62  # more than there is, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _MOST_THREADS = 1024
 
@@ -84,6 +86,8 @@ class GroupOptions:
         size = parse_size(max_bytes, name="max_bytes")
         if size < _LEAST_BYTES:
             raise ConfigError(f"max_bytes={max_bytes!r}: must be at least 4 KiB")
+        if size > _MOST_BYTES:
+            raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than there is; the default is 64 MiB")
         if policy not in POLICIES:
             raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
         if near_ttl is None:
