@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TELL = TellRequest("g", [])
-os.register_at_fork(after_in_child=after_fork_in_child)
 
 
 def sockets() -> set[str]:
@@ -106,3 +105,20 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
     client.ping(address, 1.0)
     held.pop().reply(TellReply([]))
     assert ended(client) == ("across", TellReply([]))
+
+
+def test_a_second_call_in_the_same_child_does_nothing() -> None:
+    """What a child has made since belongs to it, whoever else calls after_fork_in_child there."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            after_fork_in_child()
+            transport = Transport(max_message=1 << 20)
+            after_fork_in_child()
+            transport.listen("127.0.0.1:0")
+            transport.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -143,7 +143,7 @@ impl<V: Value> Store<V> {
     /// None: no such policy.
     pub fn new(options: Options) -> Option<Self> {
         // A shard per MiB keeps small groups in exact order and lets large ones be used by many threads.
-        let shards = (options.max_bytes >> 20).clamp(1, 64);
+        let shards = (options.max_bytes >> 20).clamp(1, 16);
         let shards = 1 << shards.ilog2();
         let capacity = options.max_bytes / shards;
         let shards = (0..shards)
