@@ -58,6 +58,7 @@ class WriteBehind:
         self._count = 0
         self._room: Future[None] | None = None
         self._running = False
+        self._closed = False
 
     def submit(self, items: Sequence[WriteItem]) -> Path[None]:
         """Take these writes on; waits while there are too many."""
@@ -102,6 +103,12 @@ class WriteBehind:
                 self._lock.wait(left)
         return True
 
+    def close(self) -> None:
+        """Let the thread end as soon as all is sent."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+
     def _wait_for_room(self) -> Path[None]:
         while True:
             with self._lock:
@@ -123,7 +130,7 @@ class WriteBehind:
     def _run(self) -> None:
         while True:
             with self._lock:
-                if not self._queue:
+                if not self._queue and not self._closed:
                     self._lock.wait(_IDLE)
                 if not self._queue:
                     self._running = False

@@ -292,6 +292,7 @@ class Group(Getter[V]):
     def shut(self, error: KamaCacheError) -> None:
         """Every call raises `error` from now on."""
         self.parts.loading.close(error)
+        self.parts.behind.close()
         self.parts.store.close()
 
     def _check_open(self) -> None:

@@ -48,6 +48,10 @@ if TYPE_CHECKING:  # what is only read by type checkers costs nothing at import
         """Turns a loader into a group of what it loads."""
 
         @overload
+        def __call__(self, loader: Callable[[str], Awaitable[Value[V] | None]], /) -> Group[V]: ...
+        @overload
+        def __call__(self, loader: Callable[[str], Value[V] | None], /) -> Group[V]: ...
+        @overload
         def __call__(self, loader: Callable[[str], Awaitable[V | Value[V] | None]], /) -> Group[V]: ...
         @overload
         def __call__(self, loader: Callable[[str], V | Value[V] | None], /) -> Group[V]: ...
@@ -90,6 +94,24 @@ class Grouping(ABC):
     def group(
         self, name: str, loader: _Loads | None = None, *, codec: Literal["text"], **options: Unpack[Arguments]
     ) -> Group[str]: ...
+    @overload  # checkers do not find V in the next ones where a loader returns nothing but Value
+    def group(
+        self,
+        name: str,
+        loader: Callable[[str], Awaitable[Value[V] | None]],
+        *,
+        codec: str | Codec[V],
+        **options: Unpack[Arguments],
+    ) -> Group[V]: ...
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: Callable[[str], Value[V] | None],
+        *,
+        codec: str | Codec[V],
+        **options: Unpack[Arguments],
+    ) -> Group[V]: ...
     @overload
     def group(
         self,

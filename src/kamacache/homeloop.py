@@ -129,10 +129,19 @@ class HomeLoop:
 
     @staticmethod
     def _serve(loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        while True:
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):  # a loader raised it: its flights have ended, the others go on
+                continue
+            break
         try:
-            loop.run_forever()
-        finally:
+            if tasks := asyncio.all_tasks(loop):  # all cancelled, and theirs are: they may tidy up
+                loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_WAIT / 2))
             loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
             loop.close()
 
     def close(self) -> None:

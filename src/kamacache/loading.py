@@ -297,7 +297,7 @@ class Loading:
     def _decode(self, key: str, raw: bytes | None) -> Any:
         if raw is None:
             return None
-        if self._options.codec.shareable and (shared := self._store.peek(key)) is not None:
+        if codecs.is_shareable(self._options.codec) and (shared := self._store.peek(key)) is not None:
             return shared
         return codecs.decode(self._options.codec, raw)
 

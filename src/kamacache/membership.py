@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kamacache.errors import KamaCacheError, RegistryError, UnknownGroup
+from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
 from kamacache.messages import GroupState, Hello, Member
 from kamacache.peers import Peer, Peers
 from kamacache.placing import Route, Routes
@@ -30,6 +30,8 @@ log = logging.getLogger("kamacache")
 
 PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
+_AWAY = "the registry does not answer"
+_UNREGISTERED = "could not register"
 _QUICK = 50  # members whose table is built in some milliseconds
 _STOPPED = 1.0  # seconds that a wait took longer than asked for, after which this process must have stood still
 
@@ -63,6 +65,7 @@ class Membership:
         self._heard_of = heard_of
         self._lock = threading.Lock()
         self._registered = False
+        self._troubles: set[str] = set()
         self._wake = threading.Event()
         self._settled = threading.Event()  # joined, or closing
         self._stopped = threading.Event()
@@ -119,8 +122,10 @@ class Membership:
         self._build()  # whoever finds this node in the list may ask at once, and is answered from the right table
         try:
             self._register()
-        except OSError as error:  # out of reach, for now; RegistryError and ConfigError are the caller's
-            log.warning("could not register: %s", error)
+        except (RegistryError, ConfigError):  # the caller's; all else means that it is out of reach, for now
+            raise
+        except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+            self._trouble(_UNREGISTERED, error)
         self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
         self._thread.start()
         self._settled.wait(timeout)
@@ -152,7 +157,7 @@ class Membership:
         calls = [call(peer.address, goodbye, HELLO_TIMEOUT / 2) for peer in self._peers.all() if not peer.dead]
         try:
             self._registry.deregister()
-        except (KamaCacheError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             log.warning("could not deregister: %s", error)
         _wait_all(calls, HELLO_TIMEOUT / 2)
 
@@ -176,8 +181,10 @@ class Membership:
         if not self._registered:
             try:
                 self._register()
-            except (KamaCacheError, OSError) as error:
-                log.warning("could not register: %s", error)
+            except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+                self._trouble(_UNREGISTERED, error)
+            else:
+                self._mended(_UNREGISTERED, "registered")
         listed = self._read()
         self._build()  # at once: probing and greeting may take a while
         now = time.monotonic()  # as all waiting, probing goes by the machine's time
@@ -208,10 +215,24 @@ class Membership:
         assert self._registry is not None  # noqa: S101 - only called with one
         try:
             self._peers.listed(self._registry.members(self._service))
-        except (RegistryError, OSError) as error:
-            log.warning("the registry does not answer: %s", error)
+        except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+            self._trouble(_AWAY, error)
             return False
+        self._mended(_AWAY, "the registry answers again")
         return True
+
+    def _trouble(self, what: str, error: Exception) -> None:
+        """Warn of it once, however often it is tried, until it is mended."""
+        if what in self._troubles:
+            return
+        self._troubles.add(what)
+        strange = not isinstance(error, KamaCacheError | OSError)  # perhaps a mistake in a registry of the user's
+        log.warning("%s: %s; tried again until it works", what, error, exc_info=error if strange else None)
+
+    def _mended(self, what: str, now: str) -> None:
+        if what in self._troubles:
+            self._troubles.discard(what)
+            log.info("%s", now)
 
     def _build(self) -> None:
         self._routes.build(lambda: (self.me, self._peers.registered(), self._peers.take_revived()))

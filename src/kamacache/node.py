@@ -213,7 +213,7 @@ class Node(Grouping):
         while not stop.is_set():
             try:
                 self.start()
-            except KamaCacheError as error:
+            except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
                 if not logged and not isinstance(error, NodeClosed):
                     log.warning("%s cannot start, and goes on trying: %s", self, error)
                 logged = True

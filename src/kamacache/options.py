@@ -19,6 +19,7 @@ from kamacache.units import (
     parse_duration,
     parse_size,
     parse_ttl,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ OnEvict = Callable[[str, Any, str], None]
 
 POLICIES = ("s3fifo", "lru", "lru2")
 _LEAST_BYTES = 4096
+_MOST_BYTES = 2**62  # more than there is, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _MOST_THREADS = 1024
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # a table of all members' must be possible, and it has 65,536 slots
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +87,8 @@ class GroupOptions:
         size = parse_size(max_bytes, name="max_bytes")
         if size < _LEAST_BYTES:
             raise ConfigError(f"max_bytes={max_bytes!r}: must be at least 4 KiB")
+        if size > _MOST_BYTES:
+            raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than there is; the default is 64 MiB")
         if policy not in POLICIES:
             raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
         if near_ttl is None:
@@ -169,9 +174,9 @@ class NodeOptions:
             check_listen(listen, insecure=insecure)
         if advertise is not None:
             _check_advertise(advertise)
-        positive = "a number more than zero; 2.0 owns twice the keys of 1.0"
-        if _number(weight, name="weight", range_=positive) <= 0:
-            raise ConfigError(f"weight={weight!r}: must be {positive}")
+        weights = "a number from 0.001 to 1000; 2.0 owns twice the keys of 1.0"
+        if not _LEAST_WEIGHT <= _number(weight, name="weight", range_=weights) <= _MOST_WEIGHT:
+            raise ConfigError(f"weight={weight!r}: must be {weights}")
         size = parse_size(max_value, name="max_value")
         if not 1 <= size <= _GREATEST_VALUE:
             raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")

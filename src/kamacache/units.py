@@ -60,7 +60,7 @@ def parse_duration(value: object, *, name: str) -> float:
         except (OverflowError, ValueError):
             seconds = None
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
-        raise ConfigError(f"{name}={_shown(value)}: {_DURATION_HELP}")
+        raise ConfigError(f"{name}={shown(value)}: {_DURATION_HELP}")
     return min(seconds, LONGEST)
 
 
@@ -83,7 +83,7 @@ def parse_ttl(value: object, *, name: str) -> float | None:
         return None
     seconds = parse_duration(value, name=name)
     if seconds <= 0:
-        raise ConfigError(f"{name}={_shown(value)}: must be more than zero; None means that values never expire")
+        raise ConfigError(f"{name}={shown(value)}: must be more than zero; None means that values never expire")
     return seconds
 
 
@@ -103,18 +103,19 @@ def parse_size(value: object, *, name: str) -> int:
         except TypeError:
             size = None
     if size is None or size < 0:
-        raise ConfigError(f"{name}={_shown(value)}: {_SIZE_HELP}")
+        raise ConfigError(f"{name}={shown(value)}: {_SIZE_HELP}")
     return size
 
 
 def check_name(value: object, *, what: str) -> str:
     """Give the name of a group or service back; ConfigError unless it is 1 to 64 of A-Z a-z 0-9 _ . -."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ConfigError(f"{what} name {_shown(value)}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        raise ConfigError(f"{what} name {shown(value)}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     return value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """How an error text shows a value, however long it is."""
     try:
         text = repr(value)
     except ValueError:  # an int of more digits than Python prints

@@ -11,7 +11,7 @@ import pytest
 
 from kamacache import Node
 from kamacache._engine import Clock, Store
-from kamacache.errors import RegistryError
+from kamacache.errors import NodeClosed, RegistryError
 from kamacache.messages import Hello, LoadRequest, Member, TellRequest
 from kamacache.testing import MemoryRegistry, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -25,6 +25,7 @@ class AwayRegistry(MemoryRegistry):
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         self.away = True
+        self.error: Exception = ConnectionRefusedError("the registry is away")
 
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
         self._check()
@@ -34,9 +35,13 @@ class AwayRegistry(MemoryRegistry):
         self._check()
         return super().members(service)
 
+    def deregister(self) -> None:
+        self._check()
+        super().deregister()
+
     def _check(self) -> None:
         if self.away:
-            raise ConnectionRefusedError("the registry is away")
+            raise self.error
 
 
 # -- joined ----------------------------------------------------------------------------------------------------------
@@ -371,3 +376,52 @@ def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
         hellos.open()
         wait_until(lambda: not cluster.peer(a, b).dead)
         assert b.groups["g"].get(key) == b"new"
+
+
+# -- a registry in trouble -------------------------------------------------------------------------------------------
+
+
+class StrangeError(Exception):
+    """What the client of a database raises."""
+
+
+@pytest.mark.parametrize("error", [RegistryError("unsafe"), OSError("away"), StrangeError("locked")], ids=repr)
+def test_a_registry_in_trouble_is_told_of_once(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """The node goes on, the log is not filled, and its end is told, too."""
+    network = Network()
+    registry = AwayRegistry(network)
+    registry.away, registry.error, registry.poll = False, error, 0.01
+    node = Node(registry=registry, lane=network.lane())
+    group = node.group("g", str.encode)
+    with caplog.at_level(logging.INFO, "kamacache"):
+        node.start()
+        for _ in range(2):
+            caplog.clear()
+            registry.away = True
+            wait_until(lambda: "the registry does not answer" in caplog.text)
+            time.sleep(0.3)
+            assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+            assert group.get("key") == b"key"
+            registry.away = False
+            wait_until(lambda: "the registry answers again" in caplog.text)
+        registry.away = True
+        node.close()
+    assert not node._membership._thread or not node._membership._thread.is_alive()
+    with pytest.raises(NodeClosed):
+        group.get("key")
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_whatever_a_registry_raises_at_the_start_is_tried_again(*, by_itself: bool) -> None:
+    """By start, and by a call that starts the node."""
+    network = Network()
+    registry = AwayRegistry(network)
+    registry.error = StrangeError("locked")
+    with_registry = Node(registry=registry, lane=network.lane())
+    group = with_registry.group("g", str.encode)
+    starting = in_thread((lambda: group.get("key")) if by_itself else with_registry.start)
+    time.sleep(0.1)
+    registry.away = False
+    starting.result(10)
+    wait_until(lambda: with_registry._membership.joined)
+    with_registry.close()

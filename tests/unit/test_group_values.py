@@ -246,3 +246,22 @@ def test_all_who_wait_get_what_is_too_large() -> None:
         assert held.calls == {"k": 1}
         assert asyncio.run(group.aget("k")) == bytes(11)
         assert held.calls == {"k": 2}
+
+
+class Unsaid:
+    """A codec that does not say whether its values may be shared: they are not."""
+
+    def encode(self, value: list[int], /) -> bytes:
+        return bytes(value)
+
+    def decode(self, data: bytes, /) -> list[int]:
+        return list(data)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_codec_need_not_say_that_it_is_not_shareable(node: Node, way: str) -> None:
+    group: Group[Any] = node.group("g", lambda _: [1, 2], codec=Unsaid())  # type: ignore[call-overload, arg-type, unused-ignore]
+    first, second = (call(way, group, "get", "key") for _ in range(2))
+    assert first == second == [1, 2]
+    assert first is not second
+    assert call(way, group, "get_many", ["key", "other"]) == {"key": [1, 2], "other": [1, 2]}

@@ -246,7 +246,7 @@ class TestNodeOptions:
             *(("listen", bad) for bad in ("[1.2.3.4]:1", "[zz]:1", "h h:1", "1.2.3:1", "unix:app.sock", "unix:/a/")),
             *(("listen", bad) for bad in ("unix:/a\0b", "unix:/" + "x" * 120, 8001, ("h", 1), "256.1.1.1:5")),
             *(("advertise", bad) for bad in ("h", "h:0", "0.0.0.0:1", "[::]:1", "unix:/run/app.sock", 5)),
-            *(("weight", bad) for bad in (0, -1, math.nan, math.inf, True, "2", None, 10**400)),
+            *(("weight", bad) for bad in (0, -1, 1e-308, 1e308, math.nan, math.inf, True, "2", None, 10**400)),
             *(("max_value", bad) for bad in (0, "big", "2 GiB", None)),
             *(("loader_threads", bad) for bad in (0, 1025, 1.5, True, "8", None)),
             *(("service", bad) for bad in ("", "a/b", None)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kamacache import Clock, KamaCacheError, LoadCycle, Node, Overloaded
+from kamacache import Clock, KamaCacheError, LoadCycle, LoadError, Node, NodeClosed, Overloaded
 from tests.unit.groups import WAYS, AsyncHeld, Caller, Held, begun, call, counts, settled, waiting
 
 CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("CALLER", default="nobody")
@@ -243,3 +244,39 @@ def test_a_load_cancelled_before_it_began_is_run_by_those_who_wait(node: Node) -
     asyncio.run(main())
     assert Caller(group.get, "k").result() == b"k"
     assert held.calls == {"other": 1, "k": 1}
+
+
+def test_an_interrupt_raised_by_a_loader_does_not_end_the_own_loop(node: Node) -> None:
+    """Its callers are told after some tries, and other loads go on."""
+
+    async def leaves(key: str) -> bytes:
+        if key == "bad":
+            raise SystemExit(3)
+        return key.encode()
+
+    group = node.group("g", leaves)
+    assert isinstance(Caller(group.get, "bad").error(), LoadError)
+    assert Caller(group.get, "good").result() == b"good"
+
+
+def test_closing_lets_tasks_of_the_own_loop_end(caplog: pytest.LogCaptureFixture) -> None:
+    """An async loader that is cancelled may tidy up, and asyncio has nothing to complain of."""
+    node = Node()
+    began, tidy = threading.Event(), threading.Event()
+
+    async def slow(_: str) -> bytes:
+        try:
+            began.set()
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            tidy.set()
+        return b""
+
+    caller = Caller(node.group("g", slow).get, "key")
+    assert began.wait(5)
+    node.close()
+    assert isinstance(caller.error(), NodeClosed)
+    gc.collect()
+    assert tidy.is_set()
+    assert not [record for record in caplog.records if record.name == "asyncio"]

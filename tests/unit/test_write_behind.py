@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -271,3 +273,19 @@ def test_a_write_goes_on_when_its_caller_is_cancelled(pair: Pair) -> None:
             await asyncio.sleep(0.001)
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_its_thread_ends_with_the_group_and_the_node(node: Node) -> None:
+    """No thread that looks for more writes is left behind for seconds."""
+
+    def writers() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("kamacache-writes-ends")]
+
+    for name in ("ends-1", "ends-2"):
+        group = node.group(name)
+        group.set("key", b"value", wait=False)
+        assert writers()
+        began = time.monotonic()
+        (group if name == "ends-1" else node).close()
+        until(lambda: not writers())
+        assert time.monotonic() - began < 2

@@ -26,6 +26,8 @@ def load_user(key: str) -> User | Value[User] | None: ...
 async def aload_user(key: str) -> User | None: ...
 def load_dict(key: str) -> dict[str, int]: ...  # type: ignore[empty-body]
 async def aload_dict(key: str) -> Value[dict[str, int]] | dict[str, int] | None: ...
+def load_wrapped(key: str) -> Value[dict[str, int]] | None: ...
+async def aload_wrapped(key: str) -> Value[dict[str, int]]: ...  # type: ignore[empty-body]
 def load_users(keys: list[str]) -> Mapping[str, User]: ...  # type: ignore[empty-body]
 
 
@@ -37,6 +39,11 @@ def groups(node: Node) -> None:
     assert_type(node.group("g", load_text, codec="text"), Group[str])
     assert_type(node.group("g", codec="text"), Group[str])
     assert_type(node.group("g", load_user, codec=UserCodec()), Group[User])
+    for codec in ("json", "msgpack"):
+        assert_type(node.group("g", load_wrapped, codec=codec), Group[dict[str, int]])
+        assert_type(node.group("g", aload_wrapped, codec=codec), Group[dict[str, int]])
+    assert_type(node.loader("g", codec="json")(load_wrapped), Group[dict[str, int]])
+    assert_type(node.loader("g", codec="json")(aload_wrapped), Group[dict[str, int]])
     assert_type(node.group("g", aload_user, codec=UserCodec()), Group[User])
     assert_type(node.group("g", load_many=load_users, codec=UserCodec()), Group[User])
     assert_type(node.group("g", load_dict, codec="json"), Group[dict[str, int]])

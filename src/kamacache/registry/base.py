@@ -15,8 +15,9 @@ class Registry(ABC):
     """A list of members for each service. One object serves one node.
 
     Methods are called from the node's own threads, one at a time, except `close` and `after_fork_in_child`. They may
-    block, for a few seconds at most. RegistryError, or any OSError, means "try again later": the node goes on with
-    the members it knows. ConfigError is for what no retry mends, and reaches the user from `start`.
+    block, for a few seconds at most. What they raise means "try again later", and is logged once: the node goes on with
+    the members it knows. ConfigError and RegistryError from `default_listen`, `advertise` and the first `register`
+    reach the user from `start`.
 
     To have it found by URL, name a callable that takes the whole URL and returns the object in the entry points of
     your package, under "kamacache.registries", by the scheme.
