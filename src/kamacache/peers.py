@@ -120,6 +120,8 @@ class Peers:
         """
         with self._lock:
             peer = self._known(member.address, member)
+            if peer.left:  # said before its goodbye, and late: an id never comes back
+                return 0.0
             now = self._clock.now()
             silent = now - peer.heard if peer.member.protocol else 0.0  # what never spoke, we have not missed
             peer.update(member)

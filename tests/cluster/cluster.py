@@ -147,11 +147,13 @@ class Cluster:
         return node
 
     def settle(self) -> None:
-        """Wait until all see all, and agree on who owns what."""
+        """Wait until all see all, have greeted all, and agree on who owns what."""
 
         def agreed() -> bool:
             addresses = {node.address for node in self.nodes}
             if any({member.address for member in node.members()} != addresses for node in self.nodes):
+                return False
+            if any(not peer.greeted for node in self.nodes for peer in node._membership._peers.all()):
                 return False
             with_group = [node for node in self.nodes if "g" in node.groups]
             keys = [f"settle{number}" for number in range(50)]
