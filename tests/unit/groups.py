@@ -136,3 +136,18 @@ def counts(group: Group[Any]) -> dict[str, int]:
     stats = group.stats()
     assert stats.gets == answered(stats)
     return {name: getattr(stats, name) for name in ANSWERS if getattr(stats, name)}
+
+
+def tasks_join(group: Group[bytes], held: Held, leader: Caller) -> None:
+    """Three tasks join the load that `leader` began for "k"; all get its value, and it is loaded once."""
+
+    async def main() -> None:
+        others = [asyncio.create_task(group.aget("k")) for _ in range(3)]
+        await settled()
+        held.go.set()
+        assert await asyncio.gather(*others) == [b"k"] * 3
+
+    asyncio.run(main())
+    assert leader.result() == b"k"
+    assert held.calls == {"k": 1}
+    assert counts(group) == {"loads": 1, "joined": 3}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kamacache import Group, LoadError, LoadTimeout, Node
-from tests.unit.groups import AsyncHeld, Caller, Held, begun, counts, settled, until, waiting
+from tests.unit.groups import AsyncHeld, Caller, Held, begun, counts, settled, tasks_join, until, waiting
 
 SOON: Any = {"load_timeout": "200ms"}
 KINDS = [Held, AsyncHeld]
@@ -193,17 +193,7 @@ class TestTasks:
         group = node.group("g", held)
         leader = Caller(group.get, "k")
         held.wait_begun()
-
-        async def main() -> None:
-            others = [asyncio.create_task(group.aget("k")) for _ in range(3)]
-            await settled()
-            held.go.set()
-            assert await asyncio.gather(*others) == [b"k"] * 3
-
-        asyncio.run(main())
-        assert leader.result() == b"k"
-        assert held.calls == {"k": 1}
-        assert counts(group) == {"loads": 1, "joined": 3}
+        tasks_join(group, held, leader)
 
 
 def test_a_late_load_of_a_thread_is_not_kept(node: Node) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kamacache import Clock, KamaCacheError, LoadCycle, LoadError, Node, NodeClosed, Overloaded
-from tests.unit.groups import WAYS, AsyncHeld, Caller, Held, begun, call, counts, settled, waiting
+from tests.unit.groups import WAYS, AsyncHeld, Caller, Held, begun, call, counts, settled, tasks_join, waiting
 
 CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("CALLER", default="nobody")
 
@@ -215,17 +215,7 @@ def test_tasks_of_two_loops_share_a_load(node: Node, kind: type[Held]) -> None:
     group = node.group("g", held)
     leader = Caller(lambda: asyncio.run(group.aget("k")))
     held.wait_begun()
-
-    async def main() -> None:
-        others = [asyncio.create_task(group.aget("k")) for _ in range(3)]
-        await settled()
-        held.go.set()
-        assert await asyncio.gather(*others) == [b"k"] * 3
-
-    asyncio.run(main())
-    assert leader.result() == b"k"
-    assert held.calls == {"k": 1}
-    assert counts(group) == {"loads": 1, "joined": 3}
+    tasks_join(group, held, leader)
 
 
 def test_a_load_cancelled_before_it_began_is_run_by_those_who_wait(node: Node) -> None:

@@ -32,7 +32,6 @@ class Process:
     life: str  # its name and which life of it, as in A2
     popen: subprocess.Popen[str]
     errors: Path
-    born: float = field(default_factory=time.monotonic)
     died: float | None = None
     address: str | None = None
     view: tuple[list[str], int] | None = None
