@@ -33,7 +33,7 @@ use crate::{
 
 /// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
 /// table and the policy, and what growing leaves unused.
-const OVERHEAD: u64 = 200;
+const OVERHEAD: u64 = 240;
 
 /// A value (None: absent), its version, remaining seconds and kind.
 type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
