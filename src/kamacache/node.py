@@ -1,37 +1,34 @@
-"""A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads."""
+"""A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads.
+
+Importing the package is to cost little: what a node is made of is imported when one is made.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import forking
 from kamacache._engine import Clock, Hlc, check_key
 from kamacache.errors import ConfigError, KamaCacheError, NodeClosed, UnknownGroup
-from kamacache.group import Group, Parts
 from kamacache.grouping import Grouping
-from kamacache.membership import Membership
-from kamacache.messages import Member
+from kamacache.log import log
+from kamacache.member import Member
 from kamacache.options import Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
-from kamacache.runtime import Runtime
-from kamacache.serving import Serving
 from kamacache.steps import Wait
-from kamacache.sweeper import Sweeper
-from kamacache.wire import NativeLane
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from kamacache.group import Group
     from kamacache.lane import Lane
     from kamacache.registry import Registry
-
-log = logging.getLogger("kamacache")
 
 JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
 AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
@@ -88,6 +85,8 @@ class Node(Grouping):
         return node
 
     def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:
+        from kamacache.wire import NativeLane
+
         self._options = options
         self._clock = clock if clock is not None else Clock()
         self._registry = None if options.registry is None else parse_registry(options.registry)
@@ -100,6 +99,11 @@ class Node(Grouping):
 
     def _live(self, lane: Lane) -> None:
         """Begin a life: in the constructor, and again in a forked child."""
+        from kamacache.membership import Membership
+        from kamacache.runtime import Runtime
+        from kamacache.serving import Serving
+        from kamacache.sweeper import Sweeper
+
         self.id = os.urandom(8).hex()
         options = self._options
         hlc = Hlc(self._clock, int(self.id, 16))
@@ -151,7 +155,7 @@ class Node(Grouping):
 
     async def astart(self) -> None:
         """See start."""
-        import asyncio  # noqa: PLC0415 - it is running
+        import asyncio
 
         self._adopt_loop()
         await asyncio.to_thread(self.start)
@@ -198,6 +202,8 @@ class Node(Grouping):
         if self._registry is None and self._listen is None:
             self.start()
             return None
+        from concurrent.futures import Future
+
         self._adopt_loop()
         with self._lock:
             if self._auto is None:
@@ -255,7 +261,7 @@ class Node(Grouping):
 
     async def aclose(self, drain: Duration = "5s") -> None:
         """See close."""
-        import asyncio  # noqa: PLC0415 - it is running
+        import asyncio
 
         await asyncio.to_thread(self.close, drain)
 
@@ -268,6 +274,8 @@ class Node(Grouping):
 
     def after_fork_in_child(self) -> None:
         """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""
+        from kamacache.parts import Parts
+
         if self._closed:
             return
         if self._registry is not None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kamacache.messages import Member
+from kamacache.member import Member
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock
