@@ -189,6 +189,15 @@ class Grouping(ABC):
 
         return decorate
 
+    def _renew(self) -> None:
+        """The groups go on in a forked child, with new parts."""
+        from kamacache.parts import Parts
+
+        for name, group in self._groups.items():
+            parts = group.parts
+            group.renew(Parts(name, parts.store, parts.loading.loader, parts.options, self._runtime))
+            self._membership.near_ttl = max(self._membership.near_ttl, parts.options.near_ttl)
+
     def _leave(self, group: Group[Any]) -> None:
         with self._lock:
             if self._groups.get(group.name) is group:
@@ -216,7 +225,7 @@ class Grouping(ABC):
     def _placed(self, name: str, route: Route) -> None:
         group = self._groups.get(name)
         if group is not None:
-            group.parts.store.place(route.placement, route.me)
+            group.parts.loading.route(route)
 
 
 def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:

@@ -1,6 +1,6 @@
 """A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads.
 
-Importing the package is to cost little: what a node is made of is imported when one is made.
+Its parts are imported when one is made: importing the package is to cost little.
 """
 
 from __future__ import annotations
@@ -274,21 +274,14 @@ class Node(Grouping):
 
     def after_fork_in_child(self) -> None:
         """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""
-        from kamacache.parts import Parts
-
         if self._closed:
             return
         if self._registry is not None:
             self._registry.after_fork_in_child()
         self._listen = forking.free_address(self._listen)
         self._forked = True
-        old = list(self._groups.values())
         self._live(self._runtime.lane.renewed())
-        for group in old:
-            parts = group.parts
-            loader = parts.loading.loader
-            group.renew(Parts(group.name, parts.store, loader, parts.options, self._runtime))
-        self._membership.near_ttl = max((group.parts.options.near_ttl for group in old), default=0.0)
+        self._renew()
 
     def __enter__(self) -> Self:
         self.start()
