@@ -329,7 +329,7 @@ class TestValue:
 
     def test_it_does_not_change(self) -> None:
         with pytest.raises(AttributeError):
-            Value(1).value = 2  # type: ignore[misc]
+            Value(1).value = 2
 
 
 def test_config_errors_are_value_errors() -> None:

@@ -66,7 +66,7 @@ def test_importing_needs_python_alone(imported: dict[str, Any]) -> None:
     "module",
     [
         *("asyncio", "grpc", "ssl", "multiprocessing", "subprocess", "msgpack"),
-        *("concurrent.futures", "dataclasses", "datetime", "inspect", "json", "logging", "queue", "socket"),
+        *("concurrent.futures", "dataclasses", "datetime", "inspect", "logging", "queue", "socket"),
         *("kamacache.loading", "kamacache.membership", "kamacache.messages", "kamacache.serving", "kamacache.wire"),
     ],
 )
