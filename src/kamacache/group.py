@@ -86,18 +86,18 @@ class Group(Getter[V]):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """What exists of these keys, in the order asked. LoadError if one failed, the others in its `loaded`."""
-        asked, found, missing = self._look_up(keys)
-        if missing:
+        asked, found, missing, failed = self._look_up(keys)
+        if missing or failed:
             self._ensure_for(len(missing))
-            drive(self.parts.loading.get_many(missing, found))
+            drive(self.parts.loading.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
         """See get_many."""
-        asked, found, missing = self._look_up(keys)
-        if missing:
+        asked, found, missing, failed = self._look_up(keys)
+        if missing or failed:
             await self._aensure_for(len(missing))
-            await adrive(self.parts.loading.get_many(missing, found))
+            await adrive(self.parts.loading.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
     def _ensure_for(self, keys: int) -> None:
@@ -114,12 +114,11 @@ class Group(Getter[V]):
             self.parts.gave_up(keys)
             raise
 
-    def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str]]:
+    def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str], dict[str, Exception]]:
         asked = _distinct(keys)
         if not asked:
             self._check_open()
-        found, missing = self.parts.store.get_many(asked)
-        return asked, found, missing
+        return asked, *self.parts.store.get_many(asked)
 
     def peek(self, key: str) -> V | None:
         """The value in this process's memory or None; never loads, asks, counts or touches."""
