@@ -186,11 +186,11 @@ class NodeOptions(NamedTuple):
     def from_env(cls, environ: Mapping[str, str]) -> "NodeOptions":
         """Read KAMACACHE_LISTEN and so on, one for each option of make.
 
-        Empty variables count as not set, and names that are not ours are left alone.
+        Spaces around values do not matter, empty variables count as not set, and names that are not ours are left alone.
         """
         given: dict[str, Any] = {}
         for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
-            if text := environ.get(f"KAMACACHE_{option.upper()}", ""):
+            if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
         for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
             variable = f"KAMACACHE_{option.upper()}"
@@ -200,7 +200,7 @@ class NodeOptions(NamedTuple):
                 except ValueError:
                     kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
-        if any(value for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
+        if any(value.strip() for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
             given["tls"] = True
         try:
             return cls.make(**given)

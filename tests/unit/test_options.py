@@ -286,6 +286,13 @@ class TestEnvironment:
         assert NodeOptions.from_env({}) == NodeOptions.make()
         assert NodeOptions.from_env({f"KAMACACHE_{name}": "" for name in names}) == NodeOptions.make()
 
+    def test_spaces_around_values_do_not_matter(self) -> None:
+        given = {"LISTEN": "127.0.0.1:8001", "REGISTRY": "local://", "SERVICE": "shop", "WEIGHT": "2", "INSECURE": "1"}
+        spaced = {f"KAMACACHE_{name}": f" {text}\n" for name, text in given.items()}
+        plain = {f"KAMACACHE_{name}": text for name, text in given.items()}
+        assert NodeOptions.from_env(spaced) == NodeOptions.from_env(plain)
+        assert NodeOptions.from_env({"KAMACACHE_ADVERTISE": " ", "KAMACACHE_TLS_CERT": " "}) == NodeOptions.make()
+
     @pytest.mark.parametrize("text", ["0", "false", "no", "OFF"])
     def test_flags_can_be_off(self, text: str) -> None:
         assert NodeOptions.from_env({"KAMACACHE_INSECURE": text}).insecure is False
