@@ -148,6 +148,8 @@ class Grouping(ABC):
         from kamacache.loader import Loader
         from kamacache.parts import Parts, make_store
 
+        if unknown := options.keys() - GroupOptions._fields:
+            raise TypeError(f"group() got an unexpected keyword argument {min(unknown)!r}")
         loads = Loader(loader, load_many)
         made = GroupOptions.make(**options)
         with self._lock:

@@ -186,7 +186,7 @@ class NodeOptions(NamedTuple):
     def from_env(cls, environ: Mapping[str, str]) -> "NodeOptions":
         """Read KAMACACHE_LISTEN and so on, one for each option of make.
 
-        Spaces around values do not matter, empty variables count as not set, and names that are not ours are left alone.
+        Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone.
         """
         given: dict[str, Any] = {}
         for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
