@@ -41,7 +41,7 @@ class Group(Getter[V]):
         *,
         ensure: Callable[[], None],
         aensure: Callable[[], Awaitable[None]],
-        leave: Callable[[Group[Any]], None],
+        leave: Callable[[Group[Any], KamaCacheError], None],
     ) -> None:
         self.name = name
         self._ensure = ensure  # starts the node where that is still to be done
@@ -229,8 +229,7 @@ class Group(Getter[V]):
         """Forget everything here and raise GroupClosed from now on; the name is free again. Twice is fine."""
         if self.parts.loading.closed is None:
             self.parts.behind.flush(time.monotonic() + 1.0)
-            self.shut(GroupClosed(f"the group {self.name!r} was closed"))
-            self._leave(self)
+            self._leave(self, GroupClosed(f"the group {self.name!r} was closed"))
 
     async def aclose(self) -> None:
         """See close."""

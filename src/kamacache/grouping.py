@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kamacache import codecs
-from kamacache.errors import GroupExists, NodeClosed
+from kamacache.errors import GroupExists, KamaCacheError, NodeClosed
 from kamacache.group import Group
 from kamacache.log import log
 from kamacache.options import Duration, GroupOptions, OnEvict, Size, check_name
@@ -168,7 +168,7 @@ class Grouping(ABC):
             )
             self._groups[name] = group
             self._membership.near_ttl = max(self._membership.near_ttl, made.near_ttl)
-        self._regroup(lambda lane: lane.serve(store))
+            self._regroup(lambda lane: lane.serve(store))
         return group
 
     @overload
@@ -200,11 +200,12 @@ class Grouping(ABC):
             group.renew(Parts(name, parts.store, parts.loading.loader, parts.options, self._runtime))
             self._membership.near_ttl = max(self._membership.near_ttl, parts.options.near_ttl)
 
-    def _leave(self, group: Group[Any]) -> None:
-        with self._lock:
+    def _leave(self, group: Group[Any], error: KamaCacheError) -> None:
+        with self._lock:  # so that nobody finds a group that is closed, nor makes one that is hidden in its place
+            group.shut(error)
             if self._groups.get(group.name) is group:
                 del self._groups[group.name]
-        self._regroup(lambda lane: lane.hide(group.name))
+                self._regroup(lambda lane: lane.hide(group.name))
 
     # -- what the membership asks ------------------------------------------------------------------------------------
 

@@ -324,7 +324,7 @@ class Node(Grouping):
         raise TypeError("a Node cannot be pickled: make one in each process; processes of one service find each other")
 
     def _regroup(self, change: Callable[[Lane], None]) -> None:
-        """The groups have changed: so has what this node serves and owns."""
+        """Under the lock: the groups have changed, and so has what this node serves and owns."""
         if self._address is not None or self._started:
             change(self._runtime.lane)
             self._membership.announce(tuple(self._groups))
