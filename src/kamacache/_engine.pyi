@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, Self, TypeVar, final
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
-from kamacache.messages import Reply, Request
+from kamacache.messages import ClientReply, ClientRequest, Reply, Request
 
 __all__ = [
     "MISSING",
@@ -220,16 +220,20 @@ class PolicyRun:
 
 @final
 class Incoming:
-    """A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`."""
+    """A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`."""
 
     @property
-    def message(self) -> Request: ...
+    def message(self) -> Request | ClientRequest: ...
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
     def accept(self) -> None:
         """Tell the asker of a Load that its work is queued."""
 
-    def reply(self, message: Reply, /) -> None: ...
+    def reply(self, message: Reply | ClientReply, /) -> None: ...
     def fail(self, status: str, text: str = "") -> None:
-        """Refuse: "overloaded", "unknown_group", "closed" or "internal"."""
+        """Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid"."""
 
 @final
 class Transport:

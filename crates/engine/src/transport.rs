@@ -157,6 +157,7 @@ impl Transport {
             thread,
             shared: Shared {
                 groups: self.groups.clone(),
+                events: self.events.clone(),
                 limits,
                 http2,
             },

@@ -24,7 +24,7 @@ use crate::{
     messages,
 };
 
-/// A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`.
+/// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
     call: Mutex<grpc::Incoming>,
@@ -51,7 +51,13 @@ impl Incoming {
         answered_once(self.call.lock().reply(reply))
     }
 
-    /// Refuse: "overloaded", "unknown_group", "closed" or "internal".
+    /// Whether nobody waits for the answer any more.
+    #[getter]
+    fn gone(&self) -> bool {
+        self.call.lock().is_gone()
+    }
+
+    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
     #[pyo3(signature = (status, text = ""))]
     fn fail(&self, status: &str, text: &str) -> PyResult<()> {
         let refusal = match status {
@@ -59,6 +65,8 @@ impl Incoming {
             "unknown_group" => Refusal::UnknownGroup,
             "closed" => Refusal::Closed,
             "internal" => Refusal::Internal,
+            "load" => Refusal::Load,
+            "invalid" => Refusal::Invalid,
             _ => return Err(PyValueError::new_err(format!("not a status: {status:?}"))),
         };
         answered_once(self.call.lock().fail(refusal, text))

@@ -6,6 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 
 use super::{
+    clients::{Answered, ClientRequest, Refused},
     peer_v1::{self as pb, peer_server},
     stream::Replayed,
 };
@@ -26,6 +27,10 @@ pub enum Refusal {
     UnknownGroup,
     Closed,
     Internal,
+    /// The loader failed.
+    Load,
+    /// The question itself is wrong.
+    Invalid,
 }
 
 impl Refusal {
@@ -34,7 +39,8 @@ impl Refusal {
             Self::Overloaded => Code::ResourceExhausted,
             Self::UnknownGroup => Code::NotFound,
             Self::Closed => Code::Unavailable,
-            Self::Internal => Code::Internal,
+            Self::Internal | Self::Load => Code::Internal,
+            Self::Invalid => Code::InvalidArgument,
         }
     }
 }
@@ -43,9 +49,10 @@ impl Refusal {
 enum Answer {
     Once(oneshot::Sender<Result<Reply, Status>>),
     Load(mpsc::Sender<Result<pb::LoadEvent, Status>>),
+    Client(oneshot::Sender<Answered>),
 }
 
-/// A peer's call. An asker that is gone is not told anything; one that still waits when this is dropped is told that
+/// A call of a peer or a client. An asker that is gone is not told anything; one that still waits when this is dropped is told that
 /// nobody answers.
 #[derive(Debug)]
 pub struct Incoming {
@@ -59,6 +66,32 @@ fn event(event: pb::load_event::Event) -> pb::LoadEvent {
 }
 
 impl Incoming {
+    /// A client's call, and where its answer will come.
+    pub fn client(request: ClientRequest) -> (Self, oneshot::Receiver<Answered>) {
+        let (answer, answered) = oneshot::channel();
+        let call = Self {
+            request: Request::Client(request),
+            answer: Some(Answer::Client(answer)),
+            generation: fork::generation(),
+        };
+        (call, answered)
+    }
+
+    pub fn is_client(&self) -> bool {
+        matches!(self.request, Request::Client(_))
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_gone(&self) -> bool {
+        self.generation == fork::generation()
+            && match &self.answer {
+                Some(Answer::Once(answer)) => answer.is_closed(),
+                Some(Answer::Load(events)) => events.is_closed(),
+                Some(Answer::Client(answer)) => answer.is_closed(),
+                None => true,
+            }
+    }
+
     /// The way to the asker, unless used up. In a forked child it is the parent's: left alone, for good.
     fn take(&mut self) -> Option<Answer> {
         let answer = self.answer.take()?;
@@ -88,6 +121,7 @@ impl Incoming {
             (Some(Answer::Load(events)), Reply::Load(reply)) => {
                 let _ = events.try_send(Ok(event(pb::load_event::Event::Reply(reply))));
             }
+            (Some(Answer::Client(answer)), Reply::Client(reply)) => drop(answer.send(Ok(reply))),
             (Some(Answer::Once(answer)), reply) => drop(answer.send(Ok(reply))),
             _ => return false,
         }
@@ -100,6 +134,10 @@ impl Incoming {
         match self.take() {
             Some(Answer::Load(events)) => drop(events.try_send(Err(status))),
             Some(Answer::Once(answer)) => drop(answer.send(Err(status))),
+            Some(Answer::Client(answer)) => {
+                let text = text.to_owned();
+                drop(answer.send(Err(Refused { refusal, text })));
+            }
             None => return false,
         }
         true

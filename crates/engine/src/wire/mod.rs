@@ -1,7 +1,9 @@
 //! The protocols spoken on a node's one port.
+pub mod clients;
 pub mod commands;
 pub mod grpc;
 pub mod http;
+pub mod redis;
 pub mod resp;
 pub mod server;
 pub mod stream;
