@@ -86,6 +86,10 @@ class Membership:
         """Registered and not held for dead; this node first."""
         return [self.me, *(peer.member for peer in self._peers.registered() if not peer.dead)]
 
+    def peers(self) -> list[Peer]:
+        """Everyone seen who has not said goodbye."""
+        return self._peers.all()
+
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
         """Those of these members that are known here."""
         return self._peers.by_id(ids)
@@ -115,6 +119,7 @@ class Membership:
         self._peers.own = self.me.address
         if self._registry is None:
             self._build()
+            self._runtime.lane.ready(True)
             return True
         if self._stopped.is_set():
             return False
@@ -197,6 +202,7 @@ class Membership:
         self._build()
         if listed and self._registered and not self.joined and self._peers.settled():
             self.joined = True
+            self._runtime.lane.ready(True)
             self._settled.set()
 
     def _register(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.lane import HOT, Call, Found
+from kamacache.lane import HOT, Call, Found, WithoutHttp
 from kamacache.messages import Member, Request
 from kamacache.registry import Registry
 
@@ -196,7 +196,7 @@ class _Call:
         self._future.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane:
+class MemoryLane(WithoutHttp):
     """See kamacache.lane.Lane."""
 
     def __init__(self, network: Network) -> None:

@@ -27,7 +27,7 @@ FLOORS = (  # from the ground up
     ("writing",),
     ("behind",),
     ("group",),
-    ("serving", "sweeper", "forking"),
+    ("serving", "sweeper", "forking", "metrics"),
     ("grouping",),
     ("node",),
     ("testing", "__init__"),

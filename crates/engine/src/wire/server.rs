@@ -27,6 +27,7 @@ const OUTPUT: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Shared {
     pub groups: Arc<Groups>,
+    pub status: Arc<http::Status>,
     pub limits: Limits,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Replayed>>,
@@ -75,7 +76,7 @@ async fn serve(mut stream: Stream, shared: Shared) {
                 .await;
             Ok(())
         }
-        Some(first) if http::is_method(first) => http::serve(stream, input).await,
+        Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
         _ => Ok(()),
     };
 }
