@@ -233,7 +233,7 @@ class Histogram:
 
 @final
 class Scrape:
-    """A question for the metrics, waiting for its answer. Dropped without one: there are none."""
+    """A question for the metrics, waiting for its answer; dropped without one, there are none."""
 
     def reply(self, text: str, /) -> None: ...
 
@@ -296,8 +296,8 @@ class Transport:
     def next_event(self, timeout: float, /) -> Incoming | Scrape | tuple[Any, Reply | Exception] | None:
         """The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed."""
 
-    def forget(self, address: str, /) -> None:
-        """Close the connections to a member that is gone; what waits on them fails at once."""
+    def forget(self, address: str, /, *, finishing: bool = False) -> None:
+        """Close the connections to a member that is gone; what waits on them fails at once, unless it is finishing."""
 
     def close(self) -> None:
         """Stop listening, fail what waits, end the thread. Within a second; twice is fine."""

@@ -61,8 +61,8 @@ class Lane(Protocol):
         """PeerError unless the member's engine answers within 250 ms."""
 
     def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]: ...
-    def forget(self, address: str) -> None:
-        """The member there is gone: end what waits for it."""
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        """The member there is gone: end what waits for it, unless it said goodbye and finishes what it serves."""
 
     def close(self) -> None: ...
     def renewed(self) -> Lane:

@@ -198,7 +198,7 @@ class Membership:
             self._probe()  # before greeting: who is found to be gone holds up no write any more
         self._greet()
         for peer in self._peers.forget(self._silence):
-            self._runtime.lane.forget(peer.address)
+            self._runtime.lane.forget(peer.address, finishing=peer.left)
         self._build()
         if listed and self._registered and not self.joined and self._peers.settled():
             self.joined = True

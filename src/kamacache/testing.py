@@ -282,7 +282,7 @@ class MemoryLane(WithoutHttp):
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
         return future
 
-    def forget(self, address: str) -> None:
+    def forget(self, address: str, *, finishing: bool = False) -> None:
         """Nothing is kept of it."""
 
     def close(self) -> None:

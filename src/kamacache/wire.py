@@ -134,8 +134,8 @@ class NativeLane:
             future.set_exception(error)
         return future
 
-    def forget(self, address: str) -> None:
-        self._transport.forget(address)
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        self._transport.forget(address, finishing=finishing)
         self._close_links(lambda link: link.address == address)
 
     def close(self) -> None:

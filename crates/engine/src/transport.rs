@@ -260,11 +260,11 @@ impl Transport {
         Ok(self.events.next(timeout))
     }
 
-    /// Closes the connections to an address; what waits on them fails.
-    pub fn forget(&self, address: &str) -> Result<(), Failure> {
+    /// Closes the connections to an address; what waits on them fails, unless the peer still finishes what it serves.
+    pub fn forget(&self, address: &str, finishing: bool) -> Result<(), Failure> {
         self.alive()?;
         self.pool.forget(address);
-        self.peers.forget(address);
+        self.peers.forget(address, finishing);
         self.times.forget(address);
         Ok(())
     }

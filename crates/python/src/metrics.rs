@@ -41,7 +41,7 @@ impl Histogram {
     }
 }
 
-/// A question for the metrics, waiting for its answer. Dropped without one: there are none.
+/// A question for the metrics, waiting for its answer; dropped without one, there are none.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Scrape(Mutex<Option<http::Scrape>>);
 

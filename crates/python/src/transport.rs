@@ -300,10 +300,10 @@ impl Transport {
         }
     }
 
-    /// Close the connections to a member that is gone; what waits on them fails at once.
-    #[pyo3(signature = (address, /))]
-    fn forget(&self, py: Python<'_>, address: &str) -> PyResult<()> {
-        py.detach(|| self.inner.forget(address))
+    /// Close the connections to a member that is gone; what waits on them fails at once, unless it is still finishing.
+    #[pyo3(signature = (address, /, *, finishing = false))]
+    fn forget(&self, py: Python<'_>, address: &str, finishing: bool) -> PyResult<()> {
+        py.detach(|| self.inner.forget(address, finishing))
             .map_err(|failure| peer_error(py, &failure))
     }
 
