@@ -10,6 +10,9 @@ from kamacache._engine import Store
 from kamacache.messages import ClientRequest, Request
 
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
+PeerTimes = tuple[
+    str, str, list[int], float
+]  # address, kind of question, counts of Histogram's buckets, seconds in all
 HOT = 1  # flags of what the fast lane found: worth a near copy
 
 
@@ -49,13 +52,35 @@ class Lane(Protocol):
     async def apeek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
     ) -> list[list[Found | None] | Exception]: ...
+    def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
+        """Answer to these names over HTTP, where there is any, with these metrics."""
+
+    def ready(self, ready: bool) -> None:
+        """What HTTP says of it; False is for good."""
+
+    def peer_times(self) -> list[PeerTimes]:
+        """How long others took to answer, by address and kind of question."""
+
     def ping(self, address: str) -> None:
         """PeerError unless the member's engine answers within 250 ms."""
 
     def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]: ...
-    def forget(self, address: str) -> None:
-        """The member there is gone: end what waits for it."""
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        """The member there is gone: end what waits for it, unless it said goodbye and finishes what it serves."""
 
     def close(self) -> None: ...
     def renewed(self) -> Lane:
         """A lane like this one, not started, for a forked child; this one is dead there."""
+
+
+class WithoutHttp:
+    """What a lane does that serves no HTTP."""
+
+    def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
+        """Nobody asks."""
+
+    def ready(self, ready: bool) -> None:
+        """The same."""
+
+    def peer_times(self) -> list[PeerTimes]:
+        return []

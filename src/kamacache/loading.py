@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Store
+from kamacache._engine import Histogram, Store
 from kamacache.answers import answers, batch_error, error
 from kamacache.asking import Asking
 from kamacache.candidates import Candidates
@@ -73,6 +73,11 @@ class Loading:
     @loader.setter
     def loader(self, loader: Loader) -> None:
         self._origin.loader = loader
+
+    @property
+    def times(self) -> Histogram:
+        """How long the calls of the loader took here."""
+        return self._origin.times
 
     # -- a get -------------------------------------------------------------------------------------------------------
 

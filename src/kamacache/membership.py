@@ -90,6 +90,10 @@ class Membership:
         """Everyone seen and not yet forgotten, the dead and the leaving included."""
         return self._peers.known()
 
+    def peers(self) -> list[Peer]:
+        """Everyone seen who has not said goodbye."""
+        return self._peers.all()
+
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
         """Those of these members that are known here."""
         return self._peers.by_id(ids)
@@ -119,6 +123,7 @@ class Membership:
         self._peers.own = self.me.address
         if self._registry is None:
             self._build()
+            self._runtime.lane.ready(True)
             return True
         if self._stopped.is_set():
             return False
@@ -197,10 +202,11 @@ class Membership:
             self._probe()  # before greeting: who is found to be gone holds up no write any more
         self._greet()
         for peer in self._peers.forget(self._silence):
-            self._runtime.lane.forget(peer.address)
+            self._runtime.lane.forget(peer.address, finishing=peer.left)
         self._build()
         if listed and self._registered and not self.joined and self._peers.settled():
             self.joined = True
+            self._runtime.lane.ready(True)
             self._settled.set()
 
     def _register(self) -> None:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import forking
 from kamacache._engine import Clock, Hlc, check_key
-from kamacache.errors import ConfigError, KamaCacheError, NodeClosed, UnknownGroup
+from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.group import Group, Parts
 from kamacache.grouping import Grouping
 from kamacache.membership import Membership
 from kamacache.messages import Member
+from kamacache.metrics import publish
 from kamacache.options import Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.runtime import Runtime
@@ -176,6 +177,7 @@ class Node(Grouping):
             for group in self._groups.values():
                 lane.serve(group.parts.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
+        publish(self._groups, self._runtime, self._listen, self._address)
         self._sweeper.start()
 
     def _ensure(self) -> None:
@@ -235,6 +237,7 @@ class Node(Grouping):
             if self._closed:
                 return
             groups = list(self._groups.values())
+        self._runtime.lane.ready(False)
         for group in groups:
             if not group.parts.behind.flush(deadline):
                 log.warning("writes of %r were still pending when the node was closed", group.name)
@@ -249,7 +252,12 @@ class Node(Grouping):
         with self._starting:
             self._membership.leave()
         self._serving.drain(deadline)
-        self._end(NodeClosed("the node was closed"))
+        for group in list(self._groups.values()):
+            group.shut(NodeClosed("the node was closed"))
+        self._serving.close()
+        self._runtime.lane.close()
+        self._runtime.close()
+        self._sweeper.close()
         if self._registry is not None:
             self._registry.close()
 
@@ -258,14 +266,6 @@ class Node(Grouping):
         import asyncio  # noqa: PLC0415 - it is running
 
         await asyncio.to_thread(self.close, drain)
-
-    def _end(self, error: KamaCacheError) -> None:
-        for group in list(self._groups.values()):
-            group.shut(error)
-        self._serving.close()
-        self._runtime.lane.close()
-        self._runtime.close()
-        self._sweeper.close()
 
     def after_fork_in_child(self) -> None:
         """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""

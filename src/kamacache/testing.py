@@ -17,7 +17,7 @@ from typing import Any
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.lane import HOT, Call, Found
+from kamacache.lane import HOT, Call, Found, WithoutHttp
 from kamacache.messages import Member, Request
 from kamacache.registry import Registry
 
@@ -198,7 +198,7 @@ class _Call:
         self._future.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane:
+class MemoryLane(WithoutHttp):
     """See kamacache.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
@@ -284,7 +284,7 @@ class MemoryLane:
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
         return future
 
-    def forget(self, address: str) -> None:
+    def forget(self, address: str, *, finishing: bool = False) -> None:
         """Nothing is kept of it."""
 
     def close(self) -> None:

@@ -9,13 +9,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kamacache._engine import Incoming, Pipeline, Store, Transport
+from kamacache._engine import Incoming, Pipeline, Scrape, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
 
 if TYPE_CHECKING:
     import asyncio
 
-    from kamacache.lane import Call, Found, Lane
+    from kamacache.lane import Call, Found, Lane, PeerTimes
     from kamacache.messages import Request
 
 log = logging.getLogger("kamacache")
@@ -36,6 +36,7 @@ class NativeLane:
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
+        self._metrics: Callable[[], str] | None = None
         self._closed = False
 
     def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
@@ -51,6 +52,9 @@ class NativeLane:
             try:
                 if isinstance(event, Incoming):
                     receive(event)
+                elif isinstance(event, Scrape):
+                    if self._metrics is not None:
+                        event.reply(self._metrics())
                 elif event is not None:
                     future, result = event
                     if isinstance(result, Exception):
@@ -59,6 +63,16 @@ class NativeLane:
                         future.set_result(result)
             except Exception:
                 log.exception("an event of the wire could not be handled")
+
+    def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
+        self._metrics = metrics
+        self._transport.answer_to(names)
+
+    def ready(self, ready: bool) -> None:
+        self._transport.ready(ready)
+
+    def peer_times(self) -> list[PeerTimes]:
+        return self._transport.peer_times()
 
     def serve(self, store: Store) -> None:
         self._transport.serve(store)
@@ -104,7 +118,7 @@ class NativeLane:
         if link is None or link.closed:
             if self._closed:
                 raise NodeClosed("the node was closed")
-            link = Link(loop, address)
+            link = Link(loop, self._transport, address)
             with self._lock:
                 self._links.setdefault(loop, {})[address] = link
         return link
@@ -120,8 +134,8 @@ class NativeLane:
             future.set_exception(error)
         return future
 
-    def forget(self, address: str) -> None:
-        self._transport.forget(address)
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        self._transport.forget(address, finishing=finishing)
         self._close_links(lambda link: link.address == address)
 
     def close(self) -> None:
@@ -149,11 +163,11 @@ class Link:
     Requests of one turn of the loop are written together; answers come in order.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str) -> None:
         self.address = address
         self.closed = False
         self._loop = loop
-        self._pipeline = Pipeline(address)
+        self._pipeline = Pipeline(transport, address)
         self._fd = self._pipeline.fileno()
         self._waiting = 0
         self._flushing = False

@@ -27,7 +27,7 @@ FLOORS = (  # from the ground up
     ("writing",),
     ("behind",),
     ("group",),
-    ("administration", "sweeper", "forking"),
+    ("administration", "sweeper", "forking", "metrics"),
     ("clients",),
     ("serving",),
     ("grouping",),

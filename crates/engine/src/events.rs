@@ -10,7 +10,10 @@ use std::{
 use crate::{
     peer::{Failure, Reply},
     sync::{Condvar, Mutex},
-    wire::grpc::{Incoming, Refusal},
+    wire::{
+        grpc::{Incoming, Refusal},
+        http::Scrape,
+    },
 };
 
 /// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
@@ -19,6 +22,7 @@ const CALLS: usize = 10_000;
 #[derive(Debug)]
 pub enum Event {
     Call(Incoming),
+    Scrape(Scrape),
     Done(u64, Result<Reply, Failure>),
 }
 
@@ -48,6 +52,15 @@ impl Events {
         state.calls += 1;
         state.queue.push_back(Event::Call(call));
         self.arrived.notify_one();
+    }
+
+    /// Queues a question for the metrics; lets go of it where the transport is closed.
+    pub fn scrape(&self, scrape: Scrape) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.queue.push_back(Event::Scrape(scrape));
+            self.arrived.notify_one();
+        }
     }
 
     /// Queues the end of an own call.
@@ -82,10 +95,13 @@ impl Events {
         let mut state = self.state.lock();
         state.closed = true;
         state.calls = 0;
-        let (calls, ends) = state.queue.drain(..).partition(|event| matches!(event, Event::Call(_)));
+        let (ends, asked) = state
+            .queue
+            .drain(..)
+            .partition(|event| matches!(event, Event::Done(..)));
         state.queue = ends;
         self.arrived.notify_all();
         drop(state);
-        drop::<VecDeque<Event>>(calls); // answers each, so not under the lock
+        drop::<VecDeque<Event>>(asked); // answers each, so not under the lock
     }
 }

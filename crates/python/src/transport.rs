@@ -22,6 +22,7 @@ use crate::{
     answers,
     failure::{os_error, peer_error},
     messages,
+    metrics::Scrape,
 };
 
 /// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
@@ -95,6 +96,15 @@ impl Drop for Transport {
         if self.inner.is_forked() {
             mem::forget(self.inner.clone()); // its thread and locks are the parent's
         }
+    }
+}
+
+/// Address, kind of question, counts of the buckets, their sum in seconds.
+type PeerTimes = (String, &'static str, Vec<u64>, f64);
+
+impl Transport {
+    pub fn engine(&self) -> &transport::Transport {
+        &self.inner
     }
 }
 
@@ -241,7 +251,36 @@ impl Transport {
             })
     }
 
-    /// The next call from a peer or end of one of ours; None after `timeout` seconds or when closed.
+    /// Answer to these names over HTTP, beside IP addresses and localhost.
+    #[pyo3(signature = (names, /))]
+    fn answer_to(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
+        let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
+        status.answer_to(names);
+        Ok(())
+    }
+
+    /// What /readyz says; False is for good.
+    #[pyo3(signature = (ready, /))]
+    fn ready(&self, py: Python<'_>, ready: bool) -> PyResult<()> {
+        let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
+        if ready {
+            status.joined();
+        } else {
+            status.leaving();
+        }
+        Ok(())
+    }
+
+    /// How long peers took to answer so far: (address, what they were asked, counts, seconds) as of Histogram.read.
+    fn peer_times(&self, py: Python<'_>) -> PyResult<Vec<PeerTimes>> {
+        let times = py
+            .detach(|| self.inner.times())
+            .map_err(|failure| peer_error(py, &failure))?;
+        let seconds = |(address, kind, counts, sum): (_, _, _, Duration)| (address, kind, counts, sum.as_secs_f64());
+        Ok(times.into_iter().map(seconds).collect())
+    }
+
+    /// The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
@@ -257,6 +296,7 @@ impl Transport {
                 };
                 Ok(Some(Bound::new(py, incoming)?.into_any()))
             }
+            Some(Event::Scrape(scrape)) => Ok(Some(Bound::new(py, Scrape::new(scrape))?.into_any())),
             Some(Event::Done(id, result)) => {
                 let token = self.tokens.lock().remove(&id);
                 let result = match result {
@@ -268,10 +308,10 @@ impl Transport {
         }
     }
 
-    /// Close the connections to a member that is gone; what waits on them fails at once.
-    #[pyo3(signature = (address, /))]
-    fn forget(&self, py: Python<'_>, address: &str) -> PyResult<()> {
-        py.detach(|| self.inner.forget(address))
+    /// Close the connections to a member that is gone; what waits on them fails at once, unless it is still finishing.
+    #[pyo3(signature = (address, /, *, finishing = false))]
+    fn forget(&self, py: Python<'_>, address: &str, finishing: bool) -> PyResult<()> {
+        py.detach(|| self.inner.forget(address, finishing))
             .map_err(|failure| peer_error(py, &failure))
     }
 

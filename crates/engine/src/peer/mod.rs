@@ -3,6 +3,7 @@ pub mod blocking;
 pub mod channel;
 pub mod many;
 pub mod reactor;
+pub mod times;
 
 use std::{fmt, io, time::Duration};
 

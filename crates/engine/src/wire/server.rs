@@ -30,6 +30,7 @@ pub struct Shared {
     pub groups: Arc<Groups>,
     /// Where clients' questions go that memory does not answer.
     pub events: Arc<Events>,
+    pub status: Arc<http::Status>,
     pub limits: Limits,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Replayed>>,
@@ -78,7 +79,7 @@ async fn serve(mut stream: Stream, shared: Shared) {
                 .await;
             Ok(())
         }
-        Some(first) if http::is_method(first) => http::serve(stream, input).await,
+        Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
         _ => Ok(()),
     };
 }
