@@ -264,7 +264,7 @@ class Transport:
     HOT: Final[int]  # flags of an answer: worth a near copy
     ABSENT: Final[int]  # known absent
 
-    def __new__(cls, *, max_message: int) -> Transport: ...
+    def __new__(cls, *, max_message: int, max_value: int | None = None) -> Transport: ...
     def listen(self, address: str, /) -> str:
         """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
 

@@ -125,10 +125,11 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message))]
-    fn new(max_message: usize) -> Self {
+    #[pyo3(signature = (*, max_message, max_value = None))]
+    fn new(max_message: usize, max_value: Option<usize>) -> Self {
+        let transport = transport::Transport::new(max_message);
         Self {
-            inner: Arc::new(transport::Transport::new(max_message)),
+            inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))),
             tokens: Mutex::default(),
         }
     }

@@ -9,6 +9,8 @@ use tokio::{
 
 use super::grpc::Refusal;
 
+/// Bytes of a key at most.
+pub const KEY: usize = 65_536;
 /// Bytes of later commands that are taken in while an answer is waited for.
 const AHEAD: usize = 64 * 1024;
 

@@ -139,6 +139,12 @@ impl<'a> Arguments<'a> {
         self.ranges.len()
     }
 
+    pub(super) fn texts(&self, n: usize) -> Result<Vec<String>, std::str::Utf8Error> {
+        self.from(n)
+            .map(|text| std::str::from_utf8(text).map(str::to_owned))
+            .collect()
+    }
+
     pub(super) fn from(&self, n: usize) -> impl Iterator<Item = &'a [u8]> {
         let input = self.input;
         self.ranges.iter().skip(n).map(move |range| &input[range.clone()])

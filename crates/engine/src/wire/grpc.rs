@@ -1,12 +1,14 @@
-//! kamacache.v1.Peer, served: each call becomes an `Incoming` that the node answers in its own time.
+//! kamacache.v1.Peer, served beside what foreign.rs has: each call becomes an `Incoming` that the node answers in its own time.
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 
 use super::{
     clients::{Answered, ClientRequest, Refused},
+    foreign::{self, Foreign},
+    http::State,
     peer_v1::{self as pb, peer_server},
     stream::Replayed,
 };
@@ -34,7 +36,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn code(self) -> Code {
+    pub fn code(self) -> Code {
         match self {
             Self::Overloaded => Code::ResourceExhausted,
             Self::UnknownGroup => Code::NotFound,
@@ -211,13 +213,16 @@ impl peer_server::Peer for Service {
     }
 }
 
-/// Serves the HTTP/2 connections that `connections` brings, until the runtime ends.
+/// Serves the HTTP/2 connections that `connections` brings, until the runtime ends: nodes, foreign clients (values of at
+/// most `max_value` bytes), and who asks whether the node is ready.
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
-    events: Arc<Events>,
+    clients: Foreign,
+    state: watch::Receiver<State>,
+    max_value: usize,
     max_message: usize,
 ) -> Result<(), tonic::transport::Error> {
-    let peer = peer_server::PeerServer::new(Service(events))
+    let peer = peer_server::PeerServer::new(Service(clients.events.clone()))
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message);
     tonic::transport::Server::builder()
@@ -225,6 +230,8 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(100_000)
         .add_service(peer)
+        .add_service(foreign::service(clients, max_value, max_message))
+        .add_service(foreign::health(state))
         .serve_with_incoming(ReceiverStream::new(connections))
         .await
 }

@@ -9,7 +9,7 @@ use std::sync::{
 use bytes::Bytes;
 
 use super::{
-    clients::{Answered, ClientReply, ClientRequest},
+    clients::{Answered, ClientReply, ClientRequest, KEY},
     commands::{Arguments, Groups, Next, Output, Pending, Session, shown},
     grpc::{Incoming, Refusal},
     resp,
@@ -18,7 +18,6 @@ use crate::{events::Events, memory::Memory};
 
 /// Bytes of the values that one MGET answers.
 const REPLY: usize = 64 << 20;
-const KEY: usize = 65_536;
 
 /// A command as `COMMAND` tells of it.
 #[derive(Debug)]
@@ -109,6 +108,20 @@ impl Output {
     }
 }
 
+/// Whether a command is to be executed; else it was answered. There is no password: who gives one is told so, in the
+/// words of Redis.
+pub fn admits(arguments: Arguments<'_>, out: &mut Output) -> bool {
+    let is = |n, word: &[u8]| arguments.get(n).is_some_and(|given| given.eq_ignore_ascii_case(word));
+    let gives = is(0, b"AUTH") || is(0, b"HELLO") && (2..arguments.count()).any(|n| is(n, b"AUTH"));
+    if gives {
+        out.error(
+            "ERR AUTH <password> called without any password configured for the default user. \
+             Are you sure your configuration is correct?",
+        );
+    }
+    !gives
+}
+
 /// The group and the key that `group:key` names.
 fn find<'a>(name: &'a [u8], groups: &Groups) -> Result<(Arc<dyn Memory>, &'a str), String> {
     let (group, key) = match name.iter().position(|&byte| byte == b':') {
@@ -191,10 +204,6 @@ impl Session {
             },
             "kc.ping" => out.simple("PONG"),
             "hello" => self.hello(arguments, out),
-            "auth" => match self.authenticate() {
-                Ok(()) => out.simple("OK"),
-                Err(text) => out.refuse(text),
-            },
             "info" => {
                 out.text(&info(asking.groups));
                 Next::Done
@@ -208,23 +217,18 @@ impl Session {
                 Next::Close
             }
             "kc.stats" if arguments.count() > 2 => wrong_number(command, out),
-            name => {
-                let given: Result<Vec<_>, _> = arguments.from(1).map(std::str::from_utf8).collect();
-                match given {
-                    Err(_) => out.refuse("ERR arguments are UTF-8"),
-                    Ok(given) => {
-                        let arguments = given.into_iter().map(str::to_owned).collect();
-                        asking.later(
-                            Then::Value,
-                            ClientRequest {
-                                command: name,
-                                arguments,
-                                ..ClientRequest::default()
-                            },
-                        )
-                    }
+            name if name.starts_with("kc.") => match arguments.texts(1) {
+                Err(_) => out.refuse("ERR arguments are UTF-8"),
+                Ok(arguments) => {
+                    let request = ClientRequest {
+                        command: name,
+                        arguments,
+                        ..ClientRequest::default()
+                    };
+                    asking.later(Then::Value, request)
                 }
-            }
+            },
+            name => out.refuse(&format!("ERR unknown command '{name}'")), // AUTH: see admits
         }
     }
 
@@ -332,14 +336,6 @@ impl Session {
         asking.later(Then::Values(found), request)
     }
 
-    /// Checks a password. None is configured, so every one is refused, in the words of Redis.
-    fn authenticate(&mut self) -> Result<(), &'static str> {
-        Err(
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        )
-    }
-
     fn hello(&mut self, arguments: Arguments<'_>, out: &mut Output) -> Next {
         let protocol = match arguments.get(1) {
             None => self.protocol,
@@ -350,10 +346,7 @@ impl Session {
         let (mut at, mut name) = (2, None);
         while let Some(option) = arguments.get(at) {
             if option.eq_ignore_ascii_case(b"AUTH") && arguments.get(at + 2).is_some() {
-                if let Err(text) = self.authenticate() {
-                    return out.refuse(text);
-                }
-                at += 3;
+                at += 3; // taken in by `admits`
             } else if option.eq_ignore_ascii_case(b"SETNAME") && arguments.get(at + 1).is_some() {
                 name = arguments.get(at + 1);
                 at += 2;

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     clients,
     commands::{Arguments, Groups, Next, Output, Session},
-    http,
+    http, redis,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
 };
@@ -97,7 +97,11 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let next = session.execute(arguments, &shared.groups, &shared.events, &mut out);
+                    let next = if redis::admits(arguments, &mut out) {
+                        session.execute(arguments, &shared.groups, &shared.events, &mut out)
+                    } else {
+                        Next::Done
+                    };
                     start += parser.finish();
                     match next {
                         Next::Done => {}
