@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, Self, TypeVar, final
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
-from kamacache.messages import Reply, Request
+from kamacache.messages import ClientReply, ClientRequest, Reply, Request
 
 __all__ = [
     "MISSING",
@@ -239,16 +239,20 @@ class Scrape:
 
 @final
 class Incoming:
-    """A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`."""
+    """A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`."""
 
     @property
-    def message(self) -> Request: ...
+    def message(self) -> Request | ClientRequest: ...
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
     def accept(self) -> None:
         """Tell the asker of a Load that its work is queued."""
 
-    def reply(self, message: Reply, /) -> None: ...
+    def reply(self, message: Reply | ClientReply, /) -> None: ...
     def fail(self, status: str, text: str = "") -> None:
-        """Refuse: "overloaded", "unknown_group", "closed" or "internal"."""
+        """Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid"."""
 
 @final
 class Transport:
@@ -260,7 +264,7 @@ class Transport:
     HOT: Final[int]  # flags of an answer: worth a near copy
     ABSENT: Final[int]  # known absent
 
-    def __new__(cls, *, max_message: int) -> Transport: ...
+    def __new__(cls, *, max_message: int, max_value: int | None = None) -> Transport: ...
     def listen(self, address: str, /) -> str:
         """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
 

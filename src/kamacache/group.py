@@ -15,7 +15,7 @@ from kamacache.messages import GroupState, WriteItem
 from kamacache.options import UNSET, Duration, Missing, parse_ttl
 from kamacache.outcomes import JOINED
 from kamacache.stats import GroupStats
-from kamacache.steps import Path, adrive, drive
+from kamacache.steps import Path, adrive, drive, whole
 from kamacache.writing import Writing
 
 if TYPE_CHECKING:
@@ -44,6 +44,33 @@ class Parts:
         """What a hello says of this group."""
         codec = codecs.codec_name(self.options.codec)
         return GroupState(self.store.name, codec, self.store.floor, self.store.recent())
+
+    def item(self, key: str, raw: bytes, ttl: float | None) -> WriteItem:
+        """A set of these bytes; ValueTooLarge."""
+        if not self.loading.fits(key, raw):
+            most, eighth = self.runtime.max_value, self.options.max_bytes // 8
+            greatest = f"max_value is {most:,} B, an eighth of max_bytes {eighth:,} B"
+            raise ValueTooLarge(f"{self.store.name}[{key[:40]!r}]: {len(raw):,} B are too many: {greatest}")
+        return WriteItem(key, raw, ttl)
+
+    def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
+        """Set and delete, after the writes of these keys that are pending."""
+        if not items:
+            return True if wait else None
+        if not wait:
+            yield from self.behind.submit(items)
+            return None
+        yield from self.loading.wait_for_writes([item.key for item in items])
+        return (yield from self.writing.write(items))
+
+    def clear(self, *, wait: bool = True) -> Path[bool | None]:
+        """Forget every key, after all writes that are pending."""
+        yield from self.behind.settled()
+        floor = self.writing.clear_here()
+        if not wait:
+            self.behind.submit_clear(floor)
+            return None
+        return (yield from self.writing.clear(floor))
 
 
 class Group(Getter[V]):
@@ -205,42 +232,23 @@ class Group(Getter[V]):
         """Forget every key of the group, on every node. Results as set's."""
         self._check_open()
         self._ensure()
-        return drive(self._clearing(wait))
+        return drive(self.parts.clear(wait=wait))
 
     async def aclear(self, *, wait: bool = True) -> bool | None:
         """See clear."""
         self._check_open()
         await self._aensure()
-        return await _whole(self._clearing(wait))
+        return await whole(self.parts.clear(wait=wait))
 
     def _write(self, items: list[WriteItem], wait: bool) -> bool | None:
         self._check_open()
         self._ensure()
-        return drive(self._writing(items, wait))
+        return drive(self.parts.write(items, wait=wait))
 
     async def _awrite(self, items: list[WriteItem], wait: bool) -> bool | None:
         self._check_open()
         await self._aensure()
-        return await _whole(self._writing(items, wait))
-
-    def _writing(self, items: list[WriteItem], wait: bool) -> Path[bool | None]:
-        parts = self.parts
-        if not items:
-            return True if wait else None
-        if not wait:
-            yield from parts.behind.submit(items)
-            return None
-        yield from parts.loading.wait_for_writes([item.key for item in items])
-        return (yield from parts.writing.write(items))
-
-    def _clearing(self, wait: bool) -> Path[bool | None]:
-        parts = self.parts
-        yield from parts.behind.settled()
-        floor = parts.writing.clear_here()
-        if not wait:
-            parts.behind.submit_clear(floor)
-            return None
-        return (yield from parts.writing.clear(floor))
+        return await whole(self.parts.write(items, wait=wait))
 
     def _items(self, values: Mapping[str, V], ttl: Duration | Missing | None) -> list[WriteItem]:
         if not isinstance(values, Mapping):
@@ -254,14 +262,7 @@ class Group(Getter[V]):
             raise TypeError(
                 "None is not a value but the absence of one: use delete(key), or a value of your own for it"
             )
-        parts = self.parts
-        raw = codecs.encode(parts.options.codec, value)
-        if not parts.loading.fits(key, raw):
-            greatest = (
-                f"max_value is {parts.runtime.max_value:,} B, an eighth of max_bytes {parts.options.max_bytes // 8:,} B"
-            )
-            raise ValueTooLarge(f"{self.name}[{key[:40]!r}]: {len(raw):,} B are too many: {greatest}")
-        return WriteItem(key, raw, ttl)
+        return self.parts.item(key, codecs.encode(self.parts.options.codec, value), ttl)
 
     def _ttl(self, ttl: Duration | Missing | None) -> float | None:
         return self.parts.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
@@ -297,19 +298,6 @@ class Group(Getter[V]):
 
     def _check_open(self) -> None:
         self.parts.loading.check_open()
-
-
-async def _whole(path: Path[bool | None]) -> bool | None:
-    """Carry a write to its end even when its caller is cancelled half-way."""
-    import asyncio  # noqa: PLC0415 - it is running
-
-    task = asyncio.get_running_loop().create_task(adrive(path))
-    _UNDER_WAY.add(task)
-    task.add_done_callback(_UNDER_WAY.discard)
-    return await asyncio.shield(task)
-
-
-_UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The event loop on which a node runs async loaders."""
+"""The event loop on which a node runs async loaders, and one like it for its clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class HomeLoop:
     Invariant, under `_lock`: `_loop` is the home, `_thread` runs it exactly if it is our own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "kamacache-loop") -> None:
+        self._name = name  # of the own thread
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -121,7 +122,7 @@ class HomeLoop:
                 raise NodeClosed("the node was closed")
             if self._loop is None or self._loop.is_closed():
                 loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._serve, args=(loop,), name="kamacache-loop", daemon=True)
+                thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
                 self._loop, self._thread = loop, thread
                 thread.start()
                 self._ident = thread.ident

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from kamacache._engine import Store
-from kamacache.messages import Request
+from kamacache.messages import ClientRequest, Request
 
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
 PeerTimes = tuple[
@@ -17,10 +17,14 @@ HOT = 1  # flags of what the fast lane found: worth a near copy
 
 
 class Call(Protocol):
-    """A call from a peer, waiting for its answer."""
+    """A call from a peer or a client, waiting for its answer."""
 
     @property
-    def message(self) -> Request: ...
+    def message(self) -> Request | ClientRequest: ...
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
     def accept(self) -> None: ...
     def reply(self, message: Any, /) -> None: ...
     def fail(self, status: str, text: str = "") -> None: ...

@@ -81,8 +81,8 @@ class Loading:
 
     # -- a get -------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> Path[Any]:
-        """The value of one key of which the store has nothing. The store has counted it in gets."""
+    def get(self, key: str, *, raw: bool = False) -> Path[Any]:
+        """The value of one key of which the store has nothing, counted in gets before; with `raw` as its bytes."""
         how = JOINED
         try:
             if self.closed is not None or CHAIN.get().depth:
@@ -94,14 +94,14 @@ class Loading:
                 found = yield from self._asking.peek(owner, key)
                 if found is not None:
                     how = ABSENT if found[0] is None else PEER_HITS
-                    return self._decode(key, found[0])
+                    return found[0] if raw else self._decode(key, found[0])
             outcomes, led = yield from self._fetch([key])
             how = outcomes[key].how if key in led else JOINED
-            return self._result(key, outcomes[key])
+            return self._result(key, outcomes[key], raw=raw)
         finally:
             self._store.count(how)
 
-    def get_many(self, keys: list[str], values: dict[str, Any]) -> Path[None]:
+    def get_many(self, keys: list[str], values: dict[str, Any], *, raw: bool = False) -> Path[None]:
         """The same for several keys, into `values`; one LoadError for all that failed."""
         counts = dict.fromkeys(keys, JOINED)
         failed: dict[str, KamaCacheError] = {}
@@ -109,16 +109,16 @@ class Loading:
             self._check(keys)
             yield from self.wait_for_writes(keys)
             found = yield from self._asking.peek_owners(keys)
-            for key, (raw, *_) in found.items():
-                counts[key] = ABSENT if raw is None else PEER_HITS
-                if raw is not None:
-                    values[key] = self._decode(key, raw)
+            for key, (data, *_) in found.items():
+                counts[key] = ABSENT if data is None else PEER_HITS
+                if data is not None:
+                    values[key] = data if raw else self._decode(key, data)
             todo = [key for key in keys if key not in found]
             outcomes, led = yield from self._fetch(todo)
             for key, outcome in outcomes.items():
                 counts[key] = outcome.how if key in led else JOINED
                 try:
-                    value = self._result(key, outcome)
+                    value = self._result(key, outcome, raw=raw)
                 except KamaCacheError as error:
                     failed[key] = error
                 else:
@@ -306,7 +306,7 @@ class Loading:
             return shared
         return codecs.decode(self._options.codec, raw)
 
-    def _result(self, key: str, outcome: Outcome) -> Any:
+    def _result(self, key: str, outcome: Outcome, *, raw: bool) -> Any:
         if outcome.failure is not None:
             raise error(outcome.failure, key)
-        return self._decode(key, outcome.value)
+        return outcome.value if raw else self._decode(key, outcome.value)

@@ -86,6 +86,10 @@ class Membership:
         """Registered and not held for dead; this node first."""
         return [self.me, *(peer.member for peer in self._peers.registered() if not peer.dead)]
 
+    def known(self) -> list[Peer]:
+        """Everyone seen and not yet forgotten, the dead and the leaving included."""
+        return self._peers.known()
+
     def peers(self) -> list[Peer]:
         """Everyone seen who has not said goodbye."""
         return self._peers.all()

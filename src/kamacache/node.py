@@ -117,7 +117,7 @@ class Node(Grouping):
             placed=self._placed,
         )
         self._runtime.membership = self._membership
-        self._serving = Serving(self._runtime, self._groups.get)
+        self._serving = Serving(self._runtime, self._groups, options)
         self._sweeper = Sweeper(self._groups)
         self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
         self._starting = threading.Lock()  # one start at a time
@@ -254,6 +254,7 @@ class Node(Grouping):
         self._serving.drain(deadline)
         for group in list(self._groups.values()):
             group.shut(NodeClosed("the node was closed"))
+        self._serving.close()
         self._runtime.lane.close()
         self._runtime.close()
         self._sweeper.close()

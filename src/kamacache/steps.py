@@ -64,6 +64,19 @@ async def adrive(path: Path[T]) -> T:
         path.close()
 
 
+_UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
+
+
+async def whole(path: Path[T]) -> T:
+    """Carry a path, a write's, to its end in a task of its own, even when its caller is cancelled half-way."""
+    import asyncio  # noqa: PLC0415 - it is running
+
+    task = asyncio.get_running_loop().create_task(adrive(path))
+    _UNDER_WAY.add(task)
+    task.add_done_callback(_UNDER_WAY.discard)
+    return await asyncio.shield(task)
+
+
 class Twofold:
     """A step made of a function and of a coroutine function with the same result."""
 

@@ -181,6 +181,8 @@ class Network:
 class _Call:
     """A call as its receiver sees it."""
 
+    gone = False
+
     def __init__(self, message: Request, future: Future[Any]) -> None:
         self.message = message
         self._future = future

@@ -32,7 +32,9 @@ class NativeLane:
 
     def __init__(self, *, max_value: int) -> None:
         self._max_value = max_value
-        self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM)
+        self._transport = Transport(
+            max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM, max_value=max_value
+        )
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None

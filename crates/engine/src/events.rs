@@ -1,6 +1,6 @@
-//! What a transport has to tell its node: calls of peers, and the ends of the node's own calls.
+//! What a transport has to tell its node: calls of peers and clients, and the ends of the node's own calls.
 //!
-//! Invariant: `calls` is the number of calls of peers in `queue`; nothing enters a closed queue but ends of own calls,
+//! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls,
 //! so that each of them is told exactly once.
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Calls of peers that may wait here; more are refused as overload.
+/// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
 const CALLS: usize = 10_000;
 
 #[derive(Debug)]
@@ -40,10 +40,11 @@ pub struct Events {
 }
 
 impl Events {
-    /// Queues a peer's call; refuses it where too many wait, or the transport is closed.
+    /// Queues a call; refuses it where too many wait, or the transport is closed.
     pub fn call(&self, mut call: Incoming) {
         let mut state = self.state.lock();
-        if state.closed || state.calls >= CALLS {
+        let room = if call.is_client() { CALLS / 2 } else { CALLS };
+        if state.closed || state.calls >= room {
             drop(state);
             call.fail(Refusal::Overloaded, "too many calls wait here");
             return;

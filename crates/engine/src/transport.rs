@@ -28,6 +28,7 @@ use crate::{
     socket::Listener,
     wire::{
         commands::Groups,
+        foreign::Foreign,
         grpc,
         http::Status,
         resp::Limits,
@@ -64,6 +65,7 @@ pub struct Transport {
     times: Arc<Times>,
     calls: AtomicU64,
     max_message: usize,
+    max_value: usize,
     generation: u64,
 }
 
@@ -109,8 +111,15 @@ impl Transport {
             times,
             calls: AtomicU64::new(0),
             max_message,
+            max_value: max_message,
             generation: fork::generation(),
         }
+    }
+
+    /// What foreign clients send has at most so many bytes.
+    pub fn with_max_value(mut self, max_value: usize) -> Self {
+        self.max_value = max_value;
+        self
     }
 
     /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
@@ -149,7 +158,12 @@ impl Transport {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (http2, connections) = mpsc::channel(64);
-        let grpc = grpc::serve(connections, self.events.clone(), self.max_message);
+        let clients = Foreign {
+            groups: self.groups.clone(),
+            events: self.events.clone(),
+        };
+        let state = self.status.state();
+        let grpc = grpc::serve(connections, clients, state, self.max_value, self.max_message);
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::spawn(grpc);
@@ -168,6 +182,7 @@ impl Transport {
             thread,
             shared: Shared {
                 groups: self.groups.clone(),
+                events: self.events.clone(),
                 status: self.status.clone(),
                 limits,
                 http2,

@@ -25,7 +25,7 @@ use crate::{
     metrics::Scrape,
 };
 
-/// A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`.
+/// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
     call: Mutex<grpc::Incoming>,
@@ -52,7 +52,13 @@ impl Incoming {
         answered_once(self.call.lock().reply(reply))
     }
 
-    /// Refuse: "overloaded", "unknown_group", "closed" or "internal".
+    /// Whether nobody waits for the answer any more.
+    #[getter]
+    fn gone(&self) -> bool {
+        self.call.lock().is_gone()
+    }
+
+    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
     #[pyo3(signature = (status, text = ""))]
     fn fail(&self, status: &str, text: &str) -> PyResult<()> {
         let refusal = match status {
@@ -60,6 +66,8 @@ impl Incoming {
             "unknown_group" => Refusal::UnknownGroup,
             "closed" => Refusal::Closed,
             "internal" => Refusal::Internal,
+            "load" => Refusal::Load,
+            "invalid" => Refusal::Invalid,
             _ => return Err(PyValueError::new_err(format!("not a status: {status:?}"))),
         };
         answered_once(self.call.lock().fail(refusal, text))
@@ -117,10 +125,11 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message))]
-    fn new(max_message: usize) -> Self {
+    #[pyo3(signature = (*, max_message, max_value = None))]
+    fn new(max_message: usize, max_value: Option<usize>) -> Self {
+        let transport = transport::Transport::new(max_message);
         Self {
-            inner: Arc::new(transport::Transport::new(max_message)),
+            inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))),
             tokens: Mutex::default(),
         }
     }

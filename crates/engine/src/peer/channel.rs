@@ -175,6 +175,7 @@ impl Peers {
                     return Err(failure);
                 }
             },
+            Request::Client(_) => return Err(Failure::unreachable("nodes are not asked as clients ask")),
         };
         result.map_err(|status| {
             let (failure, broken) = failure(&peer.name, &status);

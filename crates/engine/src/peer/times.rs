@@ -24,6 +24,7 @@ impl PeerTimes {
 /// The place of a question in KINDS.
 pub fn kind(request: &Request) -> usize {
     match request {
+        Request::Client(_) => unreachable!("nodes are not asked as clients ask"),
         Request::Hello(_) => 1,
         Request::Load(_) => 2,
         Request::Write(_) => 3,

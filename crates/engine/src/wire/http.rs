@@ -4,16 +4,13 @@
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
@@ -26,9 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a client goes on sending is read for this long: an answer to a connection closed over unread bytes is lost.
 const LINGER: Duration = Duration::from_secs(1);
 
-const JOINING: u8 = 0;
-const READY: u8 = 1;
-const LEAVING: u8 = 2;
+/// How far a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Joining,
+    Ready,
+    Leaving,
+}
 
 /// A question for the metrics. Dropped without an answer, there are none to be had.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Scrape {
 /// What HTTP says of a node.
 #[derive(Debug)]
 pub struct Status {
-    state: AtomicU8,
+    state: watch::Sender<State>,
     names: Mutex<Vec<String>>,
     events: Arc<Events>,
     /// Renderings are taken one at a time, so that no crowd of scrapes keeps the node from its peers.
@@ -53,7 +54,7 @@ pub struct Status {
 impl Status {
     pub fn new(events: Arc<Events>) -> Self {
         Self {
-            state: AtomicU8::new(JOINING),
+            state: watch::Sender::new(State::Joining),
             names: Mutex::default(),
             events,
             scraping: Semaphore::new(1),
@@ -62,14 +63,22 @@ impl Status {
 
     /// The node has joined; it does not come back from leaving.
     pub fn joined(&self) {
-        let _ = self
-            .state
-            .compare_exchange(JOINING, READY, Ordering::Relaxed, Ordering::Relaxed);
+        self.state.send_if_modified(|state| {
+            let joins = *state == State::Joining;
+            if joins {
+                *state = State::Ready;
+            }
+            joins
+        });
     }
 
     /// The node takes no more work.
     pub fn leaving(&self) {
-        self.state.store(LEAVING, Ordering::Relaxed);
+        self.state.send_replace(State::Leaving);
+    }
+
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// The names that a request may use for this node, beside IP addresses and localhost.
@@ -133,9 +142,9 @@ where
     };
     let found = match page {
         Page::Health => Answer::text(200, "ok"),
-        Page::Readiness => match status.state.load(Ordering::Relaxed) {
-            JOINING => Answer::text(503, "joining"),
-            READY => Answer::text(200, "ready"),
+        Page::Readiness => match *status.state.borrow() {
+            State::Joining => Answer::text(503, "joining"),
+            State::Ready => Answer::text(200, "ready"),
             _ => Answer::text(503, "leaving"),
         },
         Page::Metrics => match timeout_at(deadline, status.metrics()).await {
