@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache._engine import Store
 from kamacache.messages import ClientRequest, Request
 
+if TYPE_CHECKING:
+    from kamacache.peers import Peer
+    from kamacache.placing import Route
+
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
-PeerTimes = tuple[
-    str, str, list[int], float
-]  # address, kind of question, counts of Histogram's buckets, seconds in all
+# Address, kind of question, counts of Histogram's buckets, seconds in all.
+PeerTimes = tuple[str, str, list[int], float]
+Keep = Callable[[str, Found, float], None]  # what is hot, and when it was asked for
+Suspect = Callable[["Peer", Exception], None]
 HOT = 1  # flags of what the fast lane found: worth a near copy
 
 
@@ -44,6 +49,9 @@ class Lane(Protocol):
 
     def serve(self, store: Store) -> None: ...
     def hide(self, group: str) -> None: ...
+    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
+        """Who owns what has changed: where the lane can, it has the store ask owners by itself (Store.remote)."""
+
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
     def peek_many(
@@ -73,8 +81,11 @@ class Lane(Protocol):
         """A lane like this one, not started, for a forked child; this one is dead there."""
 
 
-class WithoutHttp:
-    """What a lane does that serves no HTTP."""
+class WithoutEngine:
+    """What a lane does not do that is written in Python: whoever misses asks by peek, and there is no HTTP."""
+
+    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
+        """Nothing is asked without Python."""
 
     def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
         """Nobody asks."""

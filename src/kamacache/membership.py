@@ -90,10 +90,6 @@ class Membership:
         """Everyone seen and not yet forgotten, the dead and the leaving included."""
         return self._peers.known()
 
-    def peers(self) -> list[Peer]:
-        """Everyone seen who has not said goodbye."""
-        return self._peers.all()
-
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
         """Those of these members that are known here."""
         return self._peers.by_id(ids)

@@ -96,7 +96,7 @@ def _node(page: Page, runtime: Runtime) -> None:
     build = {"version": __version__, "python": platform.python_version()}
     page.metric("kamacache_build_info", "gauge", "Versions of kamacache and Python.", [(build, 1)])
     page.metric("kamacache_joined", "gauge", "Whether the node has joined.", [({}, int(runtime.joined))])
-    peers = runtime.membership.peers()
+    peers = [peer for peer in runtime.membership.known() if not peer.left]
     states = {"alive": 1, "dead": 0, "unlisted": 0}
     for peer in peers:
         states["dead" if peer.dead else "alive" if peer.registered else "unlisted"] += 1

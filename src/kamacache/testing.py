@@ -17,7 +17,7 @@ from typing import Any
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.lane import HOT, Call, Found, WithoutHttp
+from kamacache.lane import HOT, Call, Found, WithoutEngine
 from kamacache.messages import Member, Request
 from kamacache.registry import Registry
 
@@ -198,7 +198,7 @@ class _Call:
         self._future.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane(WithoutHttp):
+class MemoryLane(WithoutEngine):
     """See kamacache.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
