@@ -18,7 +18,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def ask(trio: Trio) -> Iterator[Ask]:
-    clients = [redis.Redis(**where(node)) for node in trio.nodes]
+    clients: list[Any] = [redis.Redis(**where(node)) for node in trio.nodes]
 
     def ask(node: Node, *command: str) -> Any:
         return json.loads(clients[trio.nodes.index(node)].execute_command(*command))
@@ -112,7 +112,7 @@ def test_clear(trio: Trio, ask: Ask) -> None:
     ],
 )
 def test_bad_questions(trio: Trio, command: tuple[Any, ...], error: str) -> None:
-    client = redis.Redis(**where(trio.nodes[0]))
+    client: Any = redis.Redis(**where(trio.nodes[0]))
     with pytest.raises(redis.ResponseError, match=error):
         client.execute_command(*command)
     client.close()
@@ -120,8 +120,8 @@ def test_bad_questions(trio: Trio, command: tuple[Any, ...], error: str) -> None
 
 def test_a_registry_of_the_users_own_is_named_and_no_url_is_told() -> None:
     with Node("127.0.0.1:0", registry=None) as alone:
-        client = redis.Redis(**where(alone))
-        info = json.loads(client.execute_command("KC.INFO"))  # type: ignore[no-untyped-call]
+        client: Any = redis.Redis(**where(alone))
+        info = json.loads(client.execute_command("KC.INFO"))
         assert info["registry"] is None
-        assert json.loads(client.execute_command("KC.MEMBERS"))[0]["state"] == "alive"  # type: ignore[no-untyped-call]
+        assert json.loads(client.execute_command("KC.MEMBERS"))[0]["state"] == "alive"
         client.close()

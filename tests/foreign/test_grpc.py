@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from kamacache import Node
@@ -16,14 +17,14 @@ from tests.foreign.nodes import PATIENCE, Source, Trio, address, waiting
 
 STATUS = grpc.StatusCode
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
-Channel = Callable[[Node], "grpc.Channel"]
+Channel = Callable[[Node], Any]
 
 
 @pytest.fixture
 def channel() -> Iterator[Channel]:
-    made: list[grpc.Channel] = []
+    made: list[Any] = []
 
-    def make(node: Node) -> grpc.Channel:
+    def make(node: Node) -> Any:
         # Over a Unix socket grpcio calls the host by the socket's path, which HTTP/2 does not allow.
         made.append(grpc.insecure_channel(address(node), options=[("grpc.default_authority", "localhost")]))
         return made[-1]
@@ -46,12 +47,12 @@ def request(group: bytes, key: bytes, value: bytes = b"") -> bytes:
     return field(1, group) + field(2, key) + (field(3, value) if value else b"")
 
 
-def call(channel: grpc.Channel, method: str, message: bytes, timeout: float = PATIENCE) -> bytes:
+def call(channel: Any, method: str, message: bytes, timeout: float = PATIENCE) -> bytes:
     answer: bytes = channel.unary_unary(f"/pb.KamaCache/{method}")(message, timeout=timeout)
     return answer
 
 
-def refusal(channel: grpc.Channel, method: str, message: bytes, timeout: float = PATIENCE) -> tuple[STATUS, str]:
+def refusal(channel: Any, method: str, message: bytes, timeout: float = PATIENCE) -> tuple[Any, str]:
     with pytest.raises(grpc.RpcError) as raised:
         call(channel, method, message, timeout)
     return raised.value.code(), raised.value.details()
@@ -137,7 +138,7 @@ def test_many_calls_on_one_connection(trio: Trio, channel: Channel) -> None:
     assert trio.source.loads == {name.decode(): 1 for name in names}
 
 
-def check(channel: grpc.Channel, service: bytes = b"") -> bytes:
+def check(channel: Any, service: bytes = b"") -> bytes:
     message = field(1, service) if service else b""
     answer: bytes = channel.unary_unary("/grpc.health.v1.Health/Check")(message, timeout=PATIENCE)
     return answer

@@ -16,7 +16,7 @@ from tests.foreign.nodes import PATIENCE, Trio, where
 @pytest.mark.parametrize("protocol", [{}, {"protocol": 2}, {"protocol": 3}], ids=["default", "resp2", "resp3"])
 def test_everything_at_once(trio: Trio, protocol: dict[str, Any]) -> None:
     async def talk() -> None:
-        clients = [redis.asyncio.Redis(**where(node), **protocol) for node in trio.nodes]
+        clients: list[Any] = [redis.asyncio.Redis(**where(node), **protocol) for node in trio.nodes]
         try:
             names = [f"users:k{number}" for number in range(60)]
             gets = (client.get(name) for name in names for client in clients)
@@ -48,8 +48,8 @@ def test_many_wait_for_slow_loads_and_others_do_not(trio: Trio) -> None:
     """More wait than there are threads for loaders."""
 
     async def talk() -> None:
-        waiting = redis.asyncio.Redis(**where(trio.nodes[0]), max_connections=200)
-        other = redis.asyncio.Redis(**where(trio.nodes[0]))
+        waiting: Any = redis.asyncio.Redis(**where(trio.nodes[0]), max_connections=200)
+        other: Any = redis.asyncio.Redis(**where(trio.nodes[0]))
         try:
             gets = [asyncio.ensure_future(waiting.get("users:slow")) for _ in range(100)]
             assert await asyncio.to_thread(trio.source.slow.acquire, timeout=PATIENCE)

@@ -32,9 +32,7 @@ def test_as_typed(trio: Trio, version: str) -> None:
     assert cli("set", "plain:x", "1", "EX", "1000") == "OK"
     assert 990 < int(cli("ttl", "plain:x")) <= 1000
     typed = "get plain:x\nmget plain:x users:none\ndel plain:x\nexists plain:x\nget users:bad\nfly\n"
-    said = [
-        line for line in cli(typed=typed).split("\n") if line
-    ]  # nil is an empty line here, as is what ends an error
+    said = [line for line in cli(typed=typed).split("\n") if line]  # nil and ends of errors are empty
     assert said == ["1", "1", "1", "0", "LOADERR SecretError", "ERR unknown command 'fly'"]
     assert cli("command", "count") == "25"
     assert '"registry":' in cli("kc.info")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
+from typing import Any
 
 import pytest
 import redis
@@ -29,7 +30,7 @@ def test_who_is_gone_is_dropped_and_the_load_goes_on(trio: Trio) -> None:
 def test_too_many_who_wait_are_told_so(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "MOST", 2)
     node = trio.nodes[0]
-    connections = [redis.Redis(**where(node), single_connection_client=True) for _ in range(3)]
+    connections: list[Any] = [redis.Redis(**where(node), single_connection_client=True) for _ in range(3)]
     gets = [in_thread(client.get, "users:slow") for client in connections[:2]]
     wait_until(lambda: waiting(node) == 2, PATIENCE)
     refused = connections[2]
@@ -76,7 +77,7 @@ def _readable_while_held(raw: socket.socket) -> bool:
 def test_a_dead_owner_costs_no_error(trio: Trio) -> None:
     owner, asker = trio.nodes[0], trio.nodes[1]
     keys = [trio.key_of(owner, prefix) for prefix in ("a", "b")]
-    client = redis.Redis(**where(asker))
+    client: Any = redis.Redis(**where(asker))
     assert client.set(f"users:{keys[0]}", "x", ex=1000)
     owner._runtime.lane.close()  # without a goodbye
     assert client.get(f"users:{keys[1]}") == b"value of " + keys[1].encode()
