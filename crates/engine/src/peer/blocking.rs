@@ -2,6 +2,7 @@
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,10 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send, sockopt},
 };
 
-use super::{CONNECT, Failure};
+use super::{
+    CONNECT, Failure,
+    times::{PeerTimes, Times},
+};
 use crate::{
     socket::{self, Address},
     tracked::Tracked,
@@ -35,6 +39,8 @@ pub struct Connection {
     input: Vec<u8>,
     /// The time limit set on the socket.
     patience: Option<Duration>,
+    /// Kept here, so that no answer has to look them up.
+    times: Arc<PeerTimes>,
 }
 
 /// Where a step of an exchange stands.
@@ -47,12 +53,17 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Tracked<OwnedFd>) -> Self {
+    pub(super) fn new(socket: Tracked<OwnedFd>, times: Arc<PeerTimes>) -> Self {
         Self {
             socket,
             input: Vec::with_capacity(BUFFER),
             patience: None,
+            times,
         }
+    }
+
+    pub(super) fn times(&self) -> &PeerTimes {
+        &self.times
     }
 
     pub(super) fn socket(&self) -> &Tracked<OwnedFd> {
@@ -64,7 +75,7 @@ impl Connection {
         &self.input
     }
 
-    fn connect(address: &str, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
+    fn connect(address: &str, deadline: Instant, timeout: Duration, times: Arc<PeerTimes>) -> Result<Self, Failure> {
         let failed = |error: &std::io::Error| Failure::io(address, error);
         let socket = address
             .parse::<Address>()
@@ -74,7 +85,7 @@ impl Connection {
         if !wait(&mut [PollFd::new(&socket, PollFlags::OUT)], deadline) {
             return Err(Failure::silent(address, timeout.min(CONNECT)));
         }
-        let mut connection = Self::new(socket);
+        let mut connection = Self::new(socket, times);
         connection.made().map_err(|e| failed(&e))?;
         Ok(connection)
     }
@@ -173,9 +184,18 @@ pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<HashMap<String, Vec<Connection>>>,
+    pub(super) times: Arc<Times>,
 }
 
 impl Pool {
+    /// Counts the times of its answers there.
+    pub fn new(times: Arc<Times>) -> Self {
+        Self {
+            idle: Mutex::default(),
+            times,
+        }
+    }
+
     /// An idle connection, the one used last.
     pub(super) fn take(&self, address: &str) -> Option<Connection> {
         self.idle.lock().get_mut(address)?.pop()
@@ -215,14 +235,29 @@ impl Pool {
 
     /// Asks one peer: the reply, and the connection that holds its bytes, to be `put` back once they are read.
     pub fn ask(&self, address: &str, request: &[u8], timeout: Duration) -> Result<(Reply, Connection), Failure> {
-        let deadline = Instant::now() + timeout;
+        let asked = Instant::now();
+        let answer = self.exchange(address, request, asked + timeout, timeout);
+        match &answer {
+            Ok((_, connection)) => connection.times.peek().observe(asked.elapsed()),
+            Err(_) => self.times.of(address).peek().observe(asked.elapsed()),
+        }
+        answer
+    }
+
+    fn exchange(
+        &self,
+        address: &str,
+        request: &[u8],
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<(Reply, Connection), Failure> {
         if let Some(mut connection) = self.take(address) {
             if let Some(reply) = connection.exchange(address, request, deadline, timeout)? {
                 return Ok((reply, connection));
             }
             self.forget(address); // as stale as this one
         }
-        let mut connection = Connection::connect(address, deadline, timeout)?;
+        let mut connection = Connection::connect(address, deadline, timeout, self.times.of(address))?;
         match connection.exchange(address, request, deadline, timeout)? {
             Some(reply) => Ok((reply, connection)),
             None => Err(Failure::closed(address)),
@@ -231,7 +266,7 @@ impl Pool {
 
     /// Whether the peer's engine answers.
     pub fn ping(&self, address: &str, timeout: Duration) -> Result<(), Failure> {
-        match self.ask(address, resp::PING, timeout)? {
+        match self.exchange(address, resp::PING, Instant::now() + timeout, timeout)? {
             (Reply::Simple(_), connection) => {
                 self.put(address, connection);
                 Ok(())

@@ -27,11 +27,12 @@ struct Exchange<'a> {
     connecting: Option<Instant>,
     fresh: bool,
     sent: usize,
+    asked: Instant,
     outcome: Option<Outcome>,
 }
 
 impl Exchange<'_> {
-    fn connect(&mut self) {
+    fn connect(&mut self, pool: &Pool) {
         (self.fresh, self.sent) = (true, 0);
         match self
             .address
@@ -39,14 +40,15 @@ impl Exchange<'_> {
             .and_then(|address| socket::connect(&address))
         {
             Ok(socket) => {
-                self.connection = Some(Connection::new(socket));
+                self.connection = Some(Connection::new(socket, pool.times.of(self.address)));
                 self.connecting = Some(Instant::now() + CONNECT);
             }
-            Err(error) => self.outcome = Some(Err(Failure::io(self.address, &error))),
+            Err(error) => self.fail(Failure::io(self.address, &error), pool),
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: Failure, pool: &Pool) {
+        pool.times.of(self.address).peek().observe(self.asked.elapsed());
         self.connection = None;
         self.outcome = Some(Err(failure));
     }
@@ -54,14 +56,19 @@ impl Exchange<'_> {
     /// Goes as far as it can without waiting.
     fn advance(&mut self, pool: &Pool) {
         match self.step() {
-            Ok(Step::Done(reply)) => self.outcome = self.connection.take().map(|connection| Ok((reply, connection))),
+            Ok(Step::Done(reply)) => {
+                self.outcome = self.connection.take().map(|connection| {
+                    connection.times().peek().observe(self.asked.elapsed());
+                    Ok((reply, connection))
+                });
+            }
             Ok(Step::Waiting) => {}
-            Ok(Step::Stale) if self.fresh => self.fail(Failure::closed(self.address)),
+            Ok(Step::Stale) if self.fresh => self.fail(Failure::closed(self.address), pool),
             Ok(Step::Stale) => {
                 pool.forget(self.address);
-                self.connect();
+                self.connect(pool);
             }
-            Err(failure) => self.fail(failure),
+            Err(failure) => self.fail(failure, pool),
         }
     }
 
@@ -92,7 +99,8 @@ impl Exchange<'_> {
 
 /// The outcomes in the order of the questions, all by the deadline.
 pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration) -> Vec<Outcome> {
-    let deadline = Instant::now() + timeout;
+    let asked = Instant::now();
+    let deadline = asked + timeout;
     let mut exchanges: Vec<_> = questions
         .iter()
         .map(|(address, request)| {
@@ -104,11 +112,12 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
                 connecting: None,
                 fresh: false,
                 sent: 0,
+                asked,
                 outcome: None,
             };
             match exchange.connection {
                 Some(_) => exchange.advance(pool),
-                None => exchange.connect(),
+                None => exchange.connect(pool),
             }
             exchange
         })
@@ -143,10 +152,10 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
             if readable || (now >= deadline && exchange.connecting.is_none()) {
                 exchange.advance(pool);
             } else if exchange.connecting.is_some_and(|until| now >= until) {
-                exchange.fail(Failure::silent(exchange.address, timeout.min(CONNECT)));
+                exchange.fail(Failure::silent(exchange.address, timeout.min(CONNECT)), pool);
             }
             if now >= deadline && exchange.outcome.is_none() {
-                exchange.fail(Failure::silent(exchange.address, timeout));
+                exchange.fail(Failure::silent(exchange.address, timeout), pool);
             }
         }
     }

@@ -3,10 +3,14 @@ pub mod blocking;
 pub mod channel;
 pub mod many;
 pub mod reactor;
+pub mod times;
 
 use std::{fmt, io, time::Duration};
 
-use crate::wire::peer_v1 as pb;
+use crate::wire::{
+    clients::{ClientReply, ClientRequest},
+    peer_v1 as pb,
+};
 
 /// A connect takes this long at most.
 pub const CONNECT: Duration = Duration::from_millis(250);
@@ -78,13 +82,15 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What one node asks another over gRPC.
+/// What one node asks another over gRPC, and what clients ask.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Hello(pb::HelloMessage),
     Load(pb::LoadRequest),
     Write(pb::WriteRequest),
     Tell(pb::TellRequest),
+    /// Comes in, and is never sent.
+    Client(ClientRequest),
 }
 
 /// And what comes back.
@@ -94,6 +100,7 @@ pub enum Reply {
     Load(pb::LoadReply),
     Write(pb::WriteReply),
     Tell(pb::TellReply),
+    Client(ClientReply),
 }
 
 impl Request {
@@ -105,6 +112,7 @@ impl Request {
                 | (Self::Load(_), Reply::Load(_))
                 | (Self::Write(_), Reply::Write(_))
                 | (Self::Tell(_), Reply::Tell(_))
+                | (Self::Client(_), Reply::Client(_))
         )
     }
 }

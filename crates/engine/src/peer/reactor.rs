@@ -2,6 +2,8 @@
 use std::{
     collections::VecDeque,
     os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::Arc,
+    time::Instant,
 };
 
 use rustix::{
@@ -10,7 +12,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::Failure;
+use super::{Failure, times::PeerTimes};
 use crate::{
     fork,
     socket::{self, Address},
@@ -30,12 +32,14 @@ pub struct Pipeline<T> {
     output: Vec<u8>,
     sent: usize,
     input: Vec<u8>,
-    waiting: VecDeque<(T, usize)>, // with the number of keys asked for
+    waiting: VecDeque<(T, usize, Instant)>, // with the number of keys asked for, and when
+    times: Arc<PeerTimes>,
     generation: u64,
 }
 
 impl<T> Pipeline<T> {
-    pub fn connect(address: &str) -> Result<Self, Failure> {
+    /// Counts the times of its answers in `times`.
+    pub fn connect(address: &str, times: Arc<PeerTimes>) -> Result<Self, Failure> {
         let socket = address.parse::<Address>().and_then(|address| socket::connect(&address));
         Ok(Self {
             address: address.to_owned(),
@@ -45,6 +49,7 @@ impl<T> Pipeline<T> {
             sent: 0,
             input: Vec::with_capacity(BUFFER),
             waiting: VecDeque::new(),
+            times,
             generation: fork::generation(),
         })
     }
@@ -71,7 +76,7 @@ impl<T> Pipeline<T> {
         former: bool,
     ) -> Result<(), Failure> {
         self.socket()?;
-        self.waiting.push_back((token, keys.len()));
+        self.waiting.push_back((token, keys.len(), Instant::now()));
         resp::ask(&mut self.output, group, keys, former);
         Ok(())
     }
@@ -121,9 +126,10 @@ impl<T> Pipeline<T> {
             let need = loop {
                 match resp::reply(&self.input[at..], REPLY) {
                     Ok(Ok((reply, used))) => {
-                        let Some((token, keys)) = self.waiting.pop_front() else {
+                        let Some((token, keys, asked)) = self.waiting.pop_front() else {
                             break Err(Failure::nonsense(&self.address, "an answer that nobody asked for"));
                         };
+                        self.times.peek().observe(asked.elapsed());
                         answered(token, keys, reply, &self.input[at..at + used])?;
                         (at, any) = (at + used, true);
                     }
@@ -163,6 +169,10 @@ impl<T> Pipeline<T> {
     pub fn close(&mut self) -> impl Iterator<Item = T> {
         self.socket = None;
         self.output.clear();
-        std::mem::take(&mut self.waiting).into_iter().map(|(token, _)| token)
+        let unanswered = std::mem::take(&mut self.waiting);
+        for (_, _, asked) in &unanswered {
+            self.times.peek().observe(asked.elapsed());
+        }
+        unanswered.into_iter().map(|(token, ..)| token)
     }
 }

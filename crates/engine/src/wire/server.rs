@@ -12,12 +12,13 @@ use tokio::{
 };
 
 use super::{
-    commands::{Arguments, Groups, Output, Session},
-    http,
+    clients,
+    commands::{Arguments, Groups, Next, Output, Session},
+    connection, http,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
 };
-use crate::socket::Listener;
+use crate::{events::Events, socket::Listener};
 
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
@@ -27,6 +28,9 @@ const OUTPUT: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Shared {
     pub groups: Arc<Groups>,
+    /// Where clients' questions go that memory does not answer.
+    pub events: Arc<Events>,
+    pub status: Arc<http::Status>,
     pub limits: Limits,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Replayed>>,
@@ -75,7 +79,7 @@ async fn serve(mut stream: Stream, shared: Shared) {
                 .await;
             Ok(())
         }
-        Some(first) if http::is_method(first) => http::serve(stream, input).await,
+        Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
         _ => Ok(()),
     };
 }
@@ -93,10 +97,20 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let go_on = session.execute(arguments, &shared.groups, &mut out);
+                    let next = if connection::admits(arguments, &mut out) {
+                        session.execute(arguments, &shared.groups, &shared.events, &mut out)
+                    } else {
+                        Next::Done
+                    };
                     start += parser.finish();
-                    if !go_on {
-                        break false;
+                    match next {
+                        Next::Done => {}
+                        Next::Close => break false,
+                        Next::Wait(pending) => {
+                            write(&mut stream, &mut out).await?;
+                            let answer = clients::answered(&mut stream, &mut input, pending.answer).await?;
+                            session.answer(pending.then, answer, &mut out);
+                        }
                     }
                     if out.len() >= OUTPUT {
                         write(&mut stream, &mut out).await?;
