@@ -17,7 +17,7 @@ const AHEAD: usize = 64 * 1024;
 /// A question for the node's Python.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientRequest {
-    /// A command of [`super::redis::COMMANDS`].
+    /// A command of [`super::table::COMMANDS`].
     pub command: &'static str,
     /// Groups and keys.
     pub keys: Vec<(String, String)>,

@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{
     clients::Answered,
-    redis::{self, Asking, Then},
+    redis::{Asking, Then},
     resp::{self, ABSENT, HOT},
+    table,
 };
 use crate::{
     events::Events,
@@ -71,6 +72,29 @@ impl Output {
             .extend(other.large.drain(..).map(|(at, value)| (base + at, value)));
         self.large_size += other.large_size;
         other.clear();
+    }
+
+    pub(super) fn simple(&mut self, text: &str) -> Next {
+        self.bytes.extend_from_slice(format!("+{text}\r\n").as_bytes());
+        Next::Done
+    }
+
+    pub(super) fn refuse(&mut self, text: &str) -> Next {
+        self.error(text);
+        Next::Done
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        resp::put(&mut self.bytes, text.as_bytes());
+    }
+
+    pub(super) fn number(&mut self, number: i64) -> Next {
+        resp::line(&mut self.bytes, b':', number);
+        Next::Done
+    }
+
+    pub(super) fn array(&mut self, length: usize) {
+        resp::line(&mut self.bytes, b'*', length as i64);
     }
 
     pub fn error(&mut self, text: &str) {
@@ -157,12 +181,12 @@ impl Session {
         let Some(name) = arguments.get(0) else {
             return Next::Done;
         }; // an empty array asks nothing
-        let Some(command) = redis::COMMANDS.iter().find(|command| command.is(name)) else {
+        let Some(command) = table::COMMANDS.iter().find(|command| command.is(name)) else {
             out.error(&format!("ERR unknown command '{}'", shown(name)));
             return Next::Done;
         };
         if !command.takes(arguments.ranges.len()) {
-            return redis::wrong_number(command, out);
+            return table::wrong_number(command, out);
         }
         match command.name {
             "kc.get" => {
@@ -190,6 +214,19 @@ impl Session {
             }
         }
         Next::Done
+    }
+
+    pub(super) fn nil(&self, out: &mut Output) {
+        out.bytes
+            .extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    pub(super) fn map(&self, entries: usize, out: &mut Output) {
+        if self.protocol == 3 {
+            resp::line(&mut out.bytes, b'%', entries as i64);
+        } else {
+            out.array(2 * entries);
+        }
     }
 
     fn get_many(&mut self, arguments: Arguments<'_>, groups: &Groups, former: bool, out: &mut Output) {

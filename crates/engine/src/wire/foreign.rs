@@ -2,10 +2,10 @@
 //!
 //! What memory has is answered at once; the rest is asked of the node's Python. A call that is cancelled or whose time
 //! is over is dropped, and its question with it.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status};
 use tonic_health::{
     ServingStatus,
@@ -54,6 +54,7 @@ impl Foreign {
         command: &'static str,
         request: pb::Request,
         value: Option<Bytes>,
+        limit: Option<Duration>,
     ) -> Result<ClientReply, Status> {
         let (incoming, answer) = Incoming::client(ClientRequest {
             command,
@@ -62,14 +63,39 @@ impl Foreign {
             ..ClientRequest::default()
         });
         self.events.call(incoming);
-        let answered = answer.await.unwrap_or_else(|_| Err(nobody()));
-        answered.map_err(|refused| Status::new(refused.refusal.code(), refused.text))
+        let answered = match limit {
+            None => answer.await,
+            Some(limit) => timeout(limit, answer)
+                .await
+                .map_err(|_| Status::deadline_exceeded("the time of this call is over"))?,
+        };
+        answered
+            .unwrap_or_else(|_| Err(nobody()))
+            .map_err(|refused| Status::new(refused.refusal.code(), refused.text))
     }
+}
+
+/// The time that a call has, as its client says. The server ends it, too, but calls that a cancellation: this is earlier.
+fn limit<T>(request: &Request<T>) -> Option<Duration> {
+    let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok()?;
+    let whole = match unit {
+        "H" => Duration::from_secs(number.checked_mul(3600)?),
+        "M" => Duration::from_secs(number.checked_mul(60)?),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(whole.saturating_sub(Duration::from_millis(2)))
 }
 
 #[tonic::async_trait]
 impl kama_cache_server::KamaCache for Foreign {
     async fn get(&self, request: Request<pb::Request>) -> Result<Response<pb::ResponseForGet>, Status> {
+        let limit = limit(&request);
         let request = request.into_inner();
         let memory = self.find(&request)?;
         let mut found = None;
@@ -79,7 +105,7 @@ impl kama_cache_server::KamaCache for Foreign {
         let value = match found {
             Some(value) => value,
             None => self
-                .ask("get", request, None)
+                .ask("get", request, None, limit)
                 .await?
                 .values
                 .into_iter()
@@ -91,17 +117,19 @@ impl kama_cache_server::KamaCache for Foreign {
     }
 
     async fn set(&self, request: Request<pb::Request>) -> Result<Response<pb::ResponseForGet>, Status> {
+        let limit = limit(&request);
         let mut request = request.into_inner();
         self.find(&request)?;
         let value = std::mem::take(&mut request.value);
-        self.ask("set", request, Some(value.clone())).await?;
+        self.ask("set", request, Some(value.clone()), limit).await?;
         Ok(Response::new(pb::ResponseForGet { value }))
     }
 
     async fn delete(&self, request: Request<pb::Request>) -> Result<Response<pb::ResponseForDelete>, Status> {
+        let limit = limit(&request);
         let request = request.into_inner();
         self.find(&request)?;
-        self.ask("del", request, None).await?;
+        self.ask("del", request, None, limit).await?;
         Ok(Response::new(pb::ResponseForDelete { value: true }))
     }
 }

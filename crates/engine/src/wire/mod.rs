@@ -1,6 +1,7 @@
 //! The protocols spoken on a node's one port.
 pub mod clients;
 pub mod commands;
+pub mod connection;
 pub mod foreign;
 pub mod grpc;
 pub mod http;
@@ -8,6 +9,7 @@ pub mod redis;
 pub mod resp;
 pub mod server;
 pub mod stream;
+pub mod table;
 
 /// Generated from proto/peer.proto.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     clients,
     commands::{Arguments, Groups, Next, Output, Session},
-    http, redis,
+    connection, http,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
 };
@@ -97,7 +97,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let next = if redis::admits(arguments, &mut out) {
+                    let next = if connection::admits(arguments, &mut out) {
                         session.execute(arguments, &shared.groups, &shared.events, &mut out)
                     } else {
                         Next::Done
