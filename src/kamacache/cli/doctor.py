@@ -16,7 +16,7 @@ from kamacache.cli import output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place, places
 from kamacache.errors import ConfigError
-from kamacache.messages import PROTOCOL
+from kamacache.member import PROTOCOL
 from kamacache.registry import parse as parse_registry
 
 _SKEW = 1.0  # seconds between clocks that are worth a word

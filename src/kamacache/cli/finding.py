@@ -14,7 +14,7 @@ import click
 
 from kamacache.cli.client import Client, OutOfReach
 from kamacache.errors import ConfigError
-from kamacache.messages import Member
+from kamacache.member import Member
 from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
 from kamacache.units import parse_duration
