@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kamacache import codecs
 from kamacache._engine import __version__, check_key
 from kamacache.errors import UnknownGroup
-from kamacache.messages import PROTOCOL, Member
+from kamacache.member import PROTOCOL, Member
 from kamacache.steps import whole
 
 if TYPE_CHECKING:

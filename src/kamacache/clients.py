@@ -36,9 +36,10 @@ from kamacache.steps import adrive, whole
 if TYPE_CHECKING:
     import asyncio
 
-    from kamacache.group import Group, Parts
+    from kamacache.group import Group
     from kamacache.lane import Call
     from kamacache.options import NodeOptions
+    from kamacache.parts import Parts
     from kamacache.runtime import Runtime
 
 log = logging.getLogger("kamacache")
@@ -154,7 +155,7 @@ class Clients:
                 found[name, asked[0]] = await adrive(parts.loading.get(asked[0], raw=True))
             else:
                 values: dict[str, bytes] = {}
-                await adrive(parts.loading.get_many(asked, values, raw=True))
+                await adrive(parts.loading.get_many(asked, values, {}, raw=True))
                 found |= {(name, key): value for key, value in values.items()}
         return [found.get(key) for key in keys]
 

@@ -24,14 +24,16 @@ from kamacache.messages import (
     WriteReply,
     WriteRequest,
 )
+from kamacache.metrics import render
 from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
     from kamacache.clients import Clients
-    from kamacache.group import Group, Parts
+    from kamacache.group import Group
     from kamacache.lane import Call
     from kamacache.options import NodeOptions
+    from kamacache.parts import Parts
     from kamacache.runtime import Runtime
 
 log = logging.getLogger("kamacache")
@@ -42,13 +44,19 @@ class Serving:
 
     def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
         self._runtime = runtime
-        self._find = groups.get
         self._groups = groups
+        self._find = groups.get
         self._options = options
         self._clients: Clients | None = None  # made for the first; guarded by _idle, as is _closed
         self._closed = False
         self._idle = threading.Condition()
         self._serving = 0  # loads for peers under way; guarded by _idle
+
+    def publish(self, *addresses: str | None) -> None:
+        """Answer over HTTP, under the names in these addresses."""
+        hosts = [address.rpartition(":")[0] for address in addresses if address is not None]
+        names = [host for host in hosts if host != "unix"]
+        self._runtime.lane.publish(names, lambda: render(self._groups, self._runtime))
 
     def receive(self, call: Call) -> None:
         """Answer a call, now or, for a load, once it is done."""

@@ -13,7 +13,8 @@ import kamacache
 SOURCE = Path(kamacache.__file__).parent
 LONGEST = 330  # lines
 FLOORS = (  # from the ground up
-    ("_engine", "errors", "messages", "steps"),
+    ("_engine", "errors", "log", "member", "steps"),
+    ("messages",),
     ("addresses", "codecs", "units"),
     ("registry.base", "registry.locks"),
     ("options", "pool", "homeloop", "lane", "peers", "stats"),
@@ -26,6 +27,7 @@ FLOORS = (  # from the ground up
     ("loading",),
     ("writing",),
     ("behind",),
+    ("parts",),
     ("group",),
     ("administration", "sweeper", "forking", "metrics"),
     ("clients",),
@@ -37,6 +39,12 @@ FLOORS = (  # from the ground up
     ("demo.checks", "demo.report", "demo.workload"),
     ("demo.scenario", "demo.worker"),
     ("demo.__main__",),
+    ("cli.client", "cli.output", "cli.config"),
+    ("cli.finding",),
+    ("cli.doctor", "cli.serve"),
+    ("cli.commands",),
+    ("cli",),
+    ("__main__",),
 )
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 
