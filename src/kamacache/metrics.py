@@ -71,12 +71,6 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def publish(groups: Mapping[str, Group[Any]], runtime: Runtime, listen: str | None, advertised: str | None) -> None:
-    """Have the lane answer with the metrics of a node, under the names that the node has."""
-    hosts = [address.rpartition(":")[0] for address in (listen, advertised) if address is not None]
-    runtime.lane.publish([host for host in hosts if host != "unix"], lambda: render(groups, runtime))
-
-
 def render(groups: Mapping[str, Group[Any]], runtime: Runtime) -> str:
     """Read everything now."""
     page = Page()

@@ -161,8 +161,6 @@ class Node(Grouping):
 
     def _open(self) -> None:
         """Bind, and tell the membership who we are."""
-        from kamacache.metrics import publish
-
         registry, lane = self._registry, self._runtime.lane
         if self._bound is None and (registry is not None or self._listen is not None):
             listen = self._listen
@@ -181,7 +179,7 @@ class Node(Grouping):
             for group in self._groups.values():
                 lane.serve(group.parts.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
-        publish(self._groups, self._runtime, self._listen, self._address)
+        self._serving.publish(self._listen, self._address)
         self._sweeper.start()
 
     def _ensure(self) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kamacache.clients import Clients
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
 from kamacache.loader import MAX_DEPTH
 from kamacache.messages import (
@@ -25,10 +24,12 @@ from kamacache.messages import (
     WriteReply,
     WriteRequest,
 )
+from kamacache.metrics import render
 from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
+    from kamacache.clients import Clients
     from kamacache.group import Group
     from kamacache.lane import Call
     from kamacache.options import NodeOptions
@@ -43,10 +44,19 @@ class Serving:
 
     def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
         self._runtime = runtime
+        self._groups = groups
         self._find = groups.get
-        self._clients = Clients(runtime, groups, options)
+        self._options = options
+        self._clients: Clients | None = None  # made for the first; guarded by _idle, as is _closed
+        self._closed = False
         self._idle = threading.Condition()
         self._serving = 0  # loads for peers under way; guarded by _idle
+
+    def publish(self, *addresses: str | None) -> None:
+        """Answer over HTTP, under the names in these addresses."""
+        hosts = [address.rpartition(":")[0] for address in addresses if address is not None]
+        names = [host for host in hosts if host != "unix"]
+        self._runtime.lane.publish(names, lambda: render(self._groups, self._runtime))
 
     def receive(self, call: Call) -> None:
         """Answer a call, now or, for a load, once it is done."""
@@ -73,7 +83,7 @@ class Serving:
         elif isinstance(message, TellRequest):
             call.reply(self._tell(message))
         elif isinstance(message, ClientRequest):
-            self._clients.receive(call, message)
+            self._answering_clients().receive(call, message)
 
     def _group(self, name: str) -> Group[Any]:
         group = self._find(name)
@@ -126,11 +136,26 @@ class Serving:
         with self._idle:
             while self._serving and (left := deadline - time.monotonic()) > 0:
                 self._idle.wait(left)
-        self._clients.drain(deadline)
+        if self._clients is not None:
+            self._clients.drain(deadline)
 
     def close(self) -> None:
         """Drop the clients that still wait."""
-        self._clients.close()
+        with self._idle:
+            self._closed = True
+            clients = self._clients
+        if clients is not None:
+            clients.close()
+
+    def _answering_clients(self) -> Clients:
+        from kamacache.clients import Clients  # noqa: PLC0415 - most nodes have none
+
+        with self._idle:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            if self._clients is None:
+                self._clients = Clients(self._runtime, self._groups, self._options)
+            return self._clients
 
     def _reply(self, call: Call, work: Future[Any]) -> None:
         with self._idle:

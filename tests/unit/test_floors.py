@@ -39,6 +39,12 @@ FLOORS = (  # from the ground up
     ("demo.checks", "demo.report", "demo.workload"),
     ("demo.scenario", "demo.worker"),
     ("demo.__main__",),
+    ("cli.client", "cli.output", "cli.config"),
+    ("cli.finding",),
+    ("cli.doctor", "cli.serve"),
+    ("cli.commands",),
+    ("cli",),
+    ("__main__",),
 )
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 

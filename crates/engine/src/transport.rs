@@ -13,6 +13,7 @@ use crate::sync::Mutex;
 use tokio::{
     runtime::{Builder, Handle},
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 use crate::{
@@ -38,6 +39,9 @@ use crate::{
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
 const COMMAND: usize = 64 << 20;
+
+/// How long a close waits for answers that are on their way out.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// The thread and its runtime.
 #[derive(Debug)]
@@ -163,11 +167,14 @@ impl Transport {
             events: self.events.clone(),
         };
         let state = self.status.state();
-        let grpc = grpc::serve(connections, clients, state, self.max_value, self.max_message);
+        let (last, told) = oneshot::channel::<()>();
+        let grpc = grpc::serve(connections, clients, state, self.max_value, self.max_message, told);
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             runtime.block_on(async {
-                tokio::spawn(grpc);
+                let grpc = tokio::spawn(grpc);
                 let _ = stopped.await;
+                let _ = last.send(());
+                let _ = timeout(FAREWELL, grpc).await;
             });
             runtime.shutdown_background();
         })?;

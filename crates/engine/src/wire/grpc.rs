@@ -213,14 +213,15 @@ impl peer_server::Peer for Service {
     }
 }
 
-/// Serves the HTTP/2 connections that `connections` brings, until the runtime ends: nodes, foreign clients (values of at
-/// most `max_value` bytes), and who asks whether the node is ready.
+/// Serves the HTTP/2 connections that `connections` brings: nodes, foreign clients (values of at most `max_value` bytes),
+/// and who asks whether the node is ready. Once `stopped`, it finishes what it answers.
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
     clients: Foreign,
     state: watch::Receiver<State>,
     max_value: usize,
     max_message: usize,
+    stopped: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
     let peer = peer_server::PeerServer::new(Service(clients.events.clone()))
         .max_decoding_message_size(max_message)
@@ -232,6 +233,6 @@ pub async fn serve(
         .add_service(peer)
         .add_service(foreign::service(clients, max_value, max_message))
         .add_service(foreign::health(state))
-        .serve_with_incoming(ReceiverStream::new(connections))
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async { drop(stopped.await) })
         .await
 }

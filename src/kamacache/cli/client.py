@@ -1,0 +1,165 @@
+"""A connection to a running node: one question after the other over RESP, on the caller's thread."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from kamacache.addresses import parse_address
+
+if TYPE_CHECKING:
+    import ssl
+
+Reply = str | int | bytes | list[Any] | None
+
+_CHUNK = 65536
+_LINE = 65536  # bytes of a line that is no value
+_CONNECT = 5.0  # seconds
+
+
+class OutOfReach(Exception):
+    """The node does not answer."""
+
+
+class Refused(Exception):
+    """The node answers, with an error: `code` is its first word."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = text.partition(" ")[0]
+
+
+class Client:
+    """Talks to the node at `address`; no question takes longer than `timeout` seconds."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._deadline = time.monotonic() + min(timeout, _CONNECT)
+        self._input = bytearray()
+        try:
+            self._socket = self._connect(tls)
+        except OSError as error:
+            raise OutOfReach(f"{address}: {_said(error)}") from error
+        try:
+            if password is not None:
+                self.ask("AUTH", password)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, tls: ssl.SSLContext | None) -> socket.socket:
+        place = parse_address(self.address, name="node")
+        left = self._left()
+        if place.path is not None:
+            raw = socket.socket(socket.AF_UNIX)
+            try:
+                raw.settimeout(left)
+                raw.connect(place.path)
+            except BaseException:
+                raw.close()
+                raise
+        else:
+            raw = socket.create_connection((place.host, place.port), timeout=left)
+        if tls is None:
+            return raw
+        return tls.wrap_socket(raw, server_hostname=place.host or None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def ask(self, *arguments: str | bytes) -> Reply:
+        """The answer to one command; OutOfReach, Refused."""
+        self._deadline = time.monotonic() + self._timeout
+        try:
+            self._socket.settimeout(self._left())
+            self._socket.sendall(_command(arguments))
+            reply: Reply | Refused = self._read()
+        except OSError as error:
+            raise OutOfReach(f"{self.address}: {_said(error)}") from error
+        if isinstance(reply, Refused):
+            raise reply
+        return reply
+
+    def ask_json(self, *arguments: str) -> Any:
+        """The same, of a command that answers JSON."""
+        reply = self.ask(*arguments)
+        if not isinstance(reply, bytes):
+            raise OutOfReach(f"{self.address} answers {arguments[0]} as no node does")
+        return json.loads(reply)
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+    def _read(self) -> Any:
+        line = self._line()
+        kind, text = line[:1], line[1:]
+        if kind == b"+":
+            return text.decode(errors="replace")
+        if kind == b"-":
+            return Refused(text.decode(errors="replace"))
+        if kind in {b":", b"$", b"*"} and text.lstrip(b"-").isdigit():
+            number = int(text)
+            if kind == b":":
+                return number
+            if number < 0:
+                return None
+            if kind == b"*":
+                return [self._read() for _ in range(number)]
+            value = self._take(number + 2)
+            return value[:-2]
+        raise OSError("it is no node of kamacache, or of another version")
+
+    def _line(self) -> bytes:
+        while (end := self._input.find(b"\r\n")) < 0:
+            if len(self._input) > _LINE:
+                raise OSError("it is no node of kamacache, or of another version")
+            self._receive()
+        return self._take(end + 2)[:-2]
+
+    def _take(self, size: int) -> bytes:
+        while len(self._input) < size:
+            self._receive()
+        taken = bytes(self._input[:size])
+        del self._input[:size]
+        return taken
+
+    def _receive(self) -> None:
+        self._socket.settimeout(self._left())
+        received = self._socket.recv(_CHUNK)
+        if not received:
+            raise ConnectionResetError("it closed the connection")
+        self._input += received
+
+
+def _command(arguments: Sequence[str | bytes]) -> bytes:
+    parts = [part.encode() if isinstance(part, str) else part for part in arguments]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def _said(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return "nothing listens there"
+    return error.strerror or str(error)

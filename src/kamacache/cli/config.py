@@ -1,0 +1,94 @@
+"""What `kamacache serve` is told in a file: options of the node, and groups."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kamacache.errors import ConfigError
+from kamacache.group import Group
+from kamacache.node import Node
+from kamacache.options import GroupOptions
+
+NODE = {
+    *{"listen", "advertise", "registry", "service", "weight", "max_value", "loader_threads", "insecure"},
+    *{"password_file", "drain", "log_level"},
+}
+_TLS = {"cert", "key", "ca", "mutual"}
+_FUNCTIONS = {"loader", "load_many", "on_evict"}
+_GROUP = _FUNCTIONS | set(inspect.signature(GroupOptions.make).parameters)
+
+
+class Config(NamedTuple):
+    """A file's content, checked for names that mean nothing."""
+
+    node: dict[str, Any]
+    groups: dict[str, dict[str, Any]]
+
+
+def read(path: str) -> Config:
+    """Read a TOML file; ConfigError says what in it is wrong."""
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    groups = content.pop("groups", {})
+    tls = content.pop("tls", {})
+    if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
+        raise ConfigError(f"{path}: groups: each is a table, as in [groups.users]")
+    if not isinstance(tls, dict):
+        raise ConfigError(f"{path}: tls: is a table, [tls]")
+    _known(content, NODE, path)
+    _known(tls, _TLS, f"{path}: [tls]")
+    for name, group in groups.items():
+        _known(group, _GROUP, f"{path}: [groups.{name}]")
+    return Config(content | {f"tls_{name}": value for name, value in tls.items()}, groups)
+
+
+def _known(given: Mapping[str, Any], names: set[str], where: str) -> None:
+    for name in given:
+        if name not in names:
+            raise ConfigError(f"{where}: {name!r} is no option; there are {', '.join(sorted(names))}")
+
+
+def group_of(text: str) -> tuple[str, dict[str, Any]]:
+    """What --group says: a name, and after = its loader."""
+    name, equals, loader = text.partition("=")
+    return name, {"loader": loader} if equals else {}
+
+
+def make_groups(node: Node, groups: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make the groups, with the functions that they name; ConfigError."""
+    here = os.getcwd()  # noqa: PTH109 - sys.path holds text
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` would have it: loaders mostly stand beside the file
+    for name, options in groups.items():
+        given = dict(options)
+        for option in _FUNCTIONS & given.keys():
+            given[option] = imported(given[option], f"group {name!r}: {option}")
+        if ":" in str(given.get("codec", "")):
+            given["codec"] = imported(given["codec"], f"group {name!r}: codec")
+        try:
+            node.group(name, **given)
+        except ConfigError as error:
+            raise ConfigError(f"group {name!r}: {error}") from error
+
+
+def imported(place: object, what: str) -> Any:
+    """The object at "module:name"; ConfigError."""
+    module, colon, name = str(place).partition(":")
+    if not colon or not module or not name:
+        raise ConfigError(f"{what}={place!r}: must be module:function")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ConfigError(f"{what}={place!r}: cannot be imported: {type(error).__name__}: {error}") from error
+    return found.loader if isinstance(found, Group) else found  # a module may make its own group by decorator

@@ -1,0 +1,208 @@
+"""`kamacache doctor`: looks at a whole service from outside, and says in words what is wrong and what to do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import click
+
+from kamacache import __version__
+from kamacache.addresses import parse_address
+from kamacache.cli import output
+from kamacache.cli.client import OutOfReach, Refused
+from kamacache.cli.finding import Place, places
+from kamacache.errors import ConfigError
+from kamacache.member import PROTOCOL
+from kamacache.registry import parse as parse_registry
+
+_SKEW = 1.0  # seconds between clocks that are worth a word
+_FAILED = 1
+
+
+class Finding(NamedTuple):
+    """One thing looked at; `advice` says what to do where it is not `ok`."""
+
+    ok: bool
+    what: str
+    text: str
+    advice: str = ""
+
+
+class Seen(NamedTuple):
+    """What a member says of itself and of others, and how far its clock is ahead of ours."""
+
+    address: str
+    info: dict[str, Any]
+    members: list[dict[str, Any]]
+    ahead: float
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON value, for machines.")
+@places
+def doctor(place: Place, as_json: bool) -> None:
+    """Check the registry, and every member's address, clock, version, groups and view of the others.
+
+    Exit code 1 where something is wrong. With --node, the members that this node knows are checked.
+    """
+    findings: list[Finding] = []
+    for finding in examine(place):
+        findings.append(finding)
+        if not as_json:
+            mark = click.style("ok   ", fg="green") if finding.ok else click.style("WRONG", fg="red")
+            click.echo(f"{mark}  {finding.what}: {finding.text}")
+            if finding.advice:
+                click.echo(f"       -> {finding.advice}")
+    wrong = sum(not finding.ok for finding in findings)
+    if as_json:
+        output.show_json({"ok": not wrong, "findings": [finding._asdict() for finding in findings]})
+    else:
+        click.echo(f"{wrong} of {len(findings)} checks failed" if wrong else f"all {len(findings)} checks are fine")
+    if wrong:
+        sys.exit(_FAILED)
+
+
+def examine(place: Place) -> Iterator[Finding]:
+    """Everything that can be looked at, one after the other."""
+    addresses = yield from _listed(place)
+    seen: list[Seen] = []
+    for address in addresses:
+        try:
+            member = _look(place, address)
+        except (OutOfReach, Refused, ConfigError) as error:
+            yield Finding(ok=False, what=address, text=f"cannot be asked: {error}", advice=_why(error, address))
+        else:
+            seen.append(member)
+            yield from _alone(member, place)
+    yield from _together(seen)
+
+
+def _listed(place: Place) -> Generator[Finding, None, list[str]]:
+    """The addresses of all members, by the node named or by the registry."""
+    if place.node is not None:
+        with place.client(place.node) as client:
+            found = client.ask_json("KC.MEMBERS")
+        addresses = [member["address"] or place.node for member in found if member["me"] or member["registered"]]
+        yield Finding(ok=True, what="members", text=f"{place.node} knows {_count(addresses)}")
+        return addresses
+    scheme = place.registry.partition("://")[0] + "://"  # the rest may hold a password
+    try:
+        found = place.members()
+        beyond = parse_registry(place.registry).beyond_machine
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+        advice = "see that it runs, that its URL is right, and that this machine and user may reach it"
+        yield Finding(ok=False, what=f"registry {scheme}", text=f"cannot be read: {error}", advice=advice)
+        return []
+    addresses = [str(member) for member in found]
+    if not addresses:
+        advice = "start a node of it, or name another --service or --registry"
+        yield Finding(
+            ok=False, what=f"registry {scheme}", text=f"lists nobody for service {place.service!r}", advice=advice
+        )
+    else:
+        yield Finding(ok=True, what=f"registry {scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
+    for address in addresses:
+        if beyond and (parse_address(address, name="member").is_loopback or address.startswith("unix:")):
+            advice = "give that node an advertise= that other machines can reach"
+            yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
+    return addresses
+
+
+def _look(place: Place, address: str) -> Seen:
+    with place.client(address) as client:
+        before = time.time()
+        info = client.ask_json("KC.INFO")
+        after = time.time()
+        return Seen(address, info, client.ask_json("KC.MEMBERS"), info["clock"] - (before + after) / 2)
+
+
+def _why(error: Exception, address: str) -> str:
+    text = str(error)
+    if isinstance(error, Refused):
+        if error.code in {"NOAUTH", "WRONGPASS"}:
+            return "give --password-file FILE with the password of the nodes, or set KAMACACHE_PASSWORD"
+        return "it is of another version, or no node: see what runs there"
+    if "nothing listens" in text:
+        return "its process is gone, or listens elsewhere: start it again, or take the address off the list"
+    if "in time" in text:
+        on_the_way = "" if address.startswith("unix:") else ", or a firewall drops what is sent there"
+        return f"its process is frozen or overloaded{on_the_way}"
+    return "see that its process runs, that the address is right, and that TLS is the same on both sides"
+
+
+def _alone(member: Seen, place: Place) -> Iterator[Finding]:
+    """What one member tells by itself."""
+    info = member.info
+    what = f"{member.address}"
+    groups = ", ".join(sorted(info["groups"])) or "no groups"
+    yield Finding(ok=True, what=what, text=f"answers; kamacache {info['version']}, {groups}")
+    if not info["joined"]:
+        advice = "it cannot read its registry, or a member does not answer it: its log says which"
+        yield Finding(ok=False, what=what, text="has not joined: its writes return False", advice=advice)
+    if info["protocol"] != PROTOCOL:
+        advice = f"run the same version everywhere; this one is {__version__}"
+        yield Finding(ok=False, what=what, text=f"speaks protocol {info['protocol']}, not {PROTOCOL}", advice=advice)
+    if place.node is None and info["service"] != place.service:
+        advice = "two services use one address: give one of them another"
+        yield Finding(
+            ok=False, what=what, text=f"is of service {info['service']!r}, not {place.service!r}", advice=advice
+        )
+    if abs(member.ahead) > _SKEW:
+        way = "ahead of" if member.ahead > 0 else "behind"
+        advice = "have its machine's clock set by NTP: of two writes the one with the later time wins"
+        yield Finding(
+            ok=False, what=what, text=f"its clock is {abs(member.ahead):.1f} s {way} this one's", advice=advice
+        )
+    for other in member.members:
+        if other["registered"] and other["state"] == "dead":
+            advice = "see whether that process runs, and whether the two machines reach each other"
+            yield Finding(ok=False, what=what, text=f"holds {other['address']} for dead", advice=advice)
+
+
+def _together(seen: list[Seen]) -> Iterator[Finding]:
+    """What members say that does not fit together."""
+    if not seen:
+        return
+    versions = _by((member.info["version"], member) for member in seen)
+    if len(versions) > 1:
+        advice = "fine while an upgrade is under way; finish it"
+        yield Finding(ok=False, what="versions", text=_shown(versions), advice=advice)
+    else:
+        yield Finding(ok=True, what="versions", text=f"all run {next(iter(versions))}")
+    addresses = {member.address for member in seen}
+    for member in seen:
+        listed = {other["address"] for other in member.members if other["me"] or other["registered"]}
+        if missing := addresses - listed - {member.address}:
+            advice = "a moment after a start that is normal; else it reads another registry: see its log"
+            yield Finding(
+                ok=False, what=member.address, text=f"does not know {', '.join(sorted(missing))}", advice=advice
+            )
+    for group in sorted({group for member in seen for group in member.info["groups"]}):
+        having = [member for member in seen if group in member.info["groups"]]
+        for option in ("codec", "ttl", "near_ttl"):
+            values = _by((str(member.info["groups"][group][option]), member) for member in having)
+            if len(values) > 1:
+                advice = f"make the group with the same {option} everywhere"
+                yield Finding(ok=False, what=f"group {group}", text=f"{option}: {_shown(values)}", advice=advice)
+
+
+def _by(values: Iterable[tuple[str, Seen]]) -> dict[str, list[str]]:
+    """The addresses that have each value."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for value, member in values:
+        found[value].append(member.address)
+    return found
+
+
+def _shown(by: dict[str, list[str]]) -> str:
+    return "; ".join(f"{value} at {', '.join(addresses)}" for value, addresses in sorted(by.items()))
+
+
+def _count(addresses: list[str]) -> str:
+    return "1 member" if len(addresses) == 1 else f"{len(addresses)} members"

@@ -1,0 +1,116 @@
+"""`kamacache serve`: a process that is a node, until it is told to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from typing import Any
+
+import click
+
+from kamacache.cli import config
+from kamacache.cli.finding import read_password
+from kamacache.errors import ConfigError
+from kamacache.node import Node
+from kamacache.units import parse_duration
+
+_ALONE = "none"
+
+
+def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str, dict[str, Any]]:
+    """The file's options stand behind flags and environment; its groups are the option's value."""
+    if path is None:
+        return {}
+    found = config.read(path)
+    ctx.default_map = found.node
+    return found.groups
+
+
+@click.command()
+@click.option(
+    "--config",
+    "groups",
+    envvar="KAMACACHE_CONFIG",
+    metavar="FILE",
+    is_eager=True,
+    callback=_read,
+    help="A TOML file with these options, and with groups.",
+)
+@click.option("--listen", envvar="KAMACACHE_LISTEN", metavar="ADDRESS", help="host:port or unix:/path.")
+@click.option("--advertise", envvar="KAMACACHE_ADVERTISE", metavar="ADDRESS", help="What others use to reach it.")
+@click.option(
+    "--registry",
+    envvar="KAMACACHE_REGISTRY",
+    default="local://",
+    show_default=True,
+    metavar="URL",
+    help="How nodes find each other; none: alone.",
+)
+@click.option("--service", envvar="KAMACACHE_SERVICE", default="kamacache", show_default=True, metavar="NAME")
+@click.option("--weight", envvar="KAMACACHE_WEIGHT", type=float, default=1.0, help="The share of keys beside others'.")
+@click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="Larger is not kept.")
+@click.option("--loader-threads", envvar="KAMACACHE_LOADER_THREADS", type=int, default=32, help="Loaders at once.")
+@click.option("--password-file", envvar="KAMACACHE_PASSWORD_FILE", metavar="FILE", help="Else KAMACACHE_PASSWORD's.")
+@click.option("--insecure", envvar="KAMACACHE_INSECURE", is_flag=True, help="Allow other machines, unprotected.")
+@click.option(
+    "--group",
+    "more",
+    multiple=True,
+    metavar="NAME[=MODULE:FUNCTION]",
+    help="A group with this loader or none; the file's have options.",
+)
+@click.option("--drain", default="5s", show_default=True, metavar="TIME", help="To finish what is served, at the end.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="Say where it serves in one line of JSON.")
+def serve(
+    groups: dict[str, dict[str, Any]],
+    more: tuple[str, ...],
+    drain: str,
+    log_level: str,
+    as_json: bool,
+    password_file: str | None,
+    registry: str,
+    **options: Any,
+) -> None:
+    """Run a node until SIGTERM or Ctrl-C, which lets it finish what it serves; a second one ends it at once.
+
+    Flags come before KAMACACHE_* variables, these before the file.
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    parse_duration(drain, name="drain")
+    all_groups = groups | dict(map(config.group_of, more))
+    ended = _until_told()
+    node = Node(registry=None if registry == _ALONE else registry, password=read_password(password_file), **options)
+    if registry == _ALONE and options["listen"] is None:
+        raise ConfigError("--registry none: then give --listen ADDRESS, else nobody reaches this node")
+    try:
+        config.make_groups(node, all_groups)
+        node.start()
+        _tell(node, options["service"], sorted(all_groups), as_json)
+        ended.wait()
+    finally:
+        node.close(drain)
+
+
+def _until_told() -> threading.Event:
+    """Set by the first signal; the second has its usual effect."""
+    ended = threading.Event()
+
+    def told(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+    return ended
+
+
+def _tell(node: Node, service: str, groups: list[str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"address": node.address, "id": node.id, "service": service, "groups": groups}))
+        return
+    click.echo(f"{service}: serving {', '.join(groups) or 'no groups'} at {node.address}; Ctrl-C ends it")

@@ -1,0 +1,194 @@
+"""`kamacache serve`: where its options come from, how it begins, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamacache import ConfigError, Node
+from kamacache.cli.config import make_groups, read
+from tests.cli.conftest import PATIENCE, Program
+from tests.cluster.cluster import in_thread, wait_until
+
+
+def test_it_says_where_it_serves(program: Program) -> None:
+    node = program.serve("--config", "node.toml", "--service", "shop", "--group", "more")
+    assert node.said["service"] == "shop"
+    assert node.said["groups"] == ["bag", "more", "slow", "users"]
+    info = program.json("members", "--service", "shop")[0]
+    assert (info["address"], info["id"]) == (node.address, node.said["id"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_a_goodbye(program: Program, number: int) -> None:
+    stays, leaves = program.pair()
+    leaves.signal(number)
+    assert leaves.end() == 0
+    assert [member["address"] for member in program.json("members", "--node", stays.address)] == [stays.address]
+    registered = program.directory / "reg" / "kamacache"
+    assert list(registered.iterdir())
+    stays.signal(number)
+    assert stays.end() == 0
+    assert not list(registered.iterdir())
+
+
+def loading(program: Program) -> bool:
+    return (program.directory / "entered").exists()
+
+
+def test_it_finishes_what_it_serves(program: Program) -> None:
+    node = program.serve("--config", "node.toml", "--drain", "60s")
+    getting = in_thread(program.out, "get", "slow", "k", "--node", node.address)
+    wait_until(lambda: loading(program), PATIENCE)
+    node.signal(signal.SIGTERM)
+    wait_until(lambda: program.run("members").returncode == 3, PATIENCE)  # it has left
+    assert node.popen.poll() is None
+    (program.directory / "go-on").touch()
+    assert getting.result(PATIENCE) == "slow"
+    assert node.end() == 0
+
+
+def test_a_second_signal_ends_it_at_once(program: Program) -> None:
+    node = program.serve("--config", "node.toml", "--drain", "1h")
+    getting = in_thread(program.run, "get", "slow", "k", "--node", node.address)
+    wait_until(lambda: loading(program), PATIENCE)
+    node.signal(signal.SIGTERM)
+    wait_until(lambda: program.run("members").returncode == 3, PATIENCE)
+    node.signal(signal.SIGTERM)
+    assert node.end() == -signal.SIGTERM
+    assert getting.result(PATIENCE).returncode == 3
+
+
+def test_flags_come_before_the_environment_and_the_file_last(program: Program) -> None:
+    (program.directory / "all.toml").write_text('service = "file"\nweight = 3.5\nlisten = "127.0.0.1:0"\n')
+    weight = {"KAMACACHE_WEIGHT": "2.0"}
+    node = program.serve("--config", "all.toml", "--service", "flag", environment=weight)
+    member = program.json("members", "--node", node.address)[0]
+    assert node.said["service"] == "flag"
+    assert member["weight"] == 2.0
+    assert node.address.startswith("127.0.0.1:")
+    again = program.serve(environment={"KAMACACHE_CONFIG": "all.toml", "KAMACACHE_SERVICE": "environment"})
+    assert again.said["service"] == "environment"
+    assert program.json("members", "--node", again.address)[0]["weight"] == 3.5
+
+
+def test_alone_it_needs_an_address(program: Program) -> None:
+    assert "--listen" in program.fails(2, "serve", "--registry", "none")
+    node = program.serve("--registry", "none", "--listen", "127.0.0.1:0", "--group", "users=loaders:load")
+    assert program.out("get", "users", "7", "--node", node.address) == "value of 7"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("listen = ", "wrong.toml"),
+        ('lisen = "127.0.0.1:0"', "'lisen' is no option; there are advertise"),
+        ('password = "secret"', "'password' is no option"),
+        ("groups = 1", "groups: each is a table"),
+        ("[groups]\nusers = 1", "groups: each is a table"),
+        ("tls = 1", "[tls]"),
+        ("[tls]\ncertificate = 1", "'certificate' is no option"),
+        ("[groups.users]\nlodaer = 1", "[groups.users]: 'lodaer' is no option"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, config: str, said: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(config)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("users", {"loader": "json"}, "group 'users': loader='json': must be module:function"),
+        ("users", {"loader": 7}, "group 'users': loader=7: must be module:function"),
+        ("users", {"loader": "nowhere_at_all:load"}, "cannot be imported: ModuleNotFoundError"),
+        ("users", {"load_many": "json:gone"}, "cannot be imported: AttributeError"),
+        ("users", {"loader": "json:__name__"}, "group 'users': loader must be callable, not str"),
+        ("users", {"codec": "json:gone"}, "codec='json:gone': cannot be imported"),
+        ("users", {"max_bytes": "some"}, "group 'users': max_bytes='some'"),
+        ("a b", {}, "group 'a b'"),
+    ],
+)
+def test_what_is_wrong_with_a_group_is_said(
+    monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with Node() as node, pytest.raises(ConfigError, match=re.escape(said)):
+        make_groups(node, {name: options})
+
+
+def test_what_is_wrong_is_said_before_it_serves(program: Program) -> None:
+    (program.directory / "wrong.toml").write_text('weight = "heavy"\n')
+    assert "weight" in program.fails(2, "serve", "--config", "wrong.toml")
+    assert "password" in program.fails(2, "serve", "--listen", "0.0.0.0:0")
+    assert "drain" in program.fails(2, "serve", "--drain", "never")
+    assert "loaders:gone" in program.fails(2, "serve", "--group", "users=loaders:gone")
+
+
+def test_a_file_that_is_missing_and_a_port_in_use(program: Program) -> None:
+    assert "No such file" in program.fails(2, "serve", "--config", "none.toml")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert "cannot listen" in program.fails(2, "serve", "--listen", address)
+
+
+APP = """
+import kamacache
+
+node = kamacache.Node()
+
+@node.loader("own")
+def own(key):
+    return b"own " + key.encode()
+"""
+
+
+def test_a_module_with_groups_of_its_own(program: Program) -> None:
+    (program.directory / "app.py").write_text(APP)
+    node = program.serve("--group", "users=app:own")
+    assert program.out("get", "users", "7", "--node", node.address) == "own 7"
+
+
+def test_without_click_it_says_what_to_install(tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['click'] = None; import kamacache.cli; kamacache.cli.main()"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    assert b"pip install 'kamacache[cli]'" in done.stderr
+
+
+def test_what_it_says_to_people(program: Program) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "kamacache", "serve", "--group", "bag"],
+        cwd=program.directory,
+        env=program.environment({}),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as popen:
+        killer = threading.Timer(PATIENCE, popen.kill)
+        killer.start()
+        try:
+            assert popen.stdout is not None
+            line = popen.stdout.readline()
+            popen.terminate()
+            assert popen.wait(PATIENCE) == 0
+        finally:
+            killer.cancel()
+            popen.kill()
+    assert line.startswith("kamacache: serving bag at unix:")
+
+
+def test_json_is_one_line(program: Program) -> None:
+    node = program.serve()
+    assert json.dumps(node.said)
+    assert node.said["groups"] == []
