@@ -18,6 +18,7 @@ __all__ = [
     "Pipeline",
     "Placement",
     "PolicyRun",
+    "Security",
     "Store",
     "Transport",
     "__version__",
@@ -232,6 +233,13 @@ class Incoming:
         """Refuse: "overloaded", "unknown_group", "closed" or "internal"."""
 
 @final
+class Security:
+    """What a node protects itself with, and proves itself by to others. Shows nothing of it."""
+
+    def __new__(cls, *, password: str | None = None) -> Security:
+        """ValueError for a password that is not of visible ASCII characters."""
+
+@final
 class Transport:
     """One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
 
@@ -241,7 +249,7 @@ class Transport:
     HOT: Final[int]  # flags of an answer: worth a near copy
     ABSENT: Final[int]  # known absent
 
-    def __new__(cls, *, max_message: int) -> Transport: ...
+    def __new__(cls, *, max_message: int, security: Security | None = None) -> Transport: ...
     def listen(self, address: str, /) -> str:
         """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
 
@@ -278,7 +286,7 @@ class Transport:
 class Pipeline:
     """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone."""
 
-    def __new__(cls, address: str, /) -> Pipeline:
+    def __new__(cls, address: str, security: Security | None = None, /) -> Pipeline:
         """Start to connect. PeerError when that fails at once."""
 
     def fileno(self) -> int: ...

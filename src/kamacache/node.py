@@ -44,8 +44,9 @@ class Node(Grouping):
     registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
     (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this
     node's share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how
-    many plain loaders run at once for async callers and for peers. `insecure=True` allows addresses beyond this
-    machine, unprotected. `clock` and `lane` replace the machine's time and network, for tests.
+    many plain loaders run at once for async callers and for peers. `password`, the same on all nodes, is asked of
+    whoever connects; `insecure=True` allows addresses beyond this machine without. `clock` and `lane` replace the
+    machine's time and network, for tests.
 
     Raises ConfigError. The node starts by itself at the first call that needs it; `start` waits until it has joined.
     """
@@ -61,7 +62,7 @@ class Node(Grouping):
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
         tls: object = None,
-        password: object = None,
+        password: str | None = None,
         insecure: bool = False,
         clock: Clock | None = None,
         lane: Lane | None = None,
@@ -95,7 +96,7 @@ class Node(Grouping):
         self._groups: dict[str, Group[Any]] = {}
         self._closed = False
         self._forked = False
-        self._live(lane if lane is not None else NativeLane(max_value=options.max_value))
+        self._live(lane or NativeLane(max_value=options.max_value, protection=options.protection))
         forking.keep(self)
 
     def _live(self, lane: Lane) -> None:
@@ -164,7 +165,7 @@ class Node(Grouping):
             if listen is None and registry is not None:
                 listen = registry.default_listen(self._options.service, self.id)
                 if listen is not None:
-                    check_listen(listen, insecure=self._options.insecure)
+                    check_listen(listen, protected=self._options.protected)
             try:
                 self._bound = lane.start(listen, self._serving.receive)
             except OSError as error:

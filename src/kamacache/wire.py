@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kamacache._engine import Incoming, Pipeline, Store, Transport
+from kamacache._engine import Incoming, Pipeline, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
+from kamacache.security import Protection
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,9 +31,11 @@ _JOIN = 1.0
 class NativeLane:
     """See Lane. Invariant, under `_lock`: `_links` has one open Link per running loop and address."""
 
-    def __init__(self, *, max_value: int) -> None:
+    def __init__(self, *, max_value: int, protection: Protection) -> None:
         self._max_value = max_value
-        self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM)
+        self._protection = protection
+        self._security = protection.engine()
+        self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM, security=self._security)
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
@@ -40,6 +43,8 @@ class NativeLane:
 
     def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
         address = None if listen is None else self._transport.listen(listen)
+        if address is not None:
+            self._protection.warn(address)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, args=(receive,), name="kamacache-serve", daemon=True)
             self._thread.start()
@@ -104,7 +109,7 @@ class NativeLane:
         if link is None or link.closed:
             if self._closed:
                 raise NodeClosed("the node was closed")
-            link = Link(loop, address)
+            link = Link(loop, address, self._security)
             with self._lock:
                 self._links.setdefault(loop, {})[address] = link
         return link
@@ -140,7 +145,7 @@ class NativeLane:
             link.close_soon()
 
     def renewed(self) -> Lane:
-        return NativeLane(max_value=self._max_value)
+        return NativeLane(max_value=self._max_value, protection=self._protection)
 
 
 class Link:
@@ -149,11 +154,11 @@ class Link:
     Requests of one turn of the loop are written together; answers come in order.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: str, security: Security | None = None) -> None:
         self.address = address
         self.closed = False
         self._loop = loop
-        self._pipeline = Pipeline(address)
+        self._pipeline = Pipeline(address, security)
         self._fd = self._pipeline.fileno()
         self._waiting = 0
         self._flushing = False

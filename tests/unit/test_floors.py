@@ -15,6 +15,7 @@ LONGEST = 330  # lines
 FLOORS = (  # from the ground up
     ("_engine", "errors", "messages", "steps"),
     ("addresses", "codecs", "units"),
+    ("security",),
     ("registry.base", "registry.locks"),
     ("options", "pool", "homeloop", "lane", "peers", "stats"),
     ("value", "loader", "flight", "placing"),

@@ -20,6 +20,7 @@ use crate::{
     fork,
     memory::Memory,
     peer::{Failure, Reply, Request, blocking::Pool, channel::Peers},
+    security::Security,
     socket::Listener,
     wire::{
         commands::Groups,
@@ -52,6 +53,7 @@ pub struct Transport {
     state: Mutex<State>,
     groups: Arc<Groups>,
     events: Arc<Events>,
+    security: Arc<Security>,
     peers: Arc<Peers>,
     pool: Pool,
     calls: AtomicU64,
@@ -89,13 +91,14 @@ impl Drop for Call {
 
 impl Transport {
     /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
-    pub fn new(max_message: usize) -> Self {
+    pub fn new(max_message: usize, security: Arc<Security>) -> Self {
         Self {
             state: Mutex::new(State::Idle),
             groups: Arc::default(),
             events: Arc::default(),
-            peers: Arc::new(Peers::new(max_message)),
-            pool: Pool::default(),
+            peers: Arc::new(Peers::new(security.clone(), max_message)),
+            pool: Pool::new(security.clone()),
+            security,
             calls: AtomicU64::new(0),
             max_message,
             generation: fork::generation(),
@@ -138,7 +141,12 @@ impl Transport {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (http2, connections) = mpsc::channel(64);
-        let grpc = grpc::serve(connections, self.events.clone(), self.max_message);
+        let grpc = grpc::serve(
+            connections,
+            self.events.clone(),
+            self.security.clone(),
+            self.max_message,
+        );
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::spawn(grpc);
@@ -158,6 +166,7 @@ impl Transport {
             shared: Shared {
                 groups: self.groups.clone(),
                 limits,
+                security: self.security.clone(),
                 http2,
             },
         })

@@ -17,6 +17,7 @@ mod messages;
 mod pipeline;
 mod placement;
 mod policy;
+mod security;
 mod store;
 mod transport;
 mod value;
@@ -35,6 +36,8 @@ mod _engine {
     use super::getter::Getter;
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::security::Security;
     #[pymodule_export]
     use super::store::Store;
     #[pymodule_export]

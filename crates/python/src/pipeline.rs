@@ -6,7 +6,7 @@ use pyo3::{
     types::{PyList, PyString},
 };
 
-use crate::{answers, failure::peer_error};
+use crate::{answers, failure::peer_error, security::Security};
 
 /// One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone.
 #[pyclass(module = "kamacache._engine")]
@@ -36,15 +36,16 @@ impl From<PyErr> for Ended {
 #[pymethods]
 impl Pipeline {
     #[new]
-    #[pyo3(signature = (address, /))]
-    fn new(py: Python<'_>, address: String) -> PyResult<Self> {
+    #[pyo3(signature = (address, security = None, /))]
+    fn new(py: Python<'_>, address: String, security: Option<&Security>) -> PyResult<Self> {
+        let security = security.map(|security| security.inner.clone()).unwrap_or_default();
         let inner = py
-            .detach(|| reactor::Pipeline::connect(&address))
+            .detach(|| reactor::Pipeline::connect(&address, &security))
             .map_err(|failure| peer_error(py, &failure))?;
         Ok(Self { inner, address })
     }
 
-    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+    fn fileno(&mut self, py: Python<'_>) -> PyResult<i32> {
         self.inner.fd().map_err(|failure| peer_error(py, &failure))
     }
 

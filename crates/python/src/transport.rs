@@ -22,6 +22,7 @@ use crate::{
     answers,
     failure::{os_error, peer_error},
     messages,
+    security::Security,
 };
 
 /// A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`.
@@ -107,10 +108,11 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message))]
-    fn new(max_message: usize) -> Self {
+    #[pyo3(signature = (*, max_message, security = None))]
+    fn new(max_message: usize, security: Option<&Security>) -> Self {
+        let security = security.map(|security| security.inner.clone()).unwrap_or_default();
         Self {
-            inner: Arc::new(transport::Transport::new(max_message)),
+            inner: Arc::new(transport::Transport::new(max_message, security)),
             tokens: Mutex::default(),
         }
     }

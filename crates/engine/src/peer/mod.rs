@@ -1,6 +1,7 @@
 //! Ways to other nodes: their memory over RESP, everything slow over gRPC.
 pub mod blocking;
 pub mod channel;
+pub mod link;
 pub mod many;
 pub mod reactor;
 
@@ -24,6 +25,8 @@ pub enum FailureKind {
     Refused,
     /// No answer, or none in time.
     Unreachable,
+    /// One of the two is set up not to trust the other.
+    Denied,
     Overloaded,
     UnknownGroup,
 }
@@ -43,6 +46,24 @@ impl Failure {
 
     pub fn closed(address: &str) -> Self {
         Self::unreachable(format!("{address} closed the connection"))
+    }
+
+    /// It wants a password, or another one.
+    pub fn denied(address: &str, text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        Self {
+            kind: FailureKind::Denied,
+            text: format!("{address} refuses this node, whose password is to be the same: {text}"),
+        }
+    }
+
+    /// A reply that is an error.
+    pub fn error(address: &str, text: &[u8]) -> Self {
+        if text.starts_with(b"NOAUTH") {
+            Self::denied(address, text)
+        } else {
+            Self::nonsense(address, &String::from_utf8_lossy(text))
+        }
     }
 
     /// Bytes came that are no answer.

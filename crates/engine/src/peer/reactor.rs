@@ -1,20 +1,17 @@
 //! One non-blocking connection to a peer's memory, driven by an event loop: `Pipeline`.
 use std::{
     collections::VecDeque,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    io::{self, ErrorKind},
+    os::fd::{AsRawFd, RawFd},
 };
 
-use rustix::{
-    buffer::spare_capacity,
-    io::Errno,
-    net::{RecvFlags, SendFlags, recv, send},
-};
+use rustix::net::{RecvFlags, SendFlags};
 
-use super::Failure;
+use super::{Failure, link::Link};
 use crate::{
     fork,
-    socket::{self, Address},
-    tracked::Tracked,
+    security::Security,
+    socket,
     wire::resp::{self, Reply},
 };
 
@@ -25,7 +22,7 @@ const REPLY: usize = 512 << 20;
 #[derive(Debug)]
 pub struct Pipeline<T> {
     address: String,
-    socket: Option<Tracked<OwnedFd>>,
+    link: Option<Link>,
     connected: bool,
     output: Vec<u8>,
     sent: usize,
@@ -35,11 +32,10 @@ pub struct Pipeline<T> {
 }
 
 impl<T> Pipeline<T> {
-    pub fn connect(address: &str) -> Result<Self, Failure> {
-        let socket = address.parse::<Address>().and_then(|address| socket::connect(&address));
+    pub fn connect(address: &str, security: &Security) -> Result<Self, Failure> {
         Ok(Self {
             address: address.to_owned(),
-            socket: Some(socket.map_err(|error| Failure::io(address, &error))?),
+            link: Some(Link::connect(address, security)?),
             connected: false,
             output: Vec::new(),
             sent: 0,
@@ -49,17 +45,17 @@ impl<T> Pipeline<T> {
         })
     }
 
-    fn socket(&self) -> Result<&Tracked<OwnedFd>, Failure> {
+    fn link(&mut self) -> Result<&mut Link, Failure> {
         if self.generation != fork::generation() {
             return Err(Failure::forked());
         }
-        self.socket
-            .as_ref()
+        self.link
+            .as_mut()
             .ok_or_else(|| Failure::unreachable(format!("{}: this connection is closed", self.address)))
     }
 
-    pub fn fd(&self) -> Result<RawFd, Failure> {
-        Ok(self.socket()?.as_raw_fd())
+    pub fn fd(&mut self) -> Result<RawFd, Failure> {
+        Ok(self.link()?.socket().as_raw_fd())
     }
 
     /// Buffers a question; `keys` is not empty.
@@ -70,7 +66,7 @@ impl<T> Pipeline<T> {
         keys: impl ExactSizeIterator<Item = &'k str>,
         former: bool,
     ) -> Result<(), Failure> {
-        self.socket()?;
+        self.link()?;
         self.waiting.push_back((token, keys.len()));
         resp::ask(&mut self.output, group, keys, former);
         Ok(())
@@ -78,35 +74,42 @@ impl<T> Pipeline<T> {
 
     /// Writes what is buffered; false while the socket takes no more.
     pub fn flush(&mut self) -> Result<bool, Failure> {
-        self.socket()?;
-        while self.sent < self.output.len() {
-            match send(self.socket()?, &self.output[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(n) => {
-                    self.connected = true;
-                    self.sent += n;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
+        self.link()?;
+        loop {
+            let Some(link) = &mut self.link else { return Ok(true) }; // seen open above
+            let rest = &self.output[self.sent..];
+            let taken = if rest.is_empty() {
+                link.flush(SendFlags::empty()).map(|()| 0)
+            } else {
+                link.send(rest, SendFlags::empty())
+            };
+            match taken.map_err(|error| (error.kind(), error)) {
+                Ok(0) => break,
+                Ok(n) => self.sent += n,
+                Err((ErrorKind::Interrupted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => return Ok(false),
                 // Not connected yet, or never: the socket's own error knows.
-                Err(Errno::NOTCONN) if !self.connected => {
+                Err((ErrorKind::NotConnected, _)) if !self.connected => {
                     self.made()?;
                     return Ok(false);
                 }
-                Err(error) => return Err(self.failed(error)),
+                Err((_, error)) => return Err(self.failed(&error)),
             }
         }
+        self.connected = true;
         self.output.clear();
         self.output.shrink_to(BUFFER);
         self.sent = 0;
         Ok(true)
     }
 
-    fn made(&self) -> Result<(), Failure> {
-        socket::connected(self.socket()?).map_err(|error| Failure::io(&self.address, &error))
+    fn made(&mut self) -> Result<(), Failure> {
+        let made = socket::connected(self.link()?.socket());
+        made.map_err(|error| self.failed(&error))
     }
 
-    fn failed(&self, error: Errno) -> Failure {
-        Failure::io(&self.address, &error.into())
+    fn failed(&self, error: &io::Error) -> Failure {
+        Failure::io(&self.address, error)
     }
 
     /// Reads what has arrived and gives each whole reply to `answered`, with the bytes that its positions count in.
@@ -114,13 +117,21 @@ impl<T> Pipeline<T> {
         &mut self,
         mut answered: impl FnMut(T, usize, Reply, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.socket()?;
+        self.link()?;
         let (mut drained, mut any) = (false, false);
         let ended = loop {
             let mut at = 0;
             let need = loop {
                 match resp::reply(&self.input[at..], REPLY) {
                     Ok(Ok((reply, used))) => {
+                        match self.proves(&reply, at) {
+                            Ok(false) => {}
+                            Ok(true) => {
+                                at += used;
+                                continue;
+                            }
+                            Err(failure) => break Err(failure),
+                        }
                         let Some((token, keys)) = self.waiting.pop_front() else {
                             break Err(Failure::nonsense(&self.address, "an answer that nobody asked for"));
                         };
@@ -140,14 +151,15 @@ impl<T> Pipeline<T> {
                 Ok(need) => self.input.reserve((need - held).clamp(BUFFER / 4, BUFFER.max(held))),
             }
             let room = self.input.capacity() - held;
-            let Some(socket) = &self.socket else { break None }; // seen open above
-            match recv(socket, spare_capacity(&mut self.input), RecvFlags::empty()) {
-                Ok((_, 0)) => break Some(Failure::closed(&self.address)),
-                Ok((_, n)) => drained = n < room,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break None,
-                Err(Errno::NOTCONN) if !self.connected => break self.made().err(),
-                Err(error) => break Some(self.failed(error)),
+            let Some(link) = &mut self.link else { break None }; // seen open above
+            let received = link.recv(&mut self.input, RecvFlags::empty());
+            match received.map_err(|error| (error.kind(), error)) {
+                Ok(0) => break Some(Failure::closed(&self.address)),
+                Ok(n) => drained = n < room && link.is_plain(),
+                Err((ErrorKind::Interrupted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => break None,
+                Err((ErrorKind::NotConnected, _)) if !self.connected => break self.made().err(),
+                Err((_, error)) => break Some(self.failed(&error)),
             }
         };
         if self.input.is_empty() && self.input.capacity() > 1 << 20 {
@@ -159,9 +171,17 @@ impl<T> Pipeline<T> {
         }
     }
 
+    /// Whether the reply at that position is to the password, which was accepted.
+    fn proves(&mut self, reply: &Reply, at: usize) -> Result<bool, Failure> {
+        match &mut self.link {
+            Some(link) => link.proves(&self.address, reply, &self.input[at..]),
+            None => Ok(false),
+        }
+    }
+
     /// Closes; the tokens still unanswered.
     pub fn close(&mut self) -> impl Iterator<Item = T> {
-        self.socket = None;
+        self.link = None;
         self.output.clear();
         std::mem::take(&mut self.waiting).into_iter().map(|(token, _)| token)
     }

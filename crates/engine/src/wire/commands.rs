@@ -82,8 +82,16 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    fn get(&self, n: usize) -> Option<&'a [u8]> {
+    pub fn get(&self, n: usize) -> Option<&'a [u8]> {
         self.ranges.get(n).map(|range| &self.input[range.clone()])
+    }
+
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
     }
 }
 

@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, service::interceptor::InterceptedService};
 
 use super::{
+    auth::Bearer,
     peer_v1::{self as pb, peer_server},
     stream::Replayed,
 };
@@ -13,6 +14,7 @@ use crate::{
     events::Events,
     fork,
     peer::{Reply, Request},
+    security::Security,
 };
 
 /// Flow control windows of HTTP/2, so that a large value needs no waiting for window updates.
@@ -177,6 +179,7 @@ impl peer_server::Peer for Service {
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
     events: Arc<Events>,
+    security: Arc<Security>,
     max_message: usize,
 ) -> Result<(), tonic::transport::Error> {
     let peer = peer_server::PeerServer::new(Service(events))
@@ -186,7 +189,7 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(100_000)
-        .add_service(peer)
+        .add_service(InterceptedService::new(peer, Bearer(security)))
         .serve_with_incoming(ReceiverStream::new(connections))
         .await
 }

@@ -1,4 +1,5 @@
 //! The protocols spoken on a node's one port.
+pub mod auth;
 pub mod commands;
 pub mod grpc;
 pub mod http;

@@ -68,6 +68,11 @@ impl Parser {
         }
     }
 
+    /// Other limits, from the next command on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Looks for a whole command at the start of `input`, which since the last call may only have grown; on true
     /// `arguments` are it. Then call `finish` and drop as many bytes from the front of the input.
     pub fn parse(&mut self, input: &[u8]) -> Result<bool, ProtocolError> {
@@ -373,6 +378,13 @@ pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item
     if single && former {
         put(out, b"PEEK");
     }
+}
+
+/// Says the password.
+pub fn auth(out: &mut Vec<u8>, password: &str) {
+    line(out, b'*', 2);
+    put(out, b"AUTH");
+    put(out, password.as_bytes());
 }
 
 /// Asks whether the engine answers; the reply is `PONG`.

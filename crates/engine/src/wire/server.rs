@@ -9,25 +9,30 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
+    time::{Instant, timeout_at},
 };
 
 use super::{
+    auth::{Guard, STRANGER},
     commands::{Arguments, Groups, Output, Session},
     http,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
 };
-use crate::socket::Listener;
+use crate::{security::Security, socket::Listener};
 
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
 const OUTPUT: usize = 1 << 20;
+/// Who must say the password does so within this time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every connection needs.
 #[derive(Clone)]
 pub struct Shared {
     pub groups: Arc<Groups>,
     pub limits: Limits,
+    pub security: Arc<Security>,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Replayed>>,
 }
@@ -81,7 +86,9 @@ async fn serve(mut stream: Stream, shared: Shared) {
 }
 
 async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Result<()> {
-    let mut parser = Parser::new(shared.limits);
+    let mut guard = Guard::new(&shared.security);
+    let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
+    let deadline = Instant::now() + PATIENCE;
     let mut session = Session::default();
     let mut out = Output::default();
     loop {
@@ -93,8 +100,12 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let go_on = session.execute(arguments, &shared.groups, &mut out);
+                    let go_on =
+                        !guard.admits(arguments, &mut out) || session.execute(arguments, &shared.groups, &mut out);
                     start += parser.finish();
+                    if guard.is_open() {
+                        parser.limit(shared.limits);
+                    }
                     if !go_on {
                         break false;
                     }
@@ -124,7 +135,13 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
         if input.capacity() - input.len() < BUFFER / 4 {
             input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever was claimed
         }
-        if stream.read_buf(&mut input).await? == 0 {
+        let read = stream.read_buf(&mut input);
+        let n = if guard.is_open() {
+            read.await
+        } else {
+            timeout_at(deadline, read).await?
+        };
+        if n? == 0 {
             return Ok(());
         }
     }
