@@ -236,8 +236,19 @@ class Incoming:
 class Security:
     """What a node protects itself with, and proves itself by to others. Shows nothing of it."""
 
-    def __new__(cls, *, password: str | None = None) -> Security:
-        """ValueError for a password that is not of visible ASCII characters."""
+    def __new__(
+        cls, *, password: str | None = None, tls: tuple[str, str, str] | None = None, mutual: bool = True
+    ) -> Security:
+        """With files as (certificate, key, authorities). ValueError: what is wrong with them, or the password."""
+
+    def renewed(self) -> Security:
+        """The same for a forked child."""
+
+    def reload(self) -> bool:
+        """Look whether the files have changed: True when new ones are in use from now on.
+
+        ValueError, once: what is wrong with the new ones; those before stay in use.
+        """
 
 @final
 class Transport:

@@ -19,7 +19,7 @@ from kamacache.group import Group, Parts
 from kamacache.grouping import Grouping
 from kamacache.membership import Membership
 from kamacache.messages import Member
-from kamacache.options import Duration, NodeOptions, Size, check_listen, parse_duration
+from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.runtime import Runtime
 from kamacache.serving import Serving
@@ -44,9 +44,9 @@ class Node(Grouping):
     registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
     (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this
     node's share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how
-    many plain loaders run at once for async callers and for peers. `password`, the same on all nodes, is asked of
-    whoever connects; `insecure=True` allows addresses beyond this machine without. `clock` and `lane` replace the
-    machine's time and network, for tests.
+    many plain loaders run at once for async callers and for peers. `tls` (a TLS) encrypts, `password`, the same on all
+    nodes, is asked of whoever connects; `insecure=True` allows addresses beyond this machine without. `clock` and
+    `lane` replace the machine's time and network, for tests.
 
     Raises ConfigError. The node starts by itself at the first call that needs it; `start` waits until it has joined.
     """
@@ -61,7 +61,7 @@ class Node(Grouping):
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
-        tls: object = None,
+        tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
         clock: Clock | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
-from kamacache.security import NOTHING, Protection
+from kamacache.security import NOTHING, TLS, Protection, tls_from
 from kamacache.units import (
     UNSET,
     Duration,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POLICIES",
+    "TLS",
     "UNSET",
     "Duration",
     "GroupOptions",
@@ -161,14 +162,12 @@ class NodeOptions:
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
-        tls: object = None,
+        tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
     ) -> NodeOptions:
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
-        if tls is not None:
-            raise ConfigError("tls: comes with a later version of kamacache; leave it out")
-        protection = Protection.make(password)
+        protection = Protection.make(password, tls)
         if type(insecure) is not bool:
             raise ConfigError(f"insecure={insecure!r}: must be True or False")
         if listen is not None:
@@ -218,9 +217,8 @@ class NodeOptions:
                 except ValueError:
                     kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
-        if any(value for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
-            given["tls"] = True
         try:
+            given["tls"] = tls_from(environ)
             return cls.make(**given)
         except ConfigError as error:
             raise ConfigError(f"from the environment (KAMACACHE_*): {error}") from error
@@ -255,8 +253,8 @@ def check_listen(listen: str, *, protected: bool) -> None:
     if not (address.is_unix or address.is_loopback or protected):
         raise ConfigError(
             f"listen={listen!r}: without a password or TLS whoever reaches this port may read and write the cache; "
-            "give all nodes the same password=, or listen on 127.0.0.1 or a Unix socket; in a network where all may, "
-            "write insecure=True"
+            "give all nodes the same password= or a tls= of their own, or listen on 127.0.0.1 or a Unix socket; in a "
+            "network where all may, write insecure=True"
         )
 
 

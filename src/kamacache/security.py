@@ -1,9 +1,11 @@
-"""What keeps strangers out: a node's password, and what the engine makes of it."""
+"""What keeps strangers out: a node's password and certificates, and what the engine makes of them."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kamacache._engine import Security
@@ -17,33 +19,73 @@ _PASSWORD = re.compile(rf"[!-~]{{1,{_LONGEST}}}")
 
 
 @dataclass(frozen=True, slots=True)
+class TLS:
+    """Certificates of a node, as PEM files: they are read again when they change.
+
+    `cert` is the node's own, with those between it and its authority; it must be good for the host that others reach
+    the node by, and for servers and clients alike. `key` is its private key. `ca` has the authorities that sign the
+    certificates of all nodes. Whoever connects must show one as well, unless `mutual=False`.
+    """
+
+    cert: str | os.PathLike[str]
+    key: str | os.PathLike[str]
+    ca: str | os.PathLike[str]
+    mutual: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("cert", "key", "ca"):
+            given = getattr(self, name)
+            path = os.fspath(given) if isinstance(given, os.PathLike) else given
+            if not isinstance(path, str) or not path or "\0" in path:
+                raise ConfigError(f"tls: {name}={given!r}: must be the path of a PEM file")
+            object.__setattr__(self, name, os.path.abspath(path))  # noqa: PTH100 - the text; wherever a daemon goes
+        if type(self.mutual) is not bool:
+            raise ConfigError(f"tls: mutual={self.mutual!r}: must be True or False")
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """The three paths, from the root."""
+        return str(self.cert), str(self.key), str(self.ca)
+
+
+@dataclass(frozen=True, slots=True)
 class Protection:
     """What a node was given to keep strangers out, checked; nothing is the default."""
 
     password: str | None = field(default=None, repr=False)
+    tls: TLS | None = None
 
     @classmethod
-    def make(cls, password: object) -> Protection:
-        """Refuse what is no password, without showing it; ConfigError."""
+    def make(cls, password: object, tls: object) -> Protection:
+        """Refuse what is no password, without showing it, and what is no TLS; ConfigError."""
         if password is not None and not (isinstance(password, str) and _PASSWORD.fullmatch(password)):
             raise ConfigError(
                 f"password: must be text of 1 to {_LONGEST} visible ASCII characters without spaces, as in "
                 "secrets.token_urlsafe(32)"
             )
-        return cls(password)
+        if tls is not None and not isinstance(tls, TLS):
+            raise ConfigError('tls: must be a kamacache.TLS(cert="node.pem", key="node.key", ca="ca.pem")')
+        return cls(password, tls)
 
     @property
     def is_enough(self) -> bool:
         """Whether nobody can talk to the node who was given nothing by its owner."""
-        return self.password is not None
+        return self.password is not None or (self.tls is not None and self.tls.mutual)
 
     def engine(self) -> Security | None:
-        """The same for the engine; None: nothing."""
-        return None if self.password is None else Security(password=self.password)
+        """The same for the engine, which reads the files; None: nothing. ConfigError."""
+        if self.password is None and self.tls is None:
+            return None
+        if self.tls is None:
+            return Security(password=self.password)
+        try:
+            return Security(password=self.password, tls=self.tls.files, mutual=self.tls.mutual)
+        except ValueError as error:
+            raise ConfigError(f"tls: {error}") from None
 
     def warn(self, bound: str) -> None:
         """Say so where the password can be read on its way here."""
-        if self.password is None:
+        if self.password is None or self.tls is not None:
             return
         address = parse_address(bound, name="listen")
         if not (address.is_unix or address.is_loopback):
@@ -51,3 +93,27 @@ class Protection:
 
 
 NOTHING = Protection()
+
+
+def tls_from(environ: Mapping[str, str]) -> TLS | None:
+    """Read KAMACACHE_TLS_CERT, _KEY, _CA and _MUTUAL; None where none is set."""
+    prefix = "KAMACACHE_TLS_"
+    if not any(text for name, text in environ.items() if f"{name}_".startswith(prefix)):
+        return None
+    given = {name: environ.get(prefix + name.upper(), "") for name in ("cert", "key", "ca", "mutual")}
+    missing = [prefix + name.upper() for name in ("cert", "key", "ca") if not given[name]]
+    if missing:
+        raise ConfigError(f"tls: {', '.join(missing)} must be set as well")
+    mutual = {"": True, "1": True, "true": True, "0": False, "false": False}.get(given["mutual"].lower())
+    if mutual is None:
+        raise ConfigError(f"{prefix}MUTUAL={given['mutual']!r}: must be 1 or 0")
+    return TLS(given["cert"], given["key"], given["ca"], mutual=mutual)
+
+
+def reload(security: Security) -> None:
+    """Take in changed certificates; broken ones are warned of once, and those before stay in use."""
+    try:
+        if security.reload():
+            log.info("new certificates are in use")
+    except ValueError as error:
+        log.warning("changed certificates cannot be used, those before stay in use: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from kamacache._engine import Incoming, Pipeline, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
-from kamacache.security import Protection
+from kamacache.security import Protection, reload
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,15 +27,16 @@ FORMER_TIMEOUT = 0.1
 _LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
 _ROOM = 64 * 1024  # what a message has around its value
 _JOIN = 1.0
+_RELOAD = 1.0  # seconds between looks at the files of certificates
 
 
 class NativeLane:
     """See Lane. Invariant, under `_lock`: `_links` has one open Link per running loop and address."""
 
-    def __init__(self, *, max_value: int, protection: Protection) -> None:
+    def __init__(self, *, max_value: int, protection: Protection, security: Security | None = None) -> None:
         self._max_value = max_value
         self._protection = protection
-        self._security = protection.engine()
+        self._security = security or protection.engine()
         self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM, security=self._security)
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
@@ -51,8 +53,12 @@ class NativeLane:
         return address
 
     def _run(self, receive: Callable[[Call], None]) -> None:
+        reloads = time.monotonic() + _RELOAD
         while not self._closed:
             event = self._transport.next_event(1.0)
+            if self._security is not None and time.monotonic() >= reloads:
+                reload(self._security)
+                reloads = time.monotonic() + _RELOAD
             try:
                 if isinstance(event, Incoming):
                     receive(event)
@@ -145,7 +151,8 @@ class NativeLane:
             link.close_soon()
 
     def renewed(self) -> Lane:
-        return NativeLane(max_value=self._max_value, protection=self._protection)
+        security = None if self._security is None else self._security.renewed()
+        return NativeLane(max_value=self._max_value, protection=self._protection, security=security)
 
 
 class Link:
@@ -159,6 +166,7 @@ class Link:
         self.closed = False
         self._loop = loop
         self._pipeline = Pipeline(address, security)
+        self._guarded = security is not None
         self._fd = self._pipeline.fileno()
         self._waiting = 0
         self._flushing = False
@@ -203,6 +211,8 @@ class Link:
         except PeerError as error:
             self._fail(error)
             return
+        if self._guarded:
+            self._flush()  # a handshake, or what waited for its end
         self._heard = self._loop.time()
         self._waiting -= len(answers)
         for future, found in answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 from kamacache import Node
 from kamacache._engine import Incoming, Pipeline, Transport
 from kamacache.messages import Hello, Member
+from tests.cluster.cluster import PATIENCE, wait_until
 
-PATIENCE = 10.0
 HELLO = Hello(Member("stranger", None), 1, [])
 
 
@@ -37,6 +38,16 @@ def nodes(*options: dict[str, Any]) -> Iterator[list[Node]]:
     finally:
         for node in made:
             node.close(drain=0)
+
+
+def start_all(*members: Node) -> None:
+    """Start all at once, and wait until each knows all others."""
+    threads = [threading.Thread(target=node.start) for node in members]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: all(len(node.members()) == len(members) for node in members))
 
 
 def owned_by(node: Node, group: str, owner: Node) -> str:

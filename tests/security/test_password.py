@@ -17,7 +17,7 @@ from kamacache._engine import Pipeline, Security
 from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
-from tests.security.cluster import HELLO, drive, hello_from, nodes, owned_by
+from tests.security.cluster import HELLO, drive, hello_from, nodes, owned_by, start_all
 from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, ended, make_users
 
@@ -230,11 +230,9 @@ class TestNodes:
     def test_a_cluster_with_a_password(self) -> None:
         with nodes({"password": SECRET}, {"password": SECRET}) as (a, b):
             groups = [node.group("g", lambda key: b"value of " + key.encode()) for node in (a, b)]
-            for thread in (threading.Thread(target=a.start), threading.Thread(target=b.start)):
-                thread.start()
-            wait_until(lambda: len(a.members()) == len(b.members()) == 2)
+            start_all(a, b)
             key = owned_by(a, "g", b)
-            wait_until(lambda: groups[0].set(key, b"written"))
+            assert groups[0].set(key, b"written")
             assert groups[0].get(key) == groups[1].get(key) == b"written"
             assert groups[1].delete(key)
             assert groups[0].get(key) == b"value of " + key.encode()

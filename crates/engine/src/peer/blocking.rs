@@ -96,7 +96,7 @@ impl Connection {
     /// Reads until the reply is whole or nothing more is there.
     pub(super) fn receive(&mut self, address: &str, flags: RecvFlags) -> Result<Step, Failure> {
         loop {
-            match resp::reply(&self.input, REPLY).map_err(|error| Failure::nonsense(address, error.0))? {
+            match resp::reply(&self.input, REPLY).map_err(|error| Failure::protocol(address, error))? {
                 Ok((reply, used)) if self.link.proves(address, &reply, &self.input)? => drop(self.input.drain(..used)),
                 Ok((reply, used)) if used == self.input.len() => return Ok(Step::Done(reply)),
                 Ok(_) => return Err(Failure::nonsense(address, "more than was asked for")),

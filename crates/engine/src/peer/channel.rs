@@ -27,6 +27,7 @@ use crate::{
         peer_v1::{self as pb, peer_client::PeerClient},
         resp,
         stream::Stream,
+        tls,
     },
 };
 
@@ -105,10 +106,10 @@ impl Peers {
             return Ok(peer.clone());
         }
         let address: Address = name.parse().map_err(|error| Failure::io(name, &error))?;
-        let to = address.clone();
+        let (to, security) = (address.clone(), self.security.clone());
         let connect = service_fn(move |_: Uri| {
-            let to = to.clone();
-            async move { Ok::<_, io::Error>(TokioIo::new(timeout(CONNECT, Stream::connect(&to)).await??)) }
+            let (to, security) = (to.clone(), security.clone());
+            async move { Ok::<_, io::Error>(TokioIo::new(timeout(CONNECT, connect(&to, &security, true)).await??)) }
         });
         // The address is the connector's affair, the URI only the :authority.
         let channel = Endpoint::from_static("http://kamacache")
@@ -322,6 +323,10 @@ async fn probe(peer: &Peer, security: &Security) -> Option<Failure> {
     }
 }
 
+async fn connect(address: &Address, security: &Security, h2: bool) -> io::Result<Stream> {
+    tls::connect(Stream::connect(address).await?, address, security, h2).await
+}
+
 /// One KC.PING; gives the connection back.
 async fn ping(address: &Address, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
     let (mut request, mut expected) = (Vec::new(), Vec::new());
@@ -332,12 +337,13 @@ async fn ping(address: &Address, security: &Security, connection: Option<Stream>
                 resp::auth(&mut request, password.text());
                 expected.extend_from_slice(b"+OK\r\n");
             }
-            Stream::connect(address).await?
+            connect(address, security, false).await?
         }
     };
     request.extend_from_slice(resp::PING);
     expected.extend_from_slice(b"+PONG\r\n");
     stream.write_all(&request).await?;
+    stream.flush().await?;
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).await?;
     if answer == expected {

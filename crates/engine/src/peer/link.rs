@@ -1,7 +1,7 @@
-//! A connection to a peer's memory, for threads and for event loops: says the password first, where there is one.
+//! A connection to a peer's memory, for threads and for event loops: TLS where it is to be, and the password first.
 //!
-//! What `send` took and the system did not is held here, and goes out before anything is read. Without a password that
-//! is nothing, ever, and this is the socket itself.
+//! What `send` took and the system did not is held here, and goes out before anything is read. Without a password and
+//! TLS that is nothing, ever, and this is the socket itself.
 use std::{io, mem, os::fd::OwnedFd};
 
 use rustix::{
@@ -9,7 +9,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::Failure;
+use super::{Failure, tls::Session};
 use crate::{
     security::Security,
     socket::{self, Address},
@@ -24,25 +24,55 @@ pub struct Link {
 }
 
 /// What lies between the requests and the socket, while anything does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Guarded {
+    tls: Option<Session>,
+    /// Without TLS.
     unsent: Vec<u8>,
     /// The password was sent, and its reply is still to come.
     unproven: bool,
 }
 
+impl Guarded {
+    fn new(address: &Address, security: &Security) -> io::Result<Option<Box<Self>>> {
+        let mut tls = match (address, &security.tls) {
+            (Address::Tcp(text), Some(tls)) => Some(Session::new(tls, text)?),
+            _ => None,
+        };
+        let mut unsent = Vec::new();
+        if let Some(password) = &security.password {
+            resp::auth(&mut unsent, password.text());
+        }
+        let unproven = !unsent.is_empty();
+        if let Some(tls) = &mut tls {
+            tls.take(&mem::take(&mut unsent))?;
+        }
+        Ok((tls.is_some() || unproven).then(|| Box::new(Self { tls, unsent, unproven })))
+    }
+
+    fn flush(&mut self, socket: &Tracked<OwnedFd>, flags: SendFlags) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            return tls.flush(socket, flags);
+        }
+        while !self.unsent.is_empty() {
+            let n = send(socket, &self.unsent, flags | SendFlags::NOSIGNAL)?;
+            self.unsent.drain(..n);
+        }
+        Ok(())
+    }
+}
+
 impl Link {
     /// Begins to connect; `socket::connected` tells how that ended.
     pub fn connect(address: &str, security: &Security) -> Result<Self, Failure> {
-        let socket = address.parse::<Address>().and_then(|address| socket::connect(&address));
-        let socket = socket.map_err(|error| Failure::io(address, &error))?;
-        let guarded = security.password.as_ref().map(|password| {
-            let mut guarded = Box::<Guarded>::default();
-            resp::auth(&mut guarded.unsent, password.text());
-            guarded.unproven = true;
-            guarded
-        });
-        Ok(Self { socket, guarded })
+        let begun = || {
+            let to: Address = address.parse()?;
+            Ok(Self {
+                socket: socket::connect(&to)?,
+                guarded: Guarded::new(&to, security)?,
+            })
+        };
+        begun().map_err(|error: io::Error| Failure::io(address, &error))
     }
 
     pub fn socket(&self) -> &Tracked<OwnedFd> {
@@ -56,7 +86,10 @@ impl Link {
 
     /// Whether something that was sent waits for the socket.
     pub fn has_unsent(&self) -> bool {
-        self.guarded.as_ref().is_some_and(|guarded| !guarded.unsent.is_empty())
+        self.guarded.as_ref().is_some_and(|guarded| match &guarded.tls {
+            Some(tls) => tls.has_unsent(),
+            None => !guarded.unsent.is_empty(),
+        })
     }
 
     /// Sends or holds bytes; how many.
@@ -64,8 +97,11 @@ impl Link {
         let Some(guarded) = &mut self.guarded else {
             return Ok(send(&self.socket, bytes, flags | SendFlags::NOSIGNAL)?);
         };
-        guarded.unsent.extend_from_slice(bytes);
-        match self.flush(flags) {
+        match &mut guarded.tls {
+            Some(tls) => tls.take(bytes)?,
+            None => guarded.unsent.extend_from_slice(bytes),
+        }
+        match guarded.flush(&self.socket, flags) {
             Err(error) if !is_delay(&error) => Err(error),
             _ => Ok(bytes.len()),
         }
@@ -73,25 +109,26 @@ impl Link {
 
     /// Sends what is held.
     pub fn flush(&mut self, flags: SendFlags) -> io::Result<()> {
-        let Some(guarded) = &mut self.guarded else {
-            return Ok(());
-        };
-        while !guarded.unsent.is_empty() {
-            let n = send(&self.socket, &guarded.unsent, flags | SendFlags::NOSIGNAL)?;
-            guarded.unsent.drain(..n);
+        match &mut self.guarded {
+            Some(guarded) => guarded.flush(&self.socket, flags),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Reads what has arrived into the spare room of a buffer; how much, 0 at the end.
+    /// Reads what has arrived into the spare room of a buffer, with TLS at its end; how much, 0 at the end.
     pub fn recv(&mut self, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
-        if self.guarded.is_some() {
-            let dont_wait = flags.contains(RecvFlags::DONTWAIT);
-            self.flush(if dont_wait {
-                SendFlags::DONTWAIT
-            } else {
-                SendFlags::empty()
-            })?;
+        if let Some(guarded) = &mut self.guarded {
+            let wait = !flags.contains(RecvFlags::DONTWAIT);
+            match guarded.flush(
+                &self.socket,
+                if wait { SendFlags::empty() } else { SendFlags::DONTWAIT },
+            ) {
+                Err(error) if !is_delay(&error) => return Err(error),
+                _ => {} // what cannot leave now must not keep the peer's answers out
+            }
+            if let Some(tls) = &mut guarded.tls {
+                return tls.recv(&self.socket, into, flags);
+            }
         }
         Ok(recv(&self.socket, spare_capacity(into), flags)?.1)
     }
@@ -109,7 +146,7 @@ impl Link {
             Reply::Error(text) => return Err(Failure::denied(address, &input[text.clone()])),
             _ => return Err(Failure::nonsense(address, "of another kind")),
         }
-        if guarded.unsent.is_empty() {
+        if guarded.tls.is_none() && guarded.unsent.is_empty() {
             self.guarded = None;
         }
         Ok(true)

@@ -4,10 +4,14 @@ pub mod channel;
 pub mod link;
 pub mod many;
 pub mod reactor;
+mod tls;
 
 use std::{fmt, io, time::Duration};
 
-use crate::wire::peer_v1 as pb;
+use crate::wire::{
+    peer_v1 as pb,
+    resp::{self, ProtocolError},
+};
 
 /// A connect takes this long at most.
 pub const CONNECT: Duration = Duration::from_millis(250);
@@ -76,7 +80,25 @@ impl Failure {
         Self::unreachable("forked: this handle belongs to the parent process")
     }
 
+    /// Bytes came that break the protocol.
+    pub fn protocol(address: &str, error: ProtocolError) -> Self {
+        match error {
+            resp::ENCRYPTED => Self::distrust(address, error.0),
+            _ => Self::nonsense(address, error.0),
+        }
+    }
+
+    fn distrust(address: &str, what: &str) -> Self {
+        Self {
+            kind: FailureKind::Denied,
+            text: format!("{address}: {what}"),
+        }
+    }
+
     pub fn io(address: &str, error: &io::Error) -> Self {
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Self::distrust(address, &format!("TLS: {error}"));
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self {
                 kind: FailureKind::Refused,

@@ -139,7 +139,7 @@ impl<T> Pipeline<T> {
                         (at, any) = (at + used, true);
                     }
                     Ok(Err(need)) => break Ok(need),
-                    Err(error) => break Err(Failure::nonsense(&self.address, error.0)),
+                    Err(error) => break Err(Failure::protocol(&self.address, error)),
                 }
             };
             self.input.drain(..at);

@@ -6,6 +6,7 @@ pub mod http;
 pub mod resp;
 pub mod server;
 pub mod stream;
+pub mod tls;
 
 /// Generated from proto/peer.proto.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]

@@ -8,6 +8,9 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProtocolError(pub &'static str);
 
+/// The alert of a port with TLS.
+pub const ENCRYPTED: ProtocolError = ProtocolError("this port wants TLS, and this node was given none");
+
 /// What a request may claim.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -198,6 +201,7 @@ pub fn reply(input: &[u8], cap: usize) -> Result<Parsed, ProtocolError> {
             Some((4, at)) => answer(input, at, cap),
             Some(_) => Err(ProtocolError("unexpected array")),
         },
+        Some(0x15) => Err(ENCRYPTED),
         Some(_) => Err(ProtocolError("unexpected reply")),
     }
 }

@@ -18,6 +18,7 @@ use super::{
     http,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
+    tls,
 };
 use crate::{security::Security, socket::Listener};
 
@@ -60,7 +61,10 @@ pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
 }
 
 /// Serves one connection to its end. A client that breaks off is nobody's concern.
-async fn serve(mut stream: Stream, shared: Shared) {
+async fn serve(stream: Stream, shared: Shared) {
+    let Some(mut stream) = tls::accept(stream, &shared.security).await else {
+        return;
+    };
     let mut input = Vec::with_capacity(BUFFER);
     while input.is_empty() || (input[0] != b'*' && input.len() < 4) {
         match stream.read_buf(&mut input).await {
@@ -80,6 +84,7 @@ async fn serve(mut stream: Stream, shared: Shared) {
                 .await;
             Ok(())
         }
+        Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,
         Some(first) if http::is_method(first) => http::serve(stream, input).await,
         _ => Ok(()),
     };
@@ -172,6 +177,7 @@ async fn write(stream: &mut Stream, out: &mut Output) -> io::Result<()> {
             }
         }
     }
+    stream.flush().await?; // TLS holds some back otherwise
     out.clear();
     if out.bytes.capacity() > OUTPUT {
         *out = Output::default();
