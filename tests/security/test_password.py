@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from kamacache._engine import Pipeline, Security
 from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
+from tests.security.certificates import Files
 from tests.security.cluster import HELLO, drive, hello_from, nodes, owned_by, start_all
 from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, ended, make_users
@@ -118,6 +121,29 @@ class TestRedisClients:
             friend.socket.sendall(resp(b"AUTH", SECRET.encode()) + resp(b"KC.MGET", b"users", *keys))
             assert friend.file.readline() == b"+OK\r\n"
             assert friend.file.readline() == b"$20\r\n"
+
+    def test_strangers_may_not_stay(self, address: str, make: Make, files: Files) -> None:
+        encrypted = make(files.security()).listen("127.0.0.1:0")
+        beginnings = (
+            (address, b""),
+            (address, b"*1"),
+            (address, b"PR"),
+            (address, resp(b"PING")),
+            (encrypted, b"\x16"),
+        )
+        begun = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            strangers = [(stack.enter_context(Stranger(at)), said) for at, said in beginnings]
+            for stranger, said in strangers:
+                stranger.socket.sendall(said)
+                stranger.socket.settimeout(60)
+            friend = stack.enter_context(Stranger(address))
+            assert friend.says(b"AUTH", SECRET.encode()) == b"+OK"
+            for stranger, _ in strangers:
+                with contextlib.suppress(ConnectionResetError):
+                    stranger.file.read()  # to the end of the connection
+            assert time.monotonic() - begun > 4
+            assert friend.says(b"PING") == b"+PONG"
 
     def test_without_a_password_none_is_taken(self, make: Make, listen_at: str) -> None:
         at = make(None).listen(listen_at)

@@ -26,7 +26,7 @@ const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
 const OUTPUT: usize = 1 << 20;
 /// Who must say the password does so within this time.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -65,15 +65,21 @@ async fn serve(stream: Stream, shared: Shared) {
     let Some(mut stream) = tls::accept(stream, &shared.security).await else {
         return;
     };
+    let deadline = Instant::now() + PATIENCE;
     let mut input = Vec::with_capacity(BUFFER);
     while input.is_empty() || (input[0] != b'*' && input.len() < 4) {
-        match stream.read_buf(&mut input).await {
+        let read = stream.read_buf(&mut input);
+        let read = match shared.security.password {
+            Some(_) => timeout_at(deadline, read).await.unwrap_or(Ok(0)),
+            None => read.await,
+        };
+        match read {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
     }
     let _ = match input.first_chunk() {
-        _ if input[0] == b'*' => resp(stream, input, &shared).await,
+        _ if input[0] == b'*' => resp(stream, input, deadline, &shared).await,
         Some(b"PRI ") => {
             let _ = shared
                 .http2
@@ -90,10 +96,9 @@ async fn serve(stream: Stream, shared: Shared) {
     };
 }
 
-async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Result<()> {
+async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
     let mut guard = Guard::new(&shared.security);
     let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
-    let deadline = Instant::now() + PATIENCE;
     let mut session = Session::default();
     let mut out = Output::default();
     loop {

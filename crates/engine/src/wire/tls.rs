@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A handshake takes this long at most.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Who was refused has this long to read why.
 const LINGER: Duration = Duration::from_secs(1);
 /// The first byte of who wants to speak TLS.
