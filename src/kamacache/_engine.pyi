@@ -12,12 +12,14 @@ from kamacache.messages import Reply, Request
 __all__ = [
     "MISSING",
     "Clock",
+    "Flag",
     "Getter",
     "Hlc",
     "Incoming",
     "Pipeline",
     "Placement",
     "PolicyRun",
+    "Remote",
     "Security",
     "Store",
     "Transport",
@@ -77,7 +79,10 @@ class Store:
     FORMER: Final[int]  # a main copy that is no longer owned
     OUTCOMES: Final[tuple[str, ...]]  # the counters that count() takes, by position
 
-    on_miss: Callable[[str], Any] | None  # called by get for a key that is not here; its result is get's
+    # Called by get for a key that is not here; its result is get's. A second argument, True: nor at its owner.
+    on_miss: Callable[..., Any] | None
+    remote: Remote | None  # asked by get before on_miss, unless writes are pending
+    pending: bool  # writes of this node are under way, for which a get may have to wait
 
     def __new__(
         cls,
@@ -104,8 +109,11 @@ class Store:
     def lookup(self, key: str, /) -> Any:
         """As get, but MISSING where nothing is here."""
 
-    def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str]]:
-        """The values here, and the keys of which nothing is here (known absent ones are in neither). Counts."""
+    def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str], dict[str, Exception]]:
+        """The values here, the keys of which nothing is here, and what decode raised for others. Counts.
+
+        Known absent ones are in none of them.
+        """
 
     def peek(self, key: str, /) -> Any:
         """The value or None, neither counted nor touched."""
@@ -195,6 +203,34 @@ class Placement:
 
     def slots(self) -> list[int]:
         """The owner's position for every slot."""
+
+@final
+class Flag:
+    """A bool that threads share without the interpreter; false at first."""
+
+    def __new__(cls) -> Flag: ...
+    def set(self, value: bool, /) -> None: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class Remote:
+    """How a store asks the owners' memory with no Python on the way.
+
+    `peers` are (address, held for dead, the peer itself) by their positions in `placement`, None for this node. What is
+    hot is given to `keep(key, (value, version, remaining, flags), asked)`, asked by the store's clock; who does not
+    answer within `timeout` seconds to `suspect(peer, PeerError)`.
+    """
+
+    def __new__(
+        cls,
+        transport: Transport,
+        placement: Placement,
+        peers: list[tuple[str, Flag, Any] | None],
+        *,
+        timeout: float,
+        keep: Callable[[str, tuple[bytes | None, int, float | None, int], float], None] | None,
+        suspect: Callable[[Any, Exception], None],
+    ) -> Remote: ...
 
 @final
 class PolicyRun:

@@ -19,6 +19,7 @@ from kamacache.answers import answers, batch_error, error
 from kamacache.asking import Asking
 from kamacache.candidates import Candidates
 from kamacache.errors import (
+    CodecError,
     KamaCacheError,
     LoadCycle,
 )
@@ -42,6 +43,7 @@ from kamacache.steps import Path, Twofold, Wait, adrive, drive
 if TYPE_CHECKING:
     from kamacache.options import GroupOptions
     from kamacache.peers import Peer
+    from kamacache.placing import Route
     from kamacache.runtime import Runtime
 
 
@@ -66,6 +68,12 @@ class Loading:
         """Whether an entry may be kept and travel."""
         return self._origin.fits(key, raw)
 
+    def route(self, route: Route) -> None:
+        """Who owns what has changed."""
+        self._store.place(route.placement, route.me)
+        if self.closed is None:
+            self._asking.route(route)
+
     @property
     def loader(self) -> Loader:
         return self._origin.loader
@@ -76,15 +84,18 @@ class Loading:
 
     # -- a get -------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> Path[Any]:
-        """The value of one key of which the store has nothing. The store has counted it in gets."""
+    def get(self, key: str, *, peeked: bool = False) -> Path[Any]:
+        """The value of one key of which the store has nothing, nor, with `peeked`, its owner's memory.
+
+        The store has counted it in gets.
+        """
         how = JOINED
         try:
             if self.closed is not None or CHAIN.get().depth:
                 self._check((key,))
             if self.after_writes((key,)):
                 yield from self.wait_for_writes((key,))
-            owner = self._runtime.route(self.name).first(key)
+            owner = None if peeked else self._runtime.route(self.name).first(key)
             if owner is not None:
                 found = yield from self._asking.peek(owner, key)
                 if found is not None:
@@ -96,18 +107,20 @@ class Loading:
         finally:
             self._store.count(how)
 
-    def get_many(self, keys: list[str], values: dict[str, Any]) -> Path[None]:
-        """The same for several keys, into `values`; one LoadError for all that failed."""
+    def get_many(self, keys: list[str], values: dict[str, Any], failed: dict[str, Exception]) -> Path[None]:
+        """The same for several keys, into `values`; one LoadError for all that failed, here or before."""
         counts = dict.fromkeys(keys, JOINED)
-        failed: dict[str, KamaCacheError] = {}
         try:
             self._check(keys)
             yield from self.wait_for_writes(keys)
             found = yield from self._asking.peek_owners(keys)
             for key, (raw, *_) in found.items():
                 counts[key] = ABSENT if raw is None else PEER_HITS
-                if raw is not None:
-                    values[key] = self._decode(key, raw)
+                try:
+                    if raw is not None:
+                        values[key] = self._decode(key, raw)
+                except CodecError as error:
+                    failed[key] = error
             todo = [key for key in keys if key not in found]
             outcomes, led = yield from self._fetch(todo)
             for key, outcome in outcomes.items():

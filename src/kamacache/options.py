@@ -1,14 +1,13 @@
 """The options of groups and nodes, checked before anything is built from them."""
 
-from __future__ import annotations
-
+# No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
+from kamacache.registry.base import Registry
 from kamacache.security import NOTHING, TLS, Protection, tls_from
 from kamacache.units import (
     UNSET,
@@ -22,9 +21,6 @@ from kamacache.units import (
     parse_ttl,
     shown,
 )
-
-if TYPE_CHECKING:
-    from kamacache.registry.base import Registry
 
 __all__ = [
     "POLICIES",
@@ -55,9 +51,8 @@ _MOST_THREADS = 1024
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # a table of all members' must be possible, and it has 65,536 slots
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GroupOptions:
-    """A group's options; equal when they mean the same, in another module reload or process as well."""
+class GroupOptions(NamedTuple):
+    """A group's options. `differences` compares them by meaning, in another module reload or process as well."""
 
     max_bytes: int
     ttl: float | None
@@ -74,15 +69,15 @@ class GroupOptions:
         cls,
         *,
         max_bytes: Size = "64 MiB",
-        ttl: Duration | None = None,
+        ttl: "Duration | None" = None,
         policy: str = "s3fifo",
         codec: str | Codec[Any] = "bytes",
-        near_ttl: Duration = "5s",
-        negative_ttl: Duration = "5s",
+        near_ttl: "Duration" = "5s",
+        negative_ttl: "Duration" = "5s",
         jitter: float = 0.05,
-        load_timeout: Duration | None = "30s",
+        load_timeout: "Duration | None" = "30s",
         on_evict: OnEvict | None = None,
-    ) -> GroupOptions:
+    ) -> "GroupOptions":
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
         if max_bytes is None:
             raise ConfigError('max_bytes=None: a group always has a budget; write a size such as "64 MiB"')
@@ -116,29 +111,23 @@ class GroupOptions:
             on_evict=on_evict,
         )
 
-    def differences(self, other: GroupOptions) -> list[str]:
+    def differences(self, other: "GroupOptions") -> list[str]:
         """List each option that `other` has not the same, as "name: here, there"; codecs and functions by name."""
-        mine, theirs = self._comparable(), other._comparable()
+        mine, theirs = _comparable(self), _comparable(other)
         return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
-    def _comparable(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["codec"] = codec_name(self.codec)
-        if self.on_evict is not None:
-            function = self.on_evict
-            name = getattr(function, "__qualname__", type(function).__qualname__)
-            values["on_evict"] = f"{function.__module__}.{name}"
-        return values
 
-    def __eq__(self, other: object) -> bool:
-        """Compare by meaning: see differences."""
-        return isinstance(other, GroupOptions) and not self.differences(other)
-
-    __hash__ = None  # type: ignore[assignment] # equal by meaning, and a codec may not be hashable
+def _comparable(options: GroupOptions) -> dict[str, Any]:
+    values = options._asdict()
+    values["codec"] = codec_name(options.codec)
+    if options.on_evict is not None:
+        function = options.on_evict
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        values["on_evict"] = f"{function.__module__}.{name}"
+    return values
 
 
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
+class NodeOptions(NamedTuple):
     """A node's options; `registry` is still as the user gave it."""
 
     listen: str | None
@@ -165,7 +154,7 @@ class NodeOptions:
         tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
-    ) -> NodeOptions:
+    ) -> "NodeOptions":
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
         protection = Protection.make(password, tls)
         if type(insecure) is not bool:
@@ -200,14 +189,14 @@ class NodeOptions:
         return self.insecure or self.protection.is_enough
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> NodeOptions:
+    def from_env(cls, environ: Mapping[str, str]) -> "NodeOptions":
         """Read KAMACACHE_LISTEN and so on, one for each option of make.
 
-        Empty variables count as not set, and names that are not ours are left alone.
+        Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone.
         """
         given: dict[str, Any] = {}
         for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
-            if text := environ.get(f"KAMACACHE_{option.upper()}", ""):
+            if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
         for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
             variable = f"KAMACACHE_{option.upper()}"

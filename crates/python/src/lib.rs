@@ -17,6 +17,7 @@ mod messages;
 mod pipeline;
 mod placement;
 mod policy;
+mod remote;
 mod security;
 mod store;
 mod transport;
@@ -36,6 +37,8 @@ mod _engine {
     use super::getter::Getter;
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::remote::{Flag, Remote};
     #[pymodule_export]
     use super::security::Security;
     #[pymodule_export]
