@@ -23,8 +23,10 @@ use crate::{
         Failure, Reply, Request,
         blocking::Pool,
         channel::Peers,
-        times::{self, PeerTimes, Times},
+        reactor::Pipeline,
+        times::{self, Times},
     },
+    security::Security,
     socket::Listener,
     wire::{
         commands::Groups,
@@ -60,6 +62,7 @@ pub struct Transport {
     groups: Arc<Groups>,
     events: Arc<Events>,
     status: Arc<Status>,
+    security: Arc<Security>,
     peers: Arc<Peers>,
     pool: Pool,
     times: Arc<Times>,
@@ -99,16 +102,17 @@ impl Drop for Call {
 
 impl Transport {
     /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
-    pub fn new(max_message: usize) -> Self {
+    pub fn new(max_message: usize, security: Arc<Security>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         Self {
             state: Mutex::new(State::Idle),
             groups: Arc::default(),
             status: Arc::new(Status::new(events.clone())),
             events,
-            peers: Arc::new(Peers::new(max_message)),
-            pool: Pool::new(times.clone()),
+            peers: Arc::new(Peers::new(security.clone(), max_message)),
+            pool: Pool::new(security.clone(), times.clone()),
             times,
+            security,
             calls: AtomicU64::new(0),
             max_message,
             max_value: max_message,
@@ -163,7 +167,14 @@ impl Transport {
             events: self.events.clone(),
         };
         let state = self.status.state();
-        let grpc = grpc::serve(connections, clients, state, self.max_value, self.max_message);
+        let grpc = grpc::serve(
+            connections,
+            clients,
+            state,
+            self.security.clone(),
+            self.max_value,
+            self.max_message,
+        );
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::spawn(grpc);
@@ -185,6 +196,7 @@ impl Transport {
                 events: self.events.clone(),
                 status: self.status.clone(),
                 limits,
+                security: self.security.clone(),
                 http2,
             },
         })
@@ -257,10 +269,10 @@ impl Transport {
         Ok(&self.status)
     }
 
-    /// Where the times of a peer's answers are counted.
-    pub fn times_of(&self, address: &str) -> Result<Arc<PeerTimes>, Failure> {
+    /// A connection for an event loop.
+    pub fn pipeline<T>(&self, address: &str) -> Result<Pipeline<T>, Failure> {
         self.alive()?;
-        Ok(self.times.of(address))
+        Pipeline::connect(address, &self.security, self.times.of(address))
     }
 
     /// How long peers took so far.

@@ -205,7 +205,10 @@ fn question(keys: &[&str]) -> Vec<u8> {
 fn a_memory_is_served_and_asked() {
     let big = vec![5; 1 << 20];
     let values = HashMap::from([("small", "v".into()), ("big", big.clone().into())]);
-    let (server, client) = (Transport::new(1 << 20), Transport::new(1 << 20));
+    let (server, client) = (
+        Transport::new(1 << 20, Arc::default()),
+        Transport::new(1 << 20, Arc::default()),
+    );
     server.serve(Arc::new(Fixed(values)));
     let address = server.listen("127.0.0.1:0").unwrap();
     let pool = client.pool().unwrap();

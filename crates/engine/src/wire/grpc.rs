@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, service::interceptor::InterceptedService};
 
 use super::{
+    auth::Bearer,
     clients::{Answered, ClientRequest, Refused},
     foreign::{self, Foreign},
     http::State,
@@ -16,6 +17,7 @@ use crate::{
     events::Events,
     fork,
     peer::{Reply, Request},
+    security::Security,
 };
 
 /// Flow control windows of HTTP/2, so that a large value needs no waiting for window updates.
@@ -219,6 +221,7 @@ pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
     clients: Foreign,
     state: watch::Receiver<State>,
+    security: Arc<Security>,
     max_value: usize,
     max_message: usize,
 ) -> Result<(), tonic::transport::Error> {
@@ -229,8 +232,11 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(100_000)
-        .add_service(peer)
-        .add_service(foreign::service(clients, max_value, max_message))
+        .add_service(InterceptedService::new(peer, Bearer(security.clone())))
+        .add_service(InterceptedService::new(
+            foreign::service(clients, max_value, max_message),
+            Bearer(security),
+        ))
         .add_service(foreign::health(state))
         .serve_with_incoming(ReceiverStream::new(connections))
         .await
