@@ -26,7 +26,6 @@ class Administration:
         self._runtime = runtime
         self._groups = groups
         self._options = options
-        self._began = time.monotonic()
 
     async def answer(self, command: str, arguments: Sequence[str]) -> bytes:
         """The answer to a command as JSON; UnknownGroup, InvalidKey."""
@@ -57,7 +56,7 @@ class Administration:
             "service": self._options.service,
             "registry": _kind(self._options.registry),
             "joined": runtime.joined,
-            "uptime": time.monotonic() - self._began,
+            "uptime": time.monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",
             "groups": {name: _options(group.parts.options) for name, group in list(self._groups.items())},

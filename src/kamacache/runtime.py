@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from kamacache.homeloop import HomeLoop
@@ -22,6 +23,7 @@ class Runtime:
     membership: Membership
 
     def __init__(self, clock: Clock, hlc: Hlc, lane: Lane, *, max_value: int, loader_threads: int) -> None:
+        self.began = time.monotonic()
         self.clock = clock
         self.hlc = hlc
         self.lane = lane

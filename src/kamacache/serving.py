@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kamacache.clients import Clients
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
 from kamacache.loader import MAX_DEPTH
 from kamacache.messages import (
@@ -30,6 +29,7 @@ from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
+    from kamacache.clients import Clients
     from kamacache.group import Group
     from kamacache.lane import Call
     from kamacache.options import NodeOptions
@@ -46,7 +46,9 @@ class Serving:
         self._runtime = runtime
         self._groups = groups
         self._find = groups.get
-        self._clients = Clients(runtime, groups, options)
+        self._options = options
+        self._clients: Clients | None = None  # made for the first; guarded by _idle, as is _closed
+        self._closed = False
         self._idle = threading.Condition()
         self._serving = 0  # loads for peers under way; guarded by _idle
 
@@ -81,7 +83,7 @@ class Serving:
         elif isinstance(message, TellRequest):
             call.reply(self._tell(message))
         elif isinstance(message, ClientRequest):
-            self._clients.receive(call, message)
+            self._answering_clients().receive(call, message)
 
     def _group(self, name: str) -> Group[Any]:
         group = self._find(name)
@@ -134,11 +136,26 @@ class Serving:
         with self._idle:
             while self._serving and (left := deadline - time.monotonic()) > 0:
                 self._idle.wait(left)
-        self._clients.drain(deadline)
+        if self._clients is not None:
+            self._clients.drain(deadline)
 
     def close(self) -> None:
         """Drop the clients that still wait."""
-        self._clients.close()
+        with self._idle:
+            self._closed = True
+            clients = self._clients
+        if clients is not None:
+            clients.close()
+
+    def _answering_clients(self) -> Clients:
+        from kamacache.clients import Clients  # noqa: PLC0415 - most nodes have none
+
+        with self._idle:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            if self._clients is None:
+                self._clients = Clients(self._runtime, self._groups, self._options)
+            return self._clients
 
     def _reply(self, call: Call, work: Future[Any]) -> None:
         with self._idle:

@@ -110,7 +110,8 @@ def connect(node: Node) -> socket.socket:
 
 def waiting(node: Node) -> int:
     """How many questions of clients this node works on."""
-    return node._serving._clients._waiting
+    clients = node._serving._clients
+    return 0 if clients is None else clients._waiting
 
 
 def command(*arguments: bytes) -> bytes:

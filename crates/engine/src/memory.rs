@@ -60,6 +60,9 @@ impl std::fmt::Debug for Found<'_> {
     }
 }
 
+/// What a local get finds: None: nothing; Some(None): known to be absent.
+pub type Looked<'a> = Option<Option<&'a dyn Held>>;
+
 /// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.
 pub trait Memory: Send + Sync {
     /// The group.
@@ -69,7 +72,6 @@ pub trait Memory: Send + Sync {
     /// near copy, with `former` also a main copy that is no longer owned. A copy found counts in `served`.
     fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
 
-    /// The same for a client in the place of a caller in this process: what a get here finds (Some(None): known to be
-    /// absent), counted as that get. Nothing found counts nothing: whoever goes on from there counts all of it.
-    fn get(&self, key: &str, visit: &mut dyn FnMut(Option<Option<&dyn Held>>));
+    /// The same for a client in the place of a caller in this process: what a get here finds, counted as that get. Nothing found counts nothing: whoever goes on from there counts all of it.
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>));
 }

@@ -1,11 +1,23 @@
 //! The RESP parsers under any bytes and any split, and a transport serving a memory that is not Python's.
-use std::{collections::HashMap, net::TcpStream, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kamacache_engine::{
-    memory::{Found, Held, Memory, Value},
-    peer::many::ask_many,
+    events::Event,
+    memory::{Found, Held, Looked, Memory, Value},
+    peer::{self, Request, many::ask_many},
     transport::Transport,
-    wire::resp::{self, Limits, Parser, ProtocolError, Reply, Unpack},
+    wire::{
+        clients::ClientReply,
+        grpc::{Incoming, Refusal},
+        resp::{self, Limits, Parser, ProtocolError, Reply, Unpack},
+        table::COMMANDS,
+    },
 };
 use proptest::prelude::*;
 
@@ -193,6 +205,11 @@ impl Memory for Fixed {
             hot: true,
         }));
     }
+
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
+        let value = self.0.get(key).cloned().map(Shared);
+        visit(value.as_ref().map(|value| Some(value as &dyn Held)));
+    }
 }
 
 fn question(keys: &[&str]) -> Vec<u8> {
@@ -243,4 +260,104 @@ fn a_memory_is_served_and_asked() {
     server.close();
     assert!(TcpStream::connect(&address).is_err());
     assert!(pool.ping(&address, second).is_err());
+}
+
+fn talk(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
+    stream.write_all(sent).unwrap();
+    let mut received = vec![0; expected.len()];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(String::from_utf8_lossy(&received), String::from_utf8_lossy(expected));
+}
+
+fn next_call(server: &Transport) -> Incoming {
+    match server.next_event(Duration::from_secs(20)).unwrap() {
+        Some(Event::Call(call)) => call,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_memory_does_not_have_is_asked_and_answered_in_order() {
+    let server = Transport::new(1 << 20);
+    server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
+    let address = server.listen("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let get = |name: &str| encode(&[b"GET".to_vec(), name.into()]);
+
+    talk(&mut stream, &get("fixed:small"), b"$1\r\nv\r\n");
+    stream
+        .write_all(&[get("fixed:a"), get("fixed:small"), get("fixed:b"), get("fixed:c")].concat())
+        .unwrap();
+    for (name, answer) in [("a", Some("A")), ("b", None)] {
+        let mut call = next_call(&server);
+        let Request::Client(request) = &call.request else {
+            panic!("{call:?}")
+        };
+        assert_eq!(
+            (request.command, &request.keys),
+            ("get", &vec![("fixed".to_owned(), name.to_owned())])
+        );
+        let values = vec![answer.map(Into::into)];
+        assert!(!call.is_gone());
+        assert!(call.reply(peer::Reply::Client(ClientReply { values, number: 0 })));
+        assert!(!call.fail(Refusal::Load, "twice"));
+    }
+    let mut call = next_call(&server);
+    assert!(call.fail(Refusal::Load, "A type\r\n"));
+    talk(&mut stream, b"", b"$1\r\nA\r\n$1\r\nv\r\n$-1\r\n-LOADERR A type  \r\n");
+
+    stream.write_all(&get("fixed:d")).unwrap();
+    drop(next_call(&server)); // nobody answers
+    talk(&mut stream, b"", b"-CLOSED nobody answers here\r\n");
+
+    stream.write_all(&get("fixed:e")).unwrap();
+    let call = next_call(&server);
+    drop(stream);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !call.is_gone() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whatever its arguments, also where nobody answers what is asked of Python.
+#[test]
+fn every_command_keeps_the_connection() {
+    let server = Arc::new(Transport::new(1 << 20));
+    server.serve(Arc::new(Fixed(HashMap::new())));
+    let address = server.listen("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let answering = {
+        let server = server.clone();
+        std::thread::spawn(
+            move || while let Some(Event::Call(_)) = server.next_event(Duration::from_secs(20)).unwrap() {},
+        )
+    };
+    let words: [&[u8]; 12] = [
+        b"fixed:x", b"2", b"3", b"EX", b"AUTH", b"SETNAME", b"ID", b"DOCS", b"\xff", b"", b"0", b"-1",
+    ];
+    for command in COMMANDS.iter().filter(|command| command.name != "quit") {
+        for count in 0..5 {
+            for shift in 0..words.len() {
+                let arguments = (0..count).map(|n| words[(n + shift) % words.len()].to_vec());
+                let asked: Vec<_> = [command.name.into()].into_iter().chain(arguments).collect();
+                let end = format!("end of {asked:?}");
+                stream.write_all(&encode(&asked)).unwrap();
+                stream
+                    .write_all(&encode(&[b"ECHO".to_vec(), end.clone().into()]))
+                    .unwrap();
+                let mut received = Vec::new();
+                let mut chunk = [0; 4096];
+                while !received.ends_with(format!("{end}\r\n").as_bytes()) {
+                    let n = stream.read(&mut chunk).unwrap();
+                    assert_ne!(n, 0, "{end}");
+                    received.extend_from_slice(&chunk[..n]);
+                }
+            }
+        }
+    }
+    server.close();
+    answering.join().unwrap();
 }

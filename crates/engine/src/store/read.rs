@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock::SECOND,
-    memory::{Found, Held, Memory, Value},
+    memory::{Found, Held, Looked, Memory, Value},
     policy::Slot,
 };
 
@@ -215,7 +215,7 @@ impl<V: Value> Memory for Store<V> {
         }
     }
 
-    fn get(&self, key: &str, visit: &mut dyn FnMut(Option<Option<&dyn Held>>)) {
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
         match self.look(key, false, V::clone) {
             Lookup::Hit(value) => visit(Some(Some(&value))),
             Lookup::Absent => visit(Some(None)),

@@ -29,8 +29,10 @@ pub enum Then {
     Seconds,
 }
 
+type Key<'a> = (Arc<dyn Memory>, &'a str);
+
 /// The group and the key that `group:key` names.
-fn find<'a>(name: &'a [u8], groups: &Groups) -> Result<(Arc<dyn Memory>, &'a str), String> {
+fn find<'a>(name: &'a [u8], groups: &Groups) -> Result<Key<'a>, String> {
     let (group, key) = match name.iter().position(|&byte| byte == b':') {
         Some(colon) => (&name[..colon], &name[colon + 1..]),
         None => return Err(format!("NOGROUP '{}' names no group: keys are group:key", shown(name))),
@@ -63,7 +65,7 @@ impl<'a> Asking<'a> {
     }
 
     /// All arguments from `first` on as names of keys.
-    fn keys(&self, first: usize) -> Result<Vec<(Arc<dyn Memory>, &'a str)>, String> {
+    fn keys(&self, first: usize) -> Result<Vec<Key<'a>>, String> {
         self.arguments.from(first).map(|name| find(name, self.groups)).collect()
     }
 
@@ -85,7 +87,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-fn owned((memory, key): (Arc<dyn Memory>, &str)) -> (String, String) {
+fn owned((memory, key): Key<'_>) -> (String, String) {
     (memory.name().to_owned(), key.to_owned())
 }
 
