@@ -278,7 +278,7 @@ fn next_call(server: &Transport) -> Incoming {
 
 #[test]
 fn what_memory_does_not_have_is_asked_and_answered_in_order() {
-    let server = Transport::new(1 << 20);
+    let server = Transport::new(1 << 20, Arc::default());
     server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
     let address = server.listen("127.0.0.1:0").unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -324,7 +324,7 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
 /// Whatever its arguments, also where nobody answers what is asked of Python.
 #[test]
 fn every_command_keeps_the_connection() {
-    let server = Arc::new(Transport::new(1 << 20));
+    let server = Arc::new(Transport::new(1 << 20, Arc::default()));
     server.serve(Arc::new(Fixed(HashMap::new())));
     let address = server.listen("127.0.0.1:0").unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
