@@ -13,6 +13,7 @@ use crate::sync::Mutex;
 use tokio::{
     runtime::{Builder, Handle},
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 use crate::{
@@ -40,6 +41,8 @@ use crate::{
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
 const COMMAND: usize = 64 << 20;
+/// For what was answered before a close to reach those who asked.
+const LAST: Duration = Duration::from_millis(250);
 
 /// The thread and its runtime.
 #[derive(Debug)]
@@ -167,6 +170,7 @@ impl Transport {
             events: self.events.clone(),
         };
         let state = self.status.state();
+        let (ending, ended) = oneshot::channel::<()>();
         let grpc = grpc::serve(
             connections,
             clients,
@@ -174,11 +178,16 @@ impl Transport {
             self.security.clone(),
             self.max_value,
             self.max_message,
+            async {
+                let _ = ended.await;
+            },
         );
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             runtime.block_on(async {
-                tokio::spawn(grpc);
+                let grpc = tokio::spawn(grpc);
                 let _ = stopped.await;
+                drop(ending);
+                let _ = timeout(LAST, grpc).await; // what was answered is written; RESP takes a turn of this
             });
             runtime.shutdown_background();
         })?;

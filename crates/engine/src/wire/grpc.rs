@@ -1,5 +1,5 @@
 //! kamacache.v1.Peer, served beside what foreign.rs has: each call becomes an `Incoming` that the node answers in its own time.
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -215,8 +215,8 @@ impl peer_server::Peer for Service {
     }
 }
 
-/// Serves the HTTP/2 connections that `connections` brings, until the runtime ends: nodes, foreign clients (values of at
-/// most `max_value` bytes), and who asks whether the node is ready.
+/// Serves the HTTP/2 connections that `connections` brings, until `stopping` and then to the end of each call: nodes,
+/// foreign clients (values of at most `max_value` bytes), and who asks whether the node is ready.
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
     clients: Foreign,
@@ -224,6 +224,7 @@ pub async fn serve(
     security: Arc<Security>,
     max_value: usize,
     max_message: usize,
+    stopping: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let peer = peer_server::PeerServer::new(Service(clients.events.clone()))
         .max_decoding_message_size(max_message)
@@ -238,6 +239,6 @@ pub async fn serve(
             Bearer(security),
         ))
         .add_service(foreign::health(state))
-        .serve_with_incoming(ReceiverStream::new(connections))
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopping)
         .await
 }
