@@ -241,9 +241,9 @@ def check_listen(listen: str, *, protected: bool) -> None:
     address = parse_address(listen, name="listen")
     if not (address.is_unix or address.is_loopback or protected):
         raise ConfigError(
-            f"listen={listen!r}: without a password or TLS whoever reaches this port may read and write the cache; "
-            "give all nodes the same password= or a tls= of their own, or listen on 127.0.0.1 or a Unix socket; in a "
-            "network where all may, write insecure=True"
+            f"listen={listen!r}: without a password or client certificates whoever reaches this port may read and "
+            "write the cache; give all nodes a password= or a tls= (mutual), or listen on 127.0.0.1 or a Unix socket; "
+            "in a network where all may, write insecure=True"
         )
 
 

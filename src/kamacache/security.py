@@ -30,12 +30,7 @@ class TLS:
     mutual: bool
 
     def __init__(
-        self,
-        cert: str | os.PathLike[str],
-        key: str | os.PathLike[str],
-        ca: str | os.PathLike[str],
-        *,
-        mutual: bool = True,
+        self, cert: str | os.PathLike[str], key: str | os.PathLike[str], ca: str | os.PathLike[str], mutual: bool = True
     ) -> None:
         for name, given in (("cert", cert), ("key", key), ("ca", ca)):
             path = os.fspath(given) if isinstance(given, os.PathLike) else given
@@ -51,8 +46,11 @@ class TLS:
         """The three paths, from the root."""
         return self.cert, self.key, self.ca
 
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"a TLS does not change: {name}")
+    def __setattr__(self, name: str, _: Any) -> NoReturn:
+        raise AttributeError(f"a TLS does not change: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a TLS does not change: {name!r} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TLS) and (self.files, self.mutual) == (other.files, other.mutual)
@@ -63,6 +61,9 @@ class TLS:
     def __repr__(self) -> str:
         mutual = "" if self.mutual else ", mutual=False"
         return f"TLS(cert={self.cert!r}, key={self.key!r}, ca={self.ca!r}{mutual})"
+
+    def __reduce__(self) -> Any:
+        return TLS, (*self.files, self.mutual)
 
 
 class Protection(NamedTuple):

@@ -179,6 +179,21 @@ class TestPeers:
         pipeline.close()
         assert hello_from(server, client, at).member.id == "stranger"
 
+    def test_the_answer_that_comes_with_the_passwords_is_not_waited_for(self, make: Make, listen_at: str) -> None:
+        security = Security(password=SECRET)
+        server = make(security)
+        server.serve(make_users())
+        at = server.listen(listen_at)
+        begun = time.monotonic()
+        for _ in range(5):
+            client = make(security)
+            client.ping(at, 60.0)
+            client.forget(at)
+            assert client.peek(at, "users", "k", False, 60.0) is not None
+            client.forget(at)
+            assert isinstance(client.peek_many([(at, ["k"])], "users", False, 60.0)[0], list)
+        assert time.monotonic() - begun < 30
+
     @pytest.mark.parametrize(("here", "there"), [("other", SECRET), (None, SECRET), (SECRET, None)])
     def test_a_wrong_one_is_refused_on_every_way(
         self, make: Make, listen_at: str, here: str | None, there: str | None

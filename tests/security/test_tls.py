@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import socket
 import ssl
@@ -286,6 +287,17 @@ class TestTheOption:
         with pytest.raises(ConfigError, match="password="):
             NodeOptions.make("0.0.0.0:0", tls=open_)
         assert NodeOptions.make("0.0.0.0:0", tls=open_, password=SECRET).protected
+
+    def test_it_is_a_value(self) -> None:
+        tls = TLS("/c", "/k", "/a", mutual=False)
+        assert pickle.loads(pickle.dumps(tls)) == tls  # noqa: S301 - our own
+        assert len({tls, TLS("/c", "/k", Path("/a"), mutual=False)}) == 1
+        assert tls not in (TLS("/c", "/k", "/a"), None, "tls")
+        assert repr(tls) == "TLS(cert='/c', key='/k', ca='/a', mutual=False)"
+        with pytest.raises(AttributeError, match="does not change"):
+            tls.cert = "/d"
+        with pytest.raises(AttributeError, match="does not change"):
+            del tls.ca
 
     def test_the_environment(self) -> None:
         variables = {"KAMACACHE_TLS_CERT": "/c", "KAMACACHE_TLS_KEY": "/k", "KAMACACHE_TLS_CA": "/a"}

@@ -108,7 +108,10 @@ impl Connection {
     pub(super) fn receive(&mut self, address: &str, flags: RecvFlags) -> Result<Step, Failure> {
         loop {
             match resp::reply(&self.input, REPLY).map_err(|error| Failure::protocol(address, error))? {
-                Ok((reply, used)) if self.link.proves(address, &reply, &self.input)? => drop(self.input.drain(..used)),
+                Ok((reply, used)) if self.link.proves(address, &reply, &self.input)? => {
+                    self.input.drain(..used);
+                    continue; // the reply to the question may have come with it
+                }
                 Ok((reply, used)) if used == self.input.len() => return Ok(Step::Done(reply)),
                 Ok(_) => return Err(Failure::nonsense(address, "more than was asked for")),
                 Err(need) => {
