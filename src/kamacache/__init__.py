@@ -26,10 +26,12 @@ from kamacache.group import Group
 from kamacache.member import Member
 from kamacache.node import Node
 from kamacache.registry import Registry
+from kamacache.security import TLS
 from kamacache.stats import GroupStats
 from kamacache.value import Value
 
 __all__ = [
+    "TLS",
     "Clock",
     "Codec",
     "CodecError",

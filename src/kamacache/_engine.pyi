@@ -22,6 +22,7 @@ __all__ = [
     "PolicyRun",
     "Remote",
     "Scrape",
+    "Security",
     "Store",
     "Transport",
     "__version__",
@@ -291,6 +292,24 @@ class Incoming:
         """Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid"."""
 
 @final
+class Security:
+    """What a node protects itself with, and proves itself by to others. Shows nothing of it."""
+
+    def __new__(
+        cls, *, password: str | None = None, tls: tuple[str, str, str] | None = None, mutual: bool = True
+    ) -> Security:
+        """With files as (certificate, key, authorities). ValueError: what is wrong with them, or the password."""
+
+    def renewed(self) -> Security:
+        """The same for a forked child."""
+
+    def reload(self) -> bool:
+        """Look whether the files have changed: True when new ones are in use from now on.
+
+        ValueError, once: what is wrong with the new ones; those before stay in use.
+        """
+
+@final
 class Transport:
     """One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
 
@@ -300,7 +319,9 @@ class Transport:
     HOT: Final[int]  # flags of an answer: worth a near copy
     ABSENT: Final[int]  # known absent
 
-    def __new__(cls, *, max_message: int, max_value: int | None = None) -> Transport: ...
+    def __new__(
+        cls, *, max_message: int, max_value: int | None = None, security: Security | None = None
+    ) -> Transport: ...
     def listen(self, address: str, /) -> str:
         """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
 
@@ -347,7 +368,7 @@ class Pipeline:
     """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone."""
 
     def __new__(cls, transport: Transport, address: str, /) -> Pipeline:
-        """Start to connect; the transport counts the times. PeerError when that fails at once."""
+        """Start to connect; security and times are the transport's. PeerError when that fails at once."""
 
     def fileno(self) -> int: ...
     def ask(self, token: Any, group: str, keys: list[str], former: bool, /) -> None:

@@ -93,10 +93,11 @@ class RegistryError(KamaCacheError):
 class PeerError(KamaCacheError, ConnectionError):
     """Another node could not be reached or did not answer in time.
 
-    `refused` is True where nothing listens at its address.
+    `refused` is True where nothing listens at its address, `denied` where one of the two does not trust the other.
     """
 
     refused: bool = False
+    denied: bool = False
 
 
 class UnknownGroup(KamaCacheError, KeyError):

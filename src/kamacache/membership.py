@@ -32,6 +32,7 @@ PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
 _AWAY = "the registry does not answer"
 _UNREGISTERED = "could not register"
+_DENIED = "no trust between this node and "
 _QUICK = 50  # members whose table is built in some milliseconds
 _STOPPED = 1.0  # seconds that a wait took longer than asked for, after which this process must have stood still
 
@@ -278,6 +279,7 @@ class Membership:
                 self._note(answer, answered=True)
                 if mine.member is self.me:  # else it was greeted for groups that are others by now
                     self._peers.greeted(peer)
+                    self._mended(_DENIED + peer.address, f"{peer.address} answers again")
 
     def _note(self, hello: Hello, *, answered: bool) -> None:
         """Take in what a hello says: its member, its clock, the writes it knows."""
@@ -301,6 +303,8 @@ class Membership:
                     self._wake.set()
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
+        if getattr(error, "denied", False):
+            self._trouble(_DENIED + peer.address, error)
         if self._peers.unanswered(peer, error):
             log.info("%s is held for dead: %s", peer.address, error)
         elif not peer.dead:

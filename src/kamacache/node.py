@@ -18,7 +18,7 @@ from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.grouping import Grouping
 from kamacache.log import log
 from kamacache.member import Member
-from kamacache.options import Duration, NodeOptions, Size, check_listen, parse_duration
+from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.steps import Wait
 
@@ -40,8 +40,8 @@ class Node(Grouping):
     registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
     (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this
     node's share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how
-    many plain loaders run at once for async callers and for peers. `insecure=True` allows addresses beyond this
-    machine, unprotected. `clock` and `lane` replace the machine's time and network, for tests.
+    many plain loaders run at once for async callers and peers. `tls` (a TLS) encrypts, `password` is asked of whoever
+    connects; `insecure=True` allows addresses beyond this machine without. `clock` and `lane` are for tests.
 
     Raises ConfigError. The node starts by itself at the first call that needs it; `start` waits until it has joined.
     """
@@ -56,8 +56,8 @@ class Node(Grouping):
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
-        tls: object = None,
-        password: object = None,
+        tls: TLS | None = None,
+        password: str | None = None,
         insecure: bool = False,
         clock: Clock | None = None,
         lane: Lane | None = None,
@@ -93,7 +93,7 @@ class Node(Grouping):
         self._groups: dict[str, Group[Any]] = {}
         self._closed = False
         self._forked = False
-        self._live(lane if lane is not None else NativeLane(max_value=options.max_value))
+        self._live(lane or NativeLane(max_value=options.max_value, protection=options.protection))
         forking.keep(self)
 
     def _live(self, lane: Lane) -> None:
@@ -167,7 +167,7 @@ class Node(Grouping):
             if listen is None and registry is not None:
                 listen = registry.default_listen(self._options.service, self.id)
                 if listen is not None:
-                    check_listen(listen, insecure=self._options.insecure)
+                    check_listen(listen, protected=self._options.protected)
             try:
                 self._bound = lane.start(listen, self._serving.receive)
             except OSError as error:

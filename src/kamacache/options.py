@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.registry.base import Registry
+from kamacache.security import NOTHING, TLS, Protection, tls_from
 from kamacache.units import (
     UNSET,
     Duration,
@@ -23,6 +24,7 @@ from kamacache.units import (
 
 __all__ = [
     "POLICIES",
+    "TLS",
     "UNSET",
     "Duration",
     "GroupOptions",
@@ -136,6 +138,7 @@ class NodeOptions(NamedTuple):
     max_value: int
     loader_threads: int
     insecure: bool
+    protection: Protection = NOTHING
 
     @classmethod
     def make(
@@ -148,19 +151,16 @@ class NodeOptions(NamedTuple):
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
-        tls: object = None,
-        password: object = None,
+        tls: TLS | None = None,
+        password: str | None = None,
         insecure: bool = False,
     ) -> "NodeOptions":
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
-        for name, value in (("tls", tls), ("password", password)):
-            if value is not None:
-                # The value is not shown: it may be a secret.
-                raise ConfigError(f"{name}: comes with a later version of kamacache; leave it out")
+        protection = Protection.make(password, tls)
         if type(insecure) is not bool:
             raise ConfigError(f"insecure={insecure!r}: must be True or False")
         if listen is not None:
-            check_listen(listen, insecure=insecure)
+            check_listen(listen, protected=insecure or protection.is_enough)
         if advertise is not None:
             _check_advertise(advertise)
         weights = "a number from 0.001 to 1000; 2.0 owns twice the keys of 1.0"
@@ -180,7 +180,13 @@ class NodeOptions(NamedTuple):
             max_value=size,
             loader_threads=loader_threads,
             insecure=insecure,
+            protection=protection,
         )
+
+    @property
+    def protected(self) -> bool:
+        """Whether addresses beyond this machine are allowed."""
+        return self.insecure or self.protection.is_enough
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "NodeOptions":
@@ -200,9 +206,8 @@ class NodeOptions(NamedTuple):
                 except ValueError:
                     kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
-        if any(value.strip() for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
-            given["tls"] = True
         try:
+            given["tls"] = tls_from(environ)
             return cls.make(**given)
         except ConfigError as error:
             raise ConfigError(f"from the environment (KAMACACHE_*): {error}") from error
@@ -229,15 +234,16 @@ def _flag(text: str) -> bool:
     raise ValueError(text)
 
 
-def check_listen(listen: str, *, insecure: bool) -> None:
+def check_listen(listen: str, *, protected: bool) -> None:
     """Refuse an address that is none, or that others reach although nothing keeps them out; ConfigError."""
     from kamacache.addresses import parse_address  # noqa: PLC0415 - most nodes have no address of the user's
 
     address = parse_address(listen, name="listen")
-    if not (address.is_unix or address.is_loopback or insecure):
+    if not (address.is_unix or address.is_loopback or protected):
         raise ConfigError(
-            f"listen={listen!r}: without a password or TLS whoever reaches this port may read and write the cache; "
-            "in a network where all may, write insecure=True, else listen on 127.0.0.1 or a Unix socket"
+            f"listen={listen!r}: without a password or client certificates whoever reaches this port may read and "
+            "write the cache; give all nodes a password= or a tls= (mutual), or listen on 127.0.0.1 or a Unix socket; "
+            "in a network where all may, write insecure=True"
         )
 
 

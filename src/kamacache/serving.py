@@ -158,9 +158,6 @@ class Serving:
             return self._clients
 
     def _reply(self, call: Call, work: Future[Any]) -> None:
-        with self._idle:
-            self._serving -= 1
-            self._idle.notify_all()
         try:
             call.reply(LoadReply(work.result(0), self._runtime.hlc.latest()))
         except GroupClosed as error:
@@ -169,3 +166,7 @@ class Serving:
             call.fail("closed", str(error))
         except BaseException as error:  # noqa: BLE001 - the peer is told; the work's own thread has raised it
             call.fail("closed", type(error).__name__)
+        finally:
+            with self._idle:  # after the answer, which a close must not overtake
+                self._serving -= 1
+                self._idle.notify_all()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kamacache._engine import Incoming, Pipeline, Remote, Scrape, Store, Transport
+from kamacache._engine import Incoming, Pipeline, Remote, Scrape, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
+from kamacache.security import Protection, reload
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,14 +28,18 @@ FORMER_TIMEOUT = 0.1
 _LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
 _ROOM = 64 * 1024  # what a message has around its value
 _JOIN = 1.0
+_RELOAD = 1.0  # seconds between looks at the files of certificates
 
 
 class NativeLane:
     """See Lane. Invariant, under `_lock`: `_links` has one open Link per running loop and address."""
 
-    def __init__(self, *, max_value: int) -> None:
+    def __init__(self, *, max_value: int, protection: Protection, security: Security | None = None) -> None:
         self._max_value = max_value
-        self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM, max_value=max_value)
+        self._protection = protection
+        self._security = security or protection.engine()
+        most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
+        self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
@@ -42,14 +48,20 @@ class NativeLane:
 
     def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
         address = None if listen is None else self._transport.listen(listen)
+        if address is not None:
+            self._protection.warn(address)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, args=(receive,), name="kamacache-serve", daemon=True)
             self._thread.start()
         return address
 
     def _run(self, receive: Callable[[Call], None]) -> None:
+        reloads = time.monotonic() + _RELOAD
         while not self._closed:
             event = self._transport.next_event(1.0)
+            if self._security is not None and time.monotonic() >= reloads:
+                reload(self._security)
+                reloads = time.monotonic() + _RELOAD
             try:
                 if isinstance(event, Incoming):
                     receive(event)
@@ -127,7 +139,7 @@ class NativeLane:
         if link is None or link.closed:
             if self._closed:
                 raise NodeClosed("the node was closed")
-            link = Link(loop, self._transport, address)
+            link = Link(loop, self._transport, address, guarded=self._security is not None)
             with self._lock:
                 self._links.setdefault(loop, {})[address] = link
         return link
@@ -163,7 +175,8 @@ class NativeLane:
             link.close_soon()
 
     def renewed(self) -> Lane:
-        return NativeLane(max_value=self._max_value)
+        security = None if self._security is None else self._security.renewed()
+        return NativeLane(max_value=self._max_value, protection=self._protection, security=security)
 
 
 class Link:
@@ -172,11 +185,12 @@ class Link:
     Requests of one turn of the loop are written together; answers come in order.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool) -> None:
         self.address = address
         self.closed = False
         self._loop = loop
         self._pipeline = Pipeline(transport, address)
+        self._guarded = guarded
         self._fd = self._pipeline.fileno()
         self._waiting = 0
         self._flushing = False
@@ -221,6 +235,8 @@ class Link:
         except PeerError as error:
             self._fail(error)
             return
+        if self._guarded:
+            self._flush()  # a handshake, or what waited for its end
         self._heard = self._loop.time()
         self._waiting -= len(answers)
         for future, found in answers:

@@ -16,6 +16,7 @@ FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "steps"),
     ("messages",),
     ("addresses", "codecs", "units"),
+    ("security",),
     ("registry.base", "registry.locks"),
     ("options", "pool", "homeloop", "lane", "peers", "stats"),
     ("value", "loader", "flight", "placing"),

@@ -16,7 +16,7 @@ import kamacache
 from kamacache import Group, Node
 
 NAMES = {
-    *{"Clock", "Codec", "Group", "GroupStats", "Member", "Node", "Registry", "Value", "__version__"},
+    *{"Clock", "Codec", "Group", "GroupStats", "Member", "Node", "Registry", "TLS", "Value", "__version__"},
     *{"KamaCacheError", "CodecError", "ConfigError", "GroupClosed", "GroupExists", "InvalidKey", "LoadCycle"},
     *{"LoadError", "LoadTimeout", "NodeClosed", "Overloaded", "PeerError", "RegistryError", "UnknownGroup"},
     "ValueTooLarge",

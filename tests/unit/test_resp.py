@@ -170,10 +170,16 @@ def test_http_is_told_apart(wire: socket.socket, first: bytes, status: bytes) ->
     assert until_closed(wire).startswith(b"HTTP/1.1 " + status)
 
 
-@pytest.mark.parametrize("first", [b"\x16\x03\x01\x00", b"PRIX", b"\0\0\0\0", b"PING\r\n"])
+@pytest.mark.parametrize("first", [b"PRIX", b"\0\0\0\0", b"PING\r\n"])
 def test_anything_else_is_closed(wire: socket.socket, first: bytes) -> None:
     wire.sendall(first)
     assert until_closed(wire) == b""
+
+
+def test_tls_is_refused_in_its_own_words(wire: socket.socket) -> None:
+    wire.sendall(b"\x16\x03\x01\x00")
+    wire.shutdown(socket.SHUT_WR)
+    assert until_closed(wire) == b"\x15\x03\x03\x00\x02\x02\x28"  # a fatal alert: handshake failure
 
 
 def test_many_connections(address: str, transports: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod security;
 pub mod socket;
 pub mod store;
 pub mod sync;

@@ -24,8 +24,10 @@ use crate::{
         Failure, Reply, Request,
         blocking::Pool,
         channel::Peers,
-        times::{self, PeerTimes, Times},
+        reactor::Pipeline,
+        times::{self, Times},
     },
+    security::Security,
     socket::Listener,
     wire::{
         commands::Groups,
@@ -39,9 +41,8 @@ use crate::{
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
 const COMMAND: usize = 64 << 20;
-
-/// How long a close waits for answers that are on their way out.
-const FAREWELL: Duration = Duration::from_millis(250);
+/// For what was answered before a close to reach those who asked.
+const LAST: Duration = Duration::from_millis(250);
 
 /// The thread and its runtime.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ pub struct Transport {
     groups: Arc<Groups>,
     events: Arc<Events>,
     status: Arc<Status>,
+    security: Arc<Security>,
     peers: Arc<Peers>,
     pool: Pool,
     times: Arc<Times>,
@@ -103,16 +105,17 @@ impl Drop for Call {
 
 impl Transport {
     /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
-    pub fn new(max_message: usize) -> Self {
+    pub fn new(max_message: usize, security: Arc<Security>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         Self {
             state: Mutex::new(State::Idle),
             groups: Arc::default(),
             status: Arc::new(Status::new(events.clone())),
             events,
-            peers: Arc::new(Peers::new(max_message)),
-            pool: Pool::new(times.clone()),
+            peers: Arc::new(Peers::new(security.clone(), max_message)),
+            pool: Pool::new(security.clone(), times.clone()),
             times,
+            security,
             calls: AtomicU64::new(0),
             max_message,
             max_value: max_message,
@@ -167,14 +170,24 @@ impl Transport {
             events: self.events.clone(),
         };
         let state = self.status.state();
-        let (last, told) = oneshot::channel::<()>();
-        let grpc = grpc::serve(connections, clients, state, self.max_value, self.max_message, told);
+        let (ending, ended) = oneshot::channel::<()>();
+        let grpc = grpc::serve(
+            connections,
+            clients,
+            state,
+            self.security.clone(),
+            self.max_value,
+            self.max_message,
+            async {
+                let _ = ended.await;
+            },
+        );
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             runtime.block_on(async {
                 let grpc = tokio::spawn(grpc);
                 let _ = stopped.await;
-                let _ = last.send(());
-                let _ = timeout(FAREWELL, grpc).await;
+                drop(ending);
+                let _ = timeout(LAST, grpc).await; // what was answered is written; RESP takes a turn of this
             });
             runtime.shutdown_background();
         })?;
@@ -192,6 +205,7 @@ impl Transport {
                 events: self.events.clone(),
                 status: self.status.clone(),
                 limits,
+                security: self.security.clone(),
                 http2,
             },
         })
@@ -264,10 +278,10 @@ impl Transport {
         Ok(&self.status)
     }
 
-    /// Where the times of a peer's answers are counted.
-    pub fn times_of(&self, address: &str) -> Result<Arc<PeerTimes>, Failure> {
+    /// A connection for an event loop.
+    pub fn pipeline<T>(&self, address: &str) -> Result<Pipeline<T>, Failure> {
         self.alive()?;
-        Ok(self.times.of(address))
+        Pipeline::connect(address, &self.security, self.times.of(address))
     }
 
     /// How long peers took so far.

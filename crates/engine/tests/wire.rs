@@ -222,7 +222,10 @@ fn question(keys: &[&str]) -> Vec<u8> {
 fn a_memory_is_served_and_asked() {
     let big = vec![5; 1 << 20];
     let values = HashMap::from([("small", "v".into()), ("big", big.clone().into())]);
-    let (server, client) = (Transport::new(1 << 20), Transport::new(1 << 20));
+    let (server, client) = (
+        Transport::new(1 << 20, Arc::default()),
+        Transport::new(1 << 20, Arc::default()),
+    );
     server.serve(Arc::new(Fixed(values)));
     let address = server.listen("127.0.0.1:0").unwrap();
     let pool = client.pool().unwrap();
@@ -275,7 +278,7 @@ fn next_call(server: &Transport) -> Incoming {
 
 #[test]
 fn what_memory_does_not_have_is_asked_and_answered_in_order() {
-    let server = Transport::new(1 << 20);
+    let server = Transport::new(1 << 20, Arc::default());
     server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
     let address = server.listen("127.0.0.1:0").unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -321,7 +324,7 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
 /// Whatever its arguments, also where nobody answers what is asked of Python.
 #[test]
 fn every_command_keeps_the_connection() {
-    let server = Arc::new(Transport::new(1 << 20));
+    let server = Arc::new(Transport::new(1 << 20, Arc::default()));
     server.serve(Arc::new(Fixed(HashMap::new())));
     let address = server.listen("127.0.0.1:0").unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();

@@ -34,10 +34,7 @@ fn refused(py: Python<'_>, address: &str, text: &[u8]) -> PyResult<()> {
     if text.starts_with(b"NOGROUP ") {
         return Ok(());
     }
-    Err(peer_error(
-        py,
-        &Failure::nonsense(address, &String::from_utf8_lossy(text)),
-    ))
+    Err(peer_error(py, &Failure::error(address, text)))
 }
 
 /// The answer to a question for one key.

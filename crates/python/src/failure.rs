@@ -10,7 +10,7 @@ pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
     static OVERLOADED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static UNKNOWN_GROUP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let (cell, name) = match failure.kind {
-        FailureKind::Refused | FailureKind::Unreachable => (&PEER_ERROR, "PeerError"),
+        FailureKind::Refused | FailureKind::Denied | FailureKind::Unreachable => (&PEER_ERROR, "PeerError"),
         FailureKind::Overloaded => (&OVERLOADED, "Overloaded"),
         FailureKind::UnknownGroup => (&UNKNOWN_GROUP, "UnknownGroup"),
     };
@@ -19,12 +19,15 @@ pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
         Err(error) => return error,
     };
     let error = PyErr::from_type(class, (failure.text.clone(),));
-    if failure.kind == FailureKind::Refused
-        && let Err(error) = error.value(py).setattr("refused", true)
-    {
-        return error;
+    let flag = match failure.kind {
+        FailureKind::Refused => "refused",
+        FailureKind::Denied => "denied",
+        _ => return error,
+    };
+    match error.value(py).setattr(flag, true) {
+        Ok(()) => error,
+        Err(error) => error,
     }
-    error
 }
 
 /// The OSError subclass that the error's number stands for; `about` is what it happened to.

@@ -19,6 +19,7 @@ mod pipeline;
 mod placement;
 mod policy;
 mod remote;
+mod security;
 mod store;
 mod transport;
 mod value;
@@ -41,6 +42,8 @@ mod _engine {
     use super::pipeline::Pipeline;
     #[pymodule_export]
     use super::remote::{Flag, Remote};
+    #[pymodule_export]
+    use super::security::Security;
     #[pymodule_export]
     use super::store::Store;
     #[pymodule_export]

@@ -39,12 +39,12 @@ impl Pipeline {
     #[pyo3(signature = (transport, address, /))]
     fn new(py: Python<'_>, transport: &Transport, address: String) -> PyResult<Self> {
         let inner = py
-            .detach(|| reactor::Pipeline::connect(&address, transport.engine().times_of(&address)?))
+            .detach(|| transport.engine().pipeline(&address))
             .map_err(|failure| peer_error(py, &failure))?;
         Ok(Self { inner, address })
     }
 
-    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+    fn fileno(&mut self, py: Python<'_>) -> PyResult<i32> {
         self.inner.fd().map_err(|failure| peer_error(py, &failure))
     }
 

@@ -23,6 +23,7 @@ use crate::{
     failure::{os_error, peer_error},
     messages,
     metrics::Scrape,
+    security::Security,
 };
 
 /// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
@@ -132,9 +133,10 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message, max_value = None))]
-    fn new(max_message: usize, max_value: Option<usize>) -> Self {
-        let transport = transport::Transport::new(max_message);
+    #[pyo3(signature = (*, max_message, max_value = None, security = None))]
+    fn new(max_message: usize, max_value: Option<usize>, security: Option<&Security>) -> Self {
+        let security = security.map(|security| security.inner.clone()).unwrap_or_default();
+        let transport = transport::Transport::new(max_message, security);
         Self {
             inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))),
             tokens: Mutex::default(),

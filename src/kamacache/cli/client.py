@@ -71,9 +71,13 @@ class Client:
                 raise
         else:
             raw = socket.create_connection((place.host, place.port), timeout=left)
-        if tls is None:
+        if tls is None or place.path is not None:  # the permissions of its file protect a Unix socket
             return raw
-        return tls.wrap_socket(raw, server_hostname=place.host or None)
+        try:
+            return tls.wrap_socket(raw, server_hostname=place.host)
+        except BaseException:
+            raw.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

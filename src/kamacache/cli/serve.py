@@ -14,6 +14,7 @@ from kamacache.cli import config
 from kamacache.cli.finding import read_password
 from kamacache.errors import ConfigError
 from kamacache.node import Node
+from kamacache.security import TLS
 from kamacache.units import parse_duration
 
 _ALONE = "none"
@@ -53,6 +54,15 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
 @click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="Larger is not kept.")
 @click.option("--loader-threads", envvar="KAMACACHE_LOADER_THREADS", type=int, default=32, help="Loaders at once.")
 @click.option("--password-file", envvar="KAMACACHE_PASSWORD_FILE", metavar="FILE", help="Else KAMACACHE_PASSWORD's.")
+@click.option("--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", help="The node's certificate.")
+@click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", help="Its key.")
+@click.option("--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", help="The authority of all nodes.")
+@click.option(
+    "--tls-mutual/--no-tls-mutual",
+    envvar="KAMACACHE_TLS_MUTUAL",
+    default=True,
+    help="Whether clients must show a certificate, too.",
+)
 @click.option("--insecure", envvar="KAMACACHE_INSECURE", is_flag=True, help="Allow other machines, unprotected.")
 @click.option(
     "--group",
@@ -73,6 +83,10 @@ def serve(
     log_level: str,
     as_json: bool,
     password_file: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_ca: str | None,
+    tls_mutual: bool,
     registry: str,
     **options: Any,
 ) -> None:
@@ -84,7 +98,12 @@ def serve(
     parse_duration(drain, name="drain")
     all_groups = groups | dict(map(config.group_of, more))
     ended = _until_told()
-    node = Node(registry=None if registry == _ALONE else registry, password=read_password(password_file), **options)
+    node = Node(
+        registry=None if registry == _ALONE else registry,
+        password=read_password(password_file),
+        tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
+        **options,
+    )
     if registry == _ALONE and options["listen"] is None:
         raise ConfigError("--registry none: then give --listen ADDRESS, else nobody reaches this node")
     try:
@@ -94,6 +113,14 @@ def serve(
         ended.wait()
     finally:
         node.close(drain)
+
+
+def _tls(cert: str | None, key: str | None, ca: str | None, mutual: bool) -> TLS | None:
+    if cert is None and key is None and ca is None:
+        return None
+    if cert is None or key is None or ca is None:
+        raise ConfigError("TLS: give --tls-cert, --tls-key and --tls-ca, all three")
+    return TLS(cert, key, ca, mutual=mutual)
 
 
 def _until_told() -> threading.Event:

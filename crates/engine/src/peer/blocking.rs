@@ -1,6 +1,7 @@
 //! Questions to a peer's memory on the caller's own thread, over pooled connections.
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -8,18 +9,19 @@ use std::{
 
 use crate::sync::Mutex;
 use rustix::{
-    buffer::spare_capacity,
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, ioctl_fionbio},
-    net::{RecvFlags, SendFlags, recv, send, sockopt},
+    net::{RecvFlags, SendFlags, sockopt},
 };
 
 use super::{
     CONNECT, Failure,
+    link::Link,
     times::{PeerTimes, Times},
 };
 use crate::{
-    socket::{self, Address},
+    security::Security,
+    socket,
     tracked::Tracked,
     wire::resp::{self, Reply},
 };
@@ -35,7 +37,7 @@ const REPLY: usize = 512 << 20;
 /// A connected socket and what has been read of the current reply.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Tracked<OwnedFd>,
+    link: Link,
     input: Vec<u8>,
     /// The time limit set on the socket.
     patience: Option<Duration>,
@@ -53,9 +55,9 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Tracked<OwnedFd>, times: Arc<PeerTimes>) -> Self {
+    pub(super) fn new(link: Link, times: Arc<PeerTimes>) -> Self {
         Self {
-            socket,
+            link,
             input: Vec::with_capacity(BUFFER),
             patience: None,
             times,
@@ -67,7 +69,12 @@ impl Connection {
     }
 
     pub(super) fn socket(&self) -> &Tracked<OwnedFd> {
-        &self.socket
+        self.link.socket()
+    }
+
+    /// Whether something that was sent waits for the socket.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.link.has_unsent()
     }
 
     /// The bytes that the last reply's positions count in.
@@ -75,36 +82,36 @@ impl Connection {
         &self.input
     }
 
-    fn connect(address: &str, deadline: Instant, timeout: Duration, times: Arc<PeerTimes>) -> Result<Self, Failure> {
-        let failed = |error: &std::io::Error| Failure::io(address, error);
-        let socket = address
-            .parse::<Address>()
-            .and_then(|address| socket::connect(&address))
-            .map_err(|e| failed(&e))?;
+    fn connect(address: &str, pool: &Pool, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
+        let link = Link::connect(address, &pool.security)?;
         let deadline = deadline.min(Instant::now() + CONNECT);
-        if !wait(&mut [PollFd::new(&socket, PollFlags::OUT)], deadline) {
+        if !wait(&mut [PollFd::new(link.socket(), PollFlags::OUT)], deadline) {
             return Err(Failure::silent(address, timeout.min(CONNECT)));
         }
-        let mut connection = Self::new(socket, times);
-        connection.made().map_err(|e| failed(&e))?;
+        let mut connection = Self::new(link, pool.times.of(address));
+        connection.made().map_err(|error| Failure::io(address, &error))?;
         Ok(connection)
     }
 
     /// The connect is decided: makes the socket a blocking one, or says why there is none.
     pub(super) fn made(&mut self) -> std::io::Result<()> {
-        socket::connected(&self.socket)?;
-        Ok(ioctl_fionbio(&self.socket, false)?)
+        socket::connected(self.socket())?;
+        Ok(ioctl_fionbio(self.socket(), false)?)
     }
 
     /// Sends what the system takes of `request`; how much.
-    pub(super) fn send(&self, request: &[u8], flags: SendFlags) -> Result<usize, Errno> {
-        send(&self.socket, request, flags | SendFlags::NOSIGNAL)
+    pub(super) fn send(&mut self, request: &[u8], flags: SendFlags) -> std::io::Result<usize> {
+        self.link.send(request, flags)
     }
 
     /// Reads until the reply is whole or nothing more is there.
     pub(super) fn receive(&mut self, address: &str, flags: RecvFlags) -> Result<Step, Failure> {
         loop {
-            match resp::reply(&self.input, REPLY).map_err(|error| Failure::nonsense(address, error.0))? {
+            match resp::reply(&self.input, REPLY).map_err(|error| Failure::protocol(address, error))? {
+                Ok((reply, used)) if self.link.proves(address, &reply, &self.input)? => {
+                    self.input.drain(..used);
+                    continue; // the reply to the question may have come with it
+                }
                 Ok((reply, used)) if used == self.input.len() => return Ok(Step::Done(reply)),
                 Ok(_) => return Err(Failure::nonsense(address, "more than was asked for")),
                 Err(need) => {
@@ -113,12 +120,15 @@ impl Connection {
                     self.input.reserve(more);
                 }
             }
-            match recv(&self.socket, spare_capacity(&mut self.input), flags) {
-                Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) if self.input.is_empty() => return Ok(Step::Stale),
-                Ok((_, 0)) => return Err(Failure::closed(address)),
+            let received = self.link.recv(&mut self.input, flags);
+            match received.map_err(|error| (error.kind(), error)) {
+                Ok(0) | Err((ErrorKind::ConnectionReset | ErrorKind::BrokenPipe, _)) if self.input.is_empty() => {
+                    return Ok(Step::Stale);
+                }
+                Ok(0) => return Err(Failure::closed(address)),
                 Ok(_) => {}
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(Step::Waiting),
-                Err(error) => return Err(Failure::io(address, &error.into())),
+                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => return Ok(Step::Waiting),
+                Err((_, error)) => return Err(Failure::io(address, &error)),
             }
         }
     }
@@ -133,7 +143,7 @@ impl Connection {
     ) -> Result<Option<Reply>, Failure> {
         if self.patience != Some(timeout) {
             for which in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-                let set = sockopt::set_socket_timeout(&self.socket, which, Some(timeout));
+                let set = sockopt::set_socket_timeout(self.socket(), which, Some(timeout));
                 set.map_err(|error| Failure::io(address, &error.into()))?;
             }
             self.patience = Some(timeout);
@@ -141,12 +151,15 @@ impl Connection {
         self.input.clear();
         let mut sent = 0;
         while sent < request.len() {
-            match self.send(&request[sent..], SendFlags::empty()) {
+            let taken = self.send(&request[sent..], SendFlags::empty());
+            match taken.map_err(|error| (error.kind(), error)) {
                 Ok(n) => sent += n,
-                Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => {}
-                Err(Errno::AGAIN | Errno::INTR) => return Err(Failure::silent(address, timeout)),
-                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(None),
-                Err(error) => return Err(Failure::io(address, &error.into())),
+                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) if Instant::now() < deadline => {}
+                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => {
+                    return Err(Failure::silent(address, timeout));
+                }
+                Err((ErrorKind::BrokenPipe | ErrorKind::ConnectionReset, _)) => return Ok(None),
+                Err((_, error)) => return Err(Failure::io(address, &error)),
             }
         }
         let mut late = false;
@@ -184,14 +197,16 @@ pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<HashMap<String, Vec<Connection>>>,
+    pub(super) security: Arc<Security>,
     pub(super) times: Arc<Times>,
 }
 
 impl Pool {
-    /// Counts the times of its answers there.
-    pub fn new(times: Arc<Times>) -> Self {
+    /// Counts the times of its answers in `times`.
+    pub fn new(security: Arc<Security>, times: Arc<Times>) -> Self {
         Self {
             idle: Mutex::default(),
+            security,
             times,
         }
     }
@@ -257,7 +272,7 @@ impl Pool {
             }
             self.forget(address); // as stale as this one
         }
-        let mut connection = Connection::connect(address, deadline, timeout, self.times.of(address))?;
+        let mut connection = Connection::connect(address, self, deadline, timeout)?;
         match connection.exchange(address, request, deadline, timeout)? {
             Some(reply) => Ok((reply, connection)),
             None => Err(Failure::closed(address)),
@@ -271,6 +286,7 @@ impl Pool {
                 self.put(address, connection);
                 Ok(())
             }
+            (Reply::Error(text), connection) => Err(Failure::error(address, &connection.input()[text])),
             _ => Err(Failure::nonsense(address, "not a PONG")),
         }
     }

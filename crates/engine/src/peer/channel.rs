@@ -13,18 +13,21 @@ use tokio::{
 };
 use tonic::{
     Code, Status,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
 
 use super::{CONNECT, Failure, FailureKind, Reply, Request};
 use crate::{
+    security::Security,
     socket::Address,
     wire::{
         grpc::{CONNECTION_WINDOW, STREAM_WINDOW},
         peer_v1::{self as pb, peer_client::PeerClient},
         resp,
         stream::Stream,
+        tls,
     },
 };
 
@@ -48,9 +51,25 @@ struct Waiting {
     probing: bool,
 }
 
+/// Says the password with every call.
+#[derive(Clone)]
+struct Says(Arc<Security>);
+
+impl Interceptor for Says {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(password) = &self.0.password {
+            request
+                .metadata_mut()
+                .insert("authorization", password.bearer().clone());
+        }
+        Ok(request)
+    }
+}
+
 /// Channels by address.
 pub struct Peers {
     peers: Mutex<HashMap<String, Arc<Peer>>>,
+    security: Arc<Security>,
     max_message: usize,
 }
 
@@ -72,9 +91,10 @@ impl Drop for Waits {
 }
 
 impl Peers {
-    pub fn new(max_message: usize) -> Self {
+    pub fn new(security: Arc<Security>, max_message: usize) -> Self {
         Self {
             peers: Mutex::default(),
+            security,
             max_message,
         }
     }
@@ -86,10 +106,10 @@ impl Peers {
             return Ok(peer.clone());
         }
         let address: Address = name.parse().map_err(|error| Failure::io(name, &error))?;
-        let to = address.clone();
+        let (to, security) = (address.clone(), self.security.clone());
         let connect = service_fn(move |_: Uri| {
-            let to = to.clone();
-            async move { Ok::<_, io::Error>(TokioIo::new(timeout(CONNECT, Stream::connect(&to)).await??)) }
+            let (to, security) = (to.clone(), security.clone());
+            async move { Ok::<_, io::Error>(TokioIo::new(timeout(CONNECT, connect(&to, &security, true)).await??)) }
         });
         // The address is the connector's affair, the URI only the :authority.
         let channel = Endpoint::from_static("http://kamacache")
@@ -155,7 +175,8 @@ impl Peers {
     }
 
     async fn ask(&self, peer: &Arc<Peer>, request: Request) -> Result<Reply, Failure> {
-        let mut client = PeerClient::new(peer.channel.clone())
+        let says = Says(self.security.clone());
+        let mut client = PeerClient::with_interceptor(peer.channel.clone(), says)
             .max_decoding_message_size(self.max_message)
             .max_encoding_message_size(self.max_message);
         let result = match request {
@@ -194,7 +215,7 @@ impl Peers {
             waiting.probing = true;
             let (peers, peer) = (self.clone(), peer.clone());
             tokio::spawn(async move {
-                if let Some(failure) = probe(&peer).await {
+                if let Some(failure) = probe(&peer, &peers.security).await {
                     peers.drop_peer(&peer);
                     peer.alarm.send_replace(Some(failure));
                 }
@@ -207,7 +228,7 @@ impl Peers {
 
 /// The event `accepted` in time, then the answer however late. The outer error is the peer's silence.
 async fn load(
-    mut client: PeerClient<Channel>,
+    mut client: PeerClient<InterceptedService<Channel, Says>>,
     message: pb::LoadRequest,
     address: &str,
 ) -> Result<Result<pb::LoadReply, Status>, Failure> {
@@ -263,6 +284,7 @@ fn failure(address: &str, status: &Status) -> (Failure, bool) {
             },
             false,
         ),
+        Code::Unauthenticated => (Failure::denied(address, status.message().as_bytes()), false),
         Code::NotFound => (
             Failure {
                 kind: FailureKind::UnknownGroup,
@@ -275,7 +297,7 @@ fn failure(address: &str, status: &Status) -> (Failure, bool) {
 }
 
 /// Probes a peer until nothing waits on it any more (None), or it is found dead or frozen.
-async fn probe(peer: &Peer) -> Option<Failure> {
+async fn probe(peer: &Peer, security: &Security) -> Option<Failure> {
     let mut connection = None;
     let mut unanswered = 0;
     let mut tick = Instant::now();
@@ -290,7 +312,7 @@ async fn probe(peer: &Peer) -> Option<Failure> {
                 return None;
             }
         }
-        let error = match timeout(PROBE, ping(&peer.address, connection.take())).await {
+        let error = match timeout(PROBE, ping(&peer.address, security, connection.take())).await {
             Ok(Ok(answered)) => {
                 (connection, unanswered) = (Some(answered), 0);
                 continue;
@@ -305,16 +327,30 @@ async fn probe(peer: &Peer) -> Option<Failure> {
     }
 }
 
+async fn connect(address: &Address, security: &Security, h2: bool) -> io::Result<Stream> {
+    tls::connect(Stream::connect(address).await?, address, security, h2).await
+}
+
 /// One KC.PING; gives the connection back.
-async fn ping(address: &Address, connection: Option<Stream>) -> io::Result<Stream> {
+async fn ping(address: &Address, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
+    let (mut request, mut expected) = (Vec::new(), Vec::new());
     let mut stream = match connection {
         Some(stream) => stream,
-        None => Stream::connect(address).await?,
+        None => {
+            if let Some(password) = &security.password {
+                resp::auth(&mut request, password.text());
+                expected.extend_from_slice(b"+OK\r\n");
+            }
+            connect(address, security, false).await?
+        }
     };
-    stream.write_all(resp::PING).await?;
-    let mut pong = [0; 7];
-    stream.read_exact(&mut pong).await?;
-    if &pong == b"+PONG\r\n" {
+    request.extend_from_slice(resp::PING);
+    expected.extend_from_slice(b"+PONG\r\n");
+    stream.write_all(&request).await?;
+    stream.flush().await?;
+    let mut answer = vec![0; expected.len()];
+    stream.read_exact(&mut answer).await?;
+    if answer == expected {
         Ok(stream)
     } else {
         Err(io::Error::other("gave no proper answer to a probe"))

@@ -1,20 +1,20 @@
 //! One question to each of several peers, all at once, on the caller's thread.
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     event::{PollFd, PollFlags},
-    io::Errno,
     net::{RecvFlags, SendFlags},
 };
 
 use super::{
     CONNECT, Failure,
     blocking::{Connection, Pool, Step, wait},
+    link::Link,
 };
-use crate::{
-    socket::{self, Address},
-    wire::resp::Reply,
-};
+use crate::wire::resp::Reply;
 
 /// What one peer replied, with the connection that holds its bytes.
 pub type Outcome = Result<(Reply, Connection), Failure>;
@@ -34,16 +34,12 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     fn connect(&mut self, pool: &Pool) {
         (self.fresh, self.sent) = (true, 0);
-        match self
-            .address
-            .parse::<Address>()
-            .and_then(|address| socket::connect(&address))
-        {
-            Ok(socket) => {
-                self.connection = Some(Connection::new(socket, pool.times.of(self.address)));
+        match Link::connect(self.address, &pool.security) {
+            Ok(link) => {
+                self.connection = Some(Connection::new(link, pool.times.of(self.address)));
                 self.connecting = Some(Instant::now() + CONNECT);
             }
-            Err(error) => self.fail(Failure::io(self.address, &error), pool),
+            Err(failure) => self.fail(failure, pool),
         }
     }
 
@@ -80,12 +76,13 @@ impl Exchange<'_> {
             connection.made().map_err(|error| Failure::io(self.address, &error))?;
         }
         while self.sent < self.request.len() {
-            match connection.send(&self.request[self.sent..], SendFlags::DONTWAIT) {
+            let taken = connection.send(&self.request[self.sent..], SendFlags::DONTWAIT);
+            match taken.map_err(|error| (error.kind(), error)) {
                 Ok(n) => self.sent += n,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(Step::Waiting),
-                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Step::Stale),
-                Err(error) => return Err(Failure::io(self.address, &error.into())),
+                Err((ErrorKind::Interrupted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => return Ok(Step::Waiting),
+                Err((ErrorKind::BrokenPipe | ErrorKind::ConnectionReset, _)) => return Ok(Step::Stale),
+                Err((_, error)) => return Err(Failure::io(self.address, &error)),
             }
         }
         connection.receive(self.address, RecvFlags::DONTWAIT)
@@ -93,7 +90,13 @@ impl Exchange<'_> {
 
     fn interest(&self) -> PollFlags {
         let writing = self.connecting.is_some() || self.sent < self.request.len();
-        if writing { PollFlags::OUT } else { PollFlags::IN }
+        if writing {
+            PollFlags::OUT
+        } else if self.connection.as_ref().is_some_and(Connection::has_unsent) {
+            PollFlags::OUT | PollFlags::IN
+        } else {
+            PollFlags::IN
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! Ways to other nodes: their memory over RESP, everything slow over gRPC.
 pub mod blocking;
 pub mod channel;
+pub mod link;
 pub mod many;
 pub mod reactor;
 pub mod times;
+mod tls;
 
 use std::{fmt, io, time::Duration};
 
 use crate::wire::{
     clients::{ClientReply, ClientRequest},
     peer_v1 as pb,
+    resp::{self, ProtocolError},
 };
 
 /// A connect takes this long at most.
@@ -28,6 +31,8 @@ pub enum FailureKind {
     Refused,
     /// No answer, or none in time.
     Unreachable,
+    /// One of the two is set up not to trust the other.
+    Denied,
     Overloaded,
     UnknownGroup,
 }
@@ -49,6 +54,24 @@ impl Failure {
         Self::unreachable(format!("{address} closed the connection"))
     }
 
+    /// It wants a password, or another one.
+    pub fn denied(address: &str, text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        Self {
+            kind: FailureKind::Denied,
+            text: format!("{address} refuses this node, whose password is to be the same: {text}"),
+        }
+    }
+
+    /// A reply that is an error.
+    pub fn error(address: &str, text: &[u8]) -> Self {
+        if text.starts_with(b"NOAUTH") {
+            Self::denied(address, text)
+        } else {
+            Self::nonsense(address, &String::from_utf8_lossy(text))
+        }
+    }
+
     /// Bytes came that are no answer.
     pub fn nonsense(address: &str, what: &str) -> Self {
         Self::unreachable(format!("{address} gave no proper answer: {what}"))
@@ -59,7 +82,25 @@ impl Failure {
         Self::unreachable("forked: this handle belongs to the parent process")
     }
 
+    /// Bytes came that break the protocol.
+    pub fn protocol(address: &str, error: ProtocolError) -> Self {
+        match error {
+            resp::ENCRYPTED => Self::distrust(address, error.0),
+            _ => Self::nonsense(address, error.0),
+        }
+    }
+
+    fn distrust(address: &str, what: &str) -> Self {
+        Self {
+            kind: FailureKind::Denied,
+            text: format!("{address}: {what}"),
+        }
+    }
+
     pub fn io(address: &str, error: &io::Error) -> Self {
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Self::distrust(address, &format!("TLS: {error}"));
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self {
                 kind: FailureKind::Refused,

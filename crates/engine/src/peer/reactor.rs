@@ -1,22 +1,19 @@
 //! One non-blocking connection to a peer's memory, driven by an event loop: `Pipeline`.
 use std::{
     collections::VecDeque,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    io::{self, ErrorKind},
+    os::fd::{AsRawFd, RawFd},
     sync::Arc,
     time::Instant,
 };
 
-use rustix::{
-    buffer::spare_capacity,
-    io::Errno,
-    net::{RecvFlags, SendFlags, recv, send},
-};
+use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Failure, times::PeerTimes};
+use super::{Failure, link::Link, times::PeerTimes};
 use crate::{
     fork,
-    socket::{self, Address},
-    tracked::Tracked,
+    security::Security,
+    socket,
     wire::resp::{self, Reply},
 };
 
@@ -27,7 +24,7 @@ const REPLY: usize = 512 << 20;
 #[derive(Debug)]
 pub struct Pipeline<T> {
     address: String,
-    socket: Option<Tracked<OwnedFd>>,
+    link: Option<Link>,
     connected: bool,
     output: Vec<u8>,
     sent: usize,
@@ -39,11 +36,10 @@ pub struct Pipeline<T> {
 
 impl<T> Pipeline<T> {
     /// Counts the times of its answers in `times`.
-    pub fn connect(address: &str, times: Arc<PeerTimes>) -> Result<Self, Failure> {
-        let socket = address.parse::<Address>().and_then(|address| socket::connect(&address));
+    pub fn connect(address: &str, security: &Security, times: Arc<PeerTimes>) -> Result<Self, Failure> {
         Ok(Self {
             address: address.to_owned(),
-            socket: Some(socket.map_err(|error| Failure::io(address, &error))?),
+            link: Some(Link::connect(address, security)?),
             connected: false,
             output: Vec::new(),
             sent: 0,
@@ -54,17 +50,17 @@ impl<T> Pipeline<T> {
         })
     }
 
-    fn socket(&self) -> Result<&Tracked<OwnedFd>, Failure> {
+    fn link(&mut self) -> Result<&mut Link, Failure> {
         if self.generation != fork::generation() {
             return Err(Failure::forked());
         }
-        self.socket
-            .as_ref()
+        self.link
+            .as_mut()
             .ok_or_else(|| Failure::unreachable(format!("{}: this connection is closed", self.address)))
     }
 
-    pub fn fd(&self) -> Result<RawFd, Failure> {
-        Ok(self.socket()?.as_raw_fd())
+    pub fn fd(&mut self) -> Result<RawFd, Failure> {
+        Ok(self.link()?.socket().as_raw_fd())
     }
 
     /// Buffers a question; `keys` is not empty.
@@ -75,7 +71,7 @@ impl<T> Pipeline<T> {
         keys: impl ExactSizeIterator<Item = &'k str>,
         former: bool,
     ) -> Result<(), Failure> {
-        self.socket()?;
+        self.link()?;
         self.waiting.push_back((token, keys.len(), Instant::now()));
         resp::ask(&mut self.output, group, keys, former);
         Ok(())
@@ -83,35 +79,42 @@ impl<T> Pipeline<T> {
 
     /// Writes what is buffered; false while the socket takes no more.
     pub fn flush(&mut self) -> Result<bool, Failure> {
-        self.socket()?;
-        while self.sent < self.output.len() {
-            match send(self.socket()?, &self.output[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(n) => {
-                    self.connected = true;
-                    self.sent += n;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
+        self.link()?;
+        loop {
+            let Some(link) = &mut self.link else { return Ok(true) }; // seen open above
+            let rest = &self.output[self.sent..];
+            let taken = if rest.is_empty() {
+                link.flush(SendFlags::empty()).map(|()| 0)
+            } else {
+                link.send(rest, SendFlags::empty())
+            };
+            match taken.map_err(|error| (error.kind(), error)) {
+                Ok(0) => break,
+                Ok(n) => self.sent += n,
+                Err((ErrorKind::Interrupted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => return Ok(false),
                 // Not connected yet, or never: the socket's own error knows.
-                Err(Errno::NOTCONN) if !self.connected => {
+                Err((ErrorKind::NotConnected, _)) if !self.connected => {
                     self.made()?;
                     return Ok(false);
                 }
-                Err(error) => return Err(self.failed(error)),
+                Err((_, error)) => return Err(self.failed(&error)),
             }
         }
+        self.connected = true;
         self.output.clear();
         self.output.shrink_to(BUFFER);
         self.sent = 0;
         Ok(true)
     }
 
-    fn made(&self) -> Result<(), Failure> {
-        socket::connected(self.socket()?).map_err(|error| Failure::io(&self.address, &error))
+    fn made(&mut self) -> Result<(), Failure> {
+        let made = socket::connected(self.link()?.socket());
+        made.map_err(|error| self.failed(&error))
     }
 
-    fn failed(&self, error: Errno) -> Failure {
-        Failure::io(&self.address, &error.into())
+    fn failed(&self, error: &io::Error) -> Failure {
+        Failure::io(&self.address, error)
     }
 
     /// Reads what has arrived and gives each whole reply to `answered`, with the bytes that its positions count in.
@@ -119,13 +122,21 @@ impl<T> Pipeline<T> {
         &mut self,
         mut answered: impl FnMut(T, usize, Reply, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.socket()?;
+        self.link()?;
         let (mut drained, mut any) = (false, false);
         let ended = loop {
             let mut at = 0;
             let need = loop {
                 match resp::reply(&self.input[at..], REPLY) {
                     Ok(Ok((reply, used))) => {
+                        match self.proves(&reply, at) {
+                            Ok(false) => {}
+                            Ok(true) => {
+                                at += used;
+                                continue;
+                            }
+                            Err(failure) => break Err(failure),
+                        }
                         let Some((token, keys, asked)) = self.waiting.pop_front() else {
                             break Err(Failure::nonsense(&self.address, "an answer that nobody asked for"));
                         };
@@ -134,7 +145,7 @@ impl<T> Pipeline<T> {
                         (at, any) = (at + used, true);
                     }
                     Ok(Err(need)) => break Ok(need),
-                    Err(error) => break Err(Failure::nonsense(&self.address, error.0)),
+                    Err(error) => break Err(Failure::protocol(&self.address, error)),
                 }
             };
             self.input.drain(..at);
@@ -146,14 +157,15 @@ impl<T> Pipeline<T> {
                 Ok(need) => self.input.reserve((need - held).clamp(BUFFER / 4, BUFFER.max(held))),
             }
             let room = self.input.capacity() - held;
-            let Some(socket) = &self.socket else { break None }; // seen open above
-            match recv(socket, spare_capacity(&mut self.input), RecvFlags::empty()) {
-                Ok((_, 0)) => break Some(Failure::closed(&self.address)),
-                Ok((_, n)) => drained = n < room,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break None,
-                Err(Errno::NOTCONN) if !self.connected => break self.made().err(),
-                Err(error) => break Some(self.failed(error)),
+            let Some(link) = &mut self.link else { break None }; // seen open above
+            let received = link.recv(&mut self.input, RecvFlags::empty());
+            match received.map_err(|error| (error.kind(), error)) {
+                Ok(0) => break Some(Failure::closed(&self.address)),
+                Ok(n) => drained = n < room && link.is_plain(),
+                Err((ErrorKind::Interrupted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => break None,
+                Err((ErrorKind::NotConnected, _)) if !self.connected => break self.made().err(),
+                Err((_, error)) => break Some(self.failed(&error)),
             }
         };
         if self.input.is_empty() && self.input.capacity() > 1 << 20 {
@@ -165,9 +177,17 @@ impl<T> Pipeline<T> {
         }
     }
 
+    /// Whether the reply at that position is to the password, which was accepted.
+    fn proves(&mut self, reply: &Reply, at: usize) -> Result<bool, Failure> {
+        match &mut self.link {
+            Some(link) => link.proves(&self.address, reply, &self.input[at..]),
+            None => Ok(false),
+        }
+    }
+
     /// Closes; the tokens still unanswered.
     pub fn close(&mut self) -> impl Iterator<Item = T> {
-        self.socket = None;
+        self.link = None;
         self.output.clear();
         let unanswered = std::mem::take(&mut self.waiting);
         for (_, _, asked) in &unanswered {

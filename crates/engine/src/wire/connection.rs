@@ -6,20 +6,6 @@ use super::{
     resp,
 };
 
-/// Whether a command is to be executed; else it was answered. There is no password: who gives one is told so, in the
-/// words of Redis.
-pub fn admits(arguments: Arguments<'_>, out: &mut Output) -> bool {
-    let is = |n, word: &[u8]| arguments.get(n).is_some_and(|given| given.eq_ignore_ascii_case(word));
-    let gives = is(0, b"AUTH") || is(0, b"HELLO") && (2..arguments.count()).any(|n| is(n, b"AUTH"));
-    if gives {
-        out.error(
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        );
-    }
-    !gives
-}
-
 impl Session {
     pub(super) fn hello(&mut self, arguments: Arguments<'_>, out: &mut Output) -> Next {
         let protocol = match arguments.get(1) {
@@ -31,7 +17,7 @@ impl Session {
         let (mut at, mut name) = (2, None);
         while let Some(option) = arguments.get(at) {
             if option.eq_ignore_ascii_case(b"AUTH") && arguments.get(at + 2).is_some() {
-                at += 3; // taken in by `admits`
+                at += 3; // taken in by the guard
             } else if option.eq_ignore_ascii_case(b"SETNAME") && arguments.get(at + 1).is_some() {
                 name = arguments.get(at + 1);
                 at += 2;

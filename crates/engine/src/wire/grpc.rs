@@ -1,11 +1,12 @@
 //! kamacache.v1.Peer, served beside what foreign.rs has: each call becomes an `Incoming` that the node answers in its own time.
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, service::interceptor::InterceptedService};
 
 use super::{
+    auth::Bearer,
     clients::{Answered, ClientRequest, Refused},
     foreign::{self, Foreign},
     http::State,
@@ -16,6 +17,7 @@ use crate::{
     events::Events,
     fork,
     peer::{Reply, Request},
+    security::Security,
 };
 
 /// Flow control windows of HTTP/2, so that a large value needs no waiting for window updates.
@@ -213,15 +215,16 @@ impl peer_server::Peer for Service {
     }
 }
 
-/// Serves the HTTP/2 connections that `connections` brings: nodes, foreign clients (values of at most `max_value` bytes),
-/// and who asks whether the node is ready. Once `stopped`, it finishes what it answers.
+/// Serves the HTTP/2 connections that `connections` brings, until `stopping` and then to the end of each call: nodes,
+/// foreign clients (values of at most `max_value` bytes), and who asks whether the node is ready.
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
     clients: Foreign,
     state: watch::Receiver<State>,
+    security: Arc<Security>,
     max_value: usize,
     max_message: usize,
-    stopped: oneshot::Receiver<()>,
+    stopping: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let peer = peer_server::PeerServer::new(Service(clients.events.clone()))
         .max_decoding_message_size(max_message)
@@ -230,9 +233,12 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(100_000)
-        .add_service(peer)
-        .add_service(foreign::service(clients, max_value, max_message))
+        .add_service(InterceptedService::new(peer, Bearer(security.clone())))
+        .add_service(InterceptedService::new(
+            foreign::service(clients, max_value, max_message),
+            Bearer(security),
+        ))
         .add_service(foreign::health(state))
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async { drop(stopped.await) })
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stopping)
         .await
 }

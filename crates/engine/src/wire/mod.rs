@@ -1,4 +1,5 @@
 //! The protocols spoken on a node's one port.
+pub mod auth;
 pub mod clients;
 pub mod commands;
 pub mod connection;
@@ -10,6 +11,7 @@ pub mod resp;
 pub mod server;
 pub mod stream;
 pub mod table;
+pub mod tls;
 
 /// Generated from proto/peer.proto.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]

@@ -8,6 +8,9 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProtocolError(pub &'static str);
 
+/// The alert of a port with TLS.
+pub const ENCRYPTED: ProtocolError = ProtocolError("this port wants TLS, and this node was given none");
+
 /// What a request may claim.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -66,6 +69,11 @@ impl Parser {
             left: None,
             arguments: Vec::new(),
         }
+    }
+
+    /// Other limits, from the next command on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Looks for a whole command at the start of `input`, which since the last call may only have grown; on true
@@ -193,6 +201,7 @@ pub fn reply(input: &[u8], cap: usize) -> Result<Parsed, ProtocolError> {
             Some((4, at)) => answer(input, at, cap),
             Some(_) => Err(ProtocolError("unexpected array")),
         },
+        Some(0x15) => Err(ENCRYPTED),
         Some(_) => Err(ProtocolError("unexpected reply")),
     }
 }
@@ -373,6 +382,13 @@ pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item
     if single && former {
         put(out, b"PEEK");
     }
+}
+
+/// Says the password.
+pub fn auth(out: &mut Vec<u8>, password: &str) {
+    line(out, b'*', 2);
+    put(out, b"AUTH");
+    put(out, password.as_bytes());
 }
 
 /// Asks whether the engine answers; the reply is `PONG`.

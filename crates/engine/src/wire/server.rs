@@ -9,20 +9,25 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
+    time::{Instant, timeout_at},
 };
 
 use super::{
+    auth::{Guard, STRANGER},
     clients,
     commands::{Arguments, Groups, Next, Output, Session},
-    connection, http,
+    http,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
+    tls,
 };
-use crate::{events::Events, socket::Listener};
+use crate::{events::Events, security::Security, socket::Listener};
 
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
 const OUTPUT: usize = 1 << 20;
+/// Who must say the password does so within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -32,6 +37,7 @@ pub struct Shared {
     pub events: Arc<Events>,
     pub status: Arc<http::Status>,
     pub limits: Limits,
+    pub security: Arc<Security>,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Replayed>>,
 }
@@ -59,16 +65,25 @@ pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
 }
 
 /// Serves one connection to its end. A client that breaks off is nobody's concern.
-async fn serve(mut stream: Stream, shared: Shared) {
+async fn serve(stream: Stream, shared: Shared) {
+    let Some(mut stream) = tls::accept(stream, &shared.security).await else {
+        return;
+    };
+    let deadline = Instant::now() + PATIENCE;
     let mut input = Vec::with_capacity(BUFFER);
     while input.is_empty() || (input[0] != b'*' && input.len() < 4) {
-        match stream.read_buf(&mut input).await {
+        let read = stream.read_buf(&mut input);
+        let read = match shared.security.password {
+            Some(_) => timeout_at(deadline, read).await.unwrap_or(Ok(0)),
+            None => read.await,
+        };
+        match read {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
     }
     let _ = match input.first_chunk() {
-        _ if input[0] == b'*' => resp(stream, input, &shared).await,
+        _ if input[0] == b'*' => resp(stream, input, deadline, &shared).await,
         Some(b"PRI ") => {
             let _ = shared
                 .http2
@@ -79,13 +94,15 @@ async fn serve(mut stream: Stream, shared: Shared) {
                 .await;
             Ok(())
         }
+        Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,
         Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
         _ => Ok(()),
     };
 }
 
-async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Result<()> {
-    let mut parser = Parser::new(shared.limits);
+async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
+    let mut guard = Guard::new(&shared.security);
+    let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
     let mut session = Session::default();
     let mut out = Output::default();
     loop {
@@ -97,12 +114,15 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let next = if connection::admits(arguments, &mut out) {
+                    let next = if guard.admits(arguments, &mut out) {
                         session.execute(arguments, &shared.groups, &shared.events, &mut out)
                     } else {
                         Next::Done
                     };
                     start += parser.finish();
+                    if guard.is_open() {
+                        parser.limit(shared.limits);
+                    }
                     match next {
                         Next::Done => {}
                         Next::Close => break false,
@@ -138,7 +158,13 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, shared: &Shared) -> io::Re
         if input.capacity() - input.len() < BUFFER / 4 {
             input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever was claimed
         }
-        if stream.read_buf(&mut input).await? == 0 {
+        let read = stream.read_buf(&mut input);
+        let n = if guard.is_open() {
+            read.await
+        } else {
+            timeout_at(deadline, read).await?
+        };
+        if n? == 0 {
             return Ok(());
         }
     }
@@ -169,6 +195,7 @@ async fn write(stream: &mut Stream, out: &mut Output) -> io::Result<()> {
             }
         }
     }
+    stream.flush().await?; // TLS holds some back otherwise
     out.clear();
     if out.bytes.capacity() > OUTPUT {
         *out = Output::default();

@@ -12,6 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
+use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 pub enum Stream {
     Tcp(Tracked<TcpStream>),
     Unix(Tracked<UnixStream>),
+    /// One of the others, with TLS taken off.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 impl Stream {
@@ -47,6 +50,7 @@ impl Stream {
                 stream.writable().await?;
                 stream.take_error()?
             }
+            Self::Tls(_) => None, // not made here
         };
         failed.map_or(Ok(stream), Err)
     }
@@ -93,6 +97,10 @@ macro_rules! either {
                 $call
             }
             Stream::Unix($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $call
+            }
+            Stream::Tls($stream) => {
                 let $stream = Pin::new(&mut **$stream);
                 $call
             }

@@ -1,0 +1,160 @@
+//! A connection to a peer's memory, for threads and for event loops: TLS where it is to be, and the password first.
+//!
+//! What `send` took and the system did not is held here, and goes out before anything is read. Without a password and
+//! TLS that is nothing, ever, and this is the socket itself.
+use std::{io, mem, os::fd::OwnedFd};
+
+use rustix::{
+    buffer::spare_capacity,
+    net::{RecvFlags, SendFlags, recv, send},
+};
+
+use super::{Failure, tls::Session};
+use crate::{
+    security::Security,
+    socket::{self, Address},
+    tracked::Tracked,
+    wire::resp::{self, Reply},
+};
+
+#[derive(Debug)]
+pub struct Link {
+    socket: Tracked<OwnedFd>,
+    guarded: Option<Box<Guarded>>,
+}
+
+/// What lies between the requests and the socket, while anything does.
+#[derive(Debug)]
+struct Guarded {
+    tls: Option<Session>,
+    /// Without TLS.
+    unsent: Vec<u8>,
+    /// The password was sent, and its reply is still to come.
+    unproven: bool,
+}
+
+impl Guarded {
+    fn new(address: &Address, security: &Security) -> io::Result<Option<Box<Self>>> {
+        let mut tls = match (address, &security.tls) {
+            (Address::Tcp(text), Some(tls)) => Some(Session::new(tls, text)?),
+            _ => None,
+        };
+        let mut unsent = Vec::new();
+        if let Some(password) = &security.password {
+            resp::auth(&mut unsent, password.text());
+        }
+        let unproven = !unsent.is_empty();
+        if let Some(tls) = &mut tls {
+            tls.take(&mem::take(&mut unsent))?;
+        }
+        Ok((tls.is_some() || unproven).then(|| Box::new(Self { tls, unsent, unproven })))
+    }
+
+    fn flush(&mut self, socket: &Tracked<OwnedFd>, flags: SendFlags) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            return tls.flush(socket, flags);
+        }
+        while !self.unsent.is_empty() {
+            let n = send(socket, &self.unsent, flags | SendFlags::NOSIGNAL)?;
+            self.unsent.drain(..n);
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Begins to connect; `socket::connected` tells how that ended.
+    pub fn connect(address: &str, security: &Security) -> Result<Self, Failure> {
+        let begun = || {
+            let to: Address = address.parse()?;
+            Ok(Self {
+                socket: socket::connect(&to)?,
+                guarded: Guarded::new(&to, security)?,
+            })
+        };
+        begun().map_err(|error: io::Error| Failure::io(address, &error))
+    }
+
+    pub fn socket(&self) -> &Tracked<OwnedFd> {
+        &self.socket
+    }
+
+    /// Whether nothing lies between requests and socket.
+    pub fn is_plain(&self) -> bool {
+        self.guarded.is_none()
+    }
+
+    /// Whether something that was sent waits for the socket.
+    pub fn has_unsent(&self) -> bool {
+        self.guarded.as_ref().is_some_and(|guarded| match &guarded.tls {
+            Some(tls) => tls.has_unsent(),
+            None => !guarded.unsent.is_empty(),
+        })
+    }
+
+    /// Sends or holds bytes; how many.
+    pub fn send(&mut self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let Some(guarded) = &mut self.guarded else {
+            return Ok(send(&self.socket, bytes, flags | SendFlags::NOSIGNAL)?);
+        };
+        match &mut guarded.tls {
+            Some(tls) => tls.take(bytes)?,
+            None => guarded.unsent.extend_from_slice(bytes),
+        }
+        match guarded.flush(&self.socket, flags) {
+            Err(error) if !is_delay(&error) => Err(error),
+            _ => Ok(bytes.len()),
+        }
+    }
+
+    /// Sends what is held.
+    pub fn flush(&mut self, flags: SendFlags) -> io::Result<()> {
+        match &mut self.guarded {
+            Some(guarded) => guarded.flush(&self.socket, flags),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what has arrived into the spare room of a buffer, with TLS at its end; how much, 0 at the end.
+    pub fn recv(&mut self, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
+        if let Some(guarded) = &mut self.guarded {
+            let wait = !flags.contains(RecvFlags::DONTWAIT);
+            match guarded.flush(
+                &self.socket,
+                if wait { SendFlags::empty() } else { SendFlags::DONTWAIT },
+            ) {
+                Err(error) if !is_delay(&error) => return Err(error),
+                _ => {} // what cannot leave now must not keep the peer's answers out
+            }
+            if let Some(tls) = &mut guarded.tls {
+                return tls.recv(&self.socket, into, flags);
+            }
+        }
+        Ok(recv(&self.socket, spare_capacity(into), flags)?.1)
+    }
+
+    /// Whether this reply is to the password, which was accepted.
+    pub fn proves(&mut self, address: &str, reply: &Reply, input: &[u8]) -> Result<bool, Failure> {
+        let Some(guarded) = &mut self.guarded else {
+            return Ok(false);
+        };
+        if !mem::take(&mut guarded.unproven) {
+            return Ok(false);
+        }
+        match reply {
+            Reply::Simple(_) => {}
+            Reply::Error(text) => return Err(Failure::denied(address, &input[text.clone()])),
+            _ => return Err(Failure::nonsense(address, "of another kind")),
+        }
+        if guarded.tls.is_none() && guarded.unsent.is_empty() {
+            self.guarded = None;
+        }
+        Ok(true)
+    }
+}
+
+/// Whether sending may go on later.
+fn is_delay(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, NotConnected, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted | NotConnected)
+}

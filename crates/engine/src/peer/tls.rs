@@ -1,0 +1,90 @@
+//! TLS on a socket, for threads and event loops: as much as can be done now, without waiting of its own.
+use std::{
+    io::{self, BufRead, Read, Write},
+    os::fd::OwnedFd,
+};
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustls::ClientConnection;
+
+use crate::{
+    security::tls::{Tls, server_name},
+    tracked::Tracked,
+};
+
+#[derive(Debug)]
+pub struct Session(ClientConnection);
+
+impl Session {
+    pub fn new(tls: &Tls, address: &str) -> io::Result<Self> {
+        let session = ClientConnection::new(tls.configs().resp.clone(), server_name(address)?);
+        let mut session = session.map_err(io::Error::other)?;
+        session.set_buffer_limit(None); // requests are held whole anyway
+        Ok(Self(session))
+    }
+
+    /// Takes bytes to be sent; they leave with `flush`, once there has been a handshake.
+    pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.writer().write_all(bytes)
+    }
+
+    /// Whether something is ready to leave.
+    pub fn has_unsent(&self) -> bool {
+        self.0.wants_write()
+    }
+
+    pub fn flush(&mut self, socket: &Tracked<OwnedFd>, flags: SendFlags) -> io::Result<()> {
+        while self.0.wants_write() {
+            self.0.write_tls(&mut Sender(socket, flags))?;
+        }
+        Ok(())
+    }
+
+    /// Reads once what has been decrypted; how much, 0 at the end.
+    pub fn recv(&mut self, socket: &Tracked<OwnedFd>, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
+        loop {
+            let mut reader = self.0.reader();
+            match reader.fill_buf() {
+                Ok(bytes) => {
+                    let n = bytes.len();
+                    into.extend_from_slice(bytes);
+                    reader.consume(n);
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0), // as a plain one ends
+                Err(error) => return Err(error),
+            }
+            self.0.read_tls(&mut Receiver(socket, flags))?;
+            let processed = self.0.process_new_packets();
+            let delayed = self.flush(socket, SendFlags::DONTWAIT); // the handshake goes on, or an alert leaves
+            if let Err(error) = processed {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            match delayed {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+struct Sender<'a>(&'a Tracked<OwnedFd>, SendFlags);
+
+impl Write for Sender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.0, bytes, self.1 | SendFlags::NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Receiver<'a>(&'a Tracked<OwnedFd>, RecvFlags);
+
+impl Read for Receiver<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.0, into, self.1)?.0)
+    }
+}

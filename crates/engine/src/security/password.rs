@@ -1,0 +1,62 @@
+//! The password that all nodes and clients of a service share.
+use std::fmt;
+
+use ring::{hmac, rand::SystemRandom};
+use tonic::metadata::{Ascii, MetadataValue};
+
+/// In front of the password in a gRPC call's `authorization`.
+const BEARER: &[u8] = b"Bearer ";
+
+/// Compared by way of a keyed hash: neither its bytes nor its length show in how long that takes.
+#[derive(Clone)]
+pub struct Password {
+    key: hmac::Key,
+    tag: hmac::Tag,
+    text: String,
+    bearer: MetadataValue<Ascii>,
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+impl Password {
+    /// Of visible ASCII characters, so that it can stand in a header; None for any other.
+    pub fn new(text: &str) -> Option<Self> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
+        let mut bearer = MetadataValue::try_from([BEARER, text.as_bytes()].concat()).ok()?;
+        bearer.set_sensitive(true); // neither printed nor kept in a table of headers
+        Some(Self {
+            tag: hmac::sign(&key, text.as_bytes()),
+            key,
+            text: text.to_owned(),
+            bearer,
+        })
+    }
+
+    /// Whether this is it.
+    pub fn is(&self, given: &[u8]) -> bool {
+        hmac::verify(&self.key, given, self.tag.as_ref()).is_ok()
+    }
+
+    /// Whether the value of an `authorization` header has it.
+    pub fn is_in(&self, authorization: &[u8]) -> bool {
+        let scheme = authorization.get(..BEARER.len());
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER)) && self.is(&authorization[BEARER.len()..])
+    }
+
+    /// As it was given, to be said to a peer.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The value of `authorization` that says it.
+    pub fn bearer(&self) -> &MetadataValue<Ascii> {
+        &self.bearer
+    }
+}

@@ -1,0 +1,49 @@
+//! `Security`: the password and the certificates of a node.
+use std::sync::Arc;
+
+use kamacache_engine::security::{
+    self, Password,
+    tls::{Files, Tls},
+};
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+/// What a node protects itself with, and proves itself by to others. Shows nothing of it.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Security {
+    pub inner: Arc<security::Security>,
+}
+
+#[pymethods]
+impl Security {
+    /// Reads the files, given as (certificate, key, authorities).
+    #[new]
+    #[pyo3(signature = (*, password = None, tls = None, mutual = true))]
+    fn new(py: Python<'_>, password: Option<&str>, tls: Option<[String; 3]>, mutual: bool) -> PyResult<Self> {
+        let password = password
+            .map(|text| Password::new(text).ok_or_else(|| PyValueError::new_err("not a password")))
+            .transpose()?;
+        let files = tls.map(|files| {
+            let [cert, key, ca] = files.map(Into::into);
+            Files { cert, key, ca, mutual }
+        });
+        let tls = py
+            .detach(|| files.map(Tls::new).transpose())
+            .map_err(PyValueError::new_err)?;
+        Ok(Self {
+            inner: Arc::new(security::Security { password, tls }),
+        })
+    }
+
+    /// The same for a forked child.
+    fn renewed(&self) -> Self {
+        Self {
+            inner: Arc::new(self.inner.renewed()),
+        }
+    }
+
+    /// Look whether the files have changed: True when new ones are in use from now on.
+    fn reload(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(tls) = &self.inner.tls else { return Ok(false) };
+        py.detach(|| tls.reload()).map_err(PyValueError::new_err)
+    }
+}

@@ -1,0 +1,40 @@
+"""Nodes with a password and with TLS, served and asked from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+
+from tests.cli.conftest import Program
+
+
+def test_a_password(program: Program) -> None:
+    (program.directory / "password").write_text("a-secret\n")
+    (program.directory / "wrong").write_text("another\n")
+    node = program.serve("--group", "bag", "--password-file", "password")
+    assert "--password-file" in program.fails(4, "members", "--node", node.address)
+    assert "WRONGPASS" in program.fails(4, "members", "--node", node.address, "--password-file", "wrong")
+    program.out("set", "bag", "k", "v", "--password-file", "password")
+    assert program.out("get", "bag", "k", environment={"KAMACACHE_PASSWORD": "a-secret"}) == "v"
+    assert b"KAMACACHE_PASSWORD" in program.run("doctor").stdout
+    assert Path(f"/proc/{node.popen.pid}/cmdline").read_bytes().find(b"a-secret") == -1
+
+
+def test_tls(program: Program) -> None:
+    authority, own = trustme.CA(), program.directory
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(own / "ca.pem"))
+    certificate.private_key_pem.write_to_path(str(own / "node.key"))
+    certificate.cert_chain_pems[0].write_to_path(str(own / "node.pem"))
+    (own / "tls.toml").write_text(
+        'listen = "127.0.0.1:0"\n[tls]\ncert = "node.pem"\nkey = "node.key"\nca = "ca.pem"\n[groups.bag]\n'
+    )
+    node = program.serve("--registry", "none", "--config", "tls.toml")
+    mine = ("--tls-ca", "ca.pem", "--tls-cert", "node.pem", "--tls-key", "node.key", "--node", node.address)
+    program.out("set", "bag", "k", "v", *mine)
+    assert program.out("get", "bag", "k", *mine) == "v"
+    program.fails(3, "members", "--node", node.address)
+    program.fails(3, "members", "--node", node.address, "--tls-ca", "ca.pem")  # shows no certificate
+    assert "all three" in program.fails(2, "serve", "--tls-ca", "ca.pem")
+    assert "TLS files" in program.fails(2, "ping", "--tls-ca", "gone.pem")

@@ -1,0 +1,1 @@
+"""Who is let in, tried with real connections."""

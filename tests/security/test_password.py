@@ -1,0 +1,345 @@
+"""The password: every protocol asks for it, every way to a peer says it, nobody sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from kamacache import ConfigError, Node
+from kamacache._engine import Pipeline, Security, Transport
+from kamacache.errors import PeerError
+from kamacache.options import NodeOptions
+from tests.cluster.cluster import wait_until
+from tests.security.certificates import Files
+from tests.security.cluster import HELLO, drive, hello_from, nodes, owned_by, start_all
+from tests.security.conftest import Make
+from tests.unit.wire import BIG, VERSION, ended, make_users
+
+SECRET = "correct-horse/battery+staple=42"  # noqa: S105 - for tests
+FOUND = (b"value", VERSION)
+AUTHORITY = (("grpc.default_authority", "localhost"),)  # of a Unix socket it would be a path, which is none
+
+
+def resp(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+class Stranger:
+    """A Redis client by hand."""
+
+    def __init__(self, address: str) -> None:
+        if address.startswith("unix:"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            self.socket = socket.create_connection((host, int(port)))
+        self.socket.settimeout(10)
+        self.file = self.socket.makefile("rb")
+
+    def says(self, *words: bytes) -> bytes:
+        """The first line of the reply; b"" where the connection was closed."""
+        self.socket.sendall(resp(*words))
+        return self.file.readline().rstrip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def address(make: Make, listen_at: str) -> str:
+    server = make(Security(password=SECRET))
+    server.serve(make_users())
+    return server.listen(listen_at)
+
+
+class TestRedisClients:
+    @pytest.mark.parametrize(
+        "command", ["PING", "KC.PING", "KC.GET users k", "KC.MGET users k", "GET users:k", "X", "INFO"]
+    )
+    def test_nothing_is_answered_before_the_password(self, address: str, command: str) -> None:
+        with Stranger(address) as stranger:
+            assert stranger.says(*command.encode().split()) == b"-NOAUTH Authentication required."
+            assert stranger.says(b"HELLO", b"3").startswith(b"-NOAUTH HELLO must be called")
+            assert stranger.says(b"AUTH", b"") == b"-WRONGPASS invalid username-password pair or user is disabled."
+            assert stranger.says(*command.encode().split()) == b"-NOAUTH Authentication required."
+            assert stranger.says(b"QUIT") == b"+OK"
+            assert stranger.file.read() == b""
+
+    @pytest.mark.parametrize("words", [(SECRET,), ("default", SECRET)])
+    def test_the_password_opens(self, address: str, words: tuple[str, ...]) -> None:
+        with Stranger(address) as stranger:
+            assert stranger.says(b"auth", *(word.encode() for word in words)) == b"+OK"
+            assert stranger.says(b"KC.PING") == b"+PONG"
+            assert stranger.says(b"KC.GET", b"users", b"k") == b"*4"
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            *((SECRET[:-1],), (SECRET + "x",), (SECRET.upper(),), ("x" * 1000,), ("someone", SECRET)),
+            *(("default", "wrong"), (SECRET, "default")),
+        ],
+    )
+    def test_no_other_does(self, address: str, words: tuple[str, ...]) -> None:
+        with Stranger(address) as stranger:
+            assert stranger.says(b"AUTH", *(word.encode() for word in words)).startswith(b"-WRONGPASS ")
+            assert stranger.says(b"PING").startswith(b"-NOAUTH ")
+            assert stranger.says(b"HELLO", b"3", b"AUTH", b"default", b"wrong").startswith(b"-WRONGPASS ")
+            assert stranger.says(b"AUTH", b"a", b"b", b"c") == b"-ERR wrong number of arguments for 'auth' command"
+            assert stranger.says(b"AUTH", SECRET.encode()) == b"+OK"
+
+    def test_hello_can_say_it(self, address: str) -> None:
+        with Stranger(address) as stranger:
+            reply = stranger.says(b"HELLO", b"3", b"AUTH", b"default", SECRET.encode(), b"SETNAME", b"me")
+            assert not reply.startswith((b"-NOAUTH", b"-WRONGPASS"))
+        with Stranger(address) as stranger:
+            stranger.socket.sendall(resp(b"HELLO", b"3", b"AUTH", b"default", SECRET.encode()) + resp(b"KC.PING"))
+            while (line := stranger.file.readline()) != b"+PONG\r\n":
+                assert line
+
+    @pytest.mark.parametrize("claim", [b"*11\r\n", b"*2\r\n$4\r\nAUTH\r\n$1025\r\n", b"*1\r\n$99999999\r\n"])
+    def test_strangers_may_claim_little(self, address: str, claim: bytes) -> None:
+        with Stranger(address) as stranger:
+            stranger.socket.sendall(claim)
+            assert stranger.file.readline().startswith(b"-ERR Protocol error: too ")
+            assert stranger.file.read() == b""
+        with Stranger(address) as friend:  # in one go with the password: the limits are a friend's from there on
+            keys = [b"x" * 60_000] * 20
+            friend.socket.sendall(resp(b"AUTH", SECRET.encode()) + resp(b"KC.MGET", b"users", *keys))
+            assert friend.file.readline() == b"+OK\r\n"
+            assert friend.file.readline() == b"$20\r\n"
+
+    def test_strangers_may_not_stay(self, address: str, make: Make, files: Files) -> None:
+        encrypted = make(files.security()).listen("127.0.0.1:0")
+        beginnings = (
+            (address, b""),
+            (address, b"*1"),
+            (address, b"PR"),
+            (address, resp(b"PING")),
+            (encrypted, b"\x16"),
+        )
+        begun = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            strangers = [(stack.enter_context(Stranger(at)), said) for at, said in beginnings]
+            for stranger, said in strangers:
+                stranger.socket.sendall(said)
+                stranger.socket.settimeout(60)
+            friend = stack.enter_context(Stranger(address))
+            assert friend.says(b"AUTH", SECRET.encode()) == b"+OK"
+            for stranger, _ in strangers:
+                with contextlib.suppress(ConnectionResetError):
+                    stranger.file.read()  # to the end of the connection
+            assert time.monotonic() - begun > 4
+            assert friend.says(b"PING") == b"+PONG"
+
+    def test_without_a_password_none_is_taken(self, make: Make, listen_at: str) -> None:
+        at = make(None).listen(listen_at)
+        with Stranger(at) as stranger:
+            assert stranger.says(b"AUTH", SECRET.encode()).startswith(b"-ERR AUTH <password> called without any")
+            assert stranger.says(b"PING") == b"+PONG"
+
+
+class TestPeers:
+    def test_every_way_says_it(self, make: Make, listen_at: str) -> None:
+        security = Security(password=SECRET)
+        server, client = make(security), make(security)
+        server.serve(make_users())
+        at = server.listen(listen_at)
+        for _ in range(2):  # on a fresh connection and on a pooled one
+            client.ping(at, 5.0)
+            found = client.peek(at, "users", "k", False, 5.0)
+            assert found is not None
+            assert found[:2] == FOUND
+        fresh = make(security)
+        for _ in range(2):
+            answers: Any = fresh.peek_many([(at, ["k", "big", "nothing"]), (at, ["k"])], "users", False, 5.0)
+            assert [[one and len(one[0]) for one in answer] for answer in answers] == [[5, len(BIG), None], [5]]
+        pipeline = Pipeline(Transport(max_message=1 << 20, security=security), at)
+        pipeline.ask("one", "users", ["k"], False)
+        pipeline.ask("two", "users", ["big", "nothing"], False)
+        assert [(token, [one and len(one[0]) for one in found]) for token, found in drive(pipeline, 2)] == [
+            ("one", [5]),
+            ("two", [len(BIG), None]),
+        ]
+        pipeline.ask("three", "users", ["k"], False)
+        assert drive(pipeline)[0][1][0][:2] == FOUND
+        pipeline.close()
+        assert hello_from(server, client, at).member.id == "stranger"
+
+    def test_the_answer_that_comes_with_the_passwords_is_not_waited_for(self, make: Make, listen_at: str) -> None:
+        security = Security(password=SECRET)
+        server = make(security)
+        server.serve(make_users())
+        at = server.listen(listen_at)
+        begun = time.monotonic()
+        for _ in range(5):
+            client = make(security)
+            client.ping(at, 60.0)
+            client.forget(at)
+            assert client.peek(at, "users", "k", False, 60.0) is not None
+            client.forget(at)
+            assert isinstance(client.peek_many([(at, ["k"])], "users", False, 60.0)[0], list)
+        assert time.monotonic() - begun < 30
+
+    @pytest.mark.parametrize(("here", "there"), [("other", SECRET), (None, SECRET), (SECRET, None)])
+    def test_a_wrong_one_is_refused_on_every_way(
+        self, make: Make, listen_at: str, here: str | None, there: str | None
+    ) -> None:
+        mine = None if here is None else Security(password=here)
+        server, client = make(None if there is None else Security(password=there)), make(mine)
+        server.serve(make_users())
+        at = server.listen(listen_at)
+        many = client.peek_many([(at, ["k"])], "users", False, 5.0)[0]
+        assert isinstance(many, PeerError)
+        errors = [many, hello_from(server, client, at)]
+        with pytest.raises(PeerError) as caught:
+            client.ping(at, 5.0)
+        errors.append(caught.value)
+        with pytest.raises(PeerError) as caught:
+            client.peek(at, "users", "k", False, 5.0)
+        errors.append(caught.value)
+        pipeline = Pipeline(Transport(max_message=1 << 20, security=mine), at)
+        pipeline.ask("one", "users", ["k"], False)
+        with pytest.raises(PeerError) as caught:
+            drive(pipeline)
+        errors.append(caught.value)
+        pipeline.close()
+        for error in errors:
+            assert error.denied, error
+            assert "password" in str(error)
+            assert SECRET not in str(error)
+            assert "other" not in str(error)
+
+    def test_calls_that_wait_are_probed_with_it(self, make: Make, listen_at: str) -> None:
+        security = Security(password=SECRET)
+        server, client = make(security), make(security)
+        at = server.listen(listen_at)
+        held = threading.Event()
+        done = threading.Timer(1.5, held.set)  # six probes, the last of which would have failed it
+        done.start()
+        client.call("slow", at, HELLO, None)
+        call: Any = server.next_event(10.0)
+        assert held.wait(10)
+        call.reply(call.message)
+        assert ended(client)[1] == HELLO
+
+
+class TestForeignGrpc:
+    @pytest.mark.parametrize(
+        ("metadata", "said"),
+        [
+            ((), "a password is required"),
+            ((("authorization", f"Bearer {SECRET}x"),), "wrong password"),
+            ((("authorization", SECRET),), "wrong password"),
+            ((("authorization", "Bearer"),), "wrong password"),
+        ],
+    )
+    def test_calls_without_it_are_refused(self, address: str, metadata: tuple[tuple[str, str], ...], said: str) -> None:
+        with grpc.insecure_channel(address, AUTHORITY) as channel:
+            call = channel.unary_unary("/kamacache.v1.Peer/Hello")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", metadata=metadata, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert caught.value.details() == said
+
+    def test_a_call_with_it_comes_through(self, make: Make, listen_at: str) -> None:
+        server = make(Security(password=SECRET))
+        at = server.listen(listen_at)
+        with grpc.insecure_channel(at, AUTHORITY) as channel:
+            call = channel.unary_unary("/kamacache.v1.Peer/Hello")
+            future = call.future(b"", metadata=(("authorization", f"bearer {SECRET}"),), timeout=10)
+            server.next_event(10.0).fail("closed", "later")  # type: ignore[union-attr]
+            with pytest.raises(grpc.RpcError) as caught:
+                future.result()
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, "later")
+
+
+class TestNodes:
+    def test_a_cluster_with_a_password(self) -> None:
+        with nodes({"password": SECRET}, {"password": SECRET}) as (a, b):
+            groups = [node.group("g", lambda key: b"value of " + key.encode()) for node in (a, b)]
+            start_all(a, b)
+            key = owned_by(a, "g", b)
+            assert groups[0].set(key, b"written")
+            assert groups[0].get(key) == groups[1].get(key) == b"written"
+            assert groups[1].delete(key)
+            assert groups[0].get(key) == b"value of " + key.encode()
+            assert asyncio.run(groups[0].aget(key)) == b"value of " + key.encode()
+            stats = groups[0].stats()
+            assert stats.peer_hits + stats.peer_loads >= 2
+            assert stats.loads == 0
+
+    def test_who_has_another_is_warned_of_once_and_works_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "kamacache")
+        with nodes({"password": SECRET}, {"password": "another"}) as (a, b):
+            group = b.group("g", lambda key: b"loaded")
+            a.group("g", lambda key: b"loaded by a")
+            a.start()
+            b.start()
+            wait_until(lambda: len(a.members()) == len(b.members()) == 1)
+            key = owned_by(b, "g", b)
+            assert [group.get(f"{key}{n}") for n in range(50)] == [b"loaded"] * 50
+            probed = threading.Event()
+            assert not probed.wait(2.5)  # two more rounds of probes
+        warnings = [record.getMessage() for record in caplog.records if "no trust" in record.getMessage()]
+        assert len(warnings) == 2, warnings  # one on each node
+        assert all("password" in warning and SECRET not in warning and "another" not in warning for warning in warnings)
+        assert len(caplog.records) < 20
+
+
+class TestTheOption:
+    @pytest.mark.parametrize("bad", ["", " ", "a b", "pässword", "x" * 513, "a\n", "\0", b"bytes", 5.25, True])
+    def test_what_is_no_password(self, bad: object) -> None:
+        with pytest.raises(ConfigError, match=r"password: must be text of 1 to 512 visible ASCII") as caught:
+            NodeOptions.make(password=bad)  # type: ignore[arg-type]
+        assert repr(bad) not in str(caught.value)
+
+    def test_it_allows_addresses_beyond_this_machine(self) -> None:
+        assert NodeOptions.make("0.0.0.0:0", password=SECRET).protected
+        with pytest.raises(ConfigError, match="password="):
+            NodeOptions.make("0.0.0.0:0")
+
+    def test_without_tls_beyond_this_machine_is_warned_of_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        with Node("0.0.0.0:0", password=SECRET) as node:
+            node.start()  # once more: no second warning
+        with Node("127.0.0.1:0", password=SECRET):
+            pass
+        with Node("0.0.0.0:0", insecure=True, password=SECRET):
+            pass
+        assert len([record for record in caplog.records if "without TLS" in record.getMessage()]) == 2
+
+    def test_nothing_shows_it(self, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+        caplog.set_level(logging.DEBUG)
+        options = NodeOptions.from_env({"KAMACACHE_PASSWORD": SECRET, "KAMACACHE_LISTEN": f"unix:{tmp_path}/s"})
+        assert options.protection.password == SECRET
+        security = Security(password=SECRET)
+        with Node(f"unix:{tmp_path}/n", password=SECRET) as node:
+            shown = [
+                repr(options),
+                str(options),
+                repr(security),
+                str(security),
+                repr(node),
+                str(vars(node)),
+                caplog.text,
+            ]
+        with pytest.raises(ConfigError) as caught:
+            NodeOptions.from_env({"KAMACACHE_PASSWORD": SECRET, "KAMACACHE_LISTEN": "nowhere"})
+        shown.append(str(caught.value))
+        with pytest.raises(ValueError, match="not a password") as bad:
+            Security(password=SECRET + " ")
+        shown.append(str(bad.value))
+        assert not [text for text in shown if SECRET in text]
