@@ -7,19 +7,21 @@ from typing import Any, Final, Generic, Self, TypeVar, final
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
-from kamacache.messages import Reply, Request
+from kamacache.messages import ClientReply, ClientRequest, Reply, Request
 
 __all__ = [
     "MISSING",
     "Clock",
     "Flag",
     "Getter",
+    "Histogram",
     "Hlc",
     "Incoming",
     "Pipeline",
     "Placement",
     "PolicyRun",
     "Remote",
+    "Scrape",
     "Security",
     "Store",
     "Transport",
@@ -256,17 +258,38 @@ class PolicyRun:
         """The resident keys in the policy's own order, the next to go first."""
 
 @final
+class Histogram:
+    """Times counted in buckets, from any thread."""
+
+    BOUNDS: Final[tuple[float, ...]]  # the buckets' upper bounds in seconds; one more bucket has none
+
+    def __new__(cls) -> Histogram: ...
+    def observe(self, seconds: float, /) -> None: ...
+    def read(self) -> tuple[list[int], float]:
+        """How many times fell into each bucket, and their sum in seconds."""
+
+@final
+class Scrape:
+    """A question for the metrics, waiting for its answer; dropped without one, there are none."""
+
+    def reply(self, text: str, /) -> None: ...
+
+@final
 class Incoming:
-    """A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`."""
+    """A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`."""
 
     @property
-    def message(self) -> Request: ...
+    def message(self) -> Request | ClientRequest: ...
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
     def accept(self) -> None:
         """Tell the asker of a Load that its work is queued."""
 
-    def reply(self, message: Reply, /) -> None: ...
+    def reply(self, message: Reply | ClientReply, /) -> None: ...
     def fail(self, status: str, text: str = "") -> None:
-        """Refuse: "overloaded", "unknown_group", "closed" or "internal"."""
+        """Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid"."""
 
 @final
 class Security:
@@ -296,7 +319,9 @@ class Transport:
     HOT: Final[int]  # flags of an answer: worth a near copy
     ABSENT: Final[int]  # known absent
 
-    def __new__(cls, *, max_message: int, security: Security | None = None) -> Transport: ...
+    def __new__(
+        cls, *, max_message: int, max_value: int | None = None, security: Security | None = None
+    ) -> Transport: ...
     def listen(self, address: str, /) -> str:
         """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
 
@@ -320,11 +345,20 @@ class Transport:
     def call(self, token: Any, address: str, message: Request, timeout: float | None, /) -> None:
         """Start a call; next_event brings (token, reply or exception)."""
 
-    def next_event(self, timeout: float, /) -> Incoming | tuple[Any, Reply | Exception] | None:
-        """The next call from a peer or end of one of ours; None after `timeout` seconds or when closed."""
+    def answer_to(self, names: list[str], /) -> None:
+        """Answer to these names over HTTP, beside IP addresses and localhost."""
 
-    def forget(self, address: str, /) -> None:
-        """Close the connections to a member that is gone; what waits on them fails at once."""
+    def ready(self, ready: bool, /) -> None:
+        """What /readyz says; False is for good."""
+
+    def peer_times(self) -> list[tuple[str, str, list[int], float]]:
+        """How long peers took to answer so far: address, kind of question, and as Histogram.read."""
+
+    def next_event(self, timeout: float, /) -> Incoming | Scrape | tuple[Any, Reply | Exception] | None:
+        """The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed."""
+
+    def forget(self, address: str, /, *, finishing: bool = False) -> None:
+        """Close the connections to a member that is gone; what waits on them fails at once, unless it is finishing."""
 
     def close(self) -> None:
         """Stop listening, fail what waits, end the thread. Within a second; twice is fine."""
@@ -333,8 +367,8 @@ class Transport:
 class Pipeline:
     """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone."""
 
-    def __new__(cls, address: str, security: Security | None = None, /) -> Pipeline:
-        """Start to connect. PeerError when that fails at once."""
+    def __new__(cls, transport: Transport, address: str, /) -> Pipeline:
+        """Start to connect; the transport counts the times. PeerError when that fails at once."""
 
     def fileno(self) -> int: ...
     def ask(self, token: Any, group: str, keys: list[str], former: bool, /) -> None:

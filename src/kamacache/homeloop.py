@@ -1,7 +1,8 @@
-"""The event loop on which a node runs async loaders."""
+"""The event loop on which a node runs async loaders, and one like it for its clients."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -22,7 +23,8 @@ class HomeLoop:
     Invariant, under `_lock`: `_loop` is the home, `_thread` runs it exactly if it is our own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "kamacache-loop") -> None:
+        self._name = name  # of the own thread
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -42,6 +44,13 @@ class HomeLoop:
         with self._lock:
             if self._loop.is_closed() if self._loop is not None else not self._settled:
                 self._loop, self._thread, self._ident = loop, None, threading.get_ident()
+
+    def adopt_running(self) -> None:
+        """The same where a loop may be running; costs nothing where asyncio was never imported."""
+        asyncio = sys.modules.get("asyncio")
+        loop = None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
+        if loop is not None:
+            self.adopt(loop)
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one the home loop runs on."""
@@ -121,7 +130,7 @@ class HomeLoop:
                 raise NodeClosed("the node was closed")
             if self._loop is None or self._loop.is_closed():
                 loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._serve, args=(loop,), name="kamacache-loop", daemon=True)
+                thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
                 self._loop, self._thread = loop, thread
                 thread.start()
                 self._ident = thread.ident

@@ -7,23 +7,29 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache._engine import Store
-from kamacache.messages import Request
+from kamacache.messages import ClientRequest, Request
 
 if TYPE_CHECKING:
     from kamacache.peers import Peer
     from kamacache.placing import Route
 
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
+# Address, kind of question, counts of Histogram's buckets, seconds in all.
+PeerTimes = tuple[str, str, list[int], float]
 Keep = Callable[[str, Found, float], None]  # what is hot, and when it was asked for
 Suspect = Callable[["Peer", Exception], None]
 HOT = 1  # flags of what the fast lane found: worth a near copy
 
 
 class Call(Protocol):
-    """A call from a peer, waiting for its answer."""
+    """A call from a peer or a client, waiting for its answer."""
 
     @property
-    def message(self) -> Request: ...
+    def message(self) -> Request | ClientRequest: ...
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
     def accept(self) -> None: ...
     def reply(self, message: Any, /) -> None: ...
     def fail(self, status: str, text: str = "") -> None: ...
@@ -54,13 +60,38 @@ class Lane(Protocol):
     async def apeek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
     ) -> list[list[Found | None] | Exception]: ...
+    def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
+        """Answer to these names over HTTP, where there is any, with these metrics."""
+
+    def ready(self, ready: bool) -> None:
+        """What HTTP says of it; False is for good."""
+
+    def peer_times(self) -> list[PeerTimes]:
+        """How long others took to answer, by address and kind of question."""
+
     def ping(self, address: str) -> None:
         """PeerError unless the member's engine answers within 250 ms."""
 
     def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]: ...
-    def forget(self, address: str) -> None:
-        """The member there is gone: end what waits for it."""
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        """The member there is gone: end what waits for it, unless it said goodbye and finishes what it serves."""
 
     def close(self) -> None: ...
     def renewed(self) -> Lane:
         """A lane like this one, not started, for a forked child; this one is dead there."""
+
+
+class WithoutEngine:
+    """What a lane does not do that is written in Python: whoever misses asks by peek, and there is no HTTP."""
+
+    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
+        """Nothing is asked without Python."""
+
+    def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
+        """Nobody asks."""
+
+    def ready(self, ready: bool) -> None:
+        """The same."""
+
+    def peer_times(self) -> list[PeerTimes]:
+        return []

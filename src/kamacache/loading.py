@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Store
+from kamacache._engine import Histogram, Store
 from kamacache.answers import answers, batch_error, error
 from kamacache.asking import Asking
 from kamacache.candidates import Candidates
@@ -82,12 +82,17 @@ class Loading:
     def loader(self, loader: Loader) -> None:
         self._origin.loader = loader
 
+    @property
+    def times(self) -> Histogram:
+        """How long the calls of the loader took here."""
+        return self._origin.times
+
     # -- a get -------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str, *, peeked: bool = False) -> Path[Any]:
+    def get(self, key: str, *, peeked: bool = False, raw: bool = False) -> Path[Any]:
         """The value of one key of which the store has nothing, nor, with `peeked`, its owner's memory.
 
-        The store has counted it in gets.
+        The store has counted it in gets. With `raw` the value is its bytes.
         """
         how = JOINED
         try:
@@ -100,25 +105,27 @@ class Loading:
                 found = yield from self._asking.peek(owner, key)
                 if found is not None:
                     how = ABSENT if found[0] is None else PEER_HITS
-                    return self._decode(key, found[0])
+                    return found[0] if raw else self._decode(key, found[0])
             outcomes, led = yield from self._fetch([key])
             how = outcomes[key].how if key in led else JOINED
-            return self._result(key, outcomes[key])
+            return self._result(key, outcomes[key], raw=raw)
         finally:
             self._store.count(how)
 
-    def get_many(self, keys: list[str], values: dict[str, Any], failed: dict[str, Exception]) -> Path[None]:
+    def get_many(
+        self, keys: list[str], values: dict[str, Any], failed: dict[str, Exception], *, raw: bool = False
+    ) -> Path[None]:
         """The same for several keys, into `values`; one LoadError for all that failed, here or before."""
         counts = dict.fromkeys(keys, JOINED)
         try:
             self._check(keys)
             yield from self.wait_for_writes(keys)
             found = yield from self._asking.peek_owners(keys)
-            for key, (raw, *_) in found.items():
-                counts[key] = ABSENT if raw is None else PEER_HITS
+            for key, (data, *_) in found.items():
+                counts[key] = ABSENT if data is None else PEER_HITS
                 try:
-                    if raw is not None:
-                        values[key] = self._decode(key, raw)
+                    if data is not None:
+                        values[key] = data if raw else self._decode(key, data)
                 except CodecError as error:
                     failed[key] = error
             todo = [key for key in keys if key not in found]
@@ -126,7 +133,7 @@ class Loading:
             for key, outcome in outcomes.items():
                 counts[key] = outcome.how if key in led else JOINED
                 try:
-                    value = self._result(key, outcome)
+                    value = self._result(key, outcome, raw=raw)
                 except KamaCacheError as error:
                     failed[key] = error
                 else:
@@ -314,7 +321,7 @@ class Loading:
             return shared
         return codecs.decode(self._options.codec, raw)
 
-    def _result(self, key: str, outcome: Outcome) -> Any:
+    def _result(self, key: str, outcome: Outcome, *, raw: bool) -> Any:
         if outcome.failure is not None:
             raise error(outcome.failure, key)
-        return self._decode(key, outcome.value)
+        return outcome.value if raw else self._decode(key, outcome.value)

@@ -87,6 +87,10 @@ class Membership:
         """Registered and not held for dead; this node first."""
         return [self.me, *(peer.member for peer in self._peers.registered() if not peer.dead)]
 
+    def known(self) -> list[Peer]:
+        """Everyone seen and not yet forgotten, the dead and the leaving included."""
+        return self._peers.known()
+
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
         """Those of these members that are known here."""
         return self._peers.by_id(ids)
@@ -116,6 +120,7 @@ class Membership:
         self._peers.own = self.me.address
         if self._registry is None:
             self._build()
+            self._runtime.lane.ready(True)
             return True
         if self._stopped.is_set():
             return False
@@ -194,10 +199,11 @@ class Membership:
             self._probe()  # before greeting: who is found to be gone holds up no write any more
         self._greet()
         for peer in self._peers.forget(self._silence):
-            self._runtime.lane.forget(peer.address)
+            self._runtime.lane.forget(peer.address, finishing=peer.left)
         self._build()
         if listed and self._registered and not self.joined and self._peers.settled():
             self.joined = True
+            self._runtime.lane.ready(True)
             self._settled.set()
 
     def _register(self) -> None:

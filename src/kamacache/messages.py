@@ -108,5 +108,26 @@ class TellReply(NamedTuple):
     clock: int = 0
 
 
+class ClientRequest(NamedTuple):
+    """What a client that is no node asks: a Redis or gRPC client, the command line.
+
+    `command` is get, set, del, exists or ttl, which name `keys` as (group, key), or one of administration, which has
+    `arguments`. Without a `ttl` a set takes the group's.
+    """
+
+    command: str
+    keys: Sequence[tuple[str, str]] = ()
+    value: bytes | None = None
+    ttl: float | None = None
+    arguments: Sequence[str] = ()
+
+
+class ClientReply(NamedTuple):
+    """A value for each key asked, in that order, or a number, or one value of JSON."""
+
+    values: list[bytes | None] = []  # noqa: RUF012 - named tuples are never changed, nor what they hold
+    number: int = 0
+
+
 Request = Hello | LoadRequest | WriteRequest | TellRequest
 Reply = Hello | LoadReply | WriteReply | TellReply

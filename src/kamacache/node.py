@@ -6,7 +6,6 @@ Its parts are imported when one is made: importing the package is to cost little
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import forking
 from kamacache._engine import Clock, Hlc, check_key
-from kamacache.errors import ConfigError, KamaCacheError, NodeClosed, UnknownGroup
+from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.grouping import Grouping
 from kamacache.log import log
 from kamacache.member import Member
@@ -120,7 +119,7 @@ class Node(Grouping):
             placed=self._placed,
         )
         self._runtime.membership = self._membership
-        self._serving = Serving(self._runtime, self._groups.get)
+        self._serving = Serving(self._runtime, self._groups, options)
         self._sweeper = Sweeper(self._groups)
         self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
         self._starting = threading.Lock()  # one start at a time
@@ -138,7 +137,7 @@ class Node(Grouping):
 
         Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed. Twice is fine.
         """
-        self._adopt_loop()
+        self._runtime.home.adopt_running()
         self._runtime.home.settle()
         with self._starting:
             if self._closed:
@@ -157,11 +156,13 @@ class Node(Grouping):
         """See start."""
         import asyncio
 
-        self._adopt_loop()
+        self._runtime.home.adopt_running()
         await asyncio.to_thread(self.start)
 
     def _open(self) -> None:
         """Bind, and tell the membership who we are."""
+        from kamacache.metrics import publish
+
         registry, lane = self._registry, self._runtime.lane
         if self._bound is None and (registry is not None or self._listen is not None):
             listen = self._listen
@@ -180,6 +181,7 @@ class Node(Grouping):
             for group in self._groups.values():
                 lane.serve(group.parts.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
+        publish(self._groups, self._runtime, self._listen, self._address)
         self._sweeper.start()
 
     def _ensure(self) -> None:
@@ -192,7 +194,7 @@ class Node(Grouping):
 
     async def _aensure(self) -> None:
         if self._started or self._closed:
-            self._adopt_loop()
+            self._runtime.home.adopt_running()
             return
         if (future := self._autostart()) is not None:
             with suppress(TimeoutError):
@@ -204,7 +206,7 @@ class Node(Grouping):
             return None
         from concurrent.futures import Future
 
-        self._adopt_loop()
+        self._runtime.home.adopt_running()
         with self._lock:
             if self._auto is None:
                 self._auto = Future()
@@ -228,12 +230,6 @@ class Node(Grouping):
             stop.wait(AUTO_TIMEOUT)
         done.set_result(None)
 
-    def _adopt_loop(self) -> None:
-        asyncio = sys.modules.get("asyncio")
-        loop = None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
-        if loop is not None:
-            self._runtime.home.adopt(loop)
-
     def close(self, drain: Duration = "5s") -> None:
         """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on."""
         deadline = time.monotonic() + parse_duration(drain, name="drain")
@@ -241,6 +237,7 @@ class Node(Grouping):
             if self._closed:
                 return
             groups = list(self._groups.values())
+        self._runtime.lane.ready(False)
         for group in groups:
             if not group.parts.behind.flush(deadline):
                 log.warning("writes of %r were still pending when the node was closed", group.name)
@@ -255,7 +252,12 @@ class Node(Grouping):
         with self._starting:
             self._membership.leave()
         self._serving.drain(deadline)
-        self._end(NodeClosed("the node was closed"))
+        for group in list(self._groups.values()):
+            group.shut(NodeClosed("the node was closed"))
+        self._serving.close()
+        self._runtime.lane.close()
+        self._runtime.close()
+        self._sweeper.close()
         if self._registry is not None:
             self._registry.close()
 
@@ -264,13 +266,6 @@ class Node(Grouping):
         import asyncio
 
         await asyncio.to_thread(self.close, drain)
-
-    def _end(self, error: KamaCacheError) -> None:
-        for group in list(self._groups.values()):
-            group.shut(error)
-        self._runtime.lane.close()
-        self._runtime.close()
-        self._sweeper.close()
 
     def after_fork_in_child(self) -> None:
         """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""

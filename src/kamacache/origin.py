@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Store
+from kamacache._engine import Histogram, Store
 from kamacache.errors import LoadError
 from kamacache.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, timed_out, wait_for
 from kamacache.options import UNSET, Missing
@@ -45,6 +45,7 @@ class Origin:
     ) -> None:
         self.loader = loader
         self.flights = Flights(store.known)
+        self.times = Histogram()  # of the calls of the loader
         self._name = name
         self._store = store
         self._options = options
@@ -147,6 +148,7 @@ class Origin:
             deadline=max(deadlines, default=None),
             home=self._runtime.home,
             pool=self._runtime.pool,
+            times=self.times,
         )
         try:
             yield run

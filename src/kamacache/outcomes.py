@@ -5,9 +5,10 @@ from __future__ import annotations
 from kamacache._engine import Store
 from kamacache.flight import Outcome
 
-HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES = (
+GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES = (
     Store.OUTCOMES.index(name)
     for name in (
+        "gets",
         "hits",
         "near_hits",
         "absent",

@@ -75,6 +75,11 @@ class Peers:
         with self._lock:
             return [peer for peer in self._peers.values() if not peer.left]
 
+    def known(self) -> list[Peer]:
+        """Everyone, by address."""
+        with self._lock:
+            return sorted(self._peers.values(), key=lambda peer: peer.address)
+
     def registered(self) -> list[Peer]:
         """Those that the registry lists."""
         with self._lock:

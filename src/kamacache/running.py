@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from kamacache._engine import Histogram
 from kamacache.homeloop import HomeLoop
 from kamacache.loader import CHAIN, Loader, checked_mapping, enter
 from kamacache.pool import Pool, on_pool
@@ -23,7 +24,8 @@ class RunLoader:
     """Run the loader for `keys` and call `ended(key, value or Raised)` for each as soon as it is there.
 
     A plain loader runs on the thread that waits, for tasks on the pool; an async one on the home loop. Raises
-    TimeoutError when, in a task, `deadline` passes first; on a thread nothing can stop the loader.
+    TimeoutError when, in a task, `deadline` passes first; on a thread nothing can stop the loader. Each call of the
+    loader counts in `times`.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class RunLoader:
         deadline: float | None,
         home: HomeLoop,
         pool: Callable[[int], Pool],
+        times: Histogram,
     ) -> None:
         self._loader = loader
         self._keys = keys
@@ -46,6 +49,7 @@ class RunLoader:
         self._deadline = deadline
         self._home = home
         self._pool = pool
+        self._times = times
 
     def run(self) -> None:
         if self._loader.in_batch(self._keys):
@@ -63,12 +67,14 @@ class RunLoader:
     def _run_one(self, key: str) -> None:
         single = self._loader.single
         assert single is not None  # noqa: S101 - in_batch decides so
+        began = time.monotonic()
         try:
             token = CHAIN.set(enter(self._group, key, self._depth))
             try:
                 value = single(key)
             finally:
                 CHAIN.reset(token)
+                self._times.observe(time.monotonic() - began)
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
             self._ended(key, _raised_here(error))
         else:
@@ -77,6 +83,7 @@ class RunLoader:
     def _run_batch(self) -> None:
         many = self._loader.many
         assert many is not None  # noqa: S101 - in_batch decides so
+        began = time.monotonic()
         try:
             token = CHAIN.set(self._enter_all())
             try:
@@ -84,6 +91,7 @@ class RunLoader:
                 values = [answer.get(key) for key in self._keys]
             finally:
                 CHAIN.reset(token)
+                self._times.observe(time.monotonic() - began)
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
             values = [_raised_here(error)] * len(self._keys)
         for key, value in zip(self._keys, values, strict=True):
@@ -123,9 +131,13 @@ class RunLoader:
     async def _arun_one(self, key: str) -> None:
         single = self._loader.single
         assert single is not None  # noqa: S101 - in_batch decides so
+        began = time.monotonic()
         try:
             CHAIN.set(enter(self._group, key, self._depth))  # the task has a context of its own
-            value = await single(key)
+            try:
+                value = await single(key)
+            finally:
+                self._times.observe(time.monotonic() - began)
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
             self._ended(key, _raised(error))
         else:
@@ -134,9 +146,13 @@ class RunLoader:
     async def _arun_batch(self) -> None:
         many = self._loader.many
         assert many is not None  # noqa: S101 - in_batch decides so
+        began = time.monotonic()
         try:
             CHAIN.set(self._enter_all())
-            answer = checked_mapping(await many(list(self._keys)))
+            try:
+                answer = checked_mapping(await many(list(self._keys)))
+            finally:
+                self._times.observe(time.monotonic() - began)
             values = [answer.get(key) for key in self._keys]
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
             values = [_raised(error)] * len(self._keys)

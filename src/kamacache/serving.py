@@ -1,23 +1,37 @@
-"""What peers ask of this node, on the lane's thread, which never waits: loads go to the pool or the home loop."""
+"""What peers ask of this node, on the lane's thread, which never waits: loads go to the pool or the home loop.
+
+What clients ask goes to clients.py.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from kamacache.clients import Clients
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
 from kamacache.loader import MAX_DEPTH
-from kamacache.messages import Hello, LoadReply, LoadRequest, TellReply, TellRequest, WriteReply, WriteRequest
+from kamacache.messages import (
+    ClientRequest,
+    Hello,
+    LoadReply,
+    LoadRequest,
+    TellReply,
+    TellRequest,
+    WriteReply,
+    WriteRequest,
+)
 from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
     from kamacache.group import Group
     from kamacache.lane import Call
+    from kamacache.options import NodeOptions
     from kamacache.parts import Parts
     from kamacache.runtime import Runtime
 
@@ -25,11 +39,12 @@ log = logging.getLogger("kamacache")
 
 
 class Serving:
-    """Answers the calls of peers. `find` gives the group of a name, or None."""
+    """Answers the calls of peers, and has Clients answer those of clients. `groups` are the node's by name."""
 
-    def __init__(self, runtime: Runtime, find: Callable[[str], Group[Any] | None]) -> None:
+    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
         self._runtime = runtime
-        self._find = find
+        self._find = groups.get
+        self._clients = Clients(runtime, groups, options)
         self._idle = threading.Condition()
         self._serving = 0  # loads for peers under way; guarded by _idle
 
@@ -57,6 +72,8 @@ class Serving:
             call.reply(self._write(message))
         elif isinstance(message, TellRequest):
             call.reply(self._tell(message))
+        elif isinstance(message, ClientRequest):
+            self._clients.receive(call, message)
 
     def _group(self, name: str) -> Group[Any]:
         group = self._find(name)
@@ -105,10 +122,15 @@ class Serving:
             self._reply(call, work)
 
     def drain(self, deadline: float) -> None:
-        """Wait until the loads for peers are done, or time.monotonic() is at `deadline`."""
+        """Wait until the loads for peers are done and the clients answered, or time.monotonic() is at `deadline`."""
         with self._idle:
             while self._serving and (left := deadline - time.monotonic()) > 0:
                 self._idle.wait(left)
+        self._clients.drain(deadline)
+
+    def close(self) -> None:
+        """Drop the clients that still wait."""
+        self._clients.close()
 
     def _reply(self, call: Call, work: Future[Any]) -> None:
         with self._idle:

@@ -17,9 +17,8 @@ from typing import Any
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.lane import HOT, Call, Found, Keep, Suspect
+from kamacache.lane import HOT, Call, Found, WithoutEngine
 from kamacache.messages import Member, Request
-from kamacache.placing import Route
 from kamacache.registry import Registry
 
 GATE_TIMEOUT = 10.0  # seconds after which a forgotten gate gives way with an error
@@ -182,6 +181,8 @@ class Network:
 class _Call:
     """A call as its receiver sees it."""
 
+    gone = False
+
     def __init__(self, message: Request, future: Future[Any]) -> None:
         self.message = message
         self._future = future
@@ -197,7 +198,7 @@ class _Call:
         self._future.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane:
+class MemoryLane(WithoutEngine):
     """See kamacache.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
@@ -217,9 +218,6 @@ class MemoryLane:
 
     def hide(self, group: str) -> None:
         self._stores.pop(group, None)
-
-    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
-        """Whoever misses asks by peek, so that gates can hold it."""
 
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
         return self._peek(address, group, [key], former)[0]
@@ -286,7 +284,7 @@ class MemoryLane:
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
         return future
 
-    def forget(self, address: str) -> None:
+    def forget(self, address: str, *, finishing: bool = False) -> None:
         """Nothing is kept of it."""
 
     def close(self) -> None:

@@ -10,14 +10,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kamacache._engine import Incoming, Pipeline, Remote, Security, Store, Transport
+from kamacache._engine import Incoming, Pipeline, Remote, Scrape, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.security import Protection, reload
 
 if TYPE_CHECKING:
     import asyncio
 
-    from kamacache.lane import Call, Found, Keep, Lane, Suspect
+    from kamacache.lane import Call, Found, Keep, Lane, PeerTimes, Suspect
     from kamacache.messages import Request
     from kamacache.placing import Route
 
@@ -38,10 +38,13 @@ class NativeLane:
         self._max_value = max_value
         self._protection = protection
         self._security = security or protection.engine()
-        self._transport = Transport(max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM, security=self._security)
+        self._transport = Transport(
+            max_message=max(_LEAST_MESSAGE, 4 * max_value) + _ROOM, max_value=max_value, security=self._security
+        )
         self._lock = threading.Lock()
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
+        self._metrics: Callable[[], str] | None = None
         self._closed = False
 
     def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
@@ -63,6 +66,9 @@ class NativeLane:
             try:
                 if isinstance(event, Incoming):
                     receive(event)
+                elif isinstance(event, Scrape):
+                    if self._metrics is not None:
+                        event.reply(self._metrics())
                 elif event is not None:
                     future, result = event
                     if isinstance(result, Exception):
@@ -71,6 +77,16 @@ class NativeLane:
                         future.set_result(result)
             except Exception:
                 log.exception("an event of the wire could not be handled")
+
+    def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
+        self._metrics = metrics
+        self._transport.answer_to(names)
+
+    def ready(self, ready: bool) -> None:
+        self._transport.ready(ready)
+
+    def peer_times(self) -> list[PeerTimes]:
+        return self._transport.peer_times()
 
     def serve(self, store: Store) -> None:
         self._transport.serve(store)
@@ -124,7 +140,7 @@ class NativeLane:
         if link is None or link.closed:
             if self._closed:
                 raise NodeClosed("the node was closed")
-            link = Link(loop, address, self._security)
+            link = Link(loop, self._transport, address, guarded=self._security is not None)
             with self._lock:
                 self._links.setdefault(loop, {})[address] = link
         return link
@@ -140,8 +156,8 @@ class NativeLane:
             future.set_exception(error)
         return future
 
-    def forget(self, address: str) -> None:
-        self._transport.forget(address)
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        self._transport.forget(address, finishing=finishing)
         self._close_links(lambda link: link.address == address)
 
     def close(self) -> None:
@@ -170,12 +186,14 @@ class Link:
     Requests of one turn of the loop are written together; answers come in order.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: str, security: Security | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool
+    ) -> None:
         self.address = address
         self.closed = False
         self._loop = loop
-        self._pipeline = Pipeline(address, security)
-        self._guarded = security is not None
+        self._pipeline = Pipeline(transport, address)
+        self._guarded = guarded  # something lies between the requests and the socket
         self._fd = self._pipeline.fileno()
         self._waiting = 0
         self._flushing = False

@@ -147,7 +147,7 @@ class TestNewCertificates:
         fresh.ping(at, 5.0)
         with pytest.raises(PeerError, match="UnknownIssuer"):
             make(issue(tmp_path / "old", authority).security()).ping(at, 5.0)
-        pipeline = Pipeline(at, security)
+        pipeline = Pipeline(client, at)
         pipeline.ask("token", "users", ["k"], False)
         assert drive(pipeline)[0][1][0][0] == b"value"
         pipeline.close()

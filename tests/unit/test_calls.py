@@ -12,6 +12,7 @@ from kamacache._engine import Incoming, Transport
 from kamacache.errors import Overloaded, PeerError, UnknownGroup
 from kamacache.messages import (
     Answer,
+    ClientRequest,
     GroupState,
     Hello,
     LoadReply,
@@ -52,7 +53,7 @@ MESSAGES: list[tuple[Request, Reply]] = [
 def test_messages_arrive_as_they_were(
     client: Transport, server: Transport, address: str, message: Request, reply: Reply
 ) -> None:
-    received: list[Request] = []
+    received: list[Request | ClientRequest] = []
 
     def answer(incoming: Incoming) -> Reply:
         received.append(incoming.message)

@@ -157,10 +157,17 @@ def test_a_reader_that_stops_costs_bounded_memory(wire: socket.socket) -> None:
     assert resident() - before < 32 << 20
 
 
-@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /x HTTP/1.1\r\n\r\n"])
-def test_http_is_refused(wire: socket.socket, first: bytes) -> None:
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"421"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+        (b"POST /x HTTP/1.1\r\n\r\n", b"400"),
+    ],
+)
+def test_http_is_told_apart(wire: socket.socket, first: bytes, status: bytes) -> None:
     wire.sendall(first)
-    assert until_closed(wire).startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert until_closed(wire).startswith(b"HTTP/1.1 " + status)
 
 
 @pytest.mark.parametrize("first", [b"PRIX", b"\0\0\0\0", b"PING\r\n"])

@@ -129,8 +129,8 @@ def test_closed(client: Transport, server: Transport, address: str) -> None:
         server.listen("127.0.0.1:0")
 
 
-def test_pipeline(address: str) -> None:
-    pipeline = Pipeline(address)
+def test_pipeline(client: Transport, address: str) -> None:
+    pipeline = Pipeline(client, address)
     for n in range(60):
         pipeline.ask(n, "users", ["k"] if n % 2 else ["k", "big", "nothing"], n % 3 == 0)
     answered: list[tuple[Any, list[Any]]] = []
@@ -149,8 +149,8 @@ def test_pipeline(address: str) -> None:
         pipeline.fileno()
 
 
-def test_a_pipeline_shows_what_came_before_the_end(server: Transport, address: str) -> None:
-    pipeline = Pipeline(address)
+def test_a_pipeline_shows_what_came_before_the_end(server: Transport, client: Transport, address: str) -> None:
+    pipeline = Pipeline(client, address)
     pipeline.ask("t", "users", ["empty"], False)
     select.select([], [pipeline.fileno()], [], 1.0)
     assert pipeline.flush()
@@ -161,9 +161,9 @@ def test_a_pipeline_shows_what_came_before_the_end(server: Transport, address: s
         pipeline.receive()
 
 
-def test_a_pipeline_to_nobody_fails() -> None:
+def test_a_pipeline_to_nobody_fails(client: Transport) -> None:
     with pytest.raises(PeerError) as raised:  # noqa: PT012 - at which step depends on the system
-        pipeline = Pipeline("127.0.0.1:1")
+        pipeline = Pipeline(client, "127.0.0.1:1")
         pipeline.ask("t", "users", ["k"], False)
         pipeline.flush()
         select.select([pipeline.fileno()], [], [], 1.0)

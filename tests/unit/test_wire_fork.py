@@ -55,7 +55,7 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
     before = sockets()
     address = server.listen(listen_at)
     client.ping(address, 1.0)
-    pipeline = Pipeline(address)
+    pipeline = Pipeline(client, address)
     client.call("across", address, TELL, None)
     held: list[Any] = [called(server)]
     ours = sockets() - before

@@ -1,6 +1,6 @@
-//! What a transport has to tell its node: calls of peers, and the ends of the node's own calls.
+//! What a transport has to tell its node: calls of peers and clients, and the ends of the node's own calls.
 //!
-//! Invariant: `calls` is the number of calls of peers in `queue`; nothing enters a closed queue but ends of own calls,
+//! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls,
 //! so that each of them is told exactly once.
 use std::{
     collections::VecDeque,
@@ -10,15 +10,19 @@ use std::{
 use crate::{
     peer::{Failure, Reply},
     sync::{Condvar, Mutex},
-    wire::grpc::{Incoming, Refusal},
+    wire::{
+        grpc::{Incoming, Refusal},
+        http::Scrape,
+    },
 };
 
-/// Calls of peers that may wait here; more are refused as overload.
+/// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
 const CALLS: usize = 10_000;
 
 #[derive(Debug)]
 pub enum Event {
     Call(Incoming),
+    Scrape(Scrape),
     Done(u64, Result<Reply, Failure>),
 }
 
@@ -36,10 +40,11 @@ pub struct Events {
 }
 
 impl Events {
-    /// Queues a peer's call; refuses it where too many wait, or the transport is closed.
+    /// Queues a call; refuses it where too many wait, or the transport is closed.
     pub fn call(&self, mut call: Incoming) {
         let mut state = self.state.lock();
-        if state.closed || state.calls >= CALLS {
+        let room = if call.is_client() { CALLS / 2 } else { CALLS };
+        if state.closed || state.calls >= room {
             drop(state);
             call.fail(Refusal::Overloaded, "too many calls wait here");
             return;
@@ -47,6 +52,15 @@ impl Events {
         state.calls += 1;
         state.queue.push_back(Event::Call(call));
         self.arrived.notify_one();
+    }
+
+    /// Queues a question for the metrics; lets go of it where the transport is closed.
+    pub fn scrape(&self, scrape: Scrape) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.queue.push_back(Event::Scrape(scrape));
+            self.arrived.notify_one();
+        }
     }
 
     /// Queues the end of an own call.
@@ -81,10 +95,13 @@ impl Events {
         let mut state = self.state.lock();
         state.closed = true;
         state.calls = 0;
-        let (calls, ends) = state.queue.drain(..).partition(|event| matches!(event, Event::Call(_)));
+        let (ends, asked) = state
+            .queue
+            .drain(..)
+            .partition(|event| matches!(event, Event::Done(..)));
         state.queue = ends;
         self.arrived.notify_all();
         drop(state);
-        drop::<VecDeque<Event>>(calls); // answers each, so not under the lock
+        drop::<VecDeque<Event>>(asked); // answers each, so not under the lock
     }
 }

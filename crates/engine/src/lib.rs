@@ -3,6 +3,7 @@ pub mod clock;
 pub mod events;
 pub mod fork;
 pub mod hash;
+pub mod histogram;
 pub mod memory;
 pub mod peer;
 pub mod placement;

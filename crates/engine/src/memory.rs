@@ -68,4 +68,8 @@ pub trait Memory: Send + Sync {
     /// Calls `visit` exactly once, after all locks are released, with what is here of this key: the main copy or a
     /// near copy, with `former` also a main copy that is no longer owned. A copy found counts in `served`.
     fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
+
+    /// The same for a client in the place of a caller in this process: what a get here finds (Some(None): known to be
+    /// absent), counted as that get. Nothing found counts nothing: whoever goes on from there counts all of it.
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Option<Option<&dyn Held>>));
 }

@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::sync::Mutex;
@@ -19,12 +19,20 @@ use crate::{
     events::{Event, Events},
     fork,
     memory::Memory,
-    peer::{Failure, Reply, Request, blocking::Pool, channel::Peers},
+    peer::{
+        Failure, Reply, Request,
+        blocking::Pool,
+        channel::Peers,
+        reactor::Pipeline,
+        times::{self, Times},
+    },
     security::Security,
     socket::Listener,
     wire::{
         commands::Groups,
+        foreign::Foreign,
         grpc,
+        http::Status,
         resp::Limits,
         server::{self, Shared},
     },
@@ -54,10 +62,13 @@ pub struct Transport {
     groups: Arc<Groups>,
     events: Arc<Events>,
     security: Arc<Security>,
+    status: Arc<Status>,
     peers: Arc<Peers>,
     pool: Pool,
+    times: Arc<Times>,
     calls: AtomicU64,
     max_message: usize,
+    max_value: usize,
     generation: u64,
 }
 
@@ -92,17 +103,27 @@ impl Drop for Call {
 impl Transport {
     /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
     pub fn new(max_message: usize, security: Arc<Security>) -> Self {
+        let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         Self {
             state: Mutex::new(State::Idle),
             groups: Arc::default(),
-            events: Arc::default(),
+            status: Arc::new(Status::new(events.clone(), security.clone())),
+            events,
             peers: Arc::new(Peers::new(security.clone(), max_message)),
-            pool: Pool::new(security.clone()),
+            pool: Pool::new(security.clone(), times.clone()),
             security,
+            times,
             calls: AtomicU64::new(0),
             max_message,
+            max_value: max_message,
             generation: fork::generation(),
         }
+    }
+
+    /// What foreign clients send has at most so many bytes.
+    pub fn with_max_value(mut self, max_value: usize) -> Self {
+        self.max_value = max_value;
+        self
     }
 
     /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
@@ -141,10 +162,17 @@ impl Transport {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (http2, connections) = mpsc::channel(64);
+        let clients = Foreign {
+            groups: self.groups.clone(),
+            events: self.events.clone(),
+        };
+        let state = self.status.state();
         let grpc = grpc::serve(
             connections,
-            self.events.clone(),
+            clients,
+            state,
             self.security.clone(),
+            self.max_value,
             self.max_message,
         );
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
@@ -165,6 +193,8 @@ impl Transport {
             thread,
             shared: Shared {
                 groups: self.groups.clone(),
+                events: self.events.clone(),
+                status: self.status.clone(),
                 limits,
                 security: self.security.clone(),
                 http2,
@@ -214,20 +244,41 @@ impl Transport {
     pub fn call(&self, id: u64, address: &str, request: Request, within: Option<Duration>) -> Result<(), Failure> {
         self.alive()?;
         let (address, peers) = (address.to_owned(), self.peers.clone());
-        let events = self.events.clone();
+        let (events, times, asked) = (self.events.clone(), self.times.of(&address), Instant::now());
         let start = |running: &Running| {
             let call = Call {
                 events,
                 id,
                 result: None,
             };
-            running
-                .handle
-                .spawn(async move { call.end(peers.call(address, request, within).await) })
+            running.handle.spawn(async move {
+                let kind = times::kind(&request);
+                let result = peers.call(address, request, within).await;
+                times.of_kind(kind).observe(asked.elapsed());
+                call.end(result);
+            })
         };
         self.on_thread(start)
             .map(drop)
             .map_err(|error| Failure::unreachable(error.to_string()))
+    }
+
+    /// What HTTP says of this node.
+    pub fn status(&self) -> Result<&Status, Failure> {
+        self.alive()?;
+        Ok(&self.status)
+    }
+
+    /// A connection for an event loop; the times of its answers count here.
+    pub fn pipeline<T>(&self, address: &str) -> Result<Pipeline<T>, Failure> {
+        self.alive()?;
+        Pipeline::connect(address, &self.security, self.times.of(address))
+    }
+
+    /// How long peers took so far.
+    pub fn times(&self) -> Result<Vec<times::Read>, Failure> {
+        self.alive()?;
+        Ok(self.times.read())
     }
 
     /// The next event; None after that time or when closed.
@@ -236,11 +287,12 @@ impl Transport {
         Ok(self.events.next(timeout))
     }
 
-    /// Closes the connections to an address; what waits on them fails.
-    pub fn forget(&self, address: &str) -> Result<(), Failure> {
+    /// Closes the connections to an address; what waits on them fails, unless the peer still finishes what it serves.
+    pub fn forget(&self, address: &str, finishing: bool) -> Result<(), Failure> {
         self.alive()?;
         self.pool.forget(address);
-        self.peers.forget(address);
+        self.peers.forget(address, finishing);
+        self.times.forget(address);
         Ok(())
     }
 

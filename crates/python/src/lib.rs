@@ -14,6 +14,7 @@ mod getter;
 mod hit;
 mod inherited;
 mod messages;
+mod metrics;
 mod pipeline;
 mod placement;
 mod policy;
@@ -35,6 +36,8 @@ mod _engine {
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::getter::Getter;
+    #[pymodule_export]
+    use super::metrics::{Histogram, Scrape};
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]

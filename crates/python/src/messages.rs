@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use kamacache_engine::{
     peer::{Reply, Request},
-    wire::peer_v1 as pb,
+    wire::{
+        clients::{self, ClientRequest},
+        peer_v1 as pb,
+    },
 };
 use pyo3::{
     exceptions::PyTypeError,
@@ -37,6 +40,8 @@ classes! {
     write_reply_class => "WriteReply",
     tell_request_class => "TellRequest",
     tell_reply_class => "TellReply",
+    client_request_class => "ClientRequest",
+    client_reply_class => "ClientReply",
 }
 
 /// 16 bytes, big-endian; none for 0.
@@ -163,6 +168,12 @@ struct TellReply {
     greater: Vec<u128>,
     floor: u128,
     clock: u128,
+}
+
+#[derive(FromPyObject)]
+struct ClientReply {
+    values: Vec<Option<PyBackedBytes>>,
+    number: i64,
 }
 
 impl From<Member> for pb::Member {
@@ -310,6 +321,13 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
         }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Reply::Hello(message.extract::<Hello>()?.into()))
+    } else if message.is_instance(client_reply_class(py)?)? {
+        let m: ClientReply = message.extract()?;
+        let values = m.values.into_iter();
+        Ok(Reply::Client(clients::ClientReply {
+            values: values.map(|value| value.map(|value| to_value(Some(value)))).collect(),
+            number: m.number,
+        }))
     } else {
         Err(PyTypeError::new_err(format!(
             "not a reply: {}",
@@ -361,6 +379,17 @@ fn write_item<'py>(py: Python<'py>, w: &pb::WriteItem) -> PyResult<Bound<'py, Py
     write_item_class(py)?.call1((&w.key, value, seconds(w.ttl_ms), from_version(&w.above)))
 }
 
+fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
+    let value = m.value.as_ref().map(|value| PyBytes::new(py, value));
+    client_request_class(py)?.call1((
+        m.command,
+        &m.keys,
+        value,
+        m.ttl_ms.map(|ms| ms as f64 / 1000.0),
+        &m.arguments,
+    ))
+}
+
 /// The dataclass of a question.
 pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
     match request {
@@ -381,12 +410,21 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
             let (floor, clock) = (from_version(&m.floor), from_version(&m.clock));
             tell_request_class(py)?.call1((&m.group, pairs(&m.writes), floor, &m.writer, m.number, clock))
         }
+        Request::Client(m) => client_request(py, m),
     }
 }
 
 /// The dataclass of an answer.
 pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
     match reply {
+        Reply::Client(m) => {
+            let values: Vec<_> = m
+                .values
+                .iter()
+                .map(|value| value.as_ref().map(|value| PyBytes::new(py, value)))
+                .collect();
+            client_reply_class(py)?.call1((values, m.number))
+        }
         Reply::Hello(m) => hello(py, m),
         Reply::Load(m) => {
             let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;

@@ -6,7 +6,7 @@ use pyo3::{
     types::{PyList, PyString},
 };
 
-use crate::{answers, failure::peer_error, security::Security};
+use crate::{answers, failure::peer_error, transport::Transport};
 
 /// One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone.
 #[pyclass(module = "kamacache._engine")]
@@ -36,11 +36,10 @@ impl From<PyErr> for Ended {
 #[pymethods]
 impl Pipeline {
     #[new]
-    #[pyo3(signature = (address, security = None, /))]
-    fn new(py: Python<'_>, address: String, security: Option<&Security>) -> PyResult<Self> {
-        let security = security.map(|security| security.inner.clone()).unwrap_or_default();
+    #[pyo3(signature = (transport, address, /))]
+    fn new(py: Python<'_>, transport: &Transport, address: String) -> PyResult<Self> {
         let inner = py
-            .detach(|| reactor::Pipeline::connect(&address, &security))
+            .detach(|| transport.engine().pipeline(&address))
             .map_err(|failure| peer_error(py, &failure))?;
         Ok(Self { inner, address })
     }

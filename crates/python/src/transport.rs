@@ -22,10 +22,11 @@ use crate::{
     answers,
     failure::{os_error, peer_error},
     messages,
+    metrics::Scrape,
     security::Security,
 };
 
-/// A call from a peer, waiting for its answer. Dropped without one, the peer is told `unavailable`.
+/// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
     call: Mutex<grpc::Incoming>,
@@ -52,7 +53,13 @@ impl Incoming {
         answered_once(self.call.lock().reply(reply))
     }
 
-    /// Refuse: "overloaded", "unknown_group", "closed" or "internal".
+    /// Whether nobody waits for the answer any more.
+    #[getter]
+    fn gone(&self) -> bool {
+        self.call.lock().is_gone()
+    }
+
+    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
     #[pyo3(signature = (status, text = ""))]
     fn fail(&self, status: &str, text: &str) -> PyResult<()> {
         let refusal = match status {
@@ -60,6 +67,8 @@ impl Incoming {
             "unknown_group" => Refusal::UnknownGroup,
             "closed" => Refusal::Closed,
             "internal" => Refusal::Internal,
+            "load" => Refusal::Load,
+            "invalid" => Refusal::Invalid,
             _ => return Err(PyValueError::new_err(format!("not a status: {status:?}"))),
         };
         answered_once(self.call.lock().fail(refusal, text))
@@ -98,6 +107,15 @@ impl Drop for Transport {
     }
 }
 
+/// Address, kind of question, counts of the buckets, their sum in seconds.
+type PeerTimes = (String, &'static str, Vec<u64>, f64);
+
+impl Transport {
+    pub fn engine(&self) -> &transport::Transport {
+        &self.inner
+    }
+}
+
 fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).map_err(|error| PyValueError::new_err(error.to_string()))
 }
@@ -115,11 +133,12 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message, security = None))]
-    fn new(max_message: usize, security: Option<&Security>) -> Self {
+    #[pyo3(signature = (*, max_message, max_value = None, security = None))]
+    fn new(max_message: usize, max_value: Option<usize>, security: Option<&Security>) -> Self {
         let security = security.map(|security| security.inner.clone()).unwrap_or_default();
+        let transport = transport::Transport::new(max_message, security);
         Self {
-            inner: Arc::new(transport::Transport::new(max_message, security)),
+            inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))),
             tokens: Mutex::default(),
         }
     }
@@ -242,7 +261,36 @@ impl Transport {
             })
     }
 
-    /// The next call from a peer or end of one of ours; None after `timeout` seconds or when closed.
+    /// Answer to these names over HTTP, beside IP addresses and localhost.
+    #[pyo3(signature = (names, /))]
+    fn answer_to(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
+        let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
+        status.answer_to(names);
+        Ok(())
+    }
+
+    /// What /readyz says; False is for good.
+    #[pyo3(signature = (ready, /))]
+    fn ready(&self, py: Python<'_>, ready: bool) -> PyResult<()> {
+        let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
+        if ready {
+            status.joined();
+        } else {
+            status.leaving();
+        }
+        Ok(())
+    }
+
+    /// How long peers took to answer so far: (address, what they were asked, counts, seconds) as of Histogram.read.
+    fn peer_times(&self, py: Python<'_>) -> PyResult<Vec<PeerTimes>> {
+        let times = py
+            .detach(|| self.inner.times())
+            .map_err(|failure| peer_error(py, &failure))?;
+        let seconds = |(address, kind, counts, sum): (_, _, _, Duration)| (address, kind, counts, sum.as_secs_f64());
+        Ok(times.into_iter().map(seconds).collect())
+    }
+
+    /// The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
@@ -258,6 +306,7 @@ impl Transport {
                 };
                 Ok(Some(Bound::new(py, incoming)?.into_any()))
             }
+            Some(Event::Scrape(scrape)) => Ok(Some(Bound::new(py, Scrape::new(scrape))?.into_any())),
             Some(Event::Done(id, result)) => {
                 let token = self.tokens.lock().remove(&id);
                 let result = match result {
@@ -269,10 +318,10 @@ impl Transport {
         }
     }
 
-    /// Close the connections to a member that is gone; what waits on them fails at once.
-    #[pyo3(signature = (address, /))]
-    fn forget(&self, py: Python<'_>, address: &str) -> PyResult<()> {
-        py.detach(|| self.inner.forget(address))
+    /// Close the connections to a member that is gone; what waits on them fails at once, unless it is still finishing.
+    #[pyo3(signature = (address, /, *, finishing = false))]
+    fn forget(&self, py: Python<'_>, address: &str, finishing: bool) -> PyResult<()> {
+        py.detach(|| self.inner.forget(address, finishing))
             .map_err(|failure| peer_error(py, &failure))
     }
 

@@ -14,7 +14,11 @@ use rustix::{
     net::{RecvFlags, SendFlags, sockopt},
 };
 
-use super::{CONNECT, Failure, link::Link};
+use super::{
+    CONNECT, Failure,
+    link::Link,
+    times::{PeerTimes, Times},
+};
 use crate::{
     security::Security,
     socket,
@@ -37,6 +41,8 @@ pub struct Connection {
     input: Vec<u8>,
     /// The time limit set on the socket.
     patience: Option<Duration>,
+    /// Kept here, so that no answer has to look them up.
+    times: Arc<PeerTimes>,
 }
 
 /// Where a step of an exchange stands.
@@ -49,12 +55,17 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(link: Link) -> Self {
+    pub(super) fn new(link: Link, times: Arc<PeerTimes>) -> Self {
         Self {
             link,
             input: Vec::with_capacity(BUFFER),
             patience: None,
+            times,
         }
+    }
+
+    pub(super) fn times(&self) -> &PeerTimes {
+        &self.times
     }
 
     pub(super) fn socket(&self) -> &Tracked<OwnedFd> {
@@ -71,13 +82,13 @@ impl Connection {
         &self.input
     }
 
-    fn connect(address: &str, security: &Security, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
-        let link = Link::connect(address, security)?;
+    fn connect(pool: &Pool, address: &str, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
+        let link = Link::connect(address, &pool.security)?;
         let deadline = deadline.min(Instant::now() + CONNECT);
         if !wait(&mut [PollFd::new(link.socket(), PollFlags::OUT)], deadline) {
             return Err(Failure::silent(address, timeout.min(CONNECT)));
         }
-        let mut connection = Self::new(link);
+        let mut connection = Self::new(link, pool.times.of(address));
         connection.made().map_err(|error| Failure::io(address, &error))?;
         Ok(connection)
     }
@@ -187,13 +198,16 @@ pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
 pub struct Pool {
     idle: Mutex<HashMap<String, Vec<Connection>>>,
     pub(super) security: Arc<Security>,
+    pub(super) times: Arc<Times>,
 }
 
 impl Pool {
-    pub fn new(security: Arc<Security>) -> Self {
+    /// Counts the times of its answers in `times`.
+    pub fn new(security: Arc<Security>, times: Arc<Times>) -> Self {
         Self {
             idle: Mutex::default(),
             security,
+            times,
         }
     }
 
@@ -236,14 +250,29 @@ impl Pool {
 
     /// Asks one peer: the reply, and the connection that holds its bytes, to be `put` back once they are read.
     pub fn ask(&self, address: &str, request: &[u8], timeout: Duration) -> Result<(Reply, Connection), Failure> {
-        let deadline = Instant::now() + timeout;
+        let asked = Instant::now();
+        let answer = self.exchange(address, request, asked + timeout, timeout);
+        match &answer {
+            Ok((_, connection)) => connection.times.peek().observe(asked.elapsed()),
+            Err(_) => self.times.of(address).peek().observe(asked.elapsed()),
+        }
+        answer
+    }
+
+    fn exchange(
+        &self,
+        address: &str,
+        request: &[u8],
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<(Reply, Connection), Failure> {
         if let Some(mut connection) = self.take(address) {
             if let Some(reply) = connection.exchange(address, request, deadline, timeout)? {
                 return Ok((reply, connection));
             }
             self.forget(address); // as stale as this one
         }
-        let mut connection = Connection::connect(address, &self.security, deadline, timeout)?;
+        let mut connection = Connection::connect(self, address, deadline, timeout)?;
         match connection.exchange(address, request, deadline, timeout)? {
             Some(reply) => Ok((reply, connection)),
             None => Err(Failure::closed(address)),
@@ -252,7 +281,7 @@ impl Pool {
 
     /// Whether the peer's engine answers.
     pub fn ping(&self, address: &str, timeout: Duration) -> Result<(), Failure> {
-        match self.ask(address, resp::PING, timeout)? {
+        match self.exchange(address, resp::PING, Instant::now() + timeout, timeout)? {
             (Reply::Simple(_), connection) => {
                 self.put(address, connection);
                 Ok(())

@@ -136,9 +136,12 @@ impl Peers {
         }
     }
 
-    /// Fails all that waits on an address, and closes its connection.
-    pub fn forget(&self, name: &str) {
-        if let Some(peer) = self.peers.lock().remove(name) {
+    /// Closes the connection to an address. What waits on it fails, unless the peer still finishes what it serves.
+    pub fn forget(&self, name: &str, finishing: bool) {
+        let peer = self.peers.lock().remove(name);
+        if let Some(peer) = peer
+            && !finishing
+        {
             peer.alarm
                 .send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
         }
@@ -193,6 +196,7 @@ impl Peers {
                     return Err(failure);
                 }
             },
+            Request::Client(_) => return Err(Failure::unreachable("nodes are not asked as clients ask")),
         };
         result.map_err(|status| {
             let (failure, broken) = failure(&peer.name, &status);

@@ -27,6 +27,7 @@ struct Exchange<'a> {
     connecting: Option<Instant>,
     fresh: bool,
     sent: usize,
+    asked: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -35,14 +36,15 @@ impl Exchange<'_> {
         (self.fresh, self.sent) = (true, 0);
         match Link::connect(self.address, &pool.security) {
             Ok(link) => {
-                self.connection = Some(Connection::new(link));
+                self.connection = Some(Connection::new(link, pool.times.of(self.address)));
                 self.connecting = Some(Instant::now() + CONNECT);
             }
-            Err(failure) => self.outcome = Some(Err(failure)),
+            Err(failure) => self.fail(failure, pool),
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: Failure, pool: &Pool) {
+        pool.times.of(self.address).peek().observe(self.asked.elapsed());
         self.connection = None;
         self.outcome = Some(Err(failure));
     }
@@ -50,14 +52,19 @@ impl Exchange<'_> {
     /// Goes as far as it can without waiting.
     fn advance(&mut self, pool: &Pool) {
         match self.step() {
-            Ok(Step::Done(reply)) => self.outcome = self.connection.take().map(|connection| Ok((reply, connection))),
+            Ok(Step::Done(reply)) => {
+                self.outcome = self.connection.take().map(|connection| {
+                    connection.times().peek().observe(self.asked.elapsed());
+                    Ok((reply, connection))
+                });
+            }
             Ok(Step::Waiting) => {}
-            Ok(Step::Stale) if self.fresh => self.fail(Failure::closed(self.address)),
+            Ok(Step::Stale) if self.fresh => self.fail(Failure::closed(self.address), pool),
             Ok(Step::Stale) => {
                 pool.forget(self.address);
                 self.connect(pool);
             }
-            Err(failure) => self.fail(failure),
+            Err(failure) => self.fail(failure, pool),
         }
     }
 
@@ -95,7 +102,8 @@ impl Exchange<'_> {
 
 /// The outcomes in the order of the questions, all by the deadline.
 pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration) -> Vec<Outcome> {
-    let deadline = Instant::now() + timeout;
+    let asked = Instant::now();
+    let deadline = asked + timeout;
     let mut exchanges: Vec<_> = questions
         .iter()
         .map(|(address, request)| {
@@ -107,6 +115,7 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
                 connecting: None,
                 fresh: false,
                 sent: 0,
+                asked,
                 outcome: None,
             };
             match exchange.connection {
@@ -146,10 +155,10 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
             if readable || (now >= deadline && exchange.connecting.is_none()) {
                 exchange.advance(pool);
             } else if exchange.connecting.is_some_and(|until| now >= until) {
-                exchange.fail(Failure::silent(exchange.address, timeout.min(CONNECT)));
+                exchange.fail(Failure::silent(exchange.address, timeout.min(CONNECT)), pool);
             }
             if now >= deadline && exchange.outcome.is_none() {
-                exchange.fail(Failure::silent(exchange.address, timeout));
+                exchange.fail(Failure::silent(exchange.address, timeout), pool);
             }
         }
     }

@@ -4,11 +4,13 @@ pub mod channel;
 pub mod link;
 pub mod many;
 pub mod reactor;
+pub mod times;
 mod tls;
 
 use std::{fmt, io, time::Duration};
 
 use crate::wire::{
+    clients::{ClientReply, ClientRequest},
     peer_v1 as pb,
     resp::{self, ProtocolError},
 };
@@ -121,13 +123,15 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What one node asks another over gRPC.
+/// What one node asks another over gRPC, and what clients ask.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Hello(pb::HelloMessage),
     Load(pb::LoadRequest),
     Write(pb::WriteRequest),
     Tell(pb::TellRequest),
+    /// Comes in, and is never sent.
+    Client(ClientRequest),
 }
 
 /// And what comes back.
@@ -137,6 +141,7 @@ pub enum Reply {
     Load(pb::LoadReply),
     Write(pb::WriteReply),
     Tell(pb::TellReply),
+    Client(ClientReply),
 }
 
 impl Request {
@@ -148,6 +153,7 @@ impl Request {
                 | (Self::Load(_), Reply::Load(_))
                 | (Self::Write(_), Reply::Write(_))
                 | (Self::Tell(_), Reply::Tell(_))
+                | (Self::Client(_), Reply::Client(_))
         )
     }
 }

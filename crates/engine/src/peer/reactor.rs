@@ -3,11 +3,13 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
     os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+    time::Instant,
 };
 
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Failure, link::Link};
+use super::{Failure, link::Link, times::PeerTimes};
 use crate::{
     fork,
     security::Security,
@@ -27,12 +29,14 @@ pub struct Pipeline<T> {
     output: Vec<u8>,
     sent: usize,
     input: Vec<u8>,
-    waiting: VecDeque<(T, usize)>, // with the number of keys asked for
+    waiting: VecDeque<(T, usize, Instant)>, // with the number of keys asked for, and when
+    times: Arc<PeerTimes>,
     generation: u64,
 }
 
 impl<T> Pipeline<T> {
-    pub fn connect(address: &str, security: &Security) -> Result<Self, Failure> {
+    /// Counts the times of its answers in `times`.
+    pub fn connect(address: &str, security: &Security, times: Arc<PeerTimes>) -> Result<Self, Failure> {
         Ok(Self {
             address: address.to_owned(),
             link: Some(Link::connect(address, security)?),
@@ -41,6 +45,7 @@ impl<T> Pipeline<T> {
             sent: 0,
             input: Vec::with_capacity(BUFFER),
             waiting: VecDeque::new(),
+            times,
             generation: fork::generation(),
         })
     }
@@ -67,7 +72,7 @@ impl<T> Pipeline<T> {
         former: bool,
     ) -> Result<(), Failure> {
         self.link()?;
-        self.waiting.push_back((token, keys.len()));
+        self.waiting.push_back((token, keys.len(), Instant::now()));
         resp::ask(&mut self.output, group, keys, former);
         Ok(())
     }
@@ -132,9 +137,10 @@ impl<T> Pipeline<T> {
                             }
                             Err(failure) => break Err(failure),
                         }
-                        let Some((token, keys)) = self.waiting.pop_front() else {
+                        let Some((token, keys, asked)) = self.waiting.pop_front() else {
                             break Err(Failure::nonsense(&self.address, "an answer that nobody asked for"));
                         };
+                        self.times.peek().observe(asked.elapsed());
                         answered(token, keys, reply, &self.input[at..at + used])?;
                         (at, any) = (at + used, true);
                     }
@@ -183,6 +189,10 @@ impl<T> Pipeline<T> {
     pub fn close(&mut self) -> impl Iterator<Item = T> {
         self.link = None;
         self.output.clear();
-        std::mem::take(&mut self.waiting).into_iter().map(|(token, _)| token)
+        let unanswered = std::mem::take(&mut self.waiting);
+        for (_, _, asked) in &unanswered {
+            self.times.peek().observe(asked.elapsed());
+        }
+        unanswered.into_iter().map(|(token, ..)| token)
     }
 }

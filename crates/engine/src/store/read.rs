@@ -47,10 +47,16 @@ impl<V: Value> Store<V> {
     /// reference count, no more.
     #[inline(always)]
     pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
+        self.look(key, true, hit)
+    }
+
+    /// As lookup; a miss counts only with `misses`.
+    #[inline(always)]
+    fn look<R>(&self, key: &str, misses: bool, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
         let hash = self.hash(key);
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
-        shard.counts.gets += 1;
+        shard.counts.gets += u64::from(misses);
         let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
             return Lookup::Miss;
         };
@@ -63,6 +69,7 @@ impl<V: Value> Store<V> {
             Some(value) => Lookup::Hit(hit(value)),
             None => Lookup::Absent,
         };
+        shard.counts.gets += u64::from(!misses);
         match (&answer, kind) {
             (Lookup::Hit(_), Kind::Near) => shard.counts.near_hits += 1,
             (Lookup::Hit(_), _) => shard.counts.hits += 1,
@@ -205,6 +212,14 @@ impl<V: Value> Memory for Store<V> {
                 remaining_ms: remaining.map(|left| left / 1_000_000),
                 hot: *hot,
             })),
+        }
+    }
+
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Option<Option<&dyn Held>>)) {
+        match self.look(key, false, V::clone) {
+            Lookup::Hit(value) => visit(Some(Some(&value))),
+            Lookup::Absent => visit(Some(None)),
+            Lookup::Miss => visit(None),
         }
     }
 }

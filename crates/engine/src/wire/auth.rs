@@ -48,7 +48,7 @@ impl<'a> Guard<'a> {
     pub fn admits(&mut self, arguments: Arguments<'_>, out: &mut Output) -> bool {
         let name = arguments.get(0).unwrap_or_default();
         if name.eq_ignore_ascii_case(b"AUTH") {
-            match (arguments.get(1), arguments.get(2), arguments.len()) {
+            match (arguments.get(1), arguments.get(2), arguments.count()) {
                 (Some(password), None, 2) => self.answer(USER, password, out),
                 (Some(user), Some(password), 3) => self.answer(user, password, out),
                 _ => out.error("ERR wrong number of arguments for 'auth' command"),
@@ -56,7 +56,7 @@ impl<'a> Guard<'a> {
             return false;
         }
         if name.eq_ignore_ascii_case(b"HELLO") {
-            let option = (2..arguments.len()).find(|&at| {
+            let option = (2..arguments.count()).find(|&at| {
                 let word = arguments.get(at).unwrap_or_default();
                 word.eq_ignore_ascii_case(b"AUTH")
             });

@@ -1,11 +1,21 @@
-//! What RESP commands do. Those of peers answer from memory, at once.
+//! What RESP commands do. Those of peers answer from memory, at once; those of clients are in redis.rs.
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use crate::sync::Mutex;
 use bytes::Bytes;
 
-use super::resp::{self, ABSENT, HOT};
-use crate::memory::{Found, Memory};
+use tokio::sync::oneshot;
+
+use super::{
+    clients::Answered,
+    redis::{Asking, Then},
+    resp::{self, ABSENT, HOT},
+    table,
+};
+use crate::{
+    events::Events,
+    memory::{Found, Memory},
+};
 
 /// The groups served here, by name.
 pub type Groups = Mutex<HashMap<String, Arc<dyn Memory>>>;
@@ -39,14 +49,20 @@ impl Output {
         self.large_size = 0;
     }
 
-    fn value(&mut self, held: &dyn crate::memory::Held) {
-        let bytes = held.bytes();
+    /// Bytes, copied unless they are many; then `keep` holds them.
+    fn value(&mut self, bytes: &[u8], keep: impl FnOnce() -> Bytes) {
         if bytes.len() < LARGE {
             self.bytes.extend_from_slice(bytes);
         } else {
             self.large_size += bytes.len();
-            self.large.push((self.bytes.len(), held.keep()));
+            self.large.push((self.bytes.len(), keep()));
         }
+    }
+
+    pub(super) fn bulk(&mut self, bytes: &[u8], keep: impl FnOnce() -> Bytes) {
+        resp::line(&mut self.bytes, b'$', bytes.len() as i64);
+        self.value(bytes, keep);
+        self.bytes.extend_from_slice(b"\r\n");
     }
 
     fn append(&mut self, other: &mut Self) {
@@ -56,6 +72,29 @@ impl Output {
             .extend(other.large.drain(..).map(|(at, value)| (base + at, value)));
         self.large_size += other.large_size;
         other.clear();
+    }
+
+    pub(super) fn simple(&mut self, text: &str) -> Next {
+        self.bytes.extend_from_slice(format!("+{text}\r\n").as_bytes());
+        Next::Done
+    }
+
+    pub(super) fn refuse(&mut self, text: &str) -> Next {
+        self.error(text);
+        Next::Done
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        resp::put(&mut self.bytes, text.as_bytes());
+    }
+
+    pub(super) fn number(&mut self, number: i64) -> Next {
+        resp::line(&mut self.bytes, b':', number);
+        Next::Done
+    }
+
+    pub(super) fn array(&mut self, length: usize) {
+        resp::line(&mut self.bytes, b'*', length as i64);
     }
 
     pub fn error(&mut self, text: &str) {
@@ -68,10 +107,43 @@ impl Output {
     }
 }
 
-/// A connection's scratch, kept between commands.
-#[derive(Debug, Default)]
+/// What a connection remembers between commands.
+#[derive(Debug)]
 pub struct Session {
     packed: Output,
+    /// Version 2 or 3 of the protocol, for answers to clients; peers speak 2.
+    pub(super) protocol: u8,
+    pub(super) name: Vec<u8>,
+    /// 0: nobody has asked for it.
+    pub(super) id: u64,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            packed: Output::default(),
+            protocol: 2,
+            name: Vec::new(),
+            id: 0,
+        }
+    }
+}
+
+/// How a connection goes on after a command.
+#[derive(Debug)]
+pub enum Next {
+    Done,
+    /// Its answer is the last one.
+    Close,
+    /// Its answer comes later. Nothing else is answered before.
+    Wait(Pending),
+}
+
+/// An answer to come, and how it is written.
+#[derive(Debug)]
+pub struct Pending {
+    pub answer: oneshot::Receiver<Answered>,
+    pub then: Then,
 }
 
 /// A command's arguments.
@@ -82,59 +154,79 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    pub fn get(&self, n: usize) -> Option<&'a [u8]> {
+    pub(super) fn get(&self, n: usize) -> Option<&'a [u8]> {
         self.ranges.get(n).map(|range| &self.input[range.clone()])
     }
 
-    pub fn len(&self) -> usize {
+    /// The name included.
+    pub(super) fn count(&self) -> usize {
         self.ranges.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+    pub(super) fn texts(&self, n: usize) -> Result<Vec<String>, std::str::Utf8Error> {
+        self.from(n)
+            .map(|text| std::str::from_utf8(text).map(str::to_owned))
+            .collect()
+    }
+
+    pub(super) fn from(&self, n: usize) -> impl Iterator<Item = &'a [u8]> {
+        let input = self.input;
+        self.ranges.iter().skip(n).map(move |range| &input[range.clone()])
     }
 }
 
 impl Session {
-    /// Answers one command; false: the connection ends.
-    pub fn execute(&mut self, arguments: Arguments<'_>, groups: &Groups, out: &mut Output) -> bool {
-        let Some(name) = arguments.get(0) else { return true }; // an empty array asks nothing
-        let given = arguments.ranges.len();
-        if name.eq_ignore_ascii_case(b"KC.GET") && (3..=4).contains(&given) {
-            let former = match arguments.get(3) {
-                None => false,
-                Some(flag) if flag.eq_ignore_ascii_case(b"PEEK") => true,
-                Some(_) => {
-                    out.error("ERR syntax error");
-                    return true;
-                }
-            };
-            if let Some(memory) = group(arguments, groups, out) {
-                get(&*memory, arguments.input, &arguments.ranges[2], former, out);
-            }
-        } else if name.eq_ignore_ascii_case(b"KC.MGET") && given >= 3 {
-            self.get_many(arguments, groups, false, out);
-        } else if name.eq_ignore_ascii_case(b"KC.MPEEK") && given >= 3 {
-            self.get_many(arguments, groups, true, out);
-        } else if (name.eq_ignore_ascii_case(b"KC.PING") || name.eq_ignore_ascii_case(b"PING")) && given == 1 {
-            out.bytes.extend_from_slice(b"+PONG\r\n");
-        } else if name.eq_ignore_ascii_case(b"PING") && given == 2 {
-            resp::put(&mut out.bytes, &arguments.input[arguments.ranges[1].clone()]);
-        } else if name.eq_ignore_ascii_case(b"QUIT") {
-            out.bytes.extend_from_slice(b"+OK\r\n");
-            return false;
-        } else if [&b"KC.GET"[..], b"KC.MGET", b"KC.MPEEK", b"KC.PING", b"PING"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
-        {
-            out.error(&format!(
-                "ERR wrong number of arguments for '{}' command",
-                shown(name).to_lowercase()
-            ));
-        } else {
+    /// Answers one command, or says how it goes on.
+    pub fn execute(&mut self, arguments: Arguments<'_>, groups: &Groups, events: &Events, out: &mut Output) -> Next {
+        let Some(name) = arguments.get(0) else {
+            return Next::Done;
+        }; // an empty array asks nothing
+        let Some(command) = table::COMMANDS.iter().find(|command| command.is(name)) else {
             out.error(&format!("ERR unknown command '{}'", shown(name)));
+            return Next::Done;
+        };
+        if !command.takes(arguments.ranges.len()) {
+            return table::wrong_number(command, out);
         }
-        true
+        match command.name {
+            "kc.get" => {
+                let former = match (arguments.get(3), arguments.get(4)) {
+                    (None, _) => false,
+                    (Some(flag), None) if flag.eq_ignore_ascii_case(b"PEEK") => true,
+                    _ => {
+                        out.error("ERR syntax error");
+                        return Next::Done;
+                    }
+                };
+                if let Some(memory) = group(arguments, groups, out) {
+                    get(&*memory, arguments.input, &arguments.ranges[2], former, out);
+                }
+            }
+            "kc.mget" => self.get_many(arguments, groups, false, out),
+            "kc.mpeek" => self.get_many(arguments, groups, true, out),
+            _ => {
+                let asking = Asking {
+                    arguments,
+                    groups,
+                    events,
+                };
+                return self.client_command(command, asking, out);
+            }
+        }
+        Next::Done
+    }
+
+    pub(super) fn nil(&self, out: &mut Output) {
+        out.bytes
+            .extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    pub(super) fn map(&self, entries: usize, out: &mut Output) {
+        if self.protocol == 3 {
+            resp::line(&mut out.bytes, b'%', entries as i64);
+        } else {
+            out.array(2 * entries);
+        }
     }
 
     fn get_many(&mut self, arguments: Arguments<'_>, groups: &Groups, former: bool, out: &mut Output) {
@@ -154,7 +246,7 @@ impl Session {
                         length,
                     );
                     if let Some(value) = found.value {
-                        packed.value(value);
+                        packed.value(value.bytes(), || value.keep());
                     }
                 }
                 _ => resp::pack_nothing(&mut packed.bytes),
@@ -174,7 +266,7 @@ impl Session {
 }
 
 /// A foreign name, short enough for an error's line.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned()
 }
 
@@ -202,11 +294,7 @@ fn get(memory: &dyn Memory, input: &[u8], key: &Range<usize>, former: bool, out:
         out.bytes.extend_from_slice(b"*4\r\n");
         match found.value {
             None => out.bytes.extend_from_slice(b"$-1\r\n"),
-            Some(value) => {
-                resp::line(&mut out.bytes, b'$', value.bytes().len() as i64);
-                out.value(value);
-                out.bytes.extend_from_slice(b"\r\n");
-            }
+            Some(value) => out.bulk(value.bytes(), || value.keep()),
         }
         resp::put(&mut out.bytes, &found.version.to_be_bytes());
         resp::line(&mut out.bytes, b':', remaining(&found));

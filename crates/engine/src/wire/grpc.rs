@@ -1,12 +1,15 @@
-//! kamacache.v1.Peer, served: each call becomes an `Incoming` that the node answers in its own time.
+//! kamacache.v1.Peer, served beside what foreign.rs has: each call becomes an `Incoming` that the node answers in its own time.
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, service::interceptor::InterceptedService};
 
 use super::{
     auth::Bearer,
+    clients::{Answered, ClientRequest, Refused},
+    foreign::{self, Foreign},
+    http::State,
     peer_v1::{self as pb, peer_server},
     stream::Replayed,
 };
@@ -28,15 +31,20 @@ pub enum Refusal {
     UnknownGroup,
     Closed,
     Internal,
+    /// The loader failed.
+    Load,
+    /// The question itself is wrong.
+    Invalid,
 }
 
 impl Refusal {
-    fn code(self) -> Code {
+    pub fn code(self) -> Code {
         match self {
             Self::Overloaded => Code::ResourceExhausted,
             Self::UnknownGroup => Code::NotFound,
             Self::Closed => Code::Unavailable,
-            Self::Internal => Code::Internal,
+            Self::Internal | Self::Load => Code::Internal,
+            Self::Invalid => Code::InvalidArgument,
         }
     }
 }
@@ -45,9 +53,10 @@ impl Refusal {
 enum Answer {
     Once(oneshot::Sender<Result<Reply, Status>>),
     Load(mpsc::Sender<Result<pb::LoadEvent, Status>>),
+    Client(oneshot::Sender<Answered>),
 }
 
-/// A peer's call. An asker that is gone is not told anything; one that still waits when this is dropped is told that
+/// A call of a peer or a client. An asker that is gone is not told anything; one that still waits when this is dropped is told that
 /// nobody answers.
 #[derive(Debug)]
 pub struct Incoming {
@@ -61,6 +70,32 @@ fn event(event: pb::load_event::Event) -> pb::LoadEvent {
 }
 
 impl Incoming {
+    /// A client's call, and where its answer will come.
+    pub fn client(request: ClientRequest) -> (Self, oneshot::Receiver<Answered>) {
+        let (answer, answered) = oneshot::channel();
+        let call = Self {
+            request: Request::Client(request),
+            answer: Some(Answer::Client(answer)),
+            generation: fork::generation(),
+        };
+        (call, answered)
+    }
+
+    pub fn is_client(&self) -> bool {
+        matches!(self.request, Request::Client(_))
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_gone(&self) -> bool {
+        self.generation == fork::generation()
+            && match &self.answer {
+                Some(Answer::Once(answer)) => answer.is_closed(),
+                Some(Answer::Load(events)) => events.is_closed(),
+                Some(Answer::Client(answer)) => answer.is_closed(),
+                None => true,
+            }
+    }
+
     /// The way to the asker, unless used up. In a forked child it is the parent's: left alone, for good.
     fn take(&mut self) -> Option<Answer> {
         let answer = self.answer.take()?;
@@ -90,6 +125,7 @@ impl Incoming {
             (Some(Answer::Load(events)), Reply::Load(reply)) => {
                 let _ = events.try_send(Ok(event(pb::load_event::Event::Reply(reply))));
             }
+            (Some(Answer::Client(answer)), Reply::Client(reply)) => drop(answer.send(Ok(reply))),
             (Some(Answer::Once(answer)), reply) => drop(answer.send(Ok(reply))),
             _ => return false,
         }
@@ -102,6 +138,10 @@ impl Incoming {
         match self.take() {
             Some(Answer::Load(events)) => drop(events.try_send(Err(status))),
             Some(Answer::Once(answer)) => drop(answer.send(Err(status))),
+            Some(Answer::Client(answer)) => {
+                let text = text.to_owned();
+                drop(answer.send(Err(Refused { refusal, text })));
+            }
             None => return false,
         }
         true
@@ -175,21 +215,29 @@ impl peer_server::Peer for Service {
     }
 }
 
-/// Serves the HTTP/2 connections that `connections` brings, until the runtime ends.
+/// Serves the HTTP/2 connections that `connections` brings, until the runtime ends: nodes, foreign clients (values of at
+/// most `max_value` bytes), and who asks whether the node is ready.
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Replayed>>,
-    events: Arc<Events>,
+    clients: Foreign,
+    state: watch::Receiver<State>,
     security: Arc<Security>,
+    max_value: usize,
     max_message: usize,
 ) -> Result<(), tonic::transport::Error> {
-    let peer = peer_server::PeerServer::new(Service(events))
+    let peer = peer_server::PeerServer::new(Service(clients.events.clone()))
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message);
     tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(100_000)
-        .add_service(InterceptedService::new(peer, Bearer(security)))
+        .add_service(InterceptedService::new(peer, Bearer(security.clone())))
+        .add_service(InterceptedService::new(
+            foreign::service(clients, max_value, max_message),
+            Bearer(security),
+        ))
+        .add_service(foreign::health(state))
         .serve_with_incoming(ReceiverStream::new(connections))
         .await
 }

@@ -1,15 +1,121 @@
-//! HTTP/1.1: one request per connection, refused.
-use std::{io, time::Duration};
-
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+//! HTTP/1.1 for probes and Prometheus: `/healthz`, `/readyz`, `/metrics`; one request per connection, without a body.
+//!
+//! Health and readiness are answered here, at once; metrics by the node, which renders them.
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
 };
 
-use super::stream::Stream;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Semaphore, oneshot, watch},
+    time::{Instant, timeout_at},
+};
+
+use crate::{events::Events, security::Security, sync::Mutex};
 
 const HEAD: usize = 8 * 1024;
+const HEADERS: usize = 64;
+/// For the whole of a request.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What a client goes on sending is read for this long: an answer to a connection closed over unread bytes is lost.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How far a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Joining,
+    Ready,
+    Leaving,
+}
+
+/// A question for the metrics. Dropped without an answer, there are none to be had.
+#[derive(Debug)]
+pub struct Scrape(oneshot::Sender<String>);
+
+impl Scrape {
+    pub fn reply(self, text: String) {
+        let _ = self.0.send(text); // who asked may be gone
+    }
+}
+
+/// What HTTP says of a node.
+#[derive(Debug)]
+pub struct Status {
+    state: watch::Sender<State>,
+    names: Mutex<Vec<String>>,
+    events: Arc<Events>,
+    security: Arc<Security>,
+    /// Renderings are taken one at a time, so that no crowd of scrapes keeps the node from its peers.
+    scraping: Semaphore,
+}
+
+impl Status {
+    pub fn new(events: Arc<Events>, security: Arc<Security>) -> Self {
+        Self {
+            state: watch::Sender::new(State::Joining),
+            names: Mutex::default(),
+            events,
+            security,
+            scraping: Semaphore::new(1),
+        }
+    }
+
+    /// The node has joined; it does not come back from leaving.
+    pub fn joined(&self) {
+        self.state.send_if_modified(|state| {
+            let joins = *state == State::Joining;
+            if joins {
+                *state = State::Ready;
+            }
+            joins
+        });
+    }
+
+    /// The node takes no more work.
+    pub fn leaving(&self) {
+        self.state.send_replace(State::Leaving);
+    }
+
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// The names that a request may use for this node, beside IP addresses and localhost.
+    pub fn answer_to(&self, names: Vec<String>) {
+        *self.names.lock() = names;
+    }
+
+    fn is_us(&self, host: &str) -> bool {
+        let name = name_of(host);
+        name.parse::<IpAddr>().is_ok()
+            || is_bracketed(name)
+            || name.eq_ignore_ascii_case("localhost")
+            || self.names.lock().iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    async fn metrics(&self) -> Option<String> {
+        let _turn = self.scraping.acquire().await.ok()?;
+        let (reply, answer) = oneshot::channel();
+        self.events.scrape(Scrape(reply));
+        answer.await.ok()
+    }
+}
+
+/// A Host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_bracketed(name: &str) -> bool {
+    let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+}
 
 /// The methods of HTTP/1.1, as far as their first four bytes tell.
 pub fn is_method(first: &[u8; 4]) -> bool {
@@ -19,19 +125,180 @@ pub fn is_method(first: &[u8; 4]) -> bool {
     .contains(&first)
 }
 
-/// Reads the request's head, so that closing does not cut the answer off, and refuses it.
-pub async fn serve(mut stream: Stream, mut head: Vec<u8>) -> io::Result<()> {
-    let whole = async {
-        while head.len() < HEAD && !head.windows(4).any(|end| end == b"\r\n\r\n") {
-            if stream.read_buf(&mut head).await? == 0 {
-                break;
-            }
-        }
-        io::Result::Ok(())
+/// Answers one request, whose first bytes are in `head`, and closes.
+pub async fn serve<S>(mut stream: S, mut head: Vec<u8>, status: &Status) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let deadline = Instant::now() + PATIENCE;
+    let end = match timeout_at(deadline, read_head(&mut stream, &mut head)).await {
+        Ok(end) => end?,
+        Err(_) => return answer(stream, &Answer::text(408, "the request took too long"), false).await,
     };
-    timeout(PATIENCE, whole).await.unwrap_or(Ok(()))?;
-    stream
-        .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        .await?;
-    stream.shutdown().await
+    let Some(end) = end else {
+        return answer(stream, &Answer::text(431, "the head has more than 8 KiB"), false).await;
+    };
+    let (page, is_head) = match parse(&head[..end], status) {
+        Ok(asked) => asked,
+        Err(refusal) => return answer(stream, &refusal, head.starts_with(b"HEAD ")).await,
+    };
+    let found = match page {
+        Page::Health => Answer::text(200, "ok"),
+        Page::Readiness => match *status.state.borrow() {
+            State::Joining => Answer::text(503, "joining"),
+            State::Ready => Answer::text(200, "ready"),
+            _ => Answer::text(503, "leaving"),
+        },
+        Page::Metrics => match timeout_at(deadline, status.metrics()).await {
+            Ok(Some(text)) => Answer::metrics(text),
+            Ok(None) => Answer::text(503, "there are no metrics"),
+            Err(_) => Answer::text(503, "the node is too busy to render its metrics"),
+        },
+    };
+    answer(stream, &found, is_head).await
+}
+
+/// Reads to the end of the head: where that is; None when it is too long.
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, head: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    loop {
+        let seen = &head[..head.len().min(HEAD)];
+        if let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok(Some(end + 4));
+        }
+        if head.len() >= HEAD {
+            return Ok(None);
+        }
+        if stream.read_buf(head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+enum Page {
+    Health,
+    Readiness,
+    Metrics,
+}
+
+/// The page, and whether only its head is asked for; or the refusal.
+fn parse(head: &[u8], status: &Status) -> Result<(Page, bool), Answer> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) if request.version == Some(1) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Answer::text(431, "there are too many headers")),
+        _ => return Err(Answer::text(400, "this is no request of HTTP/1.1")),
+    }
+    let is = |header: &&httparse::Header<'_>, name: &str| header.name.eq_ignore_ascii_case(name);
+    let mut hosts = request.headers.iter().filter(|header| is(header, "host"));
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Answer::text(400, "a request has one Host"));
+    };
+    let host = std::str::from_utf8(host.value).unwrap_or_default();
+    if !status.is_us(host) {
+        return Err(Answer::text(
+            421,
+            "this node has no such name: use an IP address, or the name it advertises",
+        ));
+    }
+    let body = request
+        .headers
+        .iter()
+        .any(|header| is(&header, "transfer-encoding") || (is(&header, "content-length") && header.value != b"0"));
+    let page = match request.path.unwrap_or_default().split('?').next().unwrap_or_default() {
+        "/healthz" => Page::Health,
+        "/readyz" => Page::Readiness,
+        "/metrics" => match &status.security.password {
+            Some(password)
+                if !request
+                    .headers
+                    .iter()
+                    .any(|header| is(&header, "authorization") && password.is_in(header.value)) =>
+            {
+                return Err(Answer::text(
+                    401,
+                    "the metrics want the password: Authorization: Bearer <password>",
+                ));
+            }
+            _ => Page::Metrics,
+        },
+        _ => return Err(Answer::text(404, "there are /healthz, /readyz and /metrics")),
+    };
+    match request.method {
+        _ if body => Err(Answer::text(400, "a request has no body")),
+        Some("GET") => Ok((page, false)),
+        Some("HEAD") => Ok((page, true)),
+        _ => Err(Answer::text(405, "use GET or HEAD")),
+    }
+}
+
+struct Answer {
+    status: u16,
+    kind: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn text(status: u16, text: &str) -> Self {
+        Self {
+            status,
+            kind: "text/plain; charset=utf-8",
+            body: format!("{text}\n"),
+        }
+    }
+
+    fn metrics(body: String) -> Self {
+        Self {
+            status: 200,
+            kind: "text/plain; version=0.0.4; charset=utf-8",
+            body,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self.status {
+            200 => "OK",
+            400 => "Bad Request",
+            401 => "Unauthorized",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            421 => "Misdirected Request",
+            431 => "Request Header Fields Too Large",
+            _ => "Service Unavailable",
+        }
+    }
+}
+
+/// Writes the answer, without its body where that was not asked for, and closes.
+async fn answer<S>(mut stream: S, answer: &Answer, head_only: bool) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let allow = match answer.status {
+        401 => "WWW-Authenticate: Bearer\r\n",
+        405 => "Allow: GET, HEAD\r\n",
+        _ => "",
+    };
+    let mut out = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+         Connection: close\r\n\r\n",
+        answer.status,
+        answer.reason(),
+        answer.kind,
+        answer.body.len(),
+    );
+    if !head_only {
+        out.push_str(&answer.body);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    timeout_at(deadline, async {
+        stream.write_all(out.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await??;
+    let mut rest = [0; 1024];
+    let until = Instant::now() + LINGER;
+    while let Ok(Ok(1..)) = timeout_at(until, stream.read(&mut rest)).await {}
+    Ok(())
 }

@@ -14,13 +14,14 @@ use tokio::{
 
 use super::{
     auth::{Guard, STRANGER},
-    commands::{Arguments, Groups, Output, Session},
+    clients,
+    commands::{Arguments, Groups, Next, Output, Session},
     http,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
     tls,
 };
-use crate::{security::Security, socket::Listener};
+use crate::{events::Events, security::Security, socket::Listener};
 
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
@@ -32,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Shared {
     pub groups: Arc<Groups>,
+    /// Where clients' questions go that memory does not answer.
+    pub events: Arc<Events>,
+    pub status: Arc<http::Status>,
     pub limits: Limits,
     pub security: Arc<Security>,
     /// Connections for the gRPC server.
@@ -91,7 +95,7 @@ async fn serve(stream: Stream, shared: Shared) {
             Ok(())
         }
         Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,
-        Some(first) if http::is_method(first) => http::serve(stream, input).await,
+        Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
         _ => Ok(()),
     };
 }
@@ -110,14 +114,23 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let go_on =
-                        !guard.admits(arguments, &mut out) || session.execute(arguments, &shared.groups, &mut out);
+                    let next = if guard.admits(arguments, &mut out) {
+                        session.execute(arguments, &shared.groups, &shared.events, &mut out)
+                    } else {
+                        Next::Done
+                    };
                     start += parser.finish();
                     if guard.is_open() {
                         parser.limit(shared.limits);
                     }
-                    if !go_on {
-                        break false;
+                    match next {
+                        Next::Done => {}
+                        Next::Close => break false,
+                        Next::Wait(pending) => {
+                            write(&mut stream, &mut out).await?;
+                            let answer = clients::answered(&mut stream, &mut input, pending.answer).await?;
+                            session.answer(pending.then, answer, &mut out);
+                        }
                     }
                     if out.len() >= OUTPUT {
                         write(&mut stream, &mut out).await?;

@@ -1,0 +1,75 @@
+//! How long peers took to answer, by peer and by what they were asked.
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::Request;
+use crate::{histogram::Histogram, sync::Mutex};
+
+/// What peers are asked.
+pub const KINDS: [&str; 5] = ["peek", "hello", "load", "write", "tell"];
+
+/// One peer's, in the order of KINDS. Unanswered questions count with the time it took to give up.
+#[derive(Debug, Default)]
+pub struct PeerTimes([Histogram; KINDS.len()]);
+
+impl PeerTimes {
+    pub fn peek(&self) -> &Histogram {
+        &self.0[0]
+    }
+
+    pub fn of_kind(&self, kind: usize) -> &Histogram {
+        &self.0[kind]
+    }
+}
+
+/// The place of a question in KINDS.
+pub fn kind(request: &Request) -> usize {
+    match request {
+        Request::Client(_) => unreachable!("nodes are not asked as clients ask"),
+        Request::Hello(_) => 1,
+        Request::Load(_) => 2,
+        Request::Write(_) => 3,
+        Request::Tell(_) => 4,
+    }
+}
+
+/// One histogram as it was read: address, kind, counts, sum.
+pub type Read = (String, &'static str, Vec<u64>, Duration);
+
+/// All peers' by address.
+#[derive(Debug, Default)]
+pub struct Times(Mutex<HashMap<String, Arc<PeerTimes>>>);
+
+impl Times {
+    pub fn of(&self, address: &str) -> Arc<PeerTimes> {
+        let mut peers = self.0.lock();
+        if let Some(times) = peers.get(address) {
+            return times.clone();
+        }
+        peers.entry(address.to_owned()).or_default().clone()
+    }
+
+    /// The peer is gone for good.
+    pub fn forget(&self, address: &str) {
+        let times = self.0.lock().remove(address);
+        drop(times);
+    }
+
+    /// What has been counted so far.
+    pub fn read(&self) -> Vec<Read> {
+        let mut peers: Vec<_> = self
+            .0
+            .lock()
+            .iter()
+            .map(|(a, times)| (a.clone(), times.clone()))
+            .collect();
+        peers.sort_by(|one, other| one.0.cmp(&other.0));
+        let each = peers.iter().flat_map(|(address, times)| {
+            times.0.iter().zip(KINDS).map(|(histogram, kind)| {
+                let (counts, sum) = histogram.read();
+                (address.clone(), kind, counts, sum)
+            })
+        });
+        each.filter(|(_, _, counts, _)| counts.iter().any(|&count| count > 0))
+            .collect()
+    }
+}

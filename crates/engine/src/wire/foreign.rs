@@ -1,0 +1,163 @@
+//! pb.KamaCache, the service of KamaCache-Go's nodes, for foreign gRPC clients; and grpc.health.v1.
+//!
+//! What memory has is answered at once; the rest is asked of the node's Python. A call that is cancelled or whose time
+//! is over is dropped, and its question with it.
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{sync::watch, time::timeout};
+use tonic::{Request, Response, Status};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::{HealthReporter, HealthService},
+};
+
+use super::{
+    clients::{ClientReply, ClientRequest, KEY, nobody},
+    commands::Groups,
+    foreign_pb::{self as pb, kama_cache_server},
+    grpc::Incoming,
+    http::State,
+};
+use crate::{events::Events, memory::Memory};
+
+/// What a message has around its value: the name of a group, a key, and their tags.
+const ROOM: usize = KEY + 1024;
+
+#[derive(Clone)]
+pub struct Foreign {
+    pub groups: Arc<Groups>,
+    pub events: Arc<Events>,
+}
+
+impl std::fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Foreign").finish_non_exhaustive()
+    }
+}
+
+impl Foreign {
+    fn find(&self, request: &pb::Request) -> Result<Arc<dyn Memory>, Status> {
+        if request.group.is_empty() {
+            return Err(Status::invalid_argument("group is empty"));
+        }
+        if !(1..=KEY).contains(&request.key.len()) {
+            return Err(Status::invalid_argument("a key has 1 to 65,536 bytes"));
+        }
+        let found = self.groups.lock().get(&request.group).cloned();
+        found.ok_or_else(|| Status::not_found("no such group here"))
+    }
+
+    async fn ask(
+        &self,
+        command: &'static str,
+        request: pb::Request,
+        value: Option<Bytes>,
+        limit: Option<Duration>,
+    ) -> Result<ClientReply, Status> {
+        let (incoming, answer) = Incoming::client(ClientRequest {
+            command,
+            keys: vec![(request.group, request.key)],
+            value,
+            ..ClientRequest::default()
+        });
+        self.events.call(incoming);
+        let answered = match limit {
+            None => answer.await,
+            Some(limit) => timeout(limit, answer)
+                .await
+                .map_err(|_| Status::deadline_exceeded("the time of this call is over"))?,
+        };
+        answered
+            .unwrap_or_else(|_| Err(nobody()))
+            .map_err(|refused| Status::new(refused.refusal.code(), refused.text))
+    }
+}
+
+/// The time that a call has, as its client says. The server ends it, too, but calls that a cancellation: this is earlier.
+fn limit<T>(request: &Request<T>) -> Option<Duration> {
+    let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok()?;
+    let whole = match unit {
+        "H" => Duration::from_secs(number.checked_mul(3600)?),
+        "M" => Duration::from_secs(number.checked_mul(60)?),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(whole.saturating_sub(Duration::from_millis(2)))
+}
+
+#[tonic::async_trait]
+impl kama_cache_server::KamaCache for Foreign {
+    async fn get(&self, request: Request<pb::Request>) -> Result<Response<pb::ResponseForGet>, Status> {
+        let limit = limit(&request);
+        let request = request.into_inner();
+        let memory = self.find(&request)?;
+        let mut found = None;
+        memory.get(&request.key, &mut |here| {
+            found = here.map(|value| value.map(|held| held.keep()))
+        });
+        let value = match found {
+            Some(value) => value,
+            None => self
+                .ask("get", request, None, limit)
+                .await?
+                .values
+                .into_iter()
+                .next()
+                .flatten(),
+        };
+        let value = value.ok_or_else(|| Status::not_found("no such key"))?;
+        Ok(Response::new(pb::ResponseForGet { value }))
+    }
+
+    async fn set(&self, request: Request<pb::Request>) -> Result<Response<pb::ResponseForGet>, Status> {
+        let limit = limit(&request);
+        let mut request = request.into_inner();
+        self.find(&request)?;
+        let value = std::mem::take(&mut request.value);
+        self.ask("set", request, Some(value.clone()), limit).await?;
+        Ok(Response::new(pb::ResponseForGet { value }))
+    }
+
+    async fn delete(&self, request: Request<pb::Request>) -> Result<Response<pb::ResponseForDelete>, Status> {
+        let limit = limit(&request);
+        let request = request.into_inner();
+        self.find(&request)?;
+        self.ask("del", request, None, limit).await?;
+        Ok(Response::new(pb::ResponseForDelete { value: true }))
+    }
+}
+
+/// The service for values of at most `max_value` bytes.
+pub fn service(foreign: Foreign, max_value: usize, max_message: usize) -> kama_cache_server::KamaCacheServer<Foreign> {
+    kama_cache_server::KamaCacheServer::new(foreign)
+        .max_decoding_message_size(max_value.saturating_add(ROOM).min(max_message))
+        .max_encoding_message_size(max_message)
+}
+
+/// The health of the node and of each service: serving while it is ready.
+pub fn health(mut state: watch::Receiver<State>) -> HealthServer<impl Health> {
+    let reporter = HealthReporter::new();
+    let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    tokio::spawn(async move {
+        loop {
+            let status = match *state.borrow_and_update() {
+                State::Ready => ServingStatus::Serving,
+                State::Joining | State::Leaving => ServingStatus::NotServing,
+            };
+            for service in ["", "pb.KamaCache", "kamacache.v1.Peer"] {
+                reporter.set_service_status(service, status).await;
+            }
+            if state.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    server
+}

@@ -1,0 +1,63 @@
+//! `Histogram` and `Scrape`: what the metrics of a node are made of, and who asks for them.
+use std::time::Duration;
+
+use kamacache_engine::{histogram, sync::Mutex, wire::http};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    types::PyTuple,
+};
+
+/// Times counted in buckets, from any thread.
+#[pyclass(frozen, module = "kamacache._engine")]
+#[derive(Default)]
+pub struct Histogram(histogram::Histogram);
+
+#[pymethods]
+impl Histogram {
+    /// The buckets' upper bounds in seconds; one more bucket has none.
+    #[classattr]
+    #[pyo3(name = "BOUNDS")]
+    fn bounds(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        PyTuple::new(py, histogram::BOUNDS.map(|bound| bound.as_secs_f64()))
+    }
+
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (seconds, /))]
+    fn observe(&self, seconds: f64) -> PyResult<()> {
+        let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.0.observe(time);
+        Ok(())
+    }
+
+    /// How many times fell into each bucket, and their sum in seconds.
+    fn read(&self) -> (Vec<u64>, f64) {
+        let (counts, sum) = self.0.read();
+        (counts, sum.as_secs_f64())
+    }
+}
+
+/// A question for the metrics, waiting for its answer; dropped without one, there are none.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Scrape(Mutex<Option<http::Scrape>>);
+
+impl Scrape {
+    pub fn new(scrape: http::Scrape) -> Self {
+        Self(Mutex::new(Some(scrape)))
+    }
+}
+
+#[pymethods]
+impl Scrape {
+    #[pyo3(signature = (text, /))]
+    fn reply(&self, text: String) -> PyResult<()> {
+        let scrape = self.0.lock().take();
+        let scrape = scrape.ok_or_else(|| PyRuntimeError::new_err("answered already"))?;
+        scrape.reply(text);
+        Ok(())
+    }
+}

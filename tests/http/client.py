@@ -1,0 +1,70 @@
+"""What the tests of HTTP share: requests by http.client, bytes by hand, metrics by prometheus_client's parser."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+PATIENCE = 20.0  # seconds
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def connect(address: str) -> socket.socket:
+    if address.startswith("unix:"):
+        raw = socket.socket(socket.AF_UNIX)
+        raw.settimeout(PATIENCE)
+        raw.connect(address.removeprefix("unix:"))
+        return raw
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=PATIENCE)
+
+
+def request(address: str, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", timeout=PATIENCE)
+    connection.sock = connect(address)
+    try:
+        connection.request(method, path, headers=headers or {})
+        response = connection.getresponse()
+        return Answer(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read().decode()
+        )
+    finally:
+        connection.close()
+
+
+def exchange(address: str, sent: bytes) -> bytes:
+    """All that comes back until the other side closes."""
+    with connect(address) as raw:
+        raw.sendall(sent)
+        received = b""
+        while chunk := raw.recv(65536):
+            received += chunk
+        return received
+
+
+def metrics(address: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The samples by name and labels; each has a family that was announced."""
+    answer = request(address, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in text_string_to_metric_families(answer.body):
+        assert family.documentation
+        assert family.type in {"counter", "gauge", "histogram"}
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def labelled(**labels: str) -> frozenset[tuple[str, str]]:
+    return frozenset(labels.items())
