@@ -186,9 +186,7 @@ class Link:
     Requests of one turn of the loop are written together; answers come in order.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool) -> None:
         self.address = address
         self.closed = False
         self._loop = loop
