@@ -368,7 +368,7 @@ class Pipeline:
     """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone."""
 
     def __new__(cls, transport: Transport, address: str, /) -> Pipeline:
-        """Start to connect; security and times are the transport's. PeerError when that fails at once."""
+        """Start to connect; the transport counts the times. PeerError when that fails at once."""
 
     def fileno(self) -> int: ...
     def ask(self, token: Any, group: str, keys: list[str], former: bool, /) -> None:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from kamacache import TLS, Node
-from kamacache._engine import Pipeline, Security, Transport
+from kamacache._engine import Pipeline, Security
 from kamacache.errors import PeerError
 from tests.cluster.cluster import wait_until
 from tests.security.certificates import Files, issue
@@ -147,7 +147,7 @@ class TestNewCertificates:
         fresh.ping(at, 5.0)
         with pytest.raises(PeerError, match="UnknownIssuer"):
             make(issue(tmp_path / "old", authority).security()).ping(at, 5.0)
-        pipeline = Pipeline(Transport(max_message=1 << 20, security=security), at)
+        pipeline = Pipeline(client, at)
         pipeline.ask("token", "users", ["k"], False)
         assert drive(pipeline)[0][1][0][0] == b"value"
         pipeline.close()

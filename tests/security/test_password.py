@@ -15,7 +15,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from kamacache import ConfigError, Node
-from kamacache._engine import Pipeline, Security, Transport
+from kamacache._engine import Pipeline, Security
 from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
@@ -167,7 +167,7 @@ class TestPeers:
         for _ in range(2):
             answers: Any = fresh.peek_many([(at, ["k", "big", "nothing"]), (at, ["k"])], "users", False, 5.0)
             assert [[one and len(one[0]) for one in answer] for answer in answers] == [[5, len(BIG), None], [5]]
-        pipeline = Pipeline(Transport(max_message=1 << 20, security=security), at)
+        pipeline = Pipeline(client, at)
         pipeline.ask("one", "users", ["k"], False)
         pipeline.ask("two", "users", ["big", "nothing"], False)
         assert [(token, [one and len(one[0]) for one in found]) for token, found in drive(pipeline, 2)] == [
@@ -211,7 +211,7 @@ class TestPeers:
         with pytest.raises(PeerError) as caught:
             client.peek(at, "users", "k", False, 5.0)
         errors.append(caught.value)
-        pipeline = Pipeline(Transport(max_message=1 << 20, security=mine), at)
+        pipeline = Pipeline(client, at)
         pipeline.ask("one", "users", ["k"], False)
         with pytest.raises(PeerError) as caught:
             drive(pipeline)

@@ -34,7 +34,7 @@ def serve(make: Make, security: Security | None) -> tuple[Transport, str]:
     return server, server.listen("127.0.0.1:0")
 
 
-def all_ways(server: Transport, client: Transport, security: Security | None, at: str) -> list[PeerError]:
+def all_ways(server: Transport, client: Transport, at: str) -> list[PeerError]:
     """How each way to a peer fails; PeerErrors are in the order ping, peek, peek_many, pipeline, hello."""
     errors: list[Any] = []
     with pytest.raises(PeerError) as caught:
@@ -44,7 +44,7 @@ def all_ways(server: Transport, client: Transport, security: Security | None, at
         client.peek(at, "users", "k", False, 5.0)
     errors.append(caught.value)
     errors.append(client.peek_many([(at, ["k"])], "users", False, 5.0)[0])
-    pipeline = Pipeline(Transport(max_message=1 << 20, security=security), at)
+    pipeline = Pipeline(client, at)
     pipeline.ask("token", "users", ["k"], False)
     with pytest.raises(PeerError) as caught:
         drive(pipeline)
@@ -83,7 +83,7 @@ def test_every_way_works(make: Make, files: Files, password: str | None, mutual:
         assert isinstance(one, list), one
         assert [found and found[0] for found in one] == [*[None] * 3000, b"value", BIG]
         assert isinstance(other, list)
-    pipeline = Pipeline(Transport(max_message=1 << 20, security=security), at)
+    pipeline = Pipeline(client, at)
     for n in range(30):
         pipeline.ask(n, "users", keys if n == 3 else ["k", "big"] if n % 2 else ["k"], n % 3 == 0)
     answers = drive(pipeline, 30)
@@ -112,7 +112,7 @@ def test_a_closed_server_is_noticed_and_a_restarted_one_found(make: Make, files:
     server, at = serve(make, security)
     client = make(security)
     client.ping(at, 5.0)
-    pipeline = Pipeline(Transport(max_message=1 << 20, security=security), at)
+    pipeline = Pipeline(client, at)
     pipeline.ask("one", "users", ["k"], False)
     assert len(drive(pipeline)) == 1
     pipeline.ask("two", "users", ["k"], False)
@@ -176,7 +176,7 @@ class TestRefused:
         }
         protection = by[client]()
         listening, at = serve(make, by[server]())
-        errors = all_ways(listening, make(protection), protection, at)
+        errors = all_ways(listening, make(protection), at)
         for error in errors[:4]:
             assert error.denied, error
             assert str(error).startswith(at)

@@ -110,7 +110,7 @@ impl Transport {
         Self {
             state: Mutex::new(State::Idle),
             groups: Arc::default(),
-            status: Arc::new(Status::new(events.clone())),
+            status: Arc::new(Status::new(events.clone(), security.clone())),
             events,
             peers: Arc::new(Peers::new(security.clone(), max_message)),
             pool: Pool::new(security.clone(), times.clone()),
@@ -278,7 +278,7 @@ impl Transport {
         Ok(&self.status)
     }
 
-    /// A connection for an event loop.
+    /// A connection for an event loop; the times of its answers count here.
     pub fn pipeline<T>(&self, address: &str) -> Result<Pipeline<T>, Failure> {
         self.alive()?;
         Pipeline::connect(address, &self.security, self.times.of(address))

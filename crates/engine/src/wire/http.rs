@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{events::Events, sync::Mutex};
+use crate::{events::Events, security::Security, sync::Mutex};
 
 const HEAD: usize = 8 * 1024;
 const HEADERS: usize = 64;
@@ -47,16 +47,18 @@ pub struct Status {
     state: watch::Sender<State>,
     names: Mutex<Vec<String>>,
     events: Arc<Events>,
+    security: Arc<Security>,
     /// Renderings are taken one at a time, so that no crowd of scrapes keeps the node from its peers.
     scraping: Semaphore,
 }
 
 impl Status {
-    pub fn new(events: Arc<Events>) -> Self {
+    pub fn new(events: Arc<Events>, security: Arc<Security>) -> Self {
         Self {
             state: watch::Sender::new(State::Joining),
             names: Mutex::default(),
             events,
+            security,
             scraping: Semaphore::new(1),
         }
     }
@@ -206,7 +208,20 @@ fn parse(head: &[u8], status: &Status) -> Result<(Page, bool), Answer> {
     let page = match request.path.unwrap_or_default().split('?').next().unwrap_or_default() {
         "/healthz" => Page::Health,
         "/readyz" => Page::Readiness,
-        "/metrics" => Page::Metrics,
+        "/metrics" => match &status.security.password {
+            Some(password)
+                if !request
+                    .headers
+                    .iter()
+                    .any(|header| is(&header, "authorization") && password.is_in(header.value)) =>
+            {
+                return Err(Answer::text(
+                    401,
+                    "the metrics want the password: Authorization: Bearer <password>",
+                ));
+            }
+            _ => Page::Metrics,
+        },
         _ => return Err(Answer::text(404, "there are /healthz, /readyz and /metrics")),
     };
     match request.method {
@@ -244,6 +259,7 @@ impl Answer {
         match self.status {
             200 => "OK",
             400 => "Bad Request",
+            401 => "Unauthorized",
             404 => "Not Found",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
@@ -259,10 +275,10 @@ async fn answer<S>(mut stream: S, answer: &Answer, head_only: bool) -> io::Resul
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let allow = if answer.status == 405 {
-        "Allow: GET, HEAD\r\n"
-    } else {
-        ""
+    let allow = match answer.status {
+        401 => "WWW-Authenticate: Bearer\r\n",
+        405 => "Allow: GET, HEAD\r\n",
+        _ => "",
     };
     let mut out = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
