@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from kamacache.codecs import Codec, codec_name, resolve
@@ -120,7 +120,7 @@ class GroupOptions:
         return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
     def _comparable(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["codec"] = codec_name(self.codec)
         if self.on_evict is not None:
             function = self.on_evict
@@ -141,7 +141,7 @@ class NodeOptions:
 
     listen: str | None
     advertise: str | None
-    registry: str | Registry | None
+    registry: str | Registry | None = field(repr=False)  # its URL may hold a password
     service: str
     weight: float
     max_value: int

