@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ import pytest
 from kamacache import Node
 from kamacache.messages import Member
 from kamacache.registry.etcd import EtcdRegistry
+from tests.cluster.conftest import ROOT, Processes
 from tests.etcd.server import Etcd, binaries
 
 _numbers = itertools.count(1)
@@ -95,3 +101,58 @@ def node_at(service: str) -> Iterator[Callable[..., Node]]:
     yield make
     for node in made:
         node.close(drain=0)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Makes processes with a node each; where they meet, a test says by `registry=`."""
+    made = Processes("local", tmp_path)
+    yield made
+    for process in made.all:
+        process.end()
+
+
+class Actor:
+    """A process with one registry object: see registry_process."""
+
+    def __init__(self, url: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "tests.contract.registry_process", url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._children: list[int] = []
+
+    def do(self, command: str, *arguments: str) -> Any:
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self._popen.stdin.write(" ".join((command, *arguments)) + "\n")
+        self._popen.stdin.flush()
+        answer = json.loads(self._popen.stdout.readline())
+        if command == "fork":
+            self._children.append(answer)
+        return answer
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self._popen.pid, number)
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait(10)
+
+    def end(self) -> None:
+        self.kill()
+        for stream in (self._popen.stdin, self._popen.stdout):
+            if stream is not None:
+                stream.close()
+        for child in self._children:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.fixture
+def actor(etcd: Etcd) -> Iterator[Actor]:
+    made = Actor(etcd.url)
+    yield made
+    made.end()

