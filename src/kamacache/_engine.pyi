@@ -13,12 +13,14 @@ __all__ = [
     "MISSING",
     "Clock",
     "EtcdSession",
+    "Flag",
     "Getter",
     "Hlc",
     "Incoming",
     "Pipeline",
     "Placement",
     "PolicyRun",
+    "Remote",
     "Store",
     "Transport",
     "__version__",
@@ -77,7 +79,10 @@ class Store:
     FORMER: Final[int]  # a main copy that is no longer owned
     OUTCOMES: Final[tuple[str, ...]]  # the counters that count() takes, by position
 
-    on_miss: Callable[[str], Any] | None  # called by get for a key that is not here; its result is get's
+    # Called by get for a key that is not here; its result is get's. A second argument, True: nor at its owner.
+    on_miss: Callable[..., Any] | None
+    remote: Remote | None  # asked by get before on_miss, unless writes are pending
+    pending: bool  # writes of this node are under way, for which a get may have to wait
 
     def __new__(
         cls,
@@ -195,6 +200,34 @@ class Placement:
 
     def slots(self) -> list[int]:
         """The owner's position for every slot."""
+
+@final
+class Flag:
+    """A bool that threads share without the interpreter; false at first."""
+
+    def __new__(cls) -> Flag: ...
+    def set(self, value: bool, /) -> None: ...
+    def __bool__(self) -> bool: ...
+
+@final
+class Remote:
+    """How a store asks the owners' memory with no Python on the way.
+
+    `peers` are (address, held for dead, the peer itself) by their positions in `placement`, None for this node. What is
+    hot is given to `keep(key, (value, version, remaining, flags), asked)`, asked by the store's clock; who does not
+    answer within `timeout` seconds to `suspect(peer, PeerError)`.
+    """
+
+    def __new__(
+        cls,
+        transport: Transport,
+        placement: Placement,
+        peers: list[tuple[str, Flag, Any] | None],
+        *,
+        timeout: float,
+        keep: Callable[[str, tuple[bytes | None, int, float | None, int], float], None] | None,
+        suspect: Callable[[Any, Exception], None],
+    ) -> Remote: ...
 
 @final
 class PolicyRun:

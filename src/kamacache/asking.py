@@ -14,6 +14,7 @@ from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
     from kamacache.peers import Peer
+    from kamacache.placing import Route
     from kamacache.runtime import Runtime
 
 
@@ -44,6 +45,11 @@ class Asking:
         self._near_ttl = near_ttl
         self._flights = flights
         self._runtime = runtime
+
+    def route(self, route: Route) -> None:
+        """Who owns what has changed: see Lane.route."""
+        keep = self.keep_near if self._near_ttl else None
+        self._runtime.lane.route(self._store, route, keep, self._runtime.suspect)
 
     def peek(self, owner: Peer, key: str) -> Path[Found | None]:
         """What the owner's memory holds of one key; None also when it does not answer."""

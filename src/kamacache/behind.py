@@ -42,7 +42,8 @@ class WriteBehind:
 
     Invariant, under `_lock`: `_queue` holds the writes not yet taken by the thread, each key in the order it was
     written; `_count` counts these and what is being sent. `_last` has for every key with a pending write the end of
-    its last one, `_clear` the end of the last pending clear; all these keys are blocked in `loading`. A clear is in the
+    its last one, `_clear` the end of the last pending clear; all these keys are blocked in `loading`, and while there
+    are any, the store's `pending` is set, so that it asks nobody by itself. A clear is in the
     queue as its floor: it was applied here before, and its version keeps older values out.
     """
 
@@ -66,6 +67,7 @@ class WriteBehind:
         keys = [item.key for item in items]
         pending = [_Pending(item) for item in items]
         with self._lock:
+            self._store.pending = True
             self._loading.block(keys)
             for key in keys:
                 self._store.drop(key)
@@ -122,6 +124,7 @@ class WriteBehind:
     def _add(self, pending: Sequence[_Pending]) -> None:
         self._queue.extend(pending)
         self._count += len(pending)
+        self._store.pending = True
         if not self._running:
             self._running = True
             threading.Thread(target=self._run, name=f"kamacache-writes-{self._name}", daemon=True).start()
@@ -172,6 +175,7 @@ class WriteBehind:
                 elif self._last.get(write.item.key) is write.end:
                     del self._last[write.item.key]
             self._count -= len(batch)
+            self._store.pending = self._count > 0
             room, self._room = self._room, None
             self._lock.notify_all()
         for write in batch:

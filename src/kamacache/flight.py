@@ -130,6 +130,20 @@ class Flights:
                 return False
             return put()
 
+    def begin(self, flight: Flight) -> bool:
+        """Its load begins only now: writes that came while peers were asked are no reason not to keep what it brings.
+
+        False: nobody waits for it any more, or another flight has taken its place, and its waiters are to join that.
+        """
+        with self._lock:
+            if flight.ended or (flight.detached and flight.key in self._open):
+                return False
+            if not flight.late:
+                flight.version = self._known(flight.key)
+                flight.detached = False
+                self._open[flight.key] = flight
+            return True
+
     def finish(self, flight: Flight, outcome: Outcome) -> None:
         """End a flight; only the first end counts."""
         with self._lock:

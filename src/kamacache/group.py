@@ -79,6 +79,8 @@ class Group(Getter[V]):
     def renew(self, parts: Parts) -> None:
         """Begin a new life, in a forked child."""
         self.parts = parts
+        parts.store.remote = None
+        parts.store.pending = False
         parts.store.on_miss = self._miss
 
     def __repr__(self) -> str:
@@ -95,9 +97,9 @@ class Group(Getter[V]):
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _miss(self, key: str) -> Any:
+    def _miss(self, key: str, peeked: bool = False) -> Any:
         self._ensure_for(1)
-        return drive(self.parts.loading.get(key))
+        return drive(self.parts.loading.get(key, peeked=peeked))
 
     async def aget(self, key: str) -> V | None:
         """See get."""

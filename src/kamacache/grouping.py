@@ -231,7 +231,7 @@ class Grouping(ABC):
     def _placed(self, name: str, route: Route) -> None:
         group = self._groups.get(name)
         if group is not None:
-            group.parts.store.place(route.placement, route.me)
+            group.parts.loading.route(route)
 
 
 def _remember(options: GroupOptions) -> float:

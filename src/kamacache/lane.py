@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache._engine import Store
 from kamacache.messages import Request
 
+if TYPE_CHECKING:
+    from kamacache.peers import Peer
+    from kamacache.placing import Route
+
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
+Keep = Callable[[str, Found, float], None]  # what is hot, and when it was asked for
+Suspect = Callable[["Peer", Exception], None]
 HOT = 1  # flags of what the fast lane found: worth a near copy
 
 
@@ -37,6 +43,9 @@ class Lane(Protocol):
 
     def serve(self, store: Store) -> None: ...
     def hide(self, group: str) -> None: ...
+    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
+        """Who owns what has changed: where the lane can, it has the store ask owners by itself (Store.remote)."""
+
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
     def peek_many(

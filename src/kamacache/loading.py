@@ -42,6 +42,7 @@ from kamacache.steps import Path, Twofold, Wait, adrive, drive
 if TYPE_CHECKING:
     from kamacache.options import GroupOptions
     from kamacache.peers import Peer
+    from kamacache.placing import Route
     from kamacache.runtime import Runtime
 
 
@@ -66,6 +67,12 @@ class Loading:
         """Whether an entry may be kept and travel."""
         return self._origin.fits(key, raw)
 
+    def route(self, route: Route) -> None:
+        """Who owns what has changed."""
+        self._store.place(route.placement, route.me)
+        if self.closed is None:
+            self._asking.route(route)
+
     @property
     def loader(self) -> Loader:
         return self._origin.loader
@@ -76,15 +83,18 @@ class Loading:
 
     # -- a get -------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> Path[Any]:
-        """The value of one key of which the store has nothing. The store has counted it in gets."""
+    def get(self, key: str, *, peeked: bool = False) -> Path[Any]:
+        """The value of one key of which the store has nothing, nor, with `peeked`, its owner's memory.
+
+        The store has counted it in gets.
+        """
         how = JOINED
         try:
             if self.closed is not None or CHAIN.get().depth:
                 self._check((key,))
             if self.after_writes((key,)):
                 yield from self.wait_for_writes((key,))
-            owner = self._runtime.route(self.name).first(key)
+            owner = None if peeked else self._runtime.route(self.name).first(key)
             if owner is not None:
                 found = yield from self._asking.peek(owner, key)
                 if found is not None:

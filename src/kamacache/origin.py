@@ -67,7 +67,8 @@ class Origin:
                 break
             led, joined = self.flights.join(todo, self._options.load_timeout, loop_thread, wholes)
             if led:
-                outcomes.update((yield from self._lead(led, skipped, depth)))
+                ended = yield from self._lead(led, skipped, depth)
+                outcomes |= {key: outcome for key, outcome in ended.items() if not outcome.aborted}
             for key, flight in joined.items():
                 outcome = yield from wait_for(self.flights, flight, JOINED)
                 if not outcome.aborted:
@@ -86,6 +87,11 @@ class Origin:
                 if (outcome := in_memory(self._store, key, former=True)) is not None:
                     end(key, outcome)
             yield from self._from_former(led, skipped, ended, end)
+            for key in [key for key in led if key not in ended]:
+                if not self.flights.begin(led[key]):
+                    end(key, ABORTED)
+                elif (outcome := in_memory(self._store, key, former=True)) is not None:  # came while peers were asked
+                    end(key, outcome)
             keys = [key for key in led if key not in ended]
             if keys:
                 yield from self._from_loader({key: led[key] for key in keys}, skipped, depth, end)
@@ -118,7 +124,7 @@ class Origin:
             end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
 
     def _from_loader(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int, end: Any) -> Path[None]:
-        versions = {key: self._store.known(key) for key in led}
+        versions = {key: flight.version for key, flight in led.items()}
         deadlines = [flight.deadline for flight in led.values() if flight.deadline is not None]
 
         def loaded(key: str, value: Any) -> None:

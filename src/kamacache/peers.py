@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from kamacache._engine import Flag
 from kamacache.messages import Member
 
 if TYPE_CHECKING:
@@ -17,20 +18,29 @@ _UNANSWERED = 2  # probes in a row after which a member counts as dead
 class Peer:
     """A member as this node sees it. Liveness is private: others may see it differently.
 
-    Its fields change under the lock of Peers; `dead` may be read without it.
+    Its fields change under the lock of Peers; `dead` may be read without it, as the engine does by `down`.
     """
 
-    __slots__ = ("address", "dead", "greeted", "heard", "id", "left", "member", "refused", "registered", "unanswered")
+    __slots__ = ("address", "down", "greeted", "heard", "id", "left", "member", "refused", "registered", "unanswered")
 
     def __init__(self, member: Member, heard: float) -> None:
         self.update(member)
         self.heard = heard  # when it last gave a sign of life
         self.registered = False
         self.greeted = False  # answered our hello
-        self.dead = False
+        self.down = Flag()
         self.refused = False  # nothing listens at its address
         self.left = False  # said goodbye
         self.unanswered = 0  # probes in a row
+
+    @property
+    def dead(self) -> bool:
+        """Whether requests pass over it."""
+        return bool(self.down)
+
+    @dead.setter
+    def dead(self, dead: bool) -> None:
+        self.down.set(dead)
 
     def update(self, member: Member) -> None:
         """It has said, or the registry has, who it is now."""

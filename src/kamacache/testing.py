@@ -17,8 +17,9 @@ from typing import Any
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.lane import HOT, Call, Found
+from kamacache.lane import HOT, Call, Found, Keep, Suspect
 from kamacache.messages import Member, Request
+from kamacache.placing import Route
 from kamacache.registry import Registry
 
 GATE_TIMEOUT = 10.0  # seconds after which a forgotten gate gives way with an error
@@ -216,6 +217,9 @@ class MemoryLane:
 
     def hide(self, group: str) -> None:
         self._stores.pop(group, None)
+
+    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
+        """Whoever misses asks by peek, so that gates can hold it."""
 
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
         return self._peek(address, group, [key], former)[0]

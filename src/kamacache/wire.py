@@ -9,14 +9,15 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kamacache._engine import Incoming, Pipeline, Store, Transport
+from kamacache._engine import Incoming, Pipeline, Remote, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
 
 if TYPE_CHECKING:
     import asyncio
 
-    from kamacache.lane import Call, Found, Lane
+    from kamacache.lane import Call, Found, Keep, Lane, Suspect
     from kamacache.messages import Request
+    from kamacache.placing import Route
 
 log = logging.getLogger("kamacache")
 
@@ -65,6 +66,14 @@ class NativeLane:
 
     def hide(self, group: str) -> None:
         self._transport.hide(group)
+
+    def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
+        placement = route.placement
+        if placement is None:
+            store.remote = None
+            return
+        peers = [None if peer is None else (peer.address, peer.down, peer) for peer in route.peers]
+        store.remote = Remote(self._transport, placement, peers, timeout=PEEK_TIMEOUT, keep=keep, suspect=suspect)
 
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
         return self._transport.peek(address, group, key, former, FORMER_TIMEOUT if former else PEEK_TIMEOUT)

@@ -80,6 +80,73 @@ def test_former_copy_on_its_way_during_a_delete() -> None:
         cluster.assert_serves(key, NEW)
 
 
+@pytest.mark.parametrize("between", ["nothing", "get", "set"])
+def test_delete_while_the_former_owner_is_asked(between: str) -> None:
+    """What a write comes before is loaded once, though its flight had begun before that.
+
+    1. C, new owner of a key, leads a flight: it peeks at A, the former owner; the answer is held.
+    2. C deletes the key: the flight is detached. Somebody gets it, or sets it, or nobody does.
+    3. The answer arrives, too old. The load that begins now is newer than the delete: it is kept, and if there was one
+       meanwhile, there is no second.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        keys = [f"key{number}" for number in range(60)]
+        before = {key: a.owner("g", key).id for key in keys}
+        cluster.group(b).get_many(keys)
+        c = cluster.add()
+        cluster.settle()
+        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
+        reply = cluster.network.gate(Peek, stage="reply", source=c.address, target=a.address)
+        get = in_thread(cluster.group(c).get, key)
+        reply.wait()
+        reply.matches = lambda _: False  # hold this one alone
+        cluster.source.value = NEW
+        assert cluster.group(c).delete(key) is True
+        loads = cluster.source.loads[key]
+        if between == "get":
+            assert cluster.group(c).get(key) == NEW
+        elif between == "set":
+            assert cluster.group(c).set(key, NEW) is True
+        reply.open()
+        assert get.result(5) == NEW
+        cluster.assert_serves(key, NEW)
+        assert cluster.source.loads[key] - loads == (0 if between == "set" else 1)
+
+
+def test_flight_whose_place_was_taken_while_the_former_owner_is_asked() -> None:
+    """Two flights of one key, one begun before a delete and one after, end in one load.
+
+    1. C, new owner of a key, leads a flight: it peeks at A, the former owner; the answer is held.
+    2. C deletes the key; a second get leads another flight, whose load is held.
+    3. The answer arrives: the first flight's caller joins the second.
+    """
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        keys = [f"key{number}" for number in range(60)]
+        before = {key: a.owner("g", key).id for key in keys}
+        cluster.group(b).get_many(keys)
+        c = cluster.add()
+        cluster.settle()
+        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
+        reply = cluster.network.gate(Peek, stage="reply", source=c.address, target=a.address)
+        first = in_thread(cluster.group(c).get, key)
+        reply.wait()
+        reply.matches = lambda _: False  # hold this one alone
+        cluster.source.value = NEW
+        assert cluster.group(c).delete(key) is True
+        loads = cluster.source.loads[key]
+        load = cluster.source.hold(key)
+        second = in_thread(cluster.group(c).get, key)
+        load.wait()
+        reply.open()
+        with pytest.raises(TimeoutError):
+            first.result(0.1)
+        load.open()
+        assert (first.result(5), second.result(5)) == (NEW, NEW)
+        assert cluster.source.loads[key] - loads == 1
+
+
 @pytest.mark.parametrize("clearer", [0, 1, 2])
 def test_clear_while_peers_still_hold(clearer: int) -> None:
     """A clear reaches one node late.

@@ -18,7 +18,7 @@ VERSION = (1 << 127) + 5
 BIG = b"\xab" * (3 << 20)
 
 
-def make_store(name: str = "users") -> Store:
+def make_store(name: str = "users", *, decode: Callable[[bytes], Any] | None = None) -> Store:
     """A store with room for everything."""
     return Store(
         name,
@@ -27,7 +27,7 @@ def make_store(name: str = "users") -> Store:
         clock=Clock(),
         near_ttl=5.0,
         remember=10.0,
-        decode=None,
+        decode=decode,
         shareable=False,
         keep_evicted=False,
     )

@@ -50,6 +50,10 @@ pub const OUTCOMES: [&str; 11] = [
     "writes",
 ];
 
+/// Positions in [`OUTCOMES`].
+pub const ABSENT: usize = 3;
+pub const PEER_HITS: usize = 4;
+
 /// What makes a store. Times are nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -18,6 +18,7 @@ mod messages;
 mod pipeline;
 mod placement;
 mod policy;
+mod remote;
 mod store;
 mod transport;
 mod value;
@@ -38,6 +39,8 @@ mod _engine {
     use super::getter::Getter;
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::remote::{Flag, Remote};
     #[pymodule_export]
     use super::store::Store;
     #[pymodule_export]

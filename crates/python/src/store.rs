@@ -1,7 +1,10 @@
 //! Store for Python. Hits run in `hit.rs`; everything here may take its time.
 use std::{
     ptr::NonNull,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use kamacache_engine::{
@@ -24,6 +27,7 @@ use crate::{
     fork,
     hit::{self, Reader},
     placement::Placement,
+    remote::{Asked, Remote},
     value::{Value, drain, release},
 };
 
@@ -42,12 +46,15 @@ pub struct Store {
     cell: Arc<Cell>,
     /// Locked for a moment by attached threads alone.
     on_miss: Mutex<Option<Py<PyAny>>>,
+    remote: Mutex<Option<Py<Remote>>>,
+    /// Writes of this node are pending, for which a get may have to wait.
+    pending: AtomicBool,
     decode: Mutex<Option<Py<PyAny>>>,
     decodes: bool,
     shareable: bool,
 }
 
-fn locked(object: &Mutex<Option<Py<PyAny>>>) -> MutexGuard<'_, Option<Py<PyAny>>> {
+fn locked<T>(object: &Mutex<Option<Py<T>>>) -> MutexGuard<'_, Option<Py<T>>> {
     object.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -55,7 +62,7 @@ fn locked(object: &Mutex<Option<Py<PyAny>>>) -> MutexGuard<'_, Option<Py<PyAny>>
 ///
 /// Before Python 3.14, a thread that wants the interpreter back when it is being shut down is ended by pthread_exit. Its
 /// unwinding must not pass through our frames, which would abort the process: the guard holds the thread where it is.
-fn call(function: &Bound<'_, PyAny>, argument: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+fn call(function: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
     struct Hold;
     impl Drop for Hold {
         fn drop(&mut self) {
@@ -68,13 +75,16 @@ fn call(function: &Bound<'_, PyAny>, argument: &Bound<'_, PyAny>) -> PyResult<Py
         fn PyObject_CallObject(function: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
     }
     let py = function.py();
-    let arguments = PyTuple::new(py, [argument])?;
     let hold = Hold;
     // SAFETY: attached; both objects live for the call.
     let result = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
     std::mem::forget(hold);
     // SAFETY: a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(Bound::unbind)
+}
+
+fn cloned<T>(py: Python<'_>, object: &Mutex<Option<Py<T>>>) -> Option<Py<T>> {
+    locked(object).as_ref().map(|object| object.clone_ref(py))
 }
 
 fn kind(number: u8) -> PyResult<Kind> {
@@ -118,13 +128,7 @@ impl Store {
             // SAFETY: `value` keeps the object alive.
             return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
         }
-        let bytes = value.bytes(py);
-        let decode = locked(&self.decode).as_ref().map(|decode| decode.clone_ref(py));
-        // None: the collector has taken it, and with it everything that could still ask.
-        let Some(decode) = decode else {
-            return Ok(bytes.into_any());
-        };
-        let object = decode.bind(py).call1((bytes,))?;
+        let object = self.decoded(py, value.bytes(py))?;
         Ok(if self.shareable {
             value.keep_decoded(object)
         } else {
@@ -139,13 +143,37 @@ impl Store {
         object
     }
 
-    /// Lets an expired entry go and asks on_miss.
+    /// Lets an expired entry go, asks the owner's memory where it can do so natively, then on_miss.
     pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.expire(py, asked)?;
-        let on_miss = locked(&self.on_miss).as_ref().map(|on_miss| on_miss.clone_ref(py));
-        match on_miss {
-            Some(on_miss) => call(on_miss.bind(py), asked),
-            None => Ok(py.None()),
+        let mut peeked = false;
+        if !self.pending.load(Ordering::Relaxed)
+            && let Some(remote) = cloned(py, &self.remote)
+        {
+            match remote.get().ask(py, self, key(asked)?)? {
+                Asked::Found(Some(value)) => return self.decoded(py, value).map(Bound::unbind),
+                Asked::Found(None) => return Ok(py.None()),
+                Asked::Nothing => peeked = true,
+                Asked::Nobody => {}
+            }
+        }
+        let Some(on_miss) = cloned(py, &self.on_miss) else {
+            return Ok(py.None());
+        };
+        let arguments = if peeked {
+            (asked, true).into_pyobject(py)?
+        } else {
+            (asked,).into_pyobject(py)?
+        };
+        call(on_miss.bind(py), &arguments)
+    }
+
+    /// The object that a get returns for a value that stays elsewhere.
+    fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        match cloned(py, &self.decode) {
+            Some(decode) => decode.bind(py).call1((bytes,)),
+            // None: bytes are what users see, or the collector has taken it and with it everything that could ask.
+            None => Ok(bytes.into_any()),
         }
     }
 
@@ -218,6 +246,8 @@ impl Store {
         Ok(Self {
             cell,
             on_miss: Mutex::new(None),
+            remote: Mutex::new(None),
+            pending: AtomicBool::new(false),
             decode: Mutex::new(decode),
             decodes,
             shareable,
@@ -236,7 +266,7 @@ impl Store {
 
     #[getter]
     fn on_miss(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        locked(&self.on_miss).as_ref().map(|on_miss| on_miss.clone_ref(py))
+        cloned(py, &self.on_miss)
     }
 
     #[setter]
@@ -244,6 +274,27 @@ impl Store {
         // Let go after the lock: the old one may run code.
         let old = std::mem::replace(&mut *locked(&self.on_miss), on_miss);
         drop(old);
+    }
+
+    #[getter]
+    fn remote(&self, py: Python<'_>) -> Option<Py<Remote>> {
+        cloned(py, &self.remote)
+    }
+
+    #[setter]
+    fn set_remote(&self, remote: Option<Py<Remote>>) {
+        let old = std::mem::replace(&mut *locked(&self.remote), remote);
+        drop(old);
+    }
+
+    #[getter]
+    fn pending(&self) -> bool {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_pending(&self, pending: bool) {
+        self.pending.store(pending, Ordering::Relaxed);
     }
 
     #[pyo3(signature = (keys, /))]
@@ -407,6 +458,7 @@ impl Store {
     }
 
     fn close(&self, py: Python<'_>) {
+        self.set_remote(None);
         self.change(py, |engine, gone| engine.empty(true, gone));
     }
 
@@ -416,11 +468,15 @@ impl Store {
                 visit.call(&*object)?;
             }
         }
+        if let Ok(remote) = self.remote.try_lock() {
+            visit.call(&*remote)?;
+        }
         Ok(())
     }
 
     fn __clear__(&self) {
         let objects = [&self.on_miss, &self.decode].map(|object| locked(object).take());
-        drop(objects);
+        let remote = locked(&self.remote).take();
+        drop((objects, remote));
     }
 }

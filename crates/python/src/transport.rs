@@ -4,7 +4,7 @@ use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
     events::Event,
-    peer::{Failure, many::ask_many},
+    peer::{Failure, blocking::Pool, many::ask_many},
     transport,
     wire::{
         grpc::{self, Refusal},
@@ -80,6 +80,13 @@ pub struct Transport {
     inner: Arc<transport::Transport>,
     /// The tokens of calls under way. Locked for a moment by attached threads alone.
     tokens: Mutex<HashMap<u64, Py<PyAny>>>,
+}
+
+impl Transport {
+    /// The connections for questions on the caller's own thread.
+    pub fn pool(&self) -> Result<&Pool, Failure> {
+        self.inner.pool()
+    }
 }
 
 impl Drop for Transport {

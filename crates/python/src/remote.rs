@@ -1,0 +1,185 @@
+//! A hit in the owner's memory with no Python on its way: whom a store asks by itself where nothing is here.
+//!
+//! What needs thought stays Python's: keeping a near copy, passing over a member that does not answer, loading.
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kamacache_engine::{
+    memory::Memory,
+    placement,
+    store::{ABSENT, PEER_HITS},
+    wire::resp::{self, Answer, Reply},
+};
+use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
+
+use crate::{answers, errors::seconds, failure::peer_error, placement::Placement, store::Store, transport::Transport};
+
+/// A bool that threads share without the interpreter.
+#[pyclass(frozen, module = "kamacache._engine")]
+#[derive(Default)]
+pub struct Flag(Arc<AtomicBool>);
+
+#[pymethods]
+impl Flag {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (value, /))]
+    fn set(&self, value: bool) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn __bool__(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A peer's address, whether it is held for dead, and the peer itself.
+type Listed = (String, Py<Flag>, Py<PyAny>);
+
+struct Peer {
+    address: String,
+    down: Arc<AtomicBool>,
+    object: Py<PyAny>,
+}
+
+/// Who owns what, and how to ask them: made anew whenever the owners change.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Remote {
+    transport: Py<Transport>,
+    table: Arc<placement::Placement>,
+    /// By their positions in the table; None is this node.
+    peers: Vec<Option<Peer>>,
+    timeout: Duration,
+    keep: Option<Py<PyAny>>,
+    suspect: Py<PyAny>,
+}
+
+/// What came of asking.
+pub enum Asked<'py> {
+    /// Nobody was: the key is this node's, or its owner is held for dead.
+    Nobody,
+    /// Nothing that is good enough.
+    Nothing,
+    /// None: known to be absent.
+    Found(Option<Bound<'py, PyBytes>>),
+}
+
+impl Remote {
+    /// Asks the owner of a key, and counts a hit.
+    pub fn ask<'py>(&self, py: Python<'py>, store: &Store, key: &str) -> PyResult<Asked<'py>> {
+        let Some(peer) = self
+            .peers
+            .get(usize::from(self.table.owner(key)))
+            .and_then(Option::as_ref)
+        else {
+            return Ok(Asked::Nobody);
+        };
+        if peer.down.load(Ordering::Relaxed) {
+            return Ok(Asked::Nobody);
+        }
+        let Ok(pool) = self.transport.get().pool() else {
+            return Ok(Asked::Nobody); // closed, or the parent's
+        };
+        let (engine, address) = (store.cell(), peer.address.as_str());
+        let engine = engine.get();
+        let begun = engine.options().clock.now();
+        let asked = py.detach(|| {
+            let mut request = Vec::with_capacity(64 + engine.name().len() + key.len());
+            resp::ask(&mut request, engine.name(), [key].into_iter(), false);
+            pool.ask(address, &request, self.timeout)
+        });
+        let (reply, connection) = match asked {
+            Ok(answered) => answered,
+            Err(failure) => return self.silent(py, peer, &peer_error(py, &failure)),
+        };
+        let Reply::Found(answer) = reply else {
+            return match answers::one(py, address, &reply, connection.input()) {
+                Ok(_) => {
+                    pool.put(address, connection);
+                    Ok(Asked::Nothing)
+                }
+                Err(error) => self.silent(py, peer, &error),
+            };
+        };
+        let value = answer.value.clone().map(|at| PyBytes::new(py, &connection.input()[at]));
+        pool.put(address, connection);
+        if answer.version < engine.known(key) {
+            return Ok(Asked::Nothing);
+        }
+        engine.count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
+        self.keep(py, key, value.as_ref(), &answer, seconds(begun))?;
+        Ok(Asked::Found(value))
+    }
+
+    /// What is hot may stay here for a while.
+    fn keep(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        value: Option<&Bound<'_, PyBytes>>,
+        answer: &Answer,
+        begun: f64,
+    ) -> PyResult<()> {
+        if let Some(keep) = self.keep.as_ref().filter(|_| answer.flags & resp::HOT != 0) {
+            let found = (
+                value,
+                answer.version,
+                answers::seconds(answer.remaining_ms),
+                answer.flags,
+            );
+            keep.call1(py, (key, found, begun))?;
+        }
+        Ok(())
+    }
+
+    fn silent<'py>(&self, py: Python<'py>, peer: &Peer, error: &PyErr) -> PyResult<Asked<'py>> {
+        self.suspect.call1(py, (&peer.object, error.value(py)))?;
+        Ok(Asked::Nothing)
+    }
+}
+
+#[pymethods]
+impl Remote {
+    #[new]
+    #[pyo3(signature = (transport, placement, peers, *, timeout, keep, suspect))]
+    fn new(
+        py: Python<'_>,
+        transport: Py<Transport>,
+        placement: &Placement,
+        peers: Vec<Option<Listed>>,
+        timeout: f64,
+        keep: Option<Py<PyAny>>,
+        suspect: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let peer = |(address, down, object): Listed| Peer {
+            address,
+            down: down.bind(py).get().0.clone(),
+            object,
+        };
+        Ok(Self {
+            transport,
+            table: placement.table.clone(),
+            peers: peers.into_iter().map(|each| each.map(peer)).collect(),
+            timeout: Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(error.to_string()))?,
+            keep,
+            suspect,
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for peer in self.peers.iter().flatten() {
+            visit.call(&peer.object)?;
+        }
+        visit.call(&self.transport)?;
+        visit.call(&self.keep)?;
+        visit.call(&self.suspect)
+    }
+}

@@ -1,0 +1,165 @@
+"""A hit in the owner's memory with no Python on its way, and everything that makes the store ask Python after all."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import weakref
+from typing import Any
+
+import pytest
+
+from kamacache._engine import Flag, Placement, Remote, Transport
+from kamacache.errors import PeerError
+from tests.unit.wire import VERSION, make_store, silent
+
+THEIRS = ["k", "empty", "gone", "nothing"]  # see make_users
+TABLES = (Placement([(f"here{n}", 1.0), (f"there{n}", 1.0)]) for n in itertools.count())
+TABLE = next(table for table in TABLES if all(table.owner(key) == 1 for key in THEIRS))
+OURS = next(key for key in map(str, range(100)) if TABLE.owner(key) == 0)
+PEER = "the peer"
+
+
+class Asker:
+    """A store that asks another by itself, and what it asked of Python."""
+
+    def __init__(self, client: Transport, address: str, *, near: bool = True, decode: Any = None) -> None:
+        self.down = Flag()
+        self.missed: list[tuple[Any, ...]] = []
+        self.kept: list[tuple[str, Any]] = []
+        self.suspected: list[tuple[Any, Exception]] = []
+        self.store = make_store(decode=decode)
+        self.store.on_miss = self._miss
+        self.store.remote = Remote(
+            client,
+            TABLE,
+            [None, (address, self.down, PEER)],
+            timeout=0.25,
+            keep=self._keep if near else None,
+            suspect=lambda peer, error: self.suspected.append((peer, error)),
+        )
+
+    def _miss(self, *arguments: Any) -> str:
+        self.missed.append(arguments)
+        return "missed"
+
+    def _keep(self, key: str, found: Any, asked: float) -> None:
+        assert asked > 0
+        self.kept.append((key, found))
+
+    def counted(self, *names: str) -> list[int]:
+        return [self.store.stats()[name] for name in names]
+
+
+def test_hit_in_the_owners_memory(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    assert asker.store.get("k") == b"value"
+    assert asker.store.get("empty") == b""
+    assert asker.store.get("gone") is None
+    assert asker.missed == []
+    assert asker.counted("gets", "peer_hits", "absent", "hits") == [3, 2, 1, 0]
+
+
+def test_nothing_there_is_a_miss_that_was_asked(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    assert asker.store.get("nothing") == "missed"
+    assert asker.missed == [("nothing", True)]
+    assert asker.counted("gets", "peer_hits") == [1, 0]
+
+
+def test_own_keys_ask_nobody(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    assert asker.store.get(OURS) == "missed"
+    assert asker.missed == [(OURS,)]
+
+
+def test_who_is_held_for_dead_is_not_asked(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    asker.down.set(True)
+    assert asker.store.get("k") == "missed"
+    assert asker.missed == [("k",)]
+    asker.down.set(False)
+    assert asker.store.get("k") == b"value"
+
+
+def test_while_writes_are_pending_python_decides(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    asker.store.pending = True
+    assert asker.store.get("k") == "missed"
+    assert asker.missed == [("k",)]
+    asker.store.pending = False
+    assert asker.store.get("k") == b"value"
+
+
+@pytest.mark.parametrize("how", ["write", "clear"])
+def test_what_is_older_than_known_here_is_refused(client: Transport, address: str, how: str) -> None:
+    asker = Asker(client, address)
+    if how == "write":
+        asker.store.note("k", VERSION + 1)
+    else:
+        asker.store.clear(VERSION + 1)
+    assert asker.store.get("k") == "missed"
+    assert asker.missed == [("k", True)]
+
+
+def test_as_new_as_known_here_is_taken(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    asker.store.note("k", VERSION)
+    assert asker.store.get("k") == b"value"
+
+
+def test_who_does_not_answer_is_suspected(client: Transport) -> None:
+    with silent() as frozen:
+        for address, refused in (("127.0.0.1:1", True), (frozen, False)):
+            asker = Asker(client, address)
+            assert asker.store.get("k") == "missed"
+            assert asker.missed == [("k", True)]
+            (peer, error), *others = asker.suspected
+            assert (peer, others) == (PEER, [])
+            assert isinstance(error, PeerError)
+            assert error.refused == refused
+
+
+def test_hot_values_are_handed_over_to_be_kept(client: Transport, address: str) -> None:
+    asker, plain = Asker(client, address), Asker(client, address, near=False)
+    for _ in range(50):  # asked so often within a second, it is worth a near copy
+        assert asker.store.get("k") == b"value"
+        assert plain.store.get("k") == b"value"
+    key, (value, version, remaining, flags) = asker.kept[-1]
+    assert (key, value, version, flags) == ("k", b"value", VERSION, Transport.HOT)
+    assert 0 < remaining <= 60.0
+    assert plain.kept == []
+
+
+def test_what_comes_is_decoded(client: Transport, address: str) -> None:
+    asker = Asker(client, address, decode=lambda raw: raw.decode().upper())
+    assert asker.store.get("k") == "VALUE"
+
+
+def test_what_cannot_be_decoded_counts_and_raises(client: Transport, address: str) -> None:
+    asker = Asker(client, address, decode=json.loads)
+    with pytest.raises(ValueError, match="Expecting value"):
+        asker.store.get("k")
+    assert asker.counted("gets", "peer_hits") == [1, 1]
+    assert asker.missed == []
+
+
+def test_closed_store_or_transport_asks_nobody(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    asker.store.close()
+    assert asker.store.remote is None
+    assert asker.store.get("k") == "missed"
+    other = Asker(client, address)
+    client.close()
+    assert other.store.get("k") == "missed"
+    assert other.missed == [("k",)]
+    assert other.suspected == []
+
+
+def test_a_group_without_a_node_is_collected(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    seen = weakref.ref(asker)
+    del asker
+    gc.collect()
+    assert seen() is None
