@@ -135,8 +135,11 @@ class Actor:
             self._children.append(answer)
         return answer
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self._popen.pid, number)
+    def freeze(self) -> None:
+        os.kill(self._popen.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._popen.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         self._popen.kill()

@@ -56,7 +56,9 @@ class Etcd:
     """One etcd of one member; `port` stays the same for as long as it lives."""
 
     def __init__(self, directory: Path, binary: Path = PACKAGED / "etcd", *options: str, tls: bool = False) -> None:
-        self.port, self._peer_port = free_port(), free_port()
+        self.port = free_port()
+        self._peer = f"http://127.0.0.1:{free_port()}"
+        self._cluster = f"{self.port}={self._peer}"
         self.url = f"etcd://127.0.0.1:{self.port}"
         self.ctl_options: list[str] = []
         self._scheme = "https" if tls else "http"
@@ -70,17 +72,33 @@ class Etcd:
     def endpoint(self) -> str:
         return f"{self._scheme}://127.0.0.1:{self.port}"
 
+    @classmethod
+    def cluster(cls, directory: Path, count: int) -> list[Etcd]:
+        """Members of one cluster, all running."""
+        members = [cls(directory) for _ in range(count)]
+        together = ",".join(member._cluster for member in members)
+        for member in members:
+            member._cluster = together
+            member.launch()
+        for member in members:
+            member.wait()
+        return members
+
     def start(self) -> None:
         """Start, or start again with the same data; returns when it serves."""
-        peer = f"http://127.0.0.1:{self._peer_port}"
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
         command = [
             str(self._binary),
+            f"--name={self.port}",
             f"--data-dir={self._data}",
             f"--listen-client-urls={self.endpoint}",
             f"--advertise-client-urls={self.endpoint}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=default={peer}",
+            f"--listen-peer-urls={self._peer}",
+            f"--initial-advertise-peer-urls={self._peer}",
+            f"--initial-cluster={self._cluster}",
             "--log-level=warn",
             "--unsafe-no-fsync",
             *self._options,
@@ -88,15 +106,17 @@ class Etcd:
         with self._log.open("ab") as log:
             environment = os.environ | {"ETCD_UNSUPPORTED_ARCH": "arm64"}
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+    def wait(self) -> None:
+        """Return when it serves."""
+        assert self._process is not None
         deadline = time.monotonic() + PATIENCE
         while not self._serves():
             assert self._process.poll() is None, f"etcd has ended: {self._log.read_text()[-2000:]}"
             assert time.monotonic() < deadline, f"etcd does not serve: {self._log.read_text()[-2000:]}"
 
     def _serves(self) -> bool:
-        asked = self._ctl("endpoint", "health", "--command-timeout=1s")
-        # Without the right to read it answers, too.
-        return asked.returncode == 0
+        return self._ctl("endpoint", "health", "--command-timeout=1s").returncode == 0
 
     def kill(self) -> None:
         """As kill -9: it ends at once, and keeps its data."""
@@ -132,6 +152,10 @@ class Etcd:
         done = self._ctl(*arguments, stdin=stdin)
         assert done.returncode == 0, f"etcdctl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def try_ctl(self, *arguments: str) -> bool:
+        """The same while the members may be electing a leader: whether it was done."""
+        return self._ctl(*arguments, "--command-timeout=2s").returncode == 0
 
     def _ctl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [str(PACKAGED / "etcdctl"), f"--endpoints={self.endpoint}", *self.ctl_options, *arguments]
