@@ -15,7 +15,7 @@ from kamacache import Node
 from kamacache.registry.etcd import EtcdRegistry
 from tests.cluster.cluster import wait_until
 from tests.etcd.conftest import Actor, Registered
-from tests.etcd.server import Etcd, free_port
+from tests.etcd.server import Etcd
 
 MakeNode = Callable[..., Node]
 Register = Callable[..., Registered]
@@ -24,7 +24,7 @@ BACK = LEASE + 5.0  # seconds within which all are registered again, by the guar
 SLACK = 10.0  # what a busy machine takes on top
 grpc = importlib.import_module("grpc")  # it has no types of its own
 
-LONG = 60.0 if "KAMACACHE_SOAK" in os.environ else LEASE + 3.0
+LONG = 60.0 if "KAMACACHE_SOAK" in os.environ else LEASE + 2.0
 
 
 @contextmanager
@@ -97,14 +97,14 @@ def be_down_for_long(etcd: Etcd) -> None:
     etcd.start()
 
 
-def freeze_for_long(etcd: Etcd) -> None:
+def freeze(etcd: Etcd) -> None:
     etcd.freeze()
-    time.sleep(LONG)
+    time.sleep(LONG / 2)
     etcd.thaw()
     etcd.wait()
 
 
-@pytest.mark.parametrize("outage", [kill, restart, lose_all_data, delete_all_keys, be_down_for_long, freeze_for_long])
+@pytest.mark.parametrize("outage", [kill, restart, lose_all_data, delete_all_keys, be_down_for_long, freeze])
 def test_everyone_is_back_and_no_get_fails(
     etcd: Etcd, service: str, node_at: MakeNode, outage: Callable[[Etcd], None]
 ) -> None:
@@ -146,18 +146,13 @@ def test_a_node_starts_while_etcd_is_away(own_etcd: Etcd, node_at: MakeNode) -> 
     began = time.monotonic()
     assert node.groups["g"].get("k") == b"value of k"  # it starts by itself, and costs a second at most
     assert time.monotonic() - began < 1.0 + 4.0
+    began = time.monotonic()
     node.start()
+    assert time.monotonic() - began < 5.0 + 4.0
     assert node.groups["g"].set("k", b"v") is False  # it has not joined
     own_etcd.start()
     wait_until(lambda: node.groups["g"].set("k", b"v") is True, BACK)
     assert registered_in(own_etcd, node._options.service) == {str(node.address)}
-
-
-def test_start_waits_five_seconds_for_an_etcd_that_never_answers(node_at: MakeNode) -> None:
-    node = node_at(f"etcd://127.0.0.1:{free_port()}", start=False)
-    began = time.monotonic()
-    node.start()
-    assert time.monotonic() - began < 5.0 + 4.0
 
 
 def test_a_watch_that_slept_over_a_compaction(etcd: Etcd, service: str, actor: Actor, registered: Register) -> None:

@@ -1,5 +1,11 @@
 //! One connection to one endpoint of etcd: TCP, TLS, login, and requests that never wait longer than `ANSWER`.
-use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -78,10 +84,10 @@ pub struct TlsFiles {
 impl TlsFiles {
     /// What a connection needs of them; the error names the file.
     pub fn read(&self) -> Result<ClientConfig, String> {
-        fn of<'a>(path: &'a PathBuf) -> impl Fn(&dyn fmt::Display) -> String + 'a {
+        fn of<'a>(path: &'a Path) -> impl Fn(&dyn fmt::Display) -> String + 'a {
             move |error| format!("{}: {error}", path.display())
         }
-        fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
+        fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
             let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             match found.map_err(|error| of(path)(&error))? {
                 none if none.is_empty() => Err(of(path)(&"holds no certificate")),
@@ -224,7 +230,7 @@ impl Connection {
 
 /// A connected stream, encrypted where that is asked for.
 async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Trouble> {
-    let away = |error: io::Error| Trouble::away(format!("etcd at {endpoint}: {error}"));
+    let away = |error: io::Error| broken(endpoint, &error);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut connected = None;
     for address in lookup_host(endpoint).await.map_err(away)? {
@@ -244,11 +250,8 @@ async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Troub
     let config = files.read().map_err(|text| refused(&text))?;
     let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| refused(&error))?;
-    match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) if is_tls(&error) => Err(refused(&error)),
-        Err(error) => Err(away(error)),
-    }
+    let encrypted = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    Ok(Box::new(encrypted.map_err(away)?))
 }
 
 fn is_tls(error: &io::Error) -> bool {
@@ -283,5 +286,6 @@ fn broken(endpoint: &str, error: &(dyn Error + 'static)) -> Trouble {
             _ => cause = error.source(),
         }
     }
+    let text = text.split(" (os error").next().unwrap_or_default();
     Trouble::away(format!("etcd at {endpoint}: {text}"))
 }
