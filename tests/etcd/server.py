@@ -40,16 +40,19 @@ def _version(binary: Path) -> str:
     return subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
+_ports = iter(random.sample(range(15_000, 30_000), 1000))  # none twice
+
+
 def free_port() -> int:
     """A port that no outgoing connection takes while etcd is down: below those that the system hands out."""
-    while True:
-        port = random.randrange(15_000, 30_000)
+    for port in _ports:
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         return port
+    raise AssertionError("no port is free")
 
 
 class Etcd:

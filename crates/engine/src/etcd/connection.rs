@@ -179,7 +179,13 @@ impl Connection {
             let mut auth = AuthClient::new(channel.clone());
             match timeout(ANSWER, auth.authenticate(request)).await {
                 Err(_) => return Err(Trouble::away(format!("etcd at {endpoint} does not answer"))),
-                Ok(Ok(answer)) => headers.token = MetadataValue::try_from(answer.into_inner().token).ok(),
+                Ok(Ok(answer)) => {
+                    let token = MetadataValue::try_from(answer.into_inner().token);
+                    headers.token = token.ok().map(|mut token| {
+                        token.set_sensitive(true);
+                        token
+                    });
+                }
                 // It asks nobody for a password. That is for its administrator to decide, as for etcd's own client.
                 Ok(Err(status)) if status.code() == Code::FailedPrecondition => {}
                 Ok(Err(status)) => return Err(trouble(endpoint, &status, false)),
@@ -233,13 +239,17 @@ async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Troub
     let away = |error: io::Error| broken(endpoint, &error);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut connected = None;
-    for address in lookup_host(endpoint).await.map_err(away)? {
-        match Stream::connect(&Address::Tcp(address.to_string())).await {
-            Ok(stream) => {
+    let addresses: Vec<_> = lookup_host(endpoint).await.map_err(away)?.collect();
+    for address in &addresses {
+        let address = Address::Tcp(address.to_string());
+        // Of several, as of IPv6 and IPv4, one that swallows everything leaves time for the next.
+        match timeout(CONNECT / addresses.len() as u32, Stream::connect(&address)).await {
+            Ok(Ok(stream)) => {
                 connected = Some(stream);
                 break;
             }
-            Err(error) => last = error,
+            Ok(Err(error)) => last = error,
+            Err(late) => last = late.into(),
         }
     }
     let stream = connected.ok_or(last).map_err(away)?;
