@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.cold_key import BAR_SECONDS, KINDS
+from bench.import_time import BAR_MS, IMPORTS
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ def placement(rows: Any) -> Iterator[Row]:
         yield Row(f"placement of {row['members']} members, ms", f"{row['equal_ms']}, weighted {row['weighted_ms']}")
 
 
+def import_time(result: Any) -> Iterator[Row]:
+    for code in IMPORTS:
+        yield Row(f"{code}: ms over the interpreter", f"{result[code]}", f"<= {BAR_MS:.0f}", result[code] <= BAR_MS)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A module of this package, how it is told to be brief, and what its answer means."""
@@ -94,6 +100,7 @@ BENCHES = (
     Bench("cold_key", ("--rounds", "3"), cold_key),
     Bench("hit_ratio", ("--short",), hit_ratio),
     Bench("placement", (), placement),
+    Bench("import_time", ("--rounds", "10"), import_time),
 )
 
 

@@ -23,7 +23,7 @@ from kamacache.errors import (
     ValueTooLarge,
 )
 from kamacache.group import Group
-from kamacache.messages import Member
+from kamacache.member import Member
 from kamacache.node import Node
 from kamacache.registry import Registry
 from kamacache.stats import GroupStats

@@ -109,8 +109,11 @@ class Store:
     def lookup(self, key: str, /) -> Any:
         """As get, but MISSING where nothing is here."""
 
-    def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str]]:
-        """The values here, and the keys of which nothing is here (known absent ones are in neither). Counts."""
+    def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str], dict[str, Exception]]:
+        """The values here, the keys of which nothing is here, and what decode raised for others. Counts.
+
+        Known absent ones are in none of them.
+        """
 
     def peek(self, key: str, /) -> Any:
         """The value or None, neither counted nor touched."""

@@ -53,7 +53,7 @@ def error(failure: Failure, key: str) -> KamaCacheError:
     return raised
 
 
-def batch_error(failed: dict[str, KamaCacheError], values: dict[str, Any]) -> KamaCacheError:
+def batch_error(failed: dict[str, Exception], values: dict[str, Any]) -> KamaCacheError:
     """One error for a batch: the first key's, with what the others brought."""
     key, first = next(iter(failed.items()))
     if isinstance(first, GroupClosed | NodeClosed):

@@ -7,43 +7,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from kamacache import codecs
-from kamacache._engine import MISSING, Getter, Store, check_key
-from kamacache.behind import WriteBehind
-from kamacache.errors import GroupClosed, KamaCacheError, ValueTooLarge
-from kamacache.loading import Loading
-from kamacache.messages import GroupState, WriteItem
-from kamacache.options import UNSET, Duration, Missing, parse_ttl
-from kamacache.outcomes import JOINED
+from kamacache._engine import MISSING, Getter, check_key
+from kamacache.errors import GroupClosed, KamaCacheError
 from kamacache.stats import GroupStats
-from kamacache.steps import Path, adrive, drive
-from kamacache.writing import Writing
+from kamacache.steps import adrive, drive, whole
+from kamacache.units import UNSET, Duration, Missing, parse_ttl
 
-if TYPE_CHECKING:
-    from kamacache.loader import Loader
-    from kamacache.options import GroupOptions
-    from kamacache.runtime import Runtime
+if TYPE_CHECKING:  # imported when a group is made
+    from kamacache.messages import WriteItem
+    from kamacache.parts import Parts
 
 V = TypeVar("V")
-
-
-class Parts:
-    """What serves one group in one life of its node."""
-
-    __slots__ = ("behind", "loading", "options", "runtime", "store", "writing")
-
-    def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
-        self.store = store
-        self.options = options
-        self.runtime = runtime
-        self.loading = Loading(name, store, loader, options, runtime)
-        self.writing = Writing(name, store, self.loading, runtime)
-        self.behind = WriteBehind(name, store, self.loading, self.writing)
-        self.loading.after_writes = self.behind.pending
-
-    def state(self) -> GroupState:
-        """What a hello says of this group."""
-        codec = codecs.codec_name(self.options.codec)
-        return GroupState(self.store.name, codec, self.store.floor, self.store.recent())
 
 
 class Group(Getter[V]):
@@ -67,7 +41,7 @@ class Group(Getter[V]):
         *,
         ensure: Callable[[], None],
         aensure: Callable[[], Awaitable[None]],
-        leave: Callable[[Group[Any]], None],
+        leave: Callable[[Group[Any], KamaCacheError], None],
     ) -> None:
         self.name = name
         self._ensure = ensure  # starts the node where that is still to be done
@@ -112,40 +86,39 @@ class Group(Getter[V]):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """What exists of these keys, in the order asked. LoadError if one failed, the others in its `loaded`."""
-        asked, found, missing = self._look_up(keys)
-        if missing:
+        asked, found, missing, failed = self._look_up(keys)
+        if missing or failed:
             self._ensure_for(len(missing))
-            drive(self.parts.loading.get_many(missing, found))
+            drive(self.parts.loading.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
         """See get_many."""
-        asked, found, missing = self._look_up(keys)
-        if missing:
+        asked, found, missing, failed = self._look_up(keys)
+        if missing or failed:
             await self._aensure_for(len(missing))
-            await adrive(self.parts.loading.get_many(missing, found))
+            await adrive(self.parts.loading.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
     def _ensure_for(self, keys: int) -> None:
         try:
             self._ensure()
         except BaseException:
-            self.parts.store.count(JOINED, keys)  # counted in gets before: who gives up here waited for others
+            self.parts.gave_up(keys)
             raise
 
     async def _aensure_for(self, keys: int) -> None:
         try:
             await self._aensure()
         except BaseException:
-            self.parts.store.count(JOINED, keys)
+            self.parts.gave_up(keys)
             raise
 
-    def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str]]:
+    def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str], dict[str, Exception]]:
         asked = _distinct(keys)
         if not asked:
             self._check_open()
-        found, missing = self.parts.store.get_many(asked)
-        return asked, found, missing
+        return asked, *self.parts.store.get_many(asked)
 
     def peek(self, key: str) -> V | None:
         """The value in this process's memory or None; never loads, asks, counts or touches."""
@@ -188,61 +161,42 @@ class Group(Getter[V]):
     def delete(self, key: str, *, wait: bool = True) -> bool | None:
         """Delete a key everywhere; the next get loads it. Results as set's, whether the key existed or not."""
         check_key(key)
-        return self._write([WriteItem(key, None)], wait)
+        return self._write([self.parts.item(key, None)], wait)
 
     async def adelete(self, key: str, *, wait: bool = True) -> bool | None:
         """See delete."""
         check_key(key)
-        return await self._awrite([WriteItem(key, None)], wait)
+        return await self._awrite([self.parts.item(key, None)], wait)
 
     def delete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
         """See delete."""
-        return self._write([WriteItem(key, None) for key in _distinct(keys)], wait)
+        return self._write([self.parts.item(key, None) for key in _distinct(keys)], wait)
 
     async def adelete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
         """See delete."""
-        return await self._awrite([WriteItem(key, None) for key in _distinct(keys)], wait)
+        return await self._awrite([self.parts.item(key, None) for key in _distinct(keys)], wait)
 
     def clear(self, *, wait: bool = True) -> bool | None:
         """Forget every key of the group, on every node. Results as set's."""
         self._check_open()
         self._ensure()
-        return drive(self._clearing(wait))
+        return drive(self.parts.clear(wait=wait))
 
     async def aclear(self, *, wait: bool = True) -> bool | None:
         """See clear."""
         self._check_open()
         await self._aensure()
-        return await _whole(self._clearing(wait))
+        return await whole(self.parts.clear(wait=wait))
 
     def _write(self, items: list[WriteItem], wait: bool) -> bool | None:
         self._check_open()
         self._ensure()
-        return drive(self._writing(items, wait))
+        return drive(self.parts.write(items, wait=wait))
 
     async def _awrite(self, items: list[WriteItem], wait: bool) -> bool | None:
         self._check_open()
         await self._aensure()
-        return await _whole(self._writing(items, wait))
-
-    def _writing(self, items: list[WriteItem], wait: bool) -> Path[bool | None]:
-        parts = self.parts
-        if not items:
-            return True if wait else None
-        if not wait:
-            yield from parts.behind.submit(items)
-            return None
-        yield from parts.loading.wait_for_writes([item.key for item in items])
-        return (yield from parts.writing.write(items))
-
-    def _clearing(self, wait: bool) -> Path[bool | None]:
-        parts = self.parts
-        yield from parts.behind.settled()
-        floor = parts.writing.clear_here()
-        if not wait:
-            parts.behind.submit_clear(floor)
-            return None
-        return (yield from parts.writing.clear(floor))
+        return await whole(self.parts.write(items, wait=wait))
 
     def _items(self, values: Mapping[str, V], ttl: Duration | Missing | None) -> list[WriteItem]:
         if not isinstance(values, Mapping):
@@ -256,14 +210,7 @@ class Group(Getter[V]):
             raise TypeError(
                 "None is not a value but the absence of one: use delete(key), or a value of your own for it"
             )
-        parts = self.parts
-        raw = codecs.encode(parts.options.codec, value)
-        if not parts.loading.fits(key, raw):
-            greatest = (
-                f"max_value is {parts.runtime.max_value:,} B, an eighth of max_bytes {parts.options.max_bytes // 8:,} B"
-            )
-            raise ValueTooLarge(f"{self.name}[{key[:40]!r}]: {len(raw):,} B are too many: {greatest}")
-        return WriteItem(key, raw, ttl)
+        return self.parts.item(key, codecs.encode(self.parts.options.codec, value), ttl)
 
     def _ttl(self, ttl: Duration | Missing | None) -> float | None:
         return self.parts.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
@@ -282,8 +229,7 @@ class Group(Getter[V]):
         """Forget everything here and raise GroupClosed from now on; the name is free again. Twice is fine."""
         if self.parts.loading.closed is None:
             self.parts.behind.flush(time.monotonic() + 1.0)
-            self.shut(GroupClosed(f"the group {self.name!r} was closed"))
-            self._leave(self)
+            self._leave(self, GroupClosed(f"the group {self.name!r} was closed"))
 
     async def aclose(self) -> None:
         """See close."""
@@ -299,19 +245,6 @@ class Group(Getter[V]):
 
     def _check_open(self) -> None:
         self.parts.loading.check_open()
-
-
-async def _whole(path: Path[bool | None]) -> bool | None:
-    """Carry a write to its end even when its caller is cancelled half-way."""
-    import asyncio  # noqa: PLC0415 - it is running
-
-    task = asyncio.get_running_loop().create_task(adrive(path))
-    _UNDER_WAY.add(task)
-    task.add_done_callback(_UNDER_WAY.discard)
-    return await asyncio.shield(task)
-
-
-_UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:

@@ -1,9 +1,7 @@
-"""The groups of a node: made once per name, found again, and closed."""
+"""The groups of a node: made once per name, found again, and closed. Their parts are imported when one is made."""
 
 from __future__ import annotations
 
-import functools
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,15 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kamacache import codecs
-from kamacache._engine import Clock, Store
-from kamacache.errors import GroupExists, NodeClosed
-from kamacache.group import Group, Parts
-from kamacache.loader import Loader
-from kamacache.membership import Membership
-from kamacache.messages import GroupState
+from kamacache.errors import GroupExists, KamaCacheError, NodeClosed
+from kamacache.group import Group
+from kamacache.log import log
 from kamacache.options import Duration, GroupOptions, OnEvict, Size, check_name
-from kamacache.placing import Route
-from kamacache.runtime import Runtime
 
 V = TypeVar("V")
 _Loads = Callable[[str], Any]
@@ -27,8 +20,14 @@ _Loads = Callable[[str], Any]
 if TYPE_CHECKING:  # what is only read by type checkers costs nothing at import
     from typing import Literal, Protocol, TypedDict, Unpack
 
+    from kamacache._engine import Clock
     from kamacache.codecs import Codec
     from kamacache.lane import Lane
+    from kamacache.loader import Loader
+    from kamacache.membership import Membership
+    from kamacache.messages import GroupState
+    from kamacache.placing import Route
+    from kamacache.runtime import Runtime
     from kamacache.value import Value
 
     class Arguments(TypedDict, total=False):
@@ -57,10 +56,6 @@ if TYPE_CHECKING:  # what is only read by type checkers costs nothing at import
         def __call__(self, loader: Callable[[str], V | Value[V] | None], /) -> Group[V]: ...
 
 
-log = logging.getLogger("kamacache")
-
-
-_REMEMBER = 10.0  # seconds for which writes are remembered at least
 _MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 
 
@@ -150,6 +145,11 @@ class Grouping(ABC):
         Raises ConfigError, GroupExists, NodeClosed.
         """
         check_name(name, what="group")
+        from kamacache.loader import Loader
+        from kamacache.parts import Parts, make_store
+
+        if unknown := options.keys() - GroupOptions._fields:
+            raise TypeError(f"group() got an unexpected keyword argument {min(unknown)!r}")
         loads = Loader(loader, load_many)
         made = GroupOptions.make(**options)
         with self._lock:
@@ -158,7 +158,7 @@ class Grouping(ABC):
             group = self._groups.get(name)
             if group is not None:
                 return _same_group(group, loads, made)
-            store = self._store(name, made)
+            store = make_store(name, made, self._clock)
             group = Group(
                 name,
                 Parts(name, store, loads, made, self._runtime),
@@ -168,7 +168,7 @@ class Grouping(ABC):
             )
             self._groups[name] = group
             self._membership.near_ttl = max(self._membership.near_ttl, made.near_ttl)
-        self._regroup(lambda lane: lane.serve(store))
+            self._regroup(lambda lane: lane.serve(store))
         return group
 
     @overload
@@ -191,26 +191,21 @@ class Grouping(ABC):
 
         return decorate
 
-    def _store(self, name: str, options: GroupOptions) -> Store:
-        codec = options.codec
-        plain = isinstance(codec, codecs.BytesCodec)
-        return Store(
-            name,
-            max_bytes=options.max_bytes,
-            policy=options.policy,
-            clock=self._clock,
-            near_ttl=options.near_ttl,
-            remember=_remember(options),
-            decode=None if plain else functools.partial(codecs.decode, codec),
-            shareable=codecs.is_shareable(codec),
-            keep_evicted=options.on_evict is not None,
-        )
+    def _renew(self) -> None:
+        """The groups go on in a forked child, with new parts."""
+        from kamacache.parts import Parts
 
-    def _leave(self, group: Group[Any]) -> None:
-        with self._lock:
+        for name, group in self._groups.items():
+            parts = group.parts
+            group.renew(Parts(name, parts.store, parts.loading.loader, parts.options, self._runtime))
+            self._membership.near_ttl = max(self._membership.near_ttl, parts.options.near_ttl)
+
+    def _leave(self, group: Group[Any], error: KamaCacheError) -> None:
+        with self._lock:  # so that nobody finds a group that is closed, nor makes one that is hidden in its place
+            group.shut(error)
             if self._groups.get(group.name) is group:
                 del self._groups[group.name]
-        self._regroup(lambda lane: lane.hide(group.name))
+                self._regroup(lambda lane: lane.hide(group.name))
 
     # -- what the membership asks ------------------------------------------------------------------------------------
 
@@ -224,7 +219,9 @@ class Grouping(ABC):
         mine = codecs.codec_name(group.parts.options.codec)
         if state.codec != mine:
             log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
-        if silent > _remember(group.parts.options) - _MARGIN:
+        from kamacache.parts import remembered
+
+        if silent > remembered(group.parts.options) - _MARGIN:
             group.parts.writing.forget()
         group.parts.writing.heard_of(state.writes, state.floor)
 
@@ -232,10 +229,6 @@ class Grouping(ABC):
         group = self._groups.get(name)
         if group is not None:
             group.parts.loading.route(route)
-
-
-def _remember(options: GroupOptions) -> float:
-    return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)
 
 
 def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:

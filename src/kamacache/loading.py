@@ -19,6 +19,7 @@ from kamacache.answers import answers, batch_error, error
 from kamacache.asking import Asking
 from kamacache.candidates import Candidates
 from kamacache.errors import (
+    CodecError,
     KamaCacheError,
     LoadCycle,
 )
@@ -106,18 +107,20 @@ class Loading:
         finally:
             self._store.count(how)
 
-    def get_many(self, keys: list[str], values: dict[str, Any]) -> Path[None]:
-        """The same for several keys, into `values`; one LoadError for all that failed."""
+    def get_many(self, keys: list[str], values: dict[str, Any], failed: dict[str, Exception]) -> Path[None]:
+        """The same for several keys, into `values`; one LoadError for all that failed, here or before."""
         counts = dict.fromkeys(keys, JOINED)
-        failed: dict[str, KamaCacheError] = {}
         try:
             self._check(keys)
             yield from self.wait_for_writes(keys)
             found = yield from self._asking.peek_owners(keys)
             for key, (raw, *_) in found.items():
                 counts[key] = ABSENT if raw is None else PEER_HITS
-                if raw is not None:
-                    values[key] = self._decode(key, raw)
+                try:
+                    if raw is not None:
+                        values[key] = self._decode(key, raw)
+                except CodecError as error:
+                    failed[key] = error
             todo = [key for key in keys if key not in found]
             outcomes, led = yield from self._fetch(todo)
             for key, outcome in outcomes.items():

@@ -2,28 +2,14 @@
 
 The native transport turns these into protobuf and back; an in-memory lane passes them on as they are. A version is an
 int of 128 bits (0: no write known), a remaining time is in seconds (None: never ends). Named tuples, as making a
-dataclass takes several times longer and everyone who imports the package would wait for it.
+dataclass takes several times longer.
 """
 
-from __future__ import annotations
-
+# No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-PROTOCOL = 1
-
-
-class Member(NamedTuple):
-    """A node as others know it; str() is its address."""
-
-    id: str
-    address: str | None
-    weight: float = 1.0
-    groups: tuple[str, ...] = ()
-    protocol: int = PROTOCOL
-
-    def __str__(self) -> str:
-        return self.address or ""
+from kamacache.member import Member as Member  # noqa: PLC0414 - it is one of them
 
 
 class GroupState(NamedTuple):

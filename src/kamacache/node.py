@@ -1,37 +1,34 @@
-"""A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads."""
+"""A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads.
+
+Its parts are imported when one is made: importing the package is to cost little.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import forking
 from kamacache._engine import Clock, Hlc, check_key
 from kamacache.errors import ConfigError, KamaCacheError, NodeClosed, UnknownGroup
-from kamacache.group import Group, Parts
 from kamacache.grouping import Grouping
-from kamacache.membership import Membership
-from kamacache.messages import Member
+from kamacache.log import log
+from kamacache.member import Member
 from kamacache.options import Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
-from kamacache.runtime import Runtime
-from kamacache.serving import Serving
 from kamacache.steps import Wait
-from kamacache.sweeper import Sweeper
-from kamacache.wire import NativeLane
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from kamacache.group import Group
     from kamacache.lane import Lane
     from kamacache.registry import Registry
-
-log = logging.getLogger("kamacache")
 
 JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
 AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
@@ -88,6 +85,8 @@ class Node(Grouping):
         return node
 
     def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:
+        from kamacache.wire import NativeLane
+
         self._options = options
         self._clock = clock if clock is not None else Clock()
         self._registry = None if options.registry is None else parse_registry(options.registry)
@@ -100,6 +99,11 @@ class Node(Grouping):
 
     def _live(self, lane: Lane) -> None:
         """Begin a life: in the constructor, and again in a forked child."""
+        from kamacache.membership import Membership
+        from kamacache.runtime import Runtime
+        from kamacache.serving import Serving
+        from kamacache.sweeper import Sweeper
+
         self.id = os.urandom(8).hex()
         options = self._options
         hlc = Hlc(self._clock, int(self.id, 16))
@@ -151,7 +155,7 @@ class Node(Grouping):
 
     async def astart(self) -> None:
         """See start."""
-        import asyncio  # noqa: PLC0415 - it is running
+        import asyncio
 
         self._adopt_loop()
         await asyncio.to_thread(self.start)
@@ -198,6 +202,8 @@ class Node(Grouping):
         if self._registry is None and self._listen is None:
             self.start()
             return None
+        from concurrent.futures import Future
+
         self._adopt_loop()
         with self._lock:
             if self._auto is None:
@@ -255,7 +261,7 @@ class Node(Grouping):
 
     async def aclose(self, drain: Duration = "5s") -> None:
         """See close."""
-        import asyncio  # noqa: PLC0415 - it is running
+        import asyncio
 
         await asyncio.to_thread(self.close, drain)
 
@@ -274,13 +280,8 @@ class Node(Grouping):
             self._registry.after_fork_in_child()
         self._listen = forking.free_address(self._listen)
         self._forked = True
-        old = list(self._groups.values())
         self._live(self._runtime.lane.renewed())
-        for group in old:
-            parts = group.parts
-            loader = parts.loading.loader
-            group.renew(Parts(group.name, parts.store, loader, parts.options, self._runtime))
-        self._membership.near_ttl = max((group.parts.options.near_ttl for group in old), default=0.0)
+        self._renew()
 
     def __enter__(self) -> Self:
         self.start()
@@ -323,7 +324,7 @@ class Node(Grouping):
         raise TypeError("a Node cannot be pickled: make one in each process; processes of one service find each other")
 
     def _regroup(self, change: Callable[[Lane], None]) -> None:
-        """The groups have changed: so has what this node serves and owns."""
+        """Under the lock: the groups have changed, and so has what this node serves and owns."""
         if self._address is not None or self._started:
             change(self._runtime.lane)
             self._membership.announce(tuple(self._groups))

@@ -1,14 +1,13 @@
 """The options of groups and nodes, checked before anything is built from them."""
 
-from __future__ import annotations
-
+# No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
+from kamacache.registry.base import Registry
 from kamacache.units import (
     UNSET,
     Duration,
@@ -21,9 +20,6 @@ from kamacache.units import (
     parse_ttl,
     shown,
 )
-
-if TYPE_CHECKING:
-    from kamacache.registry.base import Registry
 
 __all__ = [
     "POLICIES",
@@ -53,9 +49,8 @@ _MOST_THREADS = 1024
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # a table of all members' must be possible, and it has 65,536 slots
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GroupOptions:
-    """A group's options; equal when they mean the same, in another module reload or process as well."""
+class GroupOptions(NamedTuple):
+    """A group's options. `differences` compares them by meaning, in another module reload or process as well."""
 
     max_bytes: int
     ttl: float | None
@@ -72,15 +67,15 @@ class GroupOptions:
         cls,
         *,
         max_bytes: Size = "64 MiB",
-        ttl: Duration | None = None,
+        ttl: "Duration | None" = None,
         policy: str = "s3fifo",
         codec: str | Codec[Any] = "bytes",
-        near_ttl: Duration = "5s",
-        negative_ttl: Duration = "5s",
+        near_ttl: "Duration" = "5s",
+        negative_ttl: "Duration" = "5s",
         jitter: float = 0.05,
-        load_timeout: Duration | None = "30s",
+        load_timeout: "Duration | None" = "30s",
         on_evict: OnEvict | None = None,
-    ) -> GroupOptions:
+    ) -> "GroupOptions":
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
         if max_bytes is None:
             raise ConfigError('max_bytes=None: a group always has a budget; write a size such as "64 MiB"')
@@ -114,39 +109,36 @@ class GroupOptions:
             on_evict=on_evict,
         )
 
-    def differences(self, other: GroupOptions) -> list[str]:
+    def differences(self, other: "GroupOptions") -> list[str]:
         """List each option that `other` has not the same, as "name: here, there"; codecs and functions by name."""
-        mine, theirs = self._comparable(), other._comparable()
+        mine, theirs = _comparable(self), _comparable(other)
         return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
-    def _comparable(self) -> dict[str, Any]:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        values["codec"] = codec_name(self.codec)
-        if self.on_evict is not None:
-            function = self.on_evict
-            name = getattr(function, "__qualname__", type(function).__qualname__)
-            values["on_evict"] = f"{function.__module__}.{name}"
-        return values
 
-    def __eq__(self, other: object) -> bool:
-        """Compare by meaning: see differences."""
-        return isinstance(other, GroupOptions) and not self.differences(other)
-
-    __hash__ = None  # type: ignore[assignment] # equal by meaning, and a codec may not be hashable
+def _comparable(options: GroupOptions) -> dict[str, Any]:
+    values = options._asdict()
+    values["codec"] = codec_name(options.codec)
+    if options.on_evict is not None:
+        function = options.on_evict
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        values["on_evict"] = f"{function.__module__}.{name}"
+    return values
 
 
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
+class NodeOptions(NamedTuple):
     """A node's options; `registry` is still as the user gave it."""
 
     listen: str | None
     advertise: str | None
-    registry: str | Registry | None = field(repr=False)  # its URL may hold a password
+    registry: str | Registry | None
     service: str
     weight: float
     max_value: int
     loader_threads: int
     insecure: bool
+
+    def __repr__(self) -> str:
+        return f"<NodeOptions of {self.service!r}>"  # a registry's URL may hold a password
 
     @classmethod
     def make(
@@ -162,7 +154,7 @@ class NodeOptions:
         tls: object = None,
         password: object = None,
         insecure: bool = False,
-    ) -> NodeOptions:
+    ) -> "NodeOptions":
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
         for name, value in (("tls", tls), ("password", password)):
             if value is not None:
@@ -194,14 +186,14 @@ class NodeOptions:
         )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> NodeOptions:
+    def from_env(cls, environ: Mapping[str, str]) -> "NodeOptions":
         """Read KAMACACHE_LISTEN and so on, one for each option of make.
 
-        Empty variables count as not set, and names that are not ours are left alone.
+        Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone.
         """
         given: dict[str, Any] = {}
         for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
-            if text := environ.get(f"KAMACACHE_{option.upper()}", ""):
+            if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
         for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
             variable = f"KAMACACHE_{option.upper()}"
@@ -211,7 +203,7 @@ class NodeOptions:
                 except ValueError:
                     kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
-        if any(value for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
+        if any(value.strip() for name, value in environ.items() if f"{name}_".startswith("KAMACACHE_TLS_")):
             given["tls"] = True
         try:
             return cls.make(**given)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Flag
-from kamacache.messages import Member
+from kamacache.member import Member
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Placement
-from kamacache.messages import Member
+from kamacache.member import Member
 from kamacache.peers import Peer
 
 if TYPE_CHECKING:

@@ -18,6 +18,13 @@ from kamacache.errors import NodeClosed, Overloaded
 QUEUE_FACTOR = 32
 _IDLE = 10.0  # seconds after which an idle thread ends
 
+_HERE = threading.local()
+
+
+def on_pool() -> bool:
+    """Whether the calling thread is one of a pool's, which no signal and no caller can want to interrupt."""
+    return getattr(_HERE, "pool", False)
+
 
 class Pool:
     """At most `threads` threads and 32 times as many jobs waiting; more are refused with Overloaded.
@@ -66,6 +73,7 @@ class Pool:
         return future
 
     def _serve(self) -> None:
+        _HERE.pool = True
         while True:
             with self._lock:
                 self._idle += 1

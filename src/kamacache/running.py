@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kamacache.homeloop import HomeLoop
 from kamacache.loader import CHAIN, Loader, checked_mapping, enter
-from kamacache.pool import Pool
+from kamacache.pool import Pool, on_pool
 from kamacache.steps import Wait
 
 
@@ -69,8 +69,8 @@ class RunLoader:
                 value = single(key)
             finally:
                 CHAIN.reset(token)
-        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
-            self._ended(key, Raised(error))
+        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
+            self._ended(key, _raised_here(error))
         else:
             self._ended(key, value)
 
@@ -84,8 +84,8 @@ class RunLoader:
                 values = [answer.get(key) for key in self._keys]
             finally:
                 CHAIN.reset(token)
-        except Exception as error:  # noqa: BLE001 - whatever the user's loader raises
-            values = [Raised(error)] * len(self._keys)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
+            values = [_raised_here(error)] * len(self._keys)
         for key, value in zip(self._keys, values, strict=True):
             self._ended(key, value)
 
@@ -142,6 +142,16 @@ class RunLoader:
             values = [_raised(error)] * len(self._keys)
         for key, value in zip(self._keys, values, strict=True):
             self._ended(key, value)
+
+
+def _raised_here(error: BaseException) -> Raised:
+    """What a plain loader raised. An interrupt is for the caller whose thread this is; a pool's thread is nobody's.
+
+    There it would else end the event loop of whoever waits for the load.
+    """
+    if not isinstance(error, Exception) and not on_pool():
+        raise error
+    return Raised(error)
 
 
 def _raised(error: BaseException) -> Raised:

@@ -16,8 +16,9 @@ from kamacache.outcomes import SERVED
 from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
-    from kamacache.group import Group, Parts
+    from kamacache.group import Group
     from kamacache.lane import Call
+    from kamacache.parts import Parts
     from kamacache.runtime import Runtime
 
 log = logging.getLogger("kamacache")

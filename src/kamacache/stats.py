@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStats:
+class GroupStats:  # no dataclass: importing these takes longer than the whole package
     """Counters of one group on one node, at one moment.
 
     Every key asked counts in `gets` and in exactly one of hits, near_hits, absent, peer_hits, joined, loads and
@@ -48,6 +47,23 @@ class GroupStats:
     max_bytes: int = 0
     """The budget for `bytes`."""
 
+    def __init__(self, **counters: int) -> None:
+        if unknown := counters.keys() - self.__annotations__.keys():
+            raise TypeError(f"GroupStats has no counter {', '.join(sorted(unknown))}")
+        self.__dict__.update(counters)
+
+    def __setattr__(self, name: str, _: Any) -> NoReturn:
+        raise AttributeError(f"GroupStats does not change: {name!r} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return self.as_dict() == other.as_dict() if isinstance(other, GroupStats) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.as_dict().items()))
+
+    def __repr__(self) -> str:
+        return f"GroupStats({', '.join(f'{name}={value}' for name, value in self.as_dict().items())})"
+
     @property
     def hit_rate(self) -> float:
         """The share of `gets` answered from memory, anybody's, absence included; 0.0 before the first get."""
@@ -57,4 +73,5 @@ class GroupStats:
 
     def as_dict(self) -> dict[str, int | float]:
         """All of it, hit_rate included, by name."""
-        return {**asdict(self), "hit_rate": self.hit_rate}
+        counters = {name: getattr(self, name) for name in self.__annotations__}
+        return {**counters, "hit_rate": self.hit_rate}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -62,6 +62,19 @@ async def adrive(path: Path[T]) -> T:
         return end.value  # type: ignore[no-any-return]
     finally:
         path.close()
+
+
+_UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
+
+
+async def whole(path: Path[T]) -> T:
+    """Carry a path, a write's, to its end in a task of its own, even when its caller is cancelled half-way."""
+    import asyncio  # noqa: PLC0415 - it is running
+
+    task = asyncio.get_running_loop().create_task(adrive(path))
+    _UNDER_WAY.add(task)
+    task.add_done_callback(_UNDER_WAY.discard)
+    return await asyncio.shield(task)
 
 
 class Twofold:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import operator
 import re
-from datetime import timedelta
 from enum import Enum
-from typing import Final, Literal, SupportsFloat
+from typing import TYPE_CHECKING, Final, Literal, SupportsFloat, TypeAlias
 
 from kamacache.errors import ConfigError
 
-Duration = float | int | timedelta | str
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Duration: TypeAlias = "float | int | timedelta | str"
 """Seconds as a number, a timedelta, or text such as "500ms", "1h30m", "10"."""
 
 Size = int | str
@@ -34,13 +36,13 @@ Unset = Literal[Missing.UNSET]
 # Longer durations are cut to this: no process lives to see it, and every clock and wait can count it.
 LONGEST: Final = 100 * 365 * 86400.0
 
+# Patterns are compiled when first used, by re itself: few programs use them all.
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS = {"d": "86400", "h": "3600", "m": "60", "s": "1", "ms": "0.001"}  # seconds, exactly
-_DURATION = re.compile(r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS))
-_PLAIN = re.compile(_NUMBER)
-_SIZE = re.compile(rf"({_NUMBER})\s*([KMG]?B|[KMG]iB)?")
+_DURATION = r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS)
+_SIZE = rf"({_NUMBER})\s*([KMG]?B|[KMG]iB)?"
 _FACTORS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = r"[A-Za-z0-9_.-]{1,64}"
 _LONGEST_TEXT = 100
 
 _DURATION_HELP = 'a duration is seconds as a number, a timedelta, or text: "500ms", "1.5s", "1h30m" (ms s m h d)'
@@ -50,15 +52,17 @@ _SIZE_HELP = 'a size is a number of bytes, or text such as "64 MiB" (B KB MB GB 
 def parse_duration(value: object, *, name: str) -> float:
     """Seconds, zero or more, of a Duration; ConfigError naming the option `name` for anything else."""
     seconds: float | None = None
-    if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-    elif isinstance(value, str):
+    if isinstance(value, str):
         seconds = _duration_text(value.strip())
     elif isinstance(value, SupportsFloat) and not isinstance(value, bool):
         try:
             seconds = float(value)
         except (OverflowError, ValueError):
             seconds = None
+    else:
+        from datetime import timedelta  # noqa: PLC0415 - who gives one has paid for its import
+
+        seconds = value.total_seconds() if isinstance(value, timedelta) else None
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         raise ConfigError(f"{name}={shown(value)}: {_DURATION_HELP}")
     return min(seconds, LONGEST)
@@ -67,9 +71,9 @@ def parse_duration(value: object, *, name: str) -> float:
 def _duration_text(text: str) -> float | None:
     if len(text) > _LONGEST_TEXT:
         return None
-    if _PLAIN.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         return float(text)
-    match = _DURATION.fullmatch(text)
+    match = re.fullmatch(_DURATION, text)
     if not text or match is None:
         return None
     from decimal import Decimal  # noqa: PLC0415 - only text has to be exact, and its import is not cheap
@@ -92,7 +96,7 @@ def parse_size(value: object, *, name: str) -> int:
     size: int | None = None
     if isinstance(value, str):
         text = value.strip()
-        match = _SIZE.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+        match = re.fullmatch(_SIZE, text) if len(text) <= _LONGEST_TEXT else None
         if match is not None:
             from decimal import Decimal  # noqa: PLC0415 - only text has to be exact
 
@@ -109,7 +113,7 @@ def parse_size(value: object, *, name: str) -> int:
 
 def check_name(value: object, *, what: str) -> str:
     """Give the name of a group or service back; ConfigError unless it is 1 to 64 of A-Z a-z 0-9 _ . -."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
         raise ConfigError(f"{what} name {shown(value)}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     return value
 

@@ -233,7 +233,7 @@ def test_counts(store: Store) -> None:
     store.put("k", b"v", 1, None, Store.MAIN)
     store.put("n", b"v", 1, None, Store.NEAR)
     store.put("a", None, 1, None, Store.MAIN)
-    assert store.get_many(["n", "x", "k", "a", "y"]) == ({"n": b"v", "k": b"v"}, ["x", "y"])
+    assert store.get_many(["n", "x", "k", "a", "y"]) == ({"n": b"v", "k": b"v"}, ["x", "y"], {})
     store.peek("k")
     store.find("k")
     store.count(Store.OUTCOMES.index("loads"))

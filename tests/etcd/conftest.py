@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kamacache import Node
-from kamacache.messages import Member
+from kamacache.member import Member
 from kamacache.registry.etcd import EtcdRegistry
 from tests.cluster.conftest import ROOT, Processes
 from tests.etcd.server import Etcd, binaries

@@ -13,7 +13,8 @@ import kamacache
 SOURCE = Path(kamacache.__file__).parent
 LONGEST = 330  # lines
 FLOORS = (  # from the ground up
-    ("_engine", "errors", "messages", "steps"),
+    ("_engine", "errors", "log", "member", "steps"),
+    ("messages",),
     ("addresses", "codecs", "units"),
     ("registry.base", "registry.locks", "registry.record"),
     ("options", "pool", "homeloop", "lane", "peers", "stats"),
@@ -26,6 +27,7 @@ FLOORS = (  # from the ground up
     ("loading",),
     ("writing",),
     ("behind",),
+    ("parts",),
     ("group",),
     ("serving", "sweeper", "forking"),
     ("grouping",),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kamacache import CodecError, Group, InvalidKey, LoadError, Node, Value, ValueTooLarge
-from tests.unit.groups import WAYS, Held, call, waiting
+from kamacache.testing import Network
+from tests.unit.groups import WAYS, Held, call, until, waiting
 
 KEYED: dict[str, Callable[[Any], tuple[Any, ...]]] = {  # the arguments of each method that takes a key
     "get": lambda key: (key,),
@@ -265,3 +266,55 @@ def test_a_codec_need_not_say_that_it_is_not_shareable(node: Node, way: str) -> 
     assert first == second == [1, 2]
     assert first is not second
     assert call(way, group, "get_many", ["key", "other"]) == {"key": [1, 2], "other": [1, 2]}
+
+
+class Unreadable:
+    """Text, of which it cannot read what begins with "bad"."""
+
+    shareable = False
+
+    def encode(self, value: str, /) -> bytes:
+        return value.encode()
+
+    def decode(self, data: bytes, /) -> str:
+        if data.startswith(b"bad"):
+            raise ValueError("it is bad")
+        return data.decode()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["in memory", "loaded"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_batch_with_bytes_that_cannot_be_read(node: Node, way: str, kept: bool) -> None:
+    group: Group[str] = node.group("g", lambda key: key, codec=Unreadable())
+    keys = ["a", "bad 1", "b", "bad 2", "c"]
+    for key in keys[: 3 if kept else 0]:
+        group.set(key, key)
+    with pytest.raises(LoadError) as caught:
+        call(way, group, "get_many", keys)
+    assert (caught.value.key, caught.value.loaded) == ("bad 1", {"a": "a", "b": "b", "c": "c"})
+    assert isinstance(caught.value.__cause__, CodecError)
+    assert isinstance(caught.value.__cause__.__cause__, ValueError)
+    assert caught.value.cause_type == "CodecError"
+    stats = group.stats()
+    assert (stats.gets, stats.hits, stats.loads) == (5, 3 if kept else 0, 2 if kept else 5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_batch_with_bytes_of_a_peer_that_cannot_be_read(way: str) -> None:
+    network = Network(hot=False)
+    with (
+        Node(registry=network.registry(), lane=network.lane()) as owner,
+        Node(registry=network.registry(), lane=network.lane()) as asker,
+    ):
+        groups: list[Group[str]] = [node.group("g", str, codec=Unreadable()) for node in (owner, asker)]
+        until(lambda: {asker.owner("g", str(number)).id for number in range(100)} == {owner.id, asker.id})
+        bad, good = (
+            next(key for key in (f"{word} {i}" for i in range(200)) if asker.owner("g", key).id == owner.id)
+            for word in ("bad", "good")
+        )
+        assert groups[0].set_many({bad: bad, good: good}) is True
+        with pytest.raises(LoadError) as caught:
+            call(way, groups[1], "get_many", [bad, good, "here"])
+        assert (caught.value.key, caught.value.loaded) == (bad, {good: good, "here": "here"})
+        stats = groups[1].stats()
+        assert (stats.gets, stats.peer_hits) == (3, 2)

@@ -333,3 +333,11 @@ def test_alone(node: Node) -> None:
     assert node.owner("g", "k") == member
     assert member.groups == ("g",)
     assert group.set("k", b"v") is True
+
+
+def test_an_unknown_option_is_told_as_python_does(node: Node) -> None:
+    with pytest.raises(TypeError, match=r"^group\(\) got an unexpected keyword argument 'max_byte'$"):
+        node.group("g", load, max_byte="1 MiB")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"^group\(\) got an unexpected keyword argument 'tll'$"):
+        node.loader("g", tll="1s")(load)  # type: ignore[call-overload]
+    assert not node.groups

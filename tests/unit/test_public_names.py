@@ -62,7 +62,14 @@ def test_importing_needs_python_alone(imported: dict[str, Any]) -> None:
     assert imported["foreign"] == []
 
 
-@pytest.mark.parametrize("module", ["asyncio", "grpc", "ssl", "multiprocessing", "subprocess", "msgpack"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("asyncio", "grpc", "ssl", "multiprocessing", "subprocess", "msgpack"),
+        *("concurrent.futures", "dataclasses", "datetime", "inspect", "logging", "queue", "socket"),
+        *("kamacache.loading", "kamacache.membership", "kamacache.messages", "kamacache.serving", "kamacache.wire"),
+    ],
+)
 def test_importing_leaves_alone(imported: dict[str, Any], module: str) -> None:
     assert module not in imported["modules"]
 

@@ -270,3 +270,28 @@ def test_closing_lets_tasks_of_the_own_loop_end(caplog: pytest.LogCaptureFixture
     gc.collect()
     assert tidy.is_set()
     assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("batch", [False, True], ids=["one", "batch"])
+def test_an_interrupt_raised_on_the_pool_ends_that_load_alone(
+    node: Node, batch: bool, error: type[BaseException]
+) -> None:
+    loads: list[object] = []
+
+    def load(key: Any) -> Any:
+        loads.append(key)
+        raise error(3)
+
+    group = node.group("g", None, load_many=load) if batch else node.group("g", load)
+
+    async def main() -> list[Any]:
+        return list(await asyncio.gather(group.aget("k"), group.aget("k"), return_exceptions=True))
+
+    ends = asyncio.run(main())
+    assert [type(end) for end in ends] == [LoadError, LoadError]
+    assert [type(end.__cause__) for end in ends] == [error, error]
+    assert ends[0].cause_type == error.__name__
+    assert len(loads) == 1
+    counted = group.stats()
+    assert (counted.gets, counted.loads, counted.joined, counted.load_errors) == (2, 1, 1, 1)

@@ -4,6 +4,12 @@ use bytes::Bytes;
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it is a reference count.
 pub trait Value: Clone + Send + Sync + 'static {
     fn bytes(&self) -> &[u8];
+    /// What a hit will touch: any number, where there is no such address.
+    fn hint(&self) -> usize {
+        0
+    }
+    /// Begins to fetch what `hint` named, which may be gone by now.
+    fn prefetch(_hint: usize) {}
 }
 
 /// A value whose type is not known here.

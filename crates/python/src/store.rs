@@ -14,7 +14,7 @@ use kamacache_engine::{
 };
 use pyo3::{
     PyTraverseError, PyVisit,
-    exceptions::PyValueError,
+    exceptions::{PyException, PyValueError},
     ffi,
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyString, PyTuple},
@@ -33,7 +33,7 @@ use crate::{
 
 /// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
 /// table and the policy, and what growing leaves unused.
-const OVERHEAD: u64 = 200;
+const OVERHEAD: u64 = 240;
 
 /// A value (None: absent), its version, remaining seconds and kind.
 type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
@@ -302,16 +302,21 @@ impl Store {
         &self,
         py: Python<'py>,
         keys: &Bound<'py, PyList>,
-    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>)> {
+    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>)> {
         // All keys are checked before the first is counted.
         for asked in keys {
             key(&asked)?;
         }
         let found = PyDict::new(py);
         let missing = PyList::empty(py);
+        let failed = PyDict::new(py);
         for asked in keys {
             match self.engine().lookup(key(&asked)?, Value::clone) {
-                Lookup::Hit(value) => found.set_item(&asked, self.take_object(py, value)?)?,
+                Lookup::Hit(value) => match self.take_object(py, value) {
+                    Ok(object) => found.set_item(&asked, object)?,
+                    Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(&asked, error)?,
+                    Err(error) => return Err(error),
+                },
                 Lookup::Absent => {}
                 Lookup::Miss => {
                     self.expire(py, &asked)?;
@@ -319,7 +324,7 @@ impl Store {
                 }
             }
         }
-        Ok((found, missing))
+        Ok((found, missing, failed))
     }
 
     #[pyo3(signature = (key, /))]

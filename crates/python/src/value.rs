@@ -98,6 +98,22 @@ impl memory::Value for Value {
         // SAFETY: `data` and `len` describe the buffer of a bytes object, which never changes and which `shared` owns.
         unsafe { std::slice::from_raw_parts(self.shared.data.as_ptr(), self.shared.len) }
     }
+
+    fn hint(&self) -> usize {
+        self.ready.map_or(0, |object| object.as_ptr() as usize)
+    }
+
+    #[inline(always)]
+    fn prefetch(hint: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing and faults at no address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(hint as *const i8);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = hint;
+    }
 }
 
 impl Drop for Shared {

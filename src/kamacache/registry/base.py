@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kamacache.messages import Member
+    from kamacache.member import Member
 
 
 class Registry(ABC):

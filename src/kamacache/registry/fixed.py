@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kamacache.addresses import Address, parse_address
 from kamacache.errors import ConfigError
-from kamacache.messages import Member
+from kamacache.member import Member
 from kamacache.registry.base import Registry
 
 if TYPE_CHECKING:

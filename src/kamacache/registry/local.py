@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kamacache.addresses import UNIX_PATH_MAX, Address, parse_address
 from kamacache.errors import ConfigError, RegistryError
-from kamacache.messages import Member
+from kamacache.member import Member
 from kamacache.registry import locks, record
 from kamacache.registry.base import Registry
 from kamacache.registry.directory import open_private

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from kamacache.messages import Member
+from kamacache.member import Member
 
 
 def written(me: Member, *, address: bool) -> bytes:

@@ -61,6 +61,10 @@ impl<V: Value> Entry<V> {
         self.expires != NEVER && self.expires <= now()
     }
 
+    fn hint(&self) -> usize {
+        self.value.as_ref().map_or(0, Value::hint)
+    }
+
     pub fn weight(&self, overhead: u64) -> u64 {
         let value = self.value.as_ref().map_or(0, |v| v.bytes().len());
         self.key.as_bytes().len() as u64 + value as u64 + overhead
@@ -106,7 +110,10 @@ impl<V: Value> Contents<V> {
 
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
-        self.table.find(hash, |slot| self.get(slot).key.is(key))
+        self.table.find(hash, |slot, hint| {
+            V::prefetch(hint);
+            self.get(slot).key.is(key)
+        })
     }
 
     /// Slots come from this shard's own table and policies, which name resident entries only.
@@ -146,6 +153,7 @@ impl<V: Value> Contents<V> {
         }
         if let Some(slot) = self.find(entry.hash, entry.key.as_bytes()) {
             let kind = entry.kind;
+            self.table.rehint(entry.hash, slot, entry.hint());
             let old = self.slab[slot as usize].replace(entry).expect("resident");
             self.origins[slot as usize] = origin;
             self.discount(&old, overhead);
@@ -157,7 +165,7 @@ impl<V: Value> Contents<V> {
             }
             return (slot, Some(old), stays);
         }
-        let hash = entry.hash;
+        let (hash, hint) = (entry.hash, entry.hint());
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slab[slot as usize] = Some(entry);
@@ -170,7 +178,7 @@ impl<V: Value> Contents<V> {
                 Slot::try_from(self.slab.len() - 1).expect("fewer than 2^32 entries in a shard")
             }
         };
-        self.table.insert(hash, slot);
+        self.table.insert(hash, slot, hint);
         (slot, None, false)
     }
 

@@ -1,13 +1,16 @@
 //! Finds the slots of a shard's entries by hash: open addressing, linear probing, removal by shifting back.
 //!
 //! A cell holds the slot beside half of the hash, so that a hit finds both in one cache line; hashbrown keeps them in
-//! two, and most of a hit in a large store is waiting for such lines.
+//! two, and most of a hit in a large store is waiting for such lines. Beside them lies a hint: where the value is, so
+//! that the processor can fetch it together with the entry instead of after it.
 use crate::policy::Slot;
 
-/// The low half of a hash above, slot + 1 below.
-type Cell = u64;
-
-const EMPTY: Cell = 0;
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    /// The low half of a hash above, slot + 1 below; 0: empty.
+    place: u64,
+    hint: usize,
+}
 
 #[derive(Default)]
 pub struct Table {
@@ -21,28 +24,38 @@ impl Table {
         self.len
     }
 
-    /// The slot of this hash that is the `same`.
+    /// The slot of this hash that is the `same`, which is also given the hint.
     #[inline]
-    pub fn find(&self, hash: u64, same: impl Fn(Slot) -> bool) -> Option<Slot> {
+    pub fn find(&self, hash: u64, same: impl Fn(Slot, usize) -> bool) -> Option<Slot> {
         self.position(hash, same).map(|at| slot(self.cells[at]))
     }
 
+    /// Gives a slot another hint.
+    pub fn rehint(&mut self, hash: u64, slot: Slot, hint: usize) {
+        if let Some(at) = self.position(hash, |found, _| found == slot) {
+            self.cells[at].hint = hint;
+        }
+    }
+
     /// Takes in a slot that is not here.
-    pub fn insert(&mut self, hash: u64, slot: Slot) {
+    pub fn insert(&mut self, hash: u64, slot: Slot, hint: usize) {
         let below = slot.checked_add(1).expect("fewer than 2^32 entries in a shard");
         if (self.len + 1) * 4 > self.cells.len() * 3 {
-            let cells = vec![EMPTY; (self.cells.len() * 2).max(8)];
+            let cells = vec![Cell::default(); (self.cells.len() * 2).max(8)];
             let old = std::mem::replace(&mut self.cells, cells);
             old.into_iter()
-                .filter(|&cell| cell != EMPTY)
+                .filter(|&cell| !empty(cell))
                 .for_each(|cell| self.settle(cell));
         }
-        self.settle(hash << 32 | Cell::from(below));
+        self.settle(Cell {
+            place: hash << 32 | u64::from(below),
+            hint,
+        });
         self.len += 1;
     }
 
     pub fn remove(&mut self, hash: u64, slot: Slot) {
-        let Some(mut hole) = self.position(hash, |found| found == slot) else {
+        let Some(mut hole) = self.position(hash, |found, _| found == slot) else {
             return;
         };
         self.len -= 1;
@@ -51,7 +64,7 @@ impl Table {
         loop {
             at = (at + 1) & mask;
             let cell = self.cells[at];
-            if cell == EMPTY {
+            if empty(cell) {
                 break;
             }
             // It fills the hole unless its search begins behind it.
@@ -60,20 +73,20 @@ impl Table {
                 hole = at;
             }
         }
-        self.cells[hole] = EMPTY;
+        self.cells[hole] = Cell::default();
     }
 
     #[inline]
-    fn position(&self, hash: u64, same: impl Fn(Slot) -> bool) -> Option<usize> {
+    fn position(&self, hash: u64, same: impl Fn(Slot, usize) -> bool) -> Option<usize> {
         let mask = self.cells.len().checked_sub(1)?;
         let start = hash as u32 as usize;
         let mut at = start & mask;
         loop {
             let cell = self.cells[at];
-            if cell == EMPTY {
+            if empty(cell) {
                 return None;
             }
-            if home(cell) == start && same(slot(cell)) {
+            if home(cell) == start && same(slot(cell), cell.hint) {
                 return Some(at);
             }
             at = (at + 1) & mask;
@@ -83,22 +96,27 @@ impl Table {
     fn settle(&mut self, cell: Cell) {
         let mask = self.cells.len() - 1;
         let mut at = home(cell) & mask;
-        while self.cells[at] != EMPTY {
+        while !empty(self.cells[at]) {
             at = (at + 1) & mask;
         }
         self.cells[at] = cell;
     }
 }
 
+#[inline]
+fn empty(cell: Cell) -> bool {
+    cell.place == 0
+}
+
 /// Where the search for it begins, to be masked.
 #[inline]
 fn home(cell: Cell) -> usize {
-    (cell >> 32) as usize
+    (cell.place >> 32) as usize
 }
 
 #[inline]
 fn slot(cell: Cell) -> Slot {
-    (cell as Slot).wrapping_sub(1)
+    (cell.place as Slot).wrapping_sub(1)
 }
 
 #[cfg(test)]
@@ -119,14 +137,16 @@ mod tests {
                     table.remove(old, slot);
                 }
                 if insert {
-                    table.insert(hash.wrapping_sub(4), slot);
+                    table.insert(hash.wrapping_sub(4), slot, hash as usize);
                     model.insert(slot, hash.wrapping_sub(4));
                 }
                 prop_assert_eq!(table.len(), model.len());
                 for slot in 0..40 {
                     let of = model.get(&slot);
                     for hash in (0..6_u64).map(|hash| hash.wrapping_sub(4)) {
-                        let found = table.find(hash, |found| found == slot);
+                        let found = table.find(hash, |found, hint| {
+                            found == slot && hint as u64 == hash.wrapping_add(4)
+                        });
                         prop_assert_eq!(found, (of == Some(&hash)).then_some(slot));
                     }
                 }

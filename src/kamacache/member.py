@@ -1,0 +1,19 @@
+"""A member as nodes and users see it, apart from messages.py: most of what nodes say is imported when a node is."""
+
+# No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
+from typing import NamedTuple
+
+PROTOCOL = 1
+
+
+class Member(NamedTuple):
+    """A node as others know it; str() is its address."""
+
+    id: str
+    address: str | None
+    weight: float = 1.0
+    groups: tuple[str, ...] = ()
+    protocol: int = PROTOCOL
+
+    def __str__(self) -> str:
+        return self.address or ""
