@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from kamacache import Node
 from kamacache.registry.etcd import EtcdRegistry
 from tests.cluster.cluster import wait_until
 from tests.cluster.conftest import Processes
+from tests.cluster.test_fork import Child
 from tests.etcd.conftest import Actor, Registered
 from tests.etcd.server import Etcd
 
@@ -187,3 +191,28 @@ def test_a_forked_child_leaves_the_session_to_its_parent(etcd: Etcd, service: st
     actor.do("fork", service)
     assert actor.do("members", service) == ["parent"]
     assert etcd.leases(f"/services/{service}/") == before
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_forked_child_joins_as_a_member_of_its_own(etcd: Etcd, service: str, node_at: MakeNode) -> None:
+    node = node_at(etcd.url)
+    before = etcd.leases(f"/services/{service}/")
+
+    def work(tell: Callable[[Any], None]) -> None:
+        assert node.groups["g"].get("k") == b"value of k"
+        wait_until(lambda: len(node.members()) == 2)
+        tell(node.address)
+        signal.pause()
+
+    child = Child(work)
+    try:
+        addresses = {str(node.address), child.told()}
+        assert len(addresses) == 2
+        wait_until(lambda: {str(member) for member in node.members()} == addresses)
+        leases = etcd.leases(f"/services/{service}/")
+        assert len(set(leases.values())) == 2
+        assert before.items() <= leases.items()
+    finally:
+        os.close(child._end)
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
