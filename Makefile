@@ -45,8 +45,8 @@ demo: $(BUILT) ## watch three processes share one cache (ARGS="--help")
 bench: $(BUILT) ## measure (BENCH=short: in a minute or two)
 	$(RUN) -m bench $(if $(filter short,$(BENCH)),--short) $(ARGS)
 
-soak: $(BUILT) ## long random schedules of whole clusters (KAMACACHE_SOAK=300 seconds)
-	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} $(RUN) -m pytest tests/cluster/test_random.py $(ARGS)
+soak: $(BUILT) ## long random schedules of whole clusters, long outages of etcd (KAMACACHE_SOAK=300 seconds)
+	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} $(RUN) -m pytest tests/cluster/test_random.py tests/etcd/test_outages.py $(ARGS)
 
 fuzz: $(BUILT) ## many more random inputs (PROPTEST_CASES=2000 HYPOTHESIS=soak)
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} $(CARGO) test --release --locked -p kamacache-engine

@@ -12,6 +12,7 @@ from kamacache.messages import ClientReply, ClientRequest, Reply, Request
 __all__ = [
     "MISSING",
     "Clock",
+    "EtcdSession",
     "Flag",
     "Getter",
     "Histogram",
@@ -382,3 +383,46 @@ class Pipeline:
 
     def close(self) -> list[Any]:
         """Close; the tokens still unanswered."""
+
+@final
+class EtcdSession:
+    """One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored.
+
+    Owns one thread, which no Python can hold up, and goes on trying whatever fails. RegistryError: etcd refuses
+    (password, rights, certificates). ConnectionError: it is out of reach for now, or the session is closed.
+    """
+
+    def __new__(
+        cls,
+        endpoints: list[str],
+        *,
+        lease: int,
+        user: str | None = None,
+        password: str | None = None,
+        ca: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+    ) -> EtcdSession:
+        """Connects at the first use; `ca`, `cert` and `key` are PEM files."""
+
+    def check(self) -> None:
+        """ValueError for options and files of no use."""
+
+    def register(self, entries: list[tuple[str, bytes]], timeout: float, /) -> None:
+        """Keep these written, in this order, in place of what was; returns once they are."""
+
+    def withdraw(self, timeout: float, /) -> None:
+        """Take back what was registered."""
+
+    def entries(self, prefix: str, timeout: float, /) -> list[tuple[str, bytes]]:
+        """What is written under a prefix: the rest of each key, and its value."""
+
+    def wait(self, seen: int, timeout: float, /) -> int:
+        """Wait until what is listed may have changed since `seen`: another number."""
+
+    @property
+    def registered(self) -> bool:
+        """Whether what was registered is in etcd, under a lease that lives."""
+
+    def close(self, timeout: float, /) -> None:
+        """Withdraw, waiting no longer than that, and end the thread. Twice is fine."""

@@ -102,7 +102,7 @@ def advertised(bound: str, remote: str | None) -> str:
     """
     here = parse_address(bound, name="listen")
     there = parse_address(remote, name="registry") if remote is not None else None
-    alone = there is not None and _is_on_this_machine(there)
+    alone = there is not None and is_on_this_machine(there)
     if here.is_unix:
         raise ConfigError(f"{bound} cannot be reached from other machines: give listen= a host and a port")
     if here.is_unspecified:
@@ -115,7 +115,8 @@ def advertised(bound: str, remote: str | None) -> str:
     return bound
 
 
-def _is_on_this_machine(remote: Address) -> bool:
+def is_on_this_machine(remote: Address) -> bool:
+    """Whether this address, or one that its name stands for, is loopback."""
     if remote.is_loopback:
         return True
     try:

@@ -117,6 +117,7 @@ class Membership:
 
     def start(self, timeout: float) -> bool:
         """Read the list, register, read it again, greet everyone: whether that was done in time; it goes on."""
+        deadline = time.monotonic() + timeout
         self._peers.own = self.me.address
         if self._registry is None:
             self._build()
@@ -134,7 +135,7 @@ class Membership:
             self._trouble(_UNREGISTERED, error)
         self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
         self._thread.start()
-        self._settled.wait(timeout)
+        self._settled.wait(max(0.0, deadline - time.monotonic()))
         return self.joined
 
     def announce(self, groups: tuple[str, ...]) -> None:

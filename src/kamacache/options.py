@@ -140,6 +140,9 @@ class NodeOptions(NamedTuple):
     insecure: bool
     protection: Protection = NOTHING
 
+    def __repr__(self) -> str:
+        return f"<NodeOptions of {self.service!r}>"  # a registry's URL may hold a password
+
     @classmethod
     def make(
         cls,

@@ -26,6 +26,7 @@ class AwayRegistry(MemoryRegistry):
         super().__init__(network)
         self.away = True
         self.error: Exception = ConnectionRefusedError("the registry is away")
+        self.takes = 0.0
 
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
         self._check()
@@ -41,10 +42,23 @@ class AwayRegistry(MemoryRegistry):
 
     def _check(self) -> None:
         if self.away:
+            time.sleep(self.takes)
             raise self.error
 
 
 # -- joined ----------------------------------------------------------------------------------------------------------
+
+
+def test_start_takes_five_seconds_whatever_the_registry_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network()
+    registry = AwayRegistry(network)
+    registry.takes = 0.3
+    node = Node(registry=registry, lane=network.lane())
+    waited: list[float] = []
+    monkeypatch.setattr(node._membership._settled, "wait", waited.append)
+    node.start()
+    assert waited[0] <= 5.0 - 2 * registry.takes  # it was asked for the list, and to register
+    node.close()
 
 
 def test_start_returns_when_joined() -> None:

@@ -133,6 +133,10 @@ class Worker:
     def members(self) -> list[str]:
         return [str(member) for member in self.node.members()]
 
+    def registered(self) -> list[str]:
+        """The other members that the registry lists, dead or alive."""
+        return [peer.address for peer in self.node._membership._peers.registered()]
+
     def owners(self, keys: list[str], group: str = "g") -> list[str]:
         return [str(self.node.owner(group, key)) for key in keys]
 

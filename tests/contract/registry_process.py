@@ -16,13 +16,27 @@ class Actor:
 
     def __init__(self, url: str) -> None:
         self.registry: Registry = parse(url)
+        self.told = 0
+        self.told_before = -1
 
     def listen(self, service: str, member: str) -> str | None:
         return self.registry.default_listen(service, member)
 
     def register(self, service: str, member: str) -> None:
         address = self.registry.default_listen(service, member)
-        self.registry.register(service, Member(member, address), lambda: None)
+        self.registry.register(service, Member(member, address), self._changed)
+
+    def _changed(self) -> None:
+        self.told += 1
+
+    def changes(self) -> int:
+        """How often the registry has said that its list may have changed."""
+        return self.told
+
+    def is_calm(self) -> bool:
+        """Whether it has said nothing since this was asked last."""
+        before, self.told_before = self.told_before, self.told
+        return before == self.told
 
     def members(self, service: str) -> list[str]:
         return sorted(member.id for member in self.registry.members(service))

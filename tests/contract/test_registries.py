@@ -12,9 +12,10 @@ from kamacache.errors import ConfigError
 from kamacache.messages import Member
 from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
+from tests.etcd.server import Etcd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -96,7 +97,23 @@ class Static(Kind):
         return Member(f"id{number}", f"127.0.0.1:800{number}")
 
 
-CHANGING: list[type[Kind]] = [Local, BoardObject, BoardByUrl]
+class EtcdByUrl(Kind):
+    """A real etcd, started by the first test that needs it and emptied by each."""
+
+    server: ClassVar[Etcd | None] = None
+
+    def __init__(self, tmp_path: Path) -> None:
+        if EtcdByUrl.server is None:
+            EtcdByUrl.server = Etcd(tmp_path.parent)
+            EtcdByUrl.server.start()
+        EtcdByUrl.server.empty()
+        self.url = EtcdByUrl.server.url
+
+    def member(self, registry: Registry, number: int, service: str = "app") -> Member:
+        return Member(f"id{number}", f"10.0.0.{number}:8001")
+
+
+CHANGING: list[type[Kind]] = [Local, BoardObject, BoardByUrl, EtcdByUrl]
 ALL: list[type[Kind]] = [*CHANGING, Static]
 
 
@@ -107,6 +124,14 @@ def install_entry_point(monkeypatch: pytest.MonkeyPatch, directory: Path, scheme
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {scheme}-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[kamacache.registries]\n{scheme} = {target}\n")
     monkeypatch.syspath_prepend(str(directory))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _etcd_ends() -> Iterator[None]:
+    yield
+    if EtcdByUrl.server is not None:
+        EtcdByUrl.server.kill()
+        EtcdByUrl.server = None
 
 
 @pytest.fixture
@@ -242,13 +267,9 @@ class TestStatic:
 class TestParse:
     def test_an_unknown_scheme_lists_the_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install_entry_point(monkeypatch, tmp_path, "board", f"{__name__}:BoardRegistry")
-        with pytest.raises(ConfigError, match=r"consul://.*board://, local://, static://") as caught:
+        with pytest.raises(ConfigError, match=r"consul://.*board://, etcd://, local://, static://") as caught:
             parse("consul://user:secret@host")
         assert "secret" not in str(caught.value)
-
-    def test_etcd_is_for_later(self) -> None:
-        with pytest.raises(ConfigError, match="later version"):
-            parse("etcd://127.0.0.1:2379")
 
     @pytest.mark.parametrize("bad", ["", "local", "127.0.0.1:8001", 5, LocalRegistry])
     def test_what_is_no_registry(self, bad: Any) -> None:

@@ -1,5 +1,6 @@
 //! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
 pub mod clock;
+pub mod etcd;
 pub mod events;
 pub mod fork;
 pub mod hash;

@@ -22,6 +22,7 @@ macro_rules! exceptions {
 
 exceptions! {
     invalid_key => "InvalidKey",
+    registry_error => "RegistryError",
 }
 
 /// The key's UTF-8, or InvalidKey that says what is wrong with it.

@@ -8,6 +8,7 @@ mod answers;
 mod cell;
 mod clock;
 mod errors;
+mod etcd;
 mod failure;
 mod fork;
 mod getter;
@@ -32,6 +33,8 @@ mod _engine {
 
     #[pymodule_export]
     use super::clock::{Clock, Hlc};
+    #[pymodule_export]
+    use super::etcd::EtcdSession;
     #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]

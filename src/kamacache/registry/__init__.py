@@ -17,6 +17,7 @@ ENTRY_POINTS = "kamacache.registries"
 
 # Known without the package's metadata, so that a source tree on the path is enough.
 _BUILT_IN = {
+    "etcd": ("kamacache.registry.etcd", "EtcdRegistry"),
     "local": ("kamacache.registry.local", "LocalRegistry"),
     "static": ("kamacache.registry.fixed", "FixedRegistry"),
 }
@@ -43,8 +44,6 @@ def parse(registry: str | Registry) -> Registry:
         except Exception as error:
             raise ConfigError(f"registry {scheme}://: cannot import {found[scheme].value}: {error}") from error
         return _build(factory, scheme, registry)
-    if scheme == "etcd":
-        raise ConfigError(f"registry etcd:// comes with a later version of kamacache; known are {_schemes(found)}")
     raise ConfigError(f"registry {scheme}://: unknown, use one of {_schemes(found)}")
 
 

@@ -9,7 +9,6 @@ lock goes last when files are removed, so that a cleaning cut short is finished 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from kamacache.addresses import UNIX_PATH_MAX, Address, parse_address
 from kamacache.errors import ConfigError, RegistryError
 from kamacache.member import Member
-from kamacache.registry import locks
+from kamacache.registry import locks, record
 from kamacache.registry.base import Registry
 from kamacache.registry.directory import open_private
 from kamacache.units import check_name
@@ -221,22 +220,15 @@ def _socket_names(member: str) -> tuple[str, str]:
 
 
 def _parse(data: bytes, member: str) -> Member | None:
-    try:
-        record = json.loads(data)
-        groups = tuple(str(group) for group in record["groups"])
-        address = record["address"] if record["address"] is None else str(record["address"])
-        found = Member(str(record["id"]), address, float(record["weight"]), groups, int(record["protocol"]))
-    except (ValueError, TypeError, LookupError):
-        return None  # written by a version that we cannot talk to
-    return found if found.id == member else None
+    found = record.read(data)
+    return found if found is not None and found.id == member else None
 
 
 def _write(me: Member, at: int) -> None:
-    record = {"id": me.id, "address": me.address, "weight": me.weight, "groups": me.groups, "protocol": me.protocol}
     temporary = f"{me.id}.json.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=at)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
-        file.write(json.dumps(record).encode())
+        file.write(record.written(me, address=True))
     os.rename(temporary, f"{me.id}.json", src_dir_fd=at, dst_dir_fd=at)
 
 

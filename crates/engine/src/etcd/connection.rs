@@ -1,0 +1,301 @@
+//! One connection to one endpoint of etcd: TCP, TLS, login, and requests that never wait longer than `ANSWER`.
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::lookup_host,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint, Uri},
+};
+use tower::service_fn;
+
+use super::pb::{
+    self, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
+};
+use crate::{socket::Address, wire::stream::Stream};
+
+/// Name, TCP and TLS together: an endpoint that is gone holds nothing up for longer.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Every answer comes within this time, or the next endpoint is tried.
+const ANSWER: Duration = Duration::from_secs(2);
+/// A list of all members comes in one message.
+const LARGEST: usize = 256 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// etcd does not let us: password, rights, certificates.
+    Refused,
+    /// Out of reach, for now.
+    Away,
+}
+
+/// Why etcd was of no help.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    pub text: String,
+    /// etcd has no such lease (any more).
+    pub no_lease: bool,
+}
+
+impl Trouble {
+    pub fn away(text: impl Into<String>) -> Self {
+        Self {
+            kind: TroubleKind::Away,
+            text: text.into(),
+            no_lease: false,
+        }
+    }
+
+    fn refused(text: String) -> Self {
+        Self {
+            kind: TroubleKind::Refused,
+            ..Self::away(text)
+        }
+    }
+}
+
+/// PEM files. They are read at each connect, so that certificates may be renewed.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub ca: PathBuf,
+    /// Certificate and key of this client.
+    pub pair: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsFiles {
+    /// What a connection needs of them; the error names the file.
+    pub fn read(&self) -> Result<ClientConfig, String> {
+        fn of<'a>(path: &'a Path) -> impl Fn(&dyn fmt::Display) -> String + 'a {
+            move |error| format!("{}: {error}", path.display())
+        }
+        fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+            let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            match found.map_err(|error| of(path)(&error))? {
+                none if none.is_empty() => Err(of(path)(&"holds no certificate")),
+                found => Ok(found),
+            }
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca)? {
+            roots.add(certificate).map_err(|error| of(&self.ca)(&error))?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots);
+        let mut config = match &self.pair {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    certificates(certificate)?,
+                    PrivateKeyDer::from_pem_file(key).map_err(|error| of(key)(&error))?,
+                )
+                .map_err(|error| of(certificate)(&error))?,
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+/// Where etcd is, and what it asks for. Not printed: it holds a password.
+#[allow(missing_debug_implementations)]
+pub struct Options {
+    /// "host:port", "[v6]:port"
+    pub endpoints: Vec<String>,
+    pub user: Option<(String, String)>,
+    pub tls: Option<TlsFiles>,
+    /// Seconds.
+    pub lease: u16,
+}
+
+/// Every request says who we are, and that a member of etcd without a leader is of no use.
+#[derive(Clone)]
+pub struct Headers {
+    token: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+        if let Some(token) = &self.token {
+            metadata.insert("token", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Service = InterceptedService<Channel, Headers>;
+
+/// Never connects again by itself: a new connection is a new `Connection`.
+pub struct Connection {
+    service: Service,
+    endpoint: String,
+    logged_in: bool,
+}
+
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+impl Connection {
+    pub async fn open(options: &Options, endpoint: &str) -> Result<Self, Trouble> {
+        let mut opened = Some(TokioIo::new(match timeout(CONNECT, open(options, endpoint)).await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(Trouble::away(format!("etcd at {endpoint} does not answer"))),
+        }));
+        let connector = service_fn(move |_: Uri| {
+            let opened = opened.take();
+            async move { opened.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
+        });
+        let uri = Endpoint::from_shared(format!("http://{endpoint}"));
+        let uri = uri.map_err(|error| Trouble::away(format!("etcd at {endpoint}: {error}")))?;
+        let channel = uri.connect_with_connector(connector).await;
+        let channel = channel.map_err(|error| broken(endpoint, &error))?;
+        let mut headers = Headers { token: None };
+        if let Some((name, password)) = &options.user {
+            let request = pb::AuthenticateRequest {
+                name: name.clone(),
+                password: password.clone(),
+            };
+            let mut auth = AuthClient::new(channel.clone());
+            match timeout(ANSWER, auth.authenticate(request)).await {
+                Err(_) => return Err(Trouble::away(format!("etcd at {endpoint} does not answer"))),
+                Ok(Ok(answer)) => {
+                    let token = MetadataValue::try_from(answer.into_inner().token);
+                    headers.token = token.ok().map(|mut token| {
+                        token.set_sensitive(true);
+                        token
+                    });
+                }
+                // It asks nobody for a password. That is for its administrator to decide, as for etcd's own client.
+                Ok(Err(status)) if status.code() == Code::FailedPrecondition => {}
+                Ok(Err(status)) => return Err(trouble(endpoint, &status, false)),
+            }
+        }
+        let logged_in = headers.token.is_some();
+        Ok(Self {
+            service: InterceptedService::new(channel, headers),
+            endpoint: endpoint.to_owned(),
+            logged_in,
+        })
+    }
+
+    pub fn kv(&self) -> KvClient<Service> {
+        KvClient::new(self.service.clone()).max_decoding_message_size(LARGEST)
+    }
+
+    pub fn lease(&self) -> LeaseClient<Service> {
+        LeaseClient::new(self.service.clone())
+    }
+
+    pub fn watch(&self) -> WatchClient<Service> {
+        WatchClient::new(self.service.clone()).max_decoding_message_size(LARGEST)
+    }
+
+    /// Waits for an answer, not for ever.
+    pub async fn answer<T>(&self, asked: impl Future<Output = Result<T, Status>>) -> Result<T, Trouble> {
+        match timeout(ANSWER, asked).await {
+            Ok(answer) => answer.map_err(|status| trouble(&self.endpoint, &status, self.logged_in)),
+            Err(_) => Err(Trouble::away(format!("etcd at {} does not answer", self.endpoint))),
+        }
+    }
+
+    /// The same for a single request.
+    pub async fn ask<T>(&self, asked: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Trouble> {
+        Ok(self.answer(asked).await?.into_inner())
+    }
+
+    /// What a stream brought: an end of it is trouble, too.
+    pub fn message<T>(&self, message: Result<Option<T>, Status>) -> Result<T, Trouble> {
+        match message {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(Trouble::away(format!("etcd at {} ended a stream", self.endpoint))),
+            Err(status) => Err(trouble(&self.endpoint, &status, self.logged_in)),
+        }
+    }
+}
+
+/// A connected stream, encrypted where that is asked for.
+async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Trouble> {
+    let away = |error: io::Error| broken(endpoint, &error);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut connected = None;
+    let addresses: Vec<_> = lookup_host(endpoint).await.map_err(away)?.collect();
+    for address in &addresses {
+        let address = Address::Tcp(address.to_string());
+        // Of several, as of IPv6 and IPv4, one that swallows everything leaves time for the next.
+        match timeout(CONNECT / addresses.len() as u32, Stream::connect(&address)).await {
+            Ok(Ok(stream)) => {
+                connected = Some(stream);
+                break;
+            }
+            Ok(Err(error)) => last = error,
+            Err(late) => last = late.into(),
+        }
+    }
+    let stream = connected.ok_or(last).map_err(away)?;
+    let Some(files) = &options.tls else {
+        return Ok(Box::new(stream));
+    };
+    let refused = |text: &dyn fmt::Display| Trouble::refused(format!("etcd at {endpoint}, TLS: {text}"));
+    let config = files.read().map_err(|text| refused(&text))?;
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| refused(&error))?;
+    let encrypted = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    Ok(Box::new(encrypted.map_err(away)?))
+}
+
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// What a status means for us.
+fn trouble(endpoint: &str, status: &Status, logged_in: bool) -> Trouble {
+    if let Some(cause) = status.source() {
+        return broken(endpoint, cause);
+    }
+    let text = format!("etcd at {endpoint}: {}", status.message());
+    match status.code() {
+        Code::PermissionDenied | Code::InvalidArgument => Trouble::refused(text),
+        // A token is of no use to an etcd that was restarted: the next connection brings a new one.
+        Code::Unauthenticated if !logged_in => Trouble::refused(text),
+        Code::NotFound => Trouble {
+            no_lease: true,
+            ..Trouble::away(text)
+        },
+        _ => Trouble::away(text),
+    }
+}
+
+/// A connection that broke: why lies at the bottom of the error.
+fn broken(endpoint: &str, error: &(dyn Error + 'static)) -> Trouble {
+    let (mut cause, mut text) = (Some(error), error.to_string());
+    while let Some(error) = cause {
+        text = error.to_string();
+        match error.downcast_ref::<io::Error>() {
+            Some(error) if is_tls(error) => return Trouble::refused(format!("etcd at {endpoint}, TLS: {error}")),
+            _ => cause = error.source(),
+        }
+    }
+    let text = text.split(" (os error").next().unwrap_or_default();
+    Trouble::away(format!("etcd at {endpoint}: {text}"))
+}

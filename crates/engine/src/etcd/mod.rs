@@ -1,0 +1,225 @@
+//! etcd: a lease kept alive, keys kept written under it, and prefixes mirrored, as one session that looks after itself.
+//!
+//! Owns one thread, which runs no Python: whatever the process is busy with, the lease lives. Callers say what they want,
+//! and wait until it is so, until the session knows that etcd is out of reach, or until their time is up.
+mod connection;
+mod keeper;
+mod state;
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, oneshot},
+};
+
+pub use connection::{Options, TlsFiles, Trouble, TroubleKind};
+use state::State;
+
+use crate::{
+    fork,
+    sync::{Condvar, Mutex},
+};
+
+#[allow(missing_debug_implementations, clippy::all)]
+mod pb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// What callers and the thread share. `changed` follows every change of `state` that the thread makes.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    wake: Notify,
+}
+
+impl Shared {
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+        self.changed.notify_all();
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+pub struct Session {
+    shared: Arc<Shared>,
+    options: Arc<Options>,
+    running: Mutex<Option<Running>>,
+    generation: u64,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("endpoints", &self.options.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Connects to nothing yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            shared: Arc::default(),
+            options: Arc::new(options),
+            running: Mutex::default(),
+            generation: fork::generation(),
+        }
+    }
+
+    /// What is wrong with the options.
+    pub fn check(&self) -> Result<(), String> {
+        if self.options.endpoints.is_empty() || self.options.lease == 0 {
+            return Err("needs endpoints, and a lease of a second at least".into());
+        }
+        match &self.options.tls {
+            Some(files) => files.read().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this process is a forked child of the one that made it.
+    pub fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
+    /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
+    fn begin(&self) -> Result<(), Trouble> {
+        if self.is_forked() {
+            return Err(Trouble::away("this session with etcd belongs to the parent process"));
+        }
+        let mut running = self.running.lock();
+        if self.shared.state.lock().closed {
+            return Err(closed());
+        }
+        if running.is_none() {
+            *running = Some(self.start().map_err(|error| Trouble::away(error.to_string()))?);
+        }
+        drop(running);
+        Ok(())
+    }
+
+    fn start(&self) -> std::io::Result<Running> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()?;
+        let (shared, options) = (self.shared.clone(), self.options.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("kamacache-etcd".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = keeper::run(&shared, &options) => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background(); // a name may still be looked up
+        })?;
+        Ok(Running { stop, thread })
+    }
+
+    /// Keeps these entries written, in this order, from now on: returns once they are. Where that fails it goes on
+    /// trying.
+    pub fn register(&self, entries: Vec<(Bytes, Bytes)>, within: Duration) -> Result<(), Trouble> {
+        self.begin()?;
+        self.shared.state.lock().want(entries);
+        self.wait_for(within, |state| state.is_done().then_some(()))
+    }
+
+    /// Takes them back, by revoking the lease: whoever has taken a key over keeps it.
+    pub fn withdraw(&self, within: Duration) -> Result<(), Trouble> {
+        if self.is_forked() || self.running.lock().is_none() {
+            return Ok(());
+        }
+        self.shared.state.lock().want(Vec::new());
+        self.wait_for(within, |state| state.is_done().then_some(()))
+    }
+
+    /// The entries under a prefix, as they are no earlier than this call, or told by the watch a moment ago.
+    pub fn list(&self, prefix: &Bytes, within: Duration) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
+        self.begin()?;
+        let question = self.shared.state.lock().ask(prefix);
+        self.wait_for(within, |state| {
+            let here = question.is_none_or(|question| state.is_answered(prefix, question));
+            here.then(|| state.list(prefix))
+        })
+    }
+
+    /// Waits until what is listed may have changed since `seen`, that is, until this returns another number.
+    pub fn wait(&self, seen: u64, within: Duration) -> Result<u64, Trouble> {
+        self.begin()?;
+        let deadline = Instant::now() + within;
+        let mut state = self.shared.state.lock();
+        while state.changes == seen && !state.closed {
+            let in_time;
+            (state, in_time) = self.shared.changed.wait_until(state, deadline);
+            if !in_time {
+                break;
+            }
+        }
+        if state.closed { Err(closed()) } else { Ok(state.changes) }
+    }
+
+    /// Whether what is to be registered is in etcd, under a lease that lives.
+    pub fn is_registered(&self) -> bool {
+        !self.is_forked() && self.shared.state.lock().is_registered()
+    }
+
+    fn wait_for<R>(&self, within: Duration, ready: impl Fn(&State) -> Option<R>) -> Result<R, Trouble> {
+        self.shared.wake.notify_one();
+        let deadline = Instant::now() + within;
+        let mut state = self.shared.state.lock();
+        loop {
+            if let Some(result) = ready(&state) {
+                return Ok(result);
+            }
+            if state.closed {
+                return Err(closed());
+            }
+            if let Some(trouble) = &state.trouble {
+                return Err(trouble.clone());
+            }
+            let in_time;
+            (state, in_time) = self.shared.changed.wait_until(state, deadline);
+            if !in_time {
+                let endpoints = self.options.endpoints.join(", ");
+                return Err(Trouble::away(format!("etcd at {endpoints} does not answer")));
+            }
+        }
+    }
+
+    /// Withdraws what is registered, waiting no longer than that, and ends the thread. Twice is fine.
+    pub fn close(&self, within: Duration) {
+        if self.is_forked() {
+            return;
+        }
+        let _ = self.withdraw(within); // if not, the lease ends by itself
+        let running = self.running.lock().take();
+        self.shared.update(|state| state.closed = true);
+        if let Some(running) = running {
+            let _ = running.stop.send(());
+            let _ = running.thread.join();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close(Duration::ZERO);
+    }
+}
+
+fn closed() -> Trouble {
+    Trouble::away("the session with etcd is closed")
+}

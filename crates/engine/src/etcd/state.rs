@@ -1,0 +1,337 @@
+//! What the session is to achieve, and how far it has come. Knows no network: `State::next` says what to do.
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{connection::Trouble, pb};
+
+/// With news from the watch a mirror counts as fresh for this long.
+const FRESH: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub id: i64,
+    /// Until then it lives for certain.
+    pub until: Instant,
+}
+
+/// All entries were written: which version of them, and the revision from which they stand.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    version: u64,
+    revision: i64,
+}
+
+/// The keys under a prefix, as etcd has them.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    entries: BTreeMap<Bytes, (Bytes, i64)>, // value, revision of its last change
+    /// Everything up to this revision is in it; 0: to be read afresh.
+    pub revision: i64,
+    asked: u64,
+    answered: u64,
+    /// When it was last compared with etcd; None: it is to be now.
+    checked: Option<Instant>,
+    /// Whether the watch has brought something since.
+    news: bool,
+}
+
+impl Mirror {
+    /// Count and greatest revision: equal for equal contents, as every put has a revision of its own.
+    fn fingerprint(&self) -> (i64, i64) {
+        let latest = self.entries.values().map(|(_, revision)| *revision).max();
+        (self.entries.len() as i64, latest.unwrap_or(0))
+    }
+}
+
+/// The next thing to ask of etcd.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Job {
+    Revoke(i64),
+    Grant,
+    Write(u64, Lease, Vec<(Bytes, Bytes)>),
+    /// A prefix, and which question it answers.
+    Read(Bytes, u64),
+    Check(Bytes, u64),
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    wanted: Vec<(Bytes, Bytes)>,
+    version: u64,
+    written: Option<Written>,
+    pub lease: Option<Lease>,
+    mirrors: BTreeMap<Bytes, Mirror>,
+    /// Why etcd is out of touch.
+    pub trouble: Option<Trouble>,
+    /// Grows whenever a mirror may have changed.
+    pub changes: u64,
+    pub closed: bool,
+}
+
+impl State {
+    // -- what is asked of the session --------------------------------------------------------------------------------
+
+    /// Keep these written from now on, in this order; none: none. The prefixes that they lie under are mirrored.
+    pub fn want(&mut self, entries: Vec<(Bytes, Bytes)>) {
+        for (key, _) in &entries {
+            let prefix = key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            self.mirrors.entry(key.slice(..prefix)).or_default();
+        }
+        if entries != self.wanted {
+            self.wanted = entries;
+            self.version += 1;
+        }
+        for mirror in self.mirrors.values_mut() {
+            mirror.checked = None; // who has changed something sees it in the list
+        }
+    }
+
+    /// Whether etcd has what is wanted, as far as we know.
+    pub fn is_done(&self) -> bool {
+        match (&self.wanted[..], self.lease, self.written) {
+            ([], lease, _) => lease.is_none(),
+            (_, Some(_), Some(written)) => written.version == self.version,
+            _ => false,
+        }
+    }
+
+    /// Whether what is wanted is in etcd, under a lease that lives.
+    pub fn is_registered(&self) -> bool {
+        !self.wanted.is_empty() && self.is_done() && self.lease.is_some_and(|lease| lease.until > Instant::now())
+    }
+
+    /// Asks for the entries under a prefix; None: as they are at hand, else the number of the question.
+    pub fn ask(&mut self, prefix: &Bytes) -> Option<u64> {
+        let mirror = self.mirrors.entry(prefix.clone()).or_default();
+        let fresh = mirror.checked.is_some_and(|at| mirror.news && at.elapsed() < FRESH);
+        if fresh && mirror.revision > 0 {
+            return None;
+        }
+        mirror.asked += 1;
+        Some(mirror.asked)
+    }
+
+    pub fn is_answered(&self, prefix: &Bytes, question: u64) -> bool {
+        self.mirrors
+            .get(prefix)
+            .is_some_and(|mirror| mirror.answered >= question)
+    }
+
+    pub fn list(&self, prefix: &Bytes) -> Vec<(Bytes, Bytes)> {
+        let entries = self.mirrors.get(prefix).into_iter().flat_map(|mirror| &mirror.entries);
+        entries.map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+    }
+
+    // -- what the session does ---------------------------------------------------------------------------------------
+
+    /// On a new connection nothing is watched, and etcd may be another one than before.
+    pub fn reconnected(&mut self) {
+        for mirror in self.mirrors.values_mut() {
+            mirror.revision = 0;
+        }
+    }
+
+    /// etcd has answered all that was asked.
+    pub fn mended(&mut self) {
+        if self.trouble.take().is_some() {
+            self.changes += 1;
+        }
+    }
+
+    pub fn next(&self) -> Option<Job> {
+        match (self.lease, self.wanted.is_empty()) {
+            (Some(lease), true) => return Some(Job::Revoke(lease.id)),
+            (None, false) => return Some(Job::Grant),
+            (Some(lease), false) if !self.is_done() => {
+                return Some(Job::Write(self.version, lease, self.wanted.clone()));
+            }
+            _ => {}
+        }
+        self.mirrors.iter().find_map(|(prefix, mirror)| {
+            if mirror.revision == 0 {
+                Some(Job::Read(prefix.clone(), mirror.asked))
+            } else if mirror.answered < mirror.asked {
+                Some(Job::Check(prefix.clone(), mirror.asked))
+            } else {
+                None
+            }
+        })
+    }
+
+    pub fn lost_lease(&mut self) {
+        self.lease = None;
+        self.written = None;
+    }
+
+    /// All of these were put, the first of them at this revision.
+    pub fn wrote(&mut self, version: u64, revision: i64) {
+        self.written = Some(Written { version, revision });
+    }
+
+    /// All that etcd has under a prefix, at this revision.
+    pub fn read(&mut self, prefix: &Bytes, question: u64, revision: i64, kvs: Vec<pb::KeyValue>) {
+        let mirror = self.mirrors.entry(prefix.clone()).or_default();
+        mirror.revision = revision;
+        let read = kvs
+            .into_iter()
+            .map(|kv| (kv.key, (kv.value, kv.mod_revision)))
+            .collect();
+        if mirror.entries != read {
+            mirror.entries = read;
+            self.changes += 1;
+        }
+        let missing = |(key, _): &(Bytes, Bytes)| key.starts_with(prefix) && !mirror.entries.contains_key(key);
+        if self.written.is_some_and(|written| written.revision <= revision) && self.wanted.iter().any(missing) {
+            self.written = None;
+        }
+        self.checked(prefix, question);
+    }
+
+    /// Whether etcd has under this prefix what we have. None: it went back in time, so it is another one.
+    pub fn compare(&self, prefix: &Bytes, answer: &pb::RangeResponse) -> Option<bool> {
+        let mirror = self.mirrors.get(prefix)?;
+        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+        let latest = answer.kvs.first().map_or(0, |kv| kv.mod_revision);
+        (revision >= mirror.revision).then(|| mirror.fingerprint() == (answer.count, latest))
+    }
+
+    /// A mirror was compared with etcd, or read.
+    pub fn checked(&mut self, prefix: &Bytes, question: u64) {
+        if let Some(mirror) = self.mirrors.get_mut(prefix) {
+            mirror.answered = mirror.answered.max(question);
+            mirror.checked = Some(Instant::now());
+            mirror.news = false;
+        }
+    }
+
+    /// What a watch brought. What was known from reading already is passed over.
+    pub fn watched(&mut self, events: Vec<pb::Event>) {
+        let known: BTreeMap<Bytes, i64> = self
+            .mirrors
+            .iter()
+            .map(|(p, mirror)| (p.clone(), mirror.revision))
+            .collect();
+        for event in events {
+            let (deleted, Some(kv)) = (event.r#type() == pb::event::EventType::Delete, event.kv) else {
+                continue;
+            };
+            if deleted
+                && self.written.is_some_and(|written| written.revision <= kv.mod_revision)
+                && self.wanted.iter().any(|(key, _)| *key == kv.key)
+            {
+                self.written = None;
+            }
+            let under = self.mirrors.iter_mut().find(|(prefix, _)| kv.key.starts_with(prefix));
+            let Some((prefix, mirror)) = under else { continue };
+            if known.get(prefix).is_some_and(|revision| kv.mod_revision <= *revision) {
+                continue;
+            }
+            mirror.revision = mirror.revision.max(kv.mod_revision);
+            mirror.news = true;
+            if deleted {
+                mirror.entries.remove(&kv.key);
+            } else {
+                mirror.entries.insert(kv.key, (kv.value, kv.mod_revision));
+            }
+            self.changes += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINE: &[u8] = b"/s/app/me";
+    const PREFIX: &[u8] = b"/s/app/";
+
+    fn kv(key: &'static [u8], mod_revision: i64) -> pb::KeyValue {
+        pb::KeyValue {
+            key: key.into(),
+            value: Bytes::new(),
+            mod_revision,
+        }
+    }
+
+    fn event(deleted: bool, key: &'static [u8], revision: i64) -> pb::Event {
+        pb::Event {
+            r#type: i32::from(deleted),
+            kv: Some(kv(key, revision)),
+        }
+    }
+
+    /// Registered at revision 10, and read at revision 11.
+    fn registered() -> State {
+        let mut state = State::default();
+        state.want(vec![(MINE.into(), Bytes::new())]);
+        assert_eq!(state.next(), Some(Job::Grant));
+        let until = Instant::now() + Duration::from_secs(10);
+        state.lease = Some(Lease { id: 7, until });
+        assert!(matches!(state.next(), Some(Job::Write(1, Lease { id: 7, .. }, _))));
+        state.wrote(1, 10);
+        assert_eq!(state.next(), Some(Job::Read(PREFIX.into(), 0)));
+        state.read(&PREFIX.into(), 0, 11, vec![kv(MINE, 10)]);
+        assert_eq!(state.next(), None);
+        assert!(state.is_registered());
+        state
+    }
+
+    #[test]
+    fn a_lost_key_is_written_again_and_a_lost_lease_granted() {
+        let mut state = registered();
+        state.watched(vec![event(true, MINE, 9)]); // of a life before
+        assert!(state.is_registered());
+        state.watched(vec![event(true, MINE, 12)]);
+        assert!(matches!(state.next(), Some(Job::Write(1, ..))));
+        state.wrote(1, 13);
+        state.lost_lease();
+        assert_eq!(state.next(), Some(Job::Grant));
+        state.want(Vec::new());
+        assert_eq!(state.next(), None);
+        assert!(!state.is_registered());
+    }
+
+    #[test]
+    fn what_is_missing_when_all_is_read_again_is_written_again() {
+        let mut state = registered();
+        state.reconnected();
+        assert_eq!(state.next(), Some(Job::Read(PREFIX.into(), 0)));
+        state.read(&PREFIX.into(), 0, 12, Vec::new());
+        assert!(matches!(state.next(), Some(Job::Write(1, ..))));
+    }
+
+    #[test]
+    fn events_that_were_read_already_change_nothing() {
+        let mut state = registered();
+        let other: &[u8] = b"/s/app/other";
+        state.watched(vec![event(false, other, 11), event(false, b"/s/app-other/x", 12)]);
+        assert_eq!(state.list(&PREFIX.into()).len(), 1);
+        state.watched(vec![event(false, other, 12), event(true, MINE, 12)]); // one transaction
+        assert_eq!(state.list(&PREFIX.into()), [(other.into(), Bytes::new())]);
+    }
+
+    #[test]
+    fn a_list_is_compared_unless_the_watch_has_just_brought_news() {
+        let (mut state, prefix) = (registered(), Bytes::from_static(PREFIX));
+        let question = state.ask(&prefix).expect("no news");
+        assert_eq!(state.next(), Some(Job::Check(prefix.clone(), question)));
+        let mut answer = pb::RangeResponse {
+            header: Some(pb::ResponseHeader { revision: 20 }),
+            kvs: vec![kv(MINE, 10)],
+            count: 1,
+        };
+        assert_eq!(state.compare(&prefix, &answer), Some(true));
+        answer.count = 2;
+        assert_eq!(state.compare(&prefix, &answer), Some(false));
+        answer.header = Some(pb::ResponseHeader { revision: 5 });
+        assert_eq!(state.compare(&prefix, &answer), None);
+        state.checked(&prefix, question);
+        assert!(state.is_answered(&prefix, question));
+        state.watched(vec![event(false, b"/s/app/other", 21)]);
+        assert_eq!(state.ask(&prefix), None);
+    }
+}

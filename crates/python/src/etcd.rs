@@ -1,0 +1,124 @@
+//! `EtcdSession`: a registration that is kept, and prefixes that are mirrored.
+use std::{mem, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kamacache_engine::etcd::{Options, Session, TlsFiles, Trouble, TroubleKind};
+use pyo3::{
+    exceptions::{PyConnectionError, PyValueError},
+    prelude::*,
+    types::{PyBytes, PyList},
+};
+
+use crate::errors::registry_error;
+
+/// RegistryError where etcd refuses, ConnectionError where it is out of reach.
+fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
+    match trouble.kind {
+        TroubleKind::Away => PyConnectionError::new_err(trouble.text.clone()),
+        TroubleKind::Refused => registry_error(py, &*trouble.text),
+    }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e6)).unwrap_or_default()
+}
+
+/// One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored. Owns one thread, which no
+/// Python can hold up.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct EtcdSession {
+    inner: Arc<Session>,
+}
+
+impl Drop for EtcdSession {
+    fn drop(&mut self) {
+        if self.inner.is_forked() {
+            mem::forget(self.inner.clone()); // its thread and locks are the parent's
+        }
+    }
+}
+
+#[pymethods]
+impl EtcdSession {
+    /// Connects at the first use.
+    #[new]
+    #[pyo3(signature = (endpoints, *, lease, user = None, password = None, ca = None, cert = None, key = None))]
+    fn new(
+        endpoints: Vec<String>,
+        lease: u16,
+        user: Option<String>,
+        password: Option<String>,
+        ca: Option<String>,
+        cert: Option<String>,
+        key: Option<String>,
+    ) -> Self {
+        let options = Options {
+            endpoints,
+            user: user.zip(password),
+            tls: ca.map(|ca| TlsFiles {
+                ca: ca.into(),
+                pair: cert.map(Into::into).zip(key.map(Into::into)),
+            }),
+            lease,
+        };
+        let inner = Arc::new(Session::new(options));
+        Self { inner }
+    }
+
+    /// ValueError for options and files of no use.
+    fn check(&self) -> PyResult<()> {
+        self.inner.check().map_err(PyValueError::new_err)
+    }
+
+    /// Keep these written, in this order, in place of what was. RegistryError, ConnectionError: not yet.
+    #[pyo3(signature = (entries, timeout, /))]
+    fn register(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>, timeout: f64) -> PyResult<()> {
+        let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
+        let entries = entries.collect();
+        py.detach(|| self.inner.register(entries, duration(timeout)))
+            .map_err(|trouble| error(py, &trouble))
+    }
+
+    /// Take back what was registered. RegistryError, ConnectionError: the lease ends it later.
+    #[pyo3(signature = (timeout, /))]
+    fn withdraw(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
+        py.detach(|| self.inner.withdraw(duration(timeout)))
+            .map_err(|trouble| error(py, &trouble))
+    }
+
+    /// What is written under a prefix: (rest of the key, value). RegistryError, ConnectionError.
+    #[pyo3(signature = (prefix, timeout, /))]
+    fn entries<'py>(&self, py: Python<'py>, prefix: &str, timeout: f64) -> PyResult<Bound<'py, PyList>> {
+        let under = Bytes::copy_from_slice(prefix.as_bytes());
+        let entries = py
+            .detach(|| self.inner.list(&under, duration(timeout)))
+            .map_err(|trouble| error(py, &trouble))?;
+        let found = PyList::empty(py);
+        for (key, value) in entries {
+            // Other keys are none of ours.
+            if let Ok(rest) = str::from_utf8(&key[under.len()..]) {
+                found.append((rest, PyBytes::new(py, &value)))?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Wait until what is listed may have changed since `seen`: another number. ConnectionError once closed.
+    #[pyo3(signature = (seen, timeout, /))]
+    fn wait(&self, py: Python<'_>, seen: u64, timeout: f64) -> PyResult<u64> {
+        py.detach(|| self.inner.wait(seen, duration(timeout)))
+            .map_err(|trouble| error(py, &trouble))
+    }
+
+    /// Whether what was registered is in etcd, under a lease that lives.
+    #[getter]
+    fn registered(&self) -> bool {
+        self.inner.is_registered()
+    }
+
+    /// Withdraw, waiting no longer than that, and end the thread. Twice is fine.
+    #[pyo3(signature = (timeout, /))]
+    fn close(&self, py: Python<'_>, timeout: f64) {
+        py.detach(|| self.inner.close(duration(timeout)));
+    }
+}

@@ -1,0 +1,203 @@
+"""etcd://host1:2379,host2:2379 — nodes on many machines find each other in an etcd cluster.
+
+    etcd://user:password@host1:2379,host2:2379?ca=/etc/etcd/ca.pem&cert=/etc/etcd/me.pem&key=/etc/etcd/me.key
+
+Special characters of the password are percent-encoded. `ca` is the PEM file of those who vouch for etcd, and means TLS;
+`cert` and `key` are this client's own.
+
+The engine's session does the work, on a thread of its own: it keeps a lease alive and this node's two keys written
+under it, `/kamacache/{service}/nodes/{address}` first, by which nodes know each other, then
+`/services/{service}/{address}`, by which other clients of the service find it. Whoever writes only the second is a
+client: it may call nodes, and is never sent anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from urllib.parse import parse_qsl, unquote
+
+from kamacache._engine import EtcdSession
+from kamacache.addresses import Address, advertised, is_on_this_machine, parse_address
+from kamacache.errors import ConfigError
+from kamacache.member import Member
+from kamacache.registry import record
+from kamacache.registry.base import Registry
+from kamacache.units import check_name
+
+_PORT = 2379
+_FILES = ("ca", "cert", "key")
+_LIST, _REGISTER, _WITHDRAW, _END = 1.0, 2.0, 1.0, 0.5  # seconds that calls wait for etcd
+_LONG = 3600.0
+
+
+class EtcdRegistry(Registry):
+    """Members are the keys under `/kamacache/{service}/nodes/`, each bound to its node's lease."""
+
+    lease = 10.0
+
+    def __init__(self, url: str) -> None:
+        """Read the URL; nothing is connected yet. ConfigError never shows a password."""
+        rest, _, query = url.partition("://")[2].partition("?")
+        login, at, hosts = rest.rpartition("@")
+        if "@" in login or "@" in query:
+            raise ConfigError("registry etcd://: write @ , / ? and : in a user or password as %40 %2C %2F %3F and %3A")
+        user, colon, password = login.partition(":")
+        if at and not (user and colon and password):
+            raise ConfigError("registry etcd://: a user comes with a password, etcd://user:password@host:2379")
+        self._endpoints = [_endpoint(host.strip()) for host in hosts.removesuffix("/").split(",")]
+        self._login = (unquote(user), unquote(password)) if at else (None, None)
+        self._files = _files(query)
+        self._closed = False
+        self._session = self._make()
+        try:
+            self._session.check()
+        except ValueError as error:
+            raise ConfigError(f"registry etcd://: {error}") from None
+        self._service = ""
+        self._keys: tuple[str, ...] = ()
+        self._changed: Callable[[], None] = _nobody
+        self._watcher: threading.Thread | None = None
+        self._read: dict[str, tuple[bytes, Member | None]] = {}  # by address, so that what stays is parsed once
+
+    def __repr__(self) -> str:
+        return f"<EtcdRegistry {', '.join(map(str, self._endpoints))}>"
+
+    def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - the same for all
+        """Give a free port: of this machine alone where etcd is for this machine alone."""
+        return "127.0.0.1:0" if is_on_this_machine(self._farthest()) else "0.0.0.0:0"
+
+    def advertise(self, address: str) -> str:
+        """Where etcd is for other machines too, loopback is no address for others."""
+        return advertised(address, str(self._farthest()))
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
+        """Have the engine keep this registration, from now on and whatever happens to etcd.
+
+        RegistryError where etcd refuses, ConnectionError where it is out of reach for now.
+        """
+        check_name(service, what="service")
+        if me.address is None:
+            raise ConfigError("registry etcd://: a node that others find has an address: give listen=")
+        node = f"{_nodes(service)}{me.address}", record.written(me, address=False)
+        entries = [node, (f"{_services(service)}{me.address}", me.address.encode())]
+        keys = tuple(key for key, _ in entries)
+        if self._keys and self._keys != keys:
+            self._session.withdraw(_WITHDRAW)
+        self._keys, self._changed = keys, changed
+        try:
+            self._session.register(entries, _REGISTER)
+        except ConnectionError:
+            self._watch()  # it is registered as soon as that can be
+            raise
+        self._watch()
+
+    def members(self, service: str) -> list[Member]:
+        """List who is registered now; ConnectionError while etcd is out of reach."""
+        check_name(service, what="service")
+        entries = self._session.entries(_nodes(service), _LIST)
+        before = self._read if service == self._service else {}
+        self._service, self._read = service, {}
+        for address, value in entries:
+            known = before.get(address)
+            if known is None or known[0] != value:
+                known = value, record.read(value, address=address)
+            self._read[address] = known
+        return [member for _, member in self._read.values() if member is not None]
+
+    def clients(self, service: str) -> list[str]:
+        """List the addresses of those that are no nodes of ours: they may call us, and are never sent anything."""
+        check_name(service, what="service")
+        nodes = {address for address, _ in self._session.entries(_nodes(service), _LIST)}
+        listed = [address for address, _ in self._session.entries(_services(service), _LIST)]
+        return [address for address in listed if address not in nodes]
+
+    @property
+    def registered(self) -> bool:
+        """Whether this node's registration is in etcd now, under a lease that lives."""
+        return self._session.registered
+
+    def deregister(self) -> None:
+        """Revoke the lease; ConnectionError where etcd cannot be told, and the lease has to run out."""
+        self._keys = ()
+        self._session.withdraw(_WITHDRAW)
+
+    def close(self) -> None:
+        """End the session and its threads."""
+        self._closed = True
+        self._session.close(_END)
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and watcher is not threading.current_thread():
+            watcher.join(_END)
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent its session, and begin one of our own."""
+        self._session = self._make()
+        self._watcher = None
+        self._keys = ()
+        self._read = {}
+        if self._closed:
+            self._session.close(0.0)
+
+    def _make(self) -> EtcdSession:
+        user, password = self._login
+        endpoints = [str(endpoint) for endpoint in self._endpoints]
+        return EtcdSession(endpoints, lease=int(self.lease), user=user, password=password, **self._files)
+
+    def _farthest(self) -> Address:
+        """An endpoint on another machine, if there is one."""
+        beyond = (endpoint for endpoint in self._endpoints if not is_on_this_machine(endpoint))
+        return next(beyond, self._endpoints[0])
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watching, name="kamacache-registry", daemon=True)
+            self._watcher.start()
+
+    def _watching(self) -> None:
+        session, seen = self._session, 0
+        while True:
+            try:
+                now = session.wait(seen, _LONG)
+            except ConnectionError:  # closed
+                return
+            if now != seen:
+                seen = now
+                self._changed()
+
+
+def _nodes(service: str) -> str:
+    return f"/kamacache/{service}/nodes/"
+
+
+def _services(service: str) -> str:
+    return f"/services/{service}/"
+
+
+def _endpoint(host: str) -> Address:
+    address = parse_address(host if _has_port(host) else f"{host}:{_PORT}", name="registry etcd://")
+    if address.is_unix or address.is_unspecified or address.port == 0:
+        raise ConfigError(f"registry etcd://: {address} is no place to connect to; name a host and a port")
+    return address
+
+
+def _has_port(host: str) -> bool:
+    return host.startswith("unix:") or ":" in host.rpartition("]")[2]
+
+
+def _files(query: str) -> dict[str, str]:
+    """Read ?ca=…&cert=…&key=…; names alone are shown where they are wrong."""
+    given = parse_qsl(query, keep_blank_values=True)
+    files = dict(given)
+    unknown = sorted(files.keys() - set(_FILES))
+    if unknown or len(files) != len(given) or (query and not given):
+        raise ConfigError(f"registry etcd://: after ? come {', '.join(_FILES)}, once each, not {', '.join(unknown)}")
+    if not all(files.values()):
+        raise ConfigError("registry etcd://: ca, cert and key are the paths of PEM files")
+    if ("cert" in files) != ("key" in files) or (files and "ca" not in files):
+        raise ConfigError("registry etcd://: TLS needs ca; cert and key are given together or not at all")
+    return files
+
+
+def _nobody() -> None:
+    """Whom to tell of changes before anybody has registered."""

@@ -1,0 +1,71 @@
+"""Several endpoints: whichever is gone, silent or no etcd at all, the others do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kamacache import Node
+from tests.cluster.cluster import wait_until
+from tests.etcd.conftest import Registered
+from tests.etcd.server import Etcd, free_port
+
+MakeNode = Callable[..., Node]
+Register = Callable[..., Registered]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Etcd]]:
+    """A cluster of three."""
+    made = Etcd.cluster(tmp_path_factory.mktemp("cluster"), 3)
+    yield made
+    for member in made:
+        member.kill()
+
+
+def url(*ports: int) -> str:
+    return "etcd://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+@pytest.mark.parametrize("how", [Etcd.kill, Etcd.freeze])
+def test_whichever_member_goes_the_lease_lives_on(
+    members: list[Etcd], service: str, registered: Register, how: Callable[[Etcd], None]
+) -> None:
+    """Each of the three goes in turn: the session moves on, with the lease and the watch that it had."""
+    one = registered(url(*(member.port for member in members)))
+    lease = members[0].leases(f"/services/{service}/")
+    assert len(lease) == 1
+    for number, member in enumerate(members):
+        other = members[number - 1]
+        how(member)
+        seen = one.changes
+        foreign = f"/services/{service}/foreign{number}", "x"
+        wait_until(lambda other=other, foreign=foreign: other.try_ctl("put", *foreign), 30.0)  # type: ignore[misc]
+        wait_until(lambda seen=seen: one.changes > seen, 20.0)  # type: ignore[misc]
+        wait_until(lambda: one.registry.registered)
+        if how is Etcd.kill:
+            member.start()
+        else:
+            member.thaw()
+            member.wait()
+    assert {key: value for key, value in members[0].leases(f"/services/{service}/").items() if value} == lease
+    assert one.registry.clients(service) == ["foreign0", "foreign1", "foreign2"]
+
+
+def test_one_that_is_closed_and_one_that_is_silent(etcd: Etcd, node_at: MakeNode) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        place = url(free_port(), silent.getsockname()[1], etcd.port)
+        nodes = [node_at(place) for _ in range(4)]  # each begins with another
+        wait_until(lambda: all(len(node.members()) == len(nodes) for node in nodes), 20.0)
+
+
+def test_what_is_no_etcd_is_out_of_reach(tmp_path: Path) -> None:
+    with Node("127.0.0.1:0") as node:  # it speaks gRPC, and knows no etcd
+        assert node.address is not None
+        one = Registered(f"etcd://{node.address}", "app")
+        with pytest.raises(ConnectionError, match=node.address):
+            one.register()
+        one.registry.close()
