@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -249,6 +250,15 @@ def test_the_leaders_thread_is_interrupted(node: Node, error: type[BaseException
     assert counts(group)["loads"] == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Also where whoever runs the tests ignores the signal, as shells do in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_interrupts_the_leader_alone(node: Node) -> None:
     held = Held()
     group = node.group("g", held)
@@ -270,6 +280,7 @@ def test_a_signal_interrupts_the_leader_alone(node: Node) -> None:
     assert held.calls == {"k": 2}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_interrupts_one_who_waits(node: Node) -> None:
     held = Held()
     group = node.group("g", held)
