@@ -161,6 +161,16 @@ class Cluster:
 
         wait_until(agreed)
 
+    def move(self) -> tuple[Node, str]:
+        """One more member, and a key that the first one owned and holds, and the new one owns now."""
+        first = self.nodes[0]
+        keys = [f"key{number}" for number in range(60)]
+        owned = [key for key in keys if first.owner("g", key).id == first.id]
+        self.group(self.nodes[1]).get_many(keys)
+        new = self.add()
+        self.settle()
+        return new, next(key for key in owned if first.owner("g", key).id == new.id)
+
     def group(self, node: Node) -> Group[bytes]:
         return node.groups["g"]
 

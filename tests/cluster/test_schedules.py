@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from kamacache import Node
 from kamacache.errors import NodeClosed
 from kamacache.flight import Flights
 from kamacache.loading import Loading
@@ -22,6 +23,15 @@ from kamacache.testing import Gate, Parcel, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 OLD, NEW = b"old", b"new"
+
+
+def get_with_held_peek(cluster: Cluster, owner: Node, key: str) -> tuple[Future[Any], Gate]:
+    """The new owner of a key gets it, and what the former one, the first node, answers to its peek is held."""
+    reply = cluster.network.gate(Peek, stage="reply", source=owner.address, target=cluster.nodes[0].address)
+    get = in_thread(cluster.group(owner).get, key)
+    reply.wait()
+    reply.matches = lambda _: False  # hold this one alone
+    return get, reply
 
 
 def test_peek_of_an_untold_former_owner_during_a_delete() -> None:
@@ -34,12 +44,7 @@ def test_peek_of_an_untold_former_owner_during_a_delete() -> None:
     """
     with Cluster(2) as cluster:
         a, b = cluster.nodes
-        keys = [f"key{number}" for number in range(60)]
-        before = {key: a.owner("g", key).id for key in keys}
-        cluster.group(b).get_many(keys)
-        c = cluster.add()
-        cluster.settle()
-        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
+        c, key = cluster.move()
         tell = cluster.network.gate(TellRequest, target=a.address)
         cluster.source.value = NEW
         delete = in_thread(cluster.group(b).delete, key)
@@ -61,17 +66,8 @@ def test_former_copy_on_its_way_during_a_delete() -> None:
     3. The answer arrives: nobody who asks now sees it.
     """
     with Cluster(2) as cluster:
-        a, b = cluster.nodes
-        keys = [f"key{number}" for number in range(60)]
-        before = {key: a.owner("g", key).id for key in keys}
-        cluster.group(b).get_many(keys)
-        c = cluster.add()
-        cluster.settle()
-        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
-        reply = cluster.network.gate(Peek, stage="reply", source=c.address, target=a.address)
-        get = in_thread(cluster.group(c).get, key)
-        reply.wait()
-        reply.matches = lambda _: False  # hold this one alone
+        c, key = cluster.move()
+        get, reply = get_with_held_peek(cluster, c, key)
         cluster.source.value = NEW
         assert cluster.group(c).delete(key) is True
         assert cluster.group(c).get(key) == NEW
@@ -90,17 +86,8 @@ def test_delete_while_the_former_owner_is_asked(between: str) -> None:
        meanwhile, there is no second.
     """
     with Cluster(2) as cluster:
-        a, b = cluster.nodes
-        keys = [f"key{number}" for number in range(60)]
-        before = {key: a.owner("g", key).id for key in keys}
-        cluster.group(b).get_many(keys)
-        c = cluster.add()
-        cluster.settle()
-        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
-        reply = cluster.network.gate(Peek, stage="reply", source=c.address, target=a.address)
-        get = in_thread(cluster.group(c).get, key)
-        reply.wait()
-        reply.matches = lambda _: False  # hold this one alone
+        c, key = cluster.move()
+        get, reply = get_with_held_peek(cluster, c, key)
         cluster.source.value = NEW
         assert cluster.group(c).delete(key) is True
         loads = cluster.source.loads[key]
@@ -122,17 +109,8 @@ def test_flight_whose_place_was_taken_while_the_former_owner_is_asked() -> None:
     3. The answer arrives: the first flight's caller joins the second.
     """
     with Cluster(2) as cluster:
-        a, b = cluster.nodes
-        keys = [f"key{number}" for number in range(60)]
-        before = {key: a.owner("g", key).id for key in keys}
-        cluster.group(b).get_many(keys)
-        c = cluster.add()
-        cluster.settle()
-        key = next(key for key in keys if before[key] == a.id and a.owner("g", key).id == c.id)
-        reply = cluster.network.gate(Peek, stage="reply", source=c.address, target=a.address)
-        first = in_thread(cluster.group(c).get, key)
-        reply.wait()
-        reply.matches = lambda _: False  # hold this one alone
+        c, key = cluster.move()
+        first, reply = get_with_held_peek(cluster, c, key)
         cluster.source.value = NEW
         assert cluster.group(c).delete(key) is True
         loads = cluster.source.loads[key]

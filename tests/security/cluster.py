@@ -10,8 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from kamacache import Node
 from kamacache._engine import Incoming, Pipeline, Transport
+from kamacache.errors import PeerError
 from kamacache.messages import Hello, Member
 from tests.cluster.cluster import PATIENCE, wait_until
 
@@ -86,3 +89,24 @@ def hello_from(server: Transport, client: Transport, address: str) -> Any:
     ended = client.next_event(PATIENCE)
     assert isinstance(ended, tuple)
     return ended[1]
+
+
+def all_ways(server: Transport, client: Transport, at: str) -> list[PeerError]:
+    """How each way to a peer fails; PeerErrors are in the order ping, peek, peek_many, pipeline, hello."""
+    errors: list[Any] = []
+    with pytest.raises(PeerError) as caught:
+        client.ping(at, 5.0)
+    errors.append(caught.value)
+    with pytest.raises(PeerError) as caught:
+        client.peek(at, "users", "k", False, 5.0)
+    errors.append(caught.value)
+    errors.append(client.peek_many([(at, ["k"])], "users", False, 5.0)[0])
+    pipeline = Pipeline(client, at)
+    pipeline.ask("token", "users", ["k"], False)
+    with pytest.raises(PeerError) as caught:
+        drive(pipeline)
+    errors.append(caught.value)
+    pipeline.close()
+    errors.append(hello_from(server, client, at))
+    assert all(isinstance(error, PeerError) for error in errors), errors
+    return errors

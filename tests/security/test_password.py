@@ -16,11 +16,10 @@ import pytest
 
 from kamacache import ConfigError, Node
 from kamacache._engine import Pipeline, Security
-from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
 from tests.security.certificates import Files
-from tests.security.cluster import HELLO, drive, hello_from, nodes, owned_by, start_all
+from tests.security.cluster import HELLO, all_ways, drive, hello_from, nodes, owned_by, start_all
 from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, ended, make_users
 
@@ -202,21 +201,7 @@ class TestPeers:
         server, client = make(None if there is None else Security(password=there)), make(mine)
         server.serve(make_users())
         at = server.listen(listen_at)
-        many = client.peek_many([(at, ["k"])], "users", False, 5.0)[0]
-        assert isinstance(many, PeerError)
-        errors = [many, hello_from(server, client, at)]
-        with pytest.raises(PeerError) as caught:
-            client.ping(at, 5.0)
-        errors.append(caught.value)
-        with pytest.raises(PeerError) as caught:
-            client.peek(at, "users", "k", False, 5.0)
-        errors.append(caught.value)
-        pipeline = Pipeline(client, at)
-        pipeline.ask("one", "users", ["k"], False)
-        with pytest.raises(PeerError) as caught:
-            drive(pipeline)
-        errors.append(caught.value)
-        pipeline.close()
+        errors = all_ways(server, client, at)
         for error in errors:
             assert error.denied, error
             assert "password" in str(error)

@@ -20,7 +20,7 @@ from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from kamacache.security import Protection
 from tests.security.certificates import Files, issue
-from tests.security.cluster import HELLO, drive, hello_from
+from tests.security.cluster import HELLO, all_ways, drive, hello_from
 from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, called, ended, make_users
 
@@ -32,27 +32,6 @@ def serve(make: Make, security: Security | None) -> tuple[Transport, str]:
     server = make(security)
     server.serve(make_users())
     return server, server.listen("127.0.0.1:0")
-
-
-def all_ways(server: Transport, client: Transport, at: str) -> list[PeerError]:
-    """How each way to a peer fails; PeerErrors are in the order ping, peek, peek_many, pipeline, hello."""
-    errors: list[Any] = []
-    with pytest.raises(PeerError) as caught:
-        client.ping(at, 5.0)
-    errors.append(caught.value)
-    with pytest.raises(PeerError) as caught:
-        client.peek(at, "users", "k", False, 5.0)
-    errors.append(caught.value)
-    errors.append(client.peek_many([(at, ["k"])], "users", False, 5.0)[0])
-    pipeline = Pipeline(client, at)
-    pipeline.ask("token", "users", ["k"], False)
-    with pytest.raises(PeerError) as caught:
-        drive(pipeline)
-    errors.append(caught.value)
-    pipeline.close()
-    errors.append(hello_from(server, client, at))
-    assert all(isinstance(error, PeerError) for error in errors), errors
-    return errors
 
 
 def connect(at: str, context: ssl.SSLContext, name: str = "127.0.0.1") -> ssl.SSLSocket:
