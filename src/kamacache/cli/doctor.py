@@ -17,6 +17,7 @@ from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place, places
 from kamacache.errors import ConfigError
 from kamacache.member import PROTOCOL
+from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
 
 _SKEW = 1.0  # seconds between clocks that are worth a word
@@ -92,7 +93,7 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
     scheme = place.registry.partition("://")[0] + "://"  # the rest may hold a password
     try:
         found = place.members()
-        beyond = parse_registry(place.registry).beyond_machine
+        registry = parse_registry(place.registry)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
@@ -108,10 +109,22 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
     else:
         yield Finding(ok=True, what=f"registry {scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
     for address in addresses:
-        if beyond and (parse_address(address, name="member").is_loopback or address.startswith("unix:")):
+        if _stays_here(registry, address):
             advice = "give that node an advertise= that other machines can reach"
             yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
     return addresses
+
+
+def _stays_here(registry: Registry, address: str) -> bool:
+    """Whether an address is of this machine alone, and members may be on others; etcd on this machine has none."""
+    if not registry.beyond_machine or not (
+        address.startswith("unix:") or parse_address(address, name="member").is_loopback
+    ):
+        return False
+    try:
+        return registry.advertise(address) != address
+    except ConfigError:
+        return True
 
 
 def _look(place: Place, address: str) -> Seen:
