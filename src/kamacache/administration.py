@@ -63,10 +63,12 @@ class Administration:
         }
 
     def members(self) -> list[dict[str, Any]]:
-        """Everyone this node knows of, itself first."""
+        """Everyone this node knows of, itself first; then those that may call and are no members."""
         membership = self._runtime.membership
         me = _member(membership.me) | {"me": True, "state": "alive", "registered": membership.joined}
-        return [me, *(_peer(peer) for peer in membership.known())]
+        found = [me, *(_peer(peer) for peer in membership.known())]
+        members = {member["address"] for member in found}  # one that comes or goes may be half listed for a moment
+        return found + [_client(address) for address in sorted(membership.clients) if address not in members]
 
     def owner(self, group: str, key: str) -> dict[str, Any]:
         """Who owns a key, and who is next in line, as this node sees it."""
@@ -109,6 +111,11 @@ def _member(member: Member) -> dict[str, Any]:
 def _peer(peer: Peer) -> dict[str, Any]:
     state = "left" if peer.left else "dead" if peer.dead else "alive" if peer.greeted else "unknown"
     return _member(peer.member) | {"me": False, "state": state, "registered": peer.registered}
+
+
+def _client(address: str) -> dict[str, Any]:
+    nobody = Member("", address, weight=0.0, protocol=0)
+    return _member(nobody) | {"me": False, "state": "client", "registered": False}
 
 
 def _options(options: GroupOptions) -> dict[str, Any]:

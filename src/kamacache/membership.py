@@ -56,6 +56,7 @@ class Membership:
     ) -> None:
         self.me = me
         self.joined = registry is None
+        self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self._peers = Peers(runtime.clock)
         self._routes = Routes(runtime.clock, placed)
@@ -223,6 +224,7 @@ class Membership:
         assert self._registry is not None  # noqa: S101 - only called with one
         try:
             self._peers.listed(self._registry.members(self._service))
+            self.clients = self._registry.clients(self._service)
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             self._trouble(_AWAY, error)
             return False

@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -124,26 +123,6 @@ def test_what_is_no_member_of_ours_is_passed_over(etcd: Etcd, service: str, regi
     newer = {"id": "new", "weight": 1, "groups": ["g"], "protocol": 2, "more": True}
     etcd.ctl("put", f"{prefix}10.0.0.6:8001", json.dumps(newer))
     assert one.ids() == ["id1", "new"]
-
-
-def test_foreign_nodes_are_clients_and_are_sent_nothing(etcd: Etcd, service: str, node_at: MakeNode) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as foreign:
-        address = f"127.0.0.1:{foreign.getsockname()[1]}"
-        etcd.ctl("put", f"/services/{service}/{address}", address)
-        one, other = node_at(etcd.url), node_at(etcd.url)
-        wait_until(lambda: len(one.members()) == len(other.members()) == 2)
-        registry = one._registry
-        assert isinstance(registry, EtcdRegistry)
-        assert registry.clients(service) == [address]
-        assert one.groups["g"].set("k", b"v") is True
-        assert other.groups["g"].get("k") == b"v"
-        assert other.groups["g"].delete("k") is True
-        time.sleep(2.5)  # two rounds of probes
-        foreign.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            foreign.accept()
-        etcd.ctl("del", f"/services/{service}/{address}")
-        wait_until(lambda: registry.clients(service) == [])
 
 
 def test_no_member_is_lost_when_ten_start_at_once(etcd: Etcd, node_at: MakeNode) -> None:

@@ -149,7 +149,7 @@ def members(place: Place, as_json: bool) -> None:
             "yes" if member["registered"] else "no",
             member["weight"],
             ", ".join(member["groups"]) or "-",
-            member["id"],
+            member["id"] or "-",
         ]
         for member in found
     ]

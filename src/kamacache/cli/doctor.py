@@ -188,6 +188,10 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
         yield Finding(ok=False, what="versions", text=_shown(versions), advice=advice)
     else:
         yield Finding(ok=True, what="versions", text=f"all run {next(iter(versions))}")
+    known = [other for member in seen for other in member.members]
+    if clients := sorted({other["address"] for other in known if other["state"] == "client"}):
+        text = f"{', '.join(clients)}: listed, but no nodes; they may call, and are never asked anything"
+        yield Finding(ok=True, what="clients", text=text)
     addresses = {member.address for member in seen}
     for member in seen:
         listed = {other["address"] for other in member.members if other["me"] or other["registered"]}

@@ -62,6 +62,13 @@ class Registry(ABC):
         A member that was heard of, but not from, has protocol 0. RegistryError if the registry cannot be reached.
         """
 
+    def clients(self, service: str) -> list[str]:  # noqa: ARG002 - most registries list none
+        """List the addresses of those that are listed but are no nodes: they may call, and are never sent anything.
+
+        They are shown, and that is all. Asked after `members`; errors as there.
+        """
+        return []
+
     @abstractmethod
     def deregister(self) -> None:
         """Take the own registration back, if there is one. The node still serves for a moment."""

@@ -106,7 +106,7 @@ class EtcdRegistry(Registry):
         return [member for _, member in self._read.values() if member is not None]
 
     def clients(self, service: str) -> list[str]:
-        """List the addresses of those that are no nodes of ours: they may call us, and are never sent anything."""
+        """List who stands under `/services/` alone; ConnectionError while etcd is out of reach."""
         check_name(service, what="service")
         nodes = {address for address, _ in self._session.entries(_nodes(service), _LIST)}
         listed = [address for address, _ in self._session.entries(_services(service), _LIST)]
