@@ -304,6 +304,9 @@ class Security:
     def renewed(self) -> Security:
         """The same for a forked child."""
 
+    def guesses(self) -> list[tuple[str, int]]:
+        """Wrong passwords given since they were told last, as (address, how many); each address once a minute."""
+
     def reload(self) -> bool:
         """Look whether the files have changed: True when new ones are in use from now on.
 

@@ -132,8 +132,10 @@ def tls_from(environ: Mapping[str, str]) -> TLS | None:
     return TLS(given["cert"], given["key"], given["ca"], mutual=mutual)
 
 
-def reload(security: Security) -> None:
-    """Take in changed certificates; broken ones are warned of once, and those before stay in use."""
+def look_after(security: Security) -> None:
+    """Warn of wrong passwords. Take in changed certificates; broken ones are warned of once."""
+    for address, count in security.guesses():
+        log.warning("wrong passwords came from %s: %d", address, count)
     try:
         if security.reload():
             log.info("new certificates are in use")

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from kamacache._engine import Incoming, Pipeline, Remote, Scrape, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
-from kamacache.security import Protection, reload
+from kamacache.security import Protection, look_after
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +28,7 @@ FORMER_TIMEOUT = 0.1
 _LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
 _ROOM = 64 * 1024  # what a message has around its value
 _JOIN = 1.0
-_RELOAD = 1.0  # seconds between looks at the files of certificates
+_LOOK = 1.0  # seconds between looks at the files of certificates and for wrong passwords
 
 
 class NativeLane:
@@ -56,12 +56,12 @@ class NativeLane:
         return address
 
     def _run(self, receive: Callable[[Call], None]) -> None:
-        reloads = time.monotonic() + _RELOAD
+        look = time.monotonic() + _LOOK
         while not self._closed:
             event = self._transport.next_event(1.0)
-            if self._security is not None and time.monotonic() >= reloads:
-                reload(self._security)
-                reloads = time.monotonic() + _RELOAD
+            if self._security is not None and time.monotonic() >= look:
+                look_after(self._security)
+                look = time.monotonic() + _LOOK
             try:
                 if isinstance(event, Incoming):
                     receive(event)

@@ -66,10 +66,16 @@ def test_redis_clients_with_certificates(tmp_path: Path, authority: trustme.CA) 
 def test_grpc_clients(node: Node) -> None:
     with grpc.insecure_channel(str(node.address)) as channel:
         call = channel.unary_unary("/pb.KamaCache/Get")
-        for metadata in ((), (("authorization", BEARER + "x"),)):
+        for metadata, said in (
+            ((), "a password is required: send `authorization: Bearer <password>`"),
+            (
+                (("authorization", BEARER + "x"),),
+                "wrong password: `authorization: Bearer <password>` has that of the nodes",
+            ),
+        ):
             with pytest.raises(grpc.RpcError) as caught:
                 call(GET, metadata=metadata, timeout=10)
-            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAUTHENTICATED, said)
         assert call(GET, metadata=(("authorization", BEARER),), timeout=10) == b"\n\x0avalue of k"
         health = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert health(b"", timeout=10)

@@ -16,6 +16,7 @@ import pytest
 
 from kamacache import ConfigError, Node
 from kamacache._engine import Pipeline, Security
+from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
 from tests.security.certificates import Files
@@ -23,6 +24,7 @@ from tests.security.cluster import HELLO, all_ways, drive, hello_from, nodes, ow
 from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, ended, make_users
 
+WRONG = "wrong password: `authorization: Bearer <password>` has that of the nodes"
 SECRET = "correct-horse/battery+staple=42"  # noqa: S105 - for tests
 FOUND = (b"value", VERSION)
 AUTHORITY = (("grpc.default_authority", "localhost"),)  # of a Unix socket it would be a path, which is none
@@ -226,10 +228,10 @@ class TestForeignGrpc:
     @pytest.mark.parametrize(
         ("metadata", "said"),
         [
-            ((), "a password is required"),
-            ((("authorization", f"Bearer {SECRET}x"),), "wrong password"),
-            ((("authorization", SECRET),), "wrong password"),
-            ((("authorization", "Bearer"),), "wrong password"),
+            ((), "a password is required: send `authorization: Bearer <password>`"),
+            ((("authorization", f"Bearer {SECRET}x"),), WRONG),
+            ((("authorization", SECRET),), WRONG),
+            ((("authorization", "Bearer"),), WRONG),
         ],
     )
     def test_calls_without_it_are_refused(self, address: str, metadata: tuple[tuple[str, str], ...], said: str) -> None:
@@ -328,3 +330,51 @@ class TestTheOption:
             Security(password=SECRET + " ")
         shown.append(str(bad.value))
         assert not [text for text in shown if SECRET in text]
+
+
+class TestGuesses:
+    def guess(self, address: str) -> None:
+        """A wrong password on every protocol: four times in all."""
+        with Stranger(address) as stranger:
+            assert stranger.says(b"AUTH", b"guess").startswith(b"-WRONGPASS")
+            assert stranger.says(b"HELLO", b"3", b"AUTH", b"default", b"guess").startswith(b"-WRONGPASS")
+        with grpc.insecure_channel(address, options=AUTHORITY) as channel:
+            call = channel.unary_unary("/pb.KamaCache/Get")
+            with pytest.raises(grpc.RpcError, match="wrong password"):
+                call(b"", metadata=(("authorization", "Bearer guess"),), timeout=10)
+        with Stranger(address) as stranger:
+            stranger.socket.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n")
+            assert b"401" in stranger.file.readline()
+
+    def test_they_are_counted_by_address_and_told_once_a_minute(self, make: Make, listen_at: str) -> None:
+        security = Security(password=SECRET)
+        address = make(security).listen(listen_at)
+        assert security.guesses() == []
+        self.guess(address)
+        origin = "a process of this machine" if address.startswith("unix:") else "127.0.0.1"
+        assert security.guesses() == [(origin, 4)]
+        self.guess(address)
+        assert security.guesses() == []
+
+    def test_through_tls(self, make: Make, files: Files) -> None:
+        security = files.security(password=SECRET)
+        address = make(security).listen("127.0.0.1:0")
+        other = make(files.security(password="guess"))  # noqa: S106 - for tests
+        with pytest.raises(PeerError, match="WRONGPASS"):
+            other.ping(address, 10.0)
+        assert security.guesses() == [("127.0.0.1", 1)]
+
+    def test_who_gives_none_or_the_right_one_is_no_guesser(self, make: Make, listen_at: str) -> None:
+        security = Security(password=SECRET)
+        address = make(security).listen(listen_at)
+        with Stranger(address) as stranger:
+            assert stranger.says(b"PING").startswith(b"-NOAUTH")
+            assert stranger.says(b"AUTH", SECRET.encode()) == b"+OK"
+        assert security.guesses() == []
+
+    def test_the_log_tells_of_them(self, caplog: pytest.LogCaptureFixture) -> None:
+        with Node("127.0.0.1:0", password=SECRET) as node, Stranger(str(node.address)) as stranger:
+            assert stranger.says(b"AUTH", b"guess").startswith(b"-WRONGPASS")
+            said = "wrong passwords came from 127.0.0.1: 1"
+            wait_until(lambda: said in [record.getMessage() for record in caplog.records])
+        assert "guess" not in caplog.text

@@ -1,5 +1,5 @@
 //! `Security`: the password and the certificates of a node.
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use kamacache_engine::security::{
     self, Password,
@@ -30,7 +30,11 @@ impl Security {
             .detach(|| files.map(Tls::new).transpose())
             .map_err(PyValueError::new_err)?;
         Ok(Self {
-            inner: Arc::new(security::Security { password, tls }),
+            inner: Arc::new(security::Security {
+                password,
+                tls,
+                ..Default::default()
+            }),
         })
     }
 
@@ -39,6 +43,11 @@ impl Security {
         Self {
             inner: Arc::new(self.inner.renewed()),
         }
+    }
+
+    /// Wrong passwords that were given since they were told last: (address, how many), each address once a minute.
+    fn guesses(&self) -> Vec<(String, u64)> {
+        self.inner.guesses.due(Instant::now())
     }
 
     /// Look whether the files have changed: True when new ones are in use from now on.

@@ -6,8 +6,9 @@ use tonic::{Request, Status, service::Interceptor};
 use super::{
     commands::{Arguments, Output},
     resp::Limits,
+    stream::{Origin, Stream},
 };
-use crate::security::{Password, Security};
+use crate::security::Security;
 
 /// What a connection may claim before the password: room for AUTH and HELLO.
 pub const STRANGER: Limits = Limits {
@@ -25,16 +26,17 @@ const NONE: &str = "ERR AUTH <password> called without any password configured f
 /// A RESP connection's door.
 #[derive(Debug)]
 pub struct Guard<'a> {
-    password: Option<&'a Password>,
+    security: &'a Security,
+    origin: Origin,
     open: bool,
 }
 
 impl<'a> Guard<'a> {
-    pub fn new(security: &'a Security) -> Self {
-        let password = security.password.as_ref();
+    pub fn new(security: &'a Security, stream: &Stream) -> Self {
         Self {
-            password,
-            open: password.is_none(),
+            security,
+            origin: stream.origin(),
+            open: security.password.is_none(),
         }
     }
 
@@ -88,8 +90,9 @@ impl<'a> Guard<'a> {
     }
 
     fn say(&mut self, user: &[u8], given: &[u8]) -> Result<(), &'static str> {
-        let password = self.password.ok_or(NONE)?;
+        let password = self.security.password.as_ref().ok_or(NONE)?;
         if !password.is(given) || user != USER {
+            self.security.guesses.note(&self.origin.0);
             return Err(WRONG);
         }
         self.open = true;
@@ -103,13 +106,11 @@ pub struct Bearer(pub Arc<Security>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let given = request.metadata().get("authorization");
-        match (&self.0.password, given) {
-            (None, None) => Ok(request),
-            (Some(password), Some(given)) if password.is_in(given.as_bytes()) => Ok(request),
-            (Some(_), Some(_)) => Err(Status::unauthenticated("wrong password")),
-            (Some(_), None) => Err(Status::unauthenticated("a password is required")),
-            (None, Some(_)) => Err(Status::unauthenticated("this node has no password")),
+        let given = request.metadata().get("authorization").map(|given| given.as_bytes());
+        let origin = request.extensions().get::<Origin>().map_or("", |origin| &origin.0);
+        match self.0.admits(given, origin) {
+            Ok(()) => Ok(request),
+            Err(text) => Err(Status::unauthenticated(text)),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::stream::{Origin, Stream};
 use crate::{events::Events, security::Security, sync::Mutex};
 
 const HEAD: usize = 8 * 1024;
@@ -126,10 +127,7 @@ pub fn is_method(first: &[u8; 4]) -> bool {
 }
 
 /// Answers one request, whose first bytes are in `head`, and closes.
-pub async fn serve<S>(mut stream: S, mut head: Vec<u8>, status: &Status) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+pub async fn serve(mut stream: Stream, mut head: Vec<u8>, status: &Status) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let end = match timeout_at(deadline, read_head(&mut stream, &mut head)).await {
         Ok(end) => end?,
@@ -138,7 +136,7 @@ where
     let Some(end) = end else {
         return answer(stream, &Answer::text(431, "the head has more than 8 KiB"), false).await;
     };
-    let (page, is_head) = match parse(&head[..end], status) {
+    let (page, is_head) = match parse(&head[..end], status, &stream.origin()) {
         Ok(asked) => asked,
         Err(refusal) => return answer(stream, &refusal, head.starts_with(b"HEAD ")).await,
     };
@@ -181,7 +179,7 @@ enum Page {
 }
 
 /// The page, and whether only its head is asked for; or the refusal.
-fn parse(head: &[u8], status: &Status) -> Result<(Page, bool), Answer> {
+fn parse(head: &[u8], status: &Status, origin: &Origin) -> Result<(Page, bool), Answer> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
@@ -208,20 +206,13 @@ fn parse(head: &[u8], status: &Status) -> Result<(Page, bool), Answer> {
     let page = match request.path.unwrap_or_default().split('?').next().unwrap_or_default() {
         "/healthz" => Page::Health,
         "/readyz" => Page::Readiness,
-        "/metrics" => match &status.security.password {
-            Some(password)
-                if !request
-                    .headers
-                    .iter()
-                    .any(|header| is(&header, "authorization") && password.is_in(header.value)) =>
-            {
-                return Err(Answer::text(
-                    401,
-                    "the metrics want the password: Authorization: Bearer <password>",
-                ));
-            }
-            _ => Page::Metrics,
-        },
+        "/metrics" if status.security.password.is_some() => {
+            let given = request.headers.iter().find(|header| is(header, "authorization"));
+            let admitted = status.security.admits(given.map(|header| header.value), &origin.0);
+            admitted.map_err(|text| Answer::text(401, text))?;
+            Page::Metrics
+        }
+        "/metrics" => Page::Metrics,
         _ => return Err(Answer::text(404, "there are /healthz, /readyz and /metrics")),
     };
     match request.method {

@@ -101,7 +101,7 @@ async fn serve(stream: Stream, shared: Shared) {
 }
 
 async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
-    let mut guard = Guard::new(&shared.security);
+    let mut guard = Guard::new(&shared.security, &stream);
     let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
     let mut session = Session::default();
     let mut out = Output::default();

@@ -29,7 +29,21 @@ pub enum Stream {
     Tls(Box<TlsStream<Stream>>),
 }
 
+/// Where a connection comes from, in words for the log.
+#[derive(Clone, Debug)]
+pub struct Origin(pub String);
+
 impl Stream {
+    pub fn origin(&self) -> Origin {
+        Origin(match self {
+            Self::Tcp(stream) => stream
+                .peer_addr()
+                .map_or("a host that is gone".into(), |peer| peer.ip().to_string()),
+            Self::Unix(_) => "a process of this machine".into(),
+            Self::Tls(stream) => return stream.get_ref().0.origin(),
+        })
+    }
+
     /// Hands a connected non-blocking socket to the runtime.
     pub fn new(socket: Tracked<OwnedFd>, of: &Address) -> io::Result<Self> {
         Ok(match of {
@@ -186,6 +200,8 @@ impl AsyncWrite for Replayed {
 }
 
 impl Connected for Replayed {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Origin;
+    fn connect_info(&self) -> Origin {
+        self.stream.origin()
+    }
 }
