@@ -34,7 +34,16 @@ def test_tls(program: Program) -> None:
     mine = ("--tls-ca", "ca.pem", "--tls-cert", "node.pem", "--tls-key", "node.key", "--node", node.address)
     program.out("set", "bag", "k", "v", *mine)
     assert program.out("get", "bag", "k", *mine) == "v"
-    program.fails(3, "members", "--node", node.address)
-    program.fails(3, "members", "--node", node.address, "--tls-ca", "ca.pem")  # shows no certificate
+    trusting = ("members", "--node", node.address, "--tls-ca", "ca.pem")
+    assert "it wants TLS: give --tls-ca" in program.fails(3, "members", "--node", node.address)
+    assert "it asks for a certificate: give --tls-cert and --tls-key" in program.fails(3, *trusting)
+    stranger = trustme.CA()
+    stranger.cert_pem.write_to_path(str(own / "other-ca.pem"))
+    stranger.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(own / "other.pem"))
+    shown = ("--tls-cert", "other.pem", "--tls-key", "other.pem")
+    assert "does not trust the certificate of --tls-cert" in program.fails(3, *trusting, *shown)
+    assert "not one that --tls-ca vouches for" in program.fails(3, *trusting[:-1], "other-ca.pem")
+    plain = program.serve("--group", "bag", "--registry", "none", "--listen", "127.0.0.1:0")
+    assert "it has no TLS" in program.fails(3, "ping", "--node", plain.address, "--tls-ca", "ca.pem")
     assert "all three" in program.fails(2, "serve", "--tls-ca", "ca.pem")
     assert "TLS files" in program.fails(2, "ping", "--tls-ca", "gone.pem")

@@ -18,6 +18,13 @@ Reply = str | int | bytes | list[Any] | None
 _CHUNK = 65536
 _LINE = 65536  # bytes of a line that is no value
 _CONNECT = 5.0  # seconds
+_ALERT = b"\x15"  # the first byte of what TLS answers to who does not speak it
+_TLS = {  # what failed, as OpenSSL names it
+    "CERTIFICATE_REQUIRED": "it asks for a certificate: give --tls-cert and --tls-key",
+    "UNKNOWN_CA": "it does not trust the certificate of --tls-cert",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not one that --tls-ca vouches for at this address",
+    "HANDSHAKE_FAILURE": "it has no TLS: leave --tls-ca out",
+}
 
 
 class OutOfReach(Exception):
@@ -136,6 +143,8 @@ class Client:
 
     def _line(self) -> bytes:
         while (end := self._input.find(b"\r\n")) < 0:
+            if self._input.startswith(_ALERT):
+                raise OSError("it wants TLS: give --tls-ca")
             if len(self._input) > _LINE:
                 raise OSError("it is no node of kamacache, or of another version")
             self._receive()
@@ -166,4 +175,7 @@ def _said(error: OSError) -> str:
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return "nothing listens there"
+    for name, words in _TLS.items():
+        if name in str(error).upper().replace(" ", "_"):
+            return f"{words} ({error})"
     return error.strerror or str(error)

@@ -99,7 +99,7 @@ impl Failure {
 
     pub fn io(address: &str, error: &io::Error) -> Self {
         if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Self::distrust(address, &format!("TLS: {error}"));
+            return Self::distrust(address, &format!("{} (TLS: {error})", trouble(error)));
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self {
@@ -112,6 +112,18 @@ impl Failure {
             io::ErrorKind::TimedOut => Self::silent(address, CONNECT),
             _ => Self::unreachable(format!("{address}: {error}")),
         }
+    }
+}
+
+/// What a handshake that failed means.
+fn trouble(error: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, Error::*};
+    match error {
+        AlertReceived(Alert::CertificateRequired) => "asks for a certificate",
+        AlertReceived(Alert::HandshakeFailure) => "has no TLS, or none that fits",
+        AlertReceived(_) => "does not trust this node's certificate",
+        InvalidCertificate(_) => "shows a certificate that this node does not trust",
+        _ => "speaks no TLS that fits",
     }
 }
 
