@@ -1,18 +1,10 @@
 //! What clients that are no nodes ask where memory has no answer: Redis clients, foreign gRPC clients, the command line.
-use std::io;
-
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    sync::oneshot,
-};
 
 use super::grpc::Refusal;
 
 /// Bytes of a key at most.
 pub const KEY: usize = 65_536;
-/// Bytes of later commands that are taken in while an answer is waited for.
-const AHEAD: usize = 64 * 1024;
 
 /// A question for the node's Python.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,24 +43,4 @@ pub fn nobody() -> Refused {
         refusal: Refusal::Closed,
         text: "nobody answers here".into(),
     }
-}
-
-/// Waits for an answer, and takes in meanwhile what else the client sends: its end is an error, and drops the question.
-pub async fn answered<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    input: &mut Vec<u8>,
-    mut answer: oneshot::Receiver<Answered>,
-) -> io::Result<Answered> {
-    let enough = input.len() + AHEAD;
-    while input.len() < enough {
-        input.reserve(AHEAD / 16);
-        tokio::select! {
-            biased;
-            answer = &mut answer => return Ok(answer.unwrap_or_else(|_| Err(nobody()))),
-            read = stream.read_buf(input) => if read? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            },
-        }
-    }
-    Ok(answer.await.unwrap_or_else(|_| Err(nobody())))
 }

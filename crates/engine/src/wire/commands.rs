@@ -65,7 +65,7 @@ impl Output {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    fn append(&mut self, other: &mut Self) {
+    pub(super) fn append(&mut self, other: &mut Self) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.large
@@ -135,7 +135,7 @@ pub enum Next {
     Done,
     /// Its answer is the last one.
     Close,
-    /// Its answer comes later. Nothing else is answered before.
+    /// Its answer comes later. Nothing after it is answered before.
     Wait(Pending),
 }
 

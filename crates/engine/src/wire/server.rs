@@ -1,6 +1,7 @@
 //! Accepts connections, tells by their first bytes what they speak, and serves RESP.
 use std::{
     io::{self, IoSlice},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -14,9 +15,9 @@ use tokio::{
 
 use super::{
     auth::{Guard, STRANGER},
-    clients,
     commands::{Arguments, Groups, Next, Output, Session},
     http,
+    queue::Queue,
     resp::{Limits, Parser},
     stream::{Acceptor, Replayed, Stream},
     tls,
@@ -26,6 +27,8 @@ use crate::{events::Events, security::Security, socket::Listener};
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
 const OUTPUT: usize = 1 << 20;
+/// Bytes of later commands that are taken in while an answer is waited for.
+const AHEAD: usize = 64 * 1024;
 /// Who must say the password does so within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -105,6 +108,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
     let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
     let mut session = Session::default();
     let mut out = Output::default();
+    let mut queue = Queue::default();
     loop {
         let mut start = 0;
         let go_on = loop {
@@ -114,23 +118,29 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    let next = if guard.admits(arguments, &mut out) {
-                        session.execute(arguments, &shared.groups, &shared.events, &mut out)
+                    if !queue.admits(arguments) {
+                        write(&mut stream, &mut out).await?;
+                        input.drain(..mem::take(&mut start)); // else it would grow while there is more to be read
+                        let enough = AHEAD + parser.arguments().last().map_or(0, |last| last.end);
+                        queue.next(&mut stream, &mut input, enough, &session, &mut out).await?;
+                        continue;
+                    }
+                    let place = queue.place(&mut out);
+                    let next = if guard.admits(arguments, place) {
+                        session.execute(arguments, &shared.groups, &shared.events, place)
                     } else {
                         Next::Done
                     };
+                    let closes = matches!(next, Next::Close);
+                    if let Next::Wait(pending) = next {
+                        queue.push(pending, arguments);
+                    }
                     start += parser.finish();
                     if guard.is_open() {
                         parser.limit(shared.limits);
                     }
-                    match next {
-                        Next::Done => {}
-                        Next::Close => break false,
-                        Next::Wait(pending) => {
-                            write(&mut stream, &mut out).await?;
-                            let answer = clients::answered(&mut stream, &mut input, pending.answer).await?;
-                            session.answer(pending.then, answer, &mut out);
-                        }
+                    if closes {
+                        break false;
                     }
                     if out.len() >= OUTPUT {
                         write(&mut stream, &mut out).await?;
@@ -138,13 +148,18 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                 }
                 Ok(false) => break true,
                 Err(error) => {
-                    out.error(&format!("ERR Protocol error: {}", error.0));
+                    queue.place(&mut out).error(&format!("ERR Protocol error: {}", error.0));
                     break false;
                 }
             }
         };
         write(&mut stream, &mut out).await?;
         if !go_on {
+            let enough = input.len() + AHEAD;
+            while !queue.is_empty() {
+                queue.next(&mut stream, &mut input, enough, &session, &mut out).await?;
+                write(&mut stream, &mut out).await?;
+            }
             return stream.shutdown().await;
         }
         if start == input.len() {
@@ -157,6 +172,12 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
         }
         if input.capacity() - input.len() < BUFFER / 4 {
             input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever was claimed
+        }
+        if !queue.is_empty() {
+            queue
+                .next(&mut stream, &mut input, usize::MAX, &session, &mut out)
+                .await?;
+            continue;
         }
         let read = stream.read_buf(&mut input);
         let n = if guard.is_open() {
