@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import threading
 from typing import Any
 
 import pytest
 import redis
 
 from kamacache import clients
+from kamacache.messages import TellReply, TellRequest
+from kamacache.writing import Writing
 from tests.cluster.cluster import in_thread, wait_until
 from tests.foreign.nodes import PATIENCE, Trio, bulk, command, connect, expect, waiting, where
 
@@ -85,3 +88,29 @@ def test_a_dead_owner_costs_no_error(trio: Trio) -> None:
     assert client.ttl(f"users:{keys[0]}") == -1
     assert client.delete(f"users:{keys[0]}") == 1
     client.close()
+
+
+def test_a_write_that_a_node_could_not_be_told_of_is_answered_as_ever(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner took it: where Python says False, clients are told nothing else than always."""
+    writer, other = trio.nodes[:2]
+    deaf, go_on, told = other.groups["plain"].parts.writing, threading.Event(), Writing.told
+
+    def late(writing: Writing, request: TellRequest) -> TellReply:
+        if writing is deaf:
+            go_on.wait(PATIENCE)
+        return told(writing, request)
+
+    monkeypatch.setattr(Writing, "told", late)
+    key = trio.key_of(writer, group="plain")
+    client: Any = redis.Redis(**where(writer))
+    try:
+        assert writer.groups["plain"].set(key, b"w") is False
+        assert client.set(f"plain:{key}", "x") is True
+        assert client.get(f"plain:{key}") == b"x"
+        assert client.delete(f"plain:{key}") == 1
+        assert client.get(f"plain:{key}") is None
+    finally:
+        go_on.set()
+        client.close()
