@@ -1,4 +1,4 @@
-//! Calls to other nodes over gRPC, and the probes that tell a frozen peer from a busy one.
+//! Calls to other nodes over gRPC.
 //!
 //! Invariant: a `Peer` is in the table while its channel is believed good; a call counts in `waiting` for as long as it
 //! waits, and while any does exactly one probe task runs (`probing`).
@@ -6,11 +6,7 @@ use std::{collections::HashMap, error::Error, future::Future, io, sync::Arc, tim
 
 use crate::sync::Mutex;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tonic::{
     Code, Status,
     service::{Interceptor, interceptor::InterceptedService},
@@ -18,23 +14,21 @@ use tonic::{
 };
 use tower::service_fn;
 
-use super::{CONNECT, Failure, FailureKind, Reply, Request};
+use super::{
+    CONNECT, Failure, FailureKind, Reply, Request,
+    probe::{connect, probe},
+};
 use crate::{
     security::Security,
     socket::Address,
     wire::{
         grpc::{CONNECTION_WINDOW, STREAM_WINDOW},
         peer_v1::{self as pb, peer_client::PeerClient},
-        resp,
-        stream::Stream,
-        tls,
     },
 };
 
 /// A load is queued within this time, or the peer counts as failed.
 const ACCEPT: Duration = Duration::from_millis(500);
-/// The rhythm of probes; two in a row without an answer and the peer counts as frozen.
-const PROBE: Duration = Duration::from_millis(250);
 
 /// Another node's gRPC server.
 struct Peer {
@@ -49,6 +43,15 @@ struct Peer {
 struct Waiting {
     calls: usize,
     probing: bool,
+}
+
+impl Peer {
+    /// Whether nothing waits on it any more, so that its probe task is to end.
+    fn is_idle(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.probing = waiting.calls > 0;
+        !waiting.probing
+    }
 }
 
 /// Says the password with every call.
@@ -215,7 +218,8 @@ impl Peers {
             waiting.probing = true;
             let (peers, peer) = (self.clone(), peer.clone());
             tokio::spawn(async move {
-                if let Some(failure) = probe(&peer, &peers.security).await {
+                let idle = || peer.is_idle();
+                if let Some(failure) = probe(&peer.address, &peer.name, &peers.security, idle).await {
                     peers.drop_peer(&peer);
                     peer.alarm.send_replace(Some(failure));
                 }
@@ -293,67 +297,6 @@ fn failure(address: &str, status: &Status) -> (Failure, bool) {
             false,
         ),
         _ => (Failure::unreachable(text()), false),
-    }
-}
-
-/// Probes a peer until nothing waits on it any more (None), or it is found dead or frozen.
-async fn probe(peer: &Peer, security: &Security) -> Option<Failure> {
-    let mut connection = None;
-    let mut unanswered = 0;
-    let mut tick = Instant::now();
-    loop {
-        tick += PROBE;
-        sleep_until(tick).await;
-        tick = tick.max(Instant::now() - PROBE); // after a stall no ticks are made up for
-        {
-            let mut waiting = peer.waiting.lock();
-            if waiting.calls == 0 {
-                waiting.probing = false;
-                return None;
-            }
-        }
-        let error = match timeout(PROBE, ping(&peer.address, security, connection.take())).await {
-            Ok(Ok(answered)) => {
-                (connection, unanswered) = (Some(answered), 0);
-                continue;
-            }
-            Ok(Err(error)) => Failure::io(&peer.name, &error),
-            Err(_) => Failure::unreachable(format!("{} left two probes unanswered", peer.name)),
-        };
-        unanswered += 1;
-        if unanswered == 2 || error.kind == FailureKind::Refused {
-            return Some(error);
-        }
-    }
-}
-
-async fn connect(address: &Address, security: &Security, h2: bool) -> io::Result<Stream> {
-    tls::connect(Stream::connect(address).await?, address, security, h2).await
-}
-
-/// One KC.PING; gives the connection back.
-async fn ping(address: &Address, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
-    let (mut request, mut expected) = (Vec::new(), Vec::new());
-    let mut stream = match connection {
-        Some(stream) => stream,
-        None => {
-            if let Some(password) = &security.password {
-                resp::auth(&mut request, password.text());
-                expected.extend_from_slice(b"+OK\r\n");
-            }
-            connect(address, security, false).await?
-        }
-    };
-    request.extend_from_slice(resp::PING);
-    expected.extend_from_slice(b"+PONG\r\n");
-    stream.write_all(&request).await?;
-    stream.flush().await?;
-    let mut answer = vec![0; expected.len()];
-    stream.read_exact(&mut answer).await?;
-    if answer == expected {
-        Ok(stream)
-    } else {
-        Err(io::Error::other("gave no proper answer to a probe"))
     }
 }
 

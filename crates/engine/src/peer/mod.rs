@@ -3,6 +3,7 @@ pub mod blocking;
 pub mod channel;
 pub mod link;
 pub mod many;
+mod probe;
 pub mod reactor;
 pub mod times;
 mod tls;

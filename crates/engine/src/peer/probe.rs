@@ -1,0 +1,75 @@
+//! Probes, which tell a frozen peer from a busy one while calls wait on it.
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{Failure, FailureKind};
+use crate::{
+    security::Security,
+    socket::Address,
+    wire::{resp, stream::Stream, tls},
+};
+
+/// The rhythm of probes; two in a row without an answer and the peer counts as frozen.
+const PROBE: Duration = Duration::from_millis(250);
+
+/// Probes a peer until nothing waits on it any more (None), or it is found dead or frozen.
+pub async fn probe(address: &Address, name: &str, security: &Security, is_idle: impl Fn() -> bool) -> Option<Failure> {
+    let mut connection = None;
+    let mut unanswered = 0;
+    let mut tick = Instant::now();
+    loop {
+        tick += PROBE;
+        sleep_until(tick).await;
+        tick = tick.max(Instant::now() - PROBE); // after a stall no ticks are made up for
+        if is_idle() {
+            return None;
+        }
+        let error = match timeout(PROBE, ping(address, security, connection.take())).await {
+            Ok(Ok(answered)) => {
+                (connection, unanswered) = (Some(answered), 0);
+                continue;
+            }
+            Ok(Err(error)) => Failure::io(name, &error),
+            Err(_) => Failure::unreachable(format!("{name} left two probes unanswered")),
+        };
+        unanswered += 1;
+        if unanswered == 2 || error.kind == FailureKind::Refused {
+            return Some(error);
+        }
+    }
+}
+
+/// A connection with what protects it; the caller puts a limit on the time.
+pub async fn connect(address: &Address, security: &Security, h2: bool) -> io::Result<Stream> {
+    tls::connect(Stream::connect(address).await?, address, security, h2).await
+}
+
+/// One KC.PING; gives the connection back.
+async fn ping(address: &Address, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
+    let (mut request, mut expected) = (Vec::new(), Vec::new());
+    let mut stream = match connection {
+        Some(stream) => stream,
+        None => {
+            if let Some(password) = &security.password {
+                resp::auth(&mut request, password.text());
+                expected.extend_from_slice(b"+OK\r\n");
+            }
+            connect(address, security, false).await?
+        }
+    };
+    request.extend_from_slice(resp::PING);
+    expected.extend_from_slice(b"+PONG\r\n");
+    stream.write_all(&request).await?;
+    stream.flush().await?;
+    let mut answer = vec![0; expected.len()];
+    stream.read_exact(&mut answer).await?;
+    if answer == expected {
+        Ok(stream)
+    } else {
+        Err(io::Error::other("gave no proper answer to a probe"))
+    }
+}
