@@ -1,10 +1,10 @@
 //! Store for Python. Hits run in `hit.rs`; everything here may take its time.
-use std::{
-    ptr::NonNull,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+mod held;
+mod reading;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use kamacache_engine::{
@@ -14,8 +14,7 @@ use kamacache_engine::{
 };
 use pyo3::{
     PyTraverseError, PyVisit,
-    exceptions::{PyException, PyValueError},
-    ffi,
+    exceptions::PyValueError,
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyString, PyTuple},
 };
@@ -23,13 +22,14 @@ use pyo3::{
 use crate::{
     cell::{Cell, Engine},
     clock::Clock,
-    errors::{key, nanoseconds, seconds},
+    errors::{nanoseconds, seconds},
     fork,
     hit::{self, Reader},
     placement::Placement,
-    remote::{Asked, Remote},
+    remote::Remote,
     value::{Value, drain, release},
 };
+use held::Held;
 
 /// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
 /// table and the policy, and what growing leaves unused.
@@ -44,47 +44,13 @@ type Told<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
 pub struct Store {
     cell: Arc<Cell>,
-    /// Locked for a moment by attached threads alone.
-    on_miss: Mutex<Option<Py<PyAny>>>,
-    remote: Mutex<Option<Py<Remote>>>,
+    on_miss: Held<PyAny>,
+    remote: Held<Remote>,
     /// Writes of this node are pending, for which a get may have to wait.
     pending: AtomicBool,
-    decode: Mutex<Option<Py<PyAny>>>,
+    decode: Held<PyAny>,
     decodes: bool,
     shareable: bool,
-}
-
-fn locked<T>(object: &Mutex<Option<Py<T>>>) -> MutexGuard<'_, Option<Py<T>>> {
-    object.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Calls what may wait for long, a loader.
-///
-/// Before Python 3.14, a thread that wants the interpreter back when it is being shut down is ended by pthread_exit. Its
-/// unwinding must not pass through our frames, which would abort the process: the guard holds the thread where it is.
-fn call(function: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-    struct Hold;
-    impl Drop for Hold {
-        fn drop(&mut self) {
-            loop {
-                std::thread::park();
-            }
-        }
-    }
-    unsafe extern "C-unwind" {
-        fn PyObject_CallObject(function: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
-    }
-    let py = function.py();
-    let hold = Hold;
-    // SAFETY: attached; both objects live for the call.
-    let result = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
-    std::mem::forget(hold);
-    // SAFETY: a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(Bound::unbind)
-}
-
-fn cloned<T>(py: Python<'_>, object: &Mutex<Option<Py<T>>>) -> Option<Py<T>> {
-    locked(object).as_ref().map(|object| object.clone_ref(py))
 }
 
 fn kind(number: u8) -> PyResult<Kind> {
@@ -120,68 +86,6 @@ impl Store {
     /// What a transport serves. A forked child must ask again.
     pub fn memory(&self) -> Arc<dyn Memory> {
         self.cell.share()
-    }
-
-    /// The object that a get returns for a value.
-    pub fn object<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(ready) = value.ready() {
-            // SAFETY: `value` keeps the object alive.
-            return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
-        }
-        let object = self.decoded(py, value.bytes(py))?;
-        Ok(if self.shareable {
-            value.keep_decoded(object)
-        } else {
-            object
-        })
-    }
-
-    /// As object, for a handle that is ours to let go of.
-    pub fn take_object<'py>(&self, py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
-        let object = self.object(py, &value);
-        value.release(py);
-        object
-    }
-
-    /// Lets an expired entry go, asks the owner's memory where it can do so natively, then on_miss.
-    pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.expire(py, asked)?;
-        let mut peeked = false;
-        if !self.pending.load(Ordering::Relaxed)
-            && let Some(remote) = cloned(py, &self.remote)
-        {
-            match remote.get().ask(py, self, key(asked)?)? {
-                Asked::Found(Some(value)) => return self.decoded(py, value).map(Bound::unbind),
-                Asked::Found(None) => return Ok(py.None()),
-                Asked::Nothing => peeked = true,
-                Asked::Nobody => {}
-            }
-        }
-        let Some(on_miss) = cloned(py, &self.on_miss) else {
-            return Ok(py.None());
-        };
-        let arguments = if peeked {
-            (asked, true).into_pyobject(py)?
-        } else {
-            (asked,).into_pyobject(py)?
-        };
-        call(on_miss.bind(py), &arguments)
-    }
-
-    /// The object that a get returns for a value that stays elsewhere.
-    fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-        match cloned(py, &self.decode) {
-            Some(decode) => decode.bind(py).call1((bytes,)),
-            // None: bytes are what users see, or the collector has taken it and with it everything that could ask.
-            None => Ok(bytes.into_any()),
-        }
-    }
-
-    pub fn expire(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut gone = Gone::default();
-        self.engine().expire(key(asked)?, &mut gone);
-        release(py, gone);
-        Ok(())
     }
 
     fn value(&self, bytes: &Bound<'_, PyBytes>) -> Value {
@@ -245,10 +149,10 @@ impl Store {
         let decodes = decode.is_some();
         Ok(Self {
             cell,
-            on_miss: Mutex::new(None),
-            remote: Mutex::new(None),
+            on_miss: Held::default(),
+            remote: Held::default(),
             pending: AtomicBool::new(false),
-            decode: Mutex::new(decode),
+            decode: Held::new(decode),
             decodes,
             shareable,
         })
@@ -266,25 +170,22 @@ impl Store {
 
     #[getter]
     fn on_miss(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        cloned(py, &self.on_miss)
+        self.on_miss.get(py)
     }
 
     #[setter]
     fn set_on_miss(&self, on_miss: Option<Py<PyAny>>) {
-        // Let go after the lock: the old one may run code.
-        let old = std::mem::replace(&mut *locked(&self.on_miss), on_miss);
-        drop(old);
+        self.on_miss.set(on_miss);
     }
 
     #[getter]
     fn remote(&self, py: Python<'_>) -> Option<Py<Remote>> {
-        cloned(py, &self.remote)
+        self.remote.get(py)
     }
 
     #[setter]
     fn set_remote(&self, remote: Option<Py<Remote>>) {
-        let old = std::mem::replace(&mut *locked(&self.remote), remote);
-        drop(old);
+        self.remote.set(remote);
     }
 
     #[getter]
@@ -298,33 +199,8 @@ impl Store {
     }
 
     #[pyo3(signature = (keys, /))]
-    fn get_many<'py>(
-        &self,
-        py: Python<'py>,
-        keys: &Bound<'py, PyList>,
-    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>)> {
-        // All keys are checked before the first is counted.
-        for asked in keys {
-            key(&asked)?;
-        }
-        let found = PyDict::new(py);
-        let missing = PyList::empty(py);
-        let failed = PyDict::new(py);
-        for asked in keys {
-            match self.engine().lookup(key(&asked)?, Value::clone) {
-                Lookup::Hit(value) => match self.take_object(py, value) {
-                    Ok(object) => found.set_item(&asked, object)?,
-                    Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(&asked, error)?,
-                    Err(error) => return Err(error),
-                },
-                Lookup::Absent => {}
-                Lookup::Miss => {
-                    self.expire(py, &asked)?;
-                    missing.append(&asked)?;
-                }
-            }
-        }
-        Ok((found, missing, failed))
+    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<reading::Many<'py>> {
+        self.read_many(py, keys)
     }
 
     #[pyo3(signature = (key, /))]
@@ -463,25 +339,19 @@ impl Store {
     }
 
     fn close(&self, py: Python<'_>) {
-        self.set_remote(None);
+        self.remote.set(None);
         self.change(py, |engine, gone| engine.empty(true, gone));
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for object in [&self.on_miss, &self.decode] {
-            if let Ok(object) = object.try_lock() {
-                visit.call(&*object)?;
-            }
-        }
-        if let Ok(remote) = self.remote.try_lock() {
-            visit.call(&*remote)?;
-        }
-        Ok(())
+        self.on_miss.traverse(&visit)?;
+        self.decode.traverse(&visit)?;
+        self.remote.traverse(&visit)
     }
 
     fn __clear__(&self) {
-        let objects = [&self.on_miss, &self.decode].map(|object| locked(object).take());
-        let remote = locked(&self.remote).take();
-        drop((objects, remote));
+        self.on_miss.set(None);
+        self.decode.set(None);
+        self.remote.set(None);
     }
 }

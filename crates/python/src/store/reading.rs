@@ -1,0 +1,135 @@
+//! What a get returns: the object of a value that is here, else what the owner or the loader has.
+use std::{ptr::NonNull, sync::atomic::Ordering};
+
+use kamacache_engine::store::{Gone, Lookup};
+use pyo3::{
+    exceptions::PyException,
+    ffi,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList, PyTuple},
+};
+
+use super::Store;
+use crate::{
+    errors::key,
+    hit::Reader,
+    remote::Asked,
+    value::{Value, release},
+};
+
+/// What was found, by key; the keys that are not here; and what could not be decoded.
+pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
+
+/// Calls what may wait for long, a loader.
+///
+/// Before Python 3.14, a thread that wants the interpreter back when it is being shut down is ended by pthread_exit. Its
+/// unwinding must not pass through our frames, which would abort the process: the guard holds the thread where it is.
+fn call(function: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+    struct Hold;
+    impl Drop for Hold {
+        fn drop(&mut self) {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+    unsafe extern "C-unwind" {
+        fn PyObject_CallObject(function: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    }
+    let py = function.py();
+    let hold = Hold;
+    // SAFETY: attached; both objects live for the call.
+    let result = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
+    std::mem::forget(hold);
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(Bound::unbind)
+}
+
+impl Store {
+    /// The object that a get returns for a value.
+    pub fn object<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(ready) = value.ready() {
+            // SAFETY: `value` keeps the object alive.
+            return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
+        }
+        let object = self.decoded(py, value.bytes(py))?;
+        Ok(if self.shareable {
+            value.keep_decoded(object)
+        } else {
+            object
+        })
+    }
+
+    /// As object, for a handle that is ours to let go of.
+    pub fn take_object<'py>(&self, py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
+        let object = self.object(py, &value);
+        value.release(py);
+        object
+    }
+
+    /// Lets an expired entry go, asks the owner's memory where it can do so natively, then on_miss.
+    pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.expire(py, asked)?;
+        let mut peeked = false;
+        if !self.pending.load(Ordering::Relaxed)
+            && let Some(remote) = self.remote.get(py)
+        {
+            match remote.get().ask(py, self, key(asked)?)? {
+                Asked::Found(Some(value)) => return self.decoded(py, value).map(Bound::unbind),
+                Asked::Found(None) => return Ok(py.None()),
+                Asked::Nothing => peeked = true,
+                Asked::Nobody => {}
+            }
+        }
+        let Some(on_miss) = self.on_miss.get(py) else {
+            return Ok(py.None());
+        };
+        let arguments = if peeked {
+            (asked, true).into_pyobject(py)?
+        } else {
+            (asked,).into_pyobject(py)?
+        };
+        call(on_miss.bind(py), &arguments)
+    }
+
+    /// The object that a get returns for a value that stays elsewhere.
+    fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        match self.decode.get(py) {
+            Some(decode) => decode.bind(py).call1((bytes,)),
+            // None: bytes are what users see, or the collector has taken it and with it everything that could ask.
+            None => Ok(bytes.into_any()),
+        }
+    }
+
+    pub fn expire(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut gone = Gone::default();
+        self.engine().expire(key(asked)?, &mut gone);
+        release(py, gone);
+        Ok(())
+    }
+
+    pub(super) fn read_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Many<'py>> {
+        // All keys are checked before the first is counted.
+        for asked in keys {
+            key(&asked)?;
+        }
+        let found = PyDict::new(py);
+        let missing = PyList::empty(py);
+        let failed = PyDict::new(py);
+        for asked in keys {
+            match self.engine().lookup(key(&asked)?, Value::clone) {
+                Lookup::Hit(value) => match self.take_object(py, value) {
+                    Ok(object) => found.set_item(&asked, object)?,
+                    Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(&asked, error)?,
+                    Err(error) => return Err(error),
+                },
+                Lookup::Absent => {}
+                Lookup::Miss => {
+                    self.expire(py, &asked)?;
+                    missing.append(&asked)?;
+                }
+            }
+        }
+        Ok((found, missing, failed))
+    }
+}
