@@ -71,7 +71,7 @@ class Clients:
         """Answer a call later; Overloaded, NodeClosed."""
         with self._idle:
             if self._waiting >= MOST:
-                raise Overloaded(f"{MOST:,} clients are waiting here")
+                raise Overloaded(f"{MOST:,} questions of clients wait here")
             self._waiting += 1
         try:
             self._loop.spawn(self._serve(call, request)).add_done_callback(self._done)

@@ -159,6 +159,7 @@ class TestAll:
             registry.register("app", member, nothing)
         expected = sorted(str(member) for member in members)
         assert [addresses(registry) for registry in registries] == [expected] * 3
+        assert [registry.clients("app") for registry in registries] == [[]] * 3  # they are no mere clients
         for registry in registries:
             registry.close()
 
