@@ -128,6 +128,10 @@ class Examples:
             found.append(len(good) if len(good) == len(members) else -1)
         return found
 
+    def registered(self) -> list[Path]:
+        """The files of nodes that have not said goodbye."""
+        return [path for path in self.directory.glob("reg/**/*") if path.is_file() or path.is_socket()]
+
     def close(self) -> None:
         for running in self._running:
             running.close()

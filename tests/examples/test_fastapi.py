@@ -129,8 +129,11 @@ def app(examples: Examples, upstream: Upstream) -> Iterator[App]:
     made.close()
 
 
-def test_workers_share_what_they_fetch_until_they_are_told_to_end(app: App, upstream: Upstream) -> None:
+def test_workers_share_what_they_fetch_until_they_are_told_to_end(
+    app: App, upstream: Upstream, examples: Examples
+) -> None:
     one, other = app.clients
+    assert examples.registered()
     assert one.request("/healthz")[1]["members"] == WORKERS
 
     upstream.names["ada"] = "Ada"
@@ -168,4 +171,5 @@ def test_workers_share_what_they_fetch_until_they_are_told_to_end(app: App, upst
     assert answer.result(PATIENCE) == (200, {"login": "barbara", "name": "Barbara"})
     assert app.running.end() == 0, app.running.said
     app.running.wait_for("Application shutdown complete", WORKERS)
+    assert not examples.registered()
     assert "Traceback" not in app.running.said

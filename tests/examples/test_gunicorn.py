@@ -75,7 +75,7 @@ def shop(request: pytest.FixtureRequest, examples: Examples) -> Iterator[Shop]:
     made.close()
 
 
-def test_workers_share_one_cache_until_they_are_told_to_end(shop: Shop) -> None:
+def test_workers_share_one_cache_until_they_are_told_to_end(shop: Shop, examples: Examples) -> None:
     towel = {"id": "42", "name": "Towel", "price": 9.99}
     answers = shop.ask_all("/products/42")
     assert [(answer.status, answer.body) for answer in answers] == [(200, towel)] * WORKERS
@@ -100,5 +100,6 @@ def test_workers_share_one_cache_until_they_are_told_to_end(shop: Shop) -> None:
         shop.running.wait_for("Worker exiting", WORKERS - 1)
     assert answer.result(PATIENCE).status == 404
     assert shop.running.end() == 0
+    assert not examples.registered()
     assert "Traceback" not in shop.running.said
     assert "Exception" not in shop.running.said
