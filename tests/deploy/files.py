@@ -30,6 +30,11 @@ class Container(NamedTuple):
     access: tuple[str, ...] = ()
 
 
+def app() -> list[Path]:
+    """The files of the application that compose and Kubernetes share."""
+    return [path for path in APP.iterdir() if path.is_file()]
+
+
 def documents(path: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(path.read_text()))
 

@@ -8,7 +8,18 @@ from typing import Any
 
 from kamacache.options import parse_duration, parse_size
 from tests.deploy.conftest import PORT, Replicas
-from tests.deploy.files import APP, EXAMPLES, Container, budget, command_of, documents, goodbye, instructions, unknown
+from tests.deploy.files import (
+    APP,
+    EXAMPLES,
+    Container,
+    app,
+    budget,
+    command_of,
+    documents,
+    goodbye,
+    instructions,
+    unknown,
+)
 from tests.etcd.server import PACKAGED, Etcd
 
 COMPOSE = EXAMPLES / "compose"
@@ -23,7 +34,7 @@ def services() -> tuple[dict[str, Any], dict[str, Any]]:
 def test_nodes_share_their_loads_and_are_healthy(replicas: Replicas, etcd: Etcd, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("of-compose\n")
-    container = Container(command_of(COMPOSE / "Dockerfile"), services()[0]["environment"], list(APP.iterdir()))
+    container = Container(command_of(COMPOSE / "Dockerfile"), services()[0]["environment"], app())
     pair = replicas.pair(container, {"etcd:2379": f"127.0.0.1:{etcd.port}", SECRET: str(password)})
     assert [replica.asked("get", "prices", "book")["value"] for replica in pair] == ['{"price":4.99}'] * 2
     one, other = pair

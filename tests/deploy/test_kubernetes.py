@@ -8,7 +8,7 @@ from typing import Any
 
 from kamacache.options import NodeOptions, parse_size
 from tests.deploy.conftest import PORT, Replicas
-from tests.deploy.files import APP, EXAMPLES, Container, budget, command_of, documents, goodbye, unknown
+from tests.deploy.files import APP, EXAMPLES, Container, app, budget, command_of, documents, goodbye, unknown
 from tests.deploy.test_compose import services
 from tests.etcd.server import Etcd
 
@@ -49,7 +49,7 @@ def environment(pod_ip: str) -> dict[str, str]:
 
 
 def test_nodes_find_each_other_answer_probes_and_end(replicas: Replicas, etcd: Etcd) -> None:
-    container = Container(node()["args"], environment("127.0.0.1"), list(APP.iterdir()))
+    container = Container(node()["args"], environment("127.0.0.1"), app())
     one, other = replicas.pair(container, {"kamacache-etcd:2379": f"127.0.0.1:{etcd.port}"})
     assert {member["address"] for member in one.asked("members")} == {one.address, other.address}
     assert one.asked("get", "prices", "book") == other.asked("get", "prices", "book")
