@@ -125,19 +125,7 @@ class Program:
         return said
 
     def serve(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Served:
-        popen = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "kamacache", "serve", "--json", *arguments],
-            cwd=self.directory,
-            env=self.environment(environment or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            served = Served(popen)
-        except BaseException:
-            _end(popen)
-            raise
+        served = launch("serve", *arguments, directory=self.directory, environment=self.environment(environment or {}))
         self.served.append(served)
         return served
 
@@ -154,10 +142,27 @@ class Program:
     def close(self) -> None:
         (self.directory / "go-on").touch()
         for served in self.served:
-            _end(served.popen)
+            end(served.popen)
 
 
-def _end(popen: subprocess.Popen[str]) -> None:
+def launch(*command: str, directory: Path, environment: Mapping[str, str]) -> Served:
+    """A process of `kamacache serve …`, as soon as it serves."""
+    popen = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "kamacache", *command, "--json"],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        return Served(popen)
+    except BaseException:
+        end(popen)
+        raise
+
+
+def end(popen: subprocess.Popen[str]) -> None:
     if popen.poll() is None:
         popen.send_signal(signal.SIGCONT)
         popen.kill()

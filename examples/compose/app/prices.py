@@ -1,0 +1,15 @@
+"""The slow source behind the cache. Yours asks a database here."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+
+def load_price(key: str) -> dict[str, float] | None:
+    """Take half a second, as slow sources do; None: there is no such thing."""
+    time.sleep(0.5)
+    log.info("loaded %s", key)
+    return None if key.startswith("no-") else {"price": len(key) + 0.99}

@@ -1,0 +1,83 @@
+"""What the files of the deployment examples say, as far as tests look at it: YAML, a Dockerfile, a systemd unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from kamacache.cli.config import read
+from kamacache.cli.finding import PASSWORD
+from kamacache.cli.serve import serve
+from kamacache.options import parse_duration, parse_size
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+APP = EXAMPLES / "compose" / "app"
+BESIDE = 64 * 2**20  # bytes for Python, the examples' loaders and values under way
+GOODBYE = 5.0  # seconds beside the drain
+
+
+class Container(NamedTuple):
+    """What a process is started with, the files that it finds where it stands, and how `kamacache …` gets in there."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    files: list[Path]
+    access: tuple[str, ...] = ()
+
+
+def app() -> list[Path]:
+    """The files of the application that compose and Kubernetes share."""
+    return [path for path in APP.iterdir() if path.is_file()]
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """Of a Dockerfile: each with the text behind it, its lines put together."""
+    lines = path.read_text().replace("\\\n", " ").splitlines()
+    words = (line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#"))
+    return [(name, text) for name, text in words]
+
+
+def command_of(path: Path) -> list[str]:
+    """Of a Dockerfile: what a container of it runs."""
+    found: list[str] = json.loads(dict(instructions(path))["CMD"])
+    return found
+
+
+def unit(path: Path) -> dict[str, dict[str, str]]:
+    """Of a systemd unit: each section's settings, none of them given twice."""
+    sections: dict[str, dict[str, str]] = {}
+    for line in path.read_text().splitlines():
+        if line.startswith("["):
+            sections[line.strip("[]")] = section = {}
+        elif line and not line.startswith("#"):
+            name, equals, value = line.partition("=")
+            assert equals, line
+            assert name not in section, line
+            section[name] = value
+    return sections
+
+
+def budget(config: Path) -> float:
+    """Bytes that a node with this file may take, as docs/operations.md reckons."""
+    groups = read(str(config)).groups.values()
+    return 1.25 * sum(parse_size(group["max_bytes"], name="max_bytes") for group in groups) + BESIDE
+
+
+def goodbye(config: Path) -> float:
+    """Seconds that a node with this file may take to end."""
+    return parse_duration(read(str(config)).node["drain"], name="drain") + GOODBYE
+
+
+def unknown(environment: Mapping[str, str]) -> set[str]:
+    """The variables that look like ours and mean nothing to `kamacache serve`."""
+    known = {PASSWORD, *(option.envvar for option in serve.params)}
+    return {name for name in environment if name.startswith("KAMACACHE_")} - known
