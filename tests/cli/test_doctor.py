@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from kamacache import __version__
-from kamacache.cli.doctor import Finding, Seen, _alone, _together, out_of_reach
+from kamacache.cli.doctor import Finding, Seen, _alone, _together
 from kamacache.cli.finding import Place
 from tests.cli.conftest import PATIENCE, Program
 from tests.cluster.cluster import wait_until
@@ -76,15 +76,6 @@ def test_codecs_that_differ(program: Program) -> None:
         program.serve("--config", f"{codec}.toml")
     findings = wrong(program)
     assert any(f["what"] == "group users" and "text at" in f["text"] and "json at" in f["text"] for f in findings)
-
-
-def test_addresses_that_others_cannot_reach() -> None:
-    """Of this machine alone, where the registry is for many; one that is on this machine itself is not."""
-    addresses = ["127.0.0.1:8001", "10.0.0.1:8001", "unix:/run/app.sock"]
-    assert out_of_reach("etcd://192.0.2.1:2379", addresses) == ["127.0.0.1:8001", "unix:/run/app.sock"]
-    assert out_of_reach("etcd://127.0.0.1:2379", addresses[:2]) == []
-    assert out_of_reach("static://127.0.0.1:8001,10.0.0.1:8001", addresses[:2]) == []
-    assert out_of_reach("local:///run/app", addresses[2:]) == []
 
 
 PLACE = Place(None, "local://", "shop", 1.0, None, None)

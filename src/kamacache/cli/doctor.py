@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from kamacache import __version__
+from kamacache.addresses import parse_address
 from kamacache.cli import output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place, places
@@ -91,6 +92,7 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
     scheme = place.registry.partition("://")[0] + "://"  # the rest may hold a password
     try:
         found = place.members()
+        beyond = parse_registry(place.registry).beyond_machine
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
@@ -105,24 +107,11 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
         )
     else:
         yield Finding(ok=True, what=f"registry {scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
-    for address in out_of_reach(place.registry, addresses):
-        advice = "give that node an advertise= that other machines can reach"
-        yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
+    for address in addresses:
+        if beyond and (parse_address(address, name="member").is_loopback or address.startswith("unix:")):
+            advice = "give that node an advertise= that other machines can reach"
+            yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
     return addresses
-
-
-def out_of_reach(url: str, addresses: Iterable[str]) -> list[str]:
-    """Those that this registry would not tell others: they are of one machine alone, and it is for many."""
-    registry, found = parse_registry(url), []
-    try:
-        for address in addresses:
-            try:
-                registry.advertise(address)
-            except ConfigError:
-                found.append(address)
-    finally:
-        registry.close()
-    return found
 
 
 def _look(place: Place, address: str) -> Seen:
