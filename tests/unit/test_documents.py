@@ -22,7 +22,7 @@ DOCUMENTS = sorted(
 TIMEOUT = 60.0
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
 _TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 
 
@@ -82,13 +82,34 @@ def test_shell_blocks_name_commands_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
-    for target in _LINK.findall(path.read_text()):
-        assert re.match(r"https?://", target) or (path.parent / target).exists(), f"{name} links to {target}"
+    for target, anchor in _LINK.findall(path.read_text()):
+        if not re.match(r"https?://", target):
+            to = path.parent / target if target else path
+            assert to.exists(), f"{name} links to {target}"
+            assert not anchor or anchor in anchors(to.read_text()), f"{name} links to {target}#{anchor}"
 
 
-def test_the_two_readmes_show_the_same_code() -> None:
-    def code(name: str) -> list[str]:
-        found = [block for _, block in blocks((ROOT / name).read_text(), "python", "sh")]
-        return [re.sub(r" *#.*", "", block) for block in found]  # comments are translated
+def anchors(text: str) -> set[str]:
+    """What can be linked to in a document: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
-    assert code("README.md") == code("README.zh-CN.md")
+
+def test_the_two_readmes_are_alike() -> None:
+    """In code, headings, rows of tables, items of lists and links, if not in words."""
+    english, chinese = (shape((ROOT / name).read_text()) for name in ("README.md", "README.zh-CN.md"))
+    for what, there in english.items():
+        assert there, what
+        assert there == chinese[what], what
+
+
+def shape(text: str) -> dict[str, list[str]]:
+    """What a translation leaves as it is."""
+    prose = _BLOCK.sub("", text)
+    return {
+        "code": [re.sub(r" *#.*", "", block) for _, block in blocks(text, "python", "sh")],  # comments are translated
+        "headings": re.findall(r"^#+", prose, re.MULTILINE),
+        "rows": re.findall(r"^\|(?: (`\w+`) \|)?", prose, re.MULTILINE),  # with the name of an option
+        "items": re.findall(r"^(?:-|\d+\.) ", prose, re.MULTILINE),
+        "links": sorted(f"{to}#{at}" for to, at in _LINK.findall(prose) if not to.startswith("README")),
+    }
