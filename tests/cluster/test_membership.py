@@ -271,6 +271,27 @@ def test_joining_member_takes_keys_over_without_loading_them() -> None:
         assert all(found is not None and found[3] == Store.MAIN for key in taken for found in [store.find(key)])
 
 
+def test_changes_in_a_row_make_nobody_load_again() -> None:
+    """What a member took over, and was not asked for before the next change, is still with the one before it."""
+    with Cluster(2, ttl=None) as cluster:
+        a, _b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        c = cluster.add()
+        cluster.settle()
+        d = cluster.add()
+        cluster.settle()
+        taken = [key for key in KEYS if a.owner("g", key).id == c.id]
+        assert taken
+        assert c.groups["g"].get_many(taken) == dict.fromkeys(taken, b"old")
+        d.close(drain=0)
+        cluster.nodes.remove(d)
+        cluster.settle()
+        given_back = [key for key in KEYS if a.owner("g", key).id == c.id and key not in taken]
+        assert given_back
+        assert c.groups["g"].get_many(given_back) == dict.fromkeys(given_back, b"old")
+        assert cluster.source.loads == dict.fromkeys(KEYS, 1)
+
+
 def test_leaving_member_gives_back_what_the_others_had() -> None:
     """A joins B's keys, leaves again: B's former copies are main copies once more."""
     with Cluster(2, ttl=None) as cluster:
