@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from kamacache.demo.evidence import Load, Write
 
+BACK = 5.0  # seconds on top of its lease within which the registry has everyone again, once it is back
 PROBED = 1.0  # seconds within which a node that is gone is found to be
 
 
@@ -44,7 +45,7 @@ class Check:
     name: str
     held: bool
     detail: str
-    numbers: Mapping[str, int] = field(default_factory=dict)  # the detail, for machines
+    numbers: Mapping[str, float] = field(default_factory=dict)  # the detail, for machines
 
 
 @dataclass(slots=True, frozen=True)
@@ -212,6 +213,52 @@ def check(facts: Facts) -> list[Check]:
             "enough has happened to tell",
             facts.reads > counted.loads > 0 and confirmed > 0,
             f"{facts.reads:,} reads, {counted.loads:,} loads, {confirmed:,} confirmed writes",
+        ),
+    ]
+
+
+@dataclass(slots=True, frozen=True)
+class Outage:
+    """A time without etcd, and when all who lived then were registered again."""
+
+    gone: float
+    back: float
+    registered: float
+    names: str
+    emptied: bool
+
+    @property
+    def took(self) -> float:
+        return self.registered - self.back
+
+
+def check_outages(
+    outages: Sequence[Outage], loads: Sequence[Load], writes: Sequence[Write], promised: float
+) -> list[Check]:
+    """What is promised while etcd is away, and when it is back."""
+    away = [Window(outage.gone, outage.back) for outage in outages]
+    seconds = sum(window.end - window.begin for window in away)
+    done = [
+        write for write in writes if any(window.begin <= write.begin and write.end <= window.end for window in away)
+    ]
+    confirmed = sum(write.confirmed is True for write in done)
+    loaded = sum(any(window.meets(load.begin, load.end) for window in away) for load in loads)
+    slowest = max((outage.took for outage in outages), default=0.0)
+    return [
+        Check(
+            "the cluster goes on without etcd",
+            confirmed > 0,
+            f"{confirmed:,} confirmed writes and {loaded:,} loads in the {seconds:.1f} s that it was away",
+            {"seconds": seconds, "confirmed": confirmed, "loads": loaded},
+        ),
+        Check(
+            f"all registered {promised:g} s after its return",
+            len(outages) > 0 and slowest <= promised,
+            "; ".join(
+                f"{outage.names} {outage.took:.1f} s after it was back {'empty' if outage.emptied else 'with its data'}"
+                for outage in outages
+            ),
+            {"slowest": slowest, "promised": promised},
         ),
     ]
 

@@ -17,6 +17,7 @@ from typing import Any
 from kamacache.errors import KamaCacheError
 
 NAMES = ("A", "B", "C")
+SERVICE = "demo"
 PATIENCE = 30.0  # seconds for anything that takes a moment on an idle machine
 
 
@@ -35,6 +36,7 @@ class Process:
     died: float | None = None
     address: str | None = None
     view: tuple[list[str], int] | None = None
+    registered: bool = False
     counters: dict[str, Any] = field(default_factory=dict)
     answers: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
@@ -54,6 +56,7 @@ class Process:
                 self.address = fact["address"]
             elif fact["fact"] == "view":
                 self.view = fact["members"], fact["owners"]
+                self.registered = fact["registered"]
             elif fact["fact"] == "counters":
                 self.counters = fact
             else:
@@ -94,10 +97,10 @@ class Process:
 class Cluster:
     """All processes, the dead ones included."""
 
-    def __init__(self, directory: Path, rows: int) -> None:
+    def __init__(self, directory: Path, rows: int, registry: str) -> None:
         self.processes: list[Process] = []
         self._directory = directory
-        self._rows = rows
+        self._arguments = [str(directory), str(rows), registry]
 
     @property
     def alive(self) -> list[Process]:
@@ -110,7 +113,7 @@ class Cluster:
         share = [str(NAMES.index(name)), str(len(NAMES))]
         with errors.open("w") as stderr:
             popen = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "kamacache.demo.worker", life, str(self._directory), str(self._rows), *share],
+                [sys.executable, "-m", "kamacache.demo.worker", life, *self._arguments, *share],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -6,12 +6,10 @@ import shutil
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from kamacache.demo.latency import quantile
-
-if TYPE_CHECKING:
-    from kamacache.demo.scenario import Numbers, Result
+from kamacache.demo.result import Numbers, Result
 
 _REWRITE = 0.2  # seconds between two versions of the line on a terminal
 _PLAIN = 5.0  # seconds between two lines elsewhere
