@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from kamacache.demo import latency
-from kamacache.demo.checks import Facts, Window, check, count_loads, find_overlaps, unconfirmed
+from kamacache.demo.checks import (
+    Facts,
+    Outage,
+    Window,
+    check,
+    check_outages,
+    count_loads,
+    find_overlaps,
+    unconfirmed,
+)
 from kamacache.demo.evidence import (
     CONFIRMED,
     DELETE,
@@ -120,6 +129,18 @@ def test_a_long_load_is_compared_with_all_that_begin_in_it() -> None:
 def test_unconfirmed_writes_near_a_change_are_counted_apart() -> None:
     writes = [write(1, 1, 2, confirmed=False), write(1, 9, 11, confirmed=False), write(1, 11, 12, confirmed=None)]
     assert unconfirmed(writes, [Window(10, 20)]) == (2, 1)
+
+
+def test_outages_of_etcd() -> None:
+    def held(registered: float, *writes: Write) -> list[bool]:
+        found = check_outages([Outage(10, 20, registered, "A and B", False)], [load(1, 15, 16)], writes, 15.0)
+        return [promise.held for promise in found]
+
+    assert held(35, write(1, 11, 12)) == [True, True]
+    assert held(35.5, write(1, 11, 12)) == [True, False]
+    assert held(35, write(1, 9, 11), write(1, 19, 21)) == [False, True]  # neither wholly without etcd
+    assert held(35, write(1, 11, 12, confirmed=False)) == [False, True]
+    assert [promise.held for promise in check_outages([], [], [], 15.0)] == [False, False]
 
 
 def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:

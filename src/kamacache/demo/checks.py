@@ -252,7 +252,7 @@ def check_outages(
             {"seconds": seconds, "confirmed": confirmed, "loads": loaded},
         ),
         Check(
-            f"all registered {promised:g} s after its return",
+            f"all registered within {promised:g} s of its return",
             len(outages) > 0 and slowest <= promised,
             "; ".join(
                 f"{outage.names} {outage.took:.1f} s after it was back {'empty' if outage.emptied else 'with its data'}"

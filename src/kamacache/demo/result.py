@@ -49,6 +49,7 @@ class Numbers:
 class Result:
     """Everything that the table shows."""
 
+    registry: str
     nodes: dict[str, Numbers]
     total: Numbers
     checks: list[Check]
@@ -62,6 +63,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         return {
             "held": self.held,
+            "registry": self.registry,
             "checks": [
                 {"name": check.name, "held": check.held, "detail": check.detail, **check.numbers}
                 for check in self.checks

@@ -156,6 +156,7 @@ class Scenario:
         return gone
 
     def _bring_back(self, etcd: Etcd, gone: float, *, emptied: bool) -> None:
+        started = time.monotonic()
         etcd.start()
         back = time.monotonic()
         self._event(
@@ -168,7 +169,7 @@ class Scenario:
         if emptied:  # for a moment some were registered and others not
             while time.monotonic() < registered + _READ_AGAIN:
                 self._pause()
-            self._windows.append(checks.Window(back, self._cluster.settle(self._tick)))
+            self._windows.append(checks.Window(started, self._cluster.settle(self._tick)))
 
     def _await_registered(self, etcd: Etcd) -> float:
         """Wait until etcd lists all who live, and they know that their leases live: when that was."""
@@ -232,7 +233,8 @@ class Scenario:
         found = self._checks + checks.check(facts)
         if self._etcd is not None:
             found += checks.check_outages(self._outages, loads, writes, EtcdRegistry.lease + checks.BACK)
-        return Result(nodes, total, found, len(self._lost), time.monotonic() - self._began)
+        registry = "local" if self._etcd is None else "etcd"
+        return Result(registry, nodes, total, found, len(self._lost), time.monotonic() - self._began)
 
     def _journal(self, process: Process) -> tuple[list[Load], list[Write]]:
         assert process.died is not None  # noqa: S101 - the cluster is closed
