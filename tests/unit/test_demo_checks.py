@@ -14,6 +14,7 @@ from kamacache.demo.checks import (
     check,
     check_outages,
     count_loads,
+    disagreements,
     find_overlaps,
     unconfirmed,
 )
@@ -129,6 +130,18 @@ def test_a_long_load_is_compared_with_all_that_begin_in_it() -> None:
 def test_unconfirmed_writes_near_a_change_are_counted_apart() -> None:
     writes = [write(1, 1, 2, confirmed=False), write(1, 9, 11, confirmed=False), write(1, 11, 12, confirmed=None)]
     assert unconfirmed(writes, [Window(10, 20)]) == (2, 1)
+
+
+def test_views_that_differ() -> None:
+    assert disagreements([]) == []
+    assert disagreements([(9, [(1, "ab")]), (9, [(2, "ab")])]) == []
+    assert disagreements([(9, [(1, "ab"), (5, "a"), (6, "ab")]), (9, [(1, "ab")])]) == [Window(5, 6)]
+    assert disagreements([(9, [(1, "ab"), (5, "b")]), (9, [(1, "ab"), (6, "b"), (7, "ab")])]) == [
+        Window(5, 6),
+        Window(7, 9),
+    ]
+    assert disagreements([(4, [(1, "ab")]), (9, [(1, "ab"), (5, "b")])]) == []  # the first had ended
+    assert disagreements([(9, [(1, "a"), (3, "ab")]), (9, [(2, "ab")])]) == [Window(2, 3)]
 
 
 def test_outages_of_etcd() -> None:

@@ -36,7 +36,7 @@ class Scenario:
         self._windows: list[checks.Window] = []
         self._lost: array[int] = array("I")
         self._killed = checks.Window(0.0, 0.0)
-        self._began = 0.0
+        self._began = self._ended = 0.0
         self._checks: list[checks.Check] = []
         self._outages: list[checks.Outage] = []
 
@@ -105,6 +105,7 @@ class Scenario:
         else:
             self._with(self._etcd)
         self._until(1.0)
+        self._ended = time.monotonic()
         cluster.all_do("stop")
         report.end_progress()
 
@@ -227,14 +228,28 @@ class Scenario:
                 numbers.add(process.counters)
                 numbers.loads += len(its_loads)
             words += [f"{process.name}: {text}" for text in process.counters["words"]]
+        windows = self._windows + self._differing()
         facts = checks.Facts(
-            loads, writes, self._lost, self._killed, self._windows, total.reads, total.stale, total.errors, words[:5]
+            loads, writes, self._lost, self._killed, windows, total.reads, total.stale, total.errors, words[:5]
         )
         found = self._checks + checks.check(facts)
         if self._etcd is not None:
             found += checks.check_outages(self._outages, loads, writes, EtcdRegistry.lease + checks.BACK)
         registry = "local" if self._etcd is None else "etcd"
         return Result(registry, nodes, total, found, len(self._lost), time.monotonic() - self._began)
+
+    def _differing(self) -> list[checks.Window]:
+        """All times in which they may not have agreed. Those without a reason that was told are told now."""
+        processes = self._cluster.processes
+        found = checks.disagreements([(process.died or self._ended, process.views) for process in processes])
+        found += [checks.Window(*times) for process in processes for times in process.unsure]
+        for window in checks.merged(found):
+            known = any(other.meets(window.begin, window.end) for other in self._windows)
+            if not known and self._began < window.begin < self._ended:
+                took = (window.end - window.begin) * 1e3
+                words = f"for {took:.0f} ms the nodes may not have agreed on who is there"
+                self._report.event(window.begin - self._began, words)
+        return found
 
     def _journal(self, process: Process) -> tuple[list[Load], list[Write]]:
         assert process.died is not None  # noqa: S101 - the cluster is closed

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import signal
 import sys
 import threading
 import time
 import zlib
 from array import array
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kamacache import Node
 from kamacache.demo.cluster import SERVICE
@@ -31,6 +33,22 @@ _REPORT = 0.2  # seconds between two reports of the counters
 _SAMPLES = [f"sample {number}" for number in range(256)]
 
 
+class Doubts(logging.StreamHandler[TextIO]):
+    """The node's own words, on standard error; counts how often it held another for dead, and tells at once."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self.count = 0
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        if "is held for dead" in record.getMessage():
+            self.count += 1
+            self._tell()
+
+
 class Worker:
     """The node, its groups, and what the parent may order."""
 
@@ -41,6 +59,10 @@ class Worker:
         self._database = Database(directory / "users.db")
         self._journal = Journal(directory / f"{name}.journal")
         self._numbers = itertools.count(1)
+        self._doubts = Doubts(lambda: self._say(fact="doubt"))
+        log = logging.getLogger("kamacache")
+        log.addHandler(self._doubts)
+        log.setLevel(logging.INFO)
         self._registry = parse(registry)
         self._node = Node(registry=self._registry, service=SERVICE)
         # Nothing expires and nothing is evicted, so that every load has a reason that can be told.
@@ -95,15 +117,18 @@ class Worker:
 
     def _watch(self) -> None:
         """Who is there, and (as a number to compare) who owns what: views agree when both are equal everywhere."""
-        last = None
+        last, since = None, time.monotonic()
         while not self._ended.wait(_WATCH):
+            doubts, begin = self._doubts.count, time.monotonic()
             members = sorted(str(member) for member in self._node.members())
             owners = ",".join(str(self._node.owner("users", key)) for key in _SAMPLES)
             registered = not isinstance(self._registry, EtcdRegistry) or self._registry.registered
-            view = members, zlib.crc32(owners.encode()), registered
+            view = members, zlib.crc32(owners.encode()), registered, doubts
             if view != last:
                 last = view
-                self._say(fact="view", members=members, owners=view[1], registered=registered)
+                names = ("members", "owners", "registered", "doubts")
+                self._say(fact="view", since=since, **dict(zip(names, view, strict=True)))
+            since = begin
 
     def _report(self) -> None:
         while not self._ended.wait(_REPORT):
