@@ -105,6 +105,18 @@ def test_loads_while_views_differed_are_counted_apart() -> None:
     assert counts(2, 5, 9, 11) == (2, 1)
 
 
+def test_a_set_while_views_differed_may_have_gone_astray() -> None:
+    def counts(*writes: Write) -> tuple[int, int]:
+        loads = [load(9, t, t + 1) for t in (2, 8, 9)]
+        counted = count_loads(loads, writes, [], Window(0, 0), [Window(4, 6)])
+        return counted.in_windows, counted.too_many.total()
+
+    assert counts() == (0, 2)
+    assert counts(write(9, 5, 5.5, delete=False)) == (1, 1)  # good for one load
+    assert counts(write(9, 6.5, 7, delete=False)) == (0, 2)  # when they agreed again
+    assert counts(write(8, 5, 5.5, delete=False)) == (0, 2)  # of another key
+
+
 def test_two_loads_at_once_are_told_apart_by_their_reason() -> None:
     pair = [load(1, 10, 12), load(1, 11, 13, "B")]
 
