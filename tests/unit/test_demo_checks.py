@@ -10,11 +10,9 @@ from kamacache.demo import latency
 from kamacache.demo.checks import (
     Facts,
     Outage,
-    Window,
     check,
     check_outages,
     count_loads,
-    disagreements,
     find_overlaps,
     unconfirmed,
 )
@@ -30,6 +28,7 @@ from kamacache.demo.evidence import (
     Write,
     read_journal,
 )
+from kamacache.demo.views import Window, disagreements, merged
 
 
 def load(key: int, begin: float, end: float, node: str = "A") -> Load:
@@ -154,6 +153,10 @@ def test_views_that_differ() -> None:
     ]
     assert disagreements([(4, [(1, "ab")]), (9, [(1, "ab"), (5, "b")])]) == []  # the first had ended
     assert disagreements([(9, [(1, "a"), (3, "ab")]), (9, [(2, "ab")])]) == [Window(2, 3)]
+
+
+def test_windows_that_meet_are_one() -> None:
+    assert merged([Window(5, 6), Window(1, 4), Window(2, 3), Window(4, 4.5)]) == [Window(1, 4.5), Window(5, 6)]
 
 
 def test_outages_of_etcd() -> None:

@@ -36,7 +36,7 @@ FLOORS = (  # from the ground up
     ("grouping",),
     ("node",),
     ("testing", "__init__"),
-    ("demo", "demo.cluster", "demo.database", "demo.etcd", "demo.evidence", "demo.latency"),
+    ("demo", "demo.cluster", "demo.database", "demo.etcd", "demo.evidence", "demo.latency", "demo.views"),
     ("demo.checks", "demo.workload"),
     ("demo.result", "demo.worker"),
     ("demo.report",),

@@ -14,6 +14,7 @@ from kamacache.demo.etcd import Etcd
 from kamacache.demo.evidence import Load, Versions, Write, read_journal
 from kamacache.demo.report import Report
 from kamacache.demo.result import Numbers, Result
+from kamacache.demo.views import Window, disagreements, merged
 from kamacache.registry.etcd import EtcdRegistry
 
 _KILL, _RESTART = 0.4, 0.6  # of the time under load
@@ -33,9 +34,9 @@ class Scenario:
         self._report = report
         registry = f"local://{directory}/nodes" if etcd is None else etcd.url
         self._cluster = Cluster(directory, rows, registry)
-        self._windows: list[checks.Window] = []
+        self._windows: list[Window] = []
         self._lost: array[int] = array("I")
-        self._killed = checks.Window(0.0, 0.0)
+        self._killed = Window(0.0, 0.0)
         self._began = self._ended = 0.0
         self._checks: list[checks.Check] = []
         self._outages: list[checks.Outage] = []
@@ -117,10 +118,10 @@ class Scenario:
         self._lost.frombytes(path.read_bytes())
         killed = time.monotonic()
         cluster.kill(victim)
-        self._killed = checks.Window(killed, victim.died or killed)
+        self._killed = Window(killed, victim.died or killed)
         self._event(f"kill -9 {victim.name} (pid {victim.pid}), the owner of {owned:,} keys")
         agreed = cluster.settle(self._tick)
-        self._windows.append(checks.Window(killed, agreed))
+        self._windows.append(Window(killed, agreed))
         self._event(f"{_names(others)} agree that it is gone, after {agreed - killed:.2f} s")
         return victim
 
@@ -131,7 +132,7 @@ class Scenario:
         self._event(f"{again.name} is started again (pid {again.pid})")
         agreed = cluster.settle(self._tick)
         again.ask("load")
-        self._windows.append(checks.Window(started, agreed))
+        self._windows.append(Window(started, agreed))
         self._event(f"all three agree that it is back, after {agreed - started:.2f} s")
 
     def _with(self, etcd: Etcd) -> None:
@@ -170,7 +171,7 @@ class Scenario:
         if emptied:  # for a moment some were registered and others not
             while time.monotonic() < registered + _READ_AGAIN:
                 self._pause()
-            self._windows.append(checks.Window(started, self._cluster.settle(self._tick)))
+            self._windows.append(Window(started, self._cluster.settle(self._tick)))
 
     def _await_registered(self, etcd: Etcd) -> float:
         """Wait until etcd lists all who live, and they know that their leases live: when that was."""
@@ -238,12 +239,12 @@ class Scenario:
         registry = "local" if self._etcd is None else "etcd"
         return Result(registry, nodes, total, found, len(self._lost), time.monotonic() - self._began)
 
-    def _differing(self) -> list[checks.Window]:
+    def _differing(self) -> list[Window]:
         """All times in which they may not have agreed. Those without a reason that was told are told now."""
         processes = self._cluster.processes
-        found = checks.disagreements([(process.died or self._ended, process.views) for process in processes])
-        found += [checks.Window(*times) for process in processes for times in process.unsure]
-        for window in checks.merged(found):
+        found = disagreements([(process.died or self._ended, process.views) for process in processes])
+        found += [Window(*times) for process in processes for times in process.unsure]
+        for window in merged(found):
             known = any(other.meets(window.begin, window.end) for other in self._windows)
             if not known and self._began < window.begin < self._ended:
                 took = (window.end - window.begin) * 1e3
