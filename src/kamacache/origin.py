@@ -201,7 +201,9 @@ class Origin:
     def _keep(
         self, flight: Flight, raw: bytes | None, version: int, ttl: float | None, kind: int, *, foreign: bool = False
     ) -> None:
-        if kind == Store.NEAR or not self._runtime.joined:  # others may not know that it is here
+        if not self._runtime.joined:  # others may not know that it is here: a main copy would make them drop theirs
+            kind = Store.NEAR
+        if kind == Store.NEAR:
             near = self._options.near_ttl
             ttl = near if ttl is None else min(near, ttl)
         if ttl is not None and ttl <= 0:
