@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BENCH ?= full
+REGISTRY ?= local
 ARGS ?=
 
 VENV := .venv
@@ -39,8 +40,8 @@ format: $(INSTALLED) ## rewrite the sources in the project's style
 	$(RUN) -m ruff format .
 	cargo fmt --all
 
-demo: $(BUILT) ## watch three processes share one cache (ARGS="--help")
-	$(RUN) -m kamacache.demo $(ARGS)
+demo: $(BUILT) ## watch three processes share one cache (REGISTRY=etcd: while etcd fails; ARGS="--help")
+	$(RUN) -m kamacache.demo --registry $(REGISTRY) $(ARGS)
 
 bench: $(BUILT) ## measure (BENCH=short: in a minute or two)
 	$(RUN) -m bench $(if $(filter short,$(BENCH)),--short) $(ARGS)

@@ -80,7 +80,10 @@ class Asking:
         return found
 
     def peek_all(self, by_peer: Mapping[Peer, list[str]], *, former: bool = False) -> Path[dict[str, Found]]:
-        """Ask each for its keys, one request each; with `former` also for what they no longer own."""
+        """Ask each for its keys, one request each; with `former` also for what they no longer own.
+
+        Of several answers for one key the newest counts.
+        """
         if not by_peer:
             return {}
         lane, name = self._runtime.lane, self._name
@@ -93,9 +96,11 @@ class Asking:
             if isinstance(reply, Exception):
                 self._runtime.suspect(peer, reply)
                 continue
-            answers = zip(keys, reply, strict=True)
             known = self._store.known
-            found |= {key: entry for key, entry in answers if entry is not None and entry[1] >= known(key)}
+            for key, entry in zip(keys, reply, strict=True):
+                least = found[key][1] + 1 if key in found else known(key)
+                if entry is not None and entry[1] >= least:
+                    found[key] = entry
         return found
 
     def keep_near(self, key: str, found: Found, asked: float, flight: Flight | None = None) -> None:

@@ -104,7 +104,7 @@ class Origin:
     def _from_former(
         self, led: dict[str, Flight], skipped: Mapping[str, Peer], ended: Mapping[str, Outcome], end: Any
     ) -> Path[None]:
-        """Take what the owner before a change of members still holds, or a skipped one that is alive after all.
+        """Take what the owners before changes of members still hold, or a skipped one that is alive after all.
 
         This node may be such a former owner itself, and stand in for the one it gave the key to.
         """
@@ -117,8 +117,9 @@ class Origin:
                 value, version, remaining, _ = own
                 self._keep(flight, value, version, remaining, Store.MAIN)
                 end(key, Outcome(value, version, remaining, ABSENT if value is None else HITS))
-            elif (peer := route.holder(key, skipped, self._runtime.clock.now())) is not None:
-                by_peer[peer].append(key)
+            else:
+                for peer in route.holders(key, skipped, self._runtime.clock.now()):
+                    by_peer[peer].append(key)
         found = yield from self._asking.peek_all(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
             self._keep(led[key], value, version, remaining, Store.MAIN, foreign=True)
@@ -200,7 +201,9 @@ class Origin:
     def _keep(
         self, flight: Flight, raw: bytes | None, version: int, ttl: float | None, kind: int, *, foreign: bool = False
     ) -> None:
-        if kind == Store.NEAR or not self._runtime.joined:  # others may not know that it is here
+        if not self._runtime.joined:  # others may not know that it is here: a main copy would make them drop theirs
+            kind = Store.NEAR
+        if kind == Store.NEAR:
             near = self._options.near_ttl
             ttl = near if ttl is None else min(near, ttl)
         if ttl is not None and ttl <= 0:

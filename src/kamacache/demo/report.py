@@ -6,12 +6,10 @@ import shutil
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from kamacache.demo.latency import quantile
-
-if TYPE_CHECKING:
-    from kamacache.demo.scenario import Numbers, Result
+from kamacache.demo.result import Numbers, Result
 
 _REWRITE = 0.2  # seconds between two versions of the line on a terminal
 _PLAIN = 5.0  # seconds between two lines elsewhere
@@ -138,12 +136,14 @@ def _clock(at: float) -> str:
 
 
 def _footnote(result: Result) -> str:
+    emptied = ", when etcd came back empty" if result.registry == "etcd" else ""
     return textwrap.fill(
         "Loads are counted from what the loaders themselves wrote down. A key may be loaded once, once more after each"
         f" delete of it, and once more if it was one of the {result.lost:,} that the killed node owned. A set brings"
         " its value along, and a restarted node takes over what the others still hold: no load for either. Two loads"
         " of a key at once are right only where a write came in between: what was read before it must not be given to"
         " those who ask after it. Once is promised while the nodes agree on who is there; loads that came twice right"
-        " after the kill or the restart are counted apart. Reads of the killed node's last 0.2 s are not counted.",
+        f" after the kill or the restart{emptied} are counted apart, and so are those of moments in which a node was"
+        " too busy to answer and held for dead. Reads of the killed node's last 0.2 s are not counted.",
         _WIDTH,
     )

@@ -8,37 +8,63 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import signal
 import sys
 import threading
 import time
 import zlib
 from array import array
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kamacache import Node
+from kamacache.demo.cluster import SERVICE
 from kamacache.demo.database import Database
 from kamacache.demo.evidence import LOAD, LOADED, Journal, Versions
 from kamacache.demo.latency import merged
 from kamacache.demo.workload import Workload
+from kamacache.registry import parse
+from kamacache.registry.etcd import EtcdRegistry
 
 _WATCH = 0.02  # seconds between two looks at the members
 _REPORT = 0.2  # seconds between two reports of the counters
 _SAMPLES = [f"sample {number}" for number in range(256)]
 
 
+class Doubts(logging.StreamHandler[TextIO]):
+    """The node's own words, on standard error; counts how often it held another for dead, and tells at once."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self.count = 0
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        if "is held for dead" in record.getMessage():
+            self.count += 1
+            self._tell()
+
+
 class Worker:
     """The node, its groups, and what the parent may order."""
 
-    def __init__(self, name: str, directory: Path, rows: int, share: tuple[int, int]) -> None:
+    def __init__(self, name: str, directory: Path, rows: int, registry: str, share: tuple[int, int]) -> None:
         self._name = name
         self._out = threading.Lock()
         self._rows = rows
         self._database = Database(directory / "users.db")
         self._journal = Journal(directory / f"{name}.journal")
         self._numbers = itertools.count(1)
-        self._node = Node(registry=f"local://{directory}/nodes", service="demo")
+        self._doubts = Doubts(lambda: self._say(fact="doubt"))
+        log = logging.getLogger("kamacache")
+        log.addHandler(self._doubts)
+        log.setLevel(logging.INFO)
+        self._registry = parse(registry)
+        self._node = Node(registry=self._registry, service=SERVICE)
         # Nothing expires and nothing is evicted, so that every load has a reason that can be told.
         self._users = self._node.group("users", self._load, ttl=None, max_bytes="1 GiB")
         self._greetings = self._node.group("greetings", codec="text", ttl=None)
@@ -91,14 +117,18 @@ class Worker:
 
     def _watch(self) -> None:
         """Who is there, and (as a number to compare) who owns what: views agree when both are equal everywhere."""
-        last = None
+        last, since = None, time.monotonic()
         while not self._ended.wait(_WATCH):
+            doubts, begin = self._doubts.count, time.monotonic()
             members = sorted(str(member) for member in self._node.members())
             owners = ",".join(str(self._node.owner("users", key)) for key in _SAMPLES)
-            view = members, zlib.crc32(owners.encode())
+            registered = not isinstance(self._registry, EtcdRegistry) or self._registry.registered
+            view = members, zlib.crc32(owners.encode()), registered, doubts
             if view != last:
                 last = view
-                self._say(fact="view", members=members, owners=view[1])
+                names = ("members", "owners", "registered", "doubts")
+                self._say(fact="view", since=since, **dict(zip(names, view, strict=True)))
+            since = begin
 
     def _report(self) -> None:
         while not self._ended.wait(_REPORT):
@@ -125,10 +155,10 @@ class Worker:
 
 
 def main() -> None:
-    """Run by the parent, with a name, the directory, the number of rows and this process's share of the writes."""
+    """Run by the parent, with a name, the directory, the rows, the registry and this process's share of the writes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who then closes our standard input
-    name, directory, rows, which, of = sys.argv[1:]
-    Worker(name, Path(directory), int(rows), (int(which), int(of))).run()
+    name, directory, rows, registry, which, of = sys.argv[1:]
+    Worker(name, Path(directory), int(rows), registry, (int(which), int(of))).run()
 
 
 if __name__ == "__main__":

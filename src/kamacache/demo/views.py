@@ -1,0 +1,47 @@
+"""When the nodes of the demonstration did not agree on who is there. Pure functions, as the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class Window:
+    """A time in which the nodes did not agree on who is there."""
+
+    begin: float
+    end: float
+
+    def meets(self, begin: float, end: float) -> bool:
+        return begin <= self.end and self.begin <= end
+
+
+def disagreements(lives: Sequence[tuple[float, Sequence[tuple[float, object]]]]) -> list[Window]:
+    """The times in which not all who lived had the same view. A life is when it ended, and its views since when."""
+    changes = [(at, who, view) for who, (died, views) in enumerate(lives) for at, view in [*views, (died, None)]]
+    now: dict[int, object] = {}
+    found: list[Window] = []
+    begin: float | None = None
+    for at, who, view in sorted(changes, key=lambda change: change[0]):
+        now.pop(who, None)
+        if view is not None:
+            now[who] = view
+        differ = len(set(now.values())) > 1
+        if differ and begin is None:
+            begin = at
+        elif not differ and begin is not None:
+            found.append(Window(begin, at))
+            begin = None
+    return found
+
+
+def merged(windows: Iterable[Window]) -> list[Window]:
+    """The same times, each once."""
+    found: list[Window] = []
+    for window in sorted(windows, key=lambda window: window.begin):
+        if found and found[-1].meets(window.begin, window.end):
+            last = found.pop()
+            window = Window(last.begin, max(last.end, window.end))  # noqa: PLW2901 - it goes on
+        found.append(window)
+    return found
