@@ -136,7 +136,7 @@ def _clock(at: float) -> str:
 
 
 def _footnote(result: Result) -> str:
-    emptied = ", when etcd came back empty" if result.registry == "etcd" else ""
+    emptied = ", or when etcd came back empty," if result.registry == "etcd" else ""
     return textwrap.fill(
         "Loads are counted from what the loaders themselves wrote down. A key may be loaded once, once more after each"
         f" delete of it, and once more if it was one of the {result.lost:,} that the killed node owned. A set brings"
