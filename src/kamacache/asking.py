@@ -94,7 +94,8 @@ class Asking:
         found: dict[str, Found] = {}
         for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):
             if isinstance(reply, Exception):
-                self._runtime.suspect(peer, reply)
+                if not former:  # a tenth of a second is no sign of death: probes decide about former owners
+                    self._runtime.suspect(peer, reply)
                 continue
             known = self._store.known
             for key, entry in zip(keys, reply, strict=True):

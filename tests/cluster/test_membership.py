@@ -6,12 +6,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from kamacache import Node
 from kamacache._engine import Clock, Store
-from kamacache.errors import NodeClosed, RegistryError
+from kamacache.errors import NodeClosed, PeerError, RegistryError
 from kamacache.messages import Hello, LoadRequest, Member, TellRequest
 from kamacache.testing import MemoryRegistry, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -377,6 +378,26 @@ def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
         cluster.advance(2)
         assert c.groups["g"].get(other) == b"old"
         assert cluster.source.loads[other] == 2
+
+
+def test_a_former_owner_too_slow_for_a_peek_is_not_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peek at it ends after a tenth of a second: a busy machine stands still for longer."""
+    with Cluster(2, ttl=None) as cluster:
+        a, _b = cluster.nodes
+        a.groups["g"].get_many(KEYS)
+        c = cluster.add()
+        cluster.settle()
+        key = next(key for key in KEYS if a.groups["g"].parts.store.find(key) and a.owner("g", key).id == c.id)
+        lane = c._runtime.lane
+        ask = lane.peek_many
+
+        def ask_in_vain(asks: Any, group: str, *, former: bool = False) -> Any:
+            return [PeerError("did not answer") for _ in asks] if former else ask(asks, group)
+
+        monkeypatch.setattr(lane, "peek_many", ask_in_vain)
+        assert c.groups["g"].get(key) == b"old"
+        assert cluster.source.loads[key] == 2
+        assert not [peer for peer in c._membership.known() if peer.dead]
 
 
 def test_stand_in_gives_way_when_the_owner_is_back() -> None:
