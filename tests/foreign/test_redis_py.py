@@ -181,6 +181,20 @@ def test_replies_of_a_pipeline_come_in_order(trio: Trio, connected: Connect) -> 
         assert values[55] is True
 
 
+def test_a_transaction_is_refused_and_nothing_of_it_executed(trio: Trio, connected: Connect) -> None:
+    """redis-py's pipeline() is one unless it is told otherwise."""
+    client = connected(trio.nodes[0], single_connection_client=True)
+    number = client.client_id()
+    pipeline = client.pipeline().set("plain:x", "1").delete("docs:d").get("users:k").incr("plain:n").get("plain:x")
+    with pytest.raises(redis.ResponseError, match="transactions are not supported here: use a pipeline without MULTI"):
+        pipeline.execute()
+    assert client.pipeline(transaction=False).get("plain:x").ping().execute() == [None, True]
+    with pytest.raises(redis.ResponseError, match="unknown command 'WATCH'"):
+        client.transaction(lambda _: None, "plain:x")
+    assert client.client_id() == number
+    assert not trio.source.loads
+
+
 def test_a_slow_load_holds_up_its_own_connection_alone(trio: Trio, connected: Connect) -> None:
     client = connected(trio.nodes[0])
     pipeline = client.pipeline(transaction=False).get("users:slow").get("users:k").ping()
