@@ -26,8 +26,11 @@ use crate::{events::Events, security::Security, socket::Listener};
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
 const OUTPUT: usize = 1 << 20;
-/// Who must say the password does so within this time.
+/// Who must say the password does so within this time; and whose first bytes are no RESP goes on to the last of them.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How HTTP/2 begins.
+const HTTP2: &[u8; 4] = b"PRI ";
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -64,18 +67,32 @@ pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     }
 }
 
+/// Whether these first bytes tell what is spoken. HTTP/2 has 24 of its own, all of which are wanted here: nobody else
+/// puts a limit on the time that they take.
+fn is_told(input: &[u8]) -> bool {
+    match input.first_chunk() {
+        _ if input.first() == Some(&b'*') => true,
+        Some(HTTP2) => input.len() >= 24,
+        told => told.is_some(),
+    }
+}
+
 /// Serves one connection to its end. A client that breaks off is nobody's concern.
 async fn serve(stream: Stream, shared: Shared) {
     let Some(mut stream) = tls::accept(stream, &shared.security).await else {
         return;
     };
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     let mut input = Vec::with_capacity(BUFFER);
-    while input.is_empty() || (input[0] != b'*' && input.len() < 4) {
+    while !is_told(&input) {
+        let idle = input.is_empty() && shared.security.password.is_none(); // a friend may connect long before it asks
         let read = stream.read_buf(&mut input);
-        let read = match shared.security.password {
-            Some(_) => timeout_at(deadline, read).await.unwrap_or(Ok(0)),
-            None => read.await,
+        let read = if idle {
+            let read = read.await;
+            deadline = Instant::now() + PATIENCE;
+            read
+        } else {
+            timeout_at(deadline, read).await.unwrap_or(Ok(0))
         };
         match read {
             Ok(0) | Err(_) => return,
@@ -84,7 +101,7 @@ async fn serve(stream: Stream, shared: Shared) {
     }
     let _ = match input.first_chunk() {
         _ if input[0] == b'*' => resp(stream, input, deadline, &shared).await,
-        Some(b"PRI ") => {
+        Some(HTTP2) => {
             let _ = shared
                 .http2
                 .send(Ok(Replayed {
