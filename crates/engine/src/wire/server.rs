@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 
@@ -29,6 +30,8 @@ const OUTPUT: usize = 1 << 20;
 /// Who must say the password does so within this time; and whose first bytes are no RESP goes on to the last of them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A process without a limit of its own has so many descriptors.
+const DESCRIPTORS: u64 = 1 << 20;
 /// How HTTP/2 begins.
 const HTTP2: &[u8; 4] = b"PRI ";
 
@@ -57,14 +60,26 @@ impl std::fmt::Debug for Shared {
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     let _file = listener.file;
     let acceptor = Acceptor::new(listener.socket, &listener.address)?;
+    let places = Arc::new(Semaphore::new(most()));
     loop {
         match acceptor.accept().await {
-            Ok(stream) => drop(tokio::spawn(serve(stream, shared.clone()))),
+            Ok(stream) => match places.clone().try_acquire_owned() {
+                Ok(place) => drop(tokio::spawn(serve(stream, place, shared.clone()))),
+                Err(_) => drop(stream),
+            },
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // Out of descriptors, mostly: the connection waits in the backlog for better times.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
+}
+
+/// Connections at a time: all descriptors but an eighth, and 64 at least, which the application is to have for itself
+/// whoever connects here.
+fn most() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or(DESCRIPTORS, |limit| limit.min(DESCRIPTORS));
+    (limit - (limit / 8).max(64).min(limit / 2)) as usize
 }
 
 /// Whether these first bytes tell what is spoken. HTTP/2 has 24 of its own, all of which are wanted here: nobody else
@@ -78,7 +93,7 @@ fn is_told(input: &[u8]) -> bool {
 }
 
 /// Serves one connection to its end. A client that breaks off is nobody's concern.
-async fn serve(stream: Stream, shared: Shared) {
+async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     let Some(mut stream) = tls::accept(stream, &shared.security).await else {
         return;
     };
@@ -107,6 +122,7 @@ async fn serve(stream: Stream, shared: Shared) {
                 .send(Ok(Replayed {
                     first: Bytes::from(input),
                     stream,
+                    place,
                 }))
                 .await;
             Ok(())

@@ -5,12 +5,15 @@ use std::{
     os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
@@ -19,6 +22,10 @@ use crate::{
     socket::{self, Address},
     tracked::Tracked,
 };
+
+/// After so long a silence the system asks whether the other side is still there: one that lost its power, or its way
+/// here, never says that it went.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -78,7 +85,9 @@ impl Acceptor {
             Self::Tcp(listener) => {
                 let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
                 let stream = poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?;
-                stream.set_nodelay(true)?;
+                // Who went meanwhile lets these fail: reading will tell.
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&*stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE));
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(listener) => {
@@ -145,6 +154,8 @@ impl AsyncWrite for Stream {
 pub struct Replayed {
     pub first: Bytes,
     pub stream: Stream,
+    /// Its place among the connections that there may be.
+    pub place: OwnedSemaphorePermit,
 }
 
 impl AsyncRead for Replayed {
