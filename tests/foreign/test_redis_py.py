@@ -141,6 +141,7 @@ ERRORS = [
     (("GET", "users:" + "k" * 65_537), "InvalidKey: after the colon stand 1 to 65,536 bytes of UTF-8"),
     (("SET", "plain:k", b"v" * (1 << 20) + b"v"), "ValueTooLarge: "),
     (("SET", "plain:k", "v", "EX", "0"), "invalid expire time in 'set' command"),
+    (("SET", "plain:k", "v", "PX", "-1"), "invalid expire time in 'set' command"),
     (("SET", "plain:k", "v", "EX", str(2**62)), "invalid expire time in 'set' command"),
     (("SET", "plain:k", "v", "PX", "1.5"), "value is not an integer or out of range"),
     (("SET", "plain:k", "v", "EX"), "syntax error"),
@@ -150,6 +151,7 @@ ERRORS = [
     (("SELECT", "1"), "DB index is out of range: there is database 0 alone"),
     (("INCR", "plain:k"), "unknown command 'INCR'"),
     (("SETEX", "plain:k", "1", "v"), "unknown command 'SETEX'"),
+    *(((name, "x"), f"unknown command '{name}'") for name in ("SCAN", "SUBSCRIBE", "CLUSTER", "WATCH", "EVAL", "KEYS")),
     (("CLIENT", "KILL", "1"), "CLIENT KILL with 1 arguments is not supported here"),
 ]
 

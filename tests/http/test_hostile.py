@@ -75,10 +75,14 @@ def test_names_of_others(address: str, host: str) -> None:
         (400, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         (400, b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"),
         (405, b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"),
+        (405, b"TRACE /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (405, b"OPTIONS /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (405, b"DELETE /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (404, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (404, b"GET /healthz/ HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (404, b"GET //healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (404, b"GET /%68ealthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),  # names are compared as they are
+        (404, b"GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),  # this is no proxy
         (404, b"GET /../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (404, b"CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         (431, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 9000 + b"\r\n\r\n"),
