@@ -5,6 +5,7 @@ use tonic::{Request, Status, service::Interceptor};
 
 use super::{
     commands::{Arguments, Output},
+    http2::Door,
     resp::Limits,
 };
 use crate::security::{Password, Security};
@@ -106,7 +107,12 @@ impl Interceptor for Bearer {
         let given = request.metadata().get("authorization");
         match (&self.0.password, given) {
             (None, None) => Ok(request),
-            (Some(password), Some(given)) if password.is_in(given.as_bytes()) => Ok(request),
+            (Some(password), Some(given)) if password.is_in(given.as_bytes()) => {
+                if let Some(door) = request.extensions().get::<Door>() {
+                    door.open();
+                }
+                Ok(request)
+            }
             (Some(_), Some(_)) => Err(Status::unauthenticated("wrong password")),
             (Some(_), None) => Err(Status::unauthenticated("a password is required")),
             (None, Some(_)) => Err(Status::unauthenticated("this node has no password")),

@@ -15,8 +15,8 @@ use super::{
     clients::{Answered, ClientRequest, Refused},
     foreign::{self, Foreign},
     http::State,
+    http2::Connection,
     peer_v1::{self as pb, peer_server},
-    stream::Replayed,
 };
 use crate::{
     events::Events,
@@ -234,7 +234,7 @@ fn as_elsewhere<B>(mut response: http::Response<B>) -> http::Response<B> {
 /// Serves the HTTP/2 connections that `connections` brings, until `stopping` and then to the end of each call: nodes,
 /// foreign clients (values of at most `max_value` bytes), and who asks whether the node is ready.
 pub async fn serve(
-    connections: mpsc::Receiver<std::io::Result<Replayed>>,
+    connections: mpsc::Receiver<std::io::Result<Connection>>,
     clients: Foreign,
     state: watch::Receiver<State>,
     security: Arc<Security>,

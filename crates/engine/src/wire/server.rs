@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,8 +17,9 @@ use super::{
     clients,
     commands::{Arguments, Groups, Next, Output, Session},
     http,
+    http2::Connection,
     resp::{Limits, Parser},
-    stream::{Acceptor, Replayed, Stream},
+    stream::{Acceptor, Stream},
     tls,
 };
 use crate::{events::Events, security::Security, socket::Listener};
@@ -45,7 +45,7 @@ pub struct Shared {
     pub limits: Limits,
     pub security: Arc<Security>,
     /// Connections for the gRPC server.
-    pub http2: mpsc::Sender<io::Result<Replayed>>,
+    pub http2: mpsc::Sender<io::Result<Connection>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -117,14 +117,9 @@ async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     let _ = match input.first_chunk() {
         _ if input[0] == b'*' => resp(stream, input, deadline, &shared).await,
         Some(HTTP2) => {
-            let _ = shared
-                .http2
-                .send(Ok(Replayed {
-                    first: Bytes::from(input),
-                    stream,
-                    place,
-                }))
-                .await;
+            let until = shared.security.password.is_some().then_some(deadline);
+            let connection = Connection::new(input, stream, place, until);
+            let _ = shared.http2.send(Ok(connection)).await;
             Ok(())
         }
         Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,

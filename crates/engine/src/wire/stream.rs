@@ -1,4 +1,4 @@
-//! A connection on the runtime: TCP or Unix, and one whose first bytes were read already.
+//! A connection on the runtime: TCP or Unix, with or without TLS.
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
@@ -8,15 +8,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::TlsStream;
-use tonic::transport::server::Connected;
 
 use crate::{
     socket::{self, Address},
@@ -147,56 +144,4 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         true
     }
-}
-
-/// A stream with its first bytes put back in front.
-#[derive(Debug)]
-pub struct Replayed {
-    pub first: Bytes,
-    pub stream: Stream,
-    /// Its place among the connections that there may be.
-    pub place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let n = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first[..n]);
-        self.first.advance(n);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-}
-
-impl Connected for Replayed {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
 }
