@@ -314,6 +314,8 @@ class Node(Grouping):
         return self._membership.me if peer is None else peer.member
 
     def __repr__(self) -> str:
+        if "_stop" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
+            return super().__repr__()
         state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
         return f"<kamacache.Node {self._options.service!r} {state}>"
 

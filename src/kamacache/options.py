@@ -247,7 +247,7 @@ def check_listen(listen: str, *, protected: bool) -> None:
         raise ConfigError(
             f"listen={listen!r}: without a password or client certificates whoever reaches this port may read and "
             "write the cache; give all nodes a password= or a tls= (mutual), or listen on 127.0.0.1 or a Unix socket; "
-            "in a network where all may, write insecure=True"
+            "in a network where all may, write insecure=True (KAMACACHE_INSECURE=1, --insecure)"
         )
 
 

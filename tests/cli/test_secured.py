@@ -21,6 +21,14 @@ def test_a_password(program: Program) -> None:
     assert Path(f"/proc/{node.popen.pid}/cmdline").read_bytes().find(b"a-secret") == -1
 
 
+def test_beyond_this_machine_only_with_one_of_them(program: Program) -> None:
+    said = program.fails(2, "serve", "--registry", "none", "--listen", "0.0.0.0:0", "--group", "bag")
+    assert "--insecure" in said
+    assert "password" in said
+    open_ = program.serve("--registry", "none", "--listen", "0.0.0.0:0", "--group", "bag", "--insecure")
+    assert open_.address
+
+
 def test_tls(program: Program) -> None:
     authority, own = trustme.CA(), program.directory
     certificate = authority.issue_cert("127.0.0.1")

@@ -99,7 +99,7 @@ def test_statuses(tcp_trio: Trio, channel: Channel) -> None:
         assert refusal(one, "Get", request(b"users", b"bad")) == (STATUS.INTERNAL, "SecretError")
         assert refusal(one, "Set", request(b"docs", b"k", b"{"))[0] is STATUS.INVALID_ARGUMENT
         assert refusal(one, "Set", request(b"plain", b"k", bytes((1 << 20) + 1)))[0] is STATUS.INVALID_ARGUMENT
-        assert refusal(one, "Set", request(b"plain", b"k", bytes(2 << 20)))[0] is STATUS.OUT_OF_RANGE
+        assert refusal(one, "Set", request(b"plain", b"k", bytes(2 << 20)))[0] is STATUS.RESOURCE_EXHAUSTED
         assert refusal(one, "Fly", request(b"users", b"k"))[0] is STATUS.UNIMPLEMENTED
         assert refusal(one, "Get", b"\xff\xff\xff")[0] is STATUS.INTERNAL  # no message of protobuf
         assert call(one, "Set", request(b"plain", b"k", bytes(1 << 20))) == field(1, bytes(1 << 20))

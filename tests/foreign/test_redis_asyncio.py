@@ -36,12 +36,16 @@ def test_everything_at_once(trio: Trio, protocol: dict[str, Any]) -> None:
             assert replies[:3] == [b"value of a", True, b"2"]
             assert str(replies[3]) == "NOGROUP no group 'strangers' here"
             assert replies[4] is True
+            with pytest.raises(redis.ResponseError, match="transactions are not supported here"):
+                await clients[0].pipeline().set("plain:b", "3").get("users:t").execute()
+            assert await clients[0].get("plain:b") == b"2"
         finally:
             for client in clients:
                 await client.aclose()
 
     asyncio.run(talk())
     assert all(count == 1 for key, count in trio.source.loads.items() if key != "bad")
+    assert "t" not in trio.source.loads
 
 
 def test_many_wait_for_slow_loads_and_others_do_not(trio: Trio) -> None:

@@ -115,9 +115,27 @@ def test_the_commands_tell_of_themselves(wire: socket.socket) -> None:
     wire.sendall(command(b"COMMAND", b"INFO", b"get", b"fly") + command(b"COMMAND", b"DOCS", b"GET", b"fly"))
     expect(wire, b"*2\r\n" + get + b"$-1\r\n" + b"*2\r\n" + docs)
     wire.sendall(command(b"COMMAND", b"COUNT") + command(b"COMMAND", b"GETKEYS", b"GET", b"x"))
-    expect(wire, b":25\r\n-ERR COMMAND GETKEYS is not supported here\r\n")
+    expect(wire, b":28\r\n-ERR COMMAND GETKEYS is not supported here\r\n")
     wire.sendall(command(b"COMMAND", b"LIST"))
-    expect(wire, b"*25\r\n" + bulk(b"get"))
+    expect(wire, b"*28\r\n" + bulk(b"get"))
+
+
+REFUSED = b"-ERR transactions are not supported here: use a pipeline without MULTI\r\n"
+ABORTED = b"-EXECABORT transactions are not supported here: nothing of this one was executed\r\n"
+
+
+def test_transactions(wire: socket.socket, source: Source) -> None:
+    """As Redis answers one whose commands cannot be queued: every client knows that nothing has happened."""
+    get = command(b"GET", b"users:k")
+    wire.sendall(command(b"MULTI") + get + command(b"SET", b"users:k", b"v") + command(b"ping") + command(b"exec"))
+    expect(wire, OK + REFUSED * 3 + ABORTED)
+    wire.sendall(command(b"MULTI") + command(b"MULTI") + command(b"FLY") + get + command(b"DISCARD"))
+    expect(wire, OK + b"-ERR MULTI calls can not be nested\r\n-ERR unknown command 'FLY'\r\n" + REFUSED + OK)
+    wire.sendall(command(b"EXEC") + command(b"DISCARD") + command(b"MULTI") + command(b"EXEC"))
+    expect(wire, b"-ERR EXEC without MULTI\r\n-ERR DISCARD without MULTI\r\n" + OK + ABORTED)
+    assert not source.loads
+    wire.sendall(get + command(b"MULTI") + command(b"QUIT"))
+    assert until_closed(wire) == bulk(b"value of k") + OK + OK
 
 
 def test_quit_after_a_slow_get(wire: socket.socket, source: Source) -> None:

@@ -141,6 +141,7 @@ ERRORS = [
     (("GET", "users:" + "k" * 65_537), "InvalidKey: after the colon stand 1 to 65,536 bytes of UTF-8"),
     (("SET", "plain:k", b"v" * (1 << 20) + b"v"), "ValueTooLarge: "),
     (("SET", "plain:k", "v", "EX", "0"), "invalid expire time in 'set' command"),
+    (("SET", "plain:k", "v", "PX", "-1"), "invalid expire time in 'set' command"),
     (("SET", "plain:k", "v", "EX", str(2**62)), "invalid expire time in 'set' command"),
     (("SET", "plain:k", "v", "PX", "1.5"), "value is not an integer or out of range"),
     (("SET", "plain:k", "v", "EX"), "syntax error"),
@@ -150,6 +151,7 @@ ERRORS = [
     (("SELECT", "1"), "DB index is out of range: there is database 0 alone"),
     (("INCR", "plain:k"), "unknown command 'INCR'"),
     (("SETEX", "plain:k", "1", "v"), "unknown command 'SETEX'"),
+    *(((name, "x"), f"unknown command '{name}'") for name in ("SCAN", "SUBSCRIBE", "CLUSTER", "WATCH", "EVAL", "KEYS")),
     (("CLIENT", "KILL", "1"), "CLIENT KILL with 1 arguments is not supported here"),
 ]
 
@@ -179,6 +181,20 @@ def test_replies_of_a_pipeline_come_in_order(trio: Trio, connected: Connect) -> 
         assert values[50:54] == [True, b"1", 1, None]
         assert str(values[54]) == "LOADERR SecretError"
         assert values[55] is True
+
+
+def test_a_transaction_is_refused_and_nothing_of_it_executed(trio: Trio, connected: Connect) -> None:
+    """redis-py's pipeline() is one unless it is told otherwise."""
+    client = connected(trio.nodes[0], single_connection_client=True)
+    number = client.client_id()
+    pipeline = client.pipeline().set("plain:x", "1").delete("docs:d").get("users:k").incr("plain:n").get("plain:x")
+    with pytest.raises(redis.ResponseError, match="transactions are not supported here: use a pipeline without MULTI"):
+        pipeline.execute()
+    assert client.pipeline(transaction=False).get("plain:x").ping().execute() == [None, True]
+    with pytest.raises(redis.ResponseError, match="unknown command 'WATCH'"):
+        client.transaction(lambda _: None, "plain:x")
+    assert client.client_id() == number
+    assert not trio.source.loads
 
 
 def test_a_slow_load_holds_up_its_own_connection_alone(trio: Trio, connected: Connect) -> None:

@@ -34,6 +34,22 @@ def resp(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
+def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+    """Of HTTP/2."""
+    return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
+
+
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+
+
+def call(path: str, *more: tuple[str, str]) -> bytes:
+    """The head of a gRPC call."""
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
+    fields += [("content-type", "application/grpc"), ("te", "trailers"), *more]
+    coded = (b"\0%c%s%c%s" % (len(name), name.encode(), len(value), value.encode()) for name, value in fields)
+    return frame(1, 4, 1, b"".join(coded))
+
+
 class Stranger:
     """A Redis client by hand."""
 
@@ -130,10 +146,15 @@ class TestRedisClients:
             (address, b"*1"),
             (address, b"PR"),
             (address, resp(b"PING")),
+            (address, HTTP2),
+            (address, HTTP2 + call("/grpc.health.v1.Health/Watch")),
+            (address, HTTP2 + call("/kamacache.v1.Peer/Hello", ("authorization", f"Bearer {SECRET}x"))),
             (encrypted, b"\x16"),
         )
         begun = time.monotonic()
         with contextlib.ExitStack() as stack:
+            caller = stack.enter_context(Stranger(address))
+            caller.socket.sendall(HTTP2 + call("/kamacache.v1.Peer/Hello", ("authorization", f"Bearer {SECRET}")))
             strangers = [(stack.enter_context(Stranger(at)), said) for at, said in beginnings]
             for stranger, said in strangers:
                 stranger.socket.sendall(said)
@@ -145,6 +166,12 @@ class TestRedisClients:
                     stranger.file.read()  # to the end of the connection
             assert time.monotonic() - begun > 4
             assert friend.says(b"PING") == b"+PONG"
+            caller.socket.sendall(frame(6, 0, 0, b"question"))
+            received = b""
+            while frame(6, 1, 0, b"question") not in received:
+                chunk = caller.socket.recv(1000)
+                assert chunk, received
+                received += chunk
 
     def test_without_a_password_none_is_taken(self, make: Make, listen_at: str) -> None:
         at = make(None).listen(listen_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,19 @@ class Wide(Registry):
     def deregister(self) -> None: ...
 
 
-def test_address_the_registry_would_choose_is_refused_unless_insecure() -> None:
+def test_address_the_registry_would_choose_is_refused_unless_insecure(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigError, match="insecure=True"):
         Node(registry=Wide()).start()
+    node = Node(registry=Wide())
+    assert node.group("g", lambda key: key.encode()).get("k") == b"k"  # nothing listens, and the log says why
+    assert "insecure=True" in caplog.text
+    node.close()
+
+
+@pytest.mark.parametrize("allowed", [{"insecure": True}, {"password": "correct-horse"}])
+def test_address_the_registry_would_choose_is_taken_where_it_is_protected(allowed: dict[str, Any]) -> None:
+    with Node(advertise="cache.example:8001", registry=Wide(), **allowed) as node:
+        assert node.address == "cache.example:8001"
 
 
 def test_loopback_is_not_advertised_beyond_this_machine() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -145,6 +146,8 @@ def test_nodes_that_cannot_be(options: dict[str, Any]) -> None:
         Node(**options)
     assert next(iter(options)) in str(caught.value)
     assert "hunter" not in str(caught.value)
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    assert any("Node" in shown for frame in frames for shown in (frame.locals or {}).values())  # it can be shown
 
 
 def test_beyond_this_machine_by_choice() -> None:

@@ -345,6 +345,7 @@ fn every_command_keeps_the_connection() {
                 let asked: Vec<_> = [command.name.into()].into_iter().chain(arguments).collect();
                 let end = format!("end of {asked:?}");
                 stream.write_all(&encode(&asked)).unwrap();
+                stream.write_all(&encode(&[b"DISCARD".to_vec()])).unwrap(); // after MULTI nothing is executed
                 stream
                     .write_all(&encode(&[b"ECHO".to_vec(), end.clone().into()]))
                     .unwrap();

@@ -5,6 +5,7 @@ use tonic::{Request, Status, service::Interceptor};
 
 use super::{
     commands::{Arguments, Output},
+    http2::Door,
     resp::Limits,
     stream::{Origin, Stream},
 };
@@ -107,9 +108,14 @@ pub struct Bearer(pub Arc<Security>);
 impl Interceptor for Bearer {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let given = request.metadata().get("authorization").map(|given| given.as_bytes());
-        let origin = request.extensions().get::<Origin>().map_or("", |origin| &origin.0);
-        match self.0.admits(given, origin) {
-            Ok(()) => Ok(request),
+        let door = request.extensions().get::<Door>();
+        match self.0.admits(given, door.map_or("", |door| &door.origin.0)) {
+            Ok(()) => {
+                if let Some(door) = door {
+                    door.open();
+                }
+                Ok(request)
+            }
             Err(text) => Err(Status::unauthenticated(text)),
         }
     }

@@ -116,6 +116,8 @@ pub struct Session {
     pub(super) name: Vec<u8>,
     /// 0: nobody has asked for it.
     pub(super) id: u64,
+    /// Between MULTI and EXEC, where nothing is executed.
+    pub(super) transaction: bool,
 }
 
 impl Default for Session {
@@ -125,6 +127,7 @@ impl Default for Session {
             protocol: 2,
             name: Vec::new(),
             id: 0,
+            transaction: false,
         }
     }
 }
@@ -187,6 +190,9 @@ impl Session {
         };
         if !command.takes(arguments.ranges.len()) {
             return table::wrong_number(command, out);
+        }
+        if let Some(next) = self.transaction(command, out) {
+            return next;
         }
         match command.name {
             "kc.get" => {

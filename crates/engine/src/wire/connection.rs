@@ -1,12 +1,37 @@
-//! What Redis clients say and ask of a connection: AUTH, HELLO, CLIENT; and INFO.
+//! What Redis clients say and ask of a connection: HELLO, CLIENT, MULTI; and INFO.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     commands::{Arguments, Groups, Next, Output, Session, shown},
     resp,
+    table::Command,
 };
 
 impl Session {
+    /// Answers MULTI, EXEC and DISCARD, and whatever stands between them. Keys of one transaction may have several
+    /// owners, so there are none; but half of one would be worse than an error: clients send it in one go, and EXEC
+    /// is refused as Redis does it after a command that cannot be queued.
+    pub(super) fn transaction(&mut self, command: &Command, out: &mut Output) -> Option<Next> {
+        Some(match (command.name, self.transaction) {
+            ("multi", false) => {
+                self.transaction = true;
+                out.simple("OK")
+            }
+            ("multi", true) => out.refuse("ERR MULTI calls can not be nested"),
+            ("exec" | "discard", false) => out.refuse(&format!("ERR {} without MULTI", command.name.to_uppercase())),
+            ("exec", true) => {
+                self.transaction = false;
+                out.refuse("EXECABORT transactions are not supported here: nothing of this one was executed")
+            }
+            ("discard", true) => {
+                self.transaction = false;
+                out.simple("OK")
+            }
+            ("quit", _) | (_, false) => return None,
+            (_, true) => out.refuse("ERR transactions are not supported here: use a pipeline without MULTI"),
+        })
+    }
+
     pub(super) fn hello(&mut self, arguments: Arguments<'_>, out: &mut Output) -> Next {
         let protocol = match arguments.get(1) {
             None => self.protocol,

@@ -3,15 +3,20 @@ use std::{future::Future, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status, service::interceptor::InterceptedService};
+use tonic::{
+    Code, Response, Status,
+    codegen::http::{self, HeaderValue},
+    service::interceptor::InterceptedService,
+};
+use tower::util::MapResponseLayer;
 
 use super::{
     auth::Bearer,
     clients::{Answered, ClientRequest, Refused},
     foreign::{self, Foreign},
     http::State,
+    http2::Connection,
     peer_v1::{self as pb, peer_server},
-    stream::Replayed,
 };
 use crate::{
     events::Events,
@@ -215,10 +220,21 @@ impl peer_server::Peer for Service {
     }
 }
 
+/// A message that is too large is RESOURCE_EXHAUSTED, as in other languages; tonic alone calls it OUT_OF_RANGE, which
+/// nothing else here does.
+fn as_elsewhere<B>(mut response: http::Response<B>) -> http::Response<B> {
+    if let Some(status) = response.headers_mut().get_mut("grpc-status")
+        && status == "11"
+    {
+        *status = HeaderValue::from_static("8");
+    }
+    response
+}
+
 /// Serves the HTTP/2 connections that `connections` brings, until `stopping` and then to the end of each call: nodes,
 /// foreign clients (values of at most `max_value` bytes), and who asks whether the node is ready.
 pub async fn serve(
-    connections: mpsc::Receiver<std::io::Result<Replayed>>,
+    connections: mpsc::Receiver<std::io::Result<Connection>>,
     clients: Foreign,
     state: watch::Receiver<State>,
     security: Arc<Security>,
@@ -233,6 +249,7 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(100_000)
+        .layer(MapResponseLayer::new(as_elsewhere))
         .add_service(InterceptedService::new(peer, Bearer(security.clone())))
         .add_service(InterceptedService::new(
             foreign::service(clients, max_value, max_message),

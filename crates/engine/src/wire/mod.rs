@@ -6,6 +6,7 @@ pub mod connection;
 pub mod foreign;
 pub mod grpc;
 pub mod http;
+pub mod http2;
 pub mod queue;
 pub mod redis;
 pub mod resp;

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 
@@ -17,9 +17,10 @@ use super::{
     auth::{Guard, STRANGER},
     commands::{Arguments, Groups, Next, Output, Session},
     http,
+    http2::Connection,
     queue::Queue,
     resp::{Limits, Parser},
-    stream::{Acceptor, Replayed, Stream},
+    stream::{Acceptor, Stream},
     tls,
 };
 use crate::{events::Events, security::Security, socket::Listener};
@@ -29,8 +30,13 @@ const BUFFER: usize = 16 * 1024;
 const OUTPUT: usize = 1 << 20;
 /// Bytes of later commands that are taken in while an answer is waited for.
 const AHEAD: usize = 64 * 1024;
-/// Who must say the password does so within this time.
+/// Who must say the password does so within this time; and whose first bytes are no RESP goes on to the last of them.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A process without a limit of its own has so many descriptors.
+const DESCRIPTORS: u64 = 1 << 20;
+/// How HTTP/2 begins.
+const HTTP2: &[u8; 4] = b"PRI ";
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -42,7 +48,7 @@ pub struct Shared {
     pub limits: Limits,
     pub security: Arc<Security>,
     /// Connections for the gRPC server.
-    pub http2: mpsc::Sender<io::Result<Replayed>>,
+    pub http2: mpsc::Sender<io::Result<Connection>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -57,9 +63,13 @@ impl std::fmt::Debug for Shared {
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     let _file = listener.file;
     let acceptor = Acceptor::new(listener.socket, &listener.address)?;
+    let places = Arc::new(Semaphore::new(most()));
     loop {
         match acceptor.accept().await {
-            Ok(stream) => drop(tokio::spawn(serve(stream, shared.clone()))),
+            Ok(stream) => match places.clone().try_acquire_owned() {
+                Ok(place) => drop(tokio::spawn(serve(stream, place, shared.clone()))),
+                Err(_) => drop(stream),
+            },
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // Out of descriptors, mostly: the connection waits in the backlog for better times.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -67,18 +77,40 @@ pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     }
 }
 
+/// Connections at a time: all descriptors but an eighth, and 64 at least, which the application is to have for itself
+/// whoever connects here.
+fn most() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or(DESCRIPTORS, |limit| limit.min(DESCRIPTORS));
+    (limit - (limit / 8).max(64).min(limit / 2)) as usize
+}
+
+/// Whether these first bytes tell what is spoken. HTTP/2 has 24 of its own, all of which are wanted here: nobody else
+/// puts a limit on the time that they take.
+fn is_told(input: &[u8]) -> bool {
+    match input.first_chunk() {
+        _ if input.first() == Some(&b'*') => true,
+        Some(HTTP2) => input.len() >= 24,
+        told => told.is_some(),
+    }
+}
+
 /// Serves one connection to its end. A client that breaks off is nobody's concern.
-async fn serve(stream: Stream, shared: Shared) {
+async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     let Some(mut stream) = tls::accept(stream, &shared.security).await else {
         return;
     };
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     let mut input = Vec::with_capacity(BUFFER);
-    while input.is_empty() || (input[0] != b'*' && input.len() < 4) {
+    while !is_told(&input) {
+        let idle = input.is_empty() && shared.security.password.is_none(); // a friend may connect long before it asks
         let read = stream.read_buf(&mut input);
-        let read = match shared.security.password {
-            Some(_) => timeout_at(deadline, read).await.unwrap_or(Ok(0)),
-            None => read.await,
+        let read = if idle {
+            let read = read.await;
+            deadline = Instant::now() + PATIENCE;
+            read
+        } else {
+            timeout_at(deadline, read).await.unwrap_or(Ok(0))
         };
         match read {
             Ok(0) | Err(_) => return,
@@ -87,14 +119,10 @@ async fn serve(stream: Stream, shared: Shared) {
     }
     let _ = match input.first_chunk() {
         _ if input[0] == b'*' => resp(stream, input, deadline, &shared).await,
-        Some(b"PRI ") => {
-            let _ = shared
-                .http2
-                .send(Ok(Replayed {
-                    first: Bytes::from(input),
-                    stream,
-                }))
-                .await;
+        Some(HTTP2) => {
+            let until = shared.security.password.is_some().then_some(deadline);
+            let connection = Connection::new(input, stream, place, until);
+            let _ = shared.http2.send(Ok(connection)).await;
             Ok(())
         }
         Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,

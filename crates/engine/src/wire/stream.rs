@@ -1,24 +1,29 @@
-//! A connection on the runtime: TCP or Unix, and one whose first bytes were read already.
+//! A connection on the runtime: TCP or Unix, with or without TLS.
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
     os::fd::OwnedFd,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 use tokio_rustls::TlsStream;
-use tonic::transport::server::Connected;
 
 use crate::{
     socket::{self, Address},
     tracked::Tracked,
 };
+
+/// After so long a silence the system asks whether the other side is still there: one that lost its power, or its way
+/// here, never says that it went.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -31,14 +36,14 @@ pub enum Stream {
 
 /// Where a connection comes from, in words for the log.
 #[derive(Clone, Debug)]
-pub struct Origin(pub String);
+pub struct Origin(pub Arc<str>);
 
 impl Stream {
     pub fn origin(&self) -> Origin {
         Origin(match self {
             Self::Tcp(stream) => stream
                 .peer_addr()
-                .map_or("a host that is gone".into(), |peer| peer.ip().to_string()),
+                .map_or("a host that is gone".into(), |peer| peer.ip().to_string().into()),
             Self::Unix(_) => "a process of this machine".into(),
             Self::Tls(stream) => return stream.get_ref().0.origin(),
         })
@@ -92,7 +97,9 @@ impl Acceptor {
             Self::Tcp(listener) => {
                 let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
                 let stream = poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?;
-                stream.set_nodelay(true)?;
+                // Who went meanwhile lets these fail: reading will tell.
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&*stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE));
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(listener) => {
@@ -151,57 +158,5 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         true
-    }
-}
-
-/// A stream with its first bytes put back in front.
-#[derive(Debug)]
-pub struct Replayed {
-    pub first: Bytes,
-    pub stream: Stream,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let n = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first[..n]);
-        self.first.advance(n);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-}
-
-impl Connected for Replayed {
-    type ConnectInfo = Origin;
-    fn connect_info(&self) -> Origin {
-        self.stream.origin()
     }
 }

@@ -1,0 +1,119 @@
+//! A connection that speaks HTTP/2, as the gRPC server takes it: with its first bytes put back in front, and a limit on
+//! the time that a stranger has to say the password.
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep_until},
+};
+use tonic::transport::server::Connected;
+
+use super::stream::{Origin, Stream};
+
+/// Opens when a call on the connection has said the password.
+#[derive(Clone, Debug)]
+pub struct Door {
+    pub origin: Origin,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Door {
+    pub fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    first: Bytes,
+    stream: Stream,
+    door: Door,
+    /// Until then the door must be open; None: it need not, or is.
+    until: Option<Pin<Box<Sleep>>>,
+    /// Among the connections that there may be.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    pub fn new(first: Vec<u8>, stream: Stream, place: OwnedSemaphorePermit, until: Option<Instant>) -> Self {
+        let door = Door {
+            origin: stream.origin(),
+            is_open: Arc::default(),
+        };
+        Self {
+            first: first.into(),
+            stream,
+            door,
+            until: until.map(|until| Box::pin(sleep_until(until))),
+            _place: place,
+        }
+    }
+
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.door.is_open.load(Ordering::Relaxed) {
+            self.until = None;
+        }
+        self.until
+            .as_mut()
+            .is_some_and(|until| until.as_mut().poll(cx).is_ready())
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_over(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let n = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..n]);
+        self.first.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Door;
+    fn connect_info(&self) -> Door {
+        self.door.clone()
+    }
+}
