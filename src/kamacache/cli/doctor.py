@@ -6,6 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import click
@@ -20,6 +21,7 @@ from kamacache.member import PROTOCOL
 from kamacache.registry import parse as parse_registry
 
 _SKEW = 1.0  # seconds between clocks that are worth a word
+_LONGEST = 10.0  # seconds to wait for one of many members
 _FAILED = 1
 
 
@@ -33,7 +35,7 @@ class Finding(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a member says of itself and of others, and how far its clock is ahead of ours."""
+    """What a member says of itself and of others, and by how much its clock is ahead of ours for certain."""
 
     address: str
     info: dict[str, Any]
@@ -68,13 +70,15 @@ def doctor(place: Place, as_json: bool) -> None:
 
 def examine(place: Place) -> Iterator[Finding]:
     """Everything that can be looked at, one after the other."""
+    place = replace(place, timeout=min(place.timeout, _LONGEST))
     addresses = yield from _listed(place)
     seen: list[Seen] = []
     for address in addresses:
         try:
             member = _look(place, address)
         except (OutOfReach, Refused, ConfigError) as error:
-            yield Finding(ok=False, what=address, text=f"cannot be asked: {error}", advice=_why(error, address))
+            said = str(error).removeprefix(f"{address}: ")
+            yield Finding(ok=False, what=address, text=f"cannot be asked: {said}", advice=_why(error, address))
         else:
             seen.append(member)
             yield from _alone(member, place)
@@ -89,29 +93,43 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
         addresses = [member["address"] or place.node for member in found if member["me"] or member["registered"]]
         yield Finding(ok=True, what="members", text=f"{place.node} knows {_count(addresses)}")
         return addresses
-    scheme = place.registry.partition("://")[0] + "://"  # the rest may hold a password
     try:
         found = place.members()
-        beyond = parse_registry(place.registry).beyond_machine
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+        said = str(error).removeprefix(f"registry {place.scheme}: ")
         advice = "see that it runs, that its URL is right, and that this machine and user may reach it"
-        yield Finding(ok=False, what=f"registry {scheme}", text=f"cannot be read: {error}", advice=advice)
+        yield Finding(ok=False, what=f"registry {place.scheme}", text=f"cannot be read: {said}", advice=advice)
         return []
     addresses = [str(member) for member in found]
     if not addresses:
         advice = "start a node of it, or name another --service or --registry"
         yield Finding(
-            ok=False, what=f"registry {scheme}", text=f"lists nobody for service {place.service!r}", advice=advice
+            ok=False, what=f"registry {place.scheme}", text=f"lists nobody for service {place.service!r}", advice=advice
         )
     else:
-        yield Finding(ok=True, what=f"registry {scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
-    for address in addresses:
-        if beyond and (parse_address(address, name="member").is_loopback or address.startswith("unix:")):
-            advice = "give that node an advertise= that other machines can reach"
-            yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
+        yield Finding(ok=True, what=f"registry {place.scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
+    yield from _reachable(place, addresses)
     return addresses
+
+
+def _reachable(place: Place, addresses: list[str]) -> Iterator[Finding]:
+    """Addresses that no other machine can use, where the registry is for other machines or members are on some."""
+    registry = parse_registry(place.registry)
+    try:
+        here = {address for address in addresses if parse_address(address, name="member").is_loopback}
+        for address in addresses:
+            try:
+                registry.advertise(address)
+                useless = registry.beyond_machine and address in here and len(here) < len(addresses)
+            except ConfigError:
+                useless = True
+            if useless:
+                advice = "give that node an advertise= that other machines can reach"
+                yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
+    finally:
+        registry.close()
 
 
 def _look(place: Place, address: str) -> Seen:
@@ -119,7 +137,8 @@ def _look(place: Place, address: str) -> Seen:
         before = time.time()
         info = client.ask_json("KC.INFO")
         after = time.time()
-        return Seen(address, info, client.ask_json("KC.MEMBERS"), info["clock"] - (before + after) / 2)
+        clock = info["clock"]
+        return Seen(address, info, client.ask_json("KC.MEMBERS"), clock - min(max(clock, before), after))
 
 
 def _why(error: Exception, address: str) -> str:
@@ -153,15 +172,9 @@ def _alone(member: Seen, place: Place) -> Iterator[Finding]:
         yield Finding(
             ok=False, what=what, text=f"is of service {info['service']!r}, not {place.service!r}", advice=advice
         )
-    if abs(member.ahead) > _SKEW:
-        way = "ahead of" if member.ahead > 0 else "behind"
-        advice = "have its machine's clock set by NTP: of two writes the one with the later time wins"
-        yield Finding(
-            ok=False, what=what, text=f"its clock is {abs(member.ahead):.1f} s {way} this one's", advice=advice
-        )
     for other in member.members:
         if other["registered"] and other["state"] == "dead":
-            advice = "see whether that process runs, and whether the two machines reach each other"
+            advice = "see whether that process runs, and whether this member can reach it"
             yield Finding(ok=False, what=what, text=f"holds {other['address']} for dead", advice=advice)
 
 
@@ -175,6 +188,7 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
         yield Finding(ok=False, what="versions", text=_shown(versions), advice=advice)
     else:
         yield Finding(ok=True, what="versions", text=f"all run {next(iter(versions))}")
+    yield _clocks(seen)
     addresses = {member.address for member in seen}
     for member in seen:
         listed = {other["address"] for other in member.members if other["me"] or other["registered"]}
@@ -185,11 +199,30 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
             )
     for group in sorted({group for member in seen for group in member.info["groups"]}):
         having = [member for member in seen if group in member.info["groups"]]
+        if len(having) < len(seen):
+            lacking = ", ".join(sorted({member.address for member in seen} - {member.address for member in having}))
+            advice = "fine where that is meant; clients that ask for it there get NOGROUP"
+            yield Finding(ok=True, what=f"group {group}", text=f"is not at {lacking}", advice=advice)
         for option in ("codec", "ttl", "near_ttl"):
             values = _by((str(member.info["groups"][group][option]), member) for member in having)
             if len(values) > 1:
                 advice = f"make the group with the same {option} everywhere"
                 yield Finding(ok=False, what=f"group {group}", text=f"{option}: {_shown(values)}", advice=advice)
+
+
+def _clocks(seen: list[Seen]) -> Finding:
+    """Whether the members' clocks agree: their writes are put in order by them."""
+    slowest, fastest = (pick(seen, key=lambda member: member.ahead) for pick in (min, max))
+    apart = fastest.ahead - slowest.ahead
+    if apart > _SKEW:
+        text = f"{fastest.address} is {apart:.1f} s ahead of {slowest.address}"
+        advice = "have the clocks of all machines set by NTP: of two writes the one with the later time wins"
+        return Finding(ok=False, what="clocks", text=text, advice=advice)
+    if abs(slowest.ahead) > _SKEW:
+        way = "behind" if slowest.ahead > 0 else "ahead of"
+        text = f"agree; this machine's clock is {abs(slowest.ahead):.1f} s {way} theirs"
+        return Finding(ok=True, what="clocks", text=text, advice="have this machine's clock set by NTP, too")
+    return Finding(ok=True, what="clocks", text="agree")
 
 
 def _by(values: Iterable[tuple[str, Seen]]) -> dict[str, list[str]]:
