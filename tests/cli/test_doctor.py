@@ -78,6 +78,19 @@ def test_a_static_member_that_is_not_there(program: Program) -> None:
     assert "start it again" in gone_finding["advice"]
 
 
+def test_lists_that_differ(program: Program) -> None:
+    """One node is on no list but its own: the other hears from it, and owns everything alone."""
+    alone, both = (f"127.0.0.1:{port}" for port in free_ports(2))
+    program.serve("--registry", f"static://{alone}", "--listen", alone)
+    program.serve("--registry", f"static://{alone},{both}", "--listen", both)
+    text = f"hears from {both}, which is not registered"
+    registry = f"static://{alone},{both}"
+    wait_until(lambda: text.encode() in program.run("doctor", "--registry", registry).stdout, PATIENCE)
+    (finding,) = (finding for finding in wrong(program, "--registry", registry) if finding["text"] == text)
+    assert finding["what"] == alone
+    assert "see its log" in finding["advice"]
+
+
 def test_codecs_that_differ(program: Program) -> None:
     for codec in ("text", "json"):
         (program.directory / f"{codec}.toml").write_text(f'[groups.users]\ncodec = "{codec}"\n')
@@ -90,7 +103,14 @@ PLACE = Place(None, "local://", "shop", 1.0, None, None)
 
 
 def seen(address: str, *, ahead: float = 0.0, others: tuple[str, ...] = (), **info: Any) -> Seen:
-    told = {"version": __version__, "protocol": 1, "joined": True, "service": "shop", "groups": {}} | info
+    told = {
+        "version": __version__,
+        "protocol": 1,
+        "joined": True,
+        "troubles": [],
+        "service": "shop",
+        "groups": {},
+    } | info
     members = [{"address": other, "me": other == address, "registered": True, "state": "alive"} for other in others]
     return Seen(address, told, members, ahead)
 

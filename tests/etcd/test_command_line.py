@@ -54,5 +54,16 @@ def test_etcd_out_of_reach(program: Program) -> None:
 def test_an_endpoint_that_is_silent_is_passed_over(etcd: Etcd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         url = f"etcd://127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{etcd.port}"
-        for _ in range(4):  # one or the other is asked first
+        for _ in range(3):  # one or the other is asked first
             assert Place(None, url, "nobody", 30.0, None, None).members() == []
+
+
+def test_a_node_whose_etcd_is_gone_says_so(own_etcd: Etcd, program: Program) -> None:
+    node = program.serve("--registry", own_etcd.url, "--group", "bag")
+    assert program.run("doctor", "--node", node.address).returncode == 0
+    own_etcd.kill()
+    wait_until(
+        lambda: b"the registry does not answer" in program.run("doctor", "--node", node.address).stdout, PATIENCE
+    )
+    own_etcd.start()
+    wait_until(lambda: program.run("doctor", "--node", node.address).returncode == 0, PATIENCE)

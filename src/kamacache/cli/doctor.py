@@ -164,6 +164,9 @@ def _alone(member: Seen, place: Place) -> Iterator[Finding]:
     if not info["joined"]:
         advice = "it cannot read its registry, or a member does not answer it: its log says which"
         yield Finding(ok=False, what=what, text="has not joined: its writes return False", advice=advice)
+    for trouble in info.get("troubles", []):
+        advice = "see that its machine reaches what is named there; it tries again by itself"
+        yield Finding(ok=False, what=what, text=trouble, advice=advice)
     if info["protocol"] != PROTOCOL:
         advice = f"run the same version everywhere; this one is {__version__}"
         yield Finding(ok=False, what=what, text=f"speaks protocol {info['protocol']}, not {PROTOCOL}", advice=advice)
@@ -176,6 +179,10 @@ def _alone(member: Seen, place: Place) -> Iterator[Finding]:
         if other["registered"] and other["state"] == "dead":
             advice = "see whether that process runs, and whether this member can reach it"
             yield Finding(ok=False, what=what, text=f"holds {other['address']} for dead", advice=advice)
+        elif not other["registered"] and other["state"] == "alive":
+            advice = "normal a moment after its start; else it cannot reach the registry or uses another: see its log"
+            text = f"hears from {other['address']}, which is not registered"
+            yield Finding(ok=False, what=what, text=text, advice=advice)
 
 
 def _together(seen: list[Seen]) -> Iterator[Finding]:
