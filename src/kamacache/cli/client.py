@@ -33,6 +33,11 @@ class Refused(Exception):
         super().__init__(text)
         self.code = text.partition(" ")[0]
 
+    @property
+    def has_no_password(self) -> bool:
+        """Whether it was given one, and was started without: this it says in the words of Redis."""
+        return str(self).startswith("ERR AUTH ")
+
 
 class Client:
     """Talks to the node at `address`; no question takes longer than `timeout` seconds."""

@@ -77,7 +77,9 @@ def _advice(error: Refused) -> str:
     if error.code in {"NOAUTH", "WRONGPASS"}:
         return " (give --password-file FILE, or set KAMACACHE_PASSWORD)"
     if error.code == "NOGROUP":
-        return " (`kamacache stats` lists the groups of a node)"
+        return " (`kamacache stats` lists the groups of a node, --node asks another)"
+    if error.has_no_password:
+        return " (leave --password-file and KAMACACHE_PASSWORD out)"
     return ""
 
 

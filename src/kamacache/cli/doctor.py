@@ -146,6 +146,8 @@ def _why(error: Exception, address: str) -> str:
     if isinstance(error, Refused):
         if error.code in {"NOAUTH", "WRONGPASS"}:
             return "give --password-file FILE with the password of the nodes, or set KAMACACHE_PASSWORD"
+        if error.has_no_password:
+            return "it was started without a password: give all nodes of the service the same one"
         return "it is of another version, or no node: see what runs there"
     if "nothing listens" in text:
         return "its process is gone, or listens elsewhere: start it again, or take the address off the list"
