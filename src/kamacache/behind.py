@@ -78,6 +78,7 @@ class WriteBehind:
         """Have the others told of a clear."""
         pending = _Pending(None, floor)
         with self._lock:
+            self._store.pending = True
             self._clear = pending.end
             self._add([pending])
 
@@ -124,7 +125,6 @@ class WriteBehind:
     def _add(self, pending: Sequence[_Pending]) -> None:
         self._queue.extend(pending)
         self._count += len(pending)
-        self._store.pending = True
         if not self._running:
             self._running = True
             threading.Thread(target=self._run, name=f"kamacache-writes-{self._name}", daemon=True).start()

@@ -77,10 +77,14 @@ class Node(Grouping):
         self._setup(options, clock, lane)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """A node by KAMACACHE_LISTEN, _ADVERTISE, _REGISTRY, _SERVICE, _WEIGHT, _MAX_VALUE, … of the environment."""
+    def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
+        """A node by KAMACACHE_LISTEN, _ADVERTISE, _REGISTRY, _SERVICE, _WEIGHT, _MAX_VALUE, … of the environment.
+
+        Options given here hold where the environment says nothing.
+        """
         node = cls.__new__(cls)
-        node._setup(NodeOptions.from_env(os.environ if environ is None else environ), None, None)  # noqa: SLF001
+        options = NodeOptions.from_env(os.environ if environ is None else environ, **defaults)
+        node._setup(options, None, None)  # noqa: SLF001
         return node
 
     def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:

@@ -192,12 +192,12 @@ class NodeOptions(NamedTuple):
         return self.insecure or self.protection.is_enough
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> "NodeOptions":
-        """Read KAMACACHE_LISTEN and so on, one for each option of make.
+    def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> "NodeOptions":
+        """Read KAMACACHE_LISTEN and so on, one for each option of make; `defaults` where they are not set.
 
         Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone.
         """
-        given: dict[str, Any] = {}
+        given = dict(defaults)
         for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
             if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
@@ -210,7 +210,8 @@ class NodeOptions(NamedTuple):
                     kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
         try:
-            given["tls"] = tls_from(environ)
+            if (tls := tls_from(environ)) is not None:
+                given["tls"] = tls
             return cls.make(**given)
         except ConfigError as error:
             raise ConfigError(f"from the environment (KAMACACHE_*): {error}") from error

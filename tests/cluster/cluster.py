@@ -15,9 +15,9 @@ from typing import Any, Self
 from kamacache import Group, Node
 from kamacache._engine import Clock
 from kamacache.errors import PeerError
-from kamacache.messages import Hello
+from kamacache.messages import Hello, LoadReply, LoadRequest
 from kamacache.peers import Peer
-from kamacache.testing import Gate, Network, Parcel, Peek
+from kamacache.testing import GATE_TIMEOUT, Gate, Network, Parcel, Peek
 
 PATIENCE = 10.0  # seconds after which a test that waits has failed
 
@@ -42,6 +42,26 @@ def in_thread(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
     threading.Thread(target=work, daemon=True).start()
     return future
+
+
+def moved(first: Node, second: Node, keys: Sequence[str]) -> list[str]:
+    """The keys of the group "users" that the first node gives to the second, as soon as there are any."""
+    found: list[str] = []
+
+    def look() -> bool:
+        found[:] = [key for key in keys if first.owner("users", key).id == second.id]
+        return bool(found)
+
+    wait_until(look, GATE_TIMEOUT)
+    return found
+
+
+def ask_directly(network: Network, address: str | None, keys: list[str]) -> list[bytes | None]:
+    """What a stranger gets who asks this node to load keys of the group "users"."""
+    lane = network.lane()
+    lane.start(None, lambda _: None)
+    reply: LoadReply = lane.call(address or "", LoadRequest("users", keys, [], 0, 0), None).result(GATE_TIMEOUT)
+    return [answer.value for answer in reply.answers]
 
 
 class Hold:

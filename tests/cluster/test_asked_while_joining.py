@@ -1,11 +1,11 @@
 """Who is in the registry's list may be asked at once, and then knows already whose keys it has taken over."""
 
 import threading
-import time
 
 from kamacache import Node
-from kamacache.messages import Hello, LoadReply, LoadRequest
+from kamacache.messages import Hello
 from kamacache.testing import GATE_TIMEOUT, Network
+from tests.cluster.cluster import ask_directly, moved
 
 
 def test_a_node_asked_before_anyone_has_answered_its_hello_peeks_at_the_owners_before_it() -> None:
@@ -27,16 +27,8 @@ def test_a_node_asked_before_anyone_has_answered_its_hello_peeks_at_the_owners_b
         starting = threading.Thread(target=second.start, daemon=True)
         starting.start()
         hellos.wait()
-        until = time.monotonic() + GATE_TIMEOUT
-        moved: list[str] = []
-        while not moved and time.monotonic() < until:
-            moved = [key for key in keys if first.owner("users", key).id == second.id]
-        assert moved
-        call = network.lane()
-        call.start(None, lambda _: None)
-        request = LoadRequest("users", moved, [], 0, 0)
-        reply: LoadReply = call.call(second.address or "", request, None).result(GATE_TIMEOUT)
-        assert [answer.value for answer in reply.answers] == [key.encode() for key in moved]
+        taken = moved(first, second, keys)
+        assert ask_directly(network, second.address, taken) == [key.encode() for key in taken]
         assert loads == keys
         hellos.open()
         starting.join(GATE_TIMEOUT)

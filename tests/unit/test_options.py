@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kamacache.errors import CodecError, ConfigError, KamaCacheError
 from kamacache.options import (
+    TLS,
     UNSET,
     GroupOptions,
     NodeOptions,
@@ -293,6 +294,20 @@ class TestEnvironment:
         plain = {f"KAMACACHE_{name}": text for name, text in given.items()}
         assert NodeOptions.from_env(spaced) == NodeOptions.from_env(plain)
         assert NodeOptions.from_env({"KAMACACHE_ADVERTISE": " ", "KAMACACHE_TLS_CERT": " "}) == NodeOptions.make()
+
+    def test_defaults_give_way_to_it(self) -> None:
+        tls = TLS("/cert", "/key", "/ca")
+        variables = {"KAMACACHE_SERVICE": "shop", "KAMACACHE_WEIGHT": "2", "KAMACACHE_REGISTRY": " "}
+        options = NodeOptions.from_env(variables, registry="local://", service="app", max_value=100, tls=tls)
+        assert options == NodeOptions.make(registry="local://", service="shop", weight=2.0, max_value=100, tls=tls)
+        files = {f"KAMACACHE_TLS_{name}": f"/{name}" for name in ("CERT", "KEY", "CA")}
+        assert NodeOptions.from_env(files, tls=tls).protection.tls == TLS("/CERT", "/KEY", "/CA")
+
+    def test_defaults_are_checked(self) -> None:
+        with pytest.raises(ConfigError, match="loader_threads"):
+            NodeOptions.from_env({}, loader_threads=0)
+        with pytest.raises(TypeError, match="servcie"):
+            NodeOptions.from_env({}, servcie="shop")
 
     @pytest.mark.parametrize("text", ["0", "false", "no", "OFF"])
     def test_flags_can_be_off(self, text: str) -> None:

@@ -158,7 +158,7 @@ def test_listen_alone_is_positional() -> None:
 
 def test_from_the_environment() -> None:
     environ = {"KAMACACHE_SERVICE": "shop", "KAMACACHE_MAX_VALUE": "10 B", "KAMACACHE_WEIGHT": "2.5", "PATH": "/"}
-    with Node.from_env(environ) as node:
+    with Node.from_env(environ, service="other", loader_threads=2) as node:
         assert "shop" in repr(node)
         assert [member.weight for member in node.members()] == [2.5]
         assert node.group("g", lambda _: bytes(11)).get("k") == bytes(11)
