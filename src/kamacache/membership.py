@@ -67,7 +67,7 @@ class Membership:
         self._heard_of = heard_of
         self._lock = threading.Lock()
         self._registered = False
-        self._troubles: set[str] = set()
+        self._troubles: dict[str, str] = {}
         self._wake = threading.Event()
         self._settled = threading.Event()  # joined, or closing
         self._stopped = threading.Event()
@@ -113,6 +113,10 @@ class Membership:
     def _silence(self) -> float:
         """Seconds after which a member that was not heard of is no listener any more."""
         return self.near_ttl + (self._registry.lease if self._registry is not None else 0.0)
+
+    def troubles(self) -> list[str]:
+        """What has failed, and is tried again."""
+        return [f"{what}: {error}" for what, error in list(self._troubles.items())]
 
     # -- the life of the thread --------------------------------------------------------------------------------------
 
@@ -235,13 +239,13 @@ class Membership:
         """Warn of it once, however often it is tried, until it is mended."""
         if what in self._troubles:
             return
-        self._troubles.add(what)
+        self._troubles[what] = str(error)
         strange = not isinstance(error, KamaCacheError | OSError)  # perhaps a mistake in a registry of the user's
         log.warning("%s: %s; tried again until it works", what, error, exc_info=error if strange else None)
 
     def _mended(self, what: str, now: str) -> None:
         if what in self._troubles:
-            self._troubles.discard(what)
+            del self._troubles[what]
             log.info("%s", now)
 
     def _build(self) -> None:

@@ -137,7 +137,8 @@ class Program:
         return pair
 
     def _sees_two(self, address: str) -> bool:
-        return [member["state"] for member in self.json("members", "--node", address)] == ["alive"] * 2
+        members = self.json("members", "--node", address)
+        return [(member["state"], member["registered"]) for member in members] == [("alive", True)] * 2
 
     def close(self) -> None:
         (self.directory / "go-on").touch()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
+import threading
+import time
+from dataclasses import replace
 from typing import Any
 
 from kamacache import __version__
-from kamacache.cli.doctor import Finding, Seen, _alone, _together
+from kamacache.cli.client import Client
+from kamacache.cli.doctor import Finding, Seen, _alone, _reachable, _together
 from kamacache.cli.finding import Place
 from tests.cli.conftest import PATIENCE, Program
 from tests.cluster.cluster import wait_until
@@ -58,6 +64,8 @@ def test_a_frozen_member(program: Program) -> None:
     assert "no answer in time" in texts[frozen.address]["text"]
     assert "frozen" in texts[frozen.address]["advice"]
     assert f"holds {frozen.address} for dead" in texts[stays.address]["text"]
+    for _ in range(2):  # whichever is first on the list
+        assert program.out("get", "users", "7", "--timeout", "20s") == "value of 7"
 
 
 def test_a_static_member_that_is_not_there(program: Program) -> None:
@@ -68,6 +76,19 @@ def test_a_static_member_that_is_not_there(program: Program) -> None:
     gone_finding = next(finding for finding in findings if finding["what"] == gone)
     assert "nothing listens there" in gone_finding["text"]
     assert "start it again" in gone_finding["advice"]
+
+
+def test_lists_that_differ(program: Program) -> None:
+    """One node is on no list but its own: the other hears from it, and owns everything alone."""
+    alone, both = (f"127.0.0.1:{port}" for port in free_ports(2))
+    program.serve("--registry", f"static://{alone}", "--listen", alone)
+    program.serve("--registry", f"static://{alone},{both}", "--listen", both)
+    text = f"hears from {both}, which is not registered"
+    registry = f"static://{alone},{both}"
+    wait_until(lambda: text.encode() in program.run("doctor", "--registry", registry).stdout, PATIENCE)
+    (finding,) = (finding for finding in wrong(program, "--registry", registry) if finding["text"] == text)
+    assert finding["what"] == alone
+    assert "see its log" in finding["advice"]
 
 
 def test_codecs_that_differ(program: Program) -> None:
@@ -82,7 +103,14 @@ PLACE = Place(None, "local://", "shop", 1.0, None, None)
 
 
 def seen(address: str, *, ahead: float = 0.0, others: tuple[str, ...] = (), **info: Any) -> Seen:
-    told = {"version": __version__, "protocol": 1, "joined": True, "service": "shop", "groups": {}} | info
+    told = {
+        "version": __version__,
+        "protocol": 1,
+        "joined": True,
+        "troubles": [],
+        "service": "shop",
+        "groups": {},
+    } | info
     members = [{"address": other, "me": other == address, "registered": True, "state": "alive"} for other in others]
     return Seen(address, told, members, ahead)
 
@@ -93,18 +121,90 @@ def failed(findings: list[Finding]) -> list[Finding]:
 
 def test_what_cannot_be_made_to_happen_here() -> None:
     """Other versions and other clocks, as members of other machines would tell."""
-    (clock,) = failed(list(_alone(seen("a:1", ahead=-12.0), PLACE)))
-    assert "12.0 s behind" in clock.text
-    assert "NTP" in clock.advice
+    both = ("a:1", "b:1")
+    (clocks,) = failed(list(_together([seen("a:1", others=both, ahead=-12.0), seen("b:1", others=both)])))
+    assert clocks.text == "b:1 is 12.0 s ahead of a:1"
+    assert "NTP" in clocks.advice
+    here = list(_together([seen(address, others=both, ahead=-12.0) for address in both]))
+    assert not failed(here)
+    assert any("this machine's clock is 12.0 s ahead of theirs" in finding.text for finding in here)
     (protocol,) = failed(list(_alone(seen("a:1", protocol=9), PLACE)))
     assert "protocol 9" in protocol.text
     (joined,) = failed(list(_alone(seen("a:1", joined=False), PLACE)))
     assert "has not joined" in joined.text
     (service,) = failed(list(_alone(seen("a:1", service="other"), PLACE)))
     assert "'other'" in service.text
-    both = ("a:1", "b:1")
     (versions,) = failed(list(_together([seen("a:1", others=both), seen("b:1", others=both, version="0.0.9")])))
     assert "0.0.9 at b:1" in versions.text
     (view,) = failed(list(_together([seen("a:1", others=("a:1",)), seen("b:1", others=both)])))
     assert (view.what, view.text) == ("a:1", "does not know b:1")
     assert not failed(list(_together([])))
+
+
+def unreachable(registry: str, *addresses: str) -> list[str]:
+    return [finding.what for finding in _reachable(replace(PLACE, registry=registry), list(addresses))]
+
+
+def test_addresses_that_other_machines_cannot_use() -> None:
+    mine, local, theirs = "127.0.0.1:8001", "unix:/run/app.sock", "10.0.0.1:8001"
+    assert unreachable("etcd://10.0.0.5", mine, local, theirs) == [mine, local]
+    assert unreachable("etcd://127.0.0.1", mine, "127.0.0.1:8002") == []  # all of it is on this machine
+    assert unreachable("etcd://127.0.0.1", mine, theirs) == [mine]
+    assert unreachable(f"static://{mine},{theirs}", mine, theirs) == []  # the user wrote them
+    assert unreachable("local://", local) == []
+
+
+def test_a_group_that_not_all_have(program: Program) -> None:
+    program.serve("--group", "users", "--group", "bag")
+    one = program.serve("--group", "users")
+    wait_until(lambda: program.run("doctor").returncode == 0, PATIENCE)
+    (group,) = (f for f in program.json("doctor")["findings"] if f["what"].startswith("group "))
+    assert (group["what"], group["text"]) == ("group bag", f"is not at {one.address}")
+    assert "NOGROUP" in group["advice"]
+    assert "NOGROUP" in program.fails(4, "get", "bag", "k", "--node", one.address)
+    program.fails(1, "get", "bag", "k")  # not named, a member that has the group is asked
+
+
+class Altered:
+    """A member of the list that answers as the node behind it, with other facts in KC.INFO."""
+
+    def __init__(self, node: str, **facts: Any) -> None:
+        self._node, self._facts = node, facts
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as asked, Client(self._node) as behind:
+                while asked.readline():  # *1
+                    asked.readline()  # $7
+                    command = asked.readline().decode().strip()
+                    facts = behind.ask_json(command)
+                    text = json.dumps(facts | self._facts if command == "KC.INFO" else facts).encode()
+                    connection.sendall(b"$%d\r\n%s\r\n" % (len(text), text))
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE)
+        self._listener.close()
+
+
+def test_another_version_and_another_clock_as_they_are_told(program: Program) -> None:
+    here = f"127.0.0.1:{free_ports(1)[0]}"
+    node = program.serve("--registry", f"static://{here}", "--listen", here, "--group", "bag")
+    other = Altered(node.address, version="0.0.9", protocol=9, clock=time.time() + 3600)
+    try:
+        registry = f"static://{here},{other.address}"
+        found = {finding["text"]: finding["advice"] for finding in wrong(program, "--registry", registry)}
+    finally:
+        other.close()
+    assert "speaks protocol 9, not 1" in found
+    assert f"0.0.9 at {other.address}; {__version__} at {here}" in found
+    (clocks,) = (text for text in found if "ahead of" in text)
+    assert re.fullmatch(f"{other.address} is 3[56][0-9]{{2}}.[0-9] s ahead of {here}", clocks)

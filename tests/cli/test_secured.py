@@ -29,6 +29,15 @@ def test_beyond_this_machine_only_with_one_of_them(program: Program) -> None:
     assert open_.address
 
 
+def test_a_password_that_nobody_asked_for(program: Program) -> None:
+    program.serve("--group", "bag")
+    given = {"KAMACACHE_PASSWORD": "a-secret"}
+    assert "leave --password-file and KAMACACHE_PASSWORD out" in program.fails(4, "members", environment=given)
+    done = program.run("doctor", environment=given)
+    assert done.returncode == 1
+    assert b"started without a password" in done.stdout
+
+
 def test_tls(program: Program) -> None:
     authority, own = trustme.CA(), program.directory
     certificate = authority.issue_cert("127.0.0.1")

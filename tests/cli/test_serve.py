@@ -57,14 +57,19 @@ def test_it_finishes_what_it_serves(program: Program) -> None:
     assert node.end() == 0
 
 
-def test_a_second_signal_ends_it_at_once(program: Program) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)],
+)
+def test_a_second_signal_ends_it_at_once(program: Program, first: int, second: int) -> None:
     node = program.serve("--config", "node.toml", "--drain", "1h")
     getting = in_thread(program.run, "get", "slow", "k", "--node", node.address)
     wait_until(lambda: loading(program), PATIENCE)
-    node.signal(signal.SIGTERM)
+    node.signal(first)
     wait_until(lambda: program.run("members").returncode == 3, PATIENCE)
-    node.signal(signal.SIGTERM)
-    assert node.end() == -signal.SIGTERM
+    node.signal(second)
+    assert node.end() == -second
+    assert any("a second signal" in line for line in node.log)
     assert getting.result(PATIENCE).returncode == 3
 
 
@@ -81,6 +86,14 @@ def test_flags_come_before_the_environment_and_the_file_last(program: Program) -
     assert program.json("members", "--node", again.address)[0]["weight"] == 3.5
 
 
+def test_a_groups_loader_by_flag_comes_before_the_files(program: Program) -> None:
+    (program.directory / "app.py").write_text(APP)
+    node = program.serve("--config", "node.toml", "--group", "users=app:own", "--group", "bag")
+    assert program.out("get", "users", "7", "--node", node.address) == "own 7"
+    stats = program.json("stats", "users", "--node", node.address)
+    assert stats["users"]["max_bytes"] == 8 << 20  # what the file says besides holds
+
+
 def test_alone_it_needs_an_address(program: Program) -> None:
     assert "--listen" in program.fails(2, "serve", "--registry", "none")
     node = program.serve("--registry", "none", "--listen", "127.0.0.1:0", "--group", "users=loaders:load")
@@ -92,6 +105,11 @@ def test_alone_it_needs_an_address(program: Program) -> None:
     [
         ("listen = ", "wrong.toml"),
         ('lisen = "127.0.0.1:0"', "'lisen' is no option; there are advertise"),
+        ("weight = true", "weight = True: must be text or a number"),
+        ('listen = ["127.0.0.1:0"]', "must be text or a number"),
+        ('insecure = "no"', "insecure = 'no': must be true or false"),
+        ("[tls]\nmutual = 1", "[tls]: mutual = 1: must be true or false"),
+        ("[tls]\ncert = true", "[tls]: cert = True: must be text or a number"),
         ('password = "secret"', "'password' is no option"),
         ("groups = 1", "groups: each is a table"),
         ("[groups]\nusers = 1", "groups: each is a table"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -12,6 +13,7 @@ from kamacache.errors import ConfigError
 from kamacache.messages import Member
 from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
+from tests.cluster.cluster import wait_until
 from tests.etcd.server import Etcd
 
 if TYPE_CHECKING:
@@ -54,7 +56,17 @@ class Kind:
     url: str
 
     def registry(self) -> Registry:
+        made = self.make()
+        self.made.append(made)
+        return made
+
+    def make(self) -> Registry:
         return parse(self.url)
+
+    @cached_property
+    def made(self) -> list[Registry]:
+        """All of them, for the suite to close."""
+        return []
 
     def member(self, registry: Registry, number: int, service: str = "app") -> Member:
         address = registry.default_listen(service, f"id{number}")
@@ -73,7 +85,7 @@ class BoardObject(Kind):
     def __init__(self, tmp_path: Path) -> None:
         self.url = f"board://{tmp_path}"
 
-    def registry(self) -> Registry:
+    def make(self) -> Registry:
         return parse(BoardRegistry(self.url))
 
     def member(self, registry: Registry, number: int, service: str = "app") -> Member:
@@ -83,7 +95,7 @@ class BoardObject(Kind):
 class BoardByUrl(BoardObject):
     """The same, found through the entry points of an installed package."""
 
-    def registry(self) -> Registry:
+    def make(self) -> Registry:
         return parse(self.url)
 
 
@@ -135,11 +147,13 @@ def _etcd_ends() -> Iterator[None]:
 
 
 @pytest.fixture
-def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kind:
+def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kind]:
     install_entry_point(monkeypatch, tmp_path / "site", "board", f"{__name__}:BoardRegistry")
     BoardRegistry.watchers.clear()
     made: Kind = request.param(tmp_path)
-    return made
+    yield made
+    for registry in made.made:
+        registry.close()
 
 
 def addresses(registry: Registry, service: str = "app") -> list[str]:
@@ -158,7 +172,7 @@ class TestAll:
         for registry, member in zip(registries, members, strict=True):
             registry.register("app", member, nothing)
         expected = sorted(str(member) for member in members)
-        assert [addresses(registry) for registry in registries] == [expected] * 3
+        wait_until(lambda: [addresses(registry) for registry in registries] == [expected] * 3)
         assert [registry.clients("app") for registry in registries] == [[]] * 3  # they are no mere clients
         for registry in registries:
             registry.close()
@@ -192,7 +206,7 @@ class TestChanging:
         stays.register("app", kind.member(stays, 1), nothing)
         leaves.register("app", kind.member(leaves, 2), nothing)
         leaves.deregister()
-        assert [member.id for member in stays.members("app")] == ["id1"]
+        wait_until(lambda: [member.id for member in stays.members("app")] == ["id1"])
         leaves.close()
         assert [member.id for member in stays.members("app")] == ["id1"]
         stays.close()
@@ -204,7 +218,7 @@ class TestChanging:
         assert there.members("app") == [me]
         more = Member(me.id, me.address, weight=2.5, groups=("users", "orders"))
         here.register("app", more, nothing)
-        assert there.members("app") == [more]
+        wait_until(lambda: there.members("app") == [more])
         here.close()
 
     def test_a_member_comes_back(self, kind: Kind) -> None:

@@ -172,7 +172,7 @@ def test_a_watch_that_slept_over_a_compaction(etcd: Etcd, service: str, actor: A
     seen = actor.do("changes")
     registered(etcd.url, 2)
     wait_until(lambda: actor.do("changes") > seen)  # told by the watch: nobody has asked for a list
-    assert actor.do("members", service) == ["id1", "id2", "sleeper"]
+    wait_until(lambda: actor.do("members", service) == ["id1", "id2", "sleeper"])
 
 
 def put_request(key: str, value: bytes) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -38,6 +40,11 @@ class Refused(Exception):
         super().__init__(text)
         self.code = text.partition(" ")[0]
 
+    @property
+    def has_no_password(self) -> bool:
+        """Whether it was given one, and was started without: this it says in the words of Redis."""
+        return str(self).startswith("ERR AUTH ")
+
 
 class Client:
     """Talks to the node at `address`; no question takes longer than `timeout` seconds."""
@@ -60,7 +67,7 @@ class Client:
             raise OutOfReach(f"{address}: {_said(error)}") from error
         try:
             if password is not None:
-                self.ask("AUTH", password)
+                self.ask("AUTH", password, within=_CONNECT)
         except BaseException:
             self.close()
             raise
@@ -96,12 +103,13 @@ class Client:
         """Hang up."""
         self._socket.close()
 
-    def ask(self, *arguments: str | bytes) -> Reply:
-        """The answer to one command; OutOfReach, Refused."""
-        self._deadline = time.monotonic() + self._timeout
+    def ask(self, *arguments: str | bytes, within: float = math.inf) -> Reply:
+        """The answer to one command, within so many seconds and the timeout; OutOfReach, Refused."""
+        self._deadline = time.monotonic() + min(self._timeout, within)
         try:
             self._socket.settimeout(self._left())
-            self._socket.sendall(_command(arguments))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # why it hung up may be there to read
+                self._socket.sendall(_command(arguments))
             reply: Reply | Refused = self._read()
         except OSError as error:
             raise OutOfReach(f"{self.address}: {_said(error)}") from error

@@ -1,11 +1,13 @@
 """The commands of `kamacache`.
 
 Exit codes: 0 done, 1 absent, not confirmed or a check failed, 2 wrong usage or configuration, 3 no node or registry in
-reach, 4 the node refused.
+reach, 4 the node refused, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from typing import Any
@@ -19,9 +21,9 @@ from kamacache.cli.doctor import doctor
 from kamacache.cli.finding import Place, places
 from kamacache.cli.serve import serve
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError
-from kamacache.units import parse_duration
+from kamacache.units import check_name, parse_duration
 
-ABSENT, USAGE, OUT_OF_REACH, REFUSED = 1, 2, 3, 4
+ABSENT, USAGE, OUT_OF_REACH, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 _SIZES = {"bytes", "near_bytes", "max_bytes"}
 
 
@@ -41,15 +43,43 @@ class Program(click.Group):
             code, text = USAGE, str(error)
         except KamaCacheError as error:
             code, text = ABSENT, str(error)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever reads has had enough: click ends quietly
+            code, text = USAGE, str(error)
         click.echo(f"kamacache: {text}", err=True)
         sys.exit(code)
+
+
+def _name(ctx: click.Context, param: click.Parameter, group: str | None) -> str | None:
+    """Checked here: in a command to a node the key follows the group's name after a colon."""
+    if group is None:
+        return None
+    try:
+        return check_name(group, what="group")
+    except ConfigError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+def _utf8(ctx: click.Context, param: click.Parameter, typed: str | tuple[str, ...]) -> Any:
+    """Keys as they were typed, whatever the locale."""
+    if isinstance(typed, tuple):
+        return tuple(_utf8(ctx, param, key) for key in typed)
+    try:
+        return os.fsencode(typed).decode()
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{typed!r} is not UTF-8", ctx, param) from error
 
 
 def _advice(error: Refused) -> str:
     if error.code in {"NOAUTH", "WRONGPASS"}:
         return " (give --password-file FILE, or set KAMACACHE_PASSWORD)"
     if error.code == "NOGROUP":
-        return " (`kamacache stats` lists the groups of a node)"
+        return " (`kamacache stats` lists the groups of a node, --node asks another)"
+    if error.has_no_password:
+        return " (leave --password-file and KAMACACHE_PASSWORD out)"
     return ""
 
 
@@ -62,8 +92,10 @@ def cli() -> None:
     """A distributed read-through cache: run nodes, ask them, look after them.
 
     Exit codes: 0 done; 1 absent, not confirmed, or a check failed; 2 wrong usage or configuration; 3 no node or
-    registry in reach; 4 the node refused.
+    registry in reach; 4 the node refused; 130 Ctrl-C.
     """
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False
 
 
 cli.add_command(serve)
@@ -71,12 +103,15 @@ cli.add_command(doctor)
 
 
 @cli.command()
-@click.argument("group")
-@click.argument("key")
+@click.argument("group", callback=_name)
+@click.argument("key", callback=_utf8)
 @as_json
 @places
 def get(place: Place, group: str, key: str, as_json: bool) -> None:
-    """Print the value of KEY, loaded where nobody has it; exit code 1 where there is none."""
+    """Print the value of KEY, loaded where nobody has it.
+
+    Exit code 1 where there is none.
+    """
     with place.connect(group) as client:
         value = client.ask("GET", f"{group}:{key}")
     if value is not None and not isinstance(value, bytes):
@@ -84,10 +119,7 @@ def get(place: Place, group: str, key: str, as_json: bool) -> None:
     if as_json:
         output.show_json({"group": group, "key": key, "value": output.value_as_json(value)})
     elif value is not None:
-        sys.stdout.buffer.write(value)
-        sys.stdout.buffer.flush()
-        if sys.stdout.isatty():
-            click.echo()
+        click.echo(value, nl=sys.stdout is not None and sys.stdout.isatty())
     if value is None:
         if not as_json:
             click.echo(f"kamacache: {group} has no {key!r}", err=True)
@@ -95,36 +127,54 @@ def get(place: Place, group: str, key: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("group")
-@click.argument("key")
+@click.argument("group", callback=_name)
+@click.argument("key", callback=_utf8)
 @click.argument("value")
 @click.option("--ttl", metavar="TIME", help="How long it lives, as in 90s or 1h30m; else the group's ttl.")
 @places
 def set(place: Place, group: str, key: str, value: str, ttl: str | None) -> None:  # noqa: A001 - the command's name
-    """Set KEY to VALUE on all nodes, as the group's codec writes it; VALUE - is read from standard input."""
-    data = sys.stdin.buffer.read() if value == "-" else value.encode()
+    """Set KEY to VALUE on all nodes.
+
+    VALUE is what the group's codec writes; - reads it from standard input.
+    """
     lives: list[str] = []
     if ttl is not None:
-        lives = ["PX", str(max(1, round(parse_duration(ttl, name="--ttl") * 1000)))]
+        seconds = parse_duration(ttl, name="--ttl")
+        if seconds <= 0:
+            raise ConfigError(f"--ttl={ttl!r}: must be more than zero; see `kamacache delete`")
+        lives = ["PX", str(max(1, round(seconds * 1000)))]
+    data = _standard_input() if value == "-" else os.fsencode(value)
     with place.connect(group) as client:
         client.ask("SET", f"{group}:{key}", data, *lives)
 
 
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ConfigError("VALUE is -, and standard input is closed")
+    return sys.stdin.buffer.read()
+
+
 @cli.command()
-@click.argument("group")
-@click.argument("keys", nargs=-1, required=True)
+@click.argument("group", callback=_name)
+@click.argument("keys", callback=_utf8, nargs=-1, required=True)
 @places
 def delete(place: Place, group: str, keys: tuple[str, ...]) -> None:
-    """Delete KEYS on all nodes; the next get loads them again."""
+    """Delete KEYS on all nodes.
+
+    The next get loads them again.
+    """
     with place.connect(group) as client:
         client.ask("DEL", *(f"{group}:{key}" for key in keys))
 
 
 @cli.command()
-@click.argument("group")
+@click.argument("group", callback=_name)
 @places
 def clear(place: Place, group: str) -> None:
-    """Forget every key of GROUP on all nodes; exit code 1 where one of them did not confirm."""
+    """Forget every key of GROUP on all nodes.
+
+    Exit code 1 where one of them did not confirm.
+    """
     with place.connect(group) as client:
         if not client.ask_json("KC.CLEAR", group)["confirmed"]:
             click.echo("kamacache: not all nodes have confirmed; see `kamacache members`", err=True)
@@ -135,7 +185,10 @@ def clear(place: Place, group: str) -> None:
 @as_json
 @places
 def members(place: Place, as_json: bool) -> None:
-    """Show the members as one node sees them; that node is marked with *."""
+    """Show the members as one node sees them.
+
+    That node is marked with *.
+    """
     with place.connect() as client:
         found = client.ask_json("KC.MEMBERS")
     if as_json:
@@ -157,8 +210,8 @@ def members(place: Place, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("group")
-@click.argument("key")
+@click.argument("group", callback=_name)
+@click.argument("key", callback=_utf8)
 @as_json
 @places
 def owner(place: Place, group: str, key: str, as_json: bool) -> None:
@@ -175,11 +228,14 @@ def owner(place: Place, group: str, key: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("group", required=False)
+@click.argument("group", callback=_name, required=False)
 @as_json
 @places
 def stats(place: Place, group: str | None, as_json: bool) -> None:
-    """Show the counters of one node's groups, or of GROUP alone."""
+    """Show the counters of one node.
+
+    Those of GROUP, or of all its groups.
+    """
     with place.connect(group) as client:
         found = client.ask_json("KC.STATS", *([] if group is None else [group]))
     if as_json:
@@ -217,7 +273,7 @@ def ping(place: Place, as_json: bool) -> None:
 
 @cli.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    short_help="Show three nodes on this machine that share a cache and survive a crash.",
+    short_help="Show three nodes that share a cache and survive a crash.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:

@@ -7,7 +7,8 @@ import inspect
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ NODE = {
     *{"password_file", "drain", "log_level"},
 }
 _TLS = {"cert", "key", "ca", "mutual"}
+_SWITCHES = {"insecure", "mutual"}
 _FUNCTIONS = {"loader", "load_many", "on_evict"}
 _GROUP = _FUNCTIONS | set(inspect.signature(GroupOptions.make).parameters)
 
@@ -46,6 +48,8 @@ def read(path: str) -> Config:
         raise ConfigError(f"{path}: tls: is a table, [tls]")
     _known(content, NODE, path)
     _known(tls, _TLS, f"{path}: [tls]")
+    _plain(content, path)
+    _plain(tls, f"{path}: [tls]")
     for name, group in groups.items():
         _known(group, _GROUP, f"{path}: [groups.{name}]")
     return Config(content | {f"tls_{name}": value for name, value in tls.items()}, groups)
@@ -57,10 +61,22 @@ def _known(given: Mapping[str, Any], names: set[str], where: str) -> None:
             raise ConfigError(f"{where}: {name!r} is no option; there are {', '.join(sorted(names))}")
 
 
-def group_of(text: str) -> tuple[str, dict[str, Any]]:
-    """What --group says: a name, and after = its loader."""
-    name, equals, loader = text.partition("=")
-    return name, {"loader": loader} if equals else {}
+def _plain(given: Mapping[str, Any], where: str) -> None:
+    """What becomes an option of the command line must be what can be written there."""
+    for name, value in given.items():
+        if name in _SWITCHES and not isinstance(value, bool):
+            raise ConfigError(f"{where}: {name} = {value!r}: must be true or false")
+        if name not in _SWITCHES and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+            raise ConfigError(f"{where}: {name} = {value!r}: must be text or a number")
+
+
+def with_flags(groups: Mapping[str, Mapping[str, Any]], flags: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The file's groups and those of --group: a name, and after = its loader, which comes before the file's."""
+    merged = {name: dict(options) for name, options in groups.items()}
+    for flag in flags:
+        name, equals, loader = flag.partition("=")
+        merged.setdefault(name, {}).update({"loader": loader} if equals else {})
+    return merged
 
 
 def make_groups(node: Node, groups: Mapping[str, Mapping[str, Any]]) -> None:
@@ -89,6 +105,14 @@ def imported(place: object, what: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
-        raise ConfigError(f"{what}={place!r}: cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{what}={place!r}: cannot be imported: {said}{_where(error)}") from error
     return found.loader if isinstance(found, Group) else found  # a module may make its own group by decorator
+
+
+def _where(error: BaseException) -> str:
+    """The line of the user's module that raised, if it came as far as that."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = last.filename in {__file__, importlib.__file__} or last.filename.startswith("<frozen")
+    return "" if ours else f" ({last.filename}:{last.lineno})"

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import click
@@ -17,10 +18,10 @@ from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place, places
 from kamacache.errors import ConfigError
 from kamacache.member import PROTOCOL
-from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
 
 _SKEW = 1.0  # seconds between clocks that are worth a word
+_LONGEST = 10.0  # seconds to wait for one of many members
 _FAILED = 1
 
 
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a member says of itself and of others, and how far its clock is ahead of ours."""
+    """What a member says of itself and of others, and by how much its clock is ahead of ours for certain."""
 
     address: str
     info: dict[str, Any]
@@ -69,13 +70,15 @@ def doctor(place: Place, as_json: bool) -> None:
 
 def examine(place: Place) -> Iterator[Finding]:
     """Everything that can be looked at, one after the other."""
+    place = replace(place, timeout=min(place.timeout, _LONGEST))
     addresses = yield from _listed(place)
     seen: list[Seen] = []
     for address in addresses:
         try:
             member = _look(place, address)
         except (OutOfReach, Refused, ConfigError) as error:
-            yield Finding(ok=False, what=address, text=f"cannot be asked: {error}", advice=_why(error, address))
+            said = str(error).removeprefix(f"{address}: ")
+            yield Finding(ok=False, what=address, text=f"cannot be asked: {said}", advice=_why(error, address))
         else:
             seen.append(member)
             yield from _alone(member, place)
@@ -90,41 +93,44 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
         addresses = [member["address"] or place.node for member in found if member["me"] or member["registered"]]
         yield Finding(ok=True, what="members", text=f"{place.node} knows {_count(addresses)}")
         return addresses
-    scheme = place.registry.partition("://")[0] + "://"  # the rest may hold a password
     try:
         found = place.members()
-        registry = parse_registry(place.registry)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+        said = str(error).removeprefix(f"registry {place.scheme}: ")
         advice = "see that it runs, that its URL is right, and that this machine and user may reach it"
-        yield Finding(ok=False, what=f"registry {scheme}", text=f"cannot be read: {error}", advice=advice)
+        yield Finding(ok=False, what=f"registry {place.scheme}", text=f"cannot be read: {said}", advice=advice)
         return []
     addresses = [str(member) for member in found]
     if not addresses:
         advice = "start a node of it, or name another --service or --registry"
         yield Finding(
-            ok=False, what=f"registry {scheme}", text=f"lists nobody for service {place.service!r}", advice=advice
+            ok=False, what=f"registry {place.scheme}", text=f"lists nobody for service {place.service!r}", advice=advice
         )
     else:
-        yield Finding(ok=True, what=f"registry {scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
-    for address in addresses:
-        if _stays_here(registry, address):
-            advice = "give that node an advertise= that other machines can reach"
-            yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
+        yield Finding(ok=True, what=f"registry {place.scheme}", text=f"lists {_count(addresses)} of {place.service!r}")
+    yield from _reachable(place, addresses)
     return addresses
 
 
-def _stays_here(registry: Registry, address: str) -> bool:
-    """Whether an address is of this machine alone, and members may be on others; etcd on this machine has none."""
-    if not registry.beyond_machine or not (
-        address.startswith("unix:") or parse_address(address, name="member").is_loopback
-    ):
-        return False
+def _reachable(place: Place, addresses: list[str]) -> Iterator[Finding]:
+    """Addresses that no other machine can use, where the registry is for other machines or members are on some."""
+    registry = parse_registry(place.registry)
     try:
-        return registry.advertise(address) != address
-    except ConfigError:
-        return True
+        here = {address for address in addresses if parse_address(address, name="member").is_loopback}
+        for address in addresses:
+            try:
+                told = registry.advertise(address)
+                mixed = registry.beyond_machine and len(here) < len(addresses)
+                useless = address in here and (mixed or told != address)
+            except ConfigError:
+                useless = True
+            if useless:
+                advice = "give that node an advertise= that other machines can reach"
+                yield Finding(ok=False, what=address, text="cannot be reached from other machines", advice=advice)
+    finally:
+        registry.close()
 
 
 def _look(place: Place, address: str) -> Seen:
@@ -132,7 +138,8 @@ def _look(place: Place, address: str) -> Seen:
         before = time.time()
         info = client.ask_json("KC.INFO")
         after = time.time()
-        return Seen(address, info, client.ask_json("KC.MEMBERS"), info["clock"] - (before + after) / 2)
+        clock = info["clock"]
+        return Seen(address, info, client.ask_json("KC.MEMBERS"), clock - min(max(clock, before), after))
 
 
 def _why(error: Exception, address: str) -> str:
@@ -140,6 +147,8 @@ def _why(error: Exception, address: str) -> str:
     if isinstance(error, Refused):
         if error.code in {"NOAUTH", "WRONGPASS"}:
             return "give --password-file FILE with the password of the nodes, or set KAMACACHE_PASSWORD"
+        if error.has_no_password:
+            return "it was started without a password: give all nodes of the service the same one"
         return "it is of another version, or no node: see what runs there"
     if "nothing listens" in text:
         return "its process is gone, or listens elsewhere: start it again, or take the address off the list"
@@ -158,6 +167,9 @@ def _alone(member: Seen, place: Place) -> Iterator[Finding]:
     if not info["joined"]:
         advice = "it cannot read its registry, or a member does not answer it: its log says which"
         yield Finding(ok=False, what=what, text="has not joined: its writes return False", advice=advice)
+    for trouble in info.get("troubles", []):
+        advice = "see that its machine reaches what is named there; it tries again by itself"
+        yield Finding(ok=False, what=what, text=trouble, advice=advice)
     if info["protocol"] != PROTOCOL:
         advice = f"run the same version everywhere; this one is {__version__}"
         yield Finding(ok=False, what=what, text=f"speaks protocol {info['protocol']}, not {PROTOCOL}", advice=advice)
@@ -166,16 +178,14 @@ def _alone(member: Seen, place: Place) -> Iterator[Finding]:
         yield Finding(
             ok=False, what=what, text=f"is of service {info['service']!r}, not {place.service!r}", advice=advice
         )
-    if abs(member.ahead) > _SKEW:
-        way = "ahead of" if member.ahead > 0 else "behind"
-        advice = "have its machine's clock set by NTP: of two writes the one with the later time wins"
-        yield Finding(
-            ok=False, what=what, text=f"its clock is {abs(member.ahead):.1f} s {way} this one's", advice=advice
-        )
     for other in member.members:
         if other["registered"] and other["state"] == "dead":
-            advice = "see whether that process runs, and whether the two machines reach each other"
+            advice = "see whether that process runs, and whether this member can reach it"
             yield Finding(ok=False, what=what, text=f"holds {other['address']} for dead", advice=advice)
+        elif not other["registered"] and other["state"] == "alive":
+            advice = "normal a moment after its start; else it cannot reach the registry or uses another: see its log"
+            text = f"hears from {other['address']}, which is not registered"
+            yield Finding(ok=False, what=what, text=text, advice=advice)
 
 
 def _together(seen: list[Seen]) -> Iterator[Finding]:
@@ -192,6 +202,7 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
     if clients := sorted({other["address"] for other in known if other["state"] == "client"}):
         text = f"{', '.join(clients)}: listed, but no nodes; they may call, and are never asked anything"
         yield Finding(ok=True, what="clients", text=text)
+    yield _clocks(seen)
     addresses = {member.address for member in seen}
     for member in seen:
         listed = {other["address"] for other in member.members if other["me"] or other["registered"]}
@@ -202,11 +213,30 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
             )
     for group in sorted({group for member in seen for group in member.info["groups"]}):
         having = [member for member in seen if group in member.info["groups"]]
+        if len(having) < len(seen):
+            lacking = ", ".join(sorted({member.address for member in seen} - {member.address for member in having}))
+            advice = "fine where that is meant; clients that ask for it there get NOGROUP"
+            yield Finding(ok=True, what=f"group {group}", text=f"is not at {lacking}", advice=advice)
         for option in ("codec", "ttl", "near_ttl"):
             values = _by((str(member.info["groups"][group][option]), member) for member in having)
             if len(values) > 1:
                 advice = f"make the group with the same {option} everywhere"
                 yield Finding(ok=False, what=f"group {group}", text=f"{option}: {_shown(values)}", advice=advice)
+
+
+def _clocks(seen: list[Seen]) -> Finding:
+    """Whether the members' clocks agree: their writes are put in order by them."""
+    slowest, fastest = (pick(seen, key=lambda member: member.ahead) for pick in (min, max))
+    apart = fastest.ahead - slowest.ahead
+    if apart > _SKEW:
+        text = f"{fastest.address} is {apart:.1f} s ahead of {slowest.address}"
+        advice = "have the clocks of all machines set by NTP: of two writes the one with the later time wins"
+        return Finding(ok=False, what="clocks", text=text, advice=advice)
+    if abs(slowest.ahead) > _SKEW:
+        way = "behind" if slowest.ahead > 0 else "ahead of"
+        text = f"agree; this machine's clock is {abs(slowest.ahead):.1f} s {way} theirs"
+        return Finding(ok=True, what="clocks", text=text, advice="have this machine's clock set by NTP, too")
+    return Finding(ok=True, what="clocks", text="agree")
 
 
 def _by(values: Iterable[tuple[str, Seen]]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kamacache.cli.client import Client, OutOfReach
+from kamacache.cli.client import Client, OutOfReach, Refused
 from kamacache.errors import ConfigError
 from kamacache.member import Member
 from kamacache.registry import Registry
@@ -22,6 +23,9 @@ from kamacache.units import parse_duration
 F = TypeVar("F", bound=Callable[..., Any])
 
 PASSWORD = "KAMACACHE_PASSWORD"  # noqa: S105 - the variable's name
+_REGISTRY = 5.0  # seconds for a list of members: enough for a registry to pass over endpoints that are silent
+_ANSWER = 2.0  # seconds in which one of several members is to answer a ping
+_AGAIN = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,41 @@ class Place:
     password: str | None
     tls: ssl.SSLContext | None
 
+    @property
+    def scheme(self) -> str:
+        """What may be shown of the registry's URL: the rest may hold a password."""
+        return self.registry.partition("://")[0] + "://"
+
     def members(self) -> list[Member]:
-        """Who the registry lists; RegistryError, ConfigError."""
+        """Who the registry lists; OutOfReach, RegistryError, ConfigError."""
         registry: Registry = parse_registry(self.registry)
+        deadline = time.monotonic() + min(self.timeout, _REGISTRY)
         try:
-            return registry.members(self.service)
+            while True:
+                try:
+                    return registry.members(self.service)
+                except ConnectionError as error:
+                    if time.monotonic() > deadline:
+                        raise OutOfReach(f"registry {self.scheme}: {error}") from error
+                    time.sleep(_AGAIN)
         finally:
             registry.close()
 
     def client(self, address: str) -> Client:
         """A connection to this node; OutOfReach."""
         return Client(address, password=self.password, tls=self.tls, timeout=self.timeout)
+
+    def _answering(self, address: str) -> Client:
+        """A connection to this node if it does answer: to a frozen one connections can be made, too."""
+        client = self.client(address)
+        try:
+            client.ask("PING", within=_ANSWER)
+        except Refused:  # it answers, and wants a password: the question itself will say so
+            pass
+        except BaseException:
+            client.close()
+            raise
+        return client
 
     def connect(self, group: str | None = None) -> Client:
         """A connection to the node named, else to the first that answers, of those with the group if there are any."""
@@ -55,13 +83,13 @@ class Place:
         failures = []
         for member in members:
             try:
-                return self.client(str(member))
+                return self._answering(str(member))
             except OutOfReach as error:
                 failures.append(str(error))
         if failures:
             raise OutOfReach("no member answers: " + "; ".join(failures))
         raise OutOfReach(
-            f"no node of service {self.service!r} is registered at {self.registry.partition('://')[0]}://: start one "
+            f"no node of service {self.service!r} is registered at {self.scheme}: start one "
             "with `kamacache serve`, name another --service or --registry, or give --node ADDRESS"
         )
 

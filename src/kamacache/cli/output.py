@@ -14,8 +14,8 @@ _STEP = 1024
 
 
 def show_json(value: Any) -> None:
-    """One JSON value on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON value on standard output, in UTF-8 whatever the locale."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False).encode())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str | float]], *, right: bool = False) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import re
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -18,6 +21,15 @@ from kamacache.security import TLS
 from kamacache.units import parse_duration
 
 _ALONE = "none"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_FLAGS = {
+    "listen=": "--listen",
+    "advertise=": "--advertise",
+    "a password=": "--password-file",
+    "a tls= (mutual)": "--tls-cert, --tls-key and --tls-ca",
+    "write insecure=True": "give --insecure",
+}
+_ADVISED = re.compile("|".join(f"{re.escape(option)}(?![\\w'])" for option in _FLAGS))
 
 
 def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str, dict[str, Any]]:
@@ -90,29 +102,42 @@ def serve(
     registry: str,
     **options: Any,
 ) -> None:
-    """Run a node until SIGTERM or Ctrl-C, which lets it finish what it serves; a second one ends it at once.
+    """Run a node until SIGTERM or Ctrl-C.
 
-    Flags come before KAMACACHE_* variables, these before the file.
+    Then it finishes what it serves; a second signal ends it at once. Flags come before KAMACACHE_* variables, these
+    before the file.
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     parse_duration(drain, name="drain")
-    all_groups = groups | dict(map(config.group_of, more))
+    all_groups = config.with_flags(groups, more)
     ended = _until_told()
-    node = Node(
-        registry=None if registry == _ALONE else registry,
-        password=read_password(password_file),
-        tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
-        **options,
-    )
     if registry == _ALONE and options["listen"] is None:
         raise ConfigError("--registry none: then give --listen ADDRESS, else nobody reaches this node")
+    with _in_flags():
+        node = Node(
+            registry=None if registry == _ALONE else registry,
+            password=read_password(password_file),
+            tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
+            **options,
+        )
     try:
         config.make_groups(node, all_groups)
-        node.start()
+        with _in_flags():
+            node.start()
         _tell(node, options["service"], sorted(all_groups), as_json)
         ended.wait()
+        click.echo(f"kamacache: ending, within {drain}; a second signal ends it at once", err=True)
     finally:
         node.close(drain)
+
+
+@contextlib.contextmanager
+def _in_flags() -> Iterator[None]:
+    """What errors advise, in the words of this program: `listen=` is --listen here."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_ADVISED.sub(lambda found: _FLAGS[found[0]], str(error))) from error
 
 
 def _tls(cert: str | None, key: str | None, ca: str | None, mutual: bool) -> TLS | None:
@@ -124,14 +149,15 @@ def _tls(cert: str | None, key: str | None, ca: str | None, mutual: bool) -> TLS
 
 
 def _until_told() -> threading.Event:
-    """Set by the first signal; the second has its usual effect."""
+    """Set by the first signal; the second, of either kind, has its usual effect."""
     ended = threading.Event()
 
-    def told(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    def told(*_: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         ended.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, told)
     return ended
 

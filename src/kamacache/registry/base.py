@@ -59,6 +59,7 @@ class Registry(ABC):
     def members(self, service: str) -> list[Member]:
         """List who is registered now, this node included; names of services must match whole.
 
+        What others have just changed may show a second later, if `changed` is called then.
         A member that was heard of, but not from, has protocol 0. RegistryError if the registry cannot be reached.
         """
 

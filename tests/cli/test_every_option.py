@@ -1,0 +1,126 @@
+"""Every option of a group and of a node reaches it from the command line."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from kamacache import Node
+from kamacache.cli.client import Client
+from kamacache.cli.serve import serve
+from kamacache.options import GroupOptions
+from tests.cli.conftest import PATIENCE, Program
+from tests.cluster.cluster import wait_until
+from tests.cluster.conftest import free_ports
+
+ALL = """
+[groups.all]
+loader = "functions:load"
+load_many = "functions:load_many"
+on_evict = "functions:evicted"
+codec = "functions:codec"
+max_bytes = "4 KiB"
+ttl = "1h"
+policy = "lru"
+near_ttl = 2
+negative_ttl = "3s"
+jitter = 0.5
+load_timeout = "7s"
+"""
+
+FUNCTIONS = """
+class Upper:
+    shareable = False
+
+    def encode(self, value):
+        return value.encode().upper()
+
+    def decode(self, data):
+        return data.decode()
+
+codec = Upper()
+
+def load(key):
+    return key * 100
+
+def load_many(keys):
+    return {key: f"many {key}" for key in keys}
+
+def evicted(key, value, reason):
+    with open("evicted", "a") as file:
+        file.write(f"{key} {reason};")
+"""
+
+
+def test_every_option_of_a_group(program: Program) -> None:
+    (program.directory / "functions.py").write_text(FUNCTIONS)
+    (program.directory / "all.toml").write_text(ALL)
+    assert all(f"\n{option} = " in ALL for option in inspect.signature(GroupOptions.make).parameters)
+    node = program.serve("--config", "all.toml")
+    with Client(node.address) as client:
+        group = client.ask_json("KC.INFO")["groups"]["all"]
+        assert group.pop("codec")
+        assert group == {
+            "policy": "lru",
+            "max_bytes": 4096,
+            "ttl": 3600.0,
+            "near_ttl": 2.0,
+            "negative_ttl": 3.0,
+            "jitter": 0.5,
+            "load_timeout": 7.0,
+        }
+        assert client.ask("GET", "all:ab") == b"AB" * 100
+        assert client.ask("MGET", "all:c", "all:d") == [b"MANY C", b"MANY D"]
+        for number in range(100):
+            client.ask("GET", f"all:{number:02}")
+    wait_until((program.directory / "evicted").exists, PATIENCE)
+    wait_until(lambda: " capacity;" in (program.directory / "evicted").read_text(), PATIENCE)
+
+
+def test_every_option_of_a_node_has_a_flag_and_a_variable() -> None:
+    """The variables are those of Node.from_env."""
+    flags = {parameter.name: parameter for parameter in serve.params}
+    options = set(inspect.signature(Node).parameters) - {"clock", "lane"}
+    for option in options - {"tls", "password"} | {"tls_cert", "tls_key", "tls_ca", "tls_mutual"}:
+        assert flags[option].envvar == f"KAMACACHE_{option.upper()}"
+        assert f"--{option.replace('_', '-')}" in flags[option].opts
+    assert "password" not in flags  # others would see it in the list of processes
+    assert flags["password_file"].envvar == "KAMACACHE_PASSWORD_FILE"
+
+
+@pytest.mark.parametrize("source", ["flags", "environment", "file"])
+def test_options_of_a_node_from_each_source(program: Program, source: str) -> None:
+    (program.directory / "password").write_text("a-secret")
+    (port,) = free_ports(1)
+    given: dict[str, Any] = {
+        "listen": f"127.0.0.1:{port}",
+        "advertise": f"localhost:{port}",
+        "registry": "none",
+        "service": "shop",
+        "weight": 2.5,
+        "max_value": "1 MiB",
+        "loader_threads": 3,
+        "password_file": "password",
+    }
+    arguments: list[str] = []
+    environment = {}
+    if source == "flags":
+        arguments = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    elif source == "environment":
+        environment = {f"KAMACACHE_{name.upper()}": str(value) for name, value in given.items()}
+    else:
+        lines = [f"{name} = {value!r}\n" for name, value in given.items()]
+        (program.directory / "all.toml").write_text("".join(lines))
+        arguments = ["--config", "all.toml"]
+        environment = {"KAMACACHE_REGISTRY": ""}  # what is empty is not set
+    node = program.serve("--group", "bag", *arguments, environment=environment)
+    with Client(node.address, password="a-secret") as client:  # noqa: S106 - of this test
+        info = client.ask_json("KC.INFO")
+        assert (info["service"], info["weight"], info["registry"]) == ("shop", 2.5, None)
+        client.ask("SET", "bag:k", bytes(1 << 20))
+    assert node.address == f"localhost:{port}"
+    assert "max_value" in program.fails(
+        4, "set", "bag", "k", "-", "--node", node.address, "--password-file", "password", stdin=bytes(1 + (1 << 20))
+    )

@@ -1,0 +1,109 @@
+"""At a terminal: tables and colours, Ctrl-C, and what the shell completes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import PATIENCE, Program
+from tests.cluster.cluster import wait_until
+
+BOLD = "\x1b[1m"
+COMMAND = [sys.executable, "-W", "error", "-m", "kamacache"]
+
+
+def shown(program: Program, *arguments: str, **environment: str) -> str:
+    """What it prints where standard output is a terminal."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        with os.fdopen(its, "wb", buffering=0) as terminal:
+            popen = subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=program.directory,
+                env=program.environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=terminal,
+            )
+        printed = b""
+        try:
+            while chunk := screen.read(65536):
+                printed += chunk
+        except OSError:  # nobody holds the other end any more
+            pass
+        finally:
+            popen.wait(PATIENCE)
+    return printed.decode().replace("\r\n", "\n")
+
+
+def test_tables_have_colours_unless_they_are_not_wanted(running: Program) -> None:
+    lines = shown(running, "members").splitlines()
+    assert lines[0].startswith(BOLD)
+    assert len(lines) == 3
+    assert len({line.find("alive") for line in lines[1:]}) == 1
+    for arguments in [("members",), ("stats",), ("doctor",)]:
+        assert BOLD not in shown(running, *arguments, NO_COLOR="1")
+    assert "\x1b[32mok" in shown(running, "doctor")
+    assert "\x1b" not in shown(running, "doctor", NO_COLOR="1")
+
+
+def test_a_value_ends_its_line_at_a_terminal_alone(running: Program) -> None:
+    assert shown(running, "get", "users", "7") == "value of 7\n"
+    assert running.out("get", "users", "7") == "value of 7"
+
+
+def test_ctrl_c_ends_a_command_without_words(program: Program) -> None:
+    node = program.serve("--config", "node.toml")
+    asking = subprocess.Popen(
+        [*COMMAND, "get", "slow", "k", "--node", node.address],
+        cwd=program.directory,
+        env=program.environment({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    wait_until((program.directory / "entered").exists, PATIENCE)
+    os.killpg(asking.pid, signal.SIGINT)
+    assert asking.communicate(timeout=PATIENCE) == (b"", b"")
+    assert asking.returncode == 130
+
+
+def test_bash_completes(program: Program) -> None:
+    """As bash does it: it asks the function that the script defines."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    (program.directory / "kamacache").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m kamacache "$@"\n')
+    (program.directory / "kamacache").chmod(0o700)
+    script = """
+        eval "$(_KAMACACHE_COMPLETE=bash_source kamacache)"
+        complete -p kamacache > /dev/null || exit 1
+        completed() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+            _kamacache_completion kamacache; echo "${COMPREPLY[@]}"
+        }
+        completed kamacache s
+        completed kamacache serve --l
+        completed kamacache serve --log-level ''
+    """
+    path = {"PATH": f"{program.directory}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [bash, "--norc", "-c", script],
+        env=program.environment(path),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    if "nosort: invalid option name" in done.stderr or "bash versions older than" in done.stderr.lower():
+        pytest.skip("this bash is too old for click")
+    assert done.stdout.splitlines() == [
+        "serve set stats",
+        "--listen --loader-threads --log-level",
+        "debug info warning error",
+    ], done.stderr
