@@ -56,7 +56,7 @@ class Administration:
             "service": self._options.service,
             "registry": _kind(self._options.registry),
             "joined": runtime.joined,
-            "troubles": runtime.membership.troubles(),
+            "troubles": [f"{what}: {error}" for what, error in runtime.membership.troubles().items()],
             "uptime": time.monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",

@@ -30,8 +30,8 @@ log = logging.getLogger("kamacache")
 
 PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
-_AWAY = "the registry does not answer"
-_UNREGISTERED = "could not register"
+AWAY = "the registry does not answer"
+UNREGISTERED = "could not register"
 _DENIED = "no trust between this node and "
 _QUICK = 50  # members whose table is built in some milliseconds
 _STOPPED = 1.0  # seconds that a wait took longer than asked for, after which this process must have stood still
@@ -114,9 +114,9 @@ class Membership:
         """Seconds after which a member that was not heard of is no listener any more."""
         return self.near_ttl + (self._registry.lease if self._registry is not None else 0.0)
 
-    def troubles(self) -> list[str]:
-        """What has failed, and is tried again."""
-        return [f"{what}: {error}" for what, error in list(self._troubles.items())]
+    def troubles(self) -> dict[str, str]:
+        """What has failed, and is tried again, with the error of each."""
+        return dict(self._troubles)
 
     # -- the life of the thread --------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Membership:
         except (RegistryError, ConfigError):  # the caller's; all else means that it is out of reach, for now
             raise
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-            self._trouble(_UNREGISTERED, error)
+            self._trouble(UNREGISTERED, error)
         self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
         self._thread.start()
         self._settled.wait(max(0.0, deadline - time.monotonic()))
@@ -194,9 +194,9 @@ class Membership:
             try:
                 self._register()
             except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-                self._trouble(_UNREGISTERED, error)
+                self._trouble(UNREGISTERED, error)
             else:
-                self._mended(_UNREGISTERED, "registered")
+                self._mended(UNREGISTERED, "registered")
         listed = self._read()
         self._build()  # at once: probing and greeting may take a while
         now = time.monotonic()  # as all waiting, probing goes by the machine's time
@@ -230,9 +230,9 @@ class Membership:
             self._peers.listed(self._registry.members(self._service))
             self.clients = self._registry.clients(self._service)
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-            self._trouble(_AWAY, error)
+            self._trouble(AWAY, error)
             return False
-        self._mended(_AWAY, "the registry answers again")
+        self._mended(AWAY, "the registry answers again")
         return True
 
     def _trouble(self, what: str, error: Exception) -> None:

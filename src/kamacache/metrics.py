@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kamacache._engine import Histogram, __version__
+from kamacache.membership import AWAY, UNREGISTERED
 from kamacache.stats import GroupStats
 
 if TYPE_CHECKING:
@@ -90,14 +91,16 @@ def _node(page: Page, runtime: Runtime) -> None:
     build = {"version": __version__, "python": platform.python_version()}
     page.metric("kamacache_build_info", "gauge", "Versions of kamacache and Python.", [(build, 1)])
     page.metric("kamacache_joined", "gauge", "Whether the node has joined.", [({}, int(runtime.joined))])
+    up = runtime.membership.troubles().keys().isdisjoint({AWAY, UNREGISTERED})
+    page.metric("kamacache_registry_up", "gauge", "Whether the registry answers; 1 without one.", [({}, int(up))])
     peers = [peer for peer in runtime.membership.known() if not peer.left]
     states = {"alive": 1, "dead": 0, "unlisted": 0}
     for peer in peers:
         states["dead" if peer.dead else "alive" if peer.registered else "unlisted"] += 1
     members = [({"state": state}, count) for state, count in states.items()]
     page.metric("kamacache_members", "gauge", "Members as this node sees them, itself included.", members)
-    up = [({"peer": peer.address}, int(not peer.dead)) for peer in peers]
-    page.metric("kamacache_peer_up", "gauge", "Whether this node holds another member for alive.", up)
+    alive = [({"peer": peer.address}, int(not peer.dead)) for peer in peers]
+    page.metric("kamacache_peer_up", "gauge", "Whether this node holds another member for alive.", alive)
 
 
 def _gets(page: Page, stats: Mapping[str, GroupStats]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.registry.base import Registry
-from kamacache.security import NOTHING, TLS, Protection, tls_from
+from kamacache.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.units import (
     UNSET,
     Duration,
@@ -198,7 +198,7 @@ class NodeOptions(NamedTuple):
         Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone.
         """
         given = dict(defaults)
-        for option in ("listen", "advertise", "registry", "service", "max_value", "password"):
+        for option in ("listen", "advertise", "registry", "service", "max_value"):
             if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
         for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
@@ -210,6 +210,8 @@ class NodeOptions(NamedTuple):
                     kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
         try:
+            if (password := password_from(environ)) is not None:
+                given["password"] = password
             if (tls := tls_from(environ)) is not None:
                 given["tls"] = tls
             return cls.make(**given)

@@ -11,6 +11,7 @@ from kamacache.errors import ConfigError
 from kamacache.log import log
 
 _LONGEST = 512
+PASSWORD = "KAMACACHE_PASSWORD"  # noqa: S105 - the variable's name
 _PASSWORD = rf"[!-~]{{1,{_LONGEST}}}"
 
 
@@ -115,6 +116,19 @@ class Protection(NamedTuple):
 
 
 NOTHING = Protection()
+
+
+def password_from(environ: Mapping[str, str], file: str | None = None) -> str | None:
+    """Read the file named, else that of KAMACACHE_PASSWORD_FILE, else KAMACACHE_PASSWORD; None where none is set."""
+    file = file or environ.get(f"{PASSWORD}_FILE", "").strip()
+    if not file:
+        return environ.get(PASSWORD, "").strip() or None
+    from pathlib import Path  # noqa: PLC0415 - few keep it in a file
+
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"password file {file}: {getattr(error, 'strerror', None) or 'is no text'}") from None
 
 
 def tls_from(environ: Mapping[str, str]) -> TLS | None:

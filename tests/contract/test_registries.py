@@ -270,6 +270,11 @@ class TestStatic:
         with pytest.raises(ConfigError, match="advertise="):
             parse("static://127.0.0.1:8001,127.0.0.2:8001").advertise("0.0.0.0:8001")
 
+    def test_passwords_are_not_shown(self) -> None:
+        with pytest.raises(ConfigError, match="password=") as caught:
+            parse("static://a:1,user:hidden@b:1")
+        assert "hidden" not in str(caught.value)
+
     @pytest.mark.parametrize(
         "rest",
         ["", "a:1,a:1", "a:1,", "a", "a:0", "0.0.0.0:1", "a:1,[::1]", "a:1 b:2", "a:99999"],

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from kamacache.cli.config import read
-from kamacache.cli.finding import PASSWORD
 from kamacache.cli.serve import serve
 from kamacache.options import parse_duration, parse_size
+from kamacache.security import PASSWORD
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -50,6 +50,8 @@ def test_endpoints(url: str, endpoints: str) -> None:
         "user:hidd?en@a:1",
         "u:hidden@a:1,u:hidden@b:1",
         "user:hidden@a:0",
+        "user:hidden",
+        "a:1,user:hidden",
         "user:hidden@a:1?token=hidden",
     ],
 )

@@ -6,6 +6,7 @@ import math
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from kamacache.options import (
     parse_size,
     parse_ttl,
 )
+from kamacache.security import Protection
 from kamacache.value import Value
 
 
@@ -302,6 +304,21 @@ class TestEnvironment:
         assert options == NodeOptions.make(registry="local://", service="shop", weight=2.0, max_value=100, tls=tls)
         files = {f"KAMACACHE_TLS_{name}": f"/{name}" for name in ("CERT", "KEY", "CA")}
         assert NodeOptions.from_env(files, tls=tls).protection.tls == TLS("/CERT", "/KEY", "/CA")
+
+    def test_a_password_in_a_file(self, tmp_path: Path) -> None:
+        """As secrets are mounted; the file comes before the variable."""
+        file = tmp_path / "password"
+        file.write_text("hunter2\n")
+        variables = {"KAMACACHE_PASSWORD_FILE": f" {file} ", "KAMACACHE_PASSWORD": "other"}
+        assert NodeOptions.from_env(variables).protection == Protection.make("hunter2", None)
+        for content in (b"", b"hunter 2", b"hunter\xff"):
+            file.write_bytes(content)
+            with pytest.raises(ConfigError, match=r"KAMACACHE_.*password") as caught:
+                NodeOptions.from_env(variables)
+            assert "hunter" not in str(caught.value)
+        file.unlink()
+        with pytest.raises(ConfigError, match=f"{file}: No such file"):
+            NodeOptions.from_env(variables)
 
     def test_defaults_are_checked(self) -> None:
         with pytest.raises(ConfigError, match="loader_threads"):

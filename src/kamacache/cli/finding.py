@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -18,11 +17,11 @@ from kamacache.errors import ConfigError
 from kamacache.member import Member
 from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
+from kamacache.security import password_from
 from kamacache.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PASSWORD = "KAMACACHE_PASSWORD"  # noqa: S105 - the variable's name
 _REGISTRY = 5.0  # seconds for a list of members: enough for a registry to pass over endpoints that are silent
 _ANSWER = 2.0  # seconds in which one of several members is to answer a ping
 _AGAIN = 0.1  # seconds
@@ -94,16 +93,6 @@ class Place:
         )
 
 
-def read_password(file: str | None) -> str | None:
-    """Of the file, else of the environment."""
-    if file is None:
-        return os.environ.get(PASSWORD) or None
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"password file {file}: {getattr(error, 'strerror', None) or error}") from error
-
-
 def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | None:
     if ca is None and cert is None and key is None:
         return None
@@ -165,7 +154,7 @@ def places(command: F) -> F:
     ) -> Any:
         seconds = parse_duration(timeout, name="--timeout")
         context = _context(tls_ca, tls_cert, tls_key)
-        place = Place(node, registry, service, seconds, read_password(password_file), context)
+        place = Place(node, registry, service, seconds, password_from(os.environ, password_file), context)
         return command(*arguments, place=place, **options)
 
     for option in reversed(_OPTIONS):

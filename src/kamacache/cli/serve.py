@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
 import threading
@@ -14,10 +15,9 @@ from typing import Any
 import click
 
 from kamacache.cli import config
-from kamacache.cli.finding import read_password
 from kamacache.errors import ConfigError
 from kamacache.node import Node
-from kamacache.security import TLS
+from kamacache.security import TLS, password_from
 from kamacache.units import parse_duration
 
 _ALONE = "none"
@@ -116,7 +116,7 @@ def serve(
     with _in_flags():
         node = Node(
             registry=None if registry == _ALONE else registry,
-            password=read_password(password_file),
+            password=password_from(os.environ, password_file),
             tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
             **options,
         )

@@ -177,6 +177,8 @@ def _services(service: str) -> str:
 def _endpoint(host: str) -> Address:
     if not host:
         raise ConfigError("registry etcd://: name a host, or several with commas, as in etcd://10.0.0.5:2379")
+    if _has_port(host) and not host.rpartition(":")[2].isdigit():  # not shown: a login without a host looks like it
+        raise ConfigError("registry etcd://: an address is host:port, as in etcd://10.0.0.5:2379")
     address = parse_address(host if _has_port(host) else f"{host}:{_PORT}", name="registry etcd://")
     if address.is_unix or address.is_unspecified or address.port == 0:
         raise ConfigError(f"registry etcd://: {address} is no place to connect to; name a host and a port")

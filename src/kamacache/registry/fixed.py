@@ -26,6 +26,8 @@ class FixedRegistry(Registry):
         """Read the list; ConfigError if it is empty, names an address twice, or has one that is not."""
         self._list: dict[str, Address] = {}
         for text in url.partition("://")[2].rstrip("/").split(","):
+            if "@" in text:  # not shown: it may be a password
+                raise ConfigError("registry static://: in the list are addresses alone; give the password as password=")
             address = parse_address(text.strip(), name="registry static://")
             if address.is_unspecified or (not address.is_unix and address.port == 0):
                 raise ConfigError(f"registry static://: others cannot connect to {address}; name a host and a port")
