@@ -1,14 +1,19 @@
-"""For all tests: how many random inputs they take, and an end to whatever hangs."""
+"""For all tests: how many random inputs they take, an end to whatever hangs, and transports that end with them."""
 
 from __future__ import annotations
 
 import faulthandler
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from kamacache._engine import Security, Transport
+
+MakeTransport = Callable[..., Transport]
 
 LIMIT = 120.0 + float(os.environ.get("KAMACACHE_SOAK", "0"))  # seconds for one test; a busy machine takes its time
 SOAK_LIMIT = 3600.0
@@ -41,3 +46,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def transports() -> Iterator[MakeTransport]:
+    """Makes transports, protected or not."""
+    made: list[Transport] = []
+
+    def make(security: Security | None = None) -> Transport:
+        made.append(Transport(max_message=8 << 20, security=security))
+        return made[-1]
+
+    yield make
+    for transport in made:
+        transport.close()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def listen_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where to listen."""
+    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/node.sock"

@@ -291,15 +291,21 @@ def test_goodbye_is_noticed_at_once() -> None:
 # -- changes ---------------------------------------------------------------------------------------------------------
 
 
+def join(cluster: Cluster) -> tuple[Node, list[str]]:
+    """One more member, and the keys that are now its own."""
+    node = cluster.add()
+    cluster.settle()
+    taken = [key for key in KEYS if cluster.nodes[0].owner("g", key).id == node.id]
+    assert taken
+    return node, taken
+
+
 def test_joining_member_takes_keys_over_without_loading_them() -> None:
     """For ten minutes a new owner asks the one before it: nothing is loaded twice."""
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
-        c = cluster.add()
-        cluster.settle()
-        taken = [key for key in KEYS if a.owner("g", key).id == c.id]
-        assert taken
+        c, taken = join(cluster)
         for group in cluster.groups:
             assert group.get_many(KEYS) == dict.fromkeys(KEYS, b"old")
         assert cluster.source.loads == dict.fromkeys(KEYS, 1)
@@ -312,12 +318,9 @@ def test_changes_in_a_row_make_nobody_load_again() -> None:
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
-        c = cluster.add()
-        cluster.settle()
-        d = cluster.add()
-        cluster.settle()
+        c, _ = join(cluster)
+        d, _ = join(cluster)
         taken = [key for key in KEYS if a.owner("g", key).id == c.id]
-        assert taken
         assert c.groups["g"].get_many(taken) == dict.fromkeys(taken, b"old")
         d.close(drain=0)
         cluster.nodes.remove(d)
@@ -333,9 +336,7 @@ def test_leaving_member_gives_back_what_the_others_had() -> None:
     with Cluster(2, ttl=None) as cluster:
         a, b = cluster.nodes
         a.groups["g"].get_many(KEYS)
-        c = cluster.add()
-        cluster.settle()
-        taken = [key for key in KEYS if a.owner("g", key).id == c.id]
+        c, taken = join(cluster)
         kinds = [
             found[3]
             for node in (a, b)
@@ -357,9 +358,8 @@ def test_former_copies_are_served_here_for_near_ttl_and_kept_for_peeks() -> None
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         mine = [key for key in KEYS if a.owner("g", key).id == a.id]
-        c = cluster.add()
-        cluster.settle()
-        key = next(key for key in mine if a.owner("g", key).id == c.id)
+        c, taken = join(cluster)
+        key = next(key for key in mine if key in taken)
         assert a.groups["g"].peek(key) == b"old"
         cluster.advance(5)
         assert a.groups["g"].peek(key) is None
@@ -372,9 +372,8 @@ def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         mine = [key for key in KEYS if a.owner("g", key).id == a.id]
-        c = cluster.add()
-        cluster.settle()
-        key, other = [key for key in mine if a.owner("g", key).id == c.id][:2]
+        c, taken = join(cluster)
+        key, other = [key for key in mine if key in taken][:2]
         cluster.advance(599)
         assert c.groups["g"].get(key) == b"old"
         assert cluster.source.loads[key] == 1
@@ -388,9 +387,8 @@ def test_a_former_owner_too_slow_for_a_peek_is_not_held_for_dead(monkeypatch: py
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
-        c = cluster.add()
-        cluster.settle()
-        key = next(key for key in KEYS if a.groups["g"].parts.store.find(key) and a.owner("g", key).id == c.id)
+        c, taken = join(cluster)
+        key = next(key for key in taken if a.groups["g"].parts.store.find(key))
         lane = c._runtime.lane
         ask = lane.peek_many
 

@@ -17,9 +17,9 @@ from kamacache import TLS, Node
 from kamacache._engine import Pipeline, Security
 from kamacache.errors import PeerError
 from tests.cluster.cluster import wait_until
+from tests.conftest import MakeTransport
 from tests.security.certificates import Files, issue
 from tests.security.cluster import drive, nodes, owned_by, start_all
-from tests.security.conftest import Make
 from tests.security.test_tls import connect
 from tests.unit.wire import make_users
 
@@ -129,11 +129,11 @@ class TestNewCertificates:
             shutil.copy(source, target)
 
     def test_they_are_taken_in_by_both_sides(
-        self, make: Make, tmp_path: Path, authority: trustme.CA, stranger: trustme.CA
+        self, transports: MakeTransport, tmp_path: Path, authority: trustme.CA, stranger: trustme.CA
     ) -> None:
         files = issue(tmp_path / "now", authority)
         security = files.security()
-        server, client = make(security), make(security)
+        server, client = transports(security), transports(security)
         server.serve(make_users())
         at = server.listen("127.0.0.1:0")
         client.ping(at, 5.0)
@@ -143,18 +143,18 @@ class TestNewCertificates:
         assert security.reload()
         assert not security.reload()
         client.ping(at, 5.0)  # on the old connection
-        fresh = make(issue(tmp_path / "other", stranger).security())
+        fresh = transports(issue(tmp_path / "other", stranger).security())
         fresh.ping(at, 5.0)
         with pytest.raises(PeerError, match="UnknownIssuer"):
-            make(issue(tmp_path / "old", authority).security()).ping(at, 5.0)
+            transports(issue(tmp_path / "old", authority).security()).ping(at, 5.0)
         pipeline = Pipeline(client, at)
         pipeline.ask("token", "users", ["k"], False)
         assert drive(pipeline)[0][1][0][0] == b"value"
         pipeline.close()
 
-    def test_broken_ones_leave_the_old_in_use(self, make: Make, files: Files) -> None:
+    def test_broken_ones_leave_the_old_in_use(self, transports: MakeTransport, files: Files) -> None:
         security = files.security()
-        server = make(security)
+        server = transports(security)
         at = server.listen("127.0.0.1:0")
         good = files.cert.read_bytes()
         files.cert.write_bytes(b"broken")
@@ -162,16 +162,16 @@ class TestNewCertificates:
         with pytest.raises(ValueError, match=r"node\.pem: "):
             security.reload()
         assert not security.reload()  # said once
-        make(security).ping(at, 5.0)
+        transports(security).ping(at, 5.0)
         files.cert.unlink()
         assert not security.reload()
         with pytest.raises(ValueError, match=r"node\.pem: "):
             security.reload()
-        make(security.renewed()).ping(at, 5.0)  # a child falls back on the first ones
+        transports(security.renewed()).ping(at, 5.0)  # a child falls back on the first ones
         files.cert.write_bytes(good)
         assert not security.reload()
         assert security.reload()
-        make(security).ping(at, 5.0)
+        transports(security).ping(at, 5.0)
 
     def test_a_node_looks_by_itself(
         self, tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture

@@ -19,9 +19,9 @@ from kamacache._engine import Pipeline, Security
 from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
+from tests.conftest import MakeTransport
 from tests.security.certificates import Files
 from tests.security.cluster import HELLO, all_ways, drive, hello_from, nodes, owned_by, start_all
-from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, ended, make_users
 
 WRONG = "wrong password: `authorization: Bearer <password>` has that of the nodes"
@@ -77,8 +77,8 @@ class Stranger:
 
 
 @pytest.fixture
-def address(make: Make, listen_at: str) -> str:
-    server = make(Security(password=SECRET))
+def address(transports: MakeTransport, listen_at: str) -> str:
+    server = transports(Security(password=SECRET))
     server.serve(make_users())
     return server.listen(listen_at)
 
@@ -139,8 +139,8 @@ class TestRedisClients:
             assert friend.file.readline() == b"+OK\r\n"
             assert friend.file.readline() == b"$20\r\n"
 
-    def test_strangers_may_not_stay(self, address: str, make: Make, files: Files) -> None:
-        encrypted = make(files.security()).listen("127.0.0.1:0")
+    def test_strangers_may_not_stay(self, address: str, transports: MakeTransport, files: Files) -> None:
+        encrypted = transports(files.security()).listen("127.0.0.1:0")
         beginnings = (
             (address, b""),
             (address, b"*1"),
@@ -173,17 +173,17 @@ class TestRedisClients:
                 assert chunk, received
                 received += chunk
 
-    def test_without_a_password_none_is_taken(self, make: Make, listen_at: str) -> None:
-        at = make(None).listen(listen_at)
+    def test_without_a_password_none_is_taken(self, transports: MakeTransport, listen_at: str) -> None:
+        at = transports(None).listen(listen_at)
         with Stranger(at) as stranger:
             assert stranger.says(b"AUTH", SECRET.encode()).startswith(b"-ERR AUTH <password> called without any")
             assert stranger.says(b"PING") == b"+PONG"
 
 
 class TestPeers:
-    def test_every_way_says_it(self, make: Make, listen_at: str) -> None:
+    def test_every_way_says_it(self, transports: MakeTransport, listen_at: str) -> None:
         security = Security(password=SECRET)
-        server, client = make(security), make(security)
+        server, client = transports(security), transports(security)
         server.serve(make_users())
         at = server.listen(listen_at)
         for _ in range(2):  # on a fresh connection and on a pooled one
@@ -191,7 +191,7 @@ class TestPeers:
             found = client.peek(at, "users", "k", False, 5.0)
             assert found is not None
             assert found[:2] == FOUND
-        fresh = make(security)
+        fresh = transports(security)
         for _ in range(2):
             answers: Any = fresh.peek_many([(at, ["k", "big", "nothing"]), (at, ["k"])], "users", False, 5.0)
             assert [[one and len(one[0]) for one in answer] for answer in answers] == [[5, len(BIG), None], [5]]
@@ -207,14 +207,16 @@ class TestPeers:
         pipeline.close()
         assert hello_from(server, client, at).member.id == "stranger"
 
-    def test_the_answer_that_comes_with_the_passwords_is_not_waited_for(self, make: Make, listen_at: str) -> None:
+    def test_the_answer_that_comes_with_the_passwords_is_not_waited_for(
+        self, transports: MakeTransport, listen_at: str
+    ) -> None:
         security = Security(password=SECRET)
-        server = make(security)
+        server = transports(security)
         server.serve(make_users())
         at = server.listen(listen_at)
         begun = time.monotonic()
         for _ in range(5):
-            client = make(security)
+            client = transports(security)
             client.ping(at, 60.0)
             client.forget(at)
             assert client.peek(at, "users", "k", False, 60.0) is not None
@@ -224,10 +226,10 @@ class TestPeers:
 
     @pytest.mark.parametrize(("here", "there"), [("other", SECRET), (None, SECRET), (SECRET, None)])
     def test_a_wrong_one_is_refused_on_every_way(
-        self, make: Make, listen_at: str, here: str | None, there: str | None
+        self, transports: MakeTransport, listen_at: str, here: str | None, there: str | None
     ) -> None:
         mine = None if here is None else Security(password=here)
-        server, client = make(None if there is None else Security(password=there)), make(mine)
+        server, client = transports(None if there is None else Security(password=there)), transports(mine)
         server.serve(make_users())
         at = server.listen(listen_at)
         errors = all_ways(server, client, at)
@@ -237,9 +239,9 @@ class TestPeers:
             assert SECRET not in str(error)
             assert "other" not in str(error)
 
-    def test_calls_that_wait_are_probed_with_it(self, make: Make, listen_at: str) -> None:
+    def test_calls_that_wait_are_probed_with_it(self, transports: MakeTransport, listen_at: str) -> None:
         security = Security(password=SECRET)
-        server, client = make(security), make(security)
+        server, client = transports(security), transports(security)
         at = server.listen(listen_at)
         held = threading.Event()
         done = threading.Timer(1.5, held.set)  # six probes, the last of which would have failed it
@@ -269,8 +271,8 @@ class TestForeignGrpc:
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert caught.value.details() == said
 
-    def test_a_call_with_it_comes_through(self, make: Make, listen_at: str) -> None:
-        server = make(Security(password=SECRET))
+    def test_a_call_with_it_comes_through(self, transports: MakeTransport, listen_at: str) -> None:
+        server = transports(Security(password=SECRET))
         at = server.listen(listen_at)
         with grpc.insecure_channel(at, AUTHORITY) as channel:
             call = channel.unary_unary("/kamacache.v1.Peer/Hello")
@@ -373,9 +375,11 @@ class TestGuesses:
             stranger.socket.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n")
             assert b"401" in stranger.file.readline()
 
-    def test_they_are_counted_by_address_and_told_once_a_minute(self, make: Make, listen_at: str) -> None:
+    def test_they_are_counted_by_address_and_told_once_a_minute(
+        self, transports: MakeTransport, listen_at: str
+    ) -> None:
         security = Security(password=SECRET)
-        address = make(security).listen(listen_at)
+        address = transports(security).listen(listen_at)
         assert security.guesses() == []
         self.guess(address)
         origin = "a process of this machine" if address.startswith("unix:") else "127.0.0.1"
@@ -383,17 +387,17 @@ class TestGuesses:
         self.guess(address)
         assert security.guesses() == []
 
-    def test_through_tls(self, make: Make, files: Files) -> None:
+    def test_through_tls(self, transports: MakeTransport, files: Files) -> None:
         security = files.security(password=SECRET)
-        address = make(security).listen("127.0.0.1:0")
-        other = make(files.security(password="guess"))  # noqa: S106 - for tests
+        address = transports(security).listen("127.0.0.1:0")
+        other = transports(files.security(password="guess"))  # noqa: S106 - for tests
         with pytest.raises(PeerError, match="WRONGPASS"):
             other.ping(address, 10.0)
         assert security.guesses() == [("127.0.0.1", 1)]
 
-    def test_who_gives_none_or_the_right_one_is_no_guesser(self, make: Make, listen_at: str) -> None:
+    def test_who_gives_none_or_the_right_one_is_no_guesser(self, transports: MakeTransport, listen_at: str) -> None:
         security = Security(password=SECRET)
-        address = make(security).listen(listen_at)
+        address = transports(security).listen(listen_at)
         with Stranger(address) as stranger:
             assert stranger.says(b"PING").startswith(b"-NOAUTH")
             assert stranger.says(b"AUTH", SECRET.encode()) == b"+OK"

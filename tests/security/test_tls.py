@@ -19,17 +19,17 @@ from kamacache._engine import Pipeline, Security, Transport
 from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from kamacache.security import Protection
+from tests.conftest import MakeTransport
 from tests.security.certificates import Files, issue
 from tests.security.cluster import HELLO, all_ways, drive, hello_from
-from tests.security.conftest import Make
 from tests.unit.wire import BIG, VERSION, called, ended, make_users
 
 SECRET = "correct-horse"  # noqa: S105 - for tests
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 
-def serve(make: Make, security: Security | None) -> tuple[Transport, str]:
-    server = make(security)
+def serve(transports: MakeTransport, security: Security | None) -> tuple[Transport, str]:
+    server = transports(security)
     server.serve(make_users())
     return server, server.listen("127.0.0.1:0")
 
@@ -44,10 +44,10 @@ def connect(at: str, context: ssl.SSLContext, name: str = "127.0.0.1") -> ssl.SS
 
 @pytest.mark.parametrize("password", [None, SECRET])
 @pytest.mark.parametrize("mutual", [True, False])
-def test_every_way_works(make: Make, files: Files, password: str | None, mutual: bool) -> None:
+def test_every_way_works(transports: MakeTransport, files: Files, password: str | None, mutual: bool) -> None:
     security = files.security(password=password, mutual=mutual)
-    server, at = serve(make, security)
-    client = make(security)
+    server, at = serve(transports, security)
+    client = transports(security)
     for _ in range(2):  # on a fresh connection and on a pooled one
         client.ping(at, 5.0)
         for key, size in (("k", 5), ("big", len(BIG))):
@@ -55,7 +55,7 @@ def test_every_way_works(make: Make, files: Files, password: str | None, mutual:
             assert found is not None
             assert found[0] is not None
             assert len(found[0]) == size
-    fresh = make(security)
+    fresh = transports(security)
     keys = [*(f"{n:0>1000}" for n in range(3000)), "k", "big"]  # three megabytes each way
     for _ in range(2):
         one, other = fresh.peek_many([(at, keys), (at, ["k"])], "users", False, 10.0)
@@ -75,10 +75,10 @@ def test_every_way_works(make: Make, files: Files, password: str | None, mutual:
     assert hello_from(server, client, at) == HELLO
 
 
-def test_calls_that_wait_are_probed_through_it(make: Make, files: Files) -> None:
+def test_calls_that_wait_are_probed_through_it(transports: MakeTransport, files: Files) -> None:
     security = files.security(password=SECRET)
-    server, at = serve(make, security)
-    client = make(security)
+    server, at = serve(transports, security)
+    client = transports(security)
     client.call("slow", at, HELLO, None)
     call: Any = called(server)
     assert client.next_event(1.5) is None  # six probes, two of which would have failed it
@@ -86,10 +86,10 @@ def test_calls_that_wait_are_probed_through_it(make: Make, files: Files) -> None
     assert ended(client)[1] == HELLO
 
 
-def test_a_closed_server_is_noticed_and_a_restarted_one_found(make: Make, files: Files) -> None:
+def test_a_closed_server_is_noticed_and_a_restarted_one_found(transports: MakeTransport, files: Files) -> None:
     security = files.security()
-    server, at = serve(make, security)
-    client = make(security)
+    server, at = serve(transports, security)
+    client = transports(security)
     client.ping(at, 5.0)
     pipeline = Pipeline(client, at)
     pipeline.ask("one", "users", ["k"], False)
@@ -99,18 +99,18 @@ def test_a_closed_server_is_noticed_and_a_restarted_one_found(make: Make, files:
     with pytest.raises(PeerError, match="closed the connection"):
         drive(pipeline, 2)
     pipeline.close()
-    again = make(security)
+    again = transports(security)
     again.serve(make_users())
     again.listen(at)
     client.ping(at, 5.0)
 
 
-def test_a_unix_socket_has_none(make: Make, files: Files, tmp_path: Path) -> None:
-    server, client = make(files.security()), make(None)
+def test_a_unix_socket_has_none(transports: MakeTransport, files: Files, tmp_path: Path) -> None:
+    server, client = transports(files.security()), transports(None)
     server.serve(make_users())
     at = server.listen(f"unix:{tmp_path}/node.sock")
     client.ping(at, 5.0)
-    make(files.security()).ping(at, 5.0)
+    transports(files.security()).ping(at, 5.0)
 
 
 class TestRefused:
@@ -133,7 +133,7 @@ class TestRefused:
     )
     def test_peers(
         self,
-        make: Make,
+        transports: MakeTransport,
         tmp_path: Path,
         authority: trustme.CA,
         stranger: trustme.CA,
@@ -154,21 +154,21 @@ class TestRefused:
             "password alone": lambda: Security(password=SECRET),
         }
         protection = by[client]()
-        listening, at = serve(make, by[server]())
-        errors = all_ways(listening, make(protection), at)
+        listening, at = serve(transports, by[server]())
+        errors = all_ways(listening, transports(protection), at)
         for error in errors[:4]:
             assert error.denied, error
             assert str(error).startswith(at)
             assert re.search(said, str(error)), error
 
-    def test_a_foreign_client_without_a_certificate(self, make: Make, files: Files) -> None:
-        _, at = serve(make, files.security())
+    def test_a_foreign_client_without_a_certificate(self, transports: MakeTransport, files: Files) -> None:
+        _, at = serve(transports, files.security())
         context = ssl.create_default_context(cafile=str(files.ca))
         with connect(at, context) as connection, pytest.raises(ssl.SSLError, match=r"(?i)certificate.?required"):
             assert connection.recv(100) == b"nothing"
 
-    def test_a_foreign_client_with_one(self, make: Make, files: Files) -> None:
-        _, at = serve(make, files.security())
+    def test_a_foreign_client_with_one(self, transports: MakeTransport, files: Files) -> None:
+        _, at = serve(transports, files.security())
         context = ssl.create_default_context(cafile=str(files.ca))
         context.load_cert_chain(files.cert, files.key)
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -177,8 +177,8 @@ class TestRefused:
                 connection.sendall(PING)
                 assert connection.recv(100) == b"+PONG\r\n"
 
-    def test_a_foreign_client_where_none_is_asked_of_it(self, make: Make, files: Files) -> None:
-        _, at = serve(make, files.security(password=SECRET, mutual=False))
+    def test_a_foreign_client_where_none_is_asked_of_it(self, transports: MakeTransport, files: Files) -> None:
+        _, at = serve(transports, files.security(password=SECRET, mutual=False))
         with connect(at, ssl.create_default_context(cafile=str(files.ca))) as connection:
             connection.sendall(PING)
             assert connection.recv(100).startswith(b"-NOAUTH ")
@@ -188,8 +188,8 @@ class TestRefused:
                 received += connection.recv(100)
             assert received == b"+OK\r\n+PONG\r\n"
 
-    def test_a_plain_foreign_client(self, make: Make, files: Files) -> None:
-        _, at = serve(make, files.security())
+    def test_a_plain_foreign_client(self, transports: MakeTransport, files: Files) -> None:
+        _, at = serve(transports, files.security())
         host, _, port = at.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(PING)
@@ -202,22 +202,24 @@ class TestProtocols:
         ("offered", "chosen"),
         [(["h2"], "h2"), (["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)],
     )
-    def test_what_is_agreed_on(self, make: Make, files: Files, offered: list[str], chosen: str | None) -> None:
-        _, at = serve(make, files.security(mutual=False))
+    def test_what_is_agreed_on(
+        self, transports: MakeTransport, files: Files, offered: list[str], chosen: str | None
+    ) -> None:
+        _, at = serve(transports, files.security(mutual=False))
         context = ssl.create_default_context(cafile=str(files.ca))
         if offered:
             context.set_alpn_protocols(offered)
         with connect(at, context) as connection:
             assert connection.selected_alpn_protocol() == chosen
 
-    def test_http(self, make: Make, files: Files) -> None:
-        _, at = serve(make, files.security(mutual=False))
+    def test_http(self, transports: MakeTransport, files: Files) -> None:
+        _, at = serve(transports, files.security(mutual=False))
         with connect(at, ssl.create_default_context(cafile=str(files.ca))) as connection:
             connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 4")
 
-    def test_a_foreign_grpc_client(self, make: Make, files: Files) -> None:
-        server, at = serve(make, files.security(password=SECRET))
+    def test_a_foreign_grpc_client(self, transports: MakeTransport, files: Files) -> None:
+        server, at = serve(transports, files.security(password=SECRET))
         credentials = grpc.ssl_channel_credentials(
             files.ca.read_bytes(), files.key.read_bytes(), files.cert.read_bytes()
         )

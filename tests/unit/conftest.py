@@ -8,11 +8,11 @@ import pytest
 
 from kamacache import Clock, Node
 from kamacache._engine import Transport
+from tests.conftest import MakeTransport
 from tests.unit.wire import make_users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -29,30 +29,12 @@ def node(clock: Clock) -> Iterator[Node]:
 
 
 @pytest.fixture
-def transports() -> Iterator[Callable[[], Transport]]:
-    made: list[Transport] = []
-
-    def make() -> Transport:
-        made.append(Transport(max_message=8 << 20))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def listen_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/node.sock"
-
-
-@pytest.fixture
-def server(transports: Callable[[], Transport]) -> Transport:
+def server(transports: MakeTransport) -> Transport:
     return transports()
 
 
 @pytest.fixture
-def client(transports: Callable[[], Transport]) -> Transport:
+def client(transports: MakeTransport) -> Transport:
     return transports()
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from kamacache._engine import Pipeline, Store, Transport
 from kamacache.errors import PeerError
+from tests.conftest import MakeTransport
 from tests.unit.wire import BIG, VERSION, make_store, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 
 def test_peek(client: Transport, address: str) -> None:
@@ -82,7 +83,7 @@ def test_silence_and_refusal(client: Transport, tmp_path: Path) -> None:
 
 
 def test_a_restarted_peer_is_found_by_the_next_peek(
-    client: Transport, transports: Callable[[], Transport], tmp_path: Path
+    client: Transport, transports: MakeTransport, tmp_path: Path
 ) -> None:
     address = f"unix:{tmp_path}/node.sock"
     for n, value in enumerate((b"first", b"second", b"third")):
