@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from kamacache import Node
 from tests.cluster.cluster import in_thread, wait_until
@@ -277,5 +279,6 @@ def test_a_closed_group_and_a_closed_node(trio: Trio, connected: Connect) -> Non
     trio.source.go_on.set()  # what was asked before is answered
     assert slow.result(PATIENCE) == b"value of slow"
     closing.result(PATIENCE)
+    client.set_retry(Retry(NoBackoff(), 0))  # else it would try for seconds before it raises
     with pytest.raises(redis.ConnectionError):
         client.get("users:k")

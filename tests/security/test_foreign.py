@@ -11,6 +11,8 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 import redis
 import trustme
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from kamacache import TLS, Node
 from tests.security.certificates import issue
@@ -18,6 +20,7 @@ from tests.security.certificates import issue
 SECRET = "correct-horse"  # noqa: S105 - for tests
 GET = b"\n\x01g\x12\x01k"  # Request {group: "g", key: "k"}
 BEARER = f"Bearer {SECRET}"
+AT_ONCE = Retry(NoBackoff(), 0)  # redis-py would try again for seconds before it raises
 
 
 @pytest.fixture
@@ -37,12 +40,12 @@ def test_redis_clients(node: Node, protocol: int) -> None:
         assert client.get("g:k") == b"value of k"
         assert client.ping()
     with (
-        redis.Redis(port=port_of(node), password=SECRET + "x", protocol=protocol) as client,
+        redis.Redis(port=port_of(node), password=SECRET + "x", protocol=protocol, retry=AT_ONCE) as client,
         pytest.raises(redis.AuthenticationError),
     ):
         client.get("g:k")
     with (
-        redis.Redis(port=port_of(node), protocol=protocol) as client,
+        redis.Redis(port=port_of(node), protocol=protocol, retry=AT_ONCE) as client,
         pytest.raises(redis.AuthenticationError, match=r"(?i)auth"),
     ):
         client.get("g:k")
@@ -57,7 +60,7 @@ def test_redis_clients_with_certificates(tmp_path: Path, authority: trustme.CA) 
         with redis.Redis(host="127.0.0.1", **trusted, **own) as client:  # type: ignore[arg-type]
             assert client.get("g:k") == b"value of k"
         with (
-            redis.Redis(host="127.0.0.1", **trusted) as client,  # type: ignore[arg-type]
+            redis.Redis(host="127.0.0.1", retry=AT_ONCE, **trusted) as client,  # type: ignore[arg-type]
             pytest.raises(redis.ConnectionError),
         ):
             client.get("g:k")
