@@ -206,6 +206,7 @@ class Membership:
         self._greet()
         for peer in self._peers.forget(self._silence):
             self._runtime.lane.forget(peer.address, finishing=peer.left)
+            self._troubles.pop(_DENIED + peer.address, None)
         self._build()
         if listed and self._registered and not self.joined and self._peers.settled():
             self.joined = True
@@ -237,9 +238,9 @@ class Membership:
 
     def _trouble(self, what: str, error: Exception) -> None:
         """Warn of it once, however often it is tried, until it is mended."""
-        if what in self._troubles:
+        known, self._troubles[what] = what in self._troubles, str(error)
+        if known:
             return
-        self._troubles[what] = str(error)
         strange = not isinstance(error, KamaCacheError | OSError)  # perhaps a mistake in a registry of the user's
         log.warning("%s: %s; tried again until it works", what, error, exc_info=error if strange else None)
 

@@ -216,7 +216,8 @@ class NodeOptions(NamedTuple):
                 given["tls"] = tls
             return cls.make(**given)
         except ConfigError as error:
-            raise ConfigError(f"from the environment (KAMACACHE_*): {error}") from error
+            where = "from the environment (KAMACACHE_*)" + (" or the arguments" if defaults else "")
+            raise ConfigError(f"{where}: {error}") from error
 
 
 def _number(value: object, *, name: str, range_: str) -> float:

@@ -29,6 +29,15 @@ def test_beyond_this_machine_only_with_one_of_them(program: Program) -> None:
     assert open_.address
 
 
+def test_the_password_of_the_environment_comes_before_the_files(program: Program) -> None:
+    """As every option does."""
+    (program.directory / "old").write_text("of-the-file")
+    (program.directory / "secured.toml").write_text('password_file = "old"\n[groups.bag]\n')
+    new = {"KAMACACHE_PASSWORD": "of-the-environment"}
+    program.serve("--config", "secured.toml", environment=new)
+    program.out("members", environment=new)
+
+
 def test_a_password_that_nobody_asked_for(program: Program) -> None:
     program.serve("--group", "bag")
     given = {"KAMACACHE_PASSWORD": "a-secret"}

@@ -81,7 +81,7 @@ def test_everything_promised_holds_while_etcd_fails() -> None:
     assert "A, B and C are registered again" in done.stderr
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_its_etcd_ends_with_it(by: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kamacache.demo", "--registry", "etcd", "--seconds", "60", "--rows", "500"]
     with subprocess.Popen(
@@ -92,7 +92,8 @@ def test_its_etcd_ends_with_it(by: signal.Signals, tmp_path: Path) -> None:
             port = next(int(line.rpartition(":")[2]) for line in popen.stdout if line.startswith("etcd "))
             assert is_served(port)
             popen.send_signal(by)
-            assert popen.wait(LIMIT) == {signal.SIGINT: 130, signal.SIGKILL: -9}[by]
+            assert popen.wait(LIMIT) == {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}[by]
+            assert by == signal.SIGKILL or not list(tmp_path.iterdir())
         finally:
             popen.kill()
     wait_until(lambda: not is_served(port), LIMIT)

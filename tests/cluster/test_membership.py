@@ -13,6 +13,7 @@ import pytest
 from kamacache import Node
 from kamacache._engine import Clock, Store
 from kamacache.errors import NodeClosed, PeerError, RegistryError
+from kamacache.membership import AWAY
 from kamacache.messages import Hello, LoadRequest, Member, TellRequest
 from kamacache.metrics import render
 from kamacache.testing import MemoryRegistry, Network, Peek
@@ -491,8 +492,11 @@ def test_a_registry_in_trouble_is_told_of_once(error: Exception, caplog: pytest.
             time.sleep(0.3)
             assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
             assert group.get("key") == b"key"
-            registry.away = False
+            registry.error = OSError("for another reason")
+            wait_until(lambda: node._membership.troubles() == {AWAY: "for another reason"})
+            registry.away, registry.error = False, error
             wait_until(lambda: "the registry answers again" in caplog.text)
+            assert node._membership.troubles() == {}
         registry.away = True
         node.close()
     assert not node._membership._thread or not node._membership._thread.is_alive()

@@ -52,7 +52,7 @@ def test_whichever_member_goes_the_lease_lives_on(
             member.thaw()
             member.wait()
     assert {key: value for key, value in members[0].leases(f"/services/{service}/").items() if value} == lease
-    wait_until(lambda: one.registry.clients(service) == ["foreign0", "foreign1", "foreign2"])
+    wait_until(lambda: one.ids() == ["id1"] and one.registry.clients(service) == ["foreign0", "foreign1", "foreign2"])
 
 
 def test_one_that_is_closed_and_one_that_is_silent(etcd: Etcd, node_at: MakeNode) -> None:

@@ -20,6 +20,7 @@ from tests.cluster.conftest import Processes
 from tests.cluster.test_fork import Child
 from tests.etcd.conftest import Actor, Registered
 from tests.etcd.server import Etcd
+from tests.http.client import request
 
 Register = Callable[..., Registered]
 MakeNode = Callable[..., Node]
@@ -84,6 +85,21 @@ def test_changes_are_told(etcd: Etcd, registered: Register) -> None:
     other.registry.close()
     wait_until(lambda: one.changes > seen)
     wait_until(lambda: one.ids() == ["id1"])
+
+
+def test_a_round_of_a_node_reads_each_list_once(etcd: Etcd, service: str, registered: Register) -> None:
+    """Every node does so each second: docs/operations.md reckons with it."""
+
+    def reads() -> float:
+        page = request(f"127.0.0.1:{etcd.port}", "/metrics").body
+        return next(float(line.split()[1]) for line in page.splitlines() if line.startswith("etcd_mvcc_range_total "))
+
+    one = registered(etcd.url)
+    before, rounds = reads(), 20
+    for _ in range(rounds):
+        assert one.ids() == ["id1"]
+        assert one.registry.clients(service) == []
+    assert reads() - before <= 2.5 * rounds  # a lost connection has all read afresh
 
 
 def test_closing_leaves_nothing(etcd: Etcd, service: str, registered: Register) -> None:

@@ -89,6 +89,17 @@ def test_strangers_have_no_part_in_it(
     assert len(warned(caplog)) == 6  # once
 
 
+def test_a_stranger_that_has_gone_for_good_is_no_trouble(tmp_path: Path) -> None:
+    """`kamacache doctor` shows troubles: one of an address that nobody has any more would never end."""
+    registry = f"local://{tmp_path}/nodes"
+    with Node(registry=registry, password=SECRET) as node, Node(registry=registry, password="another") as stranger:  # noqa: S106 - for tests
+        membership = node._membership
+        wait_until(lambda: any(str(stranger.address) in trouble for trouble in membership.troubles()))
+        stranger.close()
+        wait_until(lambda: not membership.known())
+        wait_until(lambda: not membership.troubles())
+
+
 def test_a_forked_child_has_the_same(tmp_path: Path, authority: trustme.CA) -> None:
     files = issue(tmp_path / "a", authority)
     options = {"tls": files.tls, "password": SECRET}

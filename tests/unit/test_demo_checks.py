@@ -1,5 +1,6 @@
 """The demonstration's checks: made-up journals that break each promise are caught, and nothing else is."""
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from kamacache.demo.evidence import (
     read_journal,
 )
 from kamacache.demo.views import Window, disagreements, merged
+from kamacache.demo.worker import Doubts
 
 
 def load(key: int, begin: float, end: float, node: str = "A") -> Load:
@@ -153,6 +155,15 @@ def test_views_that_differ() -> None:
     ]
     assert disagreements([(4, [(1, "ab")]), (9, [(1, "ab"), (5, "b")])]) == []  # the first had ended
     assert disagreements([(9, [(1, "a"), (3, "ab")]), (9, [(2, "ab")])]) == [Window(2, 3)]
+
+
+def test_a_doubt_is_told_before_it_counts() -> None:
+    """A view that counts a doubt which the parent has not heard of would have it passed over for ever."""
+    told: list[int] = []
+    doubts = Doubts(lambda: told.append(doubts.count))
+    for words in ("a is held for dead: no answer", "a answers again"):
+        doubts.emit(logging.makeLogRecord({"msg": words}))
+    assert (told, doubts.count) == ([0], 1)
 
 
 def test_windows_that_meet_are_one() -> None:

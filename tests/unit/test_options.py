@@ -321,7 +321,7 @@ class TestEnvironment:
             NodeOptions.from_env(variables)
 
     def test_defaults_are_checked(self) -> None:
-        with pytest.raises(ConfigError, match="loader_threads"):
+        with pytest.raises(ConfigError, match=r"or the arguments: loader_threads"):
             NodeOptions.from_env({}, loader_threads=0)
         with pytest.raises(TypeError, match="servcie"):
             NodeOptions.from_env({}, servcie="shop")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kamacache.cli import config
 from kamacache.errors import ConfigError
@@ -27,7 +28,7 @@ _FLAGS = {
     "advertise=": "--advertise",
     "a password=": "--password-file",
     "a tls= (mutual)": "--tls-cert, --tls-key and --tls-ca",
-    "write insecure=True": "give --insecure",
+    "write insecure=True (KAMACACHE_INSECURE=1, --insecure)": "give --insecure",
 }
 _ADVISED = re.compile("|".join(f"{re.escape(option)}(?![\\w'])" for option in _FLAGS))
 
@@ -116,7 +117,7 @@ def serve(
     with _in_flags():
         node = Node(
             registry=None if registry == _ALONE else registry,
-            password=password_from(os.environ, password_file),
+            password=_password(password_file),
             tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
             **options,
         )
@@ -138,6 +139,14 @@ def _in_flags() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(_ADVISED.sub(lambda found: _FLAGS[found[0]], str(error))) from error
+
+
+def _password(file: str | None) -> str | None:
+    """The environment, which has two variables for it, comes before a `password_file` of the TOML file."""
+    source = click.get_current_context().get_parameter_source("password_file")
+    if source is ParameterSource.DEFAULT_MAP and (password := password_from(os.environ)) is not None:
+        return password
+    return password_from(os.environ, file)
 
 
 def _tls(cert: str | None, key: str | None, ca: str | None, mutual: bool) -> TLS | None:

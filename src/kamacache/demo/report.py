@@ -144,6 +144,6 @@ def _footnote(result: Result) -> str:
         " of a key at once are right only where a write came in between: what was read before it must not be given to"
         " those who ask after it. Once is promised while the nodes agree on who is there; loads that came twice right"
         f" after the kill or the restart{emptied} are counted apart, and so are those of moments in which a node was"
-        " too busy to answer and held for dead. Reads of the killed node's last 0.2 s are not counted.",
+        " too busy to answer and held for dead. The table lacks reads and writes of the killed node's last 0.2 s.",
         _WIDTH,
     )

@@ -108,9 +108,10 @@ class EtcdRegistry(Registry):
     def clients(self, service: str) -> list[str]:
         """List who stands under `/services/` alone; ConnectionError while etcd is out of reach."""
         check_name(service, what="service")
-        nodes = {address for address, _ in self._session.entries(_nodes(service), _LIST)}
+        if service != self._service:
+            self.members(service)  # each round asks for both: what it has just read is not read again
         listed = [address for address, _ in self._session.entries(_services(service), _LIST)]
-        return [address for address in listed if address not in nodes]
+        return [address for address in listed if address not in self._read]
 
     @property
     def registered(self) -> bool:
@@ -135,7 +136,7 @@ class EtcdRegistry(Registry):
         self._session = self._make()
         self._watcher = None
         self._keys = ()
-        self._read = {}
+        self._service, self._read = "", {}
         if self._closed:
             self._session.close(0.0)
 
