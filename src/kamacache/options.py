@@ -44,6 +44,7 @@ OnEvict = Callable[[str, Any, str], None]
 """on_evict(key, value, reason), reason "capacity" or "expired"."""
 
 POLICIES = ("s3fifo", "lru", "lru2")
+ALONE = "none"  # the registry of nodes that have none, in words
 _LEAST_BYTES = 4096
 _MOST_BYTES = 2**62  # more than there is, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
@@ -195,12 +196,15 @@ class NodeOptions(NamedTuple):
     def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> "NodeOptions":
         """Read KAMACACHE_LISTEN and so on, one for each option of make; `defaults` where they are not set.
 
-        Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone.
+        Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone. The
+        registry "none" means alone, whatever the defaults say.
         """
         given = dict(defaults)
         for option in ("listen", "advertise", "registry", "service", "max_value"):
             if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
+        if given.get("registry") == ALONE:
+            given["registry"] = None
         for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
             variable = f"KAMACACHE_{option.upper()}"
             if text := environ.get(variable, "").strip():

@@ -305,6 +305,9 @@ class TestEnvironment:
         files = {f"KAMACACHE_TLS_{name}": f"/{name}" for name in ("CERT", "KEY", "CA")}
         assert NodeOptions.from_env(files, tls=tls).protection.tls == TLS("/CERT", "/KEY", "/CA")
 
+    def test_alone_in_spite_of_defaults(self) -> None:
+        assert NodeOptions.from_env({"KAMACACHE_REGISTRY": "none"}, registry="local://").registry is None
+
     def test_a_password_in_a_file(self, tmp_path: Path) -> None:
         """As secrets are mounted; the file comes before the variable."""
         file = tmp_path / "password"

@@ -18,10 +18,10 @@ from click.core import ParameterSource
 from kamacache.cli import config
 from kamacache.errors import ConfigError
 from kamacache.node import Node
+from kamacache.options import ALONE
 from kamacache.security import TLS, password_from
 from kamacache.units import parse_duration
 
-_ALONE = "none"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FLAGS = {
     "listen=": "--listen",
@@ -112,11 +112,11 @@ def serve(
     parse_duration(drain, name="drain")
     all_groups = config.with_flags(groups, more)
     ended = _until_told()
-    if registry == _ALONE and options["listen"] is None:
+    if registry == ALONE and options["listen"] is None:
         raise ConfigError("--registry none: then give --listen ADDRESS, else nobody reaches this node")
     with _in_flags():
         node = Node(
-            registry=None if registry == _ALONE else registry,
+            registry=None if registry == ALONE else registry,
             password=_password(password_file),
             tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
             **options,
