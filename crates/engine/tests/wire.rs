@@ -1,7 +1,7 @@
 //! The RESP parsers under any bytes and any split, and a transport serving a memory that is not Python's.
 use std::{
     collections::HashMap,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,6 +11,7 @@ use kamacache_engine::{
     events::Event,
     memory::{Found, Held, Looked, Memory, Value},
     peer::{self, Request, many::ask_many},
+    security::{Password, Security},
     transport::Transport,
     wire::{
         clients::ClientReply,
@@ -361,4 +362,34 @@ fn every_command_keeps_the_connection() {
     }
     server.close();
     answering.join().unwrap();
+}
+
+/// Who reads no answers cannot be answered any more, and would stay for ever.
+#[test]
+fn strangers_that_do_not_read_are_let_go() {
+    let security = Security {
+        password: Some(Password::new("secret").unwrap()),
+        ..Security::default()
+    };
+    let server = Transport::new(1 << 20, Arc::new(security));
+    let address = server.listen("127.0.0.1:0").unwrap();
+    let ping = encode(&[b"PING".to_vec()]);
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"; // and empty settings
+    let frame: &[u8] = b"\0\0\x08\x06\0\0\0\0\0question"; // a PING
+    std::thread::scope(|scope| {
+        for (beginning, question) in [(&ping[..], &ping[..]), (preface, frame)] {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+            scope.spawn(move || {
+                stream.write_all(beginning).unwrap();
+                let questions = question.repeat(1000);
+                let error = (0..1_000_000).find_map(|_| stream.write_all(&questions).err());
+                let kind = error.expect("it is not read for ever").kind();
+                assert!(
+                    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+                    "{kind}"
+                );
+            });
+        }
+    });
 }

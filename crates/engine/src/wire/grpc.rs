@@ -61,8 +61,8 @@ enum Answer {
     Client(oneshot::Sender<Answered>),
 }
 
-/// A call of a peer or a client. An asker that is gone is not told anything; one that still waits when this is dropped is told that
-/// nobody answers.
+/// A call of a peer or a client. An asker that is gone is not told anything; one that still waits when this is dropped
+/// is told that nobody answers.
 #[derive(Debug)]
 pub struct Incoming {
     pub request: Request,

@@ -60,23 +60,24 @@ impl Connection {
         }
     }
 
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+    /// The stream, while there is time. Writing is asked for too: who reads nothing keeps us from reading on.
+    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut Stream>> {
         if self.door.is_open.load(Ordering::Relaxed) {
             self.until = None;
         }
-        self.until
-            .as_mut()
-            .is_some_and(|until| until.as_mut().poll(cx).is_ready())
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Pin::new(&mut self.stream))
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_over(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
         if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            return self.in_time(cx)?.poll_read(cx, buf);
         }
         let n = self.first.len().min(buf.remaining());
         buf.put_slice(&self.first[..n]);
@@ -87,15 +88,15 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.in_time(cx)?.poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.in_time(cx)?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.in_time(cx)?.poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -103,7 +104,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.in_time(cx)?.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -29,11 +29,14 @@ enum Kind {
 }
 
 fn kind(arguments: Arguments<'_>) -> Kind {
-    let name = arguments.get(0).unwrap_or_default().to_ascii_uppercase();
-    match name.as_slice() {
-        b"GET" | b"MGET" => Kind::Load,
-        b"EXISTS" | b"TTL" | b"PTTL" => Kind::Look,
-        _ => Kind::Alone,
+    let name = arguments.get(0).unwrap_or_default(); // of any length, and looked at anew with each read
+    let is = |names: &[&[u8]]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if is(&[b"GET", b"MGET"]) {
+        Kind::Load
+    } else if is(&[b"EXISTS", b"TTL", b"PTTL"]) {
+        Kind::Look
+    } else {
+        Kind::Alone
     }
 }
 

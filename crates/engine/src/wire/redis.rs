@@ -1,6 +1,6 @@
 //! The commands of Redis clients, and of the command line. Keys are `group:key`.
 //!
-//! What memory answers is answered at once; the rest is asked of the node's Python, and the connection waits for it.
+//! What memory answers is answered at once; the rest is asked of the node's Python, and waits in the connection's queue.
 use std::sync::Arc;
 
 use bytes::Bytes;

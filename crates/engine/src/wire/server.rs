@@ -1,5 +1,6 @@
 //! Accepts connections, tells by their first bytes what they speak, and serves RESP.
 use std::{
+    future::Future,
     io::{self, IoSlice},
     mem,
     sync::Arc,
@@ -30,7 +31,7 @@ const BUFFER: usize = 16 * 1024;
 const OUTPUT: usize = 1 << 20;
 /// Bytes of later commands that are taken in while an answer is waited for.
 const AHEAD: usize = 64 * 1024;
-/// Who must say the password does so within this time; and whose first bytes are no RESP goes on to the last of them.
+/// Within this time the password is said where there is one, and first bytes that are not RESP's are complete.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A process without a limit of its own has so many descriptors.
@@ -131,6 +132,15 @@ async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     };
 }
 
+/// Work that has to be done by then, if there is such a time.
+async fn until<T>(time: Option<Instant>, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match time {
+        None => work.await,
+        Some(time) => timeout_at(time, work).await?,
+    }
+}
+
+/// Whoever has to say the password does so until `deadline`: a stranger may keep us from reading, and from writing.
 async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
     let mut guard = Guard::new(&shared.security, &stream);
     let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
@@ -181,14 +191,15 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                 }
             }
         };
-        write(&mut stream, &mut out).await?;
+        let limit = (!guard.is_open()).then_some(deadline); // strangers' answers never come to OUTPUT before this
+        until(limit, write(&mut stream, &mut out)).await?;
         if !go_on {
             let enough = input.len() + AHEAD;
             while !queue.is_empty() {
                 queue.next(&mut stream, &mut input, enough, &session, &mut out).await?;
                 write(&mut stream, &mut out).await?;
             }
-            return stream.shutdown().await;
+            return until(limit, stream.shutdown()).await;
         }
         if start == input.len() {
             input.clear();
@@ -207,13 +218,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                 .await?;
             continue;
         }
-        let read = stream.read_buf(&mut input);
-        let n = if guard.is_open() {
-            read.await
-        } else {
-            timeout_at(deadline, read).await?
-        };
-        if n? == 0 {
+        if until(limit, stream.read_buf(&mut input)).await? == 0 {
             return Ok(());
         }
     }
