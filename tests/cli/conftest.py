@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.cluster import wait_until
+from tests.environment import own_environment
 
 PATIENCE = 60.0  # seconds
 
@@ -89,9 +91,8 @@ class Program:
         (directory / "node.toml").write_text(CONFIG)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("KAMACACHE_")}
         files = {"ENTERED": f"{self.directory}/entered", "GO_ON": f"{self.directory}/go-on"}
-        return own | files | {"KAMACACHE_REGISTRY": self.registry} | dict(more)
+        return own_environment() | files | {"KAMACACHE_REGISTRY": self.registry} | dict(more)
 
     def run(
         self, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
@@ -175,15 +176,13 @@ def end(popen: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
-    made = Program(tmp_path)
-    yield made
-    made.close()
+    with closing(Program(tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Two nodes for tests that leave them as they are."""
-    made = Program(tmp_path_factory.mktemp("cli"))
-    made.pair()
-    yield made
-    made.close()
+    with closing(Program(tmp_path_factory.mktemp("cli"))) as made:
+        made.pair()
+        yield made

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -73,7 +73,7 @@ class Process:
 
 
 class Processes:
-    """Makes processes that share a registry and a log of loads."""
+    """Makes processes that share a registry and a log of loads, and ends them."""
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.all: list[Process] = []
@@ -81,6 +81,13 @@ class Processes:
         self._log.touch()
         self._directory = directory
         self._kind = kind
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.all:
+            process.end()
 
     def make(self, count: int, *, start: bool = True, **options: Any) -> list[Process]:
         """Processes that see each other, and agree on who owns what."""
@@ -124,15 +131,11 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(params=["local", "static"])
 def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
-    made = Processes(request.param, tmp_path)
-    yield made
-    for process in made.all:
-        process.end()
+    with Processes(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def local_processes(tmp_path: Path) -> Iterator[Processes]:
-    made = Processes("local", tmp_path)
-    yield made
-    for process in made.all:
-        process.end()
+    with Processes("local", tmp_path) as made:
+        yield made

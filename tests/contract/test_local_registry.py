@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,55 +17,22 @@ from kamacache.errors import ConfigError, RegistryError
 from kamacache.messages import Member
 from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
+from tests.contract.actor import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-ACTOR = Path(__file__).with_name("registry_process.py")
 
 
 def nothing() -> None:
     pass
 
 
-class Process:
-    """An actor in a process of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, str(ACTOR), url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def send(self, line: str) -> None:
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(line + "\n")
-        self.popen.stdin.flush()
-
-    def answer(self) -> Any:
-        assert self.popen.stdout is not None
-        return json.loads(self.popen.stdout.readline())
-
-    def do(self, line: str) -> Any:
-        self.send(line)
-        return self.answer()
-
-    def kill(self) -> None:
-        self.popen.kill()
-        self.popen.wait(10)
-
-    def end(self) -> None:
-        self.kill()
-        for pipe in (self.popen.stdin, self.popen.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
 @pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Callable[[], Process]]:
-    started: list[Process] = []
+def spawn(tmp_path: Path) -> Iterator[Callable[[], Actor]]:
+    started: list[Actor] = []
 
-    def start() -> Process:
-        started.append(Process(f"local://{tmp_path}/meet"))
+    def start() -> Actor:
+        started.append(Actor(f"local://{tmp_path}/meet"))
         return started[-1]
 
     yield start
@@ -99,7 +63,7 @@ def join(registry: Registry, member: str, service: str = "app") -> Member:
 
 class TestLocalProcesses:
     def test_a_crash_is_seen_at_once_and_cleaned_up(
-        self, spawn: Callable[[], Process], local: LocalRegistry, tmp_path: Path
+        self, spawn: Callable[[], Actor], local: LocalRegistry, tmp_path: Path
     ) -> None:
         dies = spawn()
         socket_path = dies.do("listen app dies").removeprefix("unix:")
@@ -113,7 +77,7 @@ class TestLocalProcesses:
         assert local.poll <= 0.125  # so that a crash is seen within 250 ms
 
     def test_a_crash_between_listen_and_register_leaves_nothing(
-        self, spawn: Callable[[], Process], local: LocalRegistry, tmp_path: Path
+        self, spawn: Callable[[], Actor], local: LocalRegistry, tmp_path: Path
     ) -> None:
         dies = spawn()
         Path(dies.do("listen app dies").removeprefix("unix:")).touch()
@@ -124,15 +88,15 @@ class TestLocalProcesses:
         assert ids(local) == ["stays"]
         assert files(tmp_path) == ["stays.json", "stays.lock"]
 
-    def test_a_stopped_process_is_not_a_dead_one(self, spawn: Callable[[], Process], local: LocalRegistry) -> None:
+    def test_a_stopped_process_is_not_a_dead_one(self, spawn: Callable[[], Actor], local: LocalRegistry) -> None:
         stopped = spawn()
         stopped.do("register app stopped")
-        stopped.popen.send_signal(signal.SIGSTOP)
+        stopped.freeze()
         assert ids(local) == ["stopped"]
-        stopped.popen.send_signal(signal.SIGCONT)
+        stopped.thaw()
         assert stopped.do("members app") == ["stopped"]
 
-    def test_ten_at_once_and_nobody_is_missed(self, spawn: Callable[[], Process]) -> None:
+    def test_ten_at_once_and_nobody_is_missed(self, spawn: Callable[[], Actor]) -> None:
         processes = {f"p{number}": spawn() for number in range(10)}
         for process in processes.values():
             assert process.do("members app") == []  # imported, at the line
@@ -145,7 +109,7 @@ class TestLocalProcesses:
         for process in processes.values():
             assert process.do("members app") == sorted(processes)
 
-    def test_many_cleaners_of_many_dead(self, spawn: Callable[[], Process], tmp_path: Path) -> None:
+    def test_many_cleaners_of_many_dead(self, spawn: Callable[[], Actor], tmp_path: Path) -> None:
         dead = [spawn() for _ in range(4)]
         for number, process in enumerate(dead):
             process.do(f"register app dead{number}")
@@ -163,7 +127,7 @@ class TestLocalProcesses:
         assert files(tmp_path) == sorted(f"{name}.{end}" for name in cleaners for end in ("json", "lock"))
 
     def test_a_forked_child_leaves_the_parents_registration(
-        self, spawn: Callable[[], Process], local: LocalRegistry
+        self, spawn: Callable[[], Actor], local: LocalRegistry
     ) -> None:
         parent = spawn()
         parent.do("register app parent")
@@ -175,7 +139,7 @@ class TestLocalProcesses:
 
     @pytest.mark.parametrize("fork", ["fork app", "fork"])
     def test_a_dead_parent_is_dead_though_its_child_lives(
-        self, spawn: Callable[[], Process], local: LocalRegistry, fork: str
+        self, spawn: Callable[[], Actor], local: LocalRegistry, fork: str
     ) -> None:
         parent = spawn()
         parent.do("register app parent")
@@ -185,7 +149,7 @@ class TestLocalProcesses:
         os.kill(child, signal.SIGKILL)
 
     def test_members_of_one_process_keep_their_locks(
-        self, spawn: Callable[[], Process], local: LocalRegistry, tmp_path: Path
+        self, spawn: Callable[[], Actor], local: LocalRegistry, tmp_path: Path
     ) -> None:
         # By another path to the same directory, too: a lock file is known by what it is.
         (tmp_path / "link").symlink_to(tmp_path)
@@ -198,7 +162,7 @@ class TestLocalProcesses:
         second.close()
         assert spawn().do("members app") == ["one"]
 
-    def test_registering_while_others_of_the_process_look(self, spawn: Callable[[], Process], tmp_path: Path) -> None:
+    def test_registering_while_others_of_the_process_look(self, spawn: Callable[[], Actor], tmp_path: Path) -> None:
         url = f"local://{tmp_path}/meet"
         registries = [LocalRegistry(url) for _ in range(6)]
         failures: list[BaseException] = []
@@ -229,7 +193,7 @@ class TestLocalProcesses:
 class TestLocalFiles:
     @pytest.mark.parametrize("lost", ["one.json", "one.lock", "everything", "the whole directory"])
     def test_lost_files_are_written_again(
-        self, local: LocalRegistry, spawn: Callable[[], Process], tmp_path: Path, lost: str
+        self, local: LocalRegistry, spawn: Callable[[], Actor], tmp_path: Path, lost: str
     ) -> None:
         me = join(local, "one")
         if lost == "everything":
@@ -264,7 +228,7 @@ class TestLocalFiles:
         assert other.members("app") == [me]
         assert files(tmp_path) == ["one.json", "one.lock"]
 
-    def test_watching_leaves_no_descriptors_behind(self, spawn: Callable[[], Process], local: LocalRegistry) -> None:
+    def test_watching_leaves_no_descriptors_behind(self, spawn: Callable[[], Actor], local: LocalRegistry) -> None:
         def count() -> int:
             return len(list(Path("/dev/fd").iterdir()))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from tests.cli.conftest import PATIENCE, end, launch
 from tests.cluster.cluster import wait_until
 from tests.deploy.files import Container
+from tests.environment import own_environment
 from tests.etcd.server import Etcd, free_port
 from tests.http.client import Answer, request
 
@@ -35,8 +36,9 @@ class Replica:
         for file in container.files:
             (directory / file.name).write_text(self.moved(file.read_text()))
         self._command = [self.moved(word) for word in container.command]
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("KAMACACHE_")}
-        self._environment |= {name: self.moved(value) for name, value in container.environment.items()}
+        self._environment = own_environment() | {
+            name: self.moved(value) for name, value in container.environment.items()
+        }
         assert not self._unseen, "these are named nowhere"
         self._access = ["--node", self.address, *container.access] if container.access else []
 
@@ -104,14 +106,11 @@ class Replicas:
 
 @pytest.fixture
 def replicas(tmp_path: Path) -> Iterator[Replicas]:
-    made = Replicas(tmp_path)
-    yield made
-    made.close()
+    with closing(Replicas(tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    made = Etcd(tmp_path_factory.mktemp("etcd"))
-    made.start()
-    yield made
-    made.kill()
+    with Etcd(tmp_path_factory.mktemp("etcd")) as made:
+        yield made

@@ -72,8 +72,5 @@ def test_flags_of_etcd(tmp_path: Path) -> None:
     """A real one starts with those that are not about addresses."""
     flags = [flag for flag in services()[1]["command"][1:] if "client-urls" not in flag]
     assert flags
-    etcd = Etcd(tmp_path, PACKAGED / "etcd", *flags)
-    try:
-        etcd.start()
-    finally:
-        etcd.kill()
+    with Etcd(tmp_path, PACKAGED / "etcd", *flags) as etcd:
+        assert etcd.serves()

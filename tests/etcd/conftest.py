@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +12,8 @@ import pytest
 from kamacache import Node
 from kamacache.member import Member
 from kamacache.registry.etcd import EtcdRegistry
-from tests.cluster.conftest import ROOT, Processes
+from tests.cluster.conftest import Processes
+from tests.contract.actor import Actor
 from tests.etcd.server import Etcd, binaries
 
 _numbers = itertools.count(1)
@@ -26,19 +22,15 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module", params=binaries(), ids=lambda binary: binary.parent.name)
 def etcd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """A running etcd; a test that stops it starts it again."""
-    made = Etcd(tmp_path_factory.mktemp("etcd"), request.param)
-    made.start()
-    yield made
-    made.kill()
+    with Etcd(tmp_path_factory.mktemp("etcd"), request.param) as made:
+        yield made
 
 
 @pytest.fixture
 def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
     """One for a test alone, that may do to it what it likes."""
-    made = Etcd(tmp_path)
-    made.start()
-    yield made
-    made.kill()
+    with Etcd(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -106,52 +98,8 @@ def node_at(service: str) -> Iterator[Callable[..., Node]]:
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
     """Makes processes with a node each; where they meet, a test says by `registry=`."""
-    made = Processes("local", tmp_path)
-    yield made
-    for process in made.all:
-        process.end()
-
-
-class Actor:
-    """A process with one registry object: see registry_process."""
-
-    def __init__(self, url: str) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.contract.registry_process", url],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._children: list[int] = []
-
-    def do(self, command: str, *arguments: str) -> Any:
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._popen.stdin.write(" ".join((command, *arguments)) + "\n")
-        self._popen.stdin.flush()
-        answer = json.loads(self._popen.stdout.readline())
-        if command == "fork":
-            self._children.append(answer)
-        return answer
-
-    def freeze(self) -> None:
-        os.kill(self._popen.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self._popen.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._popen.kill()
-        self._popen.wait(10)
-
-    def end(self) -> None:
-        self.kill()
-        for stream in (self._popen.stdin, self._popen.stdout):
-            if stream is not None:
-                stream.close()
-        for child in self._children:
-            os.kill(child, signal.SIGKILL)
+    with Processes("local", tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

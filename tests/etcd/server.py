@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kamacache.demo import etcd
 from kamacache.demo.etcd import free_port
@@ -45,6 +45,17 @@ class Etcd(etcd.Etcd):
     def __init__(self, directory: Path, binary: Path = PACKAGED / "etcd", *options: str, tls: bool = False) -> None:
         super().__init__(directory, binary, *options, scheme="https" if tls else "http")
         self.ctl_options: list[str] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @classmethod
     def cluster(cls, directory: Path, count: int) -> list[Etcd]:

@@ -14,7 +14,8 @@ import pytest
 from kamacache import Node
 from kamacache.registry.etcd import EtcdRegistry
 from tests.cluster.cluster import wait_until
-from tests.etcd.conftest import Actor, Registered
+from tests.contract.actor import Actor
+from tests.etcd.conftest import Registered
 from tests.etcd.server import Etcd
 
 MakeNode = Callable[..., Node]

@@ -18,7 +18,8 @@ from kamacache.registry.etcd import EtcdRegistry
 from tests.cluster.cluster import wait_until
 from tests.cluster.conftest import Processes
 from tests.cluster.test_fork import Child
-from tests.etcd.conftest import Actor, Registered
+from tests.contract.actor import Actor
+from tests.etcd.conftest import Registered
 from tests.etcd.server import Etcd
 from tests.http.client import request
 
@@ -156,7 +157,7 @@ def test_a_crash_is_noticed_when_the_lease_has_run_out(etcd: Etcd, processes: Pr
     """A child that the process has forked keeps nothing alive."""
     stays, crashes = processes.make(2, registry=etcd.url)
     actor.do("register", "forking", "parent")
-    actor.do("fork")
+    actor.fork()
     began = time.monotonic()
     crashes.kill()
     actor.kill()
@@ -183,7 +184,7 @@ def test_a_forked_child_leaves_the_session_to_its_parent(etcd: Etcd, service: st
     """It begins one of its own, and closes that; its parent stays registered as it was."""
     actor.do("register", service, "parent")
     before = etcd.leases(f"/services/{service}/")
-    actor.do("fork", service)
+    actor.fork(service)
     assert actor.do("members", service) == ["parent"]
     assert etcd.leases(f"/services/{service}/") == before
 

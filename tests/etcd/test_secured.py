@@ -23,20 +23,18 @@ QUOTED = "s3cret%2Fpass%3Aword"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """It asks for a password; the user kama has the rights that a node needs, the user poor none."""
-    made = Etcd(tmp_path_factory.mktemp("guarded"))
-    made.start()
-    for user in ("root", "kama", "poor"):
-        made.ctl("user", "add", f"{user}:{SECRET}" if user != "root" else "root:root")
-    made.ctl("role", "add", "root")
-    made.ctl("user", "grant-role", "root", "root")
-    made.ctl("role", "add", "nodes")
-    for prefix in ("/kamacache/", "/services/"):
-        made.ctl("role", "grant-permission", "nodes", "readwrite", "--prefix=true", prefix)
-    made.ctl("user", "grant-role", "kama", "nodes")
-    made.ctl("auth", "enable")
-    made.ctl_options = ["--user=root:root"]
-    yield made
-    made.kill()
+    with Etcd(tmp_path_factory.mktemp("guarded")) as made:
+        for user in ("root", "kama", "poor"):
+            made.ctl("user", "add", f"{user}:{SECRET}" if user != "root" else "root:root")
+        made.ctl("role", "add", "root")
+        made.ctl("user", "grant-role", "root", "root")
+        made.ctl("role", "add", "nodes")
+        for prefix in ("/kamacache/", "/services/"):
+            made.ctl("role", "grant-permission", "nodes", "readwrite", "--prefix=true", prefix)
+        made.ctl("user", "grant-role", "kama", "nodes")
+        made.ctl("auth", "enable")
+        made.ctl_options = ["--user=root:root"]
+        yield made
 
 
 def login(etcd: Etcd, user: str) -> str:
@@ -114,10 +112,8 @@ def encrypted(directory: Path, certificates: Certificates, pair: tuple[Path, Pat
 
 @pytest.fixture(scope="module")
 def tls_etcd(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Etcd]:
-    made = encrypted(tmp_path_factory.mktemp("tls"), certificates, certificates.server)
-    made.start()
-    yield made
-    made.kill()
+    with encrypted(tmp_path_factory.mktemp("tls"), certificates, certificates.server) as made:
+        yield made
 
 
 def with_files(etcd: Etcd, ca: Path, pair: tuple[Path, Path] | None) -> str:

@@ -12,13 +12,14 @@ import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.cluster.cluster import wait_until
+from tests.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds
@@ -100,7 +101,7 @@ class Examples:
 
     def start(self, heading: str, number: int = 0, **more: str) -> Running:
         """Start what the README says under this heading, with this much more in its environment."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("KAMACACHE_", "XDG_"))}
+        own = {name: value for name, value in own_environment().items() if not name.startswith("XDG_")}
         places = {
             "PATH": os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent), own["PATH"])),
             "HOME": str(self.directory),  # gunicorn has a control socket there
@@ -139,6 +140,5 @@ class Examples:
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Iterator[Examples]:
-    made = Examples(tmp_path)
-    yield made
-    made.close()
+    with closing(Examples(tmp_path)) as made:
+        yield made

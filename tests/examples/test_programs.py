@@ -73,10 +73,8 @@ class TestRedisClient:
 class TestThreeNodes:
     @pytest.fixture
     def etcd(self, tmp_path: Path) -> Iterator[Etcd]:
-        made = Etcd(tmp_path)
-        made.start()
-        yield made
-        made.kill()
+        with Etcd(tmp_path) as made:
+            yield made
 
     def test_go_on_when_one_is_killed(self, examples: Examples, etcd: Etcd) -> None:
         nodes = {}

@@ -5,13 +5,14 @@ The Python blocks of a document run in order, in one process of their own, as a 
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -53,11 +54,10 @@ def test_python_blocks_run(name: str, tmp_path: Path) -> None:
         return
     script = tmp_path / "document.py"
     script.write_text(source)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("KAMACACHE_")}
     done = subprocess.run(
         [sys.executable, "-W", "error", script],
         cwd=tmp_path,
-        env=environment,
+        env=own_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
