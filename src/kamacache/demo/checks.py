@@ -23,7 +23,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from kamacache.demo.evidence import Load, Write
-from kamacache.demo.views import Window
+from kamacache.demo.views import Window, any_meets
 
 BACK = 5.0  # seconds on top of its lease within which the registry has everyone again, once it is back
 PROBED = 1.0  # seconds within which a node that is gone is found to be
@@ -60,11 +60,7 @@ def count_loads(
     """
     lost = frozenset(lost)
     deletes = _by_key(sorted((write for write in writes if write.delete), key=lambda write: write.end))
-    astray = _by_key(
-        write
-        for write in writes
-        if not write.delete and any(window.meets(write.begin, write.end) for window in windows)
-    )
+    astray = _by_key(write for write in writes if not write.delete and any_meets(windows, write.begin, write.end))
     by_key = _by_key(sorted(loads, key=lambda load: load.begin))
     after_deletes = after_kill = in_windows = 0
     too_many: Counter[int] = Counter()
@@ -77,7 +73,7 @@ def count_loads(
                 after_deletes += 1
             elif key in lost and killed.meets(before.begin, load.begin):
                 after_kill += 1
-            elif any(window.meets(at, at) for window in windows for at in (before.begin, load.begin)):
+            elif any(any_meets(windows, at, at) for at in (before.begin, load.begin)):
                 in_windows += 1
             elif reason := next((write for write in astray.get(key, ()) if _between(write, before, load)), None):
                 astray[key].remove(reason)
@@ -123,7 +119,7 @@ def find_overlaps(loads: Iterable[Load], writes: Iterable[Write], windows: Seque
             if load.begin < running.end:
                 if any(_between(write, running, load) for write in written.get(key, ())):
                     found.by_writes.append((running, load))
-                elif any(window.meets(running.begin, load.begin) for window in windows):
+                elif any_meets(windows, running.begin, load.begin):
                     found.in_windows.append((running, load))
                 else:
                     found.broken.append((running, load))
@@ -137,7 +133,7 @@ def unconfirmed(writes: Iterable[Write], windows: Sequence[Window]) -> tuple[int
     A member whose connections break holds up writes until a probe has found that nothing listens there any more.
     """
     without = [write for write in writes if write.confirmed is False]
-    apart = [write for write in without if not any(window.meets(write.begin - PROBED, write.end) for window in windows)]
+    apart = [write for write in without if not any_meets(windows, write.begin - PROBED, write.end)]
     return len(without), len(apart)
 
 
@@ -241,7 +237,7 @@ def check_outages(
         write for write in writes if any(window.begin <= write.begin and write.end <= window.end for window in away)
     ]
     confirmed = sum(write.confirmed is True for write in done)
-    loaded = sum(any(window.meets(load.begin, load.end) for window in away) for load in loads)
+    loaded = sum(any_meets(away, load.begin, load.end) for load in loads)
     slowest = max((outage.took for outage in outages), default=0.0)
     return [
         Check(

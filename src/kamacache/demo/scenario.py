@@ -14,7 +14,7 @@ from kamacache.demo.etcd import Etcd
 from kamacache.demo.evidence import Load, Versions, Write, read_journal
 from kamacache.demo.report import Report
 from kamacache.demo.result import Numbers, Result
-from kamacache.demo.views import Window, disagreements, merged
+from kamacache.demo.views import Window, any_meets, disagreements, merged
 from kamacache.registry.etcd import EtcdRegistry
 
 _KILL, _RESTART = 0.4, 0.6  # of the time under load
@@ -245,7 +245,7 @@ class Scenario:
         found = disagreements([(process.died or self._ended, process.views) for process in processes])
         found += [Window(*times) for process in processes for times in process.unsure]
         for window in merged(found):
-            known = any(other.meets(window.begin, window.end) for other in self._windows)
+            known = any_meets(self._windows, window.begin, window.end)
             if not known and self._began < window.begin < self._ended:
                 took = (window.end - window.begin) * 1e3
                 words = f"for {took:.0f} ms the nodes may not have agreed on who is there"

@@ -17,6 +17,11 @@ class Window:
         return begin <= self.end and self.begin <= end
 
 
+def any_meets(windows: Iterable[Window], begin: float, end: float) -> bool:
+    """Whether they did not agree at some time between."""
+    return any(window.meets(begin, end) for window in windows)
+
+
 def disagreements(lives: Sequence[tuple[float, Sequence[tuple[float, object]]]]) -> list[Window]:
     """The times in which not all who lived had the same view. A life is when it ended, and its views since when."""
     changes = [(at, who, view) for who, (died, views) in enumerate(lives) for at, view in [*views, (died, None)]]
