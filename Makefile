@@ -41,7 +41,7 @@ format: $(INSTALLED) ## rewrite the sources in the project's style
 	cargo fmt --all
 
 demo: $(BUILT) ## watch three processes share one cache (REGISTRY=etcd: while etcd fails; ARGS="--help")
-	$(RUN) -m kamacache.demo --registry $(REGISTRY) $(ARGS)
+	$(RUN) -m tools.demo --registry $(REGISTRY) $(ARGS)
 
 bench: $(BUILT) ## measure (BENCH=short: in a minute or two)
 	$(RUN) -m bench $(if $(filter short,$(BENCH)),--short) $(ARGS)

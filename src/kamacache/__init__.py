@@ -24,9 +24,9 @@ from kamacache.errors import (
 )
 from kamacache.group import Group
 from kamacache.member import Member
+from kamacache.net.security import TLS
 from kamacache.node import Node
 from kamacache.registry import Registry
-from kamacache.security import TLS
 from kamacache.stats import GroupStats
 from kamacache.value import Value
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, Self, TypeVar, final
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
-from kamacache.messages import ClientReply, ClientRequest, Reply, Request
+from kamacache.net.messages import ClientReply, ClientRequest, Reply, Request
 
 __all__ = [
     "MISSING",

@@ -14,8 +14,8 @@ from kamacache.steps import adrive, drive, whole
 from kamacache.units import UNSET, Duration, Missing, parse_ttl
 
 if TYPE_CHECKING:  # imported when a group is made
-    from kamacache.messages import WriteItem
-    from kamacache.parts import Parts
+    from kamacache.core import Parts
+    from kamacache.net.messages import WriteItem
 
 V = TypeVar("V")
 

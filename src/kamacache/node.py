@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from kamacache import forking
+from kamacache import fork
 from kamacache._engine import Clock, Hlc, check_key
 from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
-from kamacache.grouping import Grouping
+from kamacache.groups import Grouping
 from kamacache.log import log
 from kamacache.member import Member
 from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from kamacache.group import Group
-    from kamacache.lane import Lane
+    from kamacache.net.lane import Lane
     from kamacache.registry import Registry
 
 JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
@@ -88,7 +88,7 @@ class Node(Grouping):
         return node
 
     def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:
-        from kamacache.wire import NativeLane
+        from kamacache.net.native import NativeLane
 
         self._options = options
         self._clock = clock if clock is not None else Clock()
@@ -98,13 +98,13 @@ class Node(Grouping):
         self._closed = False
         self._forked = False
         self._live(lane or NativeLane(max_value=options.max_value, protection=options.protection))
-        forking.keep(self)
+        fork.keep(self)
 
     def _live(self, lane: Lane) -> None:
         """Begin a life: in the constructor, and again in a forked child."""
-        from kamacache.membership import Membership
+        from kamacache.cluster.membership import Membership
         from kamacache.runtime import Runtime
-        from kamacache.serving import Serving
+        from kamacache.serve.peers import Serving
         from kamacache.sweeper import Sweeper
 
         self.id = os.urandom(8).hex()
@@ -177,7 +177,7 @@ class Node(Grouping):
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
         if self._bound is not None and self._address is None:
-            address = forking.advertised(self._options.advertise, self._bound, forked=self._forked)
+            address = fork.advertised(self._options.advertise, self._bound, forked=self._forked)
             self._address = address if registry is None else registry.advertise(address)
         with self._lock:
             for group in self._groups.values():
@@ -275,7 +275,7 @@ class Node(Grouping):
             return
         if self._registry is not None:
             self._registry.after_fork_in_child()
-        self._listen = forking.free_address(self._listen)
+        self._listen = fork.free_address(self._listen)
         self._forked = True
         self._live(self._runtime.lane.renewed())
         self._renew()

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
+from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
-from kamacache.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.units import (
     UNSET,
     Duration,
@@ -247,7 +247,7 @@ def _flag(text: str) -> bool:
 
 def check_listen(listen: str, *, protected: bool) -> None:
     """Refuse an address that is none, or that others reach although nothing keeps them out; ConfigError."""
-    from kamacache.addresses import parse_address  # noqa: PLC0415 - most nodes have no address of the user's
+    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - most nodes have no address of the user's
 
     address = parse_address(listen, name="listen")
     if not (address.is_unix or address.is_loopback or protected):
@@ -259,7 +259,7 @@ def check_listen(listen: str, *, protected: bool) -> None:
 
 
 def _check_advertise(advertise: str) -> None:
-    from kamacache.addresses import parse_address  # noqa: PLC0415 - the same
+    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - the same
 
     address = parse_address(advertise, name="advertise")
     if address.is_unix or address.is_unspecified or address.port == 0:

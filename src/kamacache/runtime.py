@@ -6,15 +6,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kamacache.homeloop import HomeLoop
-from kamacache.pool import Pool
+from kamacache.load.loop import HomeLoop
+from kamacache.load.pool import Pool
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock, Hlc
-    from kamacache.lane import Lane
-    from kamacache.membership import Membership
-    from kamacache.peers import Peer
-from kamacache.placing import Route
+    from kamacache.cluster.membership import Membership
+    from kamacache.cluster.peers import Peer
+    from kamacache.net.lane import Lane
+from kamacache.cluster.routes import Route
 
 
 class Runtime:

@@ -17,8 +17,8 @@ from typing import Any
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.lane import HOT, Call, Found, WithoutEngine
-from kamacache.messages import Member, Request
+from kamacache.net.lane import HOT, Call, Found, WithoutEngine
+from kamacache.net.messages import Member, Request
 from kamacache.registry import Registry
 
 GATE_TIMEOUT = 10.0  # seconds after which a forgotten gate gives way with an error
@@ -27,7 +27,7 @@ SILENCE = 0.05  # seconds after which a frozen member counts as silent
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What the fast lane asks; stands beside the messages of kamacache.messages."""
+    """What the fast lane asks; stands beside the messages of kamacache.net.messages."""
 
     group: str
     keys: list[str]
@@ -199,7 +199,7 @@ class _Call:
 
 
 class MemoryLane(WithoutEngine):
-    """See kamacache.lane.Lane."""
+    """See kamacache.net.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
         self._network = network

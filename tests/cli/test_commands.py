@@ -170,8 +170,3 @@ def test_help_version_and_completion(program: Program) -> None:
     assert b"complete" in script
     asked = {"_KAMACACHE_COMPLETE": "bash_complete", "COMP_WORDS": "kamacache me", "COMP_CWORD": "1"}
     assert program.run(environment=asked).stdout == b"plain,members\n"
-
-
-def test_demo_takes_its_own_arguments(program: Program) -> None:
-    assert "rows of the database" in program.out("demo", "--help")
-    assert "--seconds" in program.fails(2, "demo", "--seconds", "0")

@@ -8,7 +8,7 @@ from pathlib import Path
 from kamacache import Node
 from kamacache.cli.commands import cli
 from kamacache.cli.config import read
-from kamacache.metrics import render
+from kamacache.serve.metrics import render
 from tests.unit.test_documents import DOCUMENTS, ROOT, blocks
 
 

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 from kamacache import Group, Node
 from kamacache._engine import Clock
+from kamacache.cluster.peers import Peer
 from kamacache.errors import PeerError
-from kamacache.messages import Hello, LoadReply, LoadRequest
-from kamacache.peers import Peer
+from kamacache.net.messages import Hello, LoadReply, LoadRequest
 from kamacache.testing import GATE_TIMEOUT, Gate, Network, Parcel, Peek
 
 PATIENCE = 10.0  # seconds after which a test that waits has failed

@@ -3,7 +3,7 @@
 import threading
 
 from kamacache import Node
-from kamacache.messages import Hello
+from kamacache.net.messages import Hello
 from kamacache.testing import GATE_TIMEOUT, Network
 from tests.cluster.cluster import ask_directly, moved
 

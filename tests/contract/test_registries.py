@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from kamacache.errors import ConfigError
-from kamacache.messages import Member
+from kamacache.net.messages import Member
 from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
 from tests.cluster.cluster import wait_until

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from kamacache.demo import etcd
-from kamacache.demo.etcd import free_port
+from tools.demo import etcd
+from tools.demo.etcd import free_port
 
 __all__ = ["PACKAGED", "Etcd", "binaries", "free_port"]
 

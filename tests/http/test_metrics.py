@@ -228,7 +228,7 @@ def test_many_scrapes_at_once() -> None:
 
 
 def test_labels_are_escaped(tmp_path: object) -> None:
-    from kamacache.metrics import Page  # noqa: PLC0415 - the only test of a part
+    from kamacache.serve.metrics import Page  # noqa: PLC0415 - the only test of a part
 
     page = Page()
     page.metric("odd", "gauge", "An odd path.", [({"peer": 'unix:/a"b\\c\nd'}, 1)])

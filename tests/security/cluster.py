@@ -15,7 +15,7 @@ import pytest
 from kamacache import Node
 from kamacache._engine import Incoming, Pipeline, Transport
 from kamacache.errors import PeerError
-from kamacache.messages import Hello, Member
+from kamacache.net.messages import Hello, Member
 from tests.cluster.cluster import PATIENCE, wait_until
 
 HELLO = Hello(Member("stranger", None), 1, [])

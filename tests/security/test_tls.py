@@ -17,8 +17,8 @@ import trustme
 from kamacache import TLS, ConfigError
 from kamacache._engine import Pipeline, Security, Transport
 from kamacache.errors import PeerError
+from kamacache.net.security import Protection
 from kamacache.options import NodeOptions
-from kamacache.security import Protection
 from tests.conftest import MakeTransport
 from tests.security.certificates import Files, issue
 from tests.security.cluster import HELLO, all_ways, drive, hello_from

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from kamacache.addresses import Address, advertised, parse_address
 from kamacache.errors import ConfigError
+from kamacache.net.addresses import Address, advertised, parse_address
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:0", "[::1]:65535", "host.example:80", "unix:/run/a.sock", "my_host-1:1"])

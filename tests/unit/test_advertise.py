@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kamacache import ConfigError, Member, Node, Registry
-from kamacache.forking import advertised, free_address
+from kamacache.fork import advertised, free_address
 
 
 class Wide(Registry):

@@ -10,7 +10,7 @@ import pytest
 
 from kamacache._engine import Incoming, Transport
 from kamacache.errors import Overloaded, PeerError, UnknownGroup
-from kamacache.messages import (
+from kamacache.net.messages import (
     Answer,
     ClientRequest,
     GroupState,

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from kamacache.demo import latency
-from kamacache.demo.checks import (
+from tools.demo import latency
+from tools.demo.checks import (
     Facts,
     Outage,
     check,
@@ -17,7 +16,7 @@ from kamacache.demo.checks import (
     find_overlaps,
     unconfirmed,
 )
-from kamacache.demo.evidence import (
+from tools.demo.evidence import (
     CONFIRMED,
     DELETE,
     LOAD,
@@ -29,8 +28,8 @@ from kamacache.demo.evidence import (
     Write,
     read_journal,
 )
-from kamacache.demo.views import Window, disagreements, merged
-from kamacache.demo.worker import Doubts
+from tools.demo.views import Window, disagreements, merged
+from tools.demo.worker import Doubts
 
 
 def load(key: int, begin: float, end: float, node: str = "A") -> Load:

@@ -11,8 +11,8 @@ import pytest
 import kamacache
 from kamacache import Node
 from kamacache.cli.commands import cli
-from kamacache.metrics import render
 from kamacache.options import GroupOptions
+from kamacache.serve.metrics import render
 from tests.unit.test_documents import ROOT
 
 # What KamaCache-Go offers, by its source.

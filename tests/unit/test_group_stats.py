@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kamacache import Clock, Group, KamaCacheError, Node, Value
-from kamacache.messages import Member
+from kamacache.net.messages import Member
 from kamacache.testing import MemoryRegistry, Network
 from tests.unit.groups import AsyncHeld, Held, answered, begun, counts, until
 

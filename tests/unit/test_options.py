@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamacache.errors import CodecError, ConfigError, KamaCacheError
+from kamacache.net.security import Protection
 from kamacache.options import (
     TLS,
     UNSET,
@@ -24,7 +25,6 @@ from kamacache.options import (
     parse_size,
     parse_ttl,
 )
-from kamacache.security import Protection
 from kamacache.value import Value
 
 

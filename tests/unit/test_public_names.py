@@ -67,7 +67,13 @@ def test_importing_needs_python_alone(imported: dict[str, Any]) -> None:
     [
         *("asyncio", "grpc", "ssl", "multiprocessing", "subprocess", "msgpack"),
         *("concurrent.futures", "dataclasses", "datetime", "inspect", "logging", "queue", "socket"),
-        *("kamacache.loading", "kamacache.membership", "kamacache.messages", "kamacache.serving", "kamacache.wire"),
+        *(
+            "kamacache.load.miss",
+            "kamacache.cluster.membership",
+            "kamacache.net.messages",
+            "kamacache.serve.peers",
+            "kamacache.net.native",
+        ),
     ],
 )
 def test_importing_leaves_alone(imported: dict[str, Any], module: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kamacache._engine import Pipeline, Transport, after_fork_in_child
 from kamacache.errors import PeerError
-from kamacache.messages import TellReply, TellRequest
+from kamacache.net.messages import TellReply, TellRequest
 from tests.unit.wire import called, ended
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kamacache import Group, Node
-from kamacache.messages import LoadRequest, TellRequest, WriteRequest
+from kamacache.net.messages import LoadRequest, TellRequest, WriteRequest
 from kamacache.testing import Gate, Network
 from tests.unit.groups import WAYS, Caller, Held, call, settled, until, waiting
 

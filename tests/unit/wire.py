@@ -12,7 +12,7 @@ from kamacache._engine import Clock, Incoming, Store, Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kamacache.messages import Reply, Request
+    from kamacache.net.messages import Reply, Request
 
 VERSION = (1 << 127) + 5
 BIG = b"\xab" * (3 << 20)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from kamacache.addresses import parse_address
+from kamacache.net.addresses import parse_address
 
 if TYPE_CHECKING:
     import ssl

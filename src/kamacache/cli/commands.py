@@ -269,15 +269,3 @@ def ping(place: Place, as_json: bool) -> None:
         output.show_json({"address": client.address, "seconds": took})
     else:
         click.echo(f"{client.address} answers in {took * 1000:.1f} ms")
-
-
-@cli.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    short_help="Show three nodes that share a cache and survive a crash.",
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(arguments: tuple[str, ...]) -> None:
-    """Run kamacache.demo with these ARGUMENTS."""
-    from kamacache.demo.__main__ import main  # noqa: PLC0415 - it needs sqlite3, which not every Python has
-
-    sys.exit(main(arguments))

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import click
 
 from kamacache import __version__
-from kamacache.addresses import parse_address
 from kamacache.cli import output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place, places
 from kamacache.errors import ConfigError
 from kamacache.member import PROTOCOL
+from kamacache.net.addresses import parse_address
 from kamacache.registry import parse as parse_registry
 
 _SKEW = 1.0  # seconds between clocks that are worth a word

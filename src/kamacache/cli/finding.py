@@ -15,9 +15,9 @@ import click
 from kamacache.cli.client import Client, OutOfReach, Refused
 from kamacache.errors import ConfigError
 from kamacache.member import Member
+from kamacache.net.security import password_from
 from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
-from kamacache.security import password_from
 from kamacache.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])

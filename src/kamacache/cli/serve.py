@@ -17,9 +17,9 @@ from click.core import ParameterSource
 
 from kamacache.cli import config
 from kamacache.errors import ConfigError
+from kamacache.net.security import TLS, password_from
 from kamacache.node import Node
 from kamacache.options import ALONE
-from kamacache.security import TLS, password_from
 from kamacache.units import parse_duration
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

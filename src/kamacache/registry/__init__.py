@@ -19,7 +19,7 @@ ENTRY_POINTS = "kamacache.registries"
 _BUILT_IN = {
     "etcd": ("kamacache.registry.etcd", "EtcdRegistry"),
     "local": ("kamacache.registry.local", "LocalRegistry"),
-    "static": ("kamacache.registry.fixed", "FixedRegistry"),
+    "static": ("kamacache.registry.static", "StaticRegistry"),
 }
 
 

@@ -43,7 +43,7 @@ class Registry(ABC):
         """Turn the address bound, or the one the user chose, into what to register; ConfigError where none can be."""
         if not self.beyond_machine:
             return address
-        from kamacache.addresses import advertised  # noqa: PLC0415 - importing the package needs no sockets
+        from kamacache.net.addresses import advertised  # noqa: PLC0415 - importing the package needs no sockets
 
         return advertised(address, self.remote)
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, unquote
 
 from kamacache._engine import EtcdSession
-from kamacache.addresses import Address, advertised, is_on_this_machine, parse_address
 from kamacache.errors import ConfigError
 from kamacache.member import Member
+from kamacache.net.addresses import Address, advertised, is_on_this_machine, parse_address
 from kamacache.registry import record
 from kamacache.registry.base import Registry
 from kamacache.units import check_name

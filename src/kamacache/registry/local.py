@@ -15,9 +15,9 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
-from kamacache.addresses import UNIX_PATH_MAX, Address, parse_address
 from kamacache.errors import ConfigError, RegistryError
 from kamacache.member import Member
+from kamacache.net.addresses import UNIX_PATH_MAX, Address, parse_address
 from kamacache.registry import locks, record
 from kamacache.registry.base import Registry
 from kamacache.registry.directory import open_private

@@ -1,0 +1,119 @@
+"""Asking other members' memory for values of one group, and keeping near copies of what they call hot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from kamacache._engine import Store
+from kamacache.errors import PeerError, UnknownGroup
+from kamacache.load.flight import Flight, Flights
+from kamacache.net.lane import HOT, Found, Lane
+from kamacache.steps import Path, Twofold
+
+if TYPE_CHECKING:
+    from kamacache.cluster.peers import Peer
+    from kamacache.cluster.routes import Route
+    from kamacache.runtime import Runtime
+
+
+class _Peek:
+    """The step of a single peek: a class of its own, as it is on the way of every remote hit."""
+
+    __slots__ = ("_address", "_key", "_lane", "_name")
+
+    def __init__(self, lane: Lane, address: str, name: str, key: str) -> None:
+        self._lane = lane
+        self._address = address
+        self._name = name
+        self._key = key
+
+    def run(self) -> Found | None:
+        return self._lane.peek(self._address, self._name, self._key)
+
+    def arun(self) -> Awaitable[Found | None]:
+        return self._lane.apeek(self._address, self._name, self._key)
+
+
+class Asking:
+    """The fast lane of one group; what it finds is refused when it is older than what is known here."""
+
+    def __init__(self, name: str, store: Store, near_ttl: float, flights: Flights, runtime: Runtime) -> None:
+        self._name = name
+        self._store = store
+        self._near_ttl = near_ttl
+        self._flights = flights
+        self._runtime = runtime
+
+    def route(self, route: Route) -> None:
+        """Who owns what has changed: see Lane.route."""
+        keep = self.keep_near if self._near_ttl else None
+        self._runtime.lane.route(self._store, route, keep, self._runtime.suspect)
+
+    def peek(self, owner: Peer, key: str) -> Path[Found | None]:
+        """What the owner's memory holds of one key; None also when it does not answer."""
+        lane, name, address = self._runtime.lane, self._name, owner.address
+        asked = self._runtime.clock.now()
+        try:
+            found: Found | None = yield _Peek(lane, address, name, key)
+        except (PeerError, UnknownGroup) as error:
+            self._runtime.suspect(owner, error)
+            return None
+        if found is None or found[1] < self._store.known(key):
+            return None
+        self.keep_near(key, found, asked)
+        return found
+
+    def peek_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
+        """The same for many keys, all owners at once."""
+        by_owner: dict[Peer, list[str]] = defaultdict(list)
+        route = self._runtime.route(self._name)
+        for key in keys:
+            owner = route.first(key)
+            if owner is not None:
+                by_owner[owner].append(key)
+        asked = self._runtime.clock.now()
+        found = yield from self.peek_all(by_owner)
+        for key, entry in found.items():
+            self.keep_near(key, entry, asked)
+        return found
+
+    def peek_all(self, by_peer: Mapping[Peer, list[str]], *, former: bool = False) -> Path[dict[str, Found]]:
+        """Ask each for its keys, one request each; with `former` also for what they no longer own.
+
+        Of several answers for one key the newest counts.
+        """
+        if not by_peer:
+            return {}
+        lane, name = self._runtime.lane, self._name
+        asks = [(peer.address, keys) for peer, keys in by_peer.items()]
+        replies = yield Twofold(
+            lambda: lane.peek_many(asks, name, former=former), lambda: lane.apeek_many(asks, name, former=former)
+        )
+        found: dict[str, Found] = {}
+        for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):
+            if isinstance(reply, Exception):
+                if not former:  # a tenth of a second is no sign of death: probes decide about former owners
+                    self._runtime.suspect(peer, reply)
+                continue
+            known = self._store.known
+            for key, entry in zip(keys, reply, strict=True):
+                least = found[key][1] + 1 if key in found else known(key)
+                if entry is not None and entry[1] >= least:
+                    found[key] = entry
+        return found
+
+    def keep_near(self, key: str, found: Found, asked: float, flight: Flight | None = None) -> None:
+        """Keep what is hot as a near copy: for near_ttl at most, its remaining time counted from the asking."""
+        value, version, remaining, flags = found
+        if not self._near_ttl or not flags & HOT:
+            return
+        self._runtime.saw(version)
+        ttl = self._near_ttl if remaining is None else min(self._near_ttl, remaining)
+        # Also near_ttl counts from the asking: writes since then are remembered for as long, and refuse what is older.
+        ttl -= self._runtime.clock.now() - asked
+        if ttl <= 0:
+            return
+        put = self._store.put
+        self._flights.keep(key, flight, lambda: put(key, value, version, ttl, Store.NEAR, foreign=True))

@@ -1,0 +1,1 @@
+"""How nodes reach each other: addresses, messages, the native lane."""

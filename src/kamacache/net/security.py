@@ -1,0 +1,157 @@
+"""What keeps strangers out: a node's password and certificates, and what the engine makes of them."""
+
+# No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from kamacache._engine import Security
+from kamacache.errors import ConfigError
+from kamacache.log import log
+
+_LONGEST = 512
+PASSWORD = "KAMACACHE_PASSWORD"  # noqa: S105 - the variable's name
+_PASSWORD = rf"[!-~]{{1,{_LONGEST}}}"
+
+
+class TLS:
+    """Certificates of a node, as PEM files: they are read again when they change.
+
+    `cert` is the node's own, with those between it and its authority; it must be good for the host that others reach
+    the node by, and for servers and clients alike. `key` is its private key. `ca` has the authorities that sign the
+    certificates of all nodes. Whoever connects must show one as well, unless `mutual=False`.
+    """
+
+    __slots__ = ("ca", "cert", "key", "mutual")
+
+    cert: str
+    key: str
+    ca: str
+    mutual: bool
+
+    def __init__(
+        self, cert: str | os.PathLike[str], key: str | os.PathLike[str], ca: str | os.PathLike[str], mutual: bool = True
+    ) -> None:
+        for name, given in (("cert", cert), ("key", key), ("ca", ca)):
+            path = os.fspath(given) if isinstance(given, os.PathLike) else given
+            if not isinstance(path, str) or not path or "\0" in path:
+                raise ConfigError(f"tls: {name}={given!r}: must be the path of a PEM file")
+            object.__setattr__(self, name, os.path.abspath(path))  # noqa: PTH100 - as text, wherever a daemon goes
+        if type(mutual) is not bool:
+            raise ConfigError(f"tls: mutual={mutual!r}: must be True or False")
+        object.__setattr__(self, "mutual", mutual)
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """The three paths, from the root."""
+        return self.cert, self.key, self.ca
+
+    def __setattr__(self, name: str, _: Any) -> NoReturn:
+        raise AttributeError(f"a TLS does not change: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a TLS does not change: {name!r} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TLS) and (self.files, self.mutual) == (other.files, other.mutual)
+
+    def __hash__(self) -> int:
+        return hash((self.files, self.mutual))
+
+    def __repr__(self) -> str:
+        mutual = "" if self.mutual else ", mutual=False"
+        return f"TLS(cert={self.cert!r}, key={self.key!r}, ca={self.ca!r}{mutual})"
+
+    def __reduce__(self) -> Any:
+        return TLS, (*self.files, self.mutual)
+
+
+class Protection(NamedTuple):
+    """What a node was given to keep strangers out, checked; nothing is the default."""
+
+    password: str | None = None
+    tls: TLS | None = None
+
+    @classmethod
+    def make(cls, password: object, tls: object) -> "Protection":
+        """Refuse what is no password, without showing it, and what is no TLS; ConfigError."""
+        if password is not None and not (isinstance(password, str) and re.fullmatch(_PASSWORD, password)):
+            raise ConfigError(
+                f"password: must be text of 1 to {_LONGEST} visible ASCII characters without spaces, as in "
+                "secrets.token_urlsafe(32)"
+            )
+        if tls is not None and not isinstance(tls, TLS):
+            raise ConfigError('tls: must be a kamacache.TLS(cert="node.pem", key="node.key", ca="ca.pem")')
+        return cls(password, tls)
+
+    def __repr__(self) -> str:
+        return f"Protection(password={'...' if self.password else None}, tls={self.tls!r})"
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether nobody can talk to the node who was given nothing by its owner."""
+        return self.password is not None or (self.tls is not None and self.tls.mutual)
+
+    def engine(self) -> Security | None:
+        """The same for the engine, which reads the files; None: nothing. ConfigError."""
+        if self.password is None and self.tls is None:
+            return None
+        if self.tls is None:
+            return Security(password=self.password)
+        try:
+            return Security(password=self.password, tls=self.tls.files, mutual=self.tls.mutual)
+        except ValueError as error:
+            raise ConfigError(f"tls: {error}") from None
+
+    def warn(self, bound: str) -> None:
+        """Say so where the password can be read on its way here."""
+        if self.password is None or self.tls is not None:
+            return
+        from kamacache.net.addresses import parse_address  # noqa: PLC0415 - it brings the modules of the network
+
+        address = parse_address(bound, name="listen")
+        if not (address.is_unix or address.is_loopback):
+            log.warning("%s: without TLS, whoever can listen in between here and there reads the password", bound)
+
+
+NOTHING = Protection()
+
+
+def password_from(environ: Mapping[str, str], file: str | None = None) -> str | None:
+    """Read the file named, else that of KAMACACHE_PASSWORD_FILE, else KAMACACHE_PASSWORD; None where none is set."""
+    file = file or environ.get(f"{PASSWORD}_FILE", "").strip()
+    if not file:
+        return environ.get(PASSWORD, "").strip() or None
+    from pathlib import Path  # noqa: PLC0415 - few keep it in a file
+
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"password file {file}: {getattr(error, 'strerror', None) or 'is no text'}") from None
+
+
+def tls_from(environ: Mapping[str, str]) -> TLS | None:
+    """Read KAMACACHE_TLS_CERT, _KEY, _CA and _MUTUAL; None where none is set."""
+    prefix = "KAMACACHE_TLS_"
+    if not any(text.strip() for name, text in environ.items() if f"{name}_".startswith(prefix)):
+        return None
+    given = {name: environ.get(prefix + name.upper(), "").strip() for name in ("cert", "key", "ca", "mutual")}
+    missing = [prefix + name.upper() for name in ("cert", "key", "ca") if not given[name]]
+    if missing:
+        raise ConfigError(f"tls: {', '.join(missing)} must be set as well")
+    mutual = {"": True, "1": True, "true": True, "0": False, "false": False}.get(given["mutual"].lower())
+    if mutual is None:
+        raise ConfigError(f"{prefix}MUTUAL={given['mutual']!r}: must be 1 or 0")
+    return TLS(given["cert"], given["key"], given["ca"], mutual=mutual)
+
+
+def look_after(security: Security) -> None:
+    """Warn of wrong passwords. Take in changed certificates; broken ones are warned of once."""
+    for address, count in security.guesses():
+        log.warning("wrong passwords came from %s: %d", address, count)
+    try:
+        if security.reload():
+            log.info("new certificates are in use")
+    except ValueError as error:
+        log.warning("changed certificates cannot be used, those before stay in use: %s", error)

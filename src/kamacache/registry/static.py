@@ -1,0 +1,84 @@
+"""static://host1:port,host2:port — a list of members that never changes."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from kamacache.errors import ConfigError
+from kamacache.member import Member
+from kamacache.net.addresses import Address, parse_address
+from kamacache.registry.base import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class StaticRegistry(Registry):
+    """The members named in the URL, for every service: whether one is up is found out by talking to it.
+
+    Each member has its address for an id and protocol 0, "not yet heard of", the own one included.
+    """
+
+    beyond_machine = False  # the user wrote the list: its addresses are as good as they are
+
+    def __init__(self, url: str) -> None:
+        """Read the list; ConfigError if it is empty, names an address twice, or has one that is not."""
+        self._list: dict[str, Address] = {}
+        for text in url.partition("://")[2].rstrip("/").split(","):
+            if "@" in text:  # not shown: it may be a password
+                raise ConfigError("registry static://: in the list are addresses alone; give the password as password=")
+            address = parse_address(text.strip(), name="registry static://")
+            if address.is_unspecified or (not address.is_unix and address.port == 0):
+                raise ConfigError(f"registry static://: others cannot connect to {address}; name a host and a port")
+            if str(address) in self._list:
+                raise ConfigError(f"registry static://: {address} is in the list twice")
+            self._list[str(address)] = address
+
+    def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - it is the user who knows
+        """Refuse: which of the addresses is this node's, only the user knows."""
+        raise ConfigError(f"with registry static:// give listen= the address of this node, one of {self._shown()}")
+
+    def advertise(self, address: str) -> str:
+        """Find the own address in the list; a node on 0.0.0.0 has that of its port whose host is this machine."""
+        own = parse_address(address, name="listen")
+        if str(own) in self._list:
+            return str(own)
+        if own.is_unspecified:
+            here = [text for text, other in self._list.items() if other.port == own.port and _is_here(other.host)]
+            if len(here) == 1:
+                return here[0]
+        raise ConfigError(
+            f"registry static://: this node's own address {own} is not in the list {self._shown()}; "
+            "add it, or give advertise= the one that is this node's"
+        )
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - nothing changes
+        """Check that the own address is in the list; ConfigError if not."""
+        self.advertise(me.address or "")
+
+    def members(self, service: str) -> list[Member]:  # noqa: ARG002 - the same for all
+        """Give the whole list."""
+        return [Member(id=address, address=address, protocol=0) for address in self._list]
+
+    def deregister(self) -> None:
+        """Nothing to take back."""
+
+    def _shown(self) -> str:
+        return ", ".join(self._list)
+
+
+def _is_here(host: str) -> bool:
+    """Whether this is an address of this machine: only those can be bound."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(place)
+        except OSError:
+            continue
+        return True
+    return False

@@ -1,0 +1,132 @@
+"""What the command line asks of a running node: KC.INFO, KC.MEMBERS, KC.OWNER, KC.STATS, KC.CLEAR, answered as JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kamacache import codecs
+from kamacache._engine import __version__, check_key
+from kamacache.errors import UnknownGroup
+from kamacache.member import PROTOCOL, Member
+from kamacache.steps import whole
+
+if TYPE_CHECKING:
+    from kamacache.cluster.peers import Peer
+    from kamacache.group import Group
+    from kamacache.options import GroupOptions, NodeOptions
+    from kamacache.runtime import Runtime
+
+
+class Administration:
+    """Shows one node and its groups by name."""
+
+    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
+        self._runtime = runtime
+        self._groups = groups
+        self._options = options
+
+    async def answer(self, command: str, arguments: Sequence[str]) -> bytes:
+        """The answer to a command as JSON; UnknownGroup, InvalidKey."""
+        import json  # noqa: PLC0415 - only here
+
+        result: Any
+        if command == "kc.info":
+            result = self.info()
+        elif command == "kc.members":
+            result = self.members()
+        elif command == "kc.owner":
+            result = self.owner(*arguments)
+        elif command == "kc.stats":
+            result = self.stats(*arguments)
+        else:
+            result = {"confirmed": await whole(self._group(*arguments).parts.clear())}
+        return json.dumps(result, separators=(",", ":")).encode()
+
+    def info(self) -> dict[str, Any]:
+        """The node and its groups."""
+        me, runtime = self._runtime.membership.me, self._runtime
+        return {
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "id": me.id,
+            "address": me.address,
+            "weight": me.weight,
+            "service": self._options.service,
+            "registry": _kind(self._options.registry),
+            "joined": runtime.joined,
+            "troubles": [f"{what}: {error}" for what, error in runtime.membership.troubles().items()],
+            "uptime": time.monotonic() - runtime.began,
+            "clock": runtime.clock.unix(),
+            "latest": f"{runtime.hlc.latest():032x}",
+            "groups": {name: _options(group.parts.options) for name, group in list(self._groups.items())},
+        }
+
+    def members(self) -> list[dict[str, Any]]:
+        """Everyone this node knows of, itself first; then those that may call and are no members."""
+        membership = self._runtime.membership
+        me = _member(membership.me) | {"me": True, "state": "alive", "registered": membership.joined}
+        found = [me, *(_peer(peer) for peer in membership.known())]
+        members = {member["address"] for member in found}  # one that comes or goes may be half listed for a moment
+        return found + [_client(address) for address in sorted(membership.clients) if address not in members]
+
+    def owner(self, group: str, key: str) -> dict[str, Any]:
+        """Who owns a key, and who is next in line, as this node sees it."""
+        check_key(key)
+        self._group(group)
+        me, route = self._runtime.membership.me, self._runtime.route(group)
+        line = [me if peer is None else peer.member for peer in route.all_candidates(key)]
+        first = route.first(key)
+        return {"owner": _member(me if first is None else first.member), "candidates": [_member(one) for one in line]}
+
+    def stats(self, group: str | None = None) -> dict[str, Any]:
+        """The counters of one group or of all, by name."""
+        groups = list(self._groups.items()) if group is None else [(group, self._group(group))]
+        return {name: group.stats().as_dict() for name, group in groups}
+
+    def _group(self, name: str) -> Group[Any]:
+        group = self._groups.get(name)
+        if group is None:
+            raise UnknownGroup(f"no group {name!r} here")
+        return group
+
+
+def _kind(registry: object) -> str | None:
+    """The scheme of a registry's URL, which may hold a password; the class of a user's own."""
+    if registry is None or isinstance(registry, str):
+        return registry and registry.split(":")[0]
+    return type(registry).__name__
+
+
+def _member(member: Member) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "address": member.address,
+        "weight": member.weight,
+        "groups": list(member.groups),
+        "protocol": member.protocol,
+    }
+
+
+def _peer(peer: Peer) -> dict[str, Any]:
+    state = "left" if peer.left else "dead" if peer.dead else "alive" if peer.greeted else "unknown"
+    return _member(peer.member) | {"me": False, "state": state, "registered": peer.registered}
+
+
+def _client(address: str) -> dict[str, Any]:
+    nobody = Member("", address, weight=0.0, protocol=0)
+    return _member(nobody) | {"me": False, "state": "client", "registered": False}
+
+
+def _options(options: GroupOptions) -> dict[str, Any]:
+    return {
+        "codec": codecs.codec_name(options.codec),
+        "policy": options.policy,
+        "max_bytes": options.max_bytes,
+        "ttl": options.ttl,
+        "near_ttl": options.near_ttl,
+        "negative_ttl": options.negative_ttl,
+        "jitter": options.jitter,
+        "load_timeout": options.load_timeout,
+    }

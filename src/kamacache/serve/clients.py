@@ -1,0 +1,220 @@
+"""What clients that are no nodes ask: Redis clients, foreign gRPC clients, the command line.
+
+Each question is a task on a loop of a thread of its own. Waiting for a slow load costs no thread then, and what peers
+ask (serving.py) never queues behind clients. Who is gone is dropped; a load or a write under way goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kamacache import codecs
+from kamacache._engine import Store
+from kamacache.errors import (
+    CodecError,
+    GroupClosed,
+    InvalidKey,
+    KamaCacheError,
+    LoadError,
+    NodeClosed,
+    Overloaded,
+    PeerError,
+    UnknownGroup,
+    ValueTooLarge,
+)
+from kamacache.load.loop import HomeLoop
+from kamacache.load.outcome import GETS
+from kamacache.net.messages import ClientReply, ClientRequest, WriteItem
+from kamacache.serve.admin import Administration
+from kamacache.steps import adrive, whole
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kamacache.core import Parts
+    from kamacache.group import Group
+    from kamacache.net.lane import Call
+    from kamacache.options import NodeOptions
+    from kamacache.runtime import Runtime
+
+log = logging.getLogger("kamacache")
+
+MOST = 1_000  # questions under way
+_LOOK = 0.25  # seconds between looks for clients that are gone
+NOT_THERE, FOR_EVER = -2, -1  # as TTL answers
+_STATUS: dict[str, tuple[type[Exception], ...]] = {
+    "overloaded": (Overloaded,),
+    "unknown_group": (UnknownGroup, GroupClosed),
+    "closed": (NodeClosed,),
+}
+
+
+class Clients:
+    """Answers clients. `groups` are the node's by name."""
+
+    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
+        self._runtime = runtime
+        self._groups = groups
+        self._administration = Administration(runtime, groups, options)
+        self._loop = HomeLoop("kamacache-clients")
+        self._idle = threading.Condition()
+        self._waiting = 0  # questions under way; guarded by _idle
+        self._calls: dict[asyncio.Task[Any], Call] = {}  # the same by task; used on the loop's thread alone
+        self._timer: asyncio.TimerHandle | None = None
+
+    def receive(self, call: Call, request: ClientRequest) -> None:
+        """Answer a call later; Overloaded, NodeClosed."""
+        with self._idle:
+            if self._waiting >= MOST:
+                raise Overloaded(f"{MOST:,} questions of clients wait here")
+            self._waiting += 1
+        try:
+            self._loop.spawn(self._serve(call, request)).add_done_callback(self._done)
+        except BaseException:
+            self._done(None)
+            raise
+
+    def _done(self, _: object) -> None:
+        with self._idle:
+            self._waiting -= 1
+            self._idle.notify_all()
+
+    def drain(self, deadline: float) -> None:
+        """Wait until all are answered, or time.monotonic() is at `deadline`."""
+        with self._idle:
+            while self._waiting and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(left)
+
+    def close(self) -> None:
+        """Drop who still waits, and end the thread."""
+        self._loop.close()
+
+    async def _serve(self, call: Call, request: ClientRequest) -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._calls[task] = call
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK, self._drop_gone)
+        try:
+            call.reply(await self._answer(request))
+        except asyncio.CancelledError:
+            if not call.gone:  # the node is closing
+                raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told its type
+            call.fail(*_refusal(error))
+        finally:
+            del self._calls[task]
+
+    def _drop_gone(self) -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        for task, call in self._calls.items():
+            if call.gone:
+                task.cancel()
+        again = bool(self._calls)
+        self._timer = asyncio.get_running_loop().call_later(_LOOK, self._drop_gone) if again else None
+
+    async def _answer(self, request: ClientRequest) -> ClientReply:
+        keys = request.keys
+        if request.command == "get":
+            return ClientReply(await self._get(keys))
+        if request.command == "set":
+            await self._set(request)
+        elif request.command == "del":
+            await self._delete(keys)
+            return ClientReply(number=len(keys))
+        elif request.command == "exists":
+            return ClientReply(number=sum([await self._remaining(*key) != NOT_THERE for key in keys]))
+        elif request.command == "ttl":
+            return ClientReply(number=await self._remaining(*keys[0]))
+        else:
+            return ClientReply([await self._administration.answer(request.command, request.arguments)])
+        return ClientReply()
+
+    def _parts(self, name: str) -> Parts:
+        group = self._groups.get(name)
+        if group is None:
+            raise UnknownGroup(f"no group {name!r} here")
+        group.parts.loading.check_open()
+        return group.parts
+
+    async def _get(self, keys: Iterable[tuple[str, str]]) -> list[bytes | None]:
+        """As Group.get or get_many, but with the bytes as they are; memory has been looked into already."""
+        found: dict[tuple[str, str], bytes | None] = {}
+        for name, asked in _by_group(keys).items():
+            parts = self._parts(name)
+            parts.store.count(GETS, len(asked))
+            if len(asked) == 1:
+                found[name, asked[0]] = await adrive(parts.loading.get(asked[0], raw=True))
+            else:
+                values: dict[str, bytes] = {}
+                await adrive(parts.loading.get_many(asked, values, {}, raw=True))
+                found |= {(name, key): value for key, value in values.items()}
+        return [found.get(key) for key in keys]
+
+    async def _set(self, request: ClientRequest) -> None:
+        assert request.value is not None  # noqa: S101 - the engine sends it with each set
+        name, key = request.keys[0]
+        parts = self._parts(name)
+        codecs.decode(parts.options.codec, request.value)  # what no get could read is refused
+        ttl = parts.options.ttl if request.ttl is None else request.ttl
+        await whole(parts.write([parts.item(key, request.value, ttl)]))
+
+    async def _delete(self, keys: Iterable[tuple[str, str]]) -> None:
+        by_group = _by_group(keys)
+        every = [(self._parts(name), keys) for name, keys in by_group.items()]  # all are there, or nothing is done
+        for parts, asked in every:
+            await whole(parts.write([WriteItem(key, None) for key in asked]))
+
+    async def _remaining(self, name: str, key: str) -> int:
+        """Milliseconds left to the copy in its owner's memory, FOR_EVER or NOT_THERE; nothing is loaded."""
+        parts = self._parts(name)
+        await adrive(parts.loading.wait_for_writes((key,)))
+        skipped: set[str] = set()
+        while (owner := self._runtime.route(name).first(key, skipped)) is not None:
+            try:
+                found = await self._runtime.lane.apeek(owner.address, name, key)
+            except (PeerError, UnknownGroup) as error:
+                self._runtime.suspect(owner, error)
+                skipped.add(owner.id)
+            else:
+                break
+        else:
+            found = parts.store.find(key)
+            if found is not None and found[3] == Store.FORMER:
+                found = None
+        if found is None or found[0] is None:
+            return NOT_THERE
+        return FOR_EVER if found[2] is None else int(found[2] * 1000)
+
+
+def _by_group(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The keys of each group, every key once."""
+    by_group: dict[str, list[str]] = defaultdict(list)
+    for name, key in dict.fromkeys(keys):
+        by_group[name].append(key)
+    return by_group
+
+
+def _refusal(error: Exception) -> tuple[str, str]:
+    """What a client is told: texts of our own, and of users' exceptions the type alone."""
+    kind = type(error).__name__
+    if isinstance(error, LoadError):
+        return "load", error.cause_type if type(error) is LoadError and error.cause_type else kind
+    if isinstance(error, CodecError):
+        return "invalid", f"{kind}: the group's codec cannot read this value"
+    if isinstance(error, ValueTooLarge | InvalidKey):
+        return "invalid", f"{kind}: {error}"
+    for status, kinds in _STATUS.items():
+        if isinstance(error, kinds):
+            return status, str(error)
+    if not isinstance(error, KamaCacheError):
+        log.error("a client's call failed", exc_info=error)
+    return "internal", kind

@@ -1,0 +1,172 @@
+"""What peers ask of this node, on the lane's thread, which never waits: loads go to the pool or the home loop.
+
+What clients ask goes to clients.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
+from kamacache.load.loader import MAX_DEPTH
+from kamacache.load.outcome import SERVED
+from kamacache.net.messages import (
+    ClientRequest,
+    Hello,
+    LoadReply,
+    LoadRequest,
+    TellReply,
+    TellRequest,
+    WriteReply,
+    WriteRequest,
+)
+from kamacache.serve.metrics import render
+from kamacache.steps import adrive, drive
+
+if TYPE_CHECKING:
+    from kamacache.core import Parts
+    from kamacache.group import Group
+    from kamacache.net.lane import Call
+    from kamacache.options import NodeOptions
+    from kamacache.runtime import Runtime
+    from kamacache.serve.clients import Clients
+
+log = logging.getLogger("kamacache")
+
+
+class Serving:
+    """Answers the calls of peers, and has Clients answer those of clients. `groups` are the node's by name."""
+
+    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
+        self._runtime = runtime
+        self._groups = groups
+        self._find = groups.get
+        self._options = options
+        self._clients: Clients | None = None  # made for the first; guarded by _idle, as is _closed
+        self._closed = False
+        self._idle = threading.Condition()
+        self._serving = 0  # loads for peers under way; guarded by _idle
+
+    def publish(self, *addresses: str | None) -> None:
+        """Answer over HTTP, under the names in these addresses."""
+        hosts = [address.rpartition(":")[0] for address in addresses if address is not None]
+        names = [host for host in hosts if host != "unix"]
+        self._runtime.lane.publish(names, lambda: render(self._groups, self._runtime))
+
+    def receive(self, call: Call) -> None:
+        """Answer a call, now or, for a load, once it is done."""
+        try:
+            self._answer(call)
+        except (UnknownGroup, GroupClosed) as error:
+            call.fail("unknown_group", str(error))
+        except Overloaded as error:
+            call.fail("overloaded", str(error))
+        except NodeClosed as error:
+            call.fail("closed", str(error))
+        except Exception as error:
+            log.exception("a peer's call failed")
+            call.fail("internal", type(error).__name__)
+
+    def _answer(self, call: Call) -> None:
+        message = call.message
+        if isinstance(message, Hello):
+            call.reply(self._runtime.membership.greeted_by(message))
+        elif isinstance(message, LoadRequest):
+            self._load(call, message)
+        elif isinstance(message, WriteRequest):
+            call.reply(self._write(message))
+        elif isinstance(message, TellRequest):
+            call.reply(self._tell(message))
+        elif isinstance(message, ClientRequest):
+            self._answering_clients().receive(call, message)
+
+    def _group(self, name: str) -> Group[Any]:
+        group = self._find(name)
+        if group is None:
+            raise UnknownGroup(f"there is no group {name!r} on this node")
+        return group
+
+    def _write(self, request: WriteRequest) -> WriteReply:
+        return self._group(request.group).parts.writing.ordered(request)
+
+    def _tell(self, request: TellRequest) -> TellReply:
+        group = self._find(request.group)
+        if group is None:  # nothing of it is held here
+            self._runtime.saw(request.clock)
+            return TellReply([0] * len(request.writes), clock=self._runtime.hlc.latest())
+        return group.parts.writing.told(request)
+
+    def _load(self, call: Call, request: LoadRequest) -> None:
+        parts = self._group(request.group).parts
+        self._runtime.saw(request.clock)
+        work = parts.loading.serve_soon(request.keys) or self._work(parts, request)
+        call.accept()
+        parts.store.count(SERVED, len(request.keys))
+        with self._idle:
+            self._serving += 1
+        work.add_done_callback(lambda work: self._loaded(call, parts, request, work))
+
+    def _work(self, parts: Parts, request: LoadRequest) -> Future[Any]:
+        """Load for a peer: on the home loop, or on a thread; Overloaded."""
+        skipped = self._runtime.membership.by_id(request.skipped)
+        depth = min(request.depth, MAX_DEPTH - 1)
+        path = parts.loading.serve(request.keys, skipped, depth)
+        if parts.loading.loader.is_async:
+            return self._runtime.home.spawn(adrive(path))
+        return self._runtime.pool(depth).submit(lambda: drive(path))
+
+    def _loaded(self, call: Call, parts: Parts, request: LoadRequest, work: Future[Any]) -> None:
+        if not work.cancelled() and work.exception() is None and work.result() is None:  # interrupted: lead the next
+            try:
+                again = self._work(parts, request)
+            except KamaCacheError as error:
+                again = Future()
+                again.set_exception(error)
+            again.add_done_callback(lambda work: self._reply(call, work))
+        else:
+            self._reply(call, work)
+
+    def drain(self, deadline: float) -> None:
+        """Wait until the loads for peers are done and the clients answered, or time.monotonic() is at `deadline`."""
+        with self._idle:
+            while self._serving and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(left)
+        if self._clients is not None:
+            self._clients.drain(deadline)
+
+    def close(self) -> None:
+        """Drop the clients that still wait."""
+        with self._idle:
+            self._closed = True
+            clients = self._clients
+        if clients is not None:
+            clients.close()
+
+    def _answering_clients(self) -> Clients:
+        from kamacache.serve.clients import Clients  # noqa: PLC0415 - most nodes have none
+
+        with self._idle:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            if self._clients is None:
+                self._clients = Clients(self._runtime, self._groups, self._options)
+            return self._clients
+
+    def _reply(self, call: Call, work: Future[Any]) -> None:
+        try:
+            call.reply(LoadReply(work.result(0), self._runtime.hlc.latest()))
+        except GroupClosed as error:
+            call.fail("unknown_group", str(error))
+        except KamaCacheError as error:
+            call.fail("closed", str(error))
+        except BaseException as error:  # noqa: BLE001 - the peer is told; the work's own thread has raised it
+            call.fail("closed", type(error).__name__)
+        finally:
+            with self._idle:  # after the answer, which a close must not overtake
+                self._serving -= 1
+                self._idle.notify_all()

@@ -1,0 +1,1 @@
+"""Writes: set, delete, clear."""

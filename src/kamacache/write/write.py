@@ -1,0 +1,255 @@
+"""The writes of one group: set, delete, clear. Read it downward.
+
+write    the owner of each key orders it: applies it and gives it a version; all owners first
+tell         then every listener is told at once; who knows a greater version says so, and the write is ordered anew
+order    what an owner does when it is asked to write
+told     what a listener does when it is told
+
+True means: every listener confirmed, and nobody who joined meanwhile is untold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
+from kamacache.load.outcome import WRITES
+from kamacache.net.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
+from kamacache.steps import Path, Twofold, Wait
+
+if TYPE_CHECKING:
+    from kamacache._engine import Store
+    from kamacache.cluster.peers import Peer
+    from kamacache.load.miss import Loading
+    from kamacache.runtime import Runtime
+
+SILENCE = 1.0  # seconds that a write waits for those who do not answer
+_MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
+_ROUNDS = 3  # orders of one write, where listeners knew greater versions
+
+
+class Writing:
+    """The writes of one group."""
+
+    def __init__(self, name: str, store: Store, loading: Loading, runtime: Runtime) -> None:
+        self._name = name
+        self._store = store
+        self._loading = loading
+        self._runtime = runtime
+
+    # -- as the writer -----------------------------------------------------------------------------------------------
+
+    def write(self, items: Sequence[WriteItem]) -> Path[bool]:
+        """Set and delete; every key once."""
+        confirmed = self._runtime.joined
+        deadline = time.monotonic() + SILENCE
+        self._store.count(WRITES, len(items))
+        for _ in range(_ROUNDS):
+            versions, whole = yield from self._order_all(items, deadline)
+            confirmed &= whole
+            self._note([(item.key, versions[item.key]) for item in items if item.key in versions])
+            request = TellRequest(self._name, list(versions.items()), writer=self._me)
+            told, greater = yield from self._tell(request, deadline)
+            confirmed &= told
+            if not greater:
+                return confirmed
+            items = [item._replace(above=greater[item.key]) for item in items if item.key in greater]
+        return False
+
+    def clear_here(self) -> int:
+        """Clear this node's copy: the floor. Any node may give a clear its version, as nobody owns a whole group."""
+        self._store.count(WRITES)
+        return self.cleared(self._runtime.hlc.next(self._store.floor))
+
+    def clear(self, floor: int) -> Path[bool]:
+        """Have everyone clear what is older than `floor`, as this node has."""
+        confirmed = self._runtime.joined
+        deadline = time.monotonic() + SILENCE
+        for again in range(_ROUNDS):
+            told, greater = yield from self._tell(TellRequest(self._name, [], floor, self._me), deadline)
+            confirmed &= told
+            # Someone's clock was ahead: a write that went before this clear may have a version above it.
+            ahead = not again and self._runtime.hlc.latest() > floor
+            if not greater and not ahead:
+                return confirmed
+            floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
+        return False
+
+    @property
+    def _me(self) -> str:
+        return self._runtime.membership.me.id
+
+    def _order_all(self, items: Sequence[WriteItem], deadline: float) -> Path[tuple[dict[str, int], bool]]:
+        """A version for every key from its owner; whether every owner itself gave it."""
+        versions: dict[str, int] = {}
+        whole = True
+        skipped: dict[str, Peer] = {}
+        refreshed = False
+        todo = list(items)
+        while todo:
+            by_peer: dict[Peer, list[WriteItem]] = defaultdict(list)
+            here: list[WriteItem] = []
+            route = self._runtime.route(self._name)
+            late = time.monotonic() >= deadline
+            for item in todo:
+                peer = None if late else route.first(item.key, skipped)
+                if peer is None:
+                    here.append(item)
+                else:
+                    by_peer[peer].append(item)
+            calls = [
+                (peer, batch, self._ask(peer, batch, skipped))
+                for peer, whole_batch in by_peer.items()
+                for batch in _in_messages(whole_batch)
+            ]
+            whole &= all(route.acts(item.key) for item in here)
+            versions.update(zip((item.key for item in here), self.order(here), strict=True))
+            todo = []
+            for peer, batch, call in calls:
+                try:
+                    reply: WriteReply = yield Wait(call, deadline)
+                except (KamaCacheError, TimeoutError) as error:
+                    if not isinstance(error, UnknownGroup):
+                        self._runtime.suspect(peer, error)
+                else:
+                    self._runtime.saw(reply.clock)
+                    if not reply.refused:
+                        versions.update(zip((item.key for item in batch), reply.versions, strict=True))
+                        continue
+                    if not refreshed:  # views differ: look again, and try once more
+                        refreshed = True
+                        self._runtime.membership.refresh()
+                        todo += batch
+                        continue
+                whole = False
+                skipped[peer.id] = peer
+                todo += batch
+        return versions, whole
+
+    def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Future[Any]:
+        request = WriteRequest(
+            self._name, items, skipped=sorted(skipped), writer=self._me, clock=self._runtime.hlc.latest()
+        )
+        return self._runtime.lane.call(peer.address, request, SILENCE)
+
+    def _tell(self, request: TellRequest, deadline: float) -> Path[tuple[bool, dict[str, int]]]:
+        """Tell every listener at once: whether all confirmed, and greater versions known to some ("": of the floor)."""
+        confirmed = True
+        greater: dict[str, int] = {}
+        told: set[Peer] = set()
+        while todo := [peer for peer in self._runtime.membership.listeners() if peer not in told]:
+            told.update(todo)
+            request = request._replace(clock=self._runtime.hlc.latest())
+            calls = [(peer, self._runtime.lane.call(peer.address, request, SILENCE)) for peer in todo if not peer.dead]
+            confirmed &= len(calls) == len(todo)  # who is held for dead is not waited for
+            for peer, call in calls:
+                try:
+                    reply: TellReply = yield Wait(call, deadline)
+                except (KamaCacheError, TimeoutError) as error:
+                    self._runtime.suspect(peer, error)
+                    yield from self._look_for(peer, deadline)
+                    confirmed &= peer.refused  # nothing listens there: it has no memory to serve from
+                    continue
+                self._runtime.saw(reply.clock)
+                for (key, _), version in zip(request.writes, reply.greater, strict=True):
+                    if version:
+                        greater[key] = max(version, greater.get(key, 0))
+                if reply.floor:
+                    greater[""] = max(reply.floor, greater.get("", 0))
+        return confirmed, greater
+
+    def _look_for(self, peer: Peer, deadline: float) -> Path[None]:
+        """A connection broke: see whether anything still listens there."""
+        if peer.refused or time.monotonic() >= deadline:
+            return
+        ping = partial(self._runtime.lane.ping, peer.address)
+
+        async def aping() -> None:
+            import asyncio  # noqa: PLC0415 - it is running
+
+            await asyncio.to_thread(ping)
+
+        try:
+            yield Twofold(ping, aping)
+        except PeerError as error:
+            self._runtime.suspect(peer, error)
+
+    # -- as the owner ------------------------------------------------------------------------------------------------
+
+    def order(self, items: Sequence[WriteItem]) -> list[int]:
+        """Apply writes here and give each its version, greater than all known of its key."""
+        versions = []
+        for item in items:
+            version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
+            self._store.write(item.key, item.value, version, item.ttl)
+            versions.append(version)
+        self._loading.detach([(item.key, version) for item, version in zip(items, versions, strict=True)])
+        return versions
+
+    def ordered(self, request: WriteRequest) -> WriteReply:
+        """Answer a peer that takes this node for the owner."""
+        self._runtime.saw(request.clock)
+        route = self._runtime.route(self._name)
+        if not all(route.is_candidate(item.key) for item in request.items):
+            members = self._runtime.membership.members()
+            return WriteReply([], refused=True, members=members, clock=self._runtime.hlc.latest())
+        return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
+
+    # -- as a listener -----------------------------------------------------------------------------------------------
+
+    def told(self, request: TellRequest) -> TellReply:
+        """Remember the writes, drop what is older, detach the loads under way."""
+        self._runtime.saw(request.clock)
+        greater = self._note(request.writes)
+        floor = self.cleared(request.floor) if request.floor else 0
+        return TellReply(greater, floor if floor > request.floor else 0, self._runtime.hlc.latest())
+
+    def _note(self, writes: Sequence[tuple[str, int]]) -> list[int]:
+        """For each write the greater version known here, or 0."""
+        greater = []
+        for key, version in writes:
+            self._runtime.saw(version)
+            known = self._store.note(key, version)
+            greater.append(known if known > version else 0)
+        self._loading.detach(writes)
+        return greater
+
+    def forget(self) -> None:
+        """Writes may have been missed that nobody remembers: start with an empty memory."""
+        writes = self._store.recent()
+        self._loading.detach_all()
+        self._store.empty()
+        self._note(writes)
+
+    def heard_of(self, writes: Sequence[tuple[str, int]], floor: int) -> None:
+        """A hello brought writes that this node may have missed."""
+        self._note(writes)
+        if floor > self._store.floor:
+            self.cleared(floor)
+
+    def cleared(self, floor: int) -> int:
+        """Raise the floor; the greatest known now."""
+        self._runtime.saw(floor)
+        now = self._store.clear(floor)
+        self._loading.detach_all()
+        return now
+
+
+def _in_messages(items: Sequence[WriteItem]) -> Iterator[list[WriteItem]]:
+    """Cut a batch so that each part fits into a message."""
+    part: list[WriteItem] = []
+    size = 0
+    for item in items:
+        weight = len(item.value or b"") + len(item.key) * 4
+        if part and size + weight > _MESSAGE:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += weight
+    if part:
+        yield part
