@@ -40,6 +40,28 @@ def local_hit(result: Any) -> Iterator[Row]:
             )
 
 
+def miss(result: Any) -> Iterator[Row]:
+    for section, peer, bar in (("get", "cachetools cached", 1.0), ("aget", "async-lru", 2.0)):
+        for name, row in result[section].items():
+            if name == peer:
+                continue
+            ratio, asked = row["ratio"]["median"], name == "kamacache"
+            yield Row(
+                f"miss, {section}: {name} / {peer}",
+                f"{ratio:.2f} ({row['us']['median']:.1f} us)",
+                f"<= {bar:.2f}" if asked else "",
+                ratio <= bar if asked else None,
+            )
+    for name, row in result["many"].items():
+        us, asked = row["us"]["median"], name.startswith("get_many")
+        yield Row(
+            f"miss, 100 keys: {name}, us a key",
+            f"{us:.1f}",
+            "<= 10.0" if asked else "",
+            us <= 10 if asked else None,
+        )
+
+
 def remote_hit(result: Any) -> Iterator[Row]:
     for name in result["absent"]:
         yield Row(f"remote hit: {name}", "absent")
@@ -96,6 +118,7 @@ class Bench:
 
 BENCHES = (
     Bench("local_hit", ("--rounds", "2"), local_hit),
+    Bench("miss", ("--rounds", "5"), miss),
     Bench("remote_hit", ("--rounds", "3", "--number", "1000", "--seconds", "0.5"), remote_hit),
     Bench("cold_key", ("--rounds", "3"), cold_key),
     Bench("hit_ratio", ("--short",), hit_ratio),

@@ -13,11 +13,11 @@ import json
 import random
 import statistics
 import time
-import types
 from typing import TYPE_CHECKING, Any
 
 from cachebox import LRUCache, TTLCache
 
+from bench.common import copied
 from kamacache import Group, Node
 
 if TYPE_CHECKING:
@@ -75,11 +75,6 @@ def timed(cache: Any, keys: list[str]) -> float:
     return (time.thread_time_ns() - start) / len(keys)
 
 
-def own_loop() -> Callable[[Any, list[str]], float]:
-    """A copy of `timed`."""
-    return types.FunctionType(timed.__code__.replace(), globals())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
@@ -94,7 +89,7 @@ def main() -> None:
         keys = names * max(1, 100_000 // count)
         shuffle.shuffle(keys)
         rounds: dict[str, list[float]] = {name: [] for name in made}
-        loops = {name: own_loop() for name in made}
+        loops = {name: copied(timed) for name in made}
         slices = [keys[at : at + SLICE] for at in range(0, len(keys), SLICE)]
         order = list(made)
         for part in slices * options.rounds:
