@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import fork
-from kamacache._engine import Clock, Hlc, check_key
+from kamacache._engine import Clock, Hlc, Promise, check_key
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.groups import Grouping
 from kamacache.log import log
@@ -23,8 +23,6 @@ from kamacache.registry import parse as parse_registry
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from kamacache.group import Group
     from kamacache.net.lane import Lane
     from kamacache.registry import Registry
@@ -56,6 +54,7 @@ class Node(Grouping):
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
+        loader_queue: int = 10_000,
         tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
@@ -70,6 +69,7 @@ class Node(Grouping):
             weight=weight,
             max_value=max_value,
             loader_threads=loader_threads,
+            loader_queue=loader_queue,
             tls=tls,
             password=password,
             insecure=insecure,
@@ -111,7 +111,12 @@ class Node(Grouping):
         options = self._options
         hlc = Hlc(self._clock, int(self.id, 16))
         self._runtime = Runtime(
-            self._clock, hlc, lane, max_value=options.max_value, loader_threads=options.loader_threads
+            self._clock,
+            hlc,
+            lane,
+            max_value=options.max_value,
+            loader_threads=options.loader_threads,
+            loader_queue=options.loader_queue,
         )
         self._membership = Membership(
             Member(self.id, None, options.weight),
@@ -130,8 +135,8 @@ class Node(Grouping):
         self._started = False
         self._bound: str | None = None
         self._address: str | None = None
-        self._auto: Future[None] | None = None
-        self._auto_until = 0.0
+        self._auto: Promise | None = None
+        self._auto_until = Deadline.after(0)
         self._stop = threading.Event()
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -181,7 +186,7 @@ class Node(Grouping):
             self._address = address if registry is None else registry.advertise(address)
         with self._lock:
             for group in self._groups.values():
-                lane.serve(group.parts.store)
+                lane.serve(group._core.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
         self._serving.publish(self._listen, self._address)
         self._sweeper.start()
@@ -190,35 +195,33 @@ class Node(Grouping):
         """Start by itself, once: whatever goes wrong is logged and tried again, and costs callers a second in all."""
         if self._started or self._closed:
             return
-        if (future := self._autostart()) is not None:
+        if (started := self._autostart()) is not None:
             with suppress(TimeoutError):
-                Wait(future, self._auto_until).run()
+                Wait(started, self._auto_until).run()
 
     async def _aensure(self) -> None:
         if self._started or self._closed:
             self._runtime.home.adopt_running()
             return
-        if (future := self._autostart()) is not None:
+        if (started := self._autostart()) is not None:
             with suppress(TimeoutError):
-                await Wait(future, self._auto_until).arun()
+                await Wait(started, self._auto_until).arun()
 
-    def _autostart(self) -> Future[None] | None:
+    def _autostart(self) -> Promise | None:
         if self._registry is None and self._listen is None:
             self.start()
             return None
-        from concurrent.futures import Future
-
         self._runtime.home.adopt_running()
         with self._lock:
             if self._auto is None:
-                self._auto = Future()
-                self._auto_until = time.monotonic() + AUTO_TIMEOUT
+                self._auto = Promise()
+                self._auto_until = Deadline.after(AUTO_TIMEOUT)
                 threading.Thread(
                     target=self._autostarting, args=(self._auto,), name="kamacache-start", daemon=True
                 ).start()
             return self._auto
 
-    def _autostarting(self, done: Future[None]) -> None:
+    def _autostarting(self, done: Promise) -> None:
         stop, logged = self._stop, False
         while not stop.is_set():
             try:
@@ -234,14 +237,14 @@ class Node(Grouping):
 
     def close(self, drain: Duration = "5s") -> None:
         """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on."""
-        deadline = time.monotonic() + parse_duration(drain, name="drain")
+        deadline = Deadline.after(parse_duration(drain, name="drain"))
         with self._lock:
             if self._closed:
                 return
             groups = list(self._groups.values())
         self._runtime.lane.ready(False)
         for group in groups:
-            if not group.parts.behind.flush(deadline):
+            if not group._core.behind.flush(deadline):
                 log.warning("writes of %r were still pending when the node was closed", group.name)
         with self._lock:
             if self._closed:
@@ -249,13 +252,13 @@ class Node(Grouping):
             self._closed = True
         self._stop.set()
         for group in groups:
-            group.parts.store.close()  # who has said goodbye is told of no write, so it serves nothing from memory
+            group._core.store.close()  # who has said goodbye is told of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
         with self._starting:
             self._membership.leave()
         self._serving.drain(deadline)
         for group in list(self._groups.values()):
-            group.shut(NodeClosed("the node was closed"))
+            group._core.close(NodeClosed("the node was closed"))
         self._serving.close()
         self._runtime.lane.close()
         self._runtime.close()

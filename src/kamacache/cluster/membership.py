@@ -14,15 +14,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.cluster.routes import Route, Routes
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
 from kamacache.net.messages import GroupState, Hello, Member
+from kamacache.steps import Wait
 
 if TYPE_CHECKING:
+    from kamacache._engine import Promise
     from kamacache.registry.base import Registry
     from kamacache.runtime import Runtime
 
@@ -277,10 +279,10 @@ class Membership:
             return
         mine = self.hello()
         calls = [(peer, self._runtime.lane.call(peer.address, mine, HELLO_TIMEOUT)) for peer in peers]
-        deadline = time.monotonic() + HELLO_TIMEOUT
+        deadline = Deadline.after(HELLO_TIMEOUT)
         for peer, call in calls:
             try:
-                answer: Hello = call.result(max(0.0, deadline - time.monotonic()))
+                answer: Hello = Wait(call, deadline).run()
             except (KamaCacheError, TimeoutError) as error:
                 self._unanswered(peer, error)
             else:
@@ -320,10 +322,10 @@ class Membership:
             self._wake.set()
 
 
-def _wait_all(calls: list[Future[Any]], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+def _wait_all(calls: list[Promise], timeout: float) -> None:
+    deadline = Deadline.after(timeout)
     for call in calls:
         try:
-            call.result(max(0.0, deadline - time.monotonic()))
+            Wait(call, deadline).run()
         except (KamaCacheError, TimeoutError):  # they will find out by themselves
             continue
