@@ -54,7 +54,7 @@ class GroupCore:
 
     def item(self, key: str, raw: bytes | None, ttl: float | None = None) -> WriteItem:
         """Return a set of these bytes, or with None a delete. Raises ValueTooLarge."""
-        if raw is not None and not self.misses.local.fits(key, raw):
+        if raw is not None and not (len(raw) <= self.runtime.max_value and self.store.fits(key, len(raw))):
             limits = (
                 f"max_value is {self.runtime.max_value:,} B, an eighth of max_bytes {self.options.max_bytes // 8:,} B"
             )

@@ -86,12 +86,14 @@ class Group(Getter[V]):
 
     def _miss(self, key: str, peeked: bool = False) -> Any:
         """Answer a get of which the store has nothing."""
-        try:
-            self._ensure()
-        except BaseException:
-            self._core.gave_up(1)
-            raise
-        return self._core.misses.get(key, peeked)
+        misses = self._core.misses
+        if not misses.alone:
+            try:
+                self._ensure()
+            except BaseException:
+                self._core.gave_up(1)
+                raise
+        return misses.get(key, peeked)
 
     async def aget(self, key: str) -> V | None:
         """Return the value for `key` as get does, without blocking the event loop.
@@ -103,7 +105,7 @@ class Group(Getter[V]):
         if value is not MISSING:
             return value  # type: ignore[return-value]
         await self._aensure_for(1)
-        result: V | None = await adrive(self._core.misses.path(key))
+        result: V | None = await self._core.misses.aget(key)
         return result
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:

@@ -51,6 +51,8 @@ pub const OUTCOMES: [&str; 11] = [
 ];
 
 /// Positions in [`OUTCOMES`].
+pub const HITS: usize = 1;
+pub const NEAR_HITS: usize = 2;
 pub const ABSENT: usize = 3;
 pub const PEER_HITS: usize = 4;
 

@@ -75,21 +75,12 @@ impl Promise {
         self.end(py, Err(error))
     }
 
-    /// Return True for the first who is to do what was promised, unless that was cancelled.
+    /// Return True for the first caller, who is to do what was promised or to see to it that nobody does.
     fn begin(&self) -> bool {
         let mut state = self.lock();
         let first = state.end.is_none() && !state.begun;
         state.begun |= first;
         first
-    }
-
-    /// End what nobody has begun with `error`. Return whether that was so.
-    #[pyo3(signature = (error, /))]
-    fn cancel(&self, py: Python<'_>, error: Py<PyAny>) -> PyResult<bool> {
-        if !self.begin() {
-            return Ok(false);
-        }
-        self.end(py, Err(error))
     }
 
     #[getter]

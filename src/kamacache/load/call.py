@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kamacache.deadline import Deadline
 from kamacache.errors import Overloaded
 from kamacache.load.flight import CHAIN, own_loop
 from kamacache.load.pool import on_pool
-from kamacache.steps import PAUSE_EVERY
+from kamacache.steps import PAUSE_EVERY, Wait
 
 if TYPE_CHECKING:
     from kamacache._engine import Flight, Histogram, Lead
@@ -34,28 +35,27 @@ class Failed:
 LATE = Failed(TimeoutError("the time of the load was over"))
 
 
-def is_awaitable(value: object) -> bool:
-    """Return whether a loader that looked plain returned something to await."""
-    return value.__class__ is not bytes and hasattr(value.__class__, "__await__")
-
-
-def call(loader: Loader, inside: Flight | Lead, argument: Any, home: HomeLoop, times: Histogram) -> Any:
+def call(loader: Loader, inside: Flight | Lead, argument: str | list[str], home: HomeLoop, times: Histogram) -> Any:
     """Call a plain loader on this thread, inside its flight. Return its value; raises what it raises."""
-    function = _function(loader, argument)
     token = CHAIN.set(inside)
     began = time.monotonic()
     try:
-        value = function(argument)
-        if is_awaitable(value):
-            loader.is_async = True  # from now on it runs where async loaders do
-            if home.is_here():
-                value.close()
-                raise own_loop(str(argument))
-            value = home.spawn(value).result(None if inside.left() > _LONG else inside.left())
-        return value
+        value = _function(loader, argument)(argument)
+        return awaited(loader, value, inside, home) if hasattr(value.__class__, "__await__") else value
     finally:
         times.observe(time.monotonic() - began)
         CHAIN.reset(token)
+
+
+def awaited(loader: Loader, value: Any, inside: Flight | Lead, home: HomeLoop) -> Any:
+    """Await what a loader returned that looked plain. From now on it runs where async loaders do."""
+    loader.is_async = True
+    loader.lean = False
+    if home.is_here():
+        if hasattr(value, "close"):
+            value.close()
+        raise own_loop(getattr(inside, "key", ""))
+    return Wait(home.spawn(value), Deadline.after(inside.left())).run()
 
 
 def _function(loader: Loader, argument: str | list[str]) -> Callable[[Any], Any]:
@@ -103,8 +103,8 @@ class Call:
                     helpers.append(self._pool.submit(lambda: self._run_each(keys)))
         self._run_each(keys)
         for helper in helpers:
-            if not helper.cancel():  # it has begun
-                helper.result()
+            if not helper.begin():  # it has begun already, else it never will
+                Wait(helper, Deadline.after(self._lead.left())).run()
 
     def _run_each(self, keys: Iterator[str]) -> None:
         for key in keys:
@@ -166,10 +166,10 @@ class Call:
         function = _function(self._loader, argument)
         token = CHAIN.set(inside)
         began = time.monotonic()
-        timer = _Timer(inside.left())
+        timer = _Timer(inside.left(), own_loop=self._home.is_own())
         try:
             value = function(argument)
-            return await value if is_awaitable(value) else value
+            return await value if hasattr(value.__class__, "__await__") else value
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
             return timer.failed(error)
         finally:
@@ -181,12 +181,13 @@ class Call:
 class _Timer:
     """Cancels this task when its time is over. asyncio.timeout does the same at several times the cost."""
 
-    __slots__ = ("_handle", "_over", "_task")
+    __slots__ = ("_handle", "_over", "_own_loop", "_task")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, own_loop: bool) -> None:
         import asyncio  # noqa: PLC0415 - it is running
 
         self._over = False
+        self._own_loop = own_loop
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         self._handle = None if seconds > _LONG else loop.call_later(seconds, self._end)
@@ -201,15 +202,22 @@ class _Timer:
             self._handle.cancel()
 
     def failed(self, error: BaseException) -> Failed:
-        """Return what an async loader raised. Interrupts and cancellations that are not its own doing are raised."""
+        """Return what an async loader raised.
+
+        A cancellation that is not its own doing is raised, and so is an interrupt, which is meant for a loop of the
+        user's; on a loop of our own nobody can want to interrupt anything, and it fails the load.
+        """
         import asyncio  # noqa: PLC0415 - it is running
 
         if self._over and isinstance(error, asyncio.CancelledError) and self._task is not None:
             if self._task.uncancel() == 0:
                 return LATE
             raise error
-        own = isinstance(error, asyncio.CancelledError) and self._task is not None and not self._task.cancelling()
-        if not own and not isinstance(error, Exception):
+        if isinstance(error, asyncio.CancelledError):
+            own = self._task is not None and not self._task.cancelling()
+        else:
+            own = self._own_loop or isinstance(error, Exception)
+        if not own:
             raise error
         return Failed(error)
 

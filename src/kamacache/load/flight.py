@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kamacache.errors import LoadCycle
-from kamacache.load.outcome import ABORTED, JOINED, Outcome, timed_out
+from kamacache.errors import KamaCacheError, LoadCycle
+from kamacache.load.outcome import ABORTED, LOAD_ERRORS, LOADS, PEER_LOADS, Outcome, failed, timed_out
 from kamacache.steps import needed_loop, running_loop
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Landing:
 
     async def arun(self) -> bool:
         loop, flight, driver = needed_loop(), self._flight, self._flight.driver
-        elsewhere = None if driver is loop else driver
+        elsewhere = None if driver is loop else driver  # what this loop drives ends in its time by itself
         here = _thread.get_ident()
         future = loop.create_future()
 
@@ -83,7 +83,7 @@ class Landing:
             return True
         while (left := flight.left()) > 0:
             wait = left if elsewhere is None else min(left, _LOOK)
-            timer = loop.call_later(wait, landed) if wait < TIMEOUT_MAX else None
+            timer = loop.call_later(wait, landed) if wait < TIMEOUT_MAX and driver is not loop else None
             try:
                 await future
             finally:
@@ -102,27 +102,30 @@ class Flying(NamedTuple):
     joined: dict[str, Flight]
 
 
-def land(flights: Flights, flying: Flying, timeout: float | None, how: int) -> Path[dict[str, Outcome]]:
+def land(flights: Flights, flying: Flying, timeout: float | None) -> Path[dict[str, Outcome]]:
     """Return how the flights ended. A key whose leader was interrupted is missing and is to be asked for again.
 
-    The first to notice that a flight's time is over ends it for all who wait. `how` counts for the keys led here.
+    The first to notice that a flight's time is over ends it for all who wait.
     """
     lead, joined = flying
     if not lead.ended and not (yield Landing(lead)):
         for key in lead.keys:
-            _give_up(flights, lead.flight(key), timeout, how)
+            _give_up(flights, lead.flight(key), timeout)
     outcomes = {key: outcome for key, outcome in lead.outcomes().items() if outcome is not ABORTED}
     for key, flight in joined.items():
         if not flight.ended and not (yield Landing(flight)):
-            _give_up(flights, flight, timeout, JOINED)
+            _give_up(flights, flight, timeout)
         if (outcome := flight.outcome) is not ABORTED:
             outcomes[key] = outcome
     return outcomes
 
 
-def _give_up(flights: Flights, flight: Flight, timeout: float | None, how: int) -> None:
+def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
     """End a flight whose time is over, or that nothing runs any more."""
     if flight.left() <= 0:
+        how = LOADS if flight.here else PEER_LOADS
+        if flight.here and not flight.ended:
+            flights.store.count(LOAD_ERRORS)  # before those who wait look
         flights.end(flight, timed_out(flight.key, timeout, how))
     elif flight.driver is not None and flight.driver is running_loop():
         raise own_loop(flight.key)
@@ -148,7 +151,22 @@ class Start:
         return self._hand_over()
 
     async def arun(self) -> Any:
-        return self._hand_over()
+        loop = needed_loop()
+        if self._lead.driver is loop:
+            self._elsewhere()  # a task, which begins in the next turn of the loop
+        else:  # in that turn too, so that whoever asks in this one joins
+            loop.call_soon(self._begin)
+        self._lead.hand_over()
+
+    def _begin(self) -> None:
+        try:
+            self._elsewhere()
+        except KamaCacheError as error:
+            for key in self._lead.keys:
+                self._lead.end(key, failed(error))
+        except BaseException:
+            self._lead.abandon()
+            raise
 
     def _hand_over(self) -> None:
         self._elsewhere()

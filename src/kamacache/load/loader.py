@@ -39,7 +39,7 @@ def _place(function: Callable[..., Any] | None) -> str:
 class Loader:
     """`single` loads a key, `many` a list of keys; either may be async, either may be missing."""
 
-    __slots__ = ("is_async", "many", "place", "single")
+    __slots__ = ("is_async", "lean", "many", "place", "single")
 
     def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
         for name, function in (("loader", single), ("load_many", many)):
@@ -51,17 +51,13 @@ class Loader:
         self.is_async = any(map(_is_async, given))
         if self.is_async and not all(map(_is_async, given)):
             raise ConfigError("loader and load_many must both be plain functions or both be async")
+        self.lean = single is not None and not self.is_async  # a plain function loads single keys
         self.place = " and ".join(filter(None, map(_place, (single, many))))
 
     @property
     def missing(self) -> bool:
         """Whether there is nothing to load with."""
         return self.single is None and self.many is None
-
-    @property
-    def lean(self) -> bool:
-        """Whether single keys are loaded by a plain function."""
-        return self.single is not None and not self.is_async
 
     def in_batch(self, keys: list[str]) -> bool:
         """Whether load_many is to be used: for batches, and for single keys where there is no loader."""

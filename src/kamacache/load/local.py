@@ -10,32 +10,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kamacache import codecs
 from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError
-from kamacache.load.call import LATE, Call, Failed, call, failed_here
-from kamacache.load.flight import Flying, Start, chain
+from kamacache.load.call import LATE, Call, Failed, awaited, failed_here
+from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
-    HITS,
     LOAD_ERRORS,
     LOADS,
     PEER_HITS,
     Failure,
     Outcome,
     in_memory,
+    raised,
     timed_out,
 )
-from kamacache.load.outcome import raised as error_of
 from kamacache.log import log
 from kamacache.options import UNSET, Missing
-from kamacache.steps import PAUSE, PAUSE_EVERY, Path, adrive, drive
+from kamacache.steps import Path, adrive, drive
 from kamacache.value import Value
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kamacache._engine import Lead
     from kamacache.cluster.peers import Peer
     from kamacache.load.loader import Loader
@@ -53,37 +54,52 @@ class Local:
         self, name: str, store: Store, loader: Loader, options: GroupOptions, peeks: Peeks, runtime: Runtime
     ) -> None:
         self.loader = loader
-        self.flights = Flights(store, Outcome, ABORTED)
         self.times = Histogram()  # of the calls of the loader
+        self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
         self._name = name
         self._store = store
         self._options = options
         self._peeks = peeks
         self._runtime = runtime
+        self._plain = isinstance(options.codec, codecs.BytesCodec)
 
     # -- one key, on the caller's thread, with nobody else to ask ----------------------------------------------------
 
-    def get(self, key: str) -> bytes | None | Flying:
+    def get(self, key: str) -> bytes | Flying | None:
         """Load one key with the plain loader on this thread. Return its bytes, or what to wait for if another leads.
 
         Raises LoadError.
         """
-        lead = self.flights.lead((key,), True, self._options.load_timeout)
+        lead = self.flights.lead(key, True, self._options.load_timeout)
         with lead as joined:
-            if joined:
+            if joined is not None:
                 return Flying(lead, joined)
-            if (found := self._store.find(key)) is not None:  # by now: it came between the miss and the lead
-                outcome = in_memory(self._store, key, former=True)
-                lead.end(key, outcome)
-                self._store.count(HITS)
-                return found[0]
+            single = self.loader.single
+            token = CHAIN.set(lead)
             try:
-                value = call(self.loader, lead.flight(key), key, self._runtime.home, self.times)
+                value = single(key)  # type: ignore[misc] # a lean loader has it
+                if value.__class__ is not bytes and hasattr(value.__class__, "__await__"):
+                    value = awaited(self.loader, value, lead, self._runtime.home)
             except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
                 value = failed_here(error)
-            how, raw = self._ended(lead, key, value, Store.MAIN)
-            self._store.count(how)
-            return raw
+            finally:
+                CHAIN.reset(token)
+            return self._ended(lead, key, value, Store.MAIN, own=True)
+
+    async def aget(self, key: str, loop: asyncio.AbstractEventLoop) -> Outcome | None:
+        """Load one key with the async loader on this event loop, as a task of its own.
+
+        Return how that ended; None if another leads, or the leader was interrupted.
+        """
+        lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
+        with lead as joined:
+            if joined is not None:
+                return None
+            self._runtime.home.task(loop, adrive(self._lead(lead, self.loader, NOBODY)))
+            lead.hand_over()
+        await Landing(lead).arun()
+        outcome: Outcome | None = lead.flight(key).outcome
+        return None if outcome is ABORTED else outcome
 
     # -- any keys, written once for threads and tasks ----------------------------------------------------------------
 
@@ -115,7 +131,7 @@ class Local:
 
                 inline = None if loader.is_async else lambda: drive(self._lead(lead, loader, skipped))
                 yield Start(lead, inline, elsewhere)
-        return Flying(lead, joined)
+        return Flying(lead, joined or {})
 
     def _lead(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool = False) -> Path[None]:
         """End every flight: from memory, from a former owner, or by the loader."""
@@ -129,17 +145,11 @@ class Local:
             lead.abandon()
 
     def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[None]:
-        # An asker whose table is older than ours wants what is no longer owned: good enough, as it is for a peek.
-        for number, key in enumerate(lead.keys, 1):
-            if (outcome := in_memory(self._store, key, former=True)) is not None:
-                lead.end(key, outcome)
-            if number % PAUSE_EVERY == 0:
-                yield PAUSE
         if (yield from self._from_former(lead, skipped)):
             for key in lead.keys:  # the load begins now: what was written while peers were asked is known to it
                 if not lead.begin(key):
                     lead.end(key, ABORTED)
-                elif (outcome := in_memory(self._store, key, former=True)) is not None:
+                elif (outcome := in_memory(self._store, key)) is not None:
                     lead.end(key, outcome)
         keys = lead.keys
         if loader.missing:
@@ -183,32 +193,35 @@ class Local:
 
     # -- what the loader brought -------------------------------------------------------------------------------------
 
-    def _ended(self, lead: Lead, key: str, value: Any, kind: int) -> tuple[int, bytes | None]:
-        """Encode and keep a value and end its flight. Return how the load counts and the bytes; raises LoadError."""
-        if value is LATE:
-            return self._failed(lead, key, timed_out(key, self._options.load_timeout, LOADS))
-        if isinstance(value, Failed):
-            return self._failed(lead, key, self._failure(key, value.error))
+    def _ended(self, lead: Lead, key: str, value: Any, kind: int, *, own: bool = False) -> bytes | None:
+        """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
         ttl: float | Missing | None = UNSET
-        try:
-            if isinstance(value, Value):
-                value, ttl = value.value, value.ttl
-            raw = None if value is None else codecs.encode(self._options.codec, value)
-        except Exception as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
-            return self._failed(lead, key, self._failure(key, error))
-        if ttl is UNSET:
-            ttl = self._ttl(raw)
-        if raw is not None and not self.fits(key, raw):
-            lead.end(key, Outcome(raw, lead.flight(key).version, ttl, LOADS, None, True))
+        raw: bytes | None
+        if value.__class__ is bytes and self._plain:
+            raw = value
+        elif isinstance(value, Failed):
+            return self._failed(lead, key, value.error, own=own)
         else:
-            lead.loaded(key, raw, ttl, kind, LOADS)
-        return LOADS, raw
+            try:
+                if isinstance(value, Value):
+                    value, ttl = value.value, value.ttl
+                raw = None if value is None else codecs.encode(self._options.codec, value)
+            except Exception as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
+                return self._failed(lead, key, error, own=own)
+        lead.loaded(key, raw, self._ttl(raw) if ttl is UNSET else ttl, kind, LOADS, own)
+        return raw
 
-    def _failed(self, lead: Lead, key: str, outcome: Outcome) -> tuple[int, bytes | None]:
-        if lead.end(key, outcome):
-            self._store.count(LOAD_ERRORS)
+    def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:
+        late = error is LATE.error
+        outcome = timed_out(key, self._options.load_timeout, LOADS) if late else self._failure(key, error)
+        if own:
+            self.times.observe(lead.took())
+            self._store.count(LOADS)
+        if not lead.flight(key).ended:
+            self._store.count(LOAD_ERRORS)  # before those who wait look
+        lead.end(key, outcome)
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
-        raise error_of(outcome.failure, key)
+        raise raised(outcome.failure, key)
 
     def _failure(self, key: str, error: BaseException) -> Outcome:
         text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
@@ -223,7 +236,3 @@ class Local:
         import random  # noqa: PLC0415 - not cheap to import, and only needed here
 
         return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
-
-    def fits(self, key: str, raw: bytes) -> bool:
-        """Return whether an entry may be kept and travel."""
-        return len(raw) <= self._runtime.max_value and self._store.fits(key, len(raw))

@@ -52,6 +52,10 @@ class HomeLoop:
         """Return whether the home loop runs on the calling thread."""
         return self._loop is not None and self._loop is running_loop()
 
+    def is_own(self) -> bool:
+        """Return whether the home loop runs on a thread of ours."""
+        return self._thread is not None
+
     def running(self) -> asyncio.AbstractEventLoop:
         """Return the home loop, which runs; one of our own if there is no other. Raises NodeClosed, Overloaded."""
         loop = self._loop

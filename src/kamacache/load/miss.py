@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 from kamacache import codecs
 from kamacache._engine import Histogram, Promise, Store
 from kamacache.deadline import Deadline
-from kamacache.errors import CodecError, KamaCacheError, LoadCycle
-from kamacache.load.flight import CHAIN, MAX_DEPTH, Flying, chain, land
+from kamacache.errors import CodecError, KamaCacheError, LoadCycle, LoadError
+from kamacache.load.flight import CHAIN, MAX_DEPTH, chain, land
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
     ABSENT,
     JOINED,
     LOADS,
     PEER_HITS,
-    PEER_LOADS,
     Outcome,
     batch_error,
     failed,
@@ -29,7 +28,7 @@ from kamacache.load.outcome import (
 )
 from kamacache.load.peek import Peeks
 from kamacache.load.remote import Remote
-from kamacache.steps import PAUSE, Path, Wait, drive, parts
+from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts, running_loop
 
 if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
@@ -53,11 +52,11 @@ class Misses:
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
         self._shareable = codecs.is_shareable(options.codec)
-        self._alone = False  # nobody else is to be asked
+        self.alone = False  # the node runs, and nobody else is to be asked
 
     def route(self, route: Route) -> None:
         """Take note that other members own the keys."""
-        self._alone = route.alone and self._runtime.joined
+        self.alone = route.alone and self._runtime.joined
         self._store.place(route.placement, route.me)
         if self.closed is None:
             self.peeks.route(route)
@@ -79,15 +78,33 @@ class Misses:
         With `peeked` the memory of the key's owner has been asked in vain. A node alone needs nothing but the first
         lines.
         """
-        if self._alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
+        if self.alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
             try:
                 raw = self.local.get(key)
-            except BaseException:
-                self._store.count(LOADS)
+            except LoadError:
                 raise
-            if raw.__class__ is not Flying:
-                return self._decode(key, raw)
+            except BaseException:  # interrupted
+                self._store.count(JOINED)
+                raise
+            if raw.__class__ is bytes or raw is None:
+                return raw if self._plain else self._decode(key, raw)
         return drive(self.path(key, peeked=peeked))
+
+    async def aget(self, key: str) -> Any:
+        """Do the same in a task; lean if the loader runs on this event loop."""
+        loader = self.local.loader
+        if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
+            loop = running_loop()
+            if loop is self._runtime.home.running():
+                try:
+                    outcome = await self.local.aget(key, loop)
+                except BaseException:  # cancelled
+                    self._store.count(JOINED)
+                    raise
+                if outcome is not None:
+                    self._store.count(LOADS)
+                    return self._result(key, outcome, raw=False)
+        return await adrive(self.path(key))
 
     def path(self, key: str, *, peeked: bool = False, raw: bool = False) -> Path[Any]:
         """Return the value of one key, with `raw` its bytes."""
@@ -116,7 +133,7 @@ class Misses:
         try:
             self._check(keys)
             yield from self.wait_for_writes(keys)
-            found = {} if self._alone else (yield from self.peeks.ask_owners(keys))
+            found = {} if self.alone else (yield from self.peeks.ask_owners(keys))
             for key, (data, *_) in found.items():
                 counts[key] = ABSENT if data is None else PEER_HITS
                 try:
@@ -125,7 +142,7 @@ class Misses:
                 except CodecError as error:
                     failures[key] = error
             todo = [key for key in keys if key not in found]
-            outcomes, joined = yield from self._fetch(todo) if todo else ({}, set())
+            outcomes, joined = yield from self._fetch(todo)
             for part in parts(list(outcomes)):
                 for key in part:
                     outcome = outcomes[key]
@@ -175,9 +192,8 @@ class Misses:
                 started = yield from self._remote.start(elsewhere, own, timeout)
             else:
                 started = [(yield from self.local.start(own, timeout))]
-            for number, flying in enumerate(started):
-                how = PEER_LOADS if elsewhere and not number else LOADS
-                landed = yield from land(flights, flying, timeout, how)
+            for flying in started:
+                landed = yield from land(flights, flying, timeout)
                 outcomes |= landed
                 joined.update(landed.keys() & flying.joined.keys())
             todo = [key for key in todo if key not in outcomes]  # their leaders were interrupted
@@ -188,7 +204,7 @@ class Misses:
 
     def _split(self, keys: list[str]) -> tuple[list[str], list[str]]:
         """Return the keys that load here, and those that others are to load."""
-        if self._alone:
+        if self.alone:
             return keys, []
         route = self._runtime.route(self.name)
         elsewhere = {key for key in keys if route.first(key) is not None}
@@ -204,7 +220,7 @@ class Misses:
     def close(self, error: KamaCacheError) -> None:
         """Have every get raise `error` from now on, those that wait included."""
         self.closed = error
-        self._alone = False
+        self.alone = False
         self.local.flights.end_all(failed(error))
 
     def _decode(self, key: str, raw: bytes | None) -> Any:

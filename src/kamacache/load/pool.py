@@ -74,7 +74,8 @@ class Pool:
             self._grow()
         except Overloaded as error:
             if not self._threads:  # else one of those that run takes the job
-                promise.cancel(error)
+                if promise.begin():
+                    promise.set_exception(error)
                 raise
         return promise
 

@@ -25,7 +25,6 @@ from kamacache.load.outcome import (
     Outcome,
     failed,
     failure_in,
-    in_memory,
     timed_out,
 )
 from kamacache.log import log
@@ -76,14 +75,11 @@ class Remote:
                 yield Start(lead, inline, elsewhere)
         if own and not flying:
             flying.append((yield from local.start(own, timeout)))
-        return [Flying(lead, joined), *flying]
+        return [Flying(lead, joined or {}), *flying]
 
     def _lead(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
         """End every flight: from memory, by the owner, by the next in line, or by loading here."""
         try:
-            for key in lead.keys:
-                if (outcome := in_memory(self._store, key)) is not None:
-                    lead.end(key, outcome)
             yield from self._ask_all(lead, own, flying)
         except KamaCacheError as error:
             for key in lead.keys:
@@ -171,7 +167,7 @@ class Remote:
                     lead.end(key, timed_out(key, self._timeout, LOADS))
                 return
             flying = yield from self._local.start(todo, left, skipped)
-            outcomes = yield from land(flights, flying, self._timeout, LOADS)
+            outcomes = yield from land(flights, flying, self._timeout)
             for key, outcome in outcomes.items():
                 if outcome is not ABORTED:
                     lead.end(key, outcome)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Promise
 from kamacache.errors import KamaCacheError
 from kamacache.load.flight import Flying, land
-from kamacache.load.outcome import ABORTED, LOADS, Outcome, answers
+from kamacache.load.outcome import ABORTED, Outcome, answers
 from kamacache.steps import Path, adrive, drive
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ServedLoad:
     def _path(self, keys: list[str]) -> Path[None]:
         while todo := [key for key in keys if key not in self._outcomes]:
             flying = yield from self._begin(todo)
-            self._outcomes |= yield from land(self._local.flights, flying, self._core.options.load_timeout, LOADS)
+            self._outcomes |= yield from land(self._local.flights, flying, self._core.options.load_timeout)
 
     def _begin(self, keys: list[str]) -> Path[Flying]:
         yield from self._core.misses.wait_for_writes(keys)

@@ -11,56 +11,78 @@ use pyo3::{
     types::{PyBytes, PyType},
 };
 
-use super::{Flights, Lead, left, lock};
+use super::{Flights, Lead, lock};
 use crate::errors::key as text;
 
-/// One running load of a key.
-#[pyclass(frozen, module = "kamacache._engine")]
-pub struct Flight {
-    pub(super) key: Box<str>,
+/// What the flights of one lead have in common.
+pub(super) struct Plan {
+    pub flights: Py<Flights>,
     /// The numbers of its Flights and of its Lead.
-    pub(super) group: u64,
-    pub(super) lead: u64,
-    /// It loads in this process, and so never waits for another node's load.
-    pub(super) here: bool,
-    pub(super) deadline: Option<Instant>,
-    /// What runs it, where that is an event loop.
-    pub(super) driver: Option<Py<PyAny>>,
-    /// One thread loads the keys of its lead one after the other.
-    pub(super) serial: bool,
-    pub(super) depth: usize,
-    pub(super) outer: Option<Py<PyAny>>,
-    /// By the store's clock.
-    pub(super) began: u64,
-    pub(super) state: Mutex<State>,
-    /// Of its lead.
-    pub(super) rest: Arc<Mutex<Rest>>,
-}
-
-pub(super) struct State {
-    pub(super) mark: Mark,
-    pub(super) end: Option<End>,
-    pub(super) wakers: Vec<Py<PyAny>>,
-}
-
-/// How a flight ended. What the loader brought becomes an Outcome only if somebody asks for it.
-pub(super) enum End {
-    Outcome(Py<PyAny>),
-    Loaded {
-        class: Py<PyType>,
-        value: Option<Py<PyBytes>>,
-        version: u128,
-        remaining: Option<f64>,
-        how: usize,
-    },
+    pub group: u64,
+    pub number: u64,
+    /// They load in this process, and so never wait for another node's load.
+    pub here: bool,
+    /// One thread loads their keys one after the other.
+    pub serial: bool,
+    pub began: Instant,
+    pub deadline: Option<Instant>,
+    /// What runs them, where that is an event loop.
+    pub driver: Option<Py<PyAny>>,
+    /// What the code that leads them is inside of, and how many loaders that makes with theirs.
+    pub outer: Option<Py<PyAny>>,
+    pub depth: usize,
+    pub rest: Mutex<Rest>,
 }
 
 /// How many flights of a lead are open, and whom to wake when none is.
 #[derive(Default)]
 pub(super) struct Rest {
-    pub(super) open: usize,
-    pub(super) wakers: Vec<Py<PyAny>>,
+    pub open: usize,
+    pub wakers: Vec<Py<PyAny>>,
 }
+
+impl Plan {
+    pub fn late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    pub fn left(&self) -> f64 {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+        self.deadline.map_or(f64::INFINITY, left)
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.flights)?;
+        visit.call(&self.outer)?;
+        visit.call(&self.driver)
+    }
+}
+
+/// One running load of a key.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Flight {
+    pub(super) key: Arc<str>,
+    pub(super) plan: Arc<Plan>,
+    /// By the store's clock.
+    pub(super) began: u64,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub mark: Mark,
+    pub end: Option<End>,
+    pub wakers: Vec<Py<PyAny>>,
+}
+
+/// How a flight ended. What the loader brought becomes an Outcome only if somebody asks for it.
+pub(super) enum End {
+    Outcome(Py<PyAny>),
+    Loaded(Py<PyType>, Loaded),
+}
+
+/// The value (None: absence), its version, remaining seconds, how the load counts, and whether the value is too large.
+pub(super) type Loaded = (Option<Py<PyBytes>>, u128, Option<f64>, usize, bool);
 
 impl Flight {
     pub(super) fn is_open(&self) -> bool {
@@ -76,13 +98,18 @@ impl Flight {
     }
 
     #[getter]
+    fn here(&self) -> bool {
+        self.plan.here
+    }
+
+    #[getter]
     fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.driver.as_ref().map(|driver| driver.clone_ref(py))
+        self.plan.driver.as_ref().map(|driver| driver.clone_ref(py))
     }
 
     #[getter]
     fn depth(&self) -> usize {
-        self.depth
+        self.plan.depth
     }
 
     #[getter]
@@ -93,21 +120,18 @@ impl Flight {
     /// How it ended; None while it is open.
     #[getter]
     pub(super) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let (class, value, version, remaining, how) = match &lock(&self.state).end {
+        let (class, loaded) = match &lock(&self.state).end {
             None => return Ok(None),
             Some(End::Outcome(outcome)) => return Ok(Some(outcome.clone_ref(py))),
-            Some(End::Loaded {
-                class,
-                value,
-                version,
-                remaining,
-                how,
-            }) => {
+            Some(End::Loaded(class, (value, version, remaining, how, too_large))) => {
                 let value = value.as_ref().map(|value| value.clone_ref(py));
-                (class.clone_ref(py), value, *version, *remaining, *how)
+                (
+                    class.clone_ref(py),
+                    (value, *version, *remaining, *how, py.None(), *too_large),
+                )
             }
         };
-        class.call1(py, (value, version, remaining, how)).map(Some)
+        class.call1(py, loaded).map(Some)
     }
 
     /// The greatest version of its key that was known when its load began.
@@ -118,7 +142,7 @@ impl Flight {
 
     /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
-        left(self.deadline)
+        self.plan.left()
     }
 
     /// Have `waker` called, from any thread, when the flight ends. Return False if it has ended.
@@ -138,7 +162,7 @@ impl Flight {
         if this.get().is_open() {
             return Ok(Some(this.into_any()));
         }
-        still_open(py, this.get().outer.as_ref())
+        still_open(py, this.get().plan.outer.as_ref())
     }
 
     /// Return whether the code around the caller loads this key.
@@ -149,13 +173,12 @@ impl Flight {
         flights: &Bound<'_, Flights>,
         key: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let own = self.group == flights.get().number && text(key)? == &*self.key && self.is_open();
-        Ok(own || is_inside(py, self.outer.as_ref(), flights, key)?)
+        let own = self.plan.group == flights.get().number && text(key)? == &*self.key && self.is_open();
+        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.outer)?;
-        visit.call(&self.driver)?;
+        self.plan.traverse(&visit)?;
         let Ok(state) = self.state.try_lock() else {
             return Ok(());
         };
@@ -172,7 +195,7 @@ impl Flight {
     }
 }
 
-/// What a part of a chain is: the flight or the lead that code is inside of.
+/// What a part of a chain is: the flight, or in load_many the lead, that code is inside of.
 enum Part<'a, 'py> {
     Flight(&'a Bound<'py, Flight>),
     Lead(&'a Bound<'py, Lead>),
@@ -209,11 +232,11 @@ pub(super) fn is_inside(
 /// The numbers of the leads that the code is inside of.
 pub(super) fn around(py: Python<'_>, outer: Option<&Py<PyAny>>) -> PyResult<Vec<u64>> {
     let Some(outer) = outer else { return Ok(Vec::new()) };
-    let (number, next) = match part(outer.bind(py))? {
-        Part::Flight(flight) => (flight.get().lead, &flight.get().outer),
-        Part::Lead(lead) => (lead.get().number, &lead.get().outer),
+    let plan = match part(outer.bind(py))? {
+        Part::Flight(flight) => &flight.get().plan,
+        Part::Lead(lead) => &lead.get().plan,
     };
-    let mut numbers = around(py, next.as_ref())?;
-    numbers.push(number);
+    let mut numbers = around(py, plan.outer.as_ref())?;
+    numbers.push(plan.number);
     Ok(numbers)
 }

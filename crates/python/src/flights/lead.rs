@@ -1,143 +1,219 @@
 //! What one caller leads.
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
 };
 
-use kamacache_engine::store::{Fill, Gone, Mark};
+use kamacache_engine::store::{ABSENT, Fill, Gone, HITS, Kind, NEAR_HITS};
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyKeyError,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyTuple},
+    types::{PyBytes, PyDict, PyList},
 };
 
 use super::{
     Flight, Flights,
-    flight::{End, Rest, State, around, is_inside, still_open},
-    late, left, lock,
+    flight::{End, Plan, State, around, is_inside, still_open},
+    lock,
 };
 use crate::{
-    errors::{key as text, nanoseconds},
+    errors::{key as text, nanoseconds, seconds},
     value::{drain, release},
 };
+
+/// From so many flights on they are looked up by an index.
+const MANY: usize = 8;
 
 /// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Lead {
-    pub(super) flights: Py<Flights>,
-    pub(super) keys: Vec<Box<str>>,
-    pub(super) here: bool,
-    pub(super) deadline: Option<Instant>,
-    pub(super) driver: Option<Py<PyAny>>,
-    pub(super) number: u64,
-    pub(super) serial: bool,
-    pub(super) outer: Option<Py<PyAny>>,
-    #[pyo3(get)]
-    pub(super) depth: usize,
-    pub(super) led: Mutex<HashMap<Box<str>, Py<Flight>>>,
-    pub(super) rest: Arc<Mutex<Rest>>,
-    pub(super) handed_over: AtomicBool,
+    pub(super) plan: Arc<Plan>,
+    keys: Vec<Arc<str>>,
+    led: Mutex<Led>,
+    handed_over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Led {
+    flights: Vec<Py<Flight>>,
+    index: HashMap<Arc<str>, usize>,
+}
+
+impl Led {
+    fn find(&self, key: &str) -> Option<&Py<Flight>> {
+        if self.flights.len() <= MANY {
+            return self.flights.iter().find(|flight| &*flight.get().key == key);
+        }
+        self.index.get(key).map(|&at| &self.flights[at])
+    }
+
+    fn add(&mut self, flight: Py<Flight>) {
+        self.flights.push(flight);
+        let first = match self.flights.len() {
+            ..=MANY => return,
+            _ if self.index.is_empty() => 0,
+            n => n - 1,
+        };
+        for (at, flight) in self.flights.iter().enumerate().skip(first) {
+            self.index.insert(flight.get().key.clone(), at);
+        }
+    }
 }
 
 impl Lead {
-    fn flight(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<Flight>> {
-        let key = text(key)?;
-        let found = lock(&self.led).get(key).map(|flight| flight.clone_ref(py));
+    pub(super) fn new(keys: Vec<Arc<str>>, plan: Plan) -> Self {
+        let handed_over = AtomicBool::new(false);
+        Self {
+            plan: Arc::new(plan),
+            keys,
+            led: Mutex::default(),
+            handed_over,
+        }
+    }
+
+    fn find(&self, py: Python<'_>, key: &str) -> PyResult<Py<Flight>> {
+        let found = lock(&self.led).find(key).map(|flight| flight.clone_ref(py));
         found.ok_or_else(|| PyKeyError::new_err(key.to_owned()))
     }
 
     fn all(&self, py: Python<'_>) -> Vec<Py<Flight>> {
-        let led = lock(&self.led);
-        self.keys
+        lock(&self.led)
+            .flights
             .iter()
-            .filter_map(|key| led.get(key))
             .map(|flight| flight.clone_ref(py))
             .collect()
     }
 
+    fn is_open(&self) -> bool {
+        lock(&self.plan.rest).open > 0
+    }
+
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        let flights = self.flights.get();
+        let flights = self.plan.flights.get();
+        if !self.is_open() {
+            return Ok(());
+        }
         self.all(py)
             .iter()
             .try_for_each(|flight| flights.abort(py, flight).map(drop))
     }
 
-    fn make(&self, py: Python<'_>, key: &str) -> PyResult<Py<Flight>> {
-        let flights = self.flights.get();
-        let state = State {
-            mark: Mark::default(),
-            end: None,
-            wakers: Vec::new(),
+    /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
+    /// longer owned: good enough, as it is for a peek.
+    fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
+        let flights = self.plan.flights.get();
+        let (value, version, remaining, kind) = flights.cell.get().find(key)?;
+        let bytes = value.as_ref().map(|value| value.bytes(py).unbind());
+        value.into_iter().for_each(|value| value.release(py));
+        let how = match (kind, &bytes) {
+            (Kind::Former, _) if !self.plan.here => return None,
+            (_, None) => ABSENT,
+            (Kind::Near, _) => NEAR_HITS,
+            (Kind::Main | Kind::Former, _) => HITS,
         };
-        Py::new(
-            py,
-            Flight {
-                key: key.into(),
-                group: flights.number,
-                lead: self.number,
-                here: self.here,
-                deadline: self.deadline,
-                driver: self.driver.as_ref().map(|driver| driver.clone_ref(py)),
-                serial: self.serial,
-                depth: self.depth,
-                outer: self.outer.as_ref().map(|outer| outer.clone_ref(py)),
-                began: flights.cell.get().options().clock.coarse(),
-                state: Mutex::new(state),
-                rest: self.rest.clone(),
-            },
-        )
+        let found = (bytes, version, remaining.map(seconds), how, false);
+        Some(End::Loaded(flights.outcome.clone_ref(py), found))
+    }
+
+    fn put(
+        &self,
+        py: Python<'_>,
+        flight: &Flight,
+        value: Option<&Bound<'_, PyBytes>>,
+        ttl: Option<f64>,
+        kind: u8,
+        version: Option<u128>,
+    ) -> PyResult<bool> {
+        let mark = lock(&flight.state).mark;
+        if self.plan.late() {
+            return Ok(false);
+        }
+        let fill = Fill {
+            version: version.unwrap_or(mark.version),
+            ttl: ttl.map(nanoseconds).transpose()?,
+            kind: crate::store::kind(kind)?,
+            foreign: version.is_some(),
+            since: Some(mark),
+        };
+        let flights = self.plan.flights.get();
+        let value = value.map(|bytes| flights.store.get().value(bytes));
+        let mut gone = Gone::default();
+        let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
+        release(py, gone);
+        drain(py);
+        Ok(kept)
     }
 }
 
 #[pymethods]
 impl Lead {
-    /// Lead the flight of every key that has none to join. Return the flights of the others.
-    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let flights = self.flights.get();
+    /// Lead the flight of every key that has none to join; one whose value is here by now ends at once. Return None if
+    /// all that is to be loaded, else the flights of others.
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let flights = self.plan.flights.get();
         let engine = flights.cell.get();
-        let around = around(py, self.outer.as_ref())?;
-        let joined = PyDict::new(py);
+        let around = around(py, self.plan.outer.as_ref())?;
+        let mut joined = None;
         for key in &self.keys {
-            let made = self.make(py, key)?; // before the lock: it may run the collector
-            let mut found = None;
-            let mut replaced = None;
+            // Made before the lock is taken: that may run the collector, and it any code.
+            let began = engine.options().clock.coarse();
+            let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
+            let made = Py::new(
+                py,
+                Flight {
+                    key,
+                    plan,
+                    began,
+                    state,
+                },
+            )?;
+            let key = &made.get().key;
+            let (mut found, mut replaced) = (None, None);
             let mut table = lock(&flights.table);
             let mut led = lock(&self.led);
-            match table.entry(key.clone()) {
-                Entry::Occupied(_) if led.contains_key(key) => {} // asked for twice
-                Entry::Occupied(entry)
-                    if flights.joinable(entry.get().get(), self.here)
-                        && !(entry.get().get().serial && around.contains(&entry.get().get().lead)) =>
+            let other = table.get(key).map(|other| (other, &other.get().plan));
+            match other {
+                Some((_, plan)) if plan.number == self.plan.number => {} // asked for twice
+                Some((other, plan))
+                    if flights.joinable(other.get(), self.plan.here)
+                        && !(plan.serial && around.contains(&plan.number)) =>
                 {
-                    found = Some(entry.get().clone_ref(py));
+                    found = Some(other.clone_ref(py));
                 }
-                entry => {
+                _ => {
                     lock(&made.get().state).mark = engine.mark(key);
-                    led.insert(key.clone(), made.clone_ref(py));
-                    lock(&self.rest).open += 1;
-                    match entry {
-                        Entry::Occupied(mut entry) => replaced = Some(entry.insert(made.clone_ref(py))),
-                        Entry::Vacant(entry) => drop(entry.insert(made.clone_ref(py))),
-                    }
+                    lock(&self.plan.rest).open += 1;
+                    led.add(made.clone_ref(py));
+                    replaced = table.insert(key.clone(), made.clone_ref(py));
                 }
             }
-            drop(led);
-            drop(table);
+            drop((led, table));
             drop(replaced);
             if let Some(found) = found {
-                joined.set_item(&**key, found)?;
+                joined.get_or_insert_with(|| PyDict::new(py)).set_item(&**key, found)?;
+            }
+        }
+        for flight in self.all(py) {
+            if let Some(end) = self.by_now(py, flight.get().key()) {
+                flights.finish(py, &flight, end)?;
+                joined.get_or_insert_with(|| PyDict::new(py));
             }
         }
         Ok(joined)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (_kind, _error, _traceback, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         if self.handed_over.load(Relaxed) {
             Ok(())
         } else {
@@ -158,23 +234,33 @@ impl Lead {
     /// Whether every flight that is led here has ended.
     #[getter]
     fn ended(&self) -> bool {
-        lock(&self.rest).open == 0
+        !self.is_open()
+    }
+
+    #[getter]
+    fn depth(&self) -> usize {
+        self.plan.depth
     }
 
     #[getter]
     fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.driver.as_ref().map(|driver| driver.clone_ref(py))
+        self.plan.driver.as_ref().map(|driver| driver.clone_ref(py))
+    }
+
+    /// Return the seconds since it was prepared.
+    fn took(&self) -> f64 {
+        self.plan.began.elapsed().as_secs_f64()
     }
 
     /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
-        left(self.deadline)
+        self.plan.left()
     }
 
     /// Have `waker` called, from any thread, when all that is led here has ended. Return False if it has.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
-        let mut rest = lock(&self.rest);
+        let mut rest = lock(&self.plan.rest);
         if rest.open > 0 {
             rest.wakers.push(waker);
             return true;
@@ -198,21 +284,21 @@ impl Lead {
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let open = self.all(py).into_iter().filter(|flight| flight.get().is_open());
-        PyList::new(py, open.map(|flight| flight.get().key.to_string()))
+        PyList::new(py, open.map(|flight| flight.get().key.to_string()).collect::<Vec<_>>())
     }
 
     /// Return the flight of a key that is led here.
-    #[pyo3(name = "flight", signature = (key, /))]
-    fn get_flight(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<Flight>> {
-        self.flight(py, key)
+    #[pyo3(signature = (key, /))]
+    fn flight(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<Flight>> {
+        self.find(py, text(key)?)
     }
 
     /// Begin the load of a key only now: what it brings is as new as the writes known by now. Return False if it has
     /// ended, or another flight has taken its place, whose load is newer.
     #[pyo3(signature = (key, /))]
     fn begin(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let flight = self.flight(py, key)?;
-        let (flights, inner) = (self.flights.get(), flight.get());
+        let flight = self.find(py, text(key)?)?;
+        let (flights, inner) = (self.plan.flights.get(), flight.get());
         let engine = flights.cell.get();
         let table = lock(&flights.table);
         let mut state = lock(&inner.state);
@@ -220,7 +306,7 @@ impl Lead {
         if state.end.is_some() || !current && !engine.fresh(&inner.key, state.mark) {
             return Ok(false);
         }
-        if !late(inner.deadline) {
+        if !self.plan.late() {
             state.mark = engine.mark(&inner.key);
         }
         Ok(true)
@@ -229,13 +315,13 @@ impl Lead {
     /// Say that the answers for a key may be older than a write that is known: nobody joins its flight any more.
     #[pyo3(signature = (key, version, /))]
     fn age(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<()> {
-        lock(&self.flight(py, key)?.get().state).mark.version = version;
+        lock(&self.find(py, text(key)?)?.get().state).mark.version = version;
         Ok(())
     }
 
-    /// Keep a value (None: absence) in the store unless the flight is late, or a write has become known since its load
-    /// began. `version` is that of a value from another node. Return whether it was kept.
-    #[pyo3(signature = (key, value, ttl, kind, version = None, /))]
+    /// Keep a value from another node (None: absence) in the store unless the flight is late, or a write has become
+    /// known since its load began. Return whether it was kept.
+    #[pyo3(signature = (key, value, ttl, kind, version, /))]
     fn keep(
         &self,
         py: Python<'_>,
@@ -243,38 +329,16 @@ impl Lead {
         value: Option<&Bound<'_, PyBytes>>,
         ttl: Option<f64>,
         kind: u8,
-        version: Option<u128>,
+        version: u128,
     ) -> PyResult<bool> {
-        let flight = self.flight(py, key)?;
-        let mark = lock(&flight.get().state).mark;
-        if late(flight.get().deadline) {
-            return Ok(false);
-        }
-        let fill = Fill {
-            version: version.unwrap_or(mark.version),
-            ttl: ttl.map(nanoseconds).transpose()?,
-            kind: crate::store::kind(kind)?,
-            foreign: version.is_some(),
-            since: Some(mark),
-        };
-        let flights = self.flights.get();
-        let value = value.map(|bytes| flights.store.get().value(bytes));
-        let mut gone = Gone::default();
-        let kept = flights.cell.get().put(text(key)?, value, fill, &mut gone);
-        release(py, gone);
-        drain(py);
-        Ok(kept)
+        let flight = self.find(py, text(key)?)?;
+        self.put(py, flight.get(), value, ttl, kind, Some(version))
     }
 
-    /// End the flight of a key. Return whether it was open.
-    #[pyo3(signature = (key, outcome, /))]
-    fn end(&self, py: Python<'_>, key: &Bound<'_, PyAny>, outcome: Py<PyAny>) -> PyResult<bool> {
-        let flight = self.flight(py, key)?;
-        self.flights.get().finish(py, &flight, End::Outcome(outcome))
-    }
-
-    /// Keep what the loader brought for a key, as `keep` does, and end its flight with it.
-    #[pyo3(signature = (key, value, ttl, kind, how, /))]
+    /// Keep what the loader brought for a key in the same way, unless it is too large, and end its flight with it. With
+    /// `own` it is the only key of a caller that waits on this thread, and counts here, with the time that it took.
+    #[pyo3(signature = (key, value, ttl, kind, how, own, /))]
+    #[allow(clippy::too_many_arguments)]
     fn loaded(
         &self,
         py: Python<'_>,
@@ -283,30 +347,40 @@ impl Lead {
         ttl: Option<f64>,
         kind: u8,
         how: usize,
-    ) -> PyResult<bool> {
-        self.keep(py, key, value, ttl, kind, None)?;
-        let flight = self.flight(py, key)?;
+        own: bool,
+    ) -> PyResult<()> {
+        let key = text(key)?;
+        let flight = self.find(py, key)?;
+        let flights = self.plan.flights.get();
+        let engine = flights.cell.get();
+        if own {
+            flights.times.get().0.observe(self.plan.began.elapsed());
+            engine.count(how, 1);
+        }
+        let size = value.map_or(0, |value| value.as_bytes().len());
+        let too_large = size > flights.max_value || !engine.fits(key, size);
+        if !too_large {
+            self.put(py, flight.get(), value, ttl, kind, None)?;
+        }
         let version = lock(&flight.get().state).mark.version;
-        let (class, value) = (
-            self.flights.get().outcome.clone_ref(py),
-            value.map(|value| value.clone().unbind()),
-        );
-        let end = End::Loaded {
-            class,
-            value,
-            version,
-            remaining: ttl,
-            how,
-        };
-        self.flights.get().finish(py, &flight, end)
+        let loaded = (value.map(|value| value.clone().unbind()), version, ttl, how, too_large);
+        flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))?;
+        Ok(())
+    }
+
+    /// End the flight of a key. Return whether it was open.
+    #[pyo3(signature = (key, outcome, /))]
+    fn end(&self, py: Python<'_>, key: &Bound<'_, PyAny>, outcome: Py<PyAny>) -> PyResult<bool> {
+        let flight = self.find(py, text(key)?)?;
+        self.plan.flights.get().finish(py, &flight, End::Outcome(outcome))
     }
 
     /// Return the innermost part of a chain, from here outwards, that is still open.
     pub(super) fn open(this: Py<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if this.get().all(py).iter().any(|flight| flight.get().is_open()) {
+        if this.get().is_open() {
             return Ok(Some(this.into_any()));
         }
-        still_open(py, this.get().outer.as_ref())
+        still_open(py, this.get().plan.outer.as_ref())
     }
 
     /// Return whether the code around the caller loads this key.
@@ -317,24 +391,25 @@ impl Lead {
         flights: &Bound<'_, Flights>,
         key: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let own = self.flights.is(flights) && self.flight(py, key).is_ok_and(|flight| flight.get().is_open());
-        Ok(own || is_inside(py, self.outer.as_ref(), flights, key)?)
+        let found = self.plan.group == flights.get().number;
+        let own = found && self.find(py, text(key)?).is_ok_and(|flight| flight.get().is_open());
+        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.flights)?;
-        visit.call(&self.outer)?;
-        visit.call(&self.driver)?;
-        self.led
-            .try_lock()
-            .map_or(Ok(()), |led| led.values().try_for_each(|flight| visit.call(flight)))
+        self.plan.traverse(&visit)?;
+        if let Ok(rest) = self.plan.rest.try_lock() {
+            rest.wakers.iter().try_for_each(|waker| visit.call(waker))?;
+        }
+        let Ok(led) = self.led.try_lock() else { return Ok(()) };
+        led.flights.iter().try_for_each(|flight| visit.call(flight))
     }
 }
 
 /// Nobody can end what is left any more: it never began, or its loop was closed around it.
 impl Drop for Lead {
     fn drop(&mut self) {
-        if lock(&self.led).is_empty() {
+        if !self.is_open() {
             return;
         }
         Python::try_attach(|py| {

@@ -5,7 +5,7 @@
 //! whose `__exit__`, or in the end whose destruction, ends it.
 //!
 //! Invariants: `table` holds no flight that has ended. Its lock and a flight's are held by attached threads alone and for
-//! a moment: no Python object is made, dropped or called under them. The outcome and the wakers change together.
+//! a moment: no Python object is made, dropped or called under them. The end of a flight and its wakers change together.
 //!
 //! After Go's golang.org/x/sync/singleflight, whose calls know neither versions nor interrupts.
 mod flight;
@@ -16,16 +16,21 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use pyo3::{PyTraverseError, PyVisit, prelude::*, types::PyType};
+use pyo3::{
+    PyTraverseError, PyVisit,
+    prelude::*,
+    types::{PyList, PyType},
+};
+use rapidhash::fast::RandomState;
 
-use self::flight::End;
+use self::flight::{End, Plan};
 pub use self::{flight::Flight, lead::Lead};
-use crate::{cell::Cell, errors::key as text, promise::wake, store::Store};
+use crate::{cell::Cell, errors::key as text, metrics::Histogram, promise::wake, store::Store};
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
@@ -37,28 +42,23 @@ pub struct Flights {
     /// The class of outcomes, and the one of a flight whose leader was interrupted.
     outcome: Py<PyType>,
     aborted: Py<PyAny>,
+    /// Of the calls of the loader.
+    times: Py<Histogram>,
+    /// The size over which a value is not kept.
+    max_value: usize,
     number: u64,
-    table: Mutex<HashMap<Box<str>, Py<Flight>>>,
+    table: Mutex<HashMap<Arc<str>, Py<Flight>, RandomState>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn late(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
-}
-
-fn left(deadline: Option<Instant>) -> f64 {
-    let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).as_secs_f64();
-    deadline.map_or(f64::INFINITY, left)
-}
-
 impl Flights {
     /// Whether a caller may join the flight: it is in time, and no write has become known since its load began.
     fn joinable(&self, flight: &Flight, here: bool) -> bool {
         let mark = lock(&flight.state).mark;
-        (flight.here || !here) && !late(flight.deadline) && self.cell.get().fresh(&flight.key, mark)
+        (flight.plan.here || !here) && !flight.plan.late() && self.cell.get().fresh(&flight.key, mark)
     }
 
     /// Ends a flight: the one place where its state changes. Only the first end counts. Wakes whoever waits, and gives
@@ -73,7 +73,7 @@ impl Flights {
         state.end = Some(end);
         let mut wakers = mem::take(&mut state.wakers);
         drop(state);
-        let mut rest = lock(&inner.rest);
+        let mut rest = lock(&inner.plan.rest);
         rest.open -= 1;
         if rest.open == 0 {
             wakers.append(&mut rest.wakers);
@@ -96,26 +96,29 @@ impl Flights {
 #[pymethods]
 impl Flights {
     #[new]
-    #[pyo3(signature = (store, outcome, aborted, /))]
-    fn new(store: Py<Store>, outcome: Py<PyType>, aborted: Py<PyAny>) -> Self {
+    #[pyo3(signature = (store, outcome, aborted, times, max_value, /))]
+    fn new(store: Py<Store>, outcome: Py<PyType>, aborted: Py<PyAny>, times: Py<Histogram>, max_value: usize) -> Self {
         let cell = store.get().cell();
         let number = NUMBERS.fetch_add(1, Relaxed);
+        let table = Mutex::default();
         Self {
             store,
             cell,
             outcome,
             aborted,
+            times,
+            max_value,
             number,
-            table: Mutex::default(),
+            table,
         }
     }
 
-    /// Prepare to load these keys. `outer` is what the caller's code is inside of.
+    /// Prepare to load these keys, or one. `outer` is what the caller's code is inside of.
     #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, /))]
     #[allow(clippy::too_many_arguments)]
     fn lead(
         this: Py<Self>,
-        keys: Vec<Bound<'_, PyAny>>,
+        keys: &Bound<'_, PyAny>,
         here: bool,
         timeout: Option<f64>,
         outer: Option<Py<PyAny>>,
@@ -123,25 +126,29 @@ impl Flights {
         driver: Option<Py<PyAny>>,
         serial: bool,
     ) -> PyResult<Lead> {
-        let keys = keys
-            .iter()
-            .map(|key| text(key).map(Into::into))
-            .collect::<PyResult<_>>()?;
+        let keys = match keys.cast::<PyList>() {
+            Ok(keys) => keys
+                .iter()
+                .map(|key| text(&key).map(Into::into))
+                .collect::<PyResult<_>>()?,
+            Err(_) => vec![text(keys)?.into()],
+        };
         let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-        Ok(Lead {
+        let began = Instant::now();
+        let plan = Plan {
+            group: this.get().number,
             flights: this,
-            keys,
             here,
-            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            began,
+            deadline: timeout.and_then(|timeout| began.checked_add(timeout)),
             driver,
             number: NUMBERS.fetch_add(1, Relaxed),
             serial,
             outer,
             depth: depth + 1,
-            led: Mutex::default(),
-            rest: Arc::default(),
-            handed_over: AtomicBool::new(false),
-        })
+            rest: Mutex::default(),
+        };
+        Ok(Lead::new(keys, plan))
     }
 
     /// Return the flight of this key that a peer's load may join.
@@ -163,8 +170,9 @@ impl Flights {
     #[pyo3(signature = (outcome, /))]
     fn end_all(&self, py: Python<'_>, outcome: Py<PyAny>) -> PyResult<()> {
         let open: Vec<_> = lock(&self.table).values().map(|flight| flight.clone_ref(py)).collect();
+        let end = || End::Outcome(outcome.clone_ref(py));
         open.iter()
-            .try_for_each(|flight| self.finish(py, flight, End::Outcome(outcome.clone_ref(py))).map(drop))
+            .try_for_each(|flight| self.finish(py, flight, end()).map(drop))
     }
 
     /// Return the time of the store's clock, in nanoseconds, at which the oldest open flight began.
@@ -176,6 +184,11 @@ impl Flights {
             .unwrap_or(u64::MAX)
     }
 
+    #[getter]
+    fn store(&self, py: Python<'_>) -> Py<Store> {
+        self.store.clone_ref(py)
+    }
+
     fn __len__(&self) -> usize {
         lock(&self.table).len()
     }
@@ -183,8 +196,9 @@ impl Flights {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.store)?;
         visit.call(&self.aborted)?;
-        self.table
-            .try_lock()
-            .map_or(Ok(()), |table| table.values().try_for_each(|flight| visit.call(flight)))
+        let Ok(table) = self.table.try_lock() else {
+            return Ok(());
+        };
+        table.values().try_for_each(|flight| visit.call(flight))
     }
 }
