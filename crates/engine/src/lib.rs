@@ -1,4 +1,5 @@
 //! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+pub mod call;
 pub mod clock;
 pub mod etcd;
 pub mod events;
@@ -9,6 +10,9 @@ pub mod memory;
 pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod port;
+pub mod proto;
+pub mod resp;
 pub mod security;
 pub mod socket;
 pub mod store;
@@ -16,4 +20,3 @@ pub mod sync;
 pub mod tracked;
 pub mod transport;
 pub mod version;
-pub mod wire;

@@ -1,13 +1,10 @@
-//! The dataclasses of kamacache.messages and the messages of proto/peer.proto, into each other.
+//! The dataclasses of kamacache.net.messages and the messages of proto/peer.proto, into each other.
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use kamacache_engine::{
-    peer::{Reply, Request},
-    wire::{
-        clients::{self, ClientRequest},
-        peer_v1 as pb,
-    },
+    call::{self, ClientRequest, Reply, Request},
+    proto::peer as pb,
 };
 use pyo3::{
     exceptions::PyTypeError,
@@ -23,7 +20,7 @@ macro_rules! classes {
     ($($function:ident => $name:literal),* $(,)?) => {$(
         fn $function(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
             static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-            TYPE.import(py, "kamacache.messages", $name)
+            TYPE.import(py, "kamacache.net.messages", $name)
         }
     )*};
 }
@@ -324,7 +321,7 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     } else if message.is_instance(client_reply_class(py)?)? {
         let m: ClientReply = message.extract()?;
         let values = m.values.into_iter();
-        Ok(Reply::Client(clients::ClientReply {
+        Ok(Reply::Client(call::ClientReply {
             values: values.map(|value| value.map(|value| to_value(Some(value)))).collect(),
             number: m.number,
         }))

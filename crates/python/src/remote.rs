@@ -12,8 +12,8 @@ use std::{
 use kamacache_engine::{
     memory::Memory,
     placement,
+    resp::{self, Answer, Reply},
     store::{ABSENT, PEER_HITS},
-    wire::resp::{self, Answer, Reply},
 };
 use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
 

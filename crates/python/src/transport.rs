@@ -3,13 +3,10 @@ use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
+    call::{self, Refusal},
     events::Event,
     peer::{Failure, blocking::Pool, many::ask_many},
-    transport,
-    wire::{
-        grpc::{self, Refusal},
-        resp,
-    },
+    resp, transport,
 };
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -29,7 +26,7 @@ use crate::{
 /// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
-    call: Mutex<grpc::Incoming>,
+    call: Mutex<call::Incoming>,
     message: PyOnceLock<Py<PyAny>>,
 }
 

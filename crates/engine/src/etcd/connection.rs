@@ -30,7 +30,7 @@ use tower::service_fn;
 use super::pb::{
     self, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
 };
-use crate::{socket::Address, wire::stream::Stream};
+use crate::{port::stream::Stream, socket::Address};
 
 /// Name, TCP and TLS together: an endpoint that is gone holds nothing up for longer.
 const CONNECT: Duration = Duration::from_secs(1);

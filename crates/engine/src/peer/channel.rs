@@ -15,16 +15,15 @@ use tonic::{
 use tower::service_fn;
 
 use super::{
-    CONNECT, Failure, FailureKind, Reply, Request,
+    CONNECT, Failure, FailureKind,
     probe::{connect, probe},
 };
 use crate::{
+    call::{Reply, Request},
+    port::http2::{CONNECTION_WINDOW, STREAM_WINDOW},
+    proto::peer::{self as pb, peer_client::PeerClient},
     security::Security,
     socket::Address,
-    wire::{
-        grpc::{CONNECTION_WINDOW, STREAM_WINDOW},
-        peer_v1::{self as pb, peer_client::PeerClient},
-    },
 };
 
 /// A load is queued within this time, or the peer counts as failed.
