@@ -1,4 +1,6 @@
 //! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+#![forbid(unsafe_code)]
+
 pub mod call;
 pub mod clock;
 pub mod etcd;
@@ -7,6 +9,7 @@ pub mod fork;
 pub mod hash;
 pub mod histogram;
 pub mod memory;
+pub mod outcome;
 pub mod peer;
 pub mod placement;
 pub mod policy;

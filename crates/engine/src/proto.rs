@@ -1,19 +1,19 @@
-//! The messages and services of proto/*.proto.
+//! The messages and services of proto/*.proto, as the generator wrote them (see tests/proto.rs).
 
 /// proto/peer.proto: requests between nodes.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]
 pub mod peer {
-    tonic::include_proto!("kamacache.v1");
+    include!("proto/kamacache.v1.rs");
 }
 
 /// proto/kamacache.proto: the service of KamaCache-Go.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]
 pub mod foreign {
-    tonic::include_proto!("pb");
+    include!("proto/pb.rs");
 }
 
 /// proto/etcd.proto: the part of etcd's API that the registry calls.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]
 pub mod etcd {
-    tonic::include_proto!("etcdserverpb");
+    include!("proto/etcdserverpb.rs");
 }

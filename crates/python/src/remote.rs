@@ -11,9 +11,9 @@ use std::{
 
 use kamacache_engine::{
     memory::Memory,
+    outcome::{ABSENT, PEER_HITS},
     placement,
     resp::{self, Answer, Reply},
-    store::{ABSENT, PEER_HITS},
 };
 use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
 

@@ -17,6 +17,7 @@ use pyo3::{
 
 use crate::{
     answers,
+    errors::duration,
     failure::{os_error, peer_error},
     messages,
     metrics::Scrape,
@@ -111,10 +112,6 @@ impl Transport {
     pub fn engine(&self) -> &transport::Transport {
         &self.inner
     }
-}
-
-fn duration(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Strings of a list, borrowed.

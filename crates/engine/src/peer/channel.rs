@@ -141,9 +141,7 @@ impl Peers {
     /// Closes the connection to an address. What waits on it fails, unless the peer still finishes what it serves.
     pub fn forget(&self, name: &str, finishing: bool) {
         let peer = self.peers.lock().remove(name);
-        if let Some(peer) = peer
-            && !finishing
-        {
+        if let Some(peer) = peer.filter(|_| !finishing) {
             peer.alarm
                 .send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
         }

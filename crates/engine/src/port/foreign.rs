@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status};
 use tonic_health::{
     ServingStatus,
-    pb::health_server::{Health, HealthServer},
+    pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
 
@@ -140,7 +140,7 @@ pub fn service(foreign: Foreign, max_value: usize, max_message: usize) -> kama_c
 }
 
 /// The health of the node and of each service: serving while it is ready.
-pub fn health(mut state: watch::Receiver<State>) -> HealthServer<impl Health> {
+pub fn health(mut state: watch::Receiver<State>) -> HealthServer<HealthService> {
     let reporter = HealthReporter::new();
     let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
     tokio::spawn(async move {

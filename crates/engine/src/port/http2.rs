@@ -70,9 +70,8 @@ impl Connection {
         if self.door.is_open.load(Ordering::Relaxed) {
             self.until = None;
         }
-        if let Some(until) = &mut self.until
-            && until.as_mut().poll(cx).is_ready()
-        {
+        let until = self.until.as_mut();
+        if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(Pin::new(&mut self.stream))
