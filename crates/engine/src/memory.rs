@@ -53,17 +53,6 @@ pub struct Found<'a> {
     pub hot: bool,
 }
 
-impl std::fmt::Debug for Found<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let size = self.value.map(|v| v.bytes().len());
-        write!(
-            f,
-            "Found({size:?} bytes, {:#x}, {:?} ms, hot: {})",
-            self.version, self.remaining_ms, self.hot
-        )
-    }
-}
-
 /// What a local get finds: None: nothing; Some(None): known to be absent.
 pub type Looked<'a> = Option<Option<&'a dyn Held>>;
 

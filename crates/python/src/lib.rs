@@ -1,8 +1,6 @@
 //! The only crate that knows Python: thin classes over the engine, as `kamacache._engine`.
 // Every use of unsafe states why it is sound.
 #![allow(unsafe_code)]
-// The classes are Python's: nobody prints them from Rust.
-#![allow(missing_debug_implementations)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 mod answers;
 mod cell;

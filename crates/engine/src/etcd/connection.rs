@@ -90,7 +90,6 @@ impl TlsFiles {
 }
 
 /// Where etcd is, and what it asks for. Not printed: it holds a password.
-#[allow(missing_debug_implementations)]
 pub struct Options {
     /// "host:port", "[v6]:port"
     pub endpoints: Vec<String>,

@@ -55,14 +55,6 @@ pub struct Session {
     generation: u64,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
-            .field("endpoints", &self.options.endpoints)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Session {
     /// Connects to nothing yet.
     pub fn new(options: Options) -> Self {

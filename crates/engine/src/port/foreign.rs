@@ -30,12 +30,6 @@ pub struct Foreign {
     pub events: Arc<Events>,
 }
 
-impl std::fmt::Debug for Foreign {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Foreign").finish_non_exhaustive()
-    }
-}
-
 impl Foreign {
     fn find(&self, request: &pb::Request) -> Result<Arc<dyn Memory>, Status> {
         if request.group.is_empty() {

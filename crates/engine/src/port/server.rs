@@ -68,14 +68,6 @@ pub struct Shared {
     pub http2: mpsc::Sender<io::Result<Connection>>,
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Accepts until the runtime ends, and takes a Unix socket's file with it.
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     let _file = listener.file;

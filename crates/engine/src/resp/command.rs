@@ -101,7 +101,6 @@ impl Command {
 }
 
 /// A command as a connection sent it.
-#[allow(missing_debug_implementations)] // a group has none
 #[derive(Clone, Copy)]
 pub struct Invocation<'a> {
     pub command: &'static Command,

@@ -29,253 +29,144 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
     })
 }
 
-#[derive(FromPyObject)]
-struct Member {
-    id: String,
-    address: Option<String>,
-    weight: f64,
-    groups: Vec<String>,
-    protocol: u32,
+/// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
+type Member = (String, Option<String>, f64, Vec<String>, u32);
+type GroupState = (String, String, u128, Vec<(String, u128)>);
+type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String);
+type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128);
+
+fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
+    items.into_iter().map(one).collect()
 }
 
-#[derive(FromPyObject)]
-struct GroupState {
-    name: String,
-    codec: String,
-    floor: u128,
-    writes: Vec<(String, u128)>,
-}
-
-#[derive(FromPyObject)]
-struct Hello {
-    member: Member,
-    clock: u128,
-    groups: Vec<GroupState>,
-    leaving: bool,
-}
-
-#[derive(FromPyObject)]
-struct LoadRequest {
-    group: String,
-    keys: Vec<String>,
-    skipped: Vec<String>,
-    depth: u32,
-    clock: u128,
-}
-
-#[derive(FromPyObject)]
-struct Answer {
-    value: Option<PyBackedBytes>,
-    version: u128,
-    remaining: Option<f64>,
-    hot: bool,
-    too_large: bool,
-    error_type: String,
-    error_text: String,
-}
-
-#[derive(FromPyObject)]
-struct LoadReply {
-    answers: Vec<Answer>,
-    clock: u128,
-}
-
-#[derive(FromPyObject)]
-struct WriteItem {
-    key: String,
-    value: Option<PyBackedBytes>,
-    ttl: Option<f64>,
-    above: u128,
-}
-
-#[derive(FromPyObject)]
-struct WriteRequest {
-    group: String,
-    items: Vec<WriteItem>,
-    skipped: Vec<String>,
-    clock: u128,
-}
-
-#[derive(FromPyObject)]
-struct WriteReply {
-    versions: Vec<u128>,
-    refused: bool,
-    members: Vec<Member>,
-    clock: u128,
-}
-
-#[derive(FromPyObject)]
-struct TellRequest {
-    group: String,
-    writes: Vec<(String, u128)>,
-    floor: u128,
-    clock: u128,
-}
-
-#[derive(FromPyObject)]
-struct TellReply {
-    greater: Vec<u128>,
-    floor: u128,
-    clock: u128,
-}
-
-#[derive(FromPyObject)]
-struct ClientReply {
-    values: Vec<Option<PyBackedBytes>>,
-    number: i64,
-}
-
-impl From<Member> for pb::Member {
-    fn from(m: Member) -> Self {
-        let address = m.address.unwrap_or_default();
-        Self {
-            id: m.id,
-            address,
-            weight: m.weight,
-            groups: m.groups,
-            protocol: m.protocol,
-        }
+fn member((id, address, weight, groups, protocol): Member) -> pb::Member {
+    pb::Member {
+        id,
+        address: address.unwrap_or_default(),
+        weight,
+        groups,
+        protocol,
     }
 }
 
-impl From<GroupState> for pb::GroupState {
-    fn from(g: GroupState) -> Self {
-        Self {
-            name: g.name,
-            codec: g.codec,
-            floor: to_version(g.floor),
-            writes: known(g.writes),
-        }
+fn known((key, version): (String, u128)) -> pb::Known {
+    let version = to_version(version);
+    pb::Known { key, version }
+}
+
+fn group_state((name, codec, floor, writes): GroupState) -> pb::GroupState {
+    pb::GroupState {
+        name,
+        codec,
+        floor: to_version(floor),
+        writes: all(writes, known),
     }
 }
 
-fn known(writes: Vec<(String, u128)>) -> Vec<pb::Known> {
-    writes
-        .into_iter()
-        .map(|(key, version)| pb::Known {
-            key,
-            version: to_version(version),
-        })
-        .collect()
-}
-
-fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
-    items.into_iter().map(B::from).collect()
-}
-
-impl From<Hello> for pb::HelloMessage {
-    fn from(h: Hello) -> Self {
-        Self {
-            member: Some(h.member.into()),
-            clock: to_version(h.clock),
-            groups: all(h.groups),
-            leaving: h.leaving,
-        }
+fn answer((value, version, remaining, hot, too_large, error_type, error_text): Answer) -> pb::Answer {
+    pb::Answer {
+        absent: value.is_none(),
+        value: to_value(value),
+        version: to_version(version),
+        remaining_ms: milliseconds(remaining),
+        hot,
+        too_large,
+        error_type,
+        error_text,
     }
 }
 
-impl From<Answer> for pb::Answer {
-    fn from(a: Answer) -> Self {
-        Self {
-            absent: a.value.is_none(),
-            value: to_value(a.value),
-            version: to_version(a.version),
-            remaining_ms: milliseconds(a.remaining),
-            hot: a.hot,
-            too_large: a.too_large,
-            error_type: a.error_type,
-            error_text: a.error_text,
-        }
+fn write_item((key, value, ttl, above): WriteItem) -> pb::WriteItem {
+    pb::WriteItem {
+        key,
+        delete: value.is_none(),
+        value: to_value(value),
+        ttl_ms: milliseconds(ttl),
+        above: to_version(above),
     }
 }
 
-impl From<WriteItem> for pb::WriteItem {
-    fn from(w: WriteItem) -> Self {
-        Self {
-            key: w.key,
-            delete: w.value.is_none(),
-            value: to_value(w.value),
-            ttl_ms: milliseconds(w.ttl),
-            above: to_version(w.above),
-        }
-    }
+fn hello(message: &Bound<'_, PyAny>) -> PyResult<pb::HelloMessage> {
+    let (from, clock, groups, leaving) = message.extract()?;
+    Ok(pb::HelloMessage {
+        member: Some(member(from)),
+        clock: to_version(clock),
+        groups: all(groups, group_state),
+        leaving,
+    })
 }
 
-/// A question, from its named tuple.
+fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let name = message.get_type().name()?;
+    Ok(PyTypeError::new_err(format!("not a {kind}: {name}")))
+}
+
+/// A request, from its named tuple.
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
-        let m: LoadRequest = message.extract()?;
+        let (group, keys, skipped, depth, clock) = message.extract()?;
         Ok(Request::Load(pb::LoadRequest {
-            group: m.group,
-            keys: m.keys,
-            skipped: m.skipped,
-            depth: m.depth,
-            clock: to_version(m.clock),
+            group,
+            keys,
+            skipped,
+            depth,
+            clock: to_version(clock),
         }))
     } else if message.is_instance(tell_request_class(py)?)? {
-        let m: TellRequest = message.extract()?;
+        let (group, writes, floor, clock) = message.extract()?;
         Ok(Request::Tell(pb::TellRequest {
-            group: m.group,
-            writes: known(m.writes),
-            floor: to_version(m.floor),
-            clock: to_version(m.clock),
+            group,
+            writes: all(writes, known),
+            floor: to_version(floor),
+            clock: to_version(clock),
         }))
     } else if message.is_instance(write_request_class(py)?)? {
-        let m: WriteRequest = message.extract()?;
+        let (group, items, skipped, clock) = message.extract()?;
         Ok(Request::Write(pb::WriteRequest {
-            group: m.group,
-            items: all(m.items),
-            skipped: m.skipped,
-            clock: to_version(m.clock),
+            group,
+            items: all(items, write_item),
+            skipped,
+            clock: to_version(clock),
         }))
     } else if message.is_instance(hello_class(py)?)? {
-        Ok(Request::Hello(message.extract::<Hello>()?.into()))
+        Ok(Request::Hello(hello(message)?))
     } else {
-        Err(PyTypeError::new_err(format!(
-            "not a request: {}",
-            message.get_type().name()?
-        )))
+        Err(unknown("request", message)?)
     }
 }
 
-/// An answer, from its named tuple.
+/// A reply, from its named tuple.
 pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = message.py();
     if message.is_instance(load_reply_class(py)?)? {
-        let m: LoadReply = message.extract()?;
+        let (answers, clock) = message.extract()?;
         Ok(Reply::Load(pb::LoadReply {
-            answers: all(m.answers),
-            clock: to_version(m.clock),
+            answers: all(answers, answer),
+            clock: to_version(clock),
         }))
     } else if message.is_instance(tell_reply_class(py)?)? {
-        let m: TellReply = message.extract()?;
+        let (greater, floor, clock) = message.extract()?;
         Ok(Reply::Tell(pb::TellReply {
-            greater: m.greater.into_iter().map(to_version).collect(),
-            floor: to_version(m.floor),
-            clock: to_version(m.clock),
+            greater: all(greater, to_version),
+            floor: to_version(floor),
+            clock: to_version(clock),
         }))
     } else if message.is_instance(write_reply_class(py)?)? {
-        let m: WriteReply = message.extract()?;
+        let (versions, refused, members, clock) = message.extract()?;
         Ok(Reply::Write(pb::WriteReply {
-            versions: m.versions.into_iter().map(to_version).collect(),
-            refused: m.refused,
-            members: all(m.members),
-            clock: to_version(m.clock),
+            versions: all(versions, to_version),
+            refused,
+            members: all(members, member),
+            clock: to_version(clock),
         }))
     } else if message.is_instance(hello_class(py)?)? {
-        Ok(Reply::Hello(message.extract::<Hello>()?.into()))
+        Ok(Reply::Hello(hello(message)?))
     } else if message.is_instance(client_reply_class(py)?)? {
-        let m: ClientReply = message.extract()?;
-        let values = m.values.into_iter();
-        Ok(Reply::Client(call::ClientReply {
-            values: values.map(|value| value.map(|value| to_value(Some(value)))).collect(),
-            number: m.number,
-        }))
+        let (values, number): (Vec<Option<PyBackedBytes>>, i64) = message.extract()?;
+        let values = all(values, |value| value.map(|value| to_value(Some(value))));
+        Ok(Reply::Client(call::ClientReply { values, number }))
     } else {
-        Err(PyTypeError::new_err(format!(
-            "not a reply: {}",
-            message.get_type().name()?
-        )))
+        Err(unknown("reply", message)?)
     }
 }
