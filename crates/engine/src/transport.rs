@@ -17,26 +17,26 @@ use tokio::{
 };
 
 use crate::{
+    call::{Reply, Request},
     events::{Event, Events},
     fork,
-    memory::Memory,
+    memory::{Groups, Memory},
     peer::{
-        Failure, Reply, Request,
+        Failure,
         blocking::Pool,
         channel::Peers,
         reactor::Pipeline,
         times::{self, Times},
     },
-    security::Security,
-    socket::Listener,
-    wire::{
-        commands::Groups,
+    port::{
         foreign::Foreign,
         grpc,
         http::Status,
-        resp::Limits,
         server::{self, Shared},
     },
+    resp::Limits,
+    security::Security,
+    socket::Listener,
 };
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
@@ -45,7 +45,6 @@ const COMMAND: usize = 64 << 20;
 const LAST: Duration = Duration::from_millis(250);
 
 /// The thread and its runtime.
-#[derive(Debug)]
 struct Running {
     handle: Handle,
     stop: oneshot::Sender<()>,
@@ -53,7 +52,6 @@ struct Running {
     shared: Shared,
 }
 
-#[derive(Debug)]
 enum State {
     Idle,
     Running(Running),
@@ -73,14 +71,6 @@ pub struct Transport {
     max_message: usize,
     max_value: usize,
     generation: u64,
-}
-
-impl std::fmt::Debug for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A started call: dropped before its end (the runtime stops), it ends as a failure.
