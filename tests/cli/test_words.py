@@ -9,7 +9,7 @@ from kamacache import Node
 from kamacache.cli.commands import cli
 from kamacache.cli.config import read
 from kamacache.serve.metrics import render
-from tests.unit.test_documents import DOCUMENTS, ROOT, blocks
+from tests.docs.test_documents import DOCUMENTS, ROOT, blocks
 
 
 def test_commands_in_documents_exist() -> None:
