@@ -81,5 +81,5 @@ $(WITH)%: pyproject.toml | $(RUN)
 
 $(BUILT): $(WITH)build $(ENGINE)
 	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.95 or newer: see https://rustup.rs"; exit 1; }
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
 	@touch $@
