@@ -14,12 +14,12 @@ WITH := $(VENV)/.with-
 REQUIREMENTS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     extras = project["project"]["optional-dependencies"] | {"build": project["build-system"]["requires"]}; \
     print(*extras[sys.argv[1]], sep="\n")
-ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates proto -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' \))
+ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \))
 # One profile, and one interpreter in cargo's eyes: what the extension, the tests and clippy share is compiled once.
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint format reference demo bench soak fuzz clean
+.PHONY: help build test lint format proto reference demo bench soak fuzz clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # pip installs one thing at a time; cargo uses every core by itself
 .PRECIOUS: $(WITH)%
@@ -46,6 +46,9 @@ lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types and th
 format: $(WITH)lint ## rewrite the sources in the project's style
 	$(RUN) -m ruff format .
 	cargo fmt --all
+
+proto: ## write the code that the engine has of proto/*.proto
+	KAMACACHE_RENEW=1 $(CARGO) test --release --locked -p kamacache-engine --test proto
 
 reference: $(BUILT) ## write docs/reference.md from the docstrings
 	$(RUN) -m tools.reference
@@ -80,6 +83,6 @@ $(WITH)%: pyproject.toml | $(RUN)
 	@touch $@
 
 $(BUILT): $(WITH)build $(ENGINE)
-	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.95 or newer: see https://rustup.rs"; exit 1; }
+	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.85 or newer: see https://rustup.rs"; exit 1; }
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
 	@touch $@

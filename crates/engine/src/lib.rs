@@ -1,4 +1,7 @@
 //! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+#![forbid(unsafe_code)]
+
+pub mod call;
 pub mod clock;
 pub mod etcd;
 pub mod events;
@@ -6,9 +9,13 @@ pub mod fork;
 pub mod hash;
 pub mod histogram;
 pub mod memory;
+pub mod outcome;
 pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod port;
+pub mod proto;
+pub mod resp;
 pub mod security;
 pub mod socket;
 pub mod store;
@@ -16,4 +23,3 @@ pub mod sync;
 pub mod tracked;
 pub mod transport;
 pub mod version;
-pub mod wire;

@@ -17,26 +17,26 @@ use tokio::{
 };
 
 use crate::{
+    call::{Reply, Request},
     events::{Event, Events},
     fork,
-    memory::Memory,
+    memory::{Groups, Memory},
     peer::{
-        Failure, Reply, Request,
+        Failure,
         blocking::Pool,
         channel::Peers,
         reactor::Pipeline,
         times::{self, Times},
     },
-    security::Security,
-    socket::Listener,
-    wire::{
-        commands::Groups,
+    port::{
         foreign::Foreign,
         grpc,
         http::Status,
-        resp::Limits,
         server::{self, Shared},
     },
+    resp::Limits,
+    security::Security,
+    socket::Listener,
 };
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.

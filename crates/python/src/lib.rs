@@ -25,7 +25,8 @@ mod store;
 mod transport;
 mod value;
 
-use pyo3::prelude::*;
+use kamacache_engine::policy::AnyPolicy;
+use pyo3::{prelude::*, types::PyTuple};
 
 #[pymodule(gil_used = false)]
 mod _engine {
@@ -68,6 +69,7 @@ mod _engine {
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         m.add("MISSING", hit::missing(m.py())?)?;
+        m.add("POLICIES", PyTuple::new(m.py(), AnyPolicy::NAMES)?)?;
         inherited::watch_forks()?;
         Store::add_methods(m.py())?;
         Getter::add_methods(&m.py().get_type::<Getter>())

@@ -3,13 +3,10 @@ use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
+    call::{self, Refusal},
     events::Event,
     peer::{Failure, blocking::Pool, many::ask_many},
-    transport,
-    wire::{
-        grpc::{self, Refusal},
-        resp,
-    },
+    resp, transport,
 };
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -20,6 +17,7 @@ use pyo3::{
 
 use crate::{
     answers,
+    errors::duration,
     failure::{os_error, peer_error},
     messages,
     metrics::Scrape,
@@ -29,7 +27,7 @@ use crate::{
 /// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
-    call: Mutex<grpc::Incoming>,
+    call: Mutex<call::Incoming>,
     message: PyOnceLock<Py<PyAny>>,
 }
 
@@ -114,10 +112,6 @@ impl Transport {
     pub fn engine(&self) -> &transport::Transport {
         &self.inner
     }
-}
-
-fn duration(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Strings of a list, borrowed.

@@ -53,7 +53,7 @@ class Writing:
             versions, whole = yield from self._order_all(items, deadline)
             confirmed &= whole
             self._note([(item.key, versions[item.key]) for item in items if item.key in versions])
-            request = TellRequest(self._name, list(versions.items()), writer=self._me)
+            request = TellRequest(self._name, list(versions.items()))
             told, greater = yield from self._tell(request, deadline)
             confirmed &= told
             if not greater:
@@ -71,7 +71,7 @@ class Writing:
         confirmed = self._runtime.joined
         deadline = time.monotonic() + SILENCE
         for again in range(_ROUNDS):
-            told, greater = yield from self._tell(TellRequest(self._name, [], floor, self._me), deadline)
+            told, greater = yield from self._tell(TellRequest(self._name, [], floor), deadline)
             confirmed &= told
             # Someone's clock was ahead: a write that went before this clear may have a version above it.
             ahead = not again and self._runtime.hlc.latest() > floor
@@ -79,10 +79,6 @@ class Writing:
                 return confirmed
             floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
         return False
-
-    @property
-    def _me(self) -> str:
-        return self._runtime.membership.me.id
 
     def _order_all(self, items: Sequence[WriteItem], deadline: float) -> Path[tuple[dict[str, int], bool]]:
         """A version for every key from its owner; whether every owner itself gave it."""
@@ -133,7 +129,7 @@ class Writing:
 
     def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Future[Any]:
         request = WriteRequest(
-            self._name, items, skipped=sorted(skipped), writer=self._me, clock=self._runtime.hlc.latest()
+            self._name, items, skipped=sorted(skipped), clock=self._runtime.hlc.latest()
         )
         return self._runtime.lane.call(peer.address, request, SILENCE)
 

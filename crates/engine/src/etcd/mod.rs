@@ -23,13 +23,9 @@ use state::State;
 
 use crate::{
     fork,
+    proto::etcd as pb,
     sync::{Condvar, Mutex},
 };
-
-#[allow(missing_debug_implementations, clippy::all)]
-mod pb {
-    tonic::include_proto!("etcdserverpb");
-}
 
 /// What callers and the thread share. `changed` follows every change of `state` that the thread makes.
 #[derive(Debug, Default)]

@@ -20,10 +20,10 @@ use super::{
     times::{PeerTimes, Times},
 };
 use crate::{
+    resp::{self, Reply},
     security::Security,
     socket,
     tracked::Tracked,
-    wire::resp::{self, Reply},
 };
 
 /// Idle connections kept per address.

@@ -14,7 +14,7 @@ use super::{
     blocking::{Connection, Pool, Step, wait},
     link::Link,
 };
-use crate::wire::resp::Reply;
+use crate::resp::Reply;
 
 /// What one peer replied, with the connection that holds its bytes.
 pub type Outcome = Result<(Reply, Connection), Failure>;

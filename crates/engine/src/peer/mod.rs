@@ -10,11 +10,7 @@ mod tls;
 
 use std::{fmt, io, time::Duration};
 
-use crate::wire::{
-    clients::{ClientReply, ClientRequest},
-    peer_v1 as pb,
-    resp::{self, ProtocolError},
-};
+use crate::resp::{self, ProtocolError};
 
 /// A connect takes this long at most.
 pub const CONNECT: Duration = Duration::from_millis(250);
@@ -135,38 +131,3 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// What one node asks another over gRPC, and what clients ask.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    Hello(pb::HelloMessage),
-    Load(pb::LoadRequest),
-    Write(pb::WriteRequest),
-    Tell(pb::TellRequest),
-    /// Comes in, and is never sent.
-    Client(ClientRequest),
-}
-
-/// And what comes back.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    Hello(pb::HelloMessage),
-    Load(pb::LoadReply),
-    Write(pb::WriteReply),
-    Tell(pb::TellReply),
-    Client(ClientReply),
-}
-
-impl Request {
-    /// Whether this is the kind of reply that the question takes.
-    pub fn takes(&self, reply: &Reply) -> bool {
-        matches!(
-            (self, reply),
-            (Self::Hello(_), Reply::Hello(_))
-                | (Self::Load(_), Reply::Load(_))
-                | (Self::Write(_), Reply::Write(_))
-                | (Self::Tell(_), Reply::Tell(_))
-                | (Self::Client(_), Reply::Client(_))
-        )
-    }
-}

@@ -8,9 +8,10 @@ use tokio::{
 
 use super::{Failure, FailureKind};
 use crate::{
+    port::{stream::Stream, tls},
+    resp,
     security::Security,
     socket::Address,
-    wire::{resp, stream::Stream, tls},
 };
 
 /// The rhythm of probes; two in a row without an answer and the peer counts as frozen.

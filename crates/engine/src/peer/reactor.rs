@@ -12,9 +12,9 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::{Failure, link::Link, times::PeerTimes};
 use crate::{
     fork,
+    resp::{self, Reply},
     security::Security,
     socket,
-    wire::resp::{self, Reply},
 };
 
 const BUFFER: usize = 64 * 1024;

@@ -1,48 +1,13 @@
-//! The dataclasses of kamacache.messages and the messages of proto/peer.proto, into each other.
-use std::collections::HashMap;
-
+//! Messages to send, from their named tuples.
 use bytes::Bytes;
 use kamacache_engine::{
-    peer::{Reply, Request},
-    wire::{
-        clients::{self, ClientRequest},
-        peer_v1 as pb,
-    },
+    call::{self, Reply, Request},
+    proto::peer as pb,
 };
-use pyo3::{
-    exceptions::PyTypeError,
-    prelude::*,
-    pybacked::PyBackedBytes,
-    sync::PyOnceLock,
-    types::{PyBytes, PyTuple, PyType},
-};
+use pyo3::{exceptions::PyTypeError, prelude::*, pybacked::PyBackedBytes};
 
-use crate::answers::{milliseconds, seconds};
-
-macro_rules! classes {
-    ($($function:ident => $name:literal),* $(,)?) => {$(
-        fn $function(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-            static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-            TYPE.import(py, "kamacache.messages", $name)
-        }
-    )*};
-}
-
-classes! {
-    member_class => "Member",
-    group_state_class => "GroupState",
-    hello_class => "Hello",
-    load_request_class => "LoadRequest",
-    answer_class => "Answer",
-    load_reply_class => "LoadReply",
-    write_item_class => "WriteItem",
-    write_request_class => "WriteRequest",
-    write_reply_class => "WriteReply",
-    tell_request_class => "TellRequest",
-    tell_reply_class => "TellReply",
-    client_request_class => "ClientRequest",
-    client_reply_class => "ClientReply",
-}
+use super::classes::*;
+use crate::answers::milliseconds;
 
 /// 16 bytes, big-endian; none for 0.
 fn to_version(version: u128) -> Bytes {
@@ -51,13 +16,6 @@ fn to_version(version: u128) -> Bytes {
     } else {
         Bytes::copy_from_slice(&version.to_be_bytes())
     }
-}
-
-fn from_version(bytes: &[u8]) -> u128 {
-    bytes
-        .iter()
-        .take(16)
-        .fold(0, |version, &byte| version << 8 | u128::from(byte))
 }
 
 /// The caller's bytes object, held rather than copied.
@@ -69,10 +27,6 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
             Bytes::from_owner(value)
         }
     })
-}
-
-fn from_value<'py>(py: Python<'py>, value: &[u8], absent: bool) -> Option<Bound<'py, PyBytes>> {
-    (!absent).then(|| PyBytes::new(py, value))
 }
 
 #[derive(FromPyObject)]
@@ -90,7 +44,6 @@ struct GroupState {
     codec: String,
     floor: u128,
     writes: Vec<(String, u128)>,
-    seen: HashMap<String, u64>,
 }
 
 #[derive(FromPyObject)]
@@ -139,9 +92,7 @@ struct WriteItem {
 struct WriteRequest {
     group: String,
     items: Vec<WriteItem>,
-    clear: bool,
     skipped: Vec<String>,
-    writer: String,
     clock: u128,
 }
 
@@ -158,8 +109,6 @@ struct TellRequest {
     group: String,
     writes: Vec<(String, u128)>,
     floor: u128,
-    writer: String,
-    number: u64,
     clock: u128,
 }
 
@@ -196,7 +145,6 @@ impl From<GroupState> for pb::GroupState {
             codec: g.codec,
             floor: to_version(g.floor),
             writes: known(g.writes),
-            seen: g.seen,
         }
     }
 }
@@ -253,7 +201,7 @@ impl From<WriteItem> for pb::WriteItem {
     }
 }
 
-/// A question, from its dataclass.
+/// A question, from its named tuple.
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
@@ -271,8 +219,6 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
             group: m.group,
             writes: known(m.writes),
             floor: to_version(m.floor),
-            writer: m.writer,
-            number: m.number,
             clock: to_version(m.clock),
         }))
     } else if message.is_instance(write_request_class(py)?)? {
@@ -280,9 +226,7 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
         Ok(Request::Write(pb::WriteRequest {
             group: m.group,
             items: all(m.items),
-            clear: m.clear,
             skipped: m.skipped,
-            writer: m.writer,
             clock: to_version(m.clock),
         }))
     } else if message.is_instance(hello_class(py)?)? {
@@ -295,7 +239,7 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     }
 }
 
-/// An answer, from its dataclass.
+/// An answer, from its named tuple.
 pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = message.py();
     if message.is_instance(load_reply_class(py)?)? {
@@ -324,7 +268,7 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     } else if message.is_instance(client_reply_class(py)?)? {
         let m: ClientReply = message.extract()?;
         let values = m.values.into_iter();
-        Ok(Reply::Client(clients::ClientReply {
+        Ok(Reply::Client(call::ClientReply {
             values: values.map(|value| value.map(|value| to_value(Some(value)))).collect(),
             number: m.number,
         }))
@@ -333,111 +277,5 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
             "not a reply: {}",
             message.get_type().name()?
         )))
-    }
-}
-
-fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
-    let address = (!m.address.is_empty()).then_some(&m.address);
-    member_class(py)?.call1((&m.id, address, m.weight, PyTuple::new(py, &m.groups)?, m.protocol))
-}
-
-fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
-    writes
-        .iter()
-        .map(|known| (known.key.as_str(), from_version(&known.version)))
-        .collect()
-}
-
-fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
-    group_state_class(py)?.call1((&g.name, &g.codec, from_version(&g.floor), pairs(&g.writes), &g.seen))
-}
-
-fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAny>> {
-    let member = member(py, &h.member.clone().unwrap_or_default())?;
-    let groups = h
-        .groups
-        .iter()
-        .map(|group| group_state(py, group))
-        .collect::<PyResult<Vec<_>>>()?;
-    hello_class(py)?.call1((member, from_version(&h.clock), groups, h.leaving))
-}
-
-fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
-    answer_class(py)?.call1((
-        from_value(py, &a.value, a.absent),
-        from_version(&a.version),
-        seconds(a.remaining_ms),
-        a.hot,
-        a.too_large,
-        &a.error_type,
-        &a.error_text,
-    ))
-}
-
-fn write_item<'py>(py: Python<'py>, w: &pb::WriteItem) -> PyResult<Bound<'py, PyAny>> {
-    let value = from_value(py, &w.value, w.delete);
-    write_item_class(py)?.call1((&w.key, value, seconds(w.ttl_ms), from_version(&w.above)))
-}
-
-fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
-    let value = m.value.as_ref().map(|value| PyBytes::new(py, value));
-    client_request_class(py)?.call1((
-        m.command,
-        &m.keys,
-        value,
-        m.ttl_ms.map(|ms| ms as f64 / 1000.0),
-        &m.arguments,
-    ))
-}
-
-/// The dataclass of a question.
-pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
-    match request {
-        Request::Hello(m) => hello(py, m),
-        Request::Load(m) => {
-            load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock)))
-        }
-        Request::Write(m) => {
-            let items = m
-                .items
-                .iter()
-                .map(|item| write_item(py, item))
-                .collect::<PyResult<Vec<_>>>()?;
-            let clock = from_version(&m.clock);
-            write_request_class(py)?.call1((&m.group, items, m.clear, &m.skipped, &m.writer, clock))
-        }
-        Request::Tell(m) => {
-            let (floor, clock) = (from_version(&m.floor), from_version(&m.clock));
-            tell_request_class(py)?.call1((&m.group, pairs(&m.writes), floor, &m.writer, m.number, clock))
-        }
-        Request::Client(m) => client_request(py, m),
-    }
-}
-
-/// The dataclass of an answer.
-pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
-    match reply {
-        Reply::Client(m) => {
-            let values: Vec<_> = m
-                .values
-                .iter()
-                .map(|value| value.as_ref().map(|value| PyBytes::new(py, value)))
-                .collect();
-            client_reply_class(py)?.call1((values, m.number))
-        }
-        Reply::Hello(m) => hello(py, m),
-        Reply::Load(m) => {
-            let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;
-            load_reply_class(py)?.call1((answers, from_version(&m.clock)))
-        }
-        Reply::Write(m) => {
-            let versions: Vec<_> = m.versions.iter().map(|version| from_version(version)).collect();
-            let members = m.members.iter().map(|m| member(py, m)).collect::<PyResult<Vec<_>>>()?;
-            write_reply_class(py)?.call1((versions, m.refused, members, from_version(&m.clock)))
-        }
-        Reply::Tell(m) => {
-            let greater: Vec<_> = m.greater.iter().map(|version| from_version(version)).collect();
-            tell_reply_class(py)?.call1((greater, from_version(&m.floor), from_version(&m.clock)))
-        }
     }
 }
