@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, get_args
 
 from kamacache.errors import CodecError, ConfigError
 
@@ -105,7 +105,8 @@ class MsgpackCodec:
 
 
 _BUILT_IN: dict[str, Codec[Any]] = {"bytes": BytesCodec(), "text": TextCodec()}
-NAMES = ("bytes", "text", "json", "msgpack")
+CodecName = Literal["bytes", "text", "json", "msgpack"]
+NAMES = get_args(CodecName)
 
 
 def resolve(codec: str | Codec[Any]) -> Codec[Any]:

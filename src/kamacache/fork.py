@@ -1,13 +1,15 @@
-"""Nodes across fork and exit: a forked child joins as a new member, a process that ends says goodbye."""
+"""Nodes across fork, drop and exit: a child joins as a new member, a node that nobody uses any more says goodbye."""
 
 from __future__ import annotations
 
 import atexit
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from kamacache import _engine
+from kamacache import _engine, thread
+from kamacache.errors import Overloaded
 
 if TYPE_CHECKING:
     from kamacache.node import Node
@@ -19,6 +21,20 @@ _AT_EXIT = 0.5  # seconds for pending writes
 def keep(node: Node) -> None:
     """Have a node looked after from now on."""
     _nodes.add(node)
+
+
+def nodes() -> list[Node]:
+    """Return the nodes of this process that are in use."""
+    return list(_nodes)
+
+
+def drop(node: Node) -> None:
+    """Warn that the program has dropped a node without closing it, and close it."""
+    import warnings  # noqa: PLC0415 - rarely needed
+
+    warnings.warn(f"{node!r} was dropped without close()", ResourceWarning, source=node, stacklevel=3)
+    with suppress(Overloaded):  # a garbage collection in any thread may come here, and is not to wait
+        thread.start("kamacache-drop", node.close, _AT_EXIT)
 
 
 def free_address(listen: str | None) -> str | None:
@@ -39,12 +55,12 @@ def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
 
 def _in_child() -> None:
     _engine.after_fork_in_child()
-    for node in list(_nodes):
-        node.after_fork_in_child()
+    for node in nodes():
+        node._after_fork_in_child()  # noqa: SLF001 - users are not to see it
 
 
 def _at_exit() -> None:
-    for node in list(_nodes):
+    for node in nodes():
         node.close(drain=_AT_EXIT)
 
 

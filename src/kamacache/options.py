@@ -3,9 +3,9 @@
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from kamacache.codecs import Codec, codec_name, resolve
+from kamacache.codecs import Codec, CodecName, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
@@ -43,7 +43,8 @@ __all__ = [
 OnEvict = Callable[[str, Any, str], None]
 """on_evict(key, value, reason), reason "capacity" or "expired"."""
 
-POLICIES = ("s3fifo", "lru", "lru2")
+PolicyName = Literal["s3fifo", "lru", "lru2"]
+POLICIES = get_args(PolicyName)
 ALONE = "none"  # the registry of nodes that have none, in words
 _LEAST_BYTES = 4096
 _MOST_BYTES = 2**62  # more than there is, and the engine can count it
@@ -68,15 +69,14 @@ class GroupOptions(NamedTuple):
     @classmethod
     def make(
         cls,
-        *,
         max_bytes: Size = "64 MiB",
-        ttl: "Duration | None" = None,
-        policy: str = "s3fifo",
-        codec: str | Codec[Any] = "bytes",
-        near_ttl: "Duration" = "5s",
-        negative_ttl: "Duration" = "5s",
+        ttl: Duration | None = None,
+        policy: PolicyName = "s3fifo",
+        codec: CodecName | Codec[Any] = "bytes",
+        near_ttl: Duration = "5s",
+        negative_ttl: Duration = "5s",
         jitter: float = 0.05,
-        load_timeout: "Duration | None" = "30s",
+        load_timeout: Duration | None = "30s",
         on_evict: OnEvict | None = None,
     ) -> "GroupOptions":
         """Check what the user gave; ConfigError says which option is wrong and what to write."""
@@ -148,7 +148,6 @@ class NodeOptions(NamedTuple):
     def make(
         cls,
         listen: str | None = None,
-        *,
         advertise: str | None = None,
         registry: str | Registry | None = None,
         service: str = "kamacache",

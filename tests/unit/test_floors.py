@@ -14,7 +14,7 @@ SOURCE = Path(kamacache.__file__).parent
 LONGEST = 330  # lines
 FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "steps", "deadline"),
-    ("thread",),
+    ("thread", "origin"),
     ("net.messages",),
     ("net.addresses", "codecs", "units"),
     ("net.security",),
@@ -35,6 +35,7 @@ FLOORS = (  # from the ground up
     ("serve.clients",),
     ("serve.peers",),
     ("groups",),
+    ("signatures",),
     ("node",),
     ("testing", "__init__", "load", "write", "cluster", "net", "serve"),
     ("cli.client", "cli.output", "cli.config"),

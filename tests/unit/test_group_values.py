@@ -139,7 +139,7 @@ WRONG: list[tuple[str, Any]] = [("bytes", "text"), ("text", b"bytes"), ("json", 
 
 @pytest.mark.parametrize(("codec", "value"), WRONG)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_codec_does_not_take(node: Node, way: str, codec: str, value: Any) -> None:
+def test_what_a_codec_does_not_take(node: Node, way: str, codec: Any, value: Any) -> None:
     group: Group[Any] = node.group("g", lambda _: value, codec=codec)
     with pytest.raises(CodecError):
         call(way, group, "set", "k", value)
@@ -155,7 +155,7 @@ def test_what_a_codec_does_not_take(node: Node, way: str, codec: str, value: Any
 
 @pytest.mark.parametrize(("codec", "value"), [("json", {"a": [1]}), ("msgpack", {"a": [1], 5: b"\0"})])
 @pytest.mark.parametrize("way", WAYS)
-def test_callers_share_nothing(node: Node, way: str, codec: str, value: Any) -> None:
+def test_callers_share_nothing(node: Node, way: str, codec: Any, value: Any) -> None:
     group: Group[Any] = node.group("g", lambda _: value, codec=codec)
     group.set("set", value)
     for key in ("set", "loaded"):
