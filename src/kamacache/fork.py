@@ -32,9 +32,10 @@ def drop(node: Node) -> None:
     """Warn that the program has dropped a node without closing it, and close it."""
     import warnings  # noqa: PLC0415 - rarely needed
 
-    warnings.warn(f"{node!r} was dropped without close()", ResourceWarning, source=node, stacklevel=3)
+    text = f"{node!r} was dropped without close()"
     with suppress(Overloaded):  # a garbage collection in any thread may come here, and is not to wait
         thread.start("kamacache-drop", node.close, _AT_EXIT)
+    warnings.warn(text, ResourceWarning, source=node, stacklevel=3)
 
 
 def free_address(listen: str | None) -> str | None:
