@@ -1,6 +1,6 @@
-"""A distributed read-through cache for Python: nodes embedded in processes load every value once.
+"""Cache values in the processes that use them: a distributed read-through cache that loads every value once.
 
-Start with `Node`, give it groups with loaders, and get keys. The errors are drawn as a tree in kamacache.errors.
+Make a `Node`, give it groups with loaders, and get keys. kamacache.errors shows all errors as a tree.
 """
 
 try:

@@ -19,7 +19,7 @@ _AT_EXIT = 0.5  # seconds for pending writes
 
 
 def keep(node: Node) -> None:
-    """Have a node looked after from now on."""
+    """Renew this node in a forked child, and close it at exit."""
     _nodes.add(node)
 
 
@@ -39,7 +39,7 @@ def drop(node: Node) -> None:
 
 
 def free_address(listen: str | None) -> str | None:
-    """Where a child listens whose parent has this address."""
+    """Return the address on which a forked child listens, given its parent's."""
     if listen is None:
         return None
     if listen.startswith("unix:"):
@@ -48,7 +48,7 @@ def free_address(listen: str | None) -> str | None:
 
 
 def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
-    """The address to tell others: the user's, in a child with the child's own port."""
+    """Return the address that others use: the user's, in a forked child with the child's own port."""
     if advertise is None or not forked:
         return advertise or bound
     return f"{advertise.rpartition(':')[0]}:{bound.rpartition(':')[2]}"
