@@ -51,6 +51,9 @@ def groups(node: Node) -> None:
     assert_type(node.group("g", aload_dict, codec="json"), Group[dict[str, int]])
     node.group("g", load_dict, codec=UserCodec())  # type: ignore[arg-type]
     node.group("g", load_bytes, codec=5)  # type: ignore[call-overload]
+    node.group("g", load_bytes, codec="xml")  # type: ignore[call-overload]
+    node.group("g", load_bytes, policy="fifo")  # type: ignore[call-overload]
+    node.group("g", load_bytes, policy="lru2")
     node.group("g", load_bytes, near_ttl=None)  # type: ignore[call-overload]
 
 
@@ -93,6 +96,15 @@ def a_decorator(node: Node) -> None:
     @node.loader("more", codec="msgpack", jitter=0)
     def more(key: str) -> dict[str, int] | None: ...
 
+    @node.loader
+    def bare(key: str) -> bytes | None: ...
+
+    @node.loader(ttl="1h", codec="json")
+    async def nameless(key: str) -> dict[str, int] | None: ...
+
+    assert_type(bare, Group[bytes])
+    assert_type(nameless, Group[dict[str, int]])
+    node.loader("g", policy="fifo")  # type: ignore[call-overload]
     assert_type(plain, Group[bytes])
     assert_type(numbers, Group[dict[str, int]])
     assert_type(more, Group[dict[str, int]])
