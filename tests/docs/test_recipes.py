@@ -7,11 +7,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from kamacache._engine import Store
-from kamacache.options import POLICIES, GroupOptions
+from kamacache.options import POLICIES, GroupOptions, PolicyName
 from kamacache.registry import _BUILT_IN
 from tests.docs.test_documents import ROOT
 
@@ -64,10 +65,11 @@ def test_files_and_folders_exist() -> None:
 
 def test_policies() -> None:
     check("Add an eviction policy", POLICIES)
+    assert get_args(PolicyName) == POLICIES
 
 
 def test_registries() -> None:
-    check("Add a registry", [*_BUILT_IN, "Registry"], ("src", "tests/contract"))
+    check("Add a registry", [*_BUILT_IN, "Registry"], ("src/kamacache/registry", "tests/contract"))
     entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["kamacache.registries"]
     assert entries.keys() == _BUILT_IN.keys()
 
