@@ -22,7 +22,7 @@ from tests.promises.support import came_from, isolated, seeded
 KINDS = ("plain", "async", "many", "remote")
 CASES = 4 * len(KINDS)
 NUMBER = -(-int(os.environ.get("KAMACACHE_INTERRUPTS", "20000")) // CASES)
-LIMIT = 90.0 + NUMBER / 50
+LIMIT = 45.0 + NUMBER / 50
 ASYNCIO = str(Path(asyncio.__file__).parent)
 HERE = (str(Path(__file__).parent), "kamacache")
 

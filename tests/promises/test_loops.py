@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import Any
 
@@ -73,23 +72,12 @@ def test_a_home_loop_that_stops_before_it_has_run_what_a_thread_asked_for(batch:
 @kinds
 @batches
 @isolated()
-def test_loops_that_end_while_threads_ask(kind: str, batch: bool) -> None:
-    started: set[str] = set()
-    source = Source()
+def test_a_home_loop_that_ends_while_threads_ask(kind: str, batch: bool) -> None:
+    wrong: list[BaseException] = []
 
-    def answer(key: str) -> bytes:
-        started.add(key)
-        return source(key)
-
-    group = make_group(Node(), kind, answer, load_timeout=None)
-    wrong: list[BaseException | None] = []
-    ended = threading.Event()
-
-    def ask(name: str) -> int:
-        number = 0
-        while not ended.is_set():
+    def ask(group: Group[Any], name: str) -> None:
+        for number in range(60):
             key = f"{name}-{number}"
-            number += 1
             try:
                 assert right(key, get(group, key, batch))
             except LoadError as error:
@@ -98,19 +86,20 @@ def test_loops_that_end_while_threads_ask(kind: str, batch: bool) -> None:
                     wrong.append(error)
             except Exception as error:  # noqa: BLE001 - shown below
                 wrong.append(error)
-        return number
 
-    async def main(number: int) -> None:
-        for each in range(3):
-            key = f"main-{number}-{each}"
+    async def main() -> list[Caller]:
+        node = Node()
+        group = make_group(node, kind, Source(), load_timeout=None)
+        await node.astart()
+        threads = [Caller(ask, group, f"thread{number}") for number in range(3)]
+        for number in range(3):
             async with asyncio.timeout(20):
-                assert right(key, await aget(group, key, batch))
+                assert right(f"main{number}", await aget(group, f"main{number}", batch))
+        return threads
 
-    threads = [Caller(ask, f"thread{number}") for number in range(3)]
-    for number in range(100):
-        asyncio.run(main(number))
-    ended.set()
-    assert all(thread.result() for thread in threads)
+    for _ in range(40):
+        for thread in asyncio.run(main()):
+            thread.result()
     assert not wrong, wrong[:3]
 
 
