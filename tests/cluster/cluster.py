@@ -15,8 +15,10 @@ from typing import Any, Self
 from kamacache import Group, Node
 from kamacache._engine import Clock
 from kamacache.cluster.peers import Peer
+from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
 from kamacache.net.messages import Hello, LoadReply, LoadRequest
+from kamacache.steps import Wait
 from kamacache.testing import GATE_TIMEOUT, Gate, Network, Parcel, Peek
 
 PATIENCE = 10.0  # seconds after which a test that waits has failed
@@ -60,7 +62,9 @@ def ask_directly(network: Network, address: str | None, keys: list[str]) -> list
     """What a stranger gets who asks this node to load keys of the group "users"."""
     lane = network.lane()
     lane.start(None, lambda _: None)
-    reply: LoadReply = lane.call(address or "", LoadRequest("users", keys, [], 0, 0), None).result(GATE_TIMEOUT)
+    reply: LoadReply = Wait(
+        lane.call(address or "", LoadRequest("users", keys, [], 0, 0), None), Deadline.after(GATE_TIMEOUT)
+    ).run()
     return [answer.value for answer in reply.answers]
 
 
