@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from kamacache import fork
+from kamacache import fork, thread
 from kamacache._engine import Clock, Hlc, check_key
+from kamacache.autostart import AutoStart
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.groups import Grouping
 from kamacache.log import log
@@ -21,16 +22,15 @@ from kamacache.member import Member
 from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.steps import Wait
+from kamacache.sweeper import Sweeper
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from kamacache.group import Group
     from kamacache.net.lane import Lane
     from kamacache.registry import Registry
 
 JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
-AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
+GOODBYE = 1.0  # seconds that a node takes to leave
 
 
 class Node(Grouping):
@@ -102,10 +102,8 @@ class Node(Grouping):
 
     def _live(self, lane: Lane) -> None:
         """Begin a life: in the constructor, and again in a forked child."""
-        from kamacache.cluster.membership import Membership
         from kamacache.runtime import Runtime
         from kamacache.serve.peers import Serving
-        from kamacache.sweeper import Sweeper
 
         self.id = os.urandom(8).hex()
         options = self._options
@@ -113,45 +111,63 @@ class Node(Grouping):
         self._runtime = Runtime(
             self._clock, hlc, lane, max_value=options.max_value, loader_threads=options.loader_threads
         )
+        self._meet()
+        self._serving = Serving(self._runtime, self._groups, options)
+        self._sweeper = Sweeper(self._groups)
+        self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
+        self._starting = threading.Lock()  # one start at a time
+        self._starter: int | None = None  # the thread of that start
+        self._started = self._ended = False
+        self._bound: str | None = None
+        self._address: str | None = None
+        self._auto = AutoStart(self.start, self._sweeper.sweep, self.__repr__)
+        self._drained = Deadline(0.0)
+
+    def _meet(self) -> None:
+        """Begin with no other members."""
+        from kamacache.cluster.membership import Membership
+
         self._membership = Membership(
-            Member(self.id, None, options.weight),
+            Member(self.id, None, self._options.weight),
             self._runtime,
             self._registry,
-            options.service,
+            self._options.service,
             states=self._states,
             heard_of=self._heard_of,
             placed=self._placed,
         )
         self._runtime.membership = self._membership
-        self._serving = Serving(self._runtime, self._groups, options)
-        self._sweeper = Sweeper(self._groups)
-        self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
-        self._starting = threading.Lock()  # one start at a time
-        self._started = False
-        self._bound: str | None = None
-        self._address: str | None = None
-        self._auto: Future[None] | None = None
-        self._auto_until = 0.0
-        self._stop = threading.Event()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen, register, and return when joined; after 5 s with a warning, and go on trying.
 
-        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed. Twice is fine.
+        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed: then nothing of
+        the start is left, and another may follow. Twice is fine.
         """
+        thread.check_real()
         self._runtime.home.adopt_running()
         self._runtime.home.settle()
+        if self._starter == threading.get_ident():
+            return  # a call of the application that interrupts this thread's own start
         with self._starting:
             if self._closed:
                 raise NodeClosed("the node was closed")
             if self._started:
                 return
-            self._open()
-            joined = self._membership.start(JOIN_TIMEOUT)
-            self._started = True
-        if not joined and not self._closed:
+            self._starter = threading.get_ident()
+            try:
+                joined = self._open(Deadline.after(JOIN_TIMEOUT))
+            except BaseException as error:
+                self._undo()
+                if not self._closed:
+                    raise
+                self._end()
+                raise NodeClosed("the node was closed") from error
+            finally:
+                self._starter = None
+        if not joined:
             log.warning(
                 "%s has not joined %r within %g s and goes on trying", self, self._options.service, JOIN_TIMEOUT
             )
@@ -163,97 +179,108 @@ class Node(Grouping):
         self._runtime.home.adopt_running()
         await asyncio.to_thread(self.start)
 
-    def _open(self) -> None:
-        """Bind, and tell the membership who we are."""
-        registry, lane = self._registry, self._runtime.lane
-        if self._bound is None and (registry is not None or self._listen is not None):
-            listen = self._listen
-            if listen is None and registry is not None:
-                listen = registry.default_listen(self._options.service, self.id)
-                if listen is not None:
-                    check_listen(listen, protected=self._options.protected)
+    def _open(self, deadline: Deadline) -> bool:
+        """Bind, tell the membership who we are, and join. Return whether that was done by the deadline."""
+        registry, lane, listen = self._registry, self._runtime.lane, self._listen
+        if listen is None and registry is not None:
+            listen = registry.default_listen(self._options.service, self.id)
+            if listen is not None:
+                check_listen(listen, protected=self._options.protected)
+        if registry is not None or listen is not None:
             try:
-                self._bound = lane.start(listen, self._serving.receive)
+                bound = lane.start(listen, self._serving.receive, deadline)
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
-        if self._bound is not None and self._address is None:
-            address = fork.advertised(self._options.advertise, self._bound, forked=self._forked)
-            self._address = address if registry is None else registry.advertise(address)
+            self._bound = bound
+            if bound is not None:
+                address = fork.advertised(self._options.advertise, bound, forked=self._forked)
+                self._address = address if registry is None else registry.advertise(address)
         with self._lock:
             for group in self._groups.values():
                 lane.serve(group.parts.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
         self._serving.publish(self._listen, self._address)
+        joined = self._membership.start(deadline)
         self._sweeper.start()
+        with self._lock:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            self._started = True
+        return joined
+
+    def _undo(self) -> None:
+        """Close what a start has opened that failed, and put new things in its place for another start."""
+        self._membership.stop()
+        self._membership.leave(Deadline.after(GOODBYE))
+        lane = self._runtime.lane
+        self._runtime.lane = lane.renewed()
+        lane.close()
+        self._sweeper.close()
+        self._sweeper = Sweeper(self._groups)
+        self._bound = self._address = None
+        near_ttl = self._membership.near_ttl
+        self._meet()
+        self._membership.near_ttl = near_ttl
+        for name in list(self._groups):
+            self._placed(name, self._membership.route(name))  # nobody is asked through the closed lane
 
     def _ensure(self) -> None:
-        """Start by itself, once: whatever goes wrong is logged and tried again, and costs callers a second in all."""
-        if self._started or self._closed:
-            return
-        if (future := self._autostart()) is not None:
+        if not (self._started or self._closed) and (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
-                Wait(future, self._auto_until).run()
+                wait.run()
 
     async def _aensure(self) -> None:
         if self._started or self._closed:
             self._runtime.home.adopt_running()
-            return
-        if (future := self._autostart()) is not None:
+        elif (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
-                await Wait(future, self._auto_until).arun()
+                await wait.arun()
 
-    def _autostart(self) -> Future[None] | None:
+    def _autostart(self) -> Wait | None:
+        """Start a node that is alone at once, another on a thread. Return the step that waits for it."""
+        thread.check_real()
         if self._registry is None and self._listen is None:
             self.start()
             return None
-        from concurrent.futures import Future
-
         self._runtime.home.adopt_running()
-        with self._lock:
-            if self._auto is None:
-                self._auto = Future()
-                self._auto_until = time.monotonic() + AUTO_TIMEOUT
-                threading.Thread(
-                    target=self._autostarting, args=(self._auto,), name="kamacache-start", daemon=True
-                ).start()
-            return self._auto
-
-    def _autostarting(self, done: Future[None]) -> None:
-        stop, logged = self._stop, False
-        while not stop.is_set():
-            try:
-                self.start()
-            except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-                if not logged and not isinstance(error, NodeClosed):
-                    log.warning("%s cannot start, and goes on trying: %s", self, error)
-                logged = True
-            else:
-                break
-            stop.wait(AUTO_TIMEOUT)
-        done.set_result(None)
+        return self._auto.begin()
 
     def close(self, drain: Duration = "5s") -> None:
-        """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on."""
-        deadline = time.monotonic() + parse_duration(drain, name="drain")
+        """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on.
+
+        In a signal handler that interrupts `start` it returns at once, and `start` closes the node instead.
+        """
+        deadline = Deadline.after(parse_duration(drain, name="drain"))
         with self._lock:
             if self._closed:
                 return
             groups = list(self._groups.values())
         self._runtime.lane.ready(False)
         for group in groups:
-            if not group.parts.behind.flush(deadline):
+            if not group.parts.behind.flush(deadline.at):
                 log.warning("writes of %r were still pending when the node was closed", group.name)
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
-        self._stop.set()
+            self._closed, self._drained = True, deadline
+        self._auto.stop()
         for group in groups:
-            group.parts.store.close()  # who has said goodbye is told of no write, so it serves nothing from memory
+            group.parts.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
-        with self._starting:
-            self._membership.leave()
-        self._serving.drain(deadline)
+        if self._starter == threading.get_ident():
+            return
+        if self._starting.acquire(timeout=GOODBYE):
+            self._starting.release()
+        self._end()
+
+    def _end(self) -> None:
+        """Close everything that `close` has stopped."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        self._membership.leave(Deadline.after(GOODBYE))
+        self._serving.drain(self._drained)
         for group in list(self._groups.values()):
             group.shut(NodeClosed("the node was closed"))
         self._serving.close()
@@ -314,7 +341,7 @@ class Node(Grouping):
         return self._membership.me if peer is None else peer.member
 
     def __repr__(self) -> str:
-        if "_stop" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
+        if "_auto" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
             return super().__repr__()
         state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
         return f"<kamacache.Node {self._options.service!r} {state}>"

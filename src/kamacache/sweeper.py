@@ -1,4 +1,4 @@
-"""The thread of a node that lets go of expired and evicted values, and tells `on_evict`."""
+"""The thread of a node that drops expired and evicted values, and calls `on_evict`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from kamacache import thread
 
 if TYPE_CHECKING:
     from kamacache.group import Group
@@ -27,8 +29,7 @@ class Sweeper:
     def start(self) -> None:
         """Start the thread, once."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="kamacache-sweep", daemon=True)
-            self._thread.start()
+            self._thread = thread.start("kamacache-sweep", self._run)
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL):

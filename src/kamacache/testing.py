@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kamacache._engine import Store
+from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
 from kamacache.net.lane import HOT, Call, Found, WithoutEngine
 from kamacache.net.messages import Member, Request
@@ -208,7 +209,7 @@ class MemoryLane(WithoutEngine):
         self._address = ""
         self._closed = False
 
-    def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
+    def start(self, listen: str | None, receive: Callable[[Call], None], _deadline: Deadline) -> str | None:
         self._receive = receive
         self._address = self._network.attach(self, listen)
         return self._address

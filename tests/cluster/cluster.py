@@ -15,6 +15,7 @@ from typing import Any, Self
 from kamacache import Group, Node
 from kamacache._engine import Clock
 from kamacache.cluster.peers import Peer
+from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
 from kamacache.net.messages import Hello, LoadReply, LoadRequest
 from kamacache.testing import GATE_TIMEOUT, Gate, Network, Parcel, Peek
@@ -59,7 +60,7 @@ def moved(first: Node, second: Node, keys: Sequence[str]) -> list[str]:
 def ask_directly(network: Network, address: str | None, keys: list[str]) -> list[bytes | None]:
     """What a stranger gets who asks this node to load keys of the group "users"."""
     lane = network.lane()
-    lane.start(None, lambda _: None)
+    lane.start(None, lambda _: None, Deadline.after(1.0))
     reply: LoadReply = lane.call(address or "", LoadRequest("users", keys, [], 0, 0), None).result(GATE_TIMEOUT)
     return [answer.value for answer in reply.answers]
 

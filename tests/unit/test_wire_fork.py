@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kamacache._engine import Pipeline, Transport, after_fork_in_child
+from kamacache._engine import Transport, after_fork_in_child
 from kamacache.errors import PeerError
 from kamacache.net.messages import TellReply, TellRequest
-from tests.unit.wire import called, ended
+from tests.unit.wire import called, connected, ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
     before = sockets()
     address = server.listen(listen_at)
     client.ping(address, 1.0)
-    pipeline = Pipeline(client, address)
+    pipeline = connected(client, address)
     client.call("across", address, TELL, None)
     held: list[Any] = [called(server)]
     ours = sockets() - before

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    peer::{Failure, Reply},
+    peer::{Failure, Reply, link::Link},
     sync::{Condvar, Mutex},
     wire::{
         grpc::{Incoming, Refusal},
@@ -24,6 +24,8 @@ pub enum Event {
     Call(Incoming),
     Scrape(Scrape),
     Done(u64, Result<Reply, Failure>),
+    /// The end of a connect.
+    Connected(u64, Result<(String, Link), Failure>),
 }
 
 #[derive(Debug, Default)]
@@ -63,10 +65,10 @@ impl Events {
         }
     }
 
-    /// Queues the end of an own call.
-    pub fn done(&self, id: u64, result: Result<Reply, Failure>) {
+    /// Queues the end of what this node began itself.
+    pub fn ended(&self, end: Event) {
         let mut state = self.state.lock();
-        state.queue.push_back(Event::Done(id, result));
+        state.queue.push_back(end);
         self.arrived.notify_one();
     }
 
@@ -98,7 +100,7 @@ impl Events {
         let (ends, asked) = state
             .queue
             .drain(..)
-            .partition(|event| matches!(event, Event::Done(..)));
+            .partition(|event| matches!(event, Event::Done(..) | Event::Connected(..)));
         state.queue = ends;
         self.arrived.notify_all();
         drop(state);

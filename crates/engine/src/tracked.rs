@@ -109,6 +109,32 @@ impl<T: AsRawFd> Drop for Tracked<T> {
     }
 }
 
+/// Descriptors that forked children close, too, while this lives. It goes before they are closed here.
+#[derive(Debug)]
+pub struct Also {
+    descriptors: Vec<RawFd>,
+    generation: u64,
+}
+
+impl Also {
+    pub fn new(descriptors: Vec<RawFd>) -> Self {
+        sockets().extend(&descriptors);
+        Self {
+            descriptors,
+            generation: generation(),
+        }
+    }
+}
+
+impl Drop for Also {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            let mut all = sockets();
+            all.retain(|fd| !self.descriptors.contains(fd));
+        }
+    }
+}
+
 impl<T: AsRawFd> Deref for Tracked<T> {
     type Target = T;
     fn deref(&self) -> &T {

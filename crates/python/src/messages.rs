@@ -23,7 +23,7 @@ macro_rules! classes {
     ($($function:ident => $name:literal),* $(,)?) => {$(
         fn $function(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
             static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-            TYPE.import(py, "kamacache.messages", $name)
+            TYPE.import(py, "kamacache.net.messages", $name)
         }
     )*};
 }

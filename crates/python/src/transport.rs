@@ -4,7 +4,11 @@ use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
     events::Event,
-    peer::{Failure, blocking::Pool, many::ask_many},
+    peer::{
+        Failure,
+        blocking::Pool,
+        many::{ask_many, ping_many},
+    },
     transport,
     wire::{
         grpc::{self, Refusal},
@@ -23,6 +27,7 @@ use crate::{
     failure::{os_error, peer_error},
     messages,
     metrics::Scrape,
+    pipeline::Pipeline,
     security::Security,
 };
 
@@ -111,9 +116,30 @@ impl Drop for Transport {
 type PeerTimes = (String, &'static str, Vec<u64>, f64);
 
 impl Transport {
-    pub fn engine(&self) -> &transport::Transport {
-        &self.inner
+    fn begin(
+        &self,
+        py: Python<'_>,
+        token: Py<PyAny>,
+        begin: impl FnOnce(u64) -> Result<(), Failure> + Send,
+    ) -> PyResult<()> {
+        let id = self.inner.id();
+        self.tokens.lock().insert(id, token);
+        py.detach(|| begin(id)).map_err(|failure| {
+            let token = self.tokens.lock().remove(&id);
+            drop(token);
+            peer_error(py, &failure)
+        })
     }
+
+    /// Has next_event return how something ended that was begun here.
+    fn ended<'py>(&self, py: Python<'py>, id: u64, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let token = self.tokens.lock().remove(&id);
+        Ok(Some((token, result).into_pyobject(py)?.into_any()))
+    }
+}
+
+fn exception<'py>(py: Python<'py>, failure: &Failure) -> Bound<'py, PyAny> {
+    peer_error(py, failure).into_value(py).into_bound(py).into_any()
 }
 
 fn duration(seconds: f64) -> PyResult<Duration> {
@@ -143,13 +169,15 @@ impl Transport {
         }
     }
 
-    /// Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it.
-    #[pyo3(signature = (address, /))]
-    fn listen(&self, py: Python<'_>, address: &str) -> PyResult<String> {
+    /// Bind "host:port" or "unix:/path", a name resolved within `within` seconds; the address bound. OSError as the
+    /// system says it.
+    #[pyo3(signature = (address, /, within = 5.0))]
+    fn listen(&self, py: Python<'_>, address: &str, within: f64) -> PyResult<String> {
+        let within = duration(within)?;
         if self.inner.is_forked() {
             return Err(peer_error(py, &Failure::forked()));
         }
-        py.detach(|| self.inner.listen(address))
+        py.detach(|| self.inner.listen(address, within))
             .map_err(|error| os_error(&error, address))
     }
 
@@ -234,9 +262,27 @@ impl Transport {
     /// PeerError unless the member's engine answers in time.
     #[pyo3(signature = (address, timeout, /))]
     fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
+        let mut ponged = self.ping_many(py, vec![address.to_owned()], timeout)?;
+        ponged
+            .pop()
+            .flatten()
+            .map_or(Ok(()), |error| Err(PyErr::from_value(error)))
+    }
+
+    /// Ask all these members at once whether their engines answer; None, or a PeerError, for each.
+    #[pyo3(signature = (addresses, timeout, /))]
+    fn ping_many<'py>(
+        &self,
+        py: Python<'py>,
+        addresses: Vec<String>,
+        timeout: f64,
+    ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
         let timeout = duration(timeout)?;
-        let ponged = py.detach(|| self.inner.pool()?.ping(address, timeout));
-        ponged.map_err(|failure| peer_error(py, &failure))
+        let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
+        let ponged = py.detach(|| ping_many(pool, addresses, timeout)).into_iter();
+        Ok(ponged
+            .map(|one| one.err().map(|failure| exception(py, &failure)))
+            .collect())
     }
 
     /// Start a call; next_event brings (token, reply or exception).
@@ -251,14 +297,13 @@ impl Transport {
     ) -> PyResult<()> {
         let request = messages::request(message)?;
         let timeout = timeout.map(duration).transpose()?;
-        let id = self.inner.call_id();
-        self.tokens.lock().insert(id, token);
-        py.detach(|| self.inner.call(id, address, request, timeout))
-            .map_err(|failure| {
-                let token = self.tokens.lock().remove(&id);
-                drop(token);
-                peer_error(py, &failure)
-            })
+        self.begin(py, token, |id| self.inner.call(id, address, request, timeout))
+    }
+
+    /// Start a connect for an event loop; next_event brings (token, Pipeline or exception).
+    #[pyo3(signature = (token, address, /))]
+    fn connect(&self, py: Python<'_>, token: Py<PyAny>, address: &str) -> PyResult<()> {
+        self.begin(py, token, |id| self.inner.connect(id, address))
     }
 
     /// Answer to these names over HTTP, beside IP addresses and localhost.
@@ -290,7 +335,7 @@ impl Transport {
         Ok(times.into_iter().map(seconds).collect())
     }
 
-    /// The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed.
+    /// The next call from a peer, scrape, or end of a call or connect of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
@@ -308,12 +353,18 @@ impl Transport {
             }
             Some(Event::Scrape(scrape)) => Ok(Some(Bound::new(py, Scrape::new(scrape))?.into_any())),
             Some(Event::Done(id, result)) => {
-                let token = self.tokens.lock().remove(&id);
                 let result = match result {
                     Ok(reply) => messages::from_reply(py, &reply)?,
-                    Err(failure) => peer_error(py, &failure).into_value(py).into_bound(py).into_any(),
+                    Err(failure) => exception(py, &failure),
                 };
-                Ok(Some((token, result).into_pyobject(py)?.into_any()))
+                self.ended(py, id, result)
+            }
+            Some(Event::Connected(id, result)) => {
+                let result = match result {
+                    Ok((address, link)) => Bound::new(py, Pipeline::new(&self.inner, address, link))?.into_any(),
+                    Err(failure) => exception(py, &failure),
+                };
+                self.ended(py, id, result)
             }
         }
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kamacache.core import Parts
+    from kamacache.deadline import Deadline
     from kamacache.group import Group
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
@@ -84,10 +84,10 @@ class Clients:
             self._waiting -= 1
             self._idle.notify_all()
 
-    def drain(self, deadline: float) -> None:
-        """Wait until all are answered, or time.monotonic() is at `deadline`."""
+    def drain(self, deadline: Deadline) -> None:
+        """Wait until all are answered, at the latest until the deadline."""
         with self._idle:
-            while self._waiting and (left := deadline - time.monotonic()) > 0:
+            while self._waiting and (left := deadline.left()) > 0:
                 self._idle.wait(left)
 
     def close(self) -> None:

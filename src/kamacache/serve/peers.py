@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
     from kamacache.core import Parts
+    from kamacache.deadline import Deadline
     from kamacache.group import Group
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
@@ -131,10 +131,10 @@ class Serving:
         else:
             self._reply(call, work)
 
-    def drain(self, deadline: float) -> None:
-        """Wait until the loads for peers are done and the clients answered, or time.monotonic() is at `deadline`."""
+    def drain(self, deadline: Deadline) -> None:
+        """Wait until the loads for peers are done and the clients answered, at the latest until the deadline."""
         with self._idle:
-            while self._serving and (left := deadline - time.monotonic()) > 0:
+            while self._serving and (left := deadline.left()) > 0:
                 self._idle.wait(left)
         if self._clients is not None:
             self._clients.drain(deadline)
