@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import fork, thread
 from kamacache._engine import Clock, Hlc, check_key
-from kamacache.autostart import AutoStart
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.groups import Grouping
@@ -22,14 +21,12 @@ from kamacache.member import Member
 from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
 from kamacache.registry import parse as parse_registry
 from kamacache.steps import Wait
-from kamacache.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from kamacache.group import Group
     from kamacache.net.lane import Lane
     from kamacache.registry import Registry
 
-JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
 GOODBYE = 1.0  # seconds that a node takes to leave
 
 
@@ -104,6 +101,8 @@ class Node(Grouping):
         """Begin a life: in the constructor, and again in a forked child."""
         from kamacache.runtime import Runtime
         from kamacache.serve.peers import Serving
+        from kamacache.start import Start
+        from kamacache.sweeper import Sweeper
 
         self.id = os.urandom(8).hex()
         options = self._options
@@ -115,12 +114,10 @@ class Node(Grouping):
         self._serving = Serving(self._runtime, self._groups, options)
         self._sweeper = Sweeper(self._groups)
         self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
-        self._starting = threading.Lock()  # one start at a time
-        self._starter: int | None = None  # the thread of that start
-        self._started = self._ended = False
+        self._start = Start(self._open, self._undo, lambda: self._closed, self._end, self.__repr__)
+        self._ended = False
         self._bound: str | None = None
         self._address: str | None = None
-        self._auto = AutoStart(self.start, self._sweeper.sweep, self.__repr__)
         self._drained = Deadline(0.0)
 
     def _meet(self) -> None:
@@ -149,28 +146,7 @@ class Node(Grouping):
         thread.check_real()
         self._runtime.home.adopt_running()
         self._runtime.home.settle()
-        if self._starter == threading.get_ident():
-            return  # a call of the application that interrupts this thread's own start
-        with self._starting:
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            if self._started:
-                return
-            self._starter = threading.get_ident()
-            try:
-                joined = self._open(Deadline.after(JOIN_TIMEOUT))
-            except BaseException as error:
-                self._undo()
-                if not self._closed:
-                    raise
-                self._end()
-                raise NodeClosed("the node was closed") from error
-            finally:
-                self._starter = None
-        if not joined:
-            log.warning(
-                "%s has not joined %r within %g s and goes on trying", self, self._options.service, JOIN_TIMEOUT
-            )
+        self._start.run()
 
     async def astart(self) -> None:
         """See start."""
@@ -202,10 +178,6 @@ class Node(Grouping):
         self._serving.publish(self._listen, self._address)
         joined = self._membership.start(deadline)
         self._sweeper.start()
-        with self._lock:
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            self._started = True
         return joined
 
     def _undo(self) -> None:
@@ -215,8 +187,10 @@ class Node(Grouping):
         lane = self._runtime.lane
         self._runtime.lane = lane.renewed()
         lane.close()
+        if self._registry is not None:
+            with suppress(Exception):
+                self._registry.deregister()  # a second time: nothing listens any more
         self._sweeper.close()
-        self._sweeper = Sweeper(self._groups)
         self._bound = self._address = None
         near_ttl = self._membership.near_ttl
         self._meet()
@@ -225,12 +199,12 @@ class Node(Grouping):
             self._placed(name, self._membership.route(name))  # nobody is asked through the closed lane
 
     def _ensure(self) -> None:
-        if not (self._started or self._closed) and (wait := self._autostart()) is not None:
+        if not (self._start.done or self._closed) and (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
                 wait.run()
 
     async def _aensure(self) -> None:
-        if self._started or self._closed:
+        if self._start.done or self._closed:
             self._runtime.home.adopt_running()
         elif (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
@@ -243,7 +217,7 @@ class Node(Grouping):
             self.start()
             return None
         self._runtime.home.adopt_running()
-        return self._auto.begin()
+        return self._start.begin()
 
     def close(self, drain: Duration = "5s") -> None:
         """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on.
@@ -263,15 +237,12 @@ class Node(Grouping):
             if self._closed:
                 return
             self._closed, self._drained = True, deadline
-        self._auto.stop()
         for group in groups:
             group.parts.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
-        if self._starter == threading.get_ident():
-            return
-        if self._starting.acquire(timeout=GOODBYE):
-            self._starting.release()
-        self._end()
+        if not self._start.is_here:
+            self._start.stop(Deadline.after(GOODBYE))
+            self._end()
 
     def _end(self) -> None:
         """Close everything that `close` has stopped."""
@@ -341,7 +312,7 @@ class Node(Grouping):
         return self._membership.me if peer is None else peer.member
 
     def __repr__(self) -> str:
-        if "_auto" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
+        if "_start" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
             return super().__repr__()
         state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
         return f"<kamacache.Node {self._options.service!r} {state}>"
@@ -351,6 +322,6 @@ class Node(Grouping):
 
     def _regroup(self, change: Callable[[Lane], None]) -> None:
         """Under the lock: the groups have changed, and so has what this node serves and owns."""
-        if self._address is not None or self._started:
+        if self._address is not None or self._start.done:
             change(self._runtime.lane)
             self._membership.announce(tuple(self._groups))

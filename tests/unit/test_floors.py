@@ -14,8 +14,8 @@ SOURCE = Path(kamacache.__file__).parent
 LONGEST = 330  # lines
 FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "steps", "deadline"),
-    ("thread",),
-    ("net.messages",),
+    ("thread", "bell"),
+    ("net.messages", "net.link", "start"),
     ("net.addresses", "codecs", "units"),
     ("net.security",),
     ("registry.base", "registry.locks", "registry.record"),
