@@ -48,10 +48,13 @@ impl Runtime {
     }
 
     fn start() -> io::Result<State> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (runtime, also) = Also::open(|| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let own = descriptors(runtime.handle()).unwrap_or_default();
+            Ok((runtime, own))
+        })?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let also = Also::new(descriptors(&handle).unwrap_or_default());
         let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
             let _ = runtime.block_on(stopped);
             drop(also);

@@ -117,12 +117,19 @@ pub struct Also {
 }
 
 impl Also {
-    pub fn new(descriptors: Vec<RawFd>) -> Self {
-        sockets().extend(&descriptors);
-        Self {
-            descriptors,
-            generation: generation(),
-        }
+    /// Opens something that has these descriptors; `open` must not block.
+    pub fn open<T>(open: impl FnOnce() -> io::Result<(T, Vec<RawFd>)>) -> io::Result<(T, Self)> {
+        let mut all = sockets();
+        let (opened, descriptors) = open()?;
+        all.extend(&descriptors);
+        let generation = generation();
+        Ok((
+            opened,
+            Self {
+                descriptors,
+                generation,
+            },
+        ))
     }
 }
 
