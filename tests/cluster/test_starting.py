@@ -235,7 +235,8 @@ def test_two_starters_on_one_stale_socket(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
         transports = [Transport(max_message=1 << 20) for _ in range(4)]
-        barrier, bound = threading.Barrier(4), []
+        barrier = threading.Barrier(4)
+        bound: list[Transport] = []
 
         def start(
             one: Transport, path: Path = path, barrier: threading.Barrier = barrier, bound: list[Transport] = bound

@@ -8,7 +8,7 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,19 @@ def test_one_run_after_another(lane: NativeLane, address: str) -> None:
         assert len(lane._links) <= 2
     wait_until(lambda: not lane._links)
     wait_until(lambda: kept() <= before)
+
+
+def test_tasks_that_ask_at_any_turn_of_a_connect(lane: NativeLane, address: str) -> None:
+    async def ask(turns: int) -> object:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await lane.apeek(address, "users", "k")
+
+    async def all_of_them() -> list[object]:
+        return await asyncio.gather(*(ask(turns) for turns in range(300)))
+
+    for _ in range(20):
+        assert None not in asyncio.run(all_of_them())
 
 
 def test_peers_that_came_and_went(lane: NativeLane, transports: MakeTransport, tmp_path: Path) -> None:
@@ -142,10 +155,11 @@ def test_an_answer_that_trickles_ends_after_a_second(lane: NativeLane) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        for ask in (
+        asks: list[Callable[[], object]] = [
             lambda: lane.peek(address, "users", "k"),
             lambda: asyncio.run(lane.apeek(address, "users", "k")),
-        ):
+        ]
+        for ask in asks:
             began = time.monotonic()
             with pytest.raises(PeerError, match="did not answer"):
                 ask()

@@ -47,13 +47,15 @@ class Link:
             self.closed = True
         elif self.closed:
             connected.result().close()
-        else:
+        elif self._pipeline is None:
             self._pipeline = connected.result()
             self._fd = self._pipeline.fileno()
             self._loop.add_reader(self._fd, self._readable)
 
     def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
         """Return the answers to come; PeerError if there are none in time."""
+        if self._pipeline is None:
+            self._open(self.connected)  # its callback comes a turn later than a task that finds it connected
         if self.closed or self._pipeline is None:
             raise PeerError(f"the connection to {self.address} was closed")
         future: asyncio.Future[list[Found | None]] = self._loop.create_future()
