@@ -38,7 +38,7 @@ class Cached:
 
 def group(node: Node, name: str, pairs: dict[str, bytes], ttl: float | None) -> Group[bytes]:
     made: Group[bytes] = node.group(name, None, max_bytes=1 << 30)
-    store = made.parts.store
+    store = made._core.store
     for key, value in pairs.items():
         store.put(key, value, 0, ttl, store.MAIN)
     return made

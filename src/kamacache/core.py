@@ -1,55 +1,64 @@
-"""What serves one group in one life of its node: store, loads and writes. Imported when a group is made."""
+"""What serves one group in one life of its node: its store, its misses and its writes. Imported when a group is made."""
 
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from kamacache import codecs
-from kamacache._engine import Clock, Store
+from kamacache._engine import Store
 from kamacache.errors import ValueTooLarge
-from kamacache.load.loader import Loader
-from kamacache.load.miss import Loading
+from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
 from kamacache.net.messages import GroupState, WriteItem
-from kamacache.options import GroupOptions
-from kamacache.runtime import Runtime
-from kamacache.steps import Path
 from kamacache.write.behind import WriteBehind
-from kamacache.write.write import Writing
+from kamacache.write.write import Writes
+
+if TYPE_CHECKING:
+    from kamacache._engine import Clock
+    from kamacache.errors import KamaCacheError
+    from kamacache.load.loader import Loader
+    from kamacache.options import GroupOptions
+    from kamacache.runtime import Runtime
+    from kamacache.steps import Path
 
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
 
 
-class Parts:
-    """What serves one group in one life of its node."""
+class GroupCore:
+    """The parts of a group. A forked child makes new ones over the same store."""
 
-    __slots__ = ("behind", "loading", "options", "runtime", "store", "writing")
+    __slots__ = ("behind", "misses", "options", "runtime", "store", "writes")
 
     def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
         self.store = store
         self.options = options
         self.runtime = runtime
-        self.loading = Loading(name, store, loader, options, runtime)
-        self.writing = Writing(name, store, self.loading, runtime)
-        self.behind = WriteBehind(name, store, self.loading, self.writing)
-        self.loading.after_writes = self.behind.pending
+        self.misses = Misses(name, store, loader, options, runtime)
+        self.writes = Writes(name, store, runtime)
+        self.behind = WriteBehind(name, store, self.writes, runtime)
+        self.misses.pending = self.behind.pending
+
+    def renewed(self, runtime: Runtime) -> GroupCore:
+        """Return new parts over the same store, for a new life of the node."""
+        return GroupCore(self.store.name, self.store, self.misses.loader, self.options, runtime)
 
     def state(self) -> GroupState:
-        """What a hello says of this group."""
+        """Return what a hello says of this group."""
         codec = codecs.codec_name(self.options.codec)
         return GroupState(self.store.name, codec, self.store.floor, self.store.recent())
 
     def gave_up(self, keys: int) -> None:
-        """Who asked for these, counted in gets before, and gave up before the node was started: waited for others."""
+        """Count keys, which count in gets already, whose caller gave up before the node was started."""
         self.store.count(JOINED, keys)
 
     def item(self, key: str, raw: bytes | None, ttl: float | None = None) -> WriteItem:
-        """A set of these bytes, or with None a delete; ValueTooLarge."""
-        if raw is not None and not self.loading.fits(key, raw):
-            greatest = (
+        """Return a set of these bytes, or with None a delete. Raises ValueTooLarge."""
+        if raw is not None and not (len(raw) <= self.runtime.max_value and self.store.fits(key, len(raw))):
+            limits = (
                 f"max_value is {self.runtime.max_value:,} B, an eighth of max_bytes {self.options.max_bytes // 8:,} B"
             )
-            raise ValueTooLarge(f"{self.store.name}[{key[:40]!r}]: {len(raw):,} B are too many: {greatest}")
+            raise ValueTooLarge(f"{self.store.name}[{key[:40]!r}]: {len(raw):,} B are too many: {limits}")
         return WriteItem(key, raw, ttl)
 
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
@@ -59,21 +68,27 @@ class Parts:
         if not wait:
             yield from self.behind.submit(items)
             return None
-        yield from self.loading.wait_for_writes([item.key for item in items])
-        return (yield from self.writing.write(items))
+        yield from self.misses.wait_for_writes([item.key for item in items])
+        return (yield from self.writes.write(items))
 
     def clear(self, *, wait: bool = True) -> Path[bool | None]:
         """Forget every key, after all writes that are pending."""
         yield from self.behind.settled()
-        floor = self.writing.clear_here()
+        floor = self.writes.clear_here()
         if not wait:
             self.behind.submit_clear(floor)
             return None
-        return (yield from self.writing.clear(floor))
+        return (yield from self.writes.clear(floor))
+
+    def close(self, error: KamaCacheError) -> None:
+        """Have every call raise `error` from now on."""
+        self.misses.close(error)
+        self.behind.close()
+        self.store.close()
 
 
 def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
-    """The store of a group, which stays the same for the group's life."""
+    """Return the store of a group, which stays the same for the group's life."""
     codec = options.codec
     plain = isinstance(codec, codecs.BytesCodec)
     return Store(
@@ -90,5 +105,5 @@ def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
 
 
 def remembered(options: GroupOptions) -> float:
-    """Seconds for which the writes of a group are remembered."""
+    """Return the seconds for which the writes of a group are remembered at least."""
     return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)

@@ -15,6 +15,7 @@
   + RegistryError
   + PeerError (ConnectionError)
   + UnknownGroup (KeyError)
+  + NoEventLoop (RuntimeError)
 """
 
 from __future__ import annotations
@@ -105,3 +106,7 @@ class UnknownGroup(KamaCacheError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class NoEventLoop(KamaCacheError, RuntimeError):
+    """A method for asyncio was awaited where no asyncio event loop runs."""

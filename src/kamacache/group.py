@@ -2,203 +2,277 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Union, overload
 
 from kamacache import codecs
 from kamacache._engine import MISSING, Getter, check_key
+from kamacache.deadline import Deadline
 from kamacache.errors import GroupClosed, KamaCacheError
 from kamacache.stats import GroupStats
-from kamacache.steps import adrive, drive, whole
+from kamacache.steps import adrive, drive, needed_loop, whole
 from kamacache.units import UNSET, Duration, Missing, parse_ttl
 
 if TYPE_CHECKING:  # imported when a group is made
-    from kamacache.core import Parts
+    from kamacache.core import GroupCore
     from kamacache.net.messages import WriteItem
 
 V = TypeVar("V")
+_TTL = Union[Duration, Missing, None]  # noqa: UP007 - Duration is text at run time
+_FLUSH = 1.0  # seconds for which close waits for pending writes
 
 
 class Group(Getter[V]):
-    """A group of a node; made by Node.group. Every blocking method has a twin with an a for asyncio.
+    """A group of a node, made by Node.group. Every method that may wait has a twin with an a for asyncio.
 
-    ``get(key)`` is native (see Getter): the value, or None where the source has none. It raises InvalidKey, LoadError
-    (LoadTimeout, LoadCycle), Overloaded, GroupClosed or NodeClosed.
+    All of them raise GroupClosed or NodeClosed once the group or its node is closed, and InvalidKey for a key that is
+    not a str of 1 to 65,536 bytes in UTF-8.
     """
 
     # No __dict__: with one, the interpreter would look into it before each call of a method.
-    __slots__ = ("__weakref__", "_aensure", "_ensure", "_leave", "name", "parts")
+    __slots__ = ("__weakref__", "_aensure", "_core", "_ensure", "_leave", "_name")
 
-    def __new__(cls, _name: str, parts: Parts, **_hooks: Any) -> Self:
+    def __new__(cls, _name: str, core: GroupCore, **_hooks: Any) -> Self:
         """Bind get to the store, which stays the same for the group's life."""
-        return super().__new__(cls, parts.store)
+        return super().__new__(cls, core.store)
 
     def __init__(
         self,
         name: str,
-        parts: Parts,
+        core: GroupCore,
         *,
         ensure: Callable[[], None],
         aensure: Callable[[], Awaitable[None]],
         leave: Callable[[Group[Any], KamaCacheError], None],
     ) -> None:
-        self.name = name
-        self._ensure = ensure  # starts the node where that is still to be done
+        self._name = name
+        self._ensure = ensure  # starts the node if that is still to be done
         self._aensure = aensure
         self._leave = leave
-        self.parts = parts
-        self.renew(parts)
+        self._live(core)
 
-    def renew(self, parts: Parts) -> None:
-        """Begin a new life, in a forked child."""
-        self.parts = parts
-        parts.store.remote = None
-        parts.store.pending = False
-        parts.store.on_miss = self._miss
+    def _live(self, core: GroupCore) -> None:
+        """Begin a life: when made, and again in a forked child."""
+        self._core = core
+        store = core.store
+        store.remote = None
+        store.pending = False
+        store.on_miss = self._miss
 
     def __repr__(self) -> str:
-        return f"<kamacache.Group {self.name!r}{' closed' if self.parts.loading.closed else ''}>"
+        return f"<kamacache.Group {self.name!r}{' closed' if self._core.misses.closed else ''}>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Group cannot be pickled: make it in each process, with the same node.group(...) call")
 
     @property
+    def name(self) -> str:
+        """The name of the group."""
+        return self._name
+
+    @property
     def loader(self) -> Any:
-        """The function that loads, as it was given; None where there is none."""
-        loader = self.parts.loading.loader
+        """The function that loads, as it was given; None if there is none."""
+        loader = self._core.misses.loader
         return loader.single or loader.many
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _miss(self, key: str, peeked: bool = False) -> Any:
-        self._ensure_for(1)
-        return drive(self.parts.loading.get(key, peeked=peeked))
+        """Answer a get of which the store has nothing."""
+        misses = self._core.misses
+        if not misses.alone:
+            try:
+                self._ensure()
+            except BaseException:
+                self._core.gave_up(1)
+                raise
+        return misses.get(key, peeked)
 
     async def aget(self, key: str) -> V | None:
-        """See get."""
+        """Return the value for `key` as get does, without blocking the event loop.
+
+        An async loader runs as a task of the node's event loop, a plain one on a thread of the node's pool. Cancelling
+        the caller does not cancel the load. Raises what get raises, and NoEventLoop without a running asyncio loop.
+        """
         value = self._lookup(key)
         if value is not MISSING:
             return value  # type: ignore[return-value]
         await self._aensure_for(1)
-        result: V | None = await adrive(self.parts.loading.get(key))
+        result: V | None = await self._core.misses.aget(key)
         return result
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
-        """What exists of these keys, in the order asked. LoadError if one failed, the others in its `loaded`."""
+        """Return a dict of those of the keys that have a value, in the order asked.
+
+        What is not in memory is asked of all owners at once and loaded in a batch: by load_many if there is one.
+
+        Raises:
+            LoadError: A key failed: `key` names the first, `loaded` has the values of the others.
+            TypeError: `keys` is a str.
+        """
         asked, found, missing, failed = self._look_up(keys)
         if missing or failed:
-            self._ensure_for(len(missing))
-            drive(self.parts.loading.get_many(missing, found, failed))
+            try:
+                self._ensure()
+            except BaseException:
+                self._core.gave_up(len(missing))
+                raise
+            drive(self._core.misses.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
-        """See get_many."""
+        """Return what get_many returns, without blocking the event loop."""
         asked, found, missing, failed = self._look_up(keys)
         if missing or failed:
             await self._aensure_for(len(missing))
-            await adrive(self.parts.loading.get_many(missing, found, failed))
+            await adrive(self._core.misses.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
-
-    def _ensure_for(self, keys: int) -> None:
-        try:
-            self._ensure()
-        except BaseException:
-            self.parts.gave_up(keys)
-            raise
-
-    async def _aensure_for(self, keys: int) -> None:
-        try:
-            await self._aensure()
-        except BaseException:
-            self.parts.gave_up(keys)
-            raise
 
     def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str], dict[str, Exception]]:
         asked = _distinct(keys)
         if not asked:
-            self._check_open()
-        return asked, *self.parts.store.get_many(asked)
+            self._core.misses.check_open()
+        return asked, *self._core.store.get_many(asked)
+
+    async def _aensure_for(self, keys: int) -> None:
+        try:
+            needed_loop()
+            await self._aensure()
+        except BaseException:
+            self._core.gave_up(keys)
+            raise
 
     def peek(self, key: str) -> V | None:
-        """The value in this process's memory or None; never loads, asks, counts or touches."""
-        self._check_open()
-        value: V | None = self.parts.store.peek(key)
+        """Return the value in this process's memory, or None. Never loads, asks another node, counts or touches."""
+        self._core.misses.check_open()
+        value: V | None = self._core.store.peek(key)
         return value
 
     async def apeek(self, key: str) -> V | None:
-        """See peek."""
+        """Return what peek returns."""
         return self.peek(key)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def set(self, key: str, value: V, *, ttl: Duration | Missing | None = UNSET, wait: bool = True) -> bool | None:
-        """Set a value for the whole cluster: True when every node has confirmed, False when one was out of reach.
+    @overload
+    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    def set(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Set a value for the whole cluster.
 
-        Without `ttl` the group's holds, None never expires. With wait=False the cluster follows by itself, and the
-        result is None. Raises InvalidKey, CodecError, ValueTooLarge, ConfigError for a bad ttl.
+        Return True if every node has confirmed, False if one could not be reached (it is told as soon as it can be) or
+        this node has not joined, None with wait=False.
+
+        Args:
+            key: The key.
+            value: The value; None is a TypeError, use delete.
+            ttl: Seconds, a timedelta, or text such as "10m"; None never expires. Default: the ttl of the group.
+            wait: With False the cluster follows by itself, in order; a get of the key on this node waits for that.
+
+        Raises:
+            CodecError: The group's codec does not take the value.
+            ValueTooLarge: The value is larger than max_value, or the entry than an eighth of max_bytes.
+            ConfigError: The ttl is bad.
         """
         return self._write([self._item(key, value, self._ttl(ttl))], wait)
 
-    async def aset(
-        self, key: str, value: V, *, ttl: Duration | Missing | None = UNSET, wait: bool = True
-    ) -> bool | None:
-        """See set."""
+    @overload
+    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    async def aset(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Do what set does, without blocking the event loop. A cancelled caller does not stop the write half-way."""
         return await self._awrite([self._item(key, value, self._ttl(ttl))], wait)
 
-    def set_many(
-        self, values: Mapping[str, V], *, ttl: Duration | Missing | None = UNSET, wait: bool = True
-    ) -> bool | None:
-        """See set; nothing is written unless every key and value can be."""
+    @overload
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Set several values as set does. Nothing is written unless every key and value can be."""
         return self._write(self._items(values, ttl), wait)
 
-    async def aset_many(
-        self, values: Mapping[str, V], *, ttl: Duration | Missing | None = UNSET, wait: bool = True
-    ) -> bool | None:
-        """See set_many."""
+    @overload
+    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Do what set_many does, without blocking the event loop."""
         return await self._awrite(self._items(values, ttl), wait)
 
+    @overload
+    def delete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def delete(self, key: str, *, wait: bool) -> bool | None: ...
     def delete(self, key: str, *, wait: bool = True) -> bool | None:
-        """Delete a key everywhere; the next get loads it. Results as set's, whether the key existed or not."""
-        check_key(key)
-        return self._write([self.parts.item(key, None)], wait)
+        """Delete a key everywhere, so that the next get loads it. Return what set returns, whether it existed or not."""
+        return self._write(self._deletes([key]), wait)
 
+    @overload
+    async def adelete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def adelete(self, key: str, *, wait: bool) -> bool | None: ...
     async def adelete(self, key: str, *, wait: bool = True) -> bool | None:
-        """See delete."""
-        check_key(key)
-        return await self._awrite([self.parts.item(key, None)], wait)
+        """Do what delete does, without blocking the event loop."""
+        return await self._awrite(self._deletes([key]), wait)
 
+    @overload
+    def delete_many(self, keys: Iterable[str], *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def delete_many(self, keys: Iterable[str], *, wait: bool) -> bool | None: ...
     def delete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
-        """See delete."""
-        return self._write([self.parts.item(key, None) for key in _distinct(keys)], wait)
+        """Delete several keys as delete does."""
+        return self._write(self._deletes(keys), wait)
 
+    @overload
+    async def adelete_many(self, keys: Iterable[str], *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def adelete_many(self, keys: Iterable[str], *, wait: bool) -> bool | None: ...
     async def adelete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
-        """See delete."""
-        return await self._awrite([self.parts.item(key, None) for key in _distinct(keys)], wait)
+        """Do what delete_many does, without blocking the event loop."""
+        return await self._awrite(self._deletes(keys), wait)
 
+    @overload
+    def clear(self, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def clear(self, *, wait: bool) -> bool | None: ...
     def clear(self, *, wait: bool = True) -> bool | None:
-        """Forget every key of the group, on every node. Results as set's."""
-        self._check_open()
+        """Forget every key of the group, on every node. Return what set returns."""
+        self._core.misses.check_open()
         self._ensure()
-        return drive(self.parts.clear(wait=wait))
+        return drive(self._core.clear(wait=wait))
 
+    @overload
+    async def aclear(self, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def aclear(self, *, wait: bool) -> bool | None: ...
     async def aclear(self, *, wait: bool = True) -> bool | None:
-        """See clear."""
-        self._check_open()
+        """Do what clear does, without blocking the event loop."""
+        self._core.misses.check_open()
+        needed_loop()
         await self._aensure()
-        return await whole(self.parts.clear(wait=wait))
+        return await whole(self._core.clear(wait=wait))
 
     def _write(self, items: list[WriteItem], wait: bool) -> bool | None:
-        self._check_open()
+        self._core.misses.check_open()
         self._ensure()
-        return drive(self.parts.write(items, wait=wait))
+        return drive(self._core.write(items, wait=wait))
 
     async def _awrite(self, items: list[WriteItem], wait: bool) -> bool | None:
-        self._check_open()
+        self._core.misses.check_open()
+        needed_loop()
         await self._aensure()
-        return await whole(self.parts.write(items, wait=wait))
+        return await whole(self._core.write(items, wait=wait))
 
-    def _items(self, values: Mapping[str, V], ttl: Duration | Missing | None) -> list[WriteItem]:
+    def _items(self, values: Mapping[str, V], ttl: _TTL) -> list[WriteItem]:
         if not isinstance(values, Mapping):
             raise TypeError(f"set_many takes a mapping of key to value, not {type(values).__name__}")
         seconds = self._ttl(ttl)
@@ -210,41 +284,35 @@ class Group(Getter[V]):
             raise TypeError(
                 "None is not a value but the absence of one: use delete(key), or a value of your own for it"
             )
-        return self.parts.item(key, codecs.encode(self.parts.options.codec, value), ttl)
+        return self._core.item(key, codecs.encode(self._core.options.codec, value), ttl)
 
-    def _ttl(self, ttl: Duration | Missing | None) -> float | None:
-        return self.parts.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
+    def _deletes(self, keys: Iterable[str]) -> list[WriteItem]:
+        return [self._core.item(key, None) for key in _distinct(keys)]
+
+    def _ttl(self, ttl: _TTL) -> float | None:
+        return self._core.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
     def stats(self) -> GroupStats:
-        """The counters of this process since the group was made."""
-        return GroupStats(**self.parts.store.stats())
+        """Return the counters of this process since the group was made."""
+        return GroupStats(**self._core.store.stats())
 
     async def astats(self) -> GroupStats:
-        """See stats."""
+        """Return what stats returns."""
         return self.stats()
 
     def close(self) -> None:
         """Forget everything here and raise GroupClosed from now on; the name is free again. Twice is fine."""
-        if self.parts.loading.closed is None:
-            self.parts.behind.flush(time.monotonic() + 1.0)
+        if self._core.misses.closed is None:
+            self._core.behind.flush(Deadline.after(_FLUSH))
             self._leave(self, GroupClosed(f"the group {self.name!r} was closed"))
 
     async def aclose(self) -> None:
-        """See close."""
+        """Do what close does, without blocking the event loop."""
         import asyncio  # noqa: PLC0415 - it is running
 
         await asyncio.to_thread(self.close)
-
-    def shut(self, error: KamaCacheError) -> None:
-        """Every call raises `error` from now on."""
-        self.parts.loading.close(error)
-        self.parts.behind.close()
-        self.parts.store.close()
-
-    def _check_open(self) -> None:
-        self.parts.loading.check_open()
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:

@@ -145,7 +145,7 @@ class Grouping(ABC):
         Raises ConfigError, GroupExists, NodeClosed.
         """
         check_name(name, what="group")
-        from kamacache.core import Parts, make_store
+        from kamacache.core import GroupCore, make_store
         from kamacache.load.loader import Loader
 
         if unknown := options.keys() - GroupOptions._fields:
@@ -161,7 +161,7 @@ class Grouping(ABC):
             store = make_store(name, made, self._clock)
             group = Group(
                 name,
-                Parts(name, store, loads, made, self._runtime),
+                GroupCore(name, store, loads, made, self._runtime),
                 ensure=self._ensure,
                 aensure=self._aensure,
                 leave=self._leave,
@@ -193,16 +193,13 @@ class Grouping(ABC):
 
     def _renew(self) -> None:
         """The groups go on in a forked child, with new parts."""
-        from kamacache.core import Parts
-
-        for name, group in self._groups.items():
-            parts = group.parts
-            group.renew(Parts(name, parts.store, parts.loading.loader, parts.options, self._runtime))
-            self._membership.near_ttl = max(self._membership.near_ttl, parts.options.near_ttl)
+        for group in self._groups.values():
+            group._live(group._core.renewed(self._runtime))  # noqa: SLF001
+            self._membership.near_ttl = max(self._membership.near_ttl, group._core.options.near_ttl)  # noqa: SLF001
 
     def _leave(self, group: Group[Any], error: KamaCacheError) -> None:
         with self._lock:  # so that nobody finds a group that is closed, nor makes one that is hidden in its place
-            group.shut(error)
+            group._core.close(error)
             if self._groups.get(group.name) is group:
                 del self._groups[group.name]
                 self._regroup(lambda lane: lane.hide(group.name))
@@ -210,34 +207,34 @@ class Grouping(ABC):
     # -- what the membership asks ------------------------------------------------------------------------------------
 
     def _states(self) -> list[GroupState]:
-        return [group.parts.state() for group in list(self._groups.values())]
+        return [group._core.state() for group in list(self._groups.values())]
 
     def _heard_of(self, state: GroupState, silent: float) -> None:
         group = self._groups.get(state.name)
         if group is None:
             return
-        mine = codecs.codec_name(group.parts.options.codec)
+        mine = codecs.codec_name(group._core.options.codec)
         if state.codec != mine:
             log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
         from kamacache.core import remembered
 
-        if silent > remembered(group.parts.options) - _MARGIN:
-            group.parts.writing.forget()
-        group.parts.writing.heard_of(state.writes, state.floor)
+        if silent > remembered(group._core.options) - _MARGIN:
+            group._core.writes.forget()
+        group._core.writes.heard_of(state.writes, state.floor)
 
     def _placed(self, name: str, route: Route) -> None:
         group = self._groups.get(name)
         if group is not None:
-            group.parts.loading.route(route)
+            group._core.misses.route(route)
 
 
 def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:
-    loading, name = group.parts.loading, group.name
-    if loading.loader.place != loader.place:
-        here, there = loading.loader.place or "no loader", loader.place or "no loader"
+    local, name = group._core.misses.local, group.name
+    if local.loader.place != loader.place:
+        here, there = local.loader.place or "no loader", loader.place or "no loader"
         raise GroupExists(f"group {name!r} exists with {here}, and cannot have {there} too")
-    differences = group.parts.options.differences(options)
+    differences = group._core.options.differences(options)
     if differences:
         raise GroupExists(f"group {name!r} of {loader.place or 'no loader'} exists with other options: {differences}")
-    loading.loader = loader
+    local.loader = loader
     return group

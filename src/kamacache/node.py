@@ -53,6 +53,7 @@ class Node(Grouping):
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
+        loader_queue: int = 10_000,
         tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
@@ -67,6 +68,7 @@ class Node(Grouping):
             weight=weight,
             max_value=max_value,
             loader_threads=loader_threads,
+            loader_queue=loader_queue,
             tls=tls,
             password=password,
             insecure=insecure,
@@ -108,7 +110,12 @@ class Node(Grouping):
         options = self._options
         hlc = Hlc(self._clock, int(self.id, 16))
         self._runtime = Runtime(
-            self._clock, hlc, lane, max_value=options.max_value, loader_threads=options.loader_threads
+            self._clock,
+            hlc,
+            lane,
+            max_value=options.max_value,
+            loader_threads=options.loader_threads,
+            loader_queue=options.loader_queue,
         )
         self._meet()
         self._serving = Serving(self._runtime, self._groups, options)
@@ -120,7 +127,7 @@ class Node(Grouping):
         self._address: str | None = None
         self._drained = Deadline(0.0)
 
-    def _meet(self) -> None:
+    def _meet(self, near_ttl: float = 0.0) -> None:
         """Begin with no other members."""
         from kamacache.cluster.membership import Membership
 
@@ -133,6 +140,7 @@ class Node(Grouping):
             heard_of=self._heard_of,
             placed=self._placed,
         )
+        self._membership.near_ttl = near_ttl
         self._runtime.membership = self._membership
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -173,7 +181,7 @@ class Node(Grouping):
                 self._address = address if registry is None else registry.advertise(address)
         with self._lock:
             for group in self._groups.values():
-                lane.serve(group.parts.store)
+                lane.serve(group._core.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
         self._serving.publish(self._listen, self._address)
         joined = self._membership.start(deadline)
@@ -187,14 +195,10 @@ class Node(Grouping):
         lane = self._runtime.lane
         self._runtime.lane = lane.renewed()
         lane.close()
-        if self._registry is not None:
-            with suppress(Exception):
-                self._registry.deregister()  # a second time: nothing listens any more
+        self._membership.deregister()  # a second time: nothing listens any more
         self._sweeper.close()
         self._bound = self._address = None
-        near_ttl = self._membership.near_ttl
-        self._meet()
-        self._membership.near_ttl = near_ttl
+        self._meet(self._membership.near_ttl)
         for name in list(self._groups):
             self._placed(name, self._membership.route(name))  # nobody is asked through the closed lane
 
@@ -231,14 +235,14 @@ class Node(Grouping):
             groups = list(self._groups.values())
         self._runtime.lane.ready(False)
         for group in groups:
-            if not group.parts.behind.flush(deadline.at):
+            if not group._core.behind.flush(deadline):
                 log.warning("writes of %r were still pending when the node was closed", group.name)
         with self._lock:
             if self._closed:
                 return
             self._closed, self._drained = True, deadline
         for group in groups:
-            group.parts.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
+            group._core.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
         if not self._start.is_here:
             self._start.stop(Deadline.after(GOODBYE))
@@ -253,7 +257,7 @@ class Node(Grouping):
         self._membership.leave(Deadline.after(GOODBYE))
         self._serving.drain(self._drained)
         for group in list(self._groups.values()):
-            group.shut(NodeClosed("the node was closed"))
+            group._core.close(NodeClosed("the node was closed"))
         self._serving.close()
         self._runtime.lane.close()
         self._runtime.close()

@@ -49,6 +49,7 @@ _LEAST_BYTES = 4096
 _MOST_BYTES = 2**62  # more than there is, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _MOST_THREADS = 1024
+_LONGEST_QUEUE = 1_000_000
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # a table of all members' must be possible, and it has 65,536 slots
 
 
@@ -138,6 +139,7 @@ class NodeOptions(NamedTuple):
     weight: float
     max_value: int
     loader_threads: int
+    loader_queue: int
     insecure: bool
     protection: Protection = NOTHING
 
@@ -155,6 +157,7 @@ class NodeOptions(NamedTuple):
         weight: float = 1.0,
         max_value: Size = "4 MiB",
         loader_threads: int = 32,
+        loader_queue: int = 10_000,
         tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
@@ -175,6 +178,8 @@ class NodeOptions(NamedTuple):
             raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")
         if type(loader_threads) is not int or not 1 <= loader_threads <= _MOST_THREADS:
             raise ConfigError(f"loader_threads={loader_threads!r}: must be a whole number from 1 to {_MOST_THREADS}")
+        if type(loader_queue) is not int or not 1 <= loader_queue <= _LONGEST_QUEUE:
+            raise ConfigError(f"loader_queue={loader_queue!r}: must be a whole number from 1 to {_LONGEST_QUEUE}")
         return cls(
             listen=listen,
             advertise=advertise,
@@ -183,6 +188,7 @@ class NodeOptions(NamedTuple):
             weight=float(weight),
             max_value=size,
             loader_threads=loader_threads,
+            loader_queue=loader_queue,
             insecure=insecure,
             protection=protection,
         )
@@ -205,13 +211,13 @@ class NodeOptions(NamedTuple):
                 given[option] = text
         if given.get("registry") == ALONE:
             given["registry"] = None
-        for option, read in (("weight", float), ("loader_threads", int), ("insecure", _flag)):
+        for option, read in (("weight", float), ("loader_threads", int), ("loader_queue", int), ("insecure", _flag)):
             variable = f"KAMACACHE_{option.upper()}"
             if text := environ.get(variable, "").strip():
                 try:
                     given[option] = read(text)
                 except ValueError:
-                    kind = {"weight": "a number", "loader_threads": "a whole number", "insecure": "1 or 0"}[option]
+                    kind = {float: "a number", int: "a whole number", _flag: "1 or 0"}[read]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
         try:
             if (password := password_from(environ)) is not None:

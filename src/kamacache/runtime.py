@@ -22,7 +22,9 @@ class Runtime:
 
     membership: Membership
 
-    def __init__(self, clock: Clock, hlc: Hlc, lane: Lane, *, max_value: int, loader_threads: int) -> None:
+    def __init__(
+        self, clock: Clock, hlc: Hlc, lane: Lane, *, max_value: int, loader_threads: int, loader_queue: int
+    ) -> None:
         self.began = time.monotonic()
         self.clock = clock
         self.hlc = hlc
@@ -30,7 +32,8 @@ class Runtime:
         self.home = HomeLoop()
         self.max_value = max_value
         self._loader_threads = loader_threads
-        self._lock = threading.Lock()
+        self._loader_queue = loader_queue
+        self._lock = threading.RLock()
         self._pools: dict[int, Pool] = {}  # one for each depth of nested loads, so that they cannot starve each other
         self._closed = False
 
@@ -54,7 +57,7 @@ class Runtime:
         with self._lock:
             pool = self._pools.get(depth)
             if pool is None:
-                pool = self._pools[depth] = Pool(self._loader_threads, f"kamacache-loader-{depth}")
+                pool = self._pools[depth] = Pool(self._loader_threads, f"kamacache-loader-{depth}", self._loader_queue)
                 if self._closed:
                     pool.close()
             return pool

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from kamacache import thread
+from kamacache._engine import Promise
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed
@@ -79,12 +79,12 @@ class Start:
         """
         with self._lock:
             if self._waiting is None:
-                started: Future[None] = Future()
+                started = Promise()
                 thread.start("kamacache-start", self._retry, started)
-                self._waiting = Wait(started, Deadline.after(AUTO_TIMEOUT).at)
+                self._waiting = Wait(started, Deadline.after(AUTO_TIMEOUT))
             return self._waiting
 
-    def _retry(self, started: Future[None]) -> None:
+    def _retry(self, started: Promise) -> None:
         logged = False
         while True:
             try:

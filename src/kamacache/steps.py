@@ -6,15 +6,39 @@ that on a thread (`run`) and in a task (`arun`). `drive` and `adrive` carry a ge
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
+import _thread
+import sys
+from collections.abc import Callable, Generator, Iterator
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable
-    from concurrent.futures import Future
+
+    from kamacache._engine import Promise
+    from kamacache.deadline import Deadline
+
+from kamacache.errors import NoEventLoop
 
 T = TypeVar("T")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs on this thread; costs nothing if asyncio was never imported."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
+
+
+def needed_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs on this thread. Raises NoEventLoop if there is none."""
+    loop = running_loop()
+    if loop is None:
+        raise NoEventLoop(
+            "methods that begin with a need a running asyncio event loop; elsewhere call the method without the a "
+            "on a thread, with trio for example trio.to_thread.run_sync(group.get, key)"
+        )
+    return loop
 
 
 class Step(Protocol):
@@ -93,40 +117,59 @@ class Twofold:
         return self._arun()
 
 
+async def _pause() -> None:
+    import asyncio  # noqa: PLC0415 - it is running
+
+    await asyncio.sleep(0)
+
+
+PAUSE = Twofold(lambda: None, _pause)  # lets others use the event loop for a turn
+PAUSE_EVERY = 200  # keys of a batch between two pauses
+
+
+def parts(items: list[T]) -> Iterator[list[T]]:
+    """Cut a batch into what is done between two pauses."""
+    for start in range(0, len(items), PAUSE_EVERY):
+        yield items[start : start + PAUSE_EVERY]
+
+
 class Wait:
-    """Wait for a future until a time of time.monotonic() (None: for ever); TimeoutError then. Never cancels it."""
+    """Wait for a promise; TimeoutError if the deadline passes first. The promise goes on."""
 
-    __slots__ = ("_deadline", "_future")
+    __slots__ = ("_deadline", "_promise")
 
-    def __init__(self, future: Future[Any], deadline: float | None = None) -> None:
-        self._future = future
+    def __init__(self, promise: Promise, deadline: Deadline) -> None:
+        self._promise = promise
         self._deadline = deadline
 
-    def _left(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
     def run(self) -> Any:
-        try:
-            return self._future.result(self._left())
-        except TimeoutError:
-            if self._future.done():  # it ended with a timeout of its own, or just now
-                return self._future.result(0)
-            raise
+        gate = _thread.allocate_lock()
+        gate.acquire()
+        if self._promise.wake(gate.release):
+            while not self._promise.ended and (left := self._deadline.left()) > 0:
+                gate.acquire(timeout=min(left, TIMEOUT_MAX))
+        if not self._promise.ended:
+            raise TimeoutError
+        return self._promise.result()
 
     async def arun(self) -> Any:
         import asyncio  # noqa: PLC0415 - only programs that use asyncio pay for its import
 
-        if not self._future.done():
-            loop = asyncio.get_running_loop()
-            done = loop.create_future()
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
 
-            def wake(_: Future[Any]) -> None:
-                try:
-                    loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
-                except RuntimeError:  # the loop was closed: nobody waits there any more
-                    return
+        def end() -> None:
+            if not done.done():
+                done.set_result(None)
 
-            self._future.add_done_callback(wake)
-            left = self._left()
-            await (done if left is None else asyncio.wait_for(done, left))
-        return self._future.result(0)
+        if self._promise.wake(lambda: loop.call_soon_threadsafe(end)):
+            left = self._deadline.left()
+            timer = loop.call_later(left, end) if left < TIMEOUT_MAX else None
+            try:  # not asyncio.wait_for, which on Python 3.11 swallows a cancellation in the turn of the result
+                await done
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        if not self._promise.ended:
+            raise TimeoutError
+        return self._promise.result()

@@ -41,9 +41,9 @@ class Sweeper:
     def sweep(self) -> None:
         """One round over all groups."""
         for group in list(self._groups.values()):
-            on_evict = group.parts.options.on_evict
+            on_evict = group._core.options.on_evict
             try:
-                gone = group.parts.store.sweep()
+                gone = group._core.store.sweep(group._core.misses.local.flights.oldest())
             except Exception:
                 log.exception("what left group %r cannot be shown to on_evict", group.name)
                 continue

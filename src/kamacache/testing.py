@@ -11,16 +11,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from kamacache._engine import Store
+from kamacache._engine import Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
 from kamacache.net.lane import HOT, Call, Found, WithoutEngine
 from kamacache.net.messages import Member, Request
 from kamacache.registry import Registry
+from kamacache.steps import Wait
 
 GATE_TIMEOUT = 10.0  # seconds after which a forgotten gate gives way with an error
 SILENCE = 0.05  # seconds after which a frozen member counts as silent
@@ -184,19 +184,19 @@ class _Call:
 
     gone = False
 
-    def __init__(self, message: Request, future: Future[Any]) -> None:
+    def __init__(self, message: Request, promise: Promise) -> None:
         self.message = message
-        self._future = future
+        self._promise = promise
 
     def accept(self) -> None:
         """Nothing waits for it here."""
 
     def reply(self, message: Any, /) -> None:
-        self._future.set_result(message)
+        self._promise.set_result(message)
 
     def fail(self, status: str, text: str = "") -> None:
         errors: dict[str, type[KamaCacheError]] = {"overloaded": Overloaded, "unknown_group": UnknownGroup}
-        self._future.set_exception(errors.get(status, PeerError)(text))
+        self._promise.set_exception(errors.get(status, PeerError)(text))
 
 
 class MemoryLane(WithoutEngine):
@@ -267,23 +267,23 @@ class MemoryLane(WithoutEngine):
     def ping(self, address: str) -> None:
         self._network.deliver(self._address, address, Peek("", []))
 
-    def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]:  # noqa: ARG002 - gates decide
-        future: Future[Any] = Future()
+    def call(self, address: str, message: Request, timeout: float | None) -> Promise:  # noqa: ARG002 - gates decide
+        promise = Promise()
 
         def work() -> None:
-            answer: Future[Any] = Future()
+            answer = Promise()
             try:
                 lane = self._network.deliver(self._address, address, message)
                 lane._receive(_Call(message, answer))  # noqa: SLF001 - another of this class
-                reply = answer.result(GATE_TIMEOUT)
+                reply = Wait(answer, Deadline.after(GATE_TIMEOUT)).run()
                 self._network.returned(self._address, address, message, reply)
             except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
-                future.set_exception(error)
+                promise.set_exception(error)
             else:
-                future.set_result(reply)
+                promise.set_result(reply)
 
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
-        return future
+        return promise
 
     def forget(self, address: str, *, finishing: bool = False) -> None:
         """Nothing is kept of it."""

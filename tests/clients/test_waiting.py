@@ -95,7 +95,7 @@ def test_a_write_that_a_node_could_not_be_told_of_is_answered_as_ever(
 ) -> None:
     """The owner took it: where Python says False, clients are told nothing else than always."""
     writer, other = trio.nodes[:2]
-    deaf, go_on, told = other.groups["plain"].parts.writing, threading.Event(), Writing.told
+    deaf, go_on, told = other.groups["plain"]._core.writes, threading.Event(), Writing.told
 
     def late(writing: Writing, request: TellRequest) -> TellReply:
         if writing is deaf:

@@ -90,7 +90,7 @@ def test_what_is_loaded_before_joining_lives_near_ttl() -> None:
         starting = in_thread(node.start)
         hello.wait()
         assert node.groups["g"].get("key") == b"old"
-        found = node.groups["g"].parts.store.find("key")
+        found = node.groups["g"]._core.store.find("key")
         assert found is None or (found[2] is not None and found[2] <= 5)
         hello.open()
         starting.result(5)
@@ -124,7 +124,7 @@ def test_what_is_taken_over_before_joining_is_not_loaded_again() -> None:
         for group in cluster.groups:
             assert group.get(key) == b"old"
         assert cluster.source.loads[key] == 1
-        found = c.groups["g"].parts.store.find(key)
+        found = c.groups["g"]._core.store.find(key)
         assert found is not None
         assert found[2:] == (None, Store.MAIN)
 
@@ -310,7 +310,7 @@ def test_joining_member_takes_keys_over_without_loading_them() -> None:
         for group in cluster.groups:
             assert group.get_many(KEYS) == dict.fromkeys(KEYS, b"old")
         assert cluster.source.loads == dict.fromkeys(KEYS, 1)
-        store = c.groups["g"].parts.store
+        store = c.groups["g"]._core.store
         assert all(found is not None and found[3] == Store.MAIN for key in taken for found in [store.find(key)])
 
 
@@ -342,7 +342,7 @@ def test_leaving_member_gives_back_what_the_others_had() -> None:
             found[3]
             for node in (a, b)
             for key in taken
-            if (found := node.groups["g"].parts.store.find(key)) is not None
+            if (found := node.groups["g"]._core.store.find(key)) is not None
         ]
         assert set(kinds) <= {Store.FORMER, Store.NEAR}
         assert Store.FORMER in kinds
@@ -389,7 +389,7 @@ def test_a_former_owner_too_slow_for_a_peek_is_not_held_for_dead(monkeypatch: py
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         c, taken = join(cluster)
-        key = next(key for key in taken if a.groups["g"].parts.store.find(key))
+        key = next(key for key in taken if a.groups["g"]._core.store.find(key))
         lane = c._runtime.lane
         ask = lane.peek_many
 
@@ -409,14 +409,14 @@ def test_stand_in_gives_way_when_the_owner_is_back() -> None:
         owner, first, second = cluster.line(key)
         gates = [cluster.hold_for_dead(node, owner) for node in (first, second)]
         assert cluster.group(second).get(key) == b"old"
-        found = cluster.group(first).parts.store.find(key)
+        found = cluster.group(first)._core.store.find(key)
         assert found is not None
         assert found[3] == Store.MAIN
         for gate in gates:
             gate.open()
 
         def demoted() -> bool:
-            found = cluster.group(first).parts.store.find(key)
+            found = cluster.group(first)._core.store.find(key)
             return found is not None and found[3] == Store.FORMER
 
         wait_until(demoted)

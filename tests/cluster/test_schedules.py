@@ -193,7 +193,7 @@ def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, .
         assert second.result(5) is False
         probes.open()
         wait_until(lambda: not cluster.peer(b, a).dead)
-        stores = [group.parts.store for group in cluster.groups]
+        stores = [group._core.store for group in cluster.groups]
         wait_until(lambda: len({store.known(key) for store in stores}) == 1)
         greatest = stores[0].known(key)
         kept = [found for store in stores if (found := store.find(key)) is not None]
@@ -412,7 +412,7 @@ def test_near_copy_of_a_process_that_was_held_up_for_long() -> None:
         cluster.source.value = NEW
         assert cluster.group(a).delete(key) is True
         cluster.advance(100)
-        wait_until(lambda: not any(group.parts.store.known(key) for group in cluster.groups))
+        wait_until(lambda: not any(group._core.store.known(key) for group in cluster.groups))
         reply.open()
         get.result(5)
         cluster.assert_serves(key, NEW)
@@ -427,7 +427,7 @@ def test_refused_answer_is_asked_for_once_more() -> None:
     with Cluster(3) as cluster:
         a, b, _ = cluster.nodes
         key = cluster.key_of(a)
-        store = cluster.group(b).parts.store
+        store = cluster.group(b)._core.store
         store.note(key, b._runtime.hlc.next())
         assert cluster.group(b).get(key) == OLD
         asked = [p for p in cluster.network.sent if isinstance(p.message, LoadRequest) and p.stage == "request"]
@@ -522,7 +522,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
             node._clock.advance(7)
         assert cluster.group(a).delete(key) is True
         cluster.advance(100)
-        wait_until(lambda: not any(cluster.group(node).parts.store.known(key) for node in (a, b)))
+        wait_until(lambda: not any(cluster.group(node)._core.store.known(key) for node in (a, b)))
         cluster.network.thaw(c.address)
         cluster.advance(2)  # the next probes are due
         wait_until(lambda: not (cluster.peer(a, c).dead or cluster.peer(b, c).dead))
@@ -541,7 +541,7 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
         a, b, _ = cluster.line(key)
         probes = cluster.hold_for_dead(b, a)
         group = cluster.group(b)
-        outer = group.parts.loading._flights
+        outer = group._core.misses._flights
         hold = cluster.source.hold(key)
         first = in_thread(group.get, key)
         hold.wait()
@@ -578,7 +578,7 @@ def test_caller_between_a_write_and_its_detaching(monkeypatch: pytest.MonkeyPatc
     with Cluster(2) as cluster:
         a, b = cluster.nodes
         key = cluster.key_of(a)
-        outer = cluster.group(a).parts.loading._flights
+        outer = cluster.group(a)._core.misses._flights
         hold = cluster.source.hold(key)
         first = in_thread(cluster.group(b).get, key)
         hold.wait()
@@ -618,7 +618,7 @@ def test_flight_with_an_old_answer_is_joined_by_nobody() -> None:
         tell = cluster.network.gate(TellRequest, target=a.address)
         clear = in_thread(cluster.group(c).clear)
         tell.wait()
-        wait_until(lambda: cluster.group(b).parts.store.floor)
+        wait_until(lambda: cluster.group(b)._core.store.floor)
         replies = cluster.network.gate(LoadRequest, stage="reply", source=b.address, target=a.address)
         matches, count = replies.matches, itertools.count()
         replies.matches = lambda parcel: matches(parcel) and next(count) == 1  # the second alone

@@ -80,7 +80,7 @@ class Worker:
         return self.group.peek(key)
 
     def ttl(self, key: str) -> float | None:
-        found = self.group.parts.store.find(key)
+        found = self.group._core.store.find(key)
         return None if found is None else found[2]
 
     def hammer(self, keys: list[str], threads: int, at: float) -> int:

@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from kamacache import Group, GroupStats
+from kamacache.load.flight import Landing
+from kamacache.steps import Wait
 
 PATIENCE = 10.0
 WAYS = ("sync", "async")
@@ -61,9 +63,13 @@ class Caller:
         return self.future.exception(PATIENCE)
 
     def waits(self) -> bool:
-        """Whether the thread sleeps in a lock of the threading module: of a flight, a gate or an event."""
+        """Whether the thread waits for a flight or a promise, or in a lock of the threading module."""
         frame = sys._current_frames().get(self.thread.ident or 0)
-        return frame is not None and frame.f_code.co_name == "wait" and frame.f_code.co_filename == threading.__file__
+        if frame is None:
+            return False
+        if frame.f_code.co_name == "run":
+            return frame.f_code in (Landing.run.__code__, Wait.run.__code__)
+        return frame.f_code.co_name == "wait" and frame.f_code.co_filename == threading.__file__
 
 
 def waiting(function: Callable[..., Any], *args: Any) -> Caller:

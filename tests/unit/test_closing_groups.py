@@ -46,7 +46,7 @@ def test_a_group_made_meanwhile(monkeypatch: pytest.MonkeyPatch, point: str) -> 
         def make() -> Group[bytes]:
             return node.group("g", load)
 
-        owner, method = (old.parts.behind, "close") if point == "it is closed" else (lane, "hide")
+        owner, method = (old._core.behind, "close") if point == "it is closed" else (lane, "hide")
         callers = in_between(monkeypatch, owner, method, make)
         old.close()
         made: Group[bytes] = callers[0].result()

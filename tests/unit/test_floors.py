@@ -13,16 +13,18 @@ import kamacache
 SOURCE = Path(kamacache.__file__).parent
 LONGEST = 330  # lines
 FLOORS = (  # from the ground up
-    ("_engine", "errors", "log", "member", "steps", "deadline"),
-    ("thread", "bell"),
+    ("_engine", "errors", "log", "member", "deadline"),
+    ("steps", "thread", "bell"),
     ("net.messages", "net.link", "start"),
+    ("load.outcome",),
     ("net.addresses", "codecs", "units"),
     ("net.security",),
     ("registry.base", "registry.locks", "registry.record"),
     ("options", "load.pool", "load.loop", "net.lane", "cluster.peers", "stats"),
     ("value", "load.loader", "load.flight", "cluster.routes"),
+    ("load.call",),
     ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local"),
-    ("load.answers", "load.outcome", "load.call", "runtime", "net.native"),
+    ("runtime", "net.native"),
     ("load.peek", "cluster.membership"),
     ("load.local",),
     ("load.remote",),

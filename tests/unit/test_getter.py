@@ -48,7 +48,7 @@ def test_a_group_is_collected_with_its_store() -> None:
     group = node.group("g", lambda key: key.encode())
     assert group.get("k") == b"k"
     group.close()
-    dead = weakref.ref(group), weakref.ref(group.parts.store)
+    dead = weakref.ref(group), weakref.ref(group._core.store)
     node.close()
     del group, node
     gc.collect()

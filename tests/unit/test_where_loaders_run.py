@@ -38,8 +38,8 @@ def test_for_tasks_it_runs_on_the_pool(node: Node) -> None:
     assert asyncio.run(group.aget("k")) != threading.current_thread().name.encode()
 
 
-def test_the_pool_is_bounded() -> None:
-    with Node(loader_threads=1) as node:
+def test_the_queue_of_the_pool_is_bounded() -> None:
+    with Node(loader_threads=1, loader_queue=32) as node:
         held = Held()
         group = node.group("g", held)
 
@@ -162,7 +162,7 @@ def test_a_blocking_get_on_the_home_loop_raises_at_once(node: Node, ask: Callabl
 
 
 def test_a_blocking_get_of_what_a_task_of_this_loop_loads_raises_at_once(node: Node) -> None:
-    held = Held()
+    held = AsyncHeld()
     group = node.group("g", held)
 
     async def main() -> None:
@@ -174,6 +174,21 @@ def test_a_blocking_get_of_what_a_task_of_this_loop_loads_raises_at_once(node: N
         assert await task == b"k"
 
     asyncio.run(main())
+
+
+def test_a_blocking_get_waits_for_the_pool_also_on_the_thread_of_a_loop(node: Node) -> None:
+    held = Held()
+    group = node.group("g", held)
+
+    async def main() -> None:
+        task = asyncio.create_task(group.aget("k"))
+        await begun(held)
+        threading.Timer(0.05, held.go.set).start()
+        assert group.get("k") == b"k"
+        assert await task == b"k"
+
+    asyncio.run(main())
+    assert held.calls == {"k": 1}
 
 
 def test_blocking_calls_in_other_threads_use_the_home_loop(node: Node) -> None:

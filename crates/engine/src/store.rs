@@ -23,8 +23,8 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 pub use self::{
     key::Key,
     read::{Lookup, Stats},
-    shard::Kind,
-    writes::LIMIT as WRITES,
+    shard::{Fill, Kind},
+    writes::{LIMIT as WRITES, Mark},
 };
 use self::{
     shard::{Contents, Counts, Entry, Shard},
@@ -51,6 +51,8 @@ pub const OUTCOMES: [&str; 11] = [
 ];
 
 /// Positions in [`OUTCOMES`].
+pub const HITS: usize = 1;
+pub const NEAR_HITS: usize = 2;
 pub const ABSENT: usize = 3;
 pub const PEER_HITS: usize = 4;
 
@@ -224,7 +226,7 @@ impl<V: Value> Store<V> {
     #[cold]
     #[inline(never)]
     fn recover<'a>(&self, index: usize, mut shard: MutexGuard<'a, Shard<V>>) -> MutexGuard<'a, Shard<V>> {
-        std::mem::forget(self.swap(&mut shard));
+        std::mem::forget(self.swap(&mut shard, true));
         self.shards[index].clear_poison();
         shard
     }
@@ -233,8 +235,8 @@ impl<V: Value> Store<V> {
         self.attic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Empties a shard in O(1).
-    fn swap(&self, shard: &mut Shard<V>) -> Contents<V> {
+    /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.
+    fn swap(&self, shard: &mut Shard<V>, lost: bool) -> Contents<V> {
         let capacity = self.options.max_bytes / self.shards.len() as u64;
         let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
         let old = std::mem::replace(&mut shard.contents, Contents::new(policy));
@@ -242,7 +244,7 @@ impl<V: Value> Store<V> {
         self.near_used.fetch_sub(shard.accounted.1, Relaxed);
         shard.accounted = (0, 0);
         self.writes.fetch_sub(shard.writes.len() as u64, Relaxed);
-        shard.writes = Writes::new(self.options.remember);
+        shard.writes = shard.writes.emptied(lost);
         shard.newest = 0;
         old
     }

@@ -5,7 +5,7 @@ use kamacache_engine::{
     clock::{Clock, SECOND},
     memory::{Memory, Value},
     policy::AnyPolicy,
-    store::{Gone, Kind, Lookup, OUTCOMES, Options, Store, WRITES},
+    store::{Fill, Gone, Kind, Lookup, OUTCOMES, Options, Store, WRITES},
 };
 use proptest::prelude::*;
 
@@ -15,6 +15,17 @@ struct Bytes(Arc<Vec<u8>>);
 impl Value for Bytes {
     fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+fn fill(version: u128, ttl: Option<u64>, kind: Kind, foreign: bool) -> Fill {
+    let since = None;
+    Fill {
+        version,
+        ttl,
+        kind,
+        foreign,
+        since,
     }
 }
 
@@ -194,7 +205,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             };
             let possible = ttl != Some(0) && fits(&key, size.unwrap_or(0), max);
             let expected = possible && version >= model.known(&key);
-            let kept = store.put(&key, value.clone(), version, ttl, kind, false, &mut gone);
+            let kept = store.put(&key, value.clone(), fill(version, ttl, kind, false), &mut gone);
             // An entry that was evicted took its version with it.
             assert!(kept == expected || (!exact && kept && possible), "{op:?}");
             if kept {
@@ -291,7 +302,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             model.now += by;
         }
         Op::Sweep => {
-            assert!(store.sweep(&mut gone).is_empty(), "nobody asked to be told");
+            assert!(store.sweep(u64::MAX, &mut gone).is_empty(), "nobody asked to be told");
             let now = model.now;
             model.entries.retain(|_, entry| entry.expires > now);
             model.writes.retain(|_, (_, at)| *at + REMEMBER > now);
@@ -332,7 +343,7 @@ proptest! {
                 prop_assert_eq!(store.known(&name(key)), model.known(&name(key)));
             }
         }
-        store.sweep(&mut Gone::default());
+        store.sweep(u64::MAX, &mut Gone::default());
         let live = model.entries.iter().filter(|(_, entry)| entry.expires > model.now);
         let weight = |(key, entry): (&String, &Entry)| {
             key.len() as u64 + entry.value.as_ref().map_or(0, |v| v.0.len() as u64) + OVERHEAD
@@ -363,7 +374,7 @@ proptest! {
         store.empty(true, &mut gone);
         let stats = store.stats();
         prop_assert_eq!((stats.entries, stats.bytes, stats.near_bytes), (0, 0, 0));
-        prop_assert!(!store.put("k1", Some(bytes(1, 0)), 1000, None, Kind::Main, false, &mut gone));
+        prop_assert!(!store.put("k1", Some(bytes(1, 0)), fill(1000, None, Kind::Main, false), &mut gone));
     }
 }
 
@@ -375,19 +386,24 @@ fn a_full_memory_of_writes_refuses_too_much_rather_than_too_little() {
     for n in 0..WRITES {
         store.note(&format!("w{n}"), 5, &mut gone);
     }
-    assert!(!store.put("fetched", Some(bytes(1, 1)), 100, None, Kind::Near, true, &mut gone));
-    assert!(store.put("loaded", Some(bytes(1, 1)), 3, None, Kind::Main, false, &mut gone));
+    assert!(!store.put(
+        "fetched",
+        Some(bytes(1, 1)),
+        fill(100, None, Kind::Near, true),
+        &mut gone
+    ));
+    assert!(store.put("loaded", Some(bytes(1, 1)), fill(3, None, Kind::Main, false), &mut gone));
     assert_eq!(store.note("late", 50, &mut gone), 50);
     assert_eq!(store.recent().len(), WRITES);
     // A load of that key which began before the write, and by the same means any other older than it.
-    assert!(!store.put("late", Some(bytes(1, 1)), 49, None, Kind::Main, false, &mut gone));
+    assert!(!store.put("late", Some(bytes(1, 1)), fill(49, None, Kind::Main, false), &mut gone));
     assert_eq!(store.note("other", 20, &mut gone), 50);
     assert!(store.peek("loaded") != Lookup::Miss, "what is here stays");
     clock.advance(REMEMBER);
-    store.sweep(&mut gone);
+    store.sweep(u64::MAX, &mut gone);
     assert_eq!(store.recent(), []);
     assert_eq!(store.known("late"), 0);
-    assert!(store.put("fetched", Some(bytes(1, 1)), 1, None, Kind::Near, true, &mut gone));
+    assert!(store.put("fetched", Some(bytes(1, 1)), fill(1, None, Kind::Near, true), &mut gone));
 }
 
 #[test]
@@ -397,19 +413,13 @@ fn a_key_asked_for_by_peers_four_times_in_a_second_is_hot() {
     store.put(
         "main",
         Some(bytes(1, 1)),
-        1,
-        None,
-        Kind::Main,
-        false,
+        fill(1, None, Kind::Main, false),
         &mut Gone::default(),
     );
     store.put(
         "near",
         Some(bytes(1, 1)),
-        1,
-        None,
-        Kind::Near,
-        false,
+        fill(1, None, Kind::Near, false),
         &mut Gone::default(),
     );
     let ask = |key: &str| {
@@ -439,8 +449,8 @@ fn many_threads_share_a_store() {
                 for n in 0..rounds {
                     let key = format!("k{}", (n * 7 + thread * 13) % 5_000);
                     match n % 4 {
-                        0 => drop(store.put(&key, Some(bytes(4_000, 1)), 1, None, Kind::Main, false, &mut gone)),
-                        1 => drop(store.put(&key, Some(bytes(900, 1)), 1, None, Kind::Near, false, &mut gone)),
+                        0 => drop(store.put(&key, Some(bytes(4_000, 1)), fill(1, None, Kind::Main, false), &mut gone)),
+                        1 => drop(store.put(&key, Some(bytes(900, 1)), fill(1, None, Kind::Near, false), &mut gone)),
                         _ => drop(store.lookup(&key, |_| ())),
                     }
                     gone.0.clear();
@@ -454,4 +464,51 @@ fn many_threads_share_a_store() {
     assert!(stats.evictions > 0);
     store.empty(false, &mut Gone::default());
     assert_eq!(store.stats().bytes, 0);
+}
+
+#[test]
+fn a_load_is_as_old_as_its_beginning() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("s3fifo", 1 << 20, &clock);
+    let gone = &mut Gone::default();
+    let since = |mark| Fill {
+        since: Some(mark),
+        ..fill(mark.version, None, Kind::Main, false)
+    };
+    store.note("k", 7, gone);
+    let before = store.mark("k");
+    assert!(store.fresh("k", before));
+    store.note("k", 9, gone);
+    assert!(!store.fresh("k", before));
+    assert!(!store.put("k", Some(bytes(1, 1)), since(before), gone));
+    // The write is forgotten by its key; that it arrived is not.
+    clock.advance(60 * SECOND);
+    store.sweep(u64::MAX, gone);
+    assert_eq!(store.known("k"), 0);
+    assert!(!store.fresh("k", before));
+    assert!(!store.put("k", Some(bytes(1, 1)), since(before), gone));
+    let after = store.mark("k");
+    assert!(store.fresh("k", after));
+    assert!(store.put("k", Some(bytes(1, 1)), since(after), gone));
+    // What an emptied store knew is lost: what began before may be older than any of it.
+    store.empty(false, gone);
+    assert!(!store.fresh("k", after));
+    // A floor says of itself what it refuses, and a load that began after it is kept.
+    let emptied = store.mark("k");
+    store.clear(20, gone);
+    assert!(!store.fresh("k", emptied));
+    assert!(store.put("k", Some(bytes(1, 1)), since(store.mark("k")), gone));
+}
+
+#[test]
+fn writes_are_remembered_while_an_older_load_is_under_way() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("s3fifo", 1 << 20, &clock);
+    let gone = &mut Gone::default();
+    let (mark, began) = (store.mark("slow"), clock.coarse());
+    store.note("other", 9, gone);
+    clock.advance(60 * SECOND);
+    store.sweep(began, gone);
+    assert_eq!(store.known("other"), 9);
+    assert!(store.fresh("slow", mark));
 }

@@ -10,6 +10,7 @@ mod clock;
 mod errors;
 mod etcd;
 mod failure;
+mod flights;
 mod fork;
 mod getter;
 mod hit;
@@ -19,6 +20,7 @@ mod metrics;
 mod pipeline;
 mod placement;
 mod policy;
+mod promise;
 mod remote;
 mod security;
 mod store;
@@ -36,6 +38,8 @@ mod _engine {
     #[pymodule_export]
     use super::etcd::EtcdSession;
     #[pymodule_export]
+    use super::flights::{Flight, Flights, Lead};
+    #[pymodule_export]
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::getter::Getter;
@@ -43,6 +47,8 @@ mod _engine {
     use super::metrics::{Histogram, Scrape};
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::promise::Promise;
     #[pymodule_export]
     use super::remote::{Flag, Remote};
     #[pymodule_export]

@@ -11,7 +11,7 @@ use pyo3::{
 /// Times counted in buckets, from any thread.
 #[pyclass(frozen, module = "kamacache._engine")]
 #[derive(Default)]
-pub struct Histogram(histogram::Histogram);
+pub struct Histogram(pub histogram::Histogram);
 
 #[pymethods]
 impl Histogram {

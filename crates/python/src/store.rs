@@ -10,7 +10,7 @@ use std::sync::{
 use kamacache_engine::{
     memory::Memory,
     policy::AnyPolicy,
-    store::{Gone, Kind, Lookup, OUTCOMES, Options, Reason},
+    store::{Fill, Gone, Kind, Lookup, OUTCOMES, Options, Reason},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -53,7 +53,7 @@ pub struct Store {
     shareable: bool,
 }
 
-fn kind(number: u8) -> PyResult<Kind> {
+pub fn kind(number: u8) -> PyResult<Kind> {
     [Kind::Main, Kind::Near, Kind::Former]
         .into_iter()
         .find(|&kind| kind as u8 == number)
@@ -88,7 +88,7 @@ impl Store {
         self.cell.share()
     }
 
-    fn value(&self, bytes: &Bound<'_, PyBytes>) -> Value {
+    pub fn value(&self, bytes: &Bound<'_, PyBytes>) -> Value {
         Value::new(bytes, !self.decodes)
     }
 
@@ -245,10 +245,15 @@ impl Store {
     ) -> PyResult<bool> {
         let key = crate::errors::key(key)?;
         let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, self::kind(kind)?);
+        let fill = Fill {
+            version,
+            ttl,
+            kind,
+            foreign,
+            since: None,
+        };
         let value = value.map(|bytes| self.value(bytes));
-        Ok(self.change(py, |engine, gone| {
-            engine.put(key, value, version, ttl, kind, foreign, gone)
-        }))
+        Ok(self.change(py, |engine, gone| engine.put(key, value, fill, gone)))
     }
 
     fn write(
@@ -292,10 +297,11 @@ impl Store {
         py.detach(|| engine.place(&owned));
     }
 
-    fn sweep<'py>(&self, py: Python<'py>) -> PyResult<Vec<Told<'py>>> {
+    #[pyo3(signature = (since = u64::MAX, /))]
+    fn sweep<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Told<'py>>> {
         let mut gone = Gone::default();
         let engine = self.cell.share();
-        let evicted = py.detach(|| engine.sweep(&mut gone));
+        let evicted = py.detach(|| engine.sweep(since, &mut gone));
         release(py, gone);
         drain(py);
         evicted

@@ -24,6 +24,7 @@ from kamacache.cluster.routes import Route, Routes
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
 from kamacache.net.messages import GroupState, Hello, Member
+from kamacache.steps import Wait
 
 if TYPE_CHECKING:
     from kamacache.registry.base import Registry
@@ -58,7 +59,7 @@ class Membership:
         placed: Callable[[str, Route], None],
     ) -> None:
         self.me = me
-        self.joined = registry is None
+        self.joined = False
         self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self._peers = Peers(runtime.clock)
@@ -128,6 +129,7 @@ class Membership:
         """Read the list, register, read it again, greet everyone. Return whether that was done in time; it goes on."""
         self._peers.own = self.me.address
         if self._registry is None:
+            self.joined = True
             self._build()
             self._runtime.lane.ready(True)
             return True
@@ -170,13 +172,18 @@ class Membership:
         goodbye = Hello(self.me, self._runtime.hlc.latest(), [], leaving=True)
         call, until = self._runtime.lane.call, deadline.sooner(HELLO_TIMEOUT / 2)
         calls = [call(peer.address, goodbye, until.left()) for peer in self._peers.all() if not peer.dead]
-        try:
-            self._registry.deregister()
-        except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-            log.warning("could not deregister: %s", error)
+        self.deregister()
         for one in calls:
             with suppress(KamaCacheError, TimeoutError):  # that member will find out by itself
-                one.result(until.left())
+                Wait(one, until).run()
+
+    def deregister(self) -> None:
+        """Take the registration back, if there is one."""
+        try:
+            if self._registry is not None:
+                self._registry.deregister()
+        except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
+            log.warning("could not deregister: %s", error)
 
     def _run(self) -> None:
         assert self._registry is not None  # noqa: S101 - start made this thread
@@ -284,7 +291,7 @@ class Membership:
         deadline = Deadline.after(HELLO_TIMEOUT)
         for peer, call in calls:
             try:
-                answer: Hello = call.result(deadline.left())
+                answer: Hello = Wait(call, deadline).run()
             except (KamaCacheError, TimeoutError) as error:
                 self._unanswered(peer, error)
             else:

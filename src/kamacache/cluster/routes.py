@@ -39,6 +39,11 @@ class Route:
         """The table; None where this node is alone."""
         return self._placement
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other member owns these keys, or did before."""
+        return self._placement is None and self.me == 0 and self.before is None
+
     def same(self, peers: list[tuple[str, float, Peer | None]]) -> bool:
         """Whether these are the owners it was made for."""
         return self._owners == set(peers)

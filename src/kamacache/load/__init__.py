@@ -1,1 +1,10 @@
-"""What happens when a value is not in memory. Read the files in this order: miss, peek, remote, local, call."""
+"""What happens to a get of a value that is not in this process's memory. Read downward, as the request goes:
+
+miss      one key or a batch: wait for own writes that are pending, then
+peek      ask the memory of the key's owner; where it has nothing,
+flight    join the load of the key that is under way, or lead one:
+remote    the leader asks the owner to load, then the next in line; where this node is the one,
+local     it looks for a former copy, runs the loader, and keeps what comes unless a newer write is known
+call      the call of the loader itself, on this thread, on a thread of the pool, or on the home loop
+outcome   how a load ended: what callers, counters and asking peers make of it
+"""

@@ -1,181 +1,239 @@
-"""The step that runs a group's loader for some keys, on this thread, on the pool or on the home loop."""
+"""The call of a group's loader for the keys of a lead: on this thread, on a thread of the pool, or on the home loop."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from kamacache._engine import Histogram
-from kamacache.load.loader import CHAIN, Loader, checked_mapping, enter
-from kamacache.load.loop import HomeLoop
-from kamacache.load.pool import Pool, on_pool
-from kamacache.steps import Wait
+from kamacache.deadline import Deadline
+from kamacache.errors import Overloaded
+from kamacache.load.flight import CHAIN, own_loop
+from kamacache.load.pool import on_pool
+from kamacache.steps import PAUSE_EVERY, Wait
+
+if TYPE_CHECKING:
+    from kamacache._engine import Flight, Histogram, Lead
+    from kamacache.load.loader import Loader
+    from kamacache.load.loop import HomeLoop
+    from kamacache.load.pool import Pool
 
 
-class Raised(NamedTuple):
-    """What the loader raised for a key."""
-
-    error: BaseException
+_LONG = 1e8  # seconds: no limit was asked for
 
 
-class RunLoader:
-    """Run the loader for `keys` and call `ended(key, value or Raised)` for each as soon as it is there.
+class Failed:
+    """What a loader raised, in the place of a value."""
 
-    A plain loader runs on the thread that waits, for tasks on the pool; an async one on the home loop. Raises
-    TimeoutError when, in a task, `deadline` passes first; on a thread nothing can stop the loader. Each call of the
-    loader counts in `times`.
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+LATE = Failed(TimeoutError("the time of the load was over"))
+
+
+def call(loader: Loader, inside: Flight | Lead, argument: str | list[str], home: HomeLoop, times: Histogram) -> Any:
+    """Call a plain loader on this thread, inside its flight. Return its value; raises what it raises."""
+    token = CHAIN.set(inside)
+    began = time.monotonic()
+    try:
+        value = _function(loader, argument)(argument)
+        return awaited(loader, value, inside, home) if hasattr(value.__class__, "__await__") else value
+    finally:
+        times.observe(time.monotonic() - began)
+        CHAIN.reset(token)
+
+
+def awaited(loader: Loader, value: Any, inside: Flight | Lead, home: HomeLoop) -> Any:
+    """Await what a loader returned that looked plain. From now on it runs where async loaders do."""
+    loader.is_async = True
+    loader.lean = False
+    if home.is_here():
+        if hasattr(value, "close"):
+            value.close()
+        raise own_loop(getattr(inside, "key", ""))
+    return Wait(home.spawn(value), Deadline.after(inside.left())).run()
+
+
+def _function(loader: Loader, argument: str | list[str]) -> Callable[[Any], Any]:
+    function = loader.many if isinstance(argument, list) else loader.single
+    assert function is not None  # noqa: S101 - Loader.in_batch decides so
+    return function
+
+
+class Call:
+    """A step: run the loader for keys of a lead and give each value, or Failed, to `ended` as soon as it is there.
+
+    `wide` takes more threads of the pool for a plain loader of single keys, where no thread of a caller waits.
     """
 
     def __init__(
         self,
         loader: Loader,
+        lead: Lead,
         keys: list[str],
         ended: Callable[[str, Any], None],
         *,
-        group: int,
-        depth: int,
-        deadline: float | None,
         home: HomeLoop,
-        pool: Callable[[int], Pool],
+        pool: Pool | None,
         times: Histogram,
     ) -> None:
         self._loader = loader
+        self._lead = lead
         self._keys = keys
         self._ended = ended
-        self._group = group
-        self._depth = depth
-        self._deadline = deadline
         self._home = home
         self._pool = pool
         self._times = times
 
+    # -- a plain loader ----------------------------------------------------------------------------------------------
+
     def run(self) -> None:
         if self._loader.in_batch(self._keys):
             self._run_batch()
-        else:
-            for key in self._keys:
-                self._run_one(key)
+            return
+        keys = iter(self._keys)  # shared: each thread takes the next one
+        helpers = []
+        if self._pool is not None:
+            with suppress(Overloaded):
+                for _ in range(min(len(self._keys), self._pool.threads) - 1):
+                    helpers.append(self._pool.submit(lambda: self._run_each(keys)))
+        self._run_each(keys)
+        for helper in helpers:
+            if not helper.begin():  # it has begun already, else it never will
+                Wait(helper, Deadline.after(self._lead.left())).run()
 
-    def _run_next(self, keys: Iterator[str]) -> None:
+    def _run_each(self, keys: Iterator[str]) -> None:
         for key in keys:
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                raise TimeoutError  # nobody waits any more
-            self._run_one(key)
-
-    def _run_one(self, key: str) -> None:
-        single = self._loader.single
-        assert single is not None  # noqa: S101 - in_batch decides so
-        began = time.monotonic()
-        try:
-            token = CHAIN.set(enter(self._group, key, self._depth))
+            flight = self._lead.flight(key)
+            if flight.ended:
+                continue
             try:
-                value = single(key)
-            finally:
-                CHAIN.reset(token)
-                self._times.observe(time.monotonic() - began)
-        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
-            self._ended(key, _raised_here(error))
-        else:
+                value = call(self._loader, flight, key, self._home, self._times)
+            except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
+                value = failed_here(error)
             self._ended(key, value)
 
     def _run_batch(self) -> None:
-        many = self._loader.many
-        assert many is not None  # noqa: S101 - in_batch decides so
-        began = time.monotonic()
         try:
-            token = CHAIN.set(self._enter_all())
-            try:
-                answer = checked_mapping(many(list(self._keys)))
-                values = [answer.get(key) for key in self._keys]
-            finally:
-                CHAIN.reset(token)
-                self._times.observe(time.monotonic() - began)
+            values = checked(call(self._loader, self._lead, list(self._keys), self._home, self._times))
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
-            values = [_raised_here(error)] * len(self._keys)
-        for key, value in zip(self._keys, values, strict=True):
-            self._ended(key, value)
+            values = dict.fromkeys(self._keys, failed_here(error))
+        for key in self._keys:
+            self._ended(key, values.get(key))
 
-    def _enter_all(self) -> Any:
-        chain = enter(self._group, self._keys[0], self._depth)
-        return type(chain)(chain.keys | {(self._group, key) for key in self._keys}, chain.depth)
+    # -- an async loader ---------------------------------------------------------------------------------------------
 
     async def arun(self) -> None:
-        if self._loader.is_async:
-            if self._home.is_here():
-                await self._arun_all()
-            else:
-                await Wait(self._home.spawn(self._arun_all()), self._deadline).arun()
-            return
-        pool = self._pool(max(self._depth, CHAIN.get().depth))
         if self._loader.in_batch(self._keys):
-            jobs = [pool.submit(self._run_batch)]
+            await self._arun_batch()
+        elif len(self._keys) == 1:
+            await self._arun_one(self._keys[0])
         else:
-            keys = iter(self._keys)  # shared: as many threads as there are take the next key, one job each in the queue
-            jobs = [pool.submit(partial(self._run_next, keys)) for _ in range(min(len(self._keys), pool.threads))]
-        for job in jobs:
-            await Wait(job, self._deadline).arun()
+            await self._arun_each()
 
-    async def _arun_all(self) -> None:
+    async def _arun_each(self) -> None:
         import asyncio  # noqa: PLC0415 - it is running
 
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        async with asyncio.timeout(left), asyncio.TaskGroup() as group:
-            if self._loader.in_batch(self._keys):
-                group.create_task(self._arun_batch())
-            else:
-                for key in self._keys:
-                    group.create_task(self._arun_one(key))
+        async with asyncio.TaskGroup() as group:
+            for number, key in enumerate(self._keys, 1):
+                group.create_task(self._arun_one(key))
+                if number % PAUSE_EVERY == 0:
+                    await asyncio.sleep(0)
 
     async def _arun_one(self, key: str) -> None:
-        single = self._loader.single
-        assert single is not None  # noqa: S101 - in_batch decides so
-        began = time.monotonic()
-        try:
-            CHAIN.set(enter(self._group, key, self._depth))  # the task has a context of its own
-            try:
-                value = await single(key)
-            finally:
-                self._times.observe(time.monotonic() - began)
-        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
-            self._ended(key, _raised(error))
-        else:
-            self._ended(key, value)
+        self._ended(key, await self._await(self._lead.flight(key), key))
 
     async def _arun_batch(self) -> None:
-        many = self._loader.many
-        assert many is not None  # noqa: S101 - in_batch decides so
-        began = time.monotonic()
-        try:
-            CHAIN.set(self._enter_all())
+        import asyncio  # noqa: PLC0415 - it is running
+
+        values = await self._await(self._lead, list(self._keys))
+        if not isinstance(values, Failed):
             try:
-                answer = checked_mapping(await many(list(self._keys)))
-            finally:
-                self._times.observe(time.monotonic() - began)
-            values = [answer.get(key) for key in self._keys]
+                values = checked(values)
+            except TypeError as error:
+                values = Failed(error)
+        for number, key in enumerate(self._keys, 1):
+            self._ended(key, values if isinstance(values, Failed) else values.get(key))
+            if number % PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
+
+    async def _await(self, inside: Flight | Lead, argument: Any) -> Any:
+        """Await the loader within the flight's time."""
+        function = _function(self._loader, argument)
+        token = CHAIN.set(inside)
+        began = time.monotonic()
+        timer = _Timer(inside.left(), own_loop=self._home.is_own())
+        try:
+            value = function(argument)
+            return await value if hasattr(value.__class__, "__await__") else value
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
-            values = [_raised(error)] * len(self._keys)
-        for key, value in zip(self._keys, values, strict=True):
-            self._ended(key, value)
+            return timer.failed(error)
+        finally:
+            timer.cancel()
+            self._times.observe(time.monotonic() - began)
+            CHAIN.reset(token)
 
 
-def _raised_here(error: BaseException) -> Raised:
-    """What a plain loader raised. An interrupt is for the caller whose thread this is; a pool's thread is nobody's.
+class _Timer:
+    """Cancels this task when its time is over. asyncio.timeout does the same at several times the cost."""
 
-    There it would else end the event loop of whoever waits for the load.
+    __slots__ = ("_handle", "_over", "_own_loop", "_task")
+
+    def __init__(self, seconds: float, *, own_loop: bool) -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        self._over = False
+        self._own_loop = own_loop
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._handle = None if seconds > _LONG else loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def failed(self, error: BaseException) -> Failed:
+        """Return what an async loader raised.
+
+        A cancellation that is not its own doing is raised, and so is an interrupt, which is meant for a loop of the
+        user's; on a loop of our own nobody can want to interrupt anything, and it fails the load.
+        """
+        import asyncio  # noqa: PLC0415 - it is running
+
+        if self._over and isinstance(error, asyncio.CancelledError) and self._task is not None:
+            if self._task.uncancel() == 0:
+                return LATE
+            raise error
+        if isinstance(error, asyncio.CancelledError):
+            own = self._task is not None and not self._task.cancelling()
+        else:
+            own = self._own_loop or isinstance(error, Exception)
+        if not own:
+            raise error
+        return Failed(error)
+
+
+def checked(answer: object) -> Mapping[str, Any]:
+    """Return what load_many answered. Raises TypeError unless it is a mapping."""
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"load_many must return a mapping of key to value, not {type(answer).__name__}")
+    return answer
+
+
+def failed_here(error: BaseException) -> Failed:
+    """Return what a plain loader raised. On a caller's own thread an interrupt is for that caller, and is raised.
+
+    On a thread of the pool nobody can want to interrupt anything; there it fails the load.
     """
     if not isinstance(error, Exception) and not on_pool():
         raise error
-    return Raised(error)
-
-
-def _raised(error: BaseException) -> Raised:
-    """What an async loader raised; interrupts pass through, and so does a cancellation that is not its own doing."""
-    import asyncio  # noqa: PLC0415 - it is running
-
-    task = asyncio.current_task()
-    own = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
-    if not own and not isinstance(error, Exception):
-        raise error
-    return Raised(error)
+    return Failed(error)

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from kamacache.errors import ConfigError
-
-MAX_DEPTH = 8
-
-
-class Chain(NamedTuple):
-    """The loads that the running code is inside of: (group, key) pairs of this process, and how many in all."""
-
-    keys: frozenset[tuple[int, str]] = frozenset()
-    depth: int = 0
-
-
-CHAIN: ContextVar[Chain] = ContextVar("kamacache_chain", default=Chain())  # noqa: B039 - Chain is immutable
-
-
-def enter(group: int, key: str, depth: int) -> Chain:
-    """The chain inside the loader of this key, of a load that is `depth` loaders deep already."""
-    chain = CHAIN.get()
-    return Chain(chain.keys | {(group, key)}, max(depth, chain.depth) + 1)
 
 
 def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,7 +39,7 @@ def _place(function: Callable[..., Any] | None) -> str:
 class Loader:
     """`single` loads a key, `many` a list of keys; either may be async, either may be missing."""
 
-    __slots__ = ("is_async", "many", "place", "single")
+    __slots__ = ("is_async", "lean", "many", "place", "single")
 
     def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
         for name, function in (("loader", single), ("load_many", many)):
@@ -70,6 +51,7 @@ class Loader:
         self.is_async = any(map(_is_async, given))
         if self.is_async and not all(map(_is_async, given)):
             raise ConfigError("loader and load_many must both be plain functions or both be async")
+        self.lean = single is not None and not self.is_async  # a plain function loads single keys
         self.place = " and ".join(filter(None, map(_place, (single, many))))
 
     @property
@@ -80,10 +62,3 @@ class Loader:
     def in_batch(self, keys: list[str]) -> bool:
         """Whether load_many is to be used: for batches, and for single keys where there is no loader."""
         return self.many is not None and (len(keys) > 1 or self.single is None)
-
-
-def checked_mapping(answer: object) -> Mapping[str, Any]:
-    """What load_many returned; TypeError unless it is a mapping."""
-    if not isinstance(answer, Mapping):
-        raise TypeError(f"load_many must return a mapping of key to value, not {type(answer).__name__}")
-    return answer

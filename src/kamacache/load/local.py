@@ -1,190 +1,233 @@
-"""Loading here: once at a time per key for callers and peers, the value kept at the version noted before.
+"""Loading here: once at a time per key, for callers and peers, kept unless a newer write is known by then.
 
-The version of a loaded value is the greatest write of its key known here *when the load began*, so that any later write
-refuses it wherever it arrives.
+A flight that loads here never waits for another node's load, so nodes cannot wait for each other in a ring. The version
+of a loaded value is the greatest write of its key that was known here *when the load began*: a later write refuses it
+wherever it arrives.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kamacache import codecs
-from kamacache._engine import Histogram, Store
+from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError
-from kamacache.load.call import Raised, RunLoader
-from kamacache.load.flight import ABORTED, TRIES, Failure, Flight, Flights, Outcome, interrupted, timed_out, wait_for
-from kamacache.load.outcome import ABSENT, HITS, JOINED, LOAD_ERRORS, LOADS, PEER_HITS, in_memory
+from kamacache.load.call import LATE, Call, Failed, awaited, failed_here
+from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
+from kamacache.load.outcome import (
+    ABORTED,
+    ABSENT,
+    LOAD_ERRORS,
+    LOADS,
+    PEER_HITS,
+    Failure,
+    Outcome,
+    in_memory,
+    raised,
+    timed_out,
+)
+from kamacache.log import log
 from kamacache.options import UNSET, Missing
-from kamacache.steps import Path, Twofold
+from kamacache.steps import Path, adrive, drive
 from kamacache.value import Value
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from kamacache._engine import Lead
     from kamacache.cluster.peers import Peer
     from kamacache.load.loader import Loader
-    from kamacache.load.peek import Asking
+    from kamacache.load.peek import Peeks
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
 
-
-async def _here() -> int:
-    return threading.get_ident()
+NOBODY: Mapping[str, Peer] = MappingProxyType({})
 
 
-LOOP_THREAD = Twofold(lambda: None, _here)  # the thread whose event loop drives this path, if one does
-
-
-class Origin:
-    """The loads that run here. Their flights never wait for another node's load, so nodes cannot wait in a ring."""
+class Local:
+    """The loads of one group that run in this process."""
 
     def __init__(
-        self, name: str, store: Store, loader: Loader, options: GroupOptions, asking: Asking, runtime: Runtime
+        self, name: str, store: Store, loader: Loader, options: GroupOptions, peeks: Peeks, runtime: Runtime
     ) -> None:
         self.loader = loader
-        self.flights = Flights(store.known)
         self.times = Histogram()  # of the calls of the loader
+        self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
         self._name = name
         self._store = store
         self._options = options
-        self._asking = asking
+        self._peeks = peeks
         self._runtime = runtime
+        self._plain = isinstance(options.codec, codecs.BytesCodec)
 
-    def load(
+    # -- one key, on the caller's thread, with nobody else to ask ----------------------------------------------------
+
+    def get(self, key: str) -> bytes | Flying | None:
+        """Load one key with the plain loader on this thread. Return its bytes, or what to wait for if another leads.
+
+        Raises LoadError.
+        """
+        lead = self.flights.lead(key, True, self._options.load_timeout)
+        with lead as joined:
+            if joined is not None:
+                return Flying(lead, joined)
+            single = self.loader.single
+            token = CHAIN.set(lead)
+            try:
+                value = single(key)  # type: ignore[misc] # a lean loader has it
+                if value.__class__ is not bytes and hasattr(value.__class__, "__await__"):
+                    value = awaited(self.loader, value, lead, self._runtime.home)
+            except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
+                value = failed_here(error)
+            finally:
+                CHAIN.reset(token)
+            return self._ended(lead, key, value, Store.MAIN, own=True)
+
+    async def aget(self, key: str, loop: asyncio.AbstractEventLoop) -> Outcome | None:
+        """Load one key with the async loader on this event loop, as a task of its own.
+
+        Return how that ended; None if another leads, or the leader was interrupted.
+        """
+        lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
+        with lead as joined:
+            if joined is not None:
+                return None
+            self._runtime.home.task(loop, adrive(self._lead(lead, self.loader, NOBODY)))
+            lead.hand_over()
+        await Landing(lead).arun()
+        outcome: Outcome | None = lead.flight(key).outcome
+        return None if outcome is ABORTED else outcome
+
+    # -- any keys, written once for threads and tasks ----------------------------------------------------------------
+
+    def start(
         self,
         keys: list[str],
-        skipped: Mapping[str, Peer],
-        depth: int = 0,
-        wholes: Mapping[str, Flight] = MappingProxyType({}),
-    ) -> Path[dict[str, Outcome]]:
-        """Load these keys here, having passed over the peers in `skipped`, in the time that `wholes` have left."""
-        outcomes: dict[str, Outcome] = {}
-        loop_thread = yield LOOP_THREAD
-        for _ in range(TRIES):
-            todo = [key for key in keys if key not in outcomes]
-            if not todo:
-                break
-            led, joined = self.flights.join(todo, self._options.load_timeout, loop_thread, wholes)
-            if led:
-                ended = yield from self._lead(led, skipped, depth)
-                outcomes |= {key: outcome for key, outcome in ended.items() if not outcome.aborted}
-            for key, flight in joined.items():
-                outcome = yield from wait_for(self.flights, flight, JOINED)
-                if not outcome.aborted:
-                    outcomes[key] = outcome._replace(how=JOINED)
-        return outcomes | {key: interrupted(key, JOINED) for key in keys if key not in outcomes}
+        timeout: float | None,
+        skipped: Mapping[str, Peer] = NOBODY,
+        depth: int | None = None,
+    ) -> Path[Flying]:
+        """Lead or join the loads of these keys, having passed over the candidates in `skipped`.
 
-    def _lead(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int) -> Path[dict[str, Outcome]]:
-        ended: dict[str, Outcome] = {}
+        With a plain loader a thread has loaded what it leads when this returns; all else goes on by itself.
+        """
+        loader, runtime = self.loader, self._runtime
+        outer = chain()
+        depth = (0 if outer is None else outer.depth) if depth is None else depth
+        driver = runtime.home.running() if loader.is_async else None
+        lead = self.flights.lead(keys, True, timeout, outer, depth, driver, not loader.is_async)
+        with lead as joined:
+            if not lead.ended:
+                pool = None if loader.is_async else runtime.pool(depth)
 
-        def end(key: str, outcome: Outcome) -> None:
-            if ended.setdefault(key, outcome) is outcome:
-                self.flights.finish(led[key], outcome)
+                def elsewhere() -> None:
+                    if pool is None:
+                        runtime.home.begin(adrive(self._lead(lead, loader, skipped)))
+                    else:
+                        pool.submit(lambda: drive(self._lead(lead, loader, skipped, wide=True)), own=True)
 
+                inline = None if loader.is_async else lambda: drive(self._lead(lead, loader, skipped))
+                yield Start(lead, inline, elsewhere)
+        return Flying(lead, joined or {})
+
+    def _lead(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool = False) -> Path[None]:
+        """End every flight: from memory, from a former owner, or by the loader."""
         try:
-            for key in led:  # who asks for what is no longer owned has not seen that yet: it is as good as for a peek
-                if (outcome := in_memory(self._store, key, former=True)) is not None:
-                    end(key, outcome)
-            yield from self._from_former(led, skipped, ended, end)
-            for key in [key for key in led if key not in ended]:
-                if not self.flights.begin(led[key]):
-                    end(key, ABORTED)
-                elif (outcome := in_memory(self._store, key, former=True)) is not None:  # came while peers were asked
-                    end(key, outcome)
-            keys = [key for key in led if key not in ended]
-            if keys:
-                yield from self._from_loader({key: led[key] for key in keys}, skipped, depth, end)
-            return ended
+            yield from self._load(lead, loader, skipped, wide=wide)
+        except Exception as error:
+            log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
+            for key in lead.keys:
+                lead.end(key, self._failure(key, error))
         finally:
-            for flight in led.values():
-                self.flights.finish(flight, ABORTED)
+            lead.abandon()
 
-    def _from_former(
-        self, led: dict[str, Flight], skipped: Mapping[str, Peer], ended: Mapping[str, Outcome], end: Any
-    ) -> Path[None]:
-        """Take what the owners before changes of members still hold, or a skipped one that is alive after all.
+    def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[None]:
+        if (yield from self._from_former(lead, skipped)):
+            for key in lead.keys:  # the load begins now: what was written while peers were asked is known to it
+                if not lead.begin(key):
+                    lead.end(key, ABORTED)
+                elif (outcome := in_memory(self._store, key)) is not None:
+                    lead.end(key, outcome)
+        keys = lead.keys
+        if loader.missing:
+            for key in keys:
+                lead.end(key, Outcome(version=lead.flight(key).version, how=ABSENT))
+            return
+        if not keys:
+            return
+        route = self._runtime.route(self._name)
 
-        This node may be such a former owner itself, and stand in for the one it gave the key to.
+        def ended(key: str, value: Any) -> None:
+            try:
+                kind = Store.MAIN if route.acts(key, skipped) and self._runtime.joined else Store.NEAR
+                self._ended(lead, key, value, kind)
+            except LoadError:  # the flight tells those who wait
+                pass
+
+        times, home = self.times, self._runtime.home
+        pool = self._runtime.pool(lead.depth - 1) if wide else None
+        yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
+
+    def _from_former(self, lead: Lead, skipped: Mapping[str, Peer]) -> Path[bool]:
+        """Take what former owners still hold, or a skipped one that is alive. Return whether anybody was asked.
+
+        This node may itself be the former owner, and stand in for the one that it gave the key to.
         """
         route = self._runtime.route(self._name)
+        if route.alone:
+            return False
         by_peer: dict[Peer, list[str]] = defaultdict(list)
-        for key, flight in led.items():
-            if key in ended:
-                continue
-            if route.acts(key, skipped) and (own := self._store.find(key)) is not None:
-                value, version, remaining, _ = own
-                self._keep(flight, value, version, remaining, Store.MAIN)
-                end(key, Outcome(value, version, remaining, ABSENT if value is None else HITS))
-            else:
-                for peer in route.holders(key, skipped, self._runtime.clock.now()):
-                    by_peer[peer].append(key)
-        found = yield from self._asking.peek_all(by_peer, former=True)
+        now = self._runtime.clock.now()
+        for key in lead.keys:
+            for peer in route.holders(key, skipped, now):
+                by_peer[peer].append(key)
+        found = yield from self._peeks.ask(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
-            self._keep(led[key], value, version, remaining, Store.MAIN, foreign=True)
-            end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
+            kind = Store.MAIN if self._runtime.joined else Store.NEAR
+            lead.keep(key, value, remaining, kind, version)
+            lead.end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
+        return bool(by_peer)
 
-    def _from_loader(self, led: dict[str, Flight], skipped: Mapping[str, Peer], depth: int, end: Any) -> Path[None]:
-        versions = {key: flight.version for key, flight in led.items()}
-        deadlines = [flight.deadline for flight in led.values() if flight.deadline is not None]
+    # -- what the loader brought -------------------------------------------------------------------------------------
 
-        def loaded(key: str, value: Any) -> None:
-            if led[key].late and not led[key].ended:
-                self._store.count(LOAD_ERRORS)
-            route = self._runtime.route(self._name)  # who owns it now: the load may have taken long
-            kind = Store.MAIN if route.acts(key, skipped) else Store.NEAR
-            end(key, self._loaded(led[key], value, versions[key], kind))
+    def _ended(self, lead: Lead, key: str, value: Any, kind: int, *, own: bool = False) -> bytes | None:
+        """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
+        ttl: float | Missing | None = UNSET
+        raw: bytes | None
+        if value.__class__ is bytes and self._plain:
+            raw = value
+        elif isinstance(value, Failed):
+            return self._failed(lead, key, value.error, own=own)
+        else:
+            try:
+                if isinstance(value, Value):
+                    value, ttl = value.value, value.ttl
+                raw = None if value is None else codecs.encode(self._options.codec, value)
+            except Exception as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
+                return self._failed(lead, key, error, own=own)
+        lead.loaded(key, raw, self._ttl(raw) if ttl is UNSET else ttl, kind, LOADS, own)
+        return raw
 
-        if self.loader.missing:
-            for key in led:
-                end(key, Outcome(version=versions[key], how=ABSENT))
-            return
-        run = RunLoader(
-            self.loader,
-            list(led),
-            loaded,
-            group=id(self._store),
-            depth=depth,
-            deadline=max(deadlines, default=None),
-            home=self._runtime.home,
-            pool=self._runtime.pool,
-            times=self.times,
-        )
-        try:
-            yield run
-        except TimeoutError:
-            for key, flight in led.items():
-                late = timed_out(flight, LOADS)
-                if not flight.ended:
-                    self._store.count(LOAD_ERRORS)
-                self.flights.expire(flight, late)
-                end(key, late)
+    def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:
+        late = error is LATE.error
+        outcome = timed_out(key, self._options.load_timeout, LOADS) if late else self._failure(key, error)
+        if own:
+            self.times.observe(lead.took())
+            self._store.count(LOADS)
+        if not lead.flight(key).ended:
+            self._store.count(LOAD_ERRORS)  # before those who wait look
+        lead.end(key, outcome)
+        assert outcome.failure is not None  # noqa: S101 - that is why this was called
+        raise raised(outcome.failure, key)
 
-    def _loaded(self, flight: Flight, value: Any, version: int, kind: int) -> Outcome:
-        """What the loader brought: encoded, kept where it may be."""
-        options, key = self._options, flight.key
-        if isinstance(value, Raised):
-            return self._failed(key, value.error)
-        try:
-            own: float | Missing | None = UNSET
-            if isinstance(value, Value):
-                value, own = value.value, value.ttl
-            raw = None if value is None else codecs.encode(options.codec, value)
-        except Exception as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
-            return self._failed(key, error)
-        ttl = own if own is not UNSET else self._usual_ttl(raw)
-        if raw is not None and not self.fits(key, raw):
-            return Outcome(raw, version, ttl, LOADS, too_large=True)
-        self._keep(flight, raw, version, ttl, kind)
-        return Outcome(raw, version, ttl, LOADS)
-
-    def _failed(self, key: str, error: BaseException) -> Outcome:
-        self._store.count(LOAD_ERRORS)
+    def _failure(self, key: str, error: BaseException) -> Outcome:
         text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
         return Outcome(how=LOADS, failure=Failure(LoadError, text, error, type(error).__name__))
 
-    def _usual_ttl(self, raw: bytes | None) -> float | None:
+    def _ttl(self, raw: bytes | None) -> float | None:
         options = self._options
         if raw is None:
             return options.negative_ttl
@@ -193,20 +236,3 @@ class Origin:
         import random  # noqa: PLC0415 - not cheap to import, and only needed here
 
         return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
-
-    def fits(self, key: str, raw: bytes) -> bool:
-        """Whether an entry may be kept and travel."""
-        return len(raw) <= self._runtime.max_value and self._store.fits(key, len(raw))
-
-    def _keep(
-        self, flight: Flight, raw: bytes | None, version: int, ttl: float | None, kind: int, *, foreign: bool = False
-    ) -> None:
-        if not self._runtime.joined:  # others may not know that it is here: a main copy would make them drop theirs
-            kind = Store.NEAR
-        if kind == Store.NEAR:
-            near = self._options.near_ttl
-            ttl = near if ttl is None else min(near, ttl)
-        if ttl is not None and ttl <= 0:
-            return
-        key, put = flight.key, self._store.put
-        self.flights.keep(key, flight, lambda: put(key, raw, version, ttl, kind, foreign=foreign))

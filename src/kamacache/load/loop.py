@@ -2,174 +2,202 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
+from kamacache import thread
+from kamacache._engine import Promise
 from kamacache.errors import NodeClosed
+from kamacache.steps import running_loop
 
 if TYPE_CHECKING:
     import asyncio
 
-_STOP_WAIT = 1.0
+_STOP_WAIT = 1.0  # seconds
+_START_WAIT = 1.0
 
 
 class HomeLoop:
-    """The loop that ran when the node was started, else one on a thread of its own; a closed one is replaced.
+    """The loop that ran when the node was started, else one on a thread of its own. One that is closed or runs no more
+    is replaced.
 
     Invariant, under `_lock`: `_loop` is the home, `_thread` runs it exactly if it is our own.
     """
 
     def __init__(self, name: str = "kamacache-loop") -> None:
         self._name = name  # of the own thread
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._ident: int | None = None
         self._tasks: set[Any] = set()  # a loop holds its tasks weakly
         self._settled = False
         self._closed = False
 
     def settle(self) -> None:
-        """The node was started: where no loop ran there, a thread of its own is to be the home."""
+        """The node was started: if no loop ran there, a thread of its own is to be the home."""
         self._settled = True
 
-    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called on a running loop: it becomes the home until that is settled, or when the old one was closed."""
-        if self._loop is loop:
+    def adopt_running(self) -> None:
+        """Make the loop that runs on this thread the home until that is settled, or if the old one runs no more."""
+        loop = running_loop()
+        if loop is None or loop is self._loop:
             return
         with self._lock:
-            if self._loop.is_closed() if self._loop is not None else not self._settled:
-                self._loop, self._thread, self._ident = loop, None, threading.get_ident()
-
-    def adopt_running(self) -> None:
-        """The same where a loop may be running; costs nothing where asyncio was never imported."""
-        asyncio = sys.modules.get("asyncio")
-        loop = None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
-        if loop is not None:
-            self.adopt(loop)
+            if not self._settled if self._loop is None else not self._loop.is_running():
+                self._loop, self._thread = loop, None
 
     def is_here(self) -> bool:
-        """Whether the calling thread is the one the home loop runs on."""
-        return self._ident == threading.get_ident() and self._loop is not None and self._loop.is_running()
+        """Return whether the home loop runs on the calling thread."""
+        return self._loop is not None and self._loop is running_loop()
 
-    def ident(self) -> int | None:
-        """The thread of the home loop, which is made if there is none."""
-        self._running()
-        return self._ident
+    def is_own(self) -> bool:
+        """Return whether the home loop runs on a thread of ours."""
+        return self._thread is not None
 
-    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run as a task of its own on the home loop, with a copy of this context."""
-        future: Future[Any] = Future()
-        context = copy_context()
-        try:
-            loop = self._running()
-            loop.call_soon_threadsafe(self._start, loop, coroutine, future, context)
-        except BaseException:
-            coroutine.close()
-            raise
-        return future
-
-    def _start(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, Any],
-        future: Future[Any],
-        context: Context,
-    ) -> None:
-        if loop is not self._loop:  # it is about to end, and said so after spawn chose it
-            try:
-                loop = self._running()
-                loop.call_soon_threadsafe(self._start, loop, coroutine, future, context)
-            except (NodeClosed, RuntimeError) as error:
-                coroutine.close()
-                future.set_exception(error)
-            return
-        task = self.task(loop, coroutine, context)
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            if task.cancelled():
-                future.cancel()
-                future.set_running_or_notify_cancel()
-            elif (error := task.exception()) is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(task.result())
-
-        task.add_done_callback(ended)
-
-    def task(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context | None = None
-    ) -> asyncio.Task[Any]:
-        """A task that lives until it is done. Who cancels it is ending the loop: that is the home no longer."""
-        task = loop.create_task(self._watched(loop, coroutine), context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: coroutine.close())  # where it was cancelled before it began
-        return task
-
-    async def _watched(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        try:
-            return await coroutine
-        except asyncio.CancelledError:
-            with self._lock:
-                if self._loop is loop:
-                    self._loop, self._ident, self._settled = None, None, False
-            raise
-
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def running(self) -> asyncio.AbstractEventLoop:
+        """Return the home loop, which runs; one of our own if there is no other. Raises NodeClosed, Overloaded."""
+        loop = self._loop
+        if loop is not None and loop.is_running() and not self._closed:
+            return loop
         import asyncio  # noqa: PLC0415 - only groups with async loaders pay for its import
 
         with self._lock:
             if self._closed:
                 raise NodeClosed("the node was closed")
-            if self._loop is None or self._loop.is_closed():
-                loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
-                self._loop, self._thread = loop, thread
-                thread.start()
-                self._ident = thread.ident
-            return self._loop
-
-    @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop) -> None:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        while True:
+            if self._loop is not None and self._loop.is_running():
+                return self._loop
+            loop, runs = asyncio.new_event_loop(), Promise()
+            loop.call_soon(runs.set_result, None)
             try:
-                loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):  # a loader raised it: its flights have ended, the others go on
-                continue
-            break
+                started = thread.start(self._name, _serve, loop)
+            except BaseException:
+                loop.close()
+                raise
+            self._loop, self._thread = loop, started
+        gate = threading.Lock()
+        gate.acquire()
+        if runs.wake(gate.release):
+            gate.acquire(timeout=_START_WAIT)
+        return loop
+
+    # -- work for it -------------------------------------------------------------------------------------------------
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run as a task of its own on the home loop, with a copy of this context, whatever becomes of the caller."""
+        self._begin(coroutine, None)
+
+    def spawn(self, awaitable: Awaitable[Any]) -> Promise:
+        """Do the same and promise the result."""
+        promise = Promise()
+        self._begin(_awaited(awaitable), promise)
+        return promise
+
+    def _begin(self, coroutine: Coroutine[Any, Any, Any], promise: Promise | None) -> None:
+        context = copy_context()
         try:
-            if tasks := asyncio.all_tasks(loop):  # all cancelled, and theirs are: they may tidy up
-                loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_WAIT / 2))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
+            loop = self.running()
+            if self.is_here():
+                self._start(loop, coroutine, promise, context)
+            else:
+                loop.call_soon_threadsafe(self._start, loop, coroutine, promise, context)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    def _start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, Any],
+        promise: Promise | None,
+        context: Context,
+    ) -> None:
+        if loop is not self._loop:  # it is about to end, and said so after it was chosen
+            try:
+                context.run(self._begin, coroutine, promise)
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+                if promise is not None:
+                    promise.set_exception(error)
+            return
+        # Not create_task(context=…): task factories of older tracing tools do not take it.
+        task = context.run(self.task, loop, coroutine)
+        if promise is not None:
+            task.add_done_callback(lambda task: _keep(promise, task))
+
+    def task(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Create a task on the running loop and keep a reference until it finishes."""
+        try:
+            task = loop.create_task(coroutine)
+        except BaseException:
+            coroutine.close()
+            raise
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its flights carry it to whoever waits
+            return
+        # Only a loop that is closing cancels these: use it no more.
+        with self._lock:
+            if self._loop is task.get_loop():
+                self._loop, self._thread, self._settled = None, None, False
 
     def close(self) -> None:
         """Cancel the tasks and end the own thread; a loop of the user's goes on."""
         with self._lock:
             self._closed = True
-            loop, thread = self._loop, self._thread
+            loop, own = self._loop, self._thread
         if loop is None or loop.is_closed():
             return
 
         def stop() -> None:
             for task in list(self._tasks):
-                task.cancel()
-            if thread is not None:
+                if task.get_loop() is loop:
+                    task.cancel()
+            if own is not None:
                 loop.call_soon(loop.stop)
 
         try:
             loop.call_soon_threadsafe(stop)
         except RuntimeError:  # closed in between
             return
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_STOP_WAIT)
+        if own is not None and own is not threading.current_thread():
+            own.join(_STOP_WAIT)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop of our own until it is stopped."""
+    import asyncio  # noqa: PLC0415 - it is running
+
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # a loader raised it: its flights have ended, the others go on
+            continue
+        break
+    try:
+        if tasks := asyncio.all_tasks(loop):  # all cancelled, and theirs are: they may tidy up
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_WAIT / 2))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _keep(promise: Promise, task: asyncio.Task[Any]) -> None:
+    set_exception: Callable[[BaseException], object] = promise.set_exception
+    if task.cancelled():
+        import asyncio  # noqa: PLC0415 - it is running
+
+        set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        set_exception(error)
+    else:
+        promise.set_result(task.result())

@@ -1,32 +1,111 @@
-"""The counters of Store.OUTCOMES by name, and what a store has by now as the end of a flight."""
+"""How a load ended: as the leader and the waiters see it, as it is counted, and as a peer that asked is told."""
 
 from __future__ import annotations
 
-from kamacache._engine import Store
-from kamacache.load.flight import Outcome
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES = (
-    Store.OUTCOMES.index(name)
-    for name in (
-        "gets",
-        "hits",
-        "near_hits",
-        "absent",
-        "peer_hits",
-        "joined",
-        "loads",
-        "peer_loads",
-        "served",
-        "load_errors",
-        "writes",
-    )
-)
+from kamacache._engine import Store
+from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, NodeClosed
+from kamacache.net.messages import Answer
+
+# The positions in Store.OUTCOMES, in its order.
+GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES = range(11)
+
+_MESSAGE = 32 * 1024 * 1024  # bytes of values in one message that has several
+_OURS = "kamacache."  # stands before the names of our own errors in Answer.error_type
+_TRAVELLING: dict[str, type[LoadError]] = {"LoadTimeout": LoadTimeout, "LoadCycle": LoadCycle}
+
+
+class Failure(NamedTuple):
+    """Why a load failed. Each caller makes an error of its own from it."""
+
+    kind: type[KamaCacheError]
+    text: str
+    cause: BaseException | None = None
+    cause_type: str = ""
+
+
+class Outcome(NamedTuple):
+    """How a flight ended: with a value or absence (value None), or with a failure."""
+
+    value: bytes | None = None
+    version: int = 0
+    remaining: float | None = None
+    how: int = LOADS  # the counter for the caller that led the flight
+    failure: Failure | None = None
+    too_large: bool = False  # given to callers, neither kept nor sent to another node
+
+
+ABORTED = Outcome()  # the leader was interrupted: those who waited try again
+
+
+def failed(error: KamaCacheError, how: int = LOADS) -> Outcome:
+    """Return the outcome of a load that ended with one of our own errors."""
+    return Outcome(how=how, failure=Failure(type(error), str(error), error.__cause__))
+
+
+def timed_out(key: str, timeout: float | None, how: int) -> Outcome:
+    """Return the outcome of a load that took too long."""
+    text = f"the load of {key!r} took longer than {timeout or 0:g} s"
+    return Outcome(how=how, failure=Failure(LoadTimeout, text, None, "LoadTimeout"))
 
 
 def in_memory(store: Store, key: str, *, former: bool = False) -> Outcome | None:
-    """The value here; one that is no longer owned only with `former`."""
+    """Return what the store has by now; a copy that is no longer owned only with `former`."""
     found = store.find(key)
     if found is None or (found[3] == Store.FORMER and not former):
         return None
     value, version, remaining, kind = found
     return Outcome(value, version, remaining, ABSENT if value is None else NEAR_HITS if kind == Store.NEAR else HITS)
+
+
+def raised(failure: Failure, key: str) -> KamaCacheError:
+    """Return an error of its own for one caller."""
+    if not issubclass(failure.kind, LoadError):
+        return failure.kind(failure.text)
+    error = failure.kind(failure.text or failure.cause_type, key=key, cause_type=failure.cause_type)
+    error.__cause__ = failure.cause
+    return error
+
+
+def batch_error(failures: dict[str, Exception], loaded: dict[str, Any]) -> KamaCacheError:
+    """Return one error for a batch: the first key's, with what the other keys brought."""
+    key, first = next(iter(failures.items()))
+    if isinstance(first, GroupClosed | NodeClosed):
+        return first
+    kind = type(first) if isinstance(first, LoadError) else LoadError
+    cause_type = first.cause_type if isinstance(first, LoadError) else type(first).__name__
+    error = kind(str(first), key=key, cause_type=cause_type, loaded=loaded)
+    error.__cause__ = first.__cause__ if isinstance(first, LoadError) else first
+    return error
+
+
+def answers(outcomes: Iterable[Outcome]) -> list[Answer]:
+    """Return what to tell the peer that asked. A value that does not fit into the message is called too large."""
+    told: list[Answer] = []
+    size = 0
+    for outcome in outcomes:
+        size += len(outcome.value or b"")
+        told.append(_answer(outcome) if size <= _MESSAGE or not told else Answer(too_large=True))
+    return told
+
+
+def _answer(outcome: Outcome) -> Answer:
+    failure = outcome.failure
+    if failure is not None:
+        ours = failure.kind is not LoadError
+        error_type = _OURS + failure.kind.__name__ if ours else failure.cause_type or "LoadError"
+        return Answer(error_type=error_type, error_text=failure.text)
+    if outcome.too_large:
+        return Answer(too_large=True)
+    return Answer(outcome.value, outcome.version, outcome.remaining)
+
+
+def failure_in(answer: Answer) -> Failure | None:
+    """Return why a peer's load failed; None if it did not."""
+    if not answer.error_type:
+        return None
+    name = answer.error_type.removeprefix(_OURS)
+    kind = LoadError if name == answer.error_type else _TRAVELLING.get(name, LoadError)
+    return Failure(kind, answer.error_text, None, answer.error_type)

@@ -1,4 +1,4 @@
-"""Asking other members' memory for values of one group, and keeping near copies of what they call hot."""
+"""Asking the memory of other members for values of one group, and keeping near copies of what they call hot."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
 from kamacache.errors import PeerError, UnknownGroup
-from kamacache.load.flight import Flight, Flights
 from kamacache.net.lane import HOT, Found, Lane
 from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
+    from kamacache._engine import Lead
     from kamacache.cluster.peers import Peer
     from kamacache.cluster.routes import Route
     from kamacache.runtime import Runtime
@@ -36,14 +36,13 @@ class _Peek:
         return self._lane.apeek(self._address, self._name, self._key)
 
 
-class Asking:
-    """The fast lane of one group; what it finds is refused when it is older than what is known here."""
+class Peeks:
+    """The fast lane of one group. It refuses what is older than what is known here."""
 
-    def __init__(self, name: str, store: Store, near_ttl: float, flights: Flights, runtime: Runtime) -> None:
+    def __init__(self, name: str, store: Store, near_ttl: float, runtime: Runtime) -> None:
         self._name = name
         self._store = store
         self._near_ttl = near_ttl
-        self._flights = flights
         self._runtime = runtime
 
     def route(self, route: Route) -> None:
@@ -51,7 +50,7 @@ class Asking:
         keep = self.keep_near if self._near_ttl else None
         self._runtime.lane.route(self._store, route, keep, self._runtime.suspect)
 
-    def peek(self, owner: Peer, key: str) -> Path[Found | None]:
+    def ask_owner(self, owner: Peer, key: str) -> Path[Found | None]:
         """What the owner's memory holds of one key; None also when it does not answer."""
         lane, name, address = self._runtime.lane, self._name, owner.address
         asked = self._runtime.clock.now()
@@ -65,7 +64,7 @@ class Asking:
         self.keep_near(key, found, asked)
         return found
 
-    def peek_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
+    def ask_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
         """The same for many keys, all owners at once."""
         by_owner: dict[Peer, list[str]] = defaultdict(list)
         route = self._runtime.route(self._name)
@@ -74,12 +73,12 @@ class Asking:
             if owner is not None:
                 by_owner[owner].append(key)
         asked = self._runtime.clock.now()
-        found = yield from self.peek_all(by_owner)
+        found = yield from self.ask(by_owner)
         for key, entry in found.items():
             self.keep_near(key, entry, asked)
         return found
 
-    def peek_all(self, by_peer: Mapping[Peer, list[str]], *, former: bool = False) -> Path[dict[str, Found]]:
+    def ask(self, by_peer: Mapping[Peer, list[str]], *, former: bool = False) -> Path[dict[str, Found]]:
         """Ask each for its keys, one request each; with `former` also for what they no longer own.
 
         Of several answers for one key the newest counts.
@@ -104,7 +103,7 @@ class Asking:
                     found[key] = entry
         return found
 
-    def keep_near(self, key: str, found: Found, asked: float, flight: Flight | None = None) -> None:
+    def keep_near(self, key: str, found: Found, asked: float, lead: Lead | None = None) -> None:
         """Keep what is hot as a near copy: for near_ttl at most, its remaining time counted from the asking."""
         value, version, remaining, flags = found
         if not self._near_ttl or not flags & HOT:
@@ -115,5 +114,7 @@ class Asking:
         ttl -= self._runtime.clock.now() - asked
         if ttl <= 0:
             return
-        put = self._store.put
-        self._flights.keep(key, flight, lambda: put(key, value, version, ttl, Store.NEAR, foreign=True))
+        if lead is not None:
+            lead.keep(key, value, ttl, Store.NEAR, version)
+        else:
+            self._store.put(key, value, version, ttl, Store.NEAR, foreign=True)

@@ -1,4 +1,4 @@
-"""Daemon threads that run loaders: a bounded queue and a bounded number of threads, made when needed.
+"""Daemon threads that run plain loaders: a bounded number, made when needed, with a bounded queue.
 
 Not concurrent.futures' pool: its threads are joined at exit, and a loader that hangs must not keep a process alive.
 """
@@ -10,9 +10,10 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
+from kamacache import thread
+from kamacache._engine import Promise
 from kamacache.errors import NodeClosed, Overloaded
 
 QUEUE_FACTOR = 32
@@ -22,85 +23,98 @@ _HERE = threading.local()
 
 
 def on_pool() -> bool:
-    """Whether the calling thread is one of a pool's, which no signal and no caller can want to interrupt."""
+    """Return whether the calling thread is one of a pool's, which no signal and no caller can want to interrupt."""
     return getattr(_HERE, "pool", False)
 
 
 class Pool:
-    """At most `threads` threads and 32 times as many jobs waiting; more are refused with Overloaded.
+    """At most `threads` threads and a queue of jobs.
 
-    Invariant, under `_lock`: `_waiting` counts the jobs queued and not yet taken, `_threads` the live threads, `_idle`
-    those of them that wait for a job.
+    Invariant: no lock is taken, so that a finaliser may come here at any instant. `_threads` holds the threads that run,
+    `_busy` those of them that have a job; both change in single steps. Whoever adds a job looks for an idle thread after
+    that, and a thread that goes looks for a job after it has left `_threads`: one of the two sees the other.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, own: int) -> None:
+        """`own` is how many jobs of this node's own callers may wait; those for peers are fewer."""
         self.threads = threads
         self._name = name
-        self._lock = threading.Lock()
+        self._own = own
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._waiting = 0
-        self._idle = 0
-        self._threads = 0
+        self._threads: set[int] = set()
+        self._busy: set[int] = set()
+        self._starting = threading.Lock()  # never waited for
         self._closed = False
         self._numbers = itertools.count(1)
 
-    def submit(self, job: Callable[[], Any]) -> Future[Any]:
-        """Run `job` on a thread, in a copy of this context; Overloaded when the queue is full."""
-        future: Future[Any] = Future()
+    def submit(self, job: Callable[[], Any], *, own: bool = False) -> Promise:
+        """Run `job` on a thread, in a copy of this context.
+
+        Raises Overloaded if too many wait, or no thread can be started; NodeClosed.
+        """
+        promise = Promise()
         context = contextvars.copy_context()
 
         def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = context.run(job)
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+            if promise.begin():
+                try:
+                    result = context.run(job)
+                except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the promise
+                    promise.set_exception(error)
+                else:
+                    promise.set_result(result)
 
-        with self._lock:
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            if self._waiting >= QUEUE_FACTOR * self.threads:
-                raise Overloaded(f"{self._waiting} loads are waiting for {self.threads} threads")
-            self._waiting += 1
-            start = self._waiting > self._idle and self._threads < self.threads
-            self._threads += start
+        if self._closed:
+            raise NodeClosed("the node was closed")
+        waiting = self._jobs.qsize()
+        if waiting >= (self._own if own else QUEUE_FACTOR * self.threads):
+            raise Overloaded(f"{waiting} loads are waiting for {self.threads} threads")
         self._jobs.put(work)
-        if start:
-            threading.Thread(target=self._serve, name=f"{self._name}-{next(self._numbers)}", daemon=True).start()
-        return future
+        try:
+            self._grow()
+        except Overloaded as error:
+            if not self._threads:  # else one of those that run takes the job
+                if promise.begin():
+                    promise.set_exception(error)
+                raise
+        return promise
+
+    def _grow(self) -> None:
+        """Start a thread if a job waits for one."""
+        while (
+            self._jobs.qsize() > len(self._threads) - len(self._busy)
+            and len(self._threads) < self.threads
+            and self._starting.acquire(blocking=False)
+        ):
+            try:
+                started = thread.start(f"{self._name}-{next(self._numbers)}", self._serve)
+                self._threads.add(started.ident or 0)
+            finally:
+                self._starting.release()
 
     def _serve(self) -> None:
         _HERE.pool = True
+        me = threading.get_ident()
         while True:
-            with self._lock:
-                self._idle += 1
             try:
                 job = self._jobs.get(timeout=_IDLE)
             except queue.Empty:
-                with self._lock:
-                    self._idle -= 1
-                    if self._waiting and not self._closed:  # a job came in at the last moment
-                        continue
-                    self._threads -= 1
+                self._threads.discard(me)
+                if self._jobs.empty():
                     return
-            with self._lock:
-                self._idle -= 1
-                self._waiting -= job is not None
-                if job is None:
-                    self._threads -= 1
-                    return
+                self._threads.add(me)  # a job came in at the last moment
+                continue
+            if job is None:
+                self._threads.discard(me)
+                return
+            self._busy.add(me)
             job()
             del job  # nothing of a finished load stays alive while this thread waits
+            self._busy.discard(me)
 
     def close(self) -> None:
         """Let the threads end once what is queued is done; what comes later is refused."""
-        with self._lock:
-            if self._closed:
-                return
+        if not self._closed:
             self._closed = True
-            threads = self._threads
-        for _ in range(threads):
-            self._jobs.put(None)
+            for _ in range(self.threads):
+                self._jobs.put(None)

@@ -1,104 +1,142 @@
 """Having keys loaded by their candidates: the owner, the next in line, and in the end this node.
 
-A candidate that does not answer is passed over and named to the next one. All waiting on those who do not answer shares
-a second per call.
+A candidate that does not answer is passed over and named to the next one. All waiting for those that do not answer
+shares a second per call.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
-from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
-from kamacache.load.answers import failure_told
-from kamacache.load.flight import Failure, Flight, Flights, Outcome, timed_out
-from kamacache.load.loader import CHAIN
-from kamacache.load.local import Origin
-from kamacache.load.outcome import ABSENT, PEER_LOADS
-from kamacache.load.peek import Asking
+from kamacache.deadline import Deadline
+from kamacache.errors import KamaCacheError, LoadError, PeerError, UnknownGroup
+from kamacache.load.flight import Flying, Start, chain, land
+from kamacache.load.local import Local
+from kamacache.load.outcome import (
+    ABORTED,
+    ABSENT,
+    LOADS,
+    PEER_LOADS,
+    Failure,
+    Outcome,
+    failed,
+    failure_in,
+    timed_out,
+)
+from kamacache.log import log
 from kamacache.net.lane import HOT
 from kamacache.net.messages import Answer, LoadReply, LoadRequest
-from kamacache.steps import Path, Wait
+from kamacache.steps import Path, Wait, adrive, drive, needed_loop, running_loop
 
 if TYPE_CHECKING:
+    from kamacache._engine import Lead, Promise
     from kamacache.cluster.peers import Peer
+    from kamacache.load.peek import Peeks
     from kamacache.runtime import Runtime
 
-PATIENCE = 1.0  # seconds that one call waits in all on peers not known to be alive
+PATIENCE = 1.0  # seconds that one call waits in all for peers that are not known to be alive
 
 
-class Candidates:
-    """The loads of one group that other nodes may do."""
+class Remote:
+    """The loads of one group that other nodes are asked for."""
 
     def __init__(
-        self,
-        name: str,
-        store: Store,
-        timeout: float | None,
-        runtime: Runtime,
-        *,
-        asking: Asking,
-        origin: Origin,
-        flights: Flights,
+        self, name: str, store: Store, timeout: float | None, local: Local, peeks: Peeks, runtime: Runtime
     ) -> None:
         self._name = name
         self._store = store
         self._timeout = timeout
+        self._local = local
+        self._peeks = peeks
         self._runtime = runtime
-        self._asking = asking
-        self._origin = origin
-        self._flights = flights
 
-    def load(self, led: dict[str, Flight], todo: list[str], end: Callable[[str, Outcome], None]) -> Path[None]:
-        """End the flights of the keys `todo`, all owners at once, next in line where one does not answer."""
+    def start(self, keys: list[str], own: list[str], timeout: float | None) -> Path[list[Flying]]:
+        """Lead or join the loads of `keys`, which others own, and of `own`, which this node owns.
+
+        On a thread the own keys are loaded while the others answer.
+        """
+        outer, local = chain(), self._local
+        depth = 0 if outer is None else outer.depth
+        flying: list[Flying] = []
+        lead = local.flights.lead(keys, False, timeout, outer, depth, running_loop(), False)
+        with lead as joined:
+            if not lead.ended:
+
+                def inline() -> None:
+                    drive(self._lead(lead, own, flying))
+
+                def elsewhere() -> None:
+                    self._runtime.home.task(needed_loop(), adrive(self._lead(lead, [], flying)))
+
+                yield Start(lead, inline, elsewhere)
+        if own and not flying:
+            flying.append((yield from local.start(own, timeout)))
+        return [Flying(lead, joined or {}), *flying]
+
+    def _lead(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
+        """End every flight: from memory, by the owner, by the next in line, or by loading here."""
+        try:
+            yield from self._ask_all(lead, own, flying)
+        except KamaCacheError as error:
+            for key in lead.keys:
+                lead.end(key, failed(error, PEER_LOADS))
+        except Exception as error:
+            log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
+            text = f"{type(error).__name__}: {error}"
+            for key in lead.keys:
+                lead.end(key, Outcome(how=PEER_LOADS, failure=Failure(LoadError, text, error, type(error).__name__)))
+        finally:
+            lead.abandon()
+
+    def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
+        """Ask all owners at once, and the next in line where one does not answer."""
         skipped: dict[str, Peer] = {}
         refused: set[str] = set()  # answered once with something older than what is known here
         wasted = 0.0
-        while todo:
+        while todo := lead.keys:
             by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
             asked = self._runtime.clock.now()
             calls = [(peer, keys, self._ask(peer, keys, skipped)) for peer, keys in by_peer.items()]
+            if own:
+                flying.append((yield from self._local.start(own, self._timeout)))
+                own = []
             if here:
-                outcomes = yield from self._origin.load(here, skipped, wholes=led)
-                for key, outcome in outcomes.items():
-                    end(key, outcome)
-            todo = []
+                yield from self._load_here(lead, here, skipped)
             for peer, keys, call in calls:
                 began = time.monotonic()
                 try:
-                    reply: LoadReply = yield Wait(call, max(led[key].deadline or 0 for key in keys) or None)
+                    reply: LoadReply = yield Wait(call, Deadline.after(lead.left()))
                 except (PeerError, UnknownGroup) as error:
                     wasted += time.monotonic() - began
                     self._runtime.suspect(peer, error)
                     skipped[peer.id] = peer
-                    todo += keys
                 except TimeoutError:
                     for key in keys:
-                        end(key, timed_out(led[key], PEER_LOADS))
+                        lead.end(key, timed_out(key, self._timeout, PEER_LOADS))
                 except KamaCacheError as error:
                     for key in keys:
-                        end(key, Outcome(how=PEER_LOADS, failure=Failure(type(error), str(error))))
+                        lead.end(key, failed(error, PEER_LOADS))
                 else:
                     self._runtime.saw(reply.clock)
+                    too_large = []
                     for key, answer in zip(keys, reply.answers, strict=True):
                         if answer.too_large:  # it does not travel
-                            outcomes = yield from self._origin.load([key], skipped, wholes=led)
-                            end(key, outcomes[key])
+                            too_large.append(key)
                         elif not answer.error_type and answer.version < self._store.known(key) and key not in refused:
                             refused.add(key)
-                            self._flights.seal(led[key])  # the next answer may be refused, too
-                            todo.append(key)
+                            lead.age(key, answer.version)  # the next answer may be as old
                         else:
-                            end(key, self._taken(led[key], answer, asked))
+                            self._taken(lead, key, answer, asked)
+                    yield from self._load_here(lead, too_large, skipped)
 
     def _assign(
-        self, keys: list[str], skipped: Mapping[str, Peer], *, give_up: bool
+        self, keys: Iterable[str], skipped: Mapping[str, Peer], *, give_up: bool
     ) -> tuple[dict[Peer, list[str]], list[str]]:
-        """Who is to load which keys; the second list is to be loaded here."""
+        """Return which peer is to load which keys; the second list is to be loaded here."""
         by_peer: dict[Peer, list[str]] = defaultdict(list)
         here = []
         route = self._runtime.route(self._name)
@@ -110,18 +148,36 @@ class Candidates:
                 by_peer[peer].append(key)
         return by_peer, here
 
-    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer]) -> Future[Any]:
+    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer]) -> Promise:
         route = self._runtime.route(self._name)
         dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.dead}
+        outer = chain()
+        depth = 0 if outer is None else outer.depth
         latest = self._runtime.hlc.latest()
-        request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), CHAIN.get().depth, latest)
+        request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest)
         return self._runtime.lane.call(peer.address, request, self._timeout)
 
-    def _taken(self, flight: Flight, answer: Answer, asked: float) -> Outcome:
-        """What a peer answered, as the end of a flight; what is hot there stays here as a near copy."""
-        if (failure := failure_told(answer)) is not None:
-            return Outcome(how=PEER_LOADS, failure=failure)
+    def _load_here(self, lead: Lead, keys: list[str], skipped: Mapping[str, Peer]) -> Path[None]:
+        """Load keys in this node after all, in the time that is left."""
+        flights = self._local.flights
+        while todo := [key for key in keys if not lead.flight(key).ended]:
+            left = lead.left()
+            if left <= 0:
+                for key in todo:
+                    lead.end(key, timed_out(key, self._timeout, LOADS))
+                return
+            flying = yield from self._local.start(todo, left, skipped)
+            outcomes = yield from land(flights, flying, self._timeout)
+            for key, outcome in outcomes.items():
+                if outcome is not ABORTED:
+                    lead.end(key, outcome)
+
+    def _taken(self, lead: Lead, key: str, answer: Answer, asked: float) -> None:
+        """End a flight with what a peer answered; keep what is hot there as a near copy."""
+        if (failure := failure_in(answer)) is not None:
+            lead.end(key, Outcome(how=PEER_LOADS, failure=failure))
+            return
         found = (answer.value, answer.version, answer.remaining, HOT if answer.hot else 0)
-        self._asking.keep_near(flight.key, found, asked, flight)
-        how = ABSENT if self._origin.loader.missing and answer.value is None else PEER_LOADS
-        return Outcome(answer.value, answer.version, answer.remaining, how)
+        self._peeks.keep_near(key, found, asked, lead)
+        how = ABSENT if self._local.loader.missing and answer.value is None else PEER_LOADS
+        lead.end(key, Outcome(answer.value, answer.version, answer.remaining, how))

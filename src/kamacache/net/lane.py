@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache import thread
-from kamacache._engine import Store
+from kamacache._engine import Promise, Store
 from kamacache.net.messages import ClientRequest, Request
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Lane(Protocol):
 
     peek and peek_many ask a member's memory and wait for 250 ms at most (100 ms with `former`, which also finds what is
     no longer owned there). They raise PeerError, peek_many returns it in the place of that member's answers. A call
-    ends its future with a reply, or with PeerError, Overloaded or UnknownGroup; it fails within 500 ms when the peer
+    ends its promise with a reply, or with PeerError, Overloaded or UnknownGroup; it fails within 500 ms when the peer
     does not accept it, or is found frozen, however long the work would take.
     """
 
@@ -80,7 +79,7 @@ class Lane(Protocol):
     def ping_many(self, addresses: list[str]) -> list[Exception | None]:
         """Ping all of them at once, and return None or a PeerError for each."""
 
-    def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]: ...
+    def call(self, address: str, message: Request, timeout: float | None) -> Promise: ...
     def forget(self, address: str, *, finishing: bool = False) -> None:
         """The member there is gone: end what waits for it, unless it said goodbye and finishes what it serves."""
 

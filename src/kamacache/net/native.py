@@ -6,11 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
-from kamacache._engine import Incoming, Remote, Scrape, Security, Store, Transport
+from kamacache._engine import Incoming, Promise, Remote, Scrape, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.net.link import FORMER_TIMEOUT, PEEK_TIMEOUT, Link
 from kamacache.net.security import Protection, look_after
@@ -71,11 +70,11 @@ class NativeLane:
                     if self._metrics is not None:
                         event.reply(self._metrics())
                 elif event is not None:
-                    future, result = event
+                    promise, result = event
                     if isinstance(result, Exception):
-                        future.set_exception(result)
+                        promise.set_exception(result)
                     else:
-                        future.set_result(result)
+                        promise.set_result(result)
             except Exception:
                 log.exception("an event of the wire could not be handled")
 
@@ -165,13 +164,13 @@ class NativeLane:
         except PeerError as error:  # the transport is closed
             return [error] * len(addresses)
 
-    def call(self, address: str, message: Request, timeout: float | None) -> Future[Any]:
-        future: Future[Any] = Future()
+    def call(self, address: str, message: Request, timeout: float | None) -> Promise:
+        promise = Promise()
         try:
-            self._transport.call(future, address, message, timeout)
+            self._transport.call(promise, address, message, timeout)
         except PeerError as error:
-            future.set_exception(error)
-        return future
+            promise.set_exception(error)
+        return promise
 
     def forget(self, address: str, *, finishing: bool = False) -> None:
         self._transport.forget(address, finishing=finishing)

@@ -41,7 +41,7 @@ class Administration:
         elif command == "kc.stats":
             result = self.stats(*arguments)
         else:
-            result = {"confirmed": await whole(self._group(*arguments).parts.clear())}
+            result = {"confirmed": await whole(self._group(*arguments)._core.clear())}
         return json.dumps(result, separators=(",", ":")).encode()
 
     def info(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Administration:
             "uptime": time.monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",
-            "groups": {name: _options(group.parts.options) for name, group in list(self._groups.items())},
+            "groups": {name: _options(group._core.options) for name, group in list(self._groups.items())},
         }
 
     def members(self) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
 from kamacache._engine import Store
+from kamacache.deadline import Deadline
 from kamacache.errors import (
     CodecError,
     GroupClosed,
@@ -35,7 +36,7 @@ from kamacache.steps import adrive, whole
 if TYPE_CHECKING:
     import asyncio
 
-    from kamacache.core import Parts
+    from kamacache.core import GroupCore
     from kamacache.deadline import Deadline
     from kamacache.group import Group
     from kamacache.net.lane import Call
@@ -74,12 +75,14 @@ class Clients:
                 raise Overloaded(f"{MOST:,} questions of clients wait here")
             self._waiting += 1
         try:
-            self._loop.spawn(self._serve(call, request)).add_done_callback(self._done)
+            spawned = self._loop.spawn(self._serve(call, request))
         except BaseException:
-            self._done(None)
+            self._done()
             raise
+        if not spawned.wake(self._done):
+            self._done()
 
-    def _done(self, _: object) -> None:
+    def _done(self) -> None:
         with self._idle:
             self._waiting -= 1
             self._idle.notify_all()
@@ -138,45 +141,45 @@ class Clients:
             return ClientReply([await self._administration.answer(request.command, request.arguments)])
         return ClientReply()
 
-    def _parts(self, name: str) -> Parts:
+    def _core(self, name: str) -> GroupCore:
         group = self._groups.get(name)
         if group is None:
             raise UnknownGroup(f"no group {name!r} here")
-        group.parts.loading.check_open()
-        return group.parts
+        group._core.misses.check_open()
+        return group._core
 
     async def _get(self, keys: Iterable[tuple[str, str]]) -> list[bytes | None]:
         """As Group.get or get_many, but with the bytes as they are; memory has been looked into already."""
         found: dict[tuple[str, str], bytes | None] = {}
         for name, asked in _by_group(keys).items():
-            parts = self._parts(name)
-            parts.store.count(GETS, len(asked))
+            core = self._core(name)
+            core.store.count(GETS, len(asked))
             if len(asked) == 1:
-                found[name, asked[0]] = await adrive(parts.loading.get(asked[0], raw=True))
+                found[name, asked[0]] = await adrive(core.misses.path(asked[0], raw=True))
             else:
                 values: dict[str, bytes] = {}
-                await adrive(parts.loading.get_many(asked, values, {}, raw=True))
+                await adrive(core.misses.get_many(asked, values, {}, raw=True))
                 found |= {(name, key): value for key, value in values.items()}
         return [found.get(key) for key in keys]
 
     async def _set(self, request: ClientRequest) -> None:
         assert request.value is not None  # noqa: S101 - the engine sends it with each set
         name, key = request.keys[0]
-        parts = self._parts(name)
-        codecs.decode(parts.options.codec, request.value)  # what no get could read is refused
-        ttl = parts.options.ttl if request.ttl is None else request.ttl
-        await whole(parts.write([parts.item(key, request.value, ttl)]))
+        core = self._core(name)
+        codecs.decode(core.options.codec, request.value)  # what no get could read is refused
+        ttl = core.options.ttl if request.ttl is None else request.ttl
+        await whole(core.write([core.item(key, request.value, ttl)]))
 
     async def _delete(self, keys: Iterable[tuple[str, str]]) -> None:
         by_group = _by_group(keys)
-        every = [(self._parts(name), keys) for name, keys in by_group.items()]  # all are there, or nothing is done
-        for parts, asked in every:
-            await whole(parts.write([WriteItem(key, None) for key in asked]))
+        every = [(self._core(name), keys) for name, keys in by_group.items()]  # all are there, or nothing is done
+        for core, asked in every:
+            await whole(core.write([WriteItem(key, None) for key in asked]))
 
     async def _remaining(self, name: str, key: str) -> int:
         """Milliseconds left to the copy in its owner's memory, FOR_EVER or NOT_THERE; nothing is loaded."""
-        parts = self._parts(name)
-        await adrive(parts.loading.wait_for_writes((key,)))
+        core = self._core(name)
+        await adrive(core.misses.wait_for_writes((key,)))
         skipped: set[str] = set()
         while (owner := self._runtime.route(name).first(key, skipped)) is not None:
             try:
@@ -187,7 +190,7 @@ class Clients:
             else:
                 break
         else:
-            found = parts.store.find(key)
+            found = core.store.find(key)
             if found is not None and found[3] == Store.FORMER:
                 found = None
         if found is None or found[0] is None:

@@ -76,9 +76,9 @@ def render(groups: Mapping[str, Group[Any]], runtime: Runtime) -> str:
     """Read everything now."""
     page = Page()
     _node(page, runtime)
-    parts = {name: group.parts for name, group in sorted(groups.items())}
+    parts = {name: group._core for name, group in sorted(groups.items())}
     _gets(page, {name: GroupStats(**part.store.stats()) for name, part in parts.items()})
-    loads = [({"group": name}, *part.loading.times.read()) for name, part in parts.items()]
+    loads = [({"group": name}, *part.misses.times.read()) for name, part in parts.items()]
     page.histogram("kamacache_load_seconds", "Time of the calls of loaders here; a batch is one call.", loads)
     peers = [({"peer": peer, "kind": kind}, counts, total) for peer, kind, counts, total in runtime.lane.peer_times()]
     page.histogram("kamacache_peer_seconds", "Time that other members took to answer, or to be given up.", peers)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from kamacache.deadline import Deadline
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
-from kamacache.load.loader import MAX_DEPTH
+from kamacache.load.flight import MAX_DEPTH
 from kamacache.load.outcome import SERVED
 from kamacache.net.messages import (
     ClientRequest,
@@ -24,11 +24,11 @@ from kamacache.net.messages import (
     WriteReply,
     WriteRequest,
 )
+from kamacache.serve.loads import ServedLoad
 from kamacache.serve.metrics import render
-from kamacache.steps import adrive, drive
 
 if TYPE_CHECKING:
-    from kamacache.core import Parts
+    from kamacache._engine import Promise
     from kamacache.deadline import Deadline
     from kamacache.group import Group
     from kamacache.net.lane import Call
@@ -92,44 +92,26 @@ class Serving:
         return group
 
     def _write(self, request: WriteRequest) -> WriteReply:
-        return self._group(request.group).parts.writing.ordered(request)
+        return self._group(request.group)._core.writes.ordered(request)
 
     def _tell(self, request: TellRequest) -> TellReply:
         group = self._find(request.group)
         if group is None:  # nothing of it is held here
             self._runtime.saw(request.clock)
             return TellReply([0] * len(request.writes), clock=self._runtime.hlc.latest())
-        return group.parts.writing.told(request)
+        return group._core.writes.told(request)
 
     def _load(self, call: Call, request: LoadRequest) -> None:
-        parts = self._group(request.group).parts
+        core = self._group(request.group)._core
         self._runtime.saw(request.clock)
-        work = parts.loading.serve_soon(request.keys) or self._work(parts, request)
+        skipped = self._runtime.membership.by_id(request.skipped)
+        served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1))
         call.accept()
-        parts.store.count(SERVED, len(request.keys))
+        core.store.count(SERVED, len(request.keys))
         with self._idle:
             self._serving += 1
-        work.add_done_callback(lambda work: self._loaded(call, parts, request, work))
-
-    def _work(self, parts: Parts, request: LoadRequest) -> Future[Any]:
-        """Load for a peer: on the home loop, or on a thread; Overloaded."""
-        skipped = self._runtime.membership.by_id(request.skipped)
-        depth = min(request.depth, MAX_DEPTH - 1)
-        path = parts.loading.serve(request.keys, skipped, depth)
-        if parts.loading.loader.is_async:
-            return self._runtime.home.spawn(adrive(path))
-        return self._runtime.pool(depth).submit(lambda: drive(path))
-
-    def _loaded(self, call: Call, parts: Parts, request: LoadRequest, work: Future[Any]) -> None:
-        if not work.cancelled() and work.exception() is None and work.result() is None:  # interrupted: lead the next
-            try:
-                again = self._work(parts, request)
-            except KamaCacheError as error:
-                again = Future()
-                again.set_exception(error)
-            again.add_done_callback(lambda work: self._reply(call, work))
-        else:
-            self._reply(call, work)
+        if not served.answer.wake(lambda: self._reply(call, served.answer)):
+            self._reply(call, served.answer)
 
     def drain(self, deadline: Deadline) -> None:
         """Wait until the loads for peers are done and the clients answered, at the latest until the deadline."""
@@ -157,9 +139,9 @@ class Serving:
                 self._clients = Clients(self._runtime, self._groups, self._options)
             return self._clients
 
-    def _reply(self, call: Call, work: Future[Any]) -> None:
+    def _reply(self, call: Call, answer: Promise) -> None:
         try:
-            call.reply(LoadReply(work.result(0), self._runtime.hlc.latest()))
+            call.reply(LoadReply(answer.result(), self._runtime.hlc.latest()))
         except GroupClosed as error:
             call.fail("unknown_group", str(error))
         except KamaCacheError as error:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import logging
+import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kamacache import thread
+from kamacache._engine import Promise
+from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError
+from kamacache.log import log
 from kamacache.steps import Path, Wait, drive
 
 if TYPE_CHECKING:
     from kamacache._engine import Store
-    from kamacache.load.miss import Loading
     from kamacache.net.messages import WriteItem
-    from kamacache.write.write import Writing
-
-log = logging.getLogger("kamacache")
+    from kamacache.runtime import Runtime
+    from kamacache.write.write import Writes
 
 LIMIT = 10_000  # pending writes of a group above which a call waits
 _BATCH = 1_000  # writes sent at once
 _IDLE = 5.0  # seconds after which the thread ends
+_PATIENCE = 60.0  # seconds for which a call waits for one write to be sent
 
 
 class _Pending:
@@ -34,151 +36,144 @@ class _Pending:
     def __init__(self, item: WriteItem | None, floor: int = 0) -> None:
         self.item = item
         self.floor = floor
-        self.end: Future[None] = Future()
+        self.end = Promise()
 
 
 class WriteBehind:
     """The pending writes of one group.
 
-    Invariant, under `_lock`: `_queue` holds the writes not yet taken by the thread, each key in the order it was
-    written; `_count` counts these and what is being sent. `_last` has for every key with a pending write the end of
-    its last one, `_clear` the end of the last pending clear; all these keys are blocked in `loading`, and while there
-    are any, the store's `pending` is set, so that it asks nobody by itself. A clear is in the
-    queue as its floor: it was applied here before, and its version keeps older values out.
+    Invariant: a write is pending exactly while it is in `_queue` or `_sending`; callers add to the one in a single step,
+    the thread alone takes from both. What was known of its key before is older than what the store knows from then on
+    (see `_noted`), so nothing that arrives for it meanwhile is kept. `_last` has the last pending write of each key,
+    under `_lock`. While any is pending, the store's `pending` is set, so that it asks nobody by itself.
     """
 
-    def __init__(self, name: str, store: Store, loading: Loading, writing: Writing) -> None:
+    def __init__(self, name: str, store: Store, writes: Writes, runtime: Runtime) -> None:
         self._name = name
         self._store = store
-        self._loading = loading
-        self._writing = writing
-        self._lock = threading.Condition()
+        self._writes = writes
+        self._runtime = runtime
+        self._lock = threading.RLock()
         self._queue: deque[_Pending] = deque()
-        self._last: dict[str, Future[None]] = {}
-        self._clear: Future[None] | None = None
-        self._count = 0
-        self._room: Future[None] | None = None
-        self._running = False
+        self._sending: list[_Pending] = []
+        self._last: dict[str | None, _Pending] = {}  # None: the last clear
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._closed = False
 
     def submit(self, items: Sequence[WriteItem]) -> Path[None]:
         """Take these writes on; waits while there are too many."""
-        yield from self._wait_for_room()
-        keys = [item.key for item in items]
-        pending = [_Pending(item) for item in items]
-        with self._lock:
-            self._store.pending = True
-            self._loading.block(keys)
-            for key in keys:
-                self._store.drop(key)
-            self._last.update((key, write.end) for key, write in zip(keys, pending, strict=True))
-            self._add(pending)
+        while len(self._queue) > LIMIT:
+            with suppress(IndexError):
+                yield Wait(self._queue[0].end, Deadline.after(_PATIENCE))
+        self._add([_Pending(self._noted(item)) for item in items])
+
+    def _noted(self, item: WriteItem) -> WriteItem:
+        """Drop what is here, refuse what is older, and have the owner give the write a version above that."""
+        version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
+        self._store.note(item.key, version)
+        return item._replace(above=version)
 
     def submit_clear(self, floor: int) -> None:
         """Have the others told of a clear."""
-        pending = _Pending(None, floor)
-        with self._lock:
-            self._store.pending = True
-            self._clear = pending.end
-            self._add([pending])
+        self._add([_Pending(None, floor)])
 
     def settled(self) -> Path[None]:
         """Wait for the end of all that is pending now: a clear comes after it."""
-        with self._lock:
-            ends = [*self._last.values(), *([self._clear] if self._clear else [])]
-        for end in ends:
-            yield Wait(end)
+        pending = [*self._sending, *self._queue]
+        if pending:
+            self._ensure_thread()
+            yield Wait(pending[-1].end, Deadline.after(_PATIENCE))
 
-    def pending(self, keys: Iterable[str]) -> list[Future[None]]:
-        """The ends of the writes of these keys that are pending now."""
-        if not self._count:
+    def pending(self, keys: Iterable[str]) -> list[Promise]:
+        """Return the ends of the writes of these keys that are pending now."""
+        if not self._count():
             return []
+        self._ensure_thread()
         with self._lock:
-            return [self._last[key] for key in keys if key in self._last] + ([self._clear] if self._clear else [])
+            return [self._last[key].end for key in (*keys, None) if key in self._last]
 
-    def flush(self, deadline: float) -> bool:
-        """Wait until all is sent, or time.monotonic() is at `deadline`."""
-        with self._lock:
-            while self._count:
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._running:
-                    return False
-                self._lock.wait(left)
-        return True
+    def flush(self, deadline: Deadline) -> bool:
+        """Wait until all is sent. Return False if the deadline passes first."""
+        with suppress(TimeoutError):
+            drive(self._flushed(deadline))
+        return not self._count()
+
+    def _flushed(self, deadline: Deadline) -> Path[None]:
+        while pending := [*self._sending, *self._queue]:
+            self._ensure_thread()
+            yield Wait(pending[-1].end, deadline)
 
     def close(self) -> None:
         """Let the thread end as soon as all is sent."""
-        with self._lock:
-            self._closed = True
-            self._lock.notify_all()
+        self._closed = True
+        self._wake.put(None)
 
-    def _wait_for_room(self) -> Path[None]:
-        while True:
-            with self._lock:
-                if self._count <= LIMIT:
-                    return
-                if self._room is None:
-                    self._room = Future()
-                room = self._room
-            yield Wait(room)
+    def _count(self) -> int:
+        return len(self._queue) + len(self._sending)
 
-    def _add(self, pending: Sequence[_Pending]) -> None:
+    def _add(self, pending: list[_Pending]) -> None:
+        self._store.pending = True
         self._queue.extend(pending)
-        self._count += len(pending)
-        if not self._running:
-            self._running = True
-            threading.Thread(target=self._run, name=f"kamacache-writes-{self._name}", daemon=True).start()
-        self._lock.notify_all()
+        with self._lock:
+            self._last.update((write.item and write.item.key, write) for write in pending)
+        self._store.pending = True  # the thread may have found nothing in between
+        self._ensure_thread()
+
+    def _ensure_thread(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = thread.start(f"kamacache-writes-{self._name}", self._run)
+        self._wake.put(None)
+
+    # -- on the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
-            with self._lock:
-                if not self._queue and not self._closed:
-                    self._lock.wait(_IDLE)
-                if not self._queue:
-                    self._running = False
-                    return
-                batch = self._take()
+            if not self._queue:
+                try:
+                    self._wake.get(timeout=0 if self._closed else _IDLE)
+                except queue.Empty:
+                    with self._lock:
+                        if not self._queue:
+                            self._thread = None
+                            return
+                continue
+            self._take()
             try:
-                self._send(batch)
+                self._send()
             except KamaCacheError as error:
-                log.warning("%d writes of %r were not sent: %s", len(batch), self._name, error)
+                log.warning("%d writes of %r were not sent: %s", len(self._sending), self._name, error)
             except Exception:
-                log.exception("%d writes of %r were not sent", len(batch), self._name)
-            finally:
-                self._ended(batch)
+                log.exception("%d writes of %r were not sent", len(self._sending), self._name)
+            self._ended()
 
-    def _take(self) -> list[_Pending]:
-        """The next writes that may go together: no key twice, a clear alone."""
-        batch: list[_Pending] = []
+    def _take(self) -> None:
+        """Take the next writes that may go together: no key twice, a clear alone."""
         keys: set[str] = set()
-        while self._queue and len(batch) < _BATCH:
+        while self._queue and len(self._sending) < _BATCH:
             item = self._queue[0].item
+            if (item is None and self._sending) or (item is not None and item.key in keys):
+                return
+            self._sending.append(self._queue[0])
+            self._queue.popleft()
             if item is None:
-                return batch or [self._queue.popleft()]
-            if item.key in keys:
-                break
+                return
             keys.add(item.key)
-            batch.append(self._queue.popleft())
-        return batch
 
-    def _send(self, batch: list[_Pending]) -> None:
-        items = [write.item for write in batch if write.item is not None]
-        drive(self._writing.write(items) if items else self._writing.clear(batch[0].floor))
+    def _send(self) -> None:
+        items = [write.item for write in self._sending if write.item is not None]
+        drive(self._writes.write(items) if items else self._writes.clear(self._sending[0].floor))
 
-    def _ended(self, batch: list[_Pending]) -> None:
-        self._loading.unblock([write.item.key for write in batch if write.item is not None])
+    def _ended(self) -> None:
+        batch, self._sending = self._sending, []
         with self._lock:
             for write in batch:
-                if write.item is None:
-                    self._clear = None if self._clear is write.end else self._clear
-                elif self._last.get(write.item.key) is write.end:
-                    del self._last[write.item.key]
-            self._count -= len(batch)
-            self._store.pending = self._count > 0
-            room, self._room = self._room, None
-            self._lock.notify_all()
+                key = write.item and write.item.key
+                if self._last.get(key) is write:
+                    del self._last[key]
+        if not self._count():
+            self._store.pending = False
+            self._store.pending = bool(self._count())  # a caller may have added one in between
         for write in batch:
             write.end.set_result(None)
-        if room is not None:
-            room.set_result(None)

@@ -10,22 +10,20 @@ True means: every listener confirmed, and nobody who joined meanwhile is untold.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
 from kamacache.steps import Path, Twofold, Wait
 
 if TYPE_CHECKING:
-    from kamacache._engine import Store
+    from kamacache._engine import Promise, Store
     from kamacache.cluster.peers import Peer
-    from kamacache.load.miss import Loading
     from kamacache.runtime import Runtime
 
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
@@ -33,13 +31,12 @@ _MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where t
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
-class Writing:
+class Writes:
     """The writes of one group."""
 
-    def __init__(self, name: str, store: Store, loading: Loading, runtime: Runtime) -> None:
+    def __init__(self, name: str, store: Store, runtime: Runtime) -> None:
         self._name = name
         self._store = store
-        self._loading = loading
         self._runtime = runtime
 
     # -- as the writer -----------------------------------------------------------------------------------------------
@@ -47,7 +44,7 @@ class Writing:
     def write(self, items: Sequence[WriteItem]) -> Path[bool]:
         """Set and delete; every key once."""
         confirmed = self._runtime.joined
-        deadline = time.monotonic() + SILENCE
+        deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
         for _ in range(_ROUNDS):
             versions, whole = yield from self._order_all(items, deadline)
@@ -69,7 +66,7 @@ class Writing:
     def clear(self, floor: int) -> Path[bool]:
         """Have everyone clear what is older than `floor`, as this node has."""
         confirmed = self._runtime.joined
-        deadline = time.monotonic() + SILENCE
+        deadline = Deadline.after(SILENCE)
         for again in range(_ROUNDS):
             told, greater = yield from self._tell(TellRequest(self._name, [], floor, self._me), deadline)
             confirmed &= told
@@ -84,7 +81,7 @@ class Writing:
     def _me(self) -> str:
         return self._runtime.membership.me.id
 
-    def _order_all(self, items: Sequence[WriteItem], deadline: float) -> Path[tuple[dict[str, int], bool]]:
+    def _order_all(self, items: Sequence[WriteItem], deadline: Deadline) -> Path[tuple[dict[str, int], bool]]:
         """A version for every key from its owner; whether every owner itself gave it."""
         versions: dict[str, int] = {}
         whole = True
@@ -95,7 +92,7 @@ class Writing:
             by_peer: dict[Peer, list[WriteItem]] = defaultdict(list)
             here: list[WriteItem] = []
             route = self._runtime.route(self._name)
-            late = time.monotonic() >= deadline
+            late = deadline.passed
             for item in todo:
                 peer = None if late else route.first(item.key, skipped)
                 if peer is None:
@@ -131,13 +128,13 @@ class Writing:
                 todo += batch
         return versions, whole
 
-    def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Future[Any]:
+    def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Promise:
         request = WriteRequest(
             self._name, items, skipped=sorted(skipped), writer=self._me, clock=self._runtime.hlc.latest()
         )
         return self._runtime.lane.call(peer.address, request, SILENCE)
 
-    def _tell(self, request: TellRequest, deadline: float) -> Path[tuple[bool, dict[str, int]]]:
+    def _tell(self, request: TellRequest, deadline: Deadline) -> Path[tuple[bool, dict[str, int]]]:
         """Tell every listener at once: whether all confirmed, and greater versions known to some ("": of the floor)."""
         confirmed = True
         greater: dict[str, int] = {}
@@ -163,9 +160,9 @@ class Writing:
                     greater[""] = max(reply.floor, greater.get("", 0))
         return confirmed, greater
 
-    def _look_for(self, peer: Peer, deadline: float) -> Path[None]:
+    def _look_for(self, peer: Peer, deadline: Deadline) -> Path[None]:
         """A connection broke: see whether anything still listens there."""
-        if peer.refused or time.monotonic() >= deadline:
+        if peer.refused or deadline.passed:
             return
         ping = partial(self._runtime.lane.ping, peer.address)
 
@@ -188,7 +185,6 @@ class Writing:
             version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
             self._store.write(item.key, item.value, version, item.ttl)
             versions.append(version)
-        self._loading.detach([(item.key, version) for item, version in zip(items, versions, strict=True)])
         return versions
 
     def ordered(self, request: WriteRequest) -> WriteReply:
@@ -203,7 +199,7 @@ class Writing:
     # -- as a listener -----------------------------------------------------------------------------------------------
 
     def told(self, request: TellRequest) -> TellReply:
-        """Remember the writes, drop what is older, detach the loads under way."""
+        """Remember the writes and drop what is older. Loads under way compare for themselves."""
         self._runtime.saw(request.clock)
         greater = self._note(request.writes)
         floor = self.cleared(request.floor) if request.floor else 0
@@ -216,13 +212,11 @@ class Writing:
             self._runtime.saw(version)
             known = self._store.note(key, version)
             greater.append(known if known > version else 0)
-        self._loading.detach(writes)
         return greater
 
     def forget(self) -> None:
         """Writes may have been missed that nobody remembers: start with an empty memory."""
         writes = self._store.recent()
-        self._loading.detach_all()
         self._store.empty()
         self._note(writes)
 
@@ -235,9 +229,7 @@ class Writing:
     def cleared(self, floor: int) -> int:
         """Raise the floor; the greatest known now."""
         self._runtime.saw(floor)
-        now = self._store.clear(floor)
-        self._loading.detach_all()
-        return now
+        return self._store.clear(floor)
 
 
 def _in_messages(items: Sequence[WriteItem]) -> Iterator[list[WriteItem]]:

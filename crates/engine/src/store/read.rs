@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Kind, Store,
+    Kind, Mark, Store,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
@@ -112,6 +112,23 @@ impl<V: Value> Store<V> {
     pub fn known(&self, key: &str) -> u128 {
         let hash = self.hash(key);
         self.known_in(&self.shard(hash), hash, key)
+    }
+
+    /// What a load of this key that begins now can have seen.
+    pub fn mark(&self, key: &str) -> Mark {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        Mark {
+            version: self.known_in(&shard, hash, key),
+            arrived: shard.writes.arrived(),
+        }
+    }
+
+    /// Whether no write has become known since a load of this key with that mark began.
+    pub fn fresh(&self, key: &str, mark: Mark) -> bool {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        shard.writes.complete_since(mark) && self.known_in(&shard, hash, key) <= mark.version
     }
 
     pub(super) fn known_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {

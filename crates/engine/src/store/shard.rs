@@ -1,5 +1,9 @@
 //! One shard: a table of keys, a slab of entries, and the policies that decide which of them goes.
-use super::{key::Key, table::Table, writes::Writes};
+use super::{
+    key::Key,
+    table::Table,
+    writes::{Mark, Writes},
+};
 use crate::{
     memory::Value,
     policy::{AnyPolicy, Lru, Policy, Slot},
@@ -17,6 +21,19 @@ pub enum Kind {
     Near = 1,
     /// A main copy that is no longer owned.
     Former = 2,
+}
+
+/// What comes with a loaded or fetched value.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    pub version: u128,
+    /// Nanoseconds; None: without end.
+    pub ttl: Option<u64>,
+    pub kind: Kind,
+    /// It came from another node.
+    pub foreign: bool,
+    /// When its load began: a write that has arrived since refuses it.
+    pub since: Option<Mark>,
 }
 
 /// What a hit reads: one cache line.

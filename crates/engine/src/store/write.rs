@@ -2,40 +2,30 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    EVICTED, Evicted, Gone, Kind, Reason, Store, WRITES,
+    EVICTED, Evicted, Fill, Gone, Kind, Reason, Store, WRITES,
     shard::{Contents, Entry, NEVER, Origin, Shard},
 };
 use crate::{memory::Value, policy::Slot};
 
 impl<V: Value> Store<V> {
-    /// Keeps a loaded or fetched value (None: absence) for `ttl` nanoseconds (None: without end), unless it is older
-    /// than what is known here, too large, its time is over, or the store is closed; with `foreign` (it came from
-    /// another node) also not while the memory of recent writes is full.
-    #[allow(clippy::too_many_arguments)]
-    pub fn put(
-        &self,
-        key: &str,
-        value: Option<V>,
-        version: u128,
-        ttl: Option<u64>,
-        kind: Kind,
-        foreign: bool,
-        gone: &mut Gone<V>,
-    ) -> bool {
+    /// Keeps a loaded or fetched value (None: absence) unless it is older than what is known here, too large, its time
+    /// is over, or the store is closed; a foreign one also not while the memory of recent writes is full.
+    pub fn put(&self, key: &str, value: Option<V>, fill: Fill, gone: &mut Gone<V>) -> bool {
+        let Fill { version, kind, .. } = fill;
         let near_ttl = self.options.near_ttl;
-        let ttl = if kind == Kind::Near {
-            Some(ttl.map_or(near_ttl, |ttl| ttl.min(near_ttl)))
-        } else {
-            ttl
+        let ttl = match kind {
+            Kind::Near => Some(fill.ttl.map_or(near_ttl, |ttl| ttl.min(near_ttl))),
+            Kind::Main | Kind::Former => fill.ttl,
         };
         let size = value.as_ref().map_or(0, |v| v.bytes().len());
-        if ttl == Some(0) || !self.fits(key, size) || foreign && !self.has_room() {
+        if ttl == Some(0) || !self.fits(key, size) || fill.foreign && !self.has_room() {
             gone.0.extend(value);
             return false;
         }
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        if self.closed() || version < self.known_in(&shard, hash, key) {
+        let complete = fill.since.is_none_or(|mark| shard.writes.complete_since(mark));
+        if self.closed() || !complete || version < self.known_in(&shard, hash, key) {
             gone.0.extend(value);
             return false;
         }
@@ -117,7 +107,7 @@ impl<V: Value> Store<V> {
             }
             shard.floor = version;
             if shard.newest < version {
-                let old = self.swap(shard);
+                let old = self.swap(shard, false);
                 drop(guard);
                 self.store_away(old);
                 continue;
@@ -139,14 +129,14 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Drops what has expired and forgets old writes. With keep_evicted: what was evicted or has expired since the last
-    /// sweep.
-    pub fn sweep(&self, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
+    /// Drops what has expired and forgets old writes, but none that arrived at `since` or later: a load that began then
+    /// is still under way. With keep_evicted: what was evicted or has expired since the last sweep.
+    pub fn sweep(&self, since: u64, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
         let now = self.options.clock.coarse();
         for index in 0..self.shards.len() {
             let mut guard = self.lock(index);
             let shard = &mut *guard;
-            self.writes.fetch_sub(shard.writes.prune(now, 0) as u64, Relaxed);
+            self.writes.fetch_sub(shard.writes.prune(now, 0, since) as u64, Relaxed);
             if shard.contents.soonest > now {
                 continue;
             }
@@ -171,7 +161,7 @@ impl<V: Value> Store<V> {
         self.closed.fetch_or(close, Relaxed);
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
-            let old = self.swap(&mut shard);
+            let old = self.swap(&mut shard, true);
             drop(shard);
             gone.0
                 .extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
@@ -211,7 +201,7 @@ impl<V: Value> Store<V> {
         let now = self.options.clock.coarse();
         if !self.has_room() {
             // Nobody sweeps, or not often enough. The slack makes each look free a fair part of what it reads.
-            let forgotten = shard.writes.prune(now, self.options.remember / 8);
+            let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
             self.writes.fetch_sub(forgotten as u64, Relaxed);
         }
         shard.newest = shard.newest.max(version);

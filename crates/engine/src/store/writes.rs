@@ -6,11 +6,22 @@ use super::key::Key;
 /// How many writes a store remembers at once.
 pub const LIMIT: usize = 65_536;
 
+/// What a load that begins now can have seen of the writes to its key.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    /// The greatest version known of the key.
+    pub version: u128,
+    /// How many writes had arrived in the key's shard.
+    pub arrived: u64,
+}
+
 struct Write {
     key: Key,
     hash: u64,
     version: u128,
     at: u64,
+    /// Its number among the arrivals of this shard.
+    number: u64,
 }
 
 /// Remembers each write for `keep` nanoseconds at least.
@@ -21,6 +32,10 @@ struct Write {
 pub struct Writes {
     table: HashTable<Write>,
     keep: u64,
+    /// How many writes have arrived, and the number of the last arrival that is no longer remembered by its key: what
+    /// began before it may be older than a write of any key.
+    arrived: u64,
+    forgotten: u64,
     /// No write here is older than this.
     oldest: u64,
     unnamed: u128,
@@ -32,10 +47,32 @@ impl Writes {
         Self {
             table: HashTable::new(),
             keep,
+            arrived: 0,
+            forgotten: 0,
             oldest: u64::MAX,
             unnamed: 0,
             unnamed_until: 0,
         }
+    }
+
+    /// An empty memory in the place of this one; `lost` unless a floor says what it said.
+    pub fn emptied(&self, lost: bool) -> Self {
+        let arrived = self.arrived + u64::from(lost);
+        let forgotten = if lost { arrived } else { self.forgotten };
+        Self {
+            arrived,
+            forgotten,
+            ..Self::new(self.keep)
+        }
+    }
+
+    pub fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// Whether every write that arrived since the mark is still known by its key, or covered by the floor.
+    pub fn complete_since(&self, mark: Mark) -> bool {
+        self.forgotten <= mark.arrived
     }
 
     pub fn len(&self) -> usize {
@@ -57,11 +94,14 @@ impl Writes {
 
     /// Remembers a version greater than `known`. Whether the table grew.
     pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
+        self.arrived += 1;
+        let number = self.arrived;
         if let Some(write) = self.table.find_mut(hash, |w| w.key.is(key.as_bytes())) {
-            (write.version, write.at) = (version, now);
+            (write.version, write.at, write.number) = (version, now, number);
             return false;
         }
         if !room {
+            self.forgotten = number;
             self.unnamed = self.unnamed.max(version);
             self.unnamed_until = now.saturating_add(self.keep);
             return false;
@@ -74,14 +114,16 @@ impl Writes {
                 hash,
                 version,
                 at: now,
+                number,
             },
             |w| w.hash,
         );
         true
     }
 
-    /// Forgets what was remembered for long enough; how many. Looks only if something is overdue by `slack`.
-    pub fn prune(&mut self, now: u64, slack: u64) -> usize {
+    /// Forgets what was remembered for long enough and arrived before `since`; how many. Looks only if something is
+    /// overdue by `slack`.
+    pub fn prune(&mut self, now: u64, slack: u64, since: u64) -> usize {
         let keep = self.keep;
         if self.unnamed_until <= now {
             self.unnamed = 0;
@@ -89,7 +131,16 @@ impl Writes {
         if self.oldest.saturating_add(keep).saturating_add(slack) > now {
             return 0;
         }
-        self.retain(|w| w.at.saturating_add(keep) > now)
+        let mut forgotten = self.forgotten;
+        let pruned = self.retain(|w| {
+            let kept = w.at.saturating_add(keep) > now || w.at >= since;
+            if !kept {
+                forgotten = forgotten.max(w.number);
+            }
+            kept
+        });
+        self.forgotten = forgotten;
+        pruned
     }
 
     /// Forgets what a clear of this version covers; how many.

@@ -1,0 +1,425 @@
+//! What one caller leads.
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use kamacache_engine::store::{ABSENT, Fill, Gone, HITS, Kind, NEAR_HITS};
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::PyKeyError,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList},
+};
+
+use super::{
+    Flight, Flights,
+    flight::{End, Plan, State, around, is_inside, still_open},
+    lock,
+};
+use crate::{
+    errors::{key as text, nanoseconds, seconds},
+    value::{drain, release},
+};
+
+/// From so many flights on they are looked up by an index.
+const MANY: usize = 8;
+
+/// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Lead {
+    pub(super) plan: Arc<Plan>,
+    keys: Vec<Arc<str>>,
+    led: Mutex<Led>,
+    handed_over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Led {
+    flights: Vec<Py<Flight>>,
+    index: HashMap<Arc<str>, usize>,
+}
+
+impl Led {
+    fn find(&self, key: &str) -> Option<&Py<Flight>> {
+        if self.flights.len() <= MANY {
+            return self.flights.iter().find(|flight| &*flight.get().key == key);
+        }
+        self.index.get(key).map(|&at| &self.flights[at])
+    }
+
+    fn add(&mut self, flight: Py<Flight>) {
+        self.flights.push(flight);
+        let first = match self.flights.len() {
+            ..=MANY => return,
+            _ if self.index.is_empty() => 0,
+            n => n - 1,
+        };
+        for (at, flight) in self.flights.iter().enumerate().skip(first) {
+            self.index.insert(flight.get().key.clone(), at);
+        }
+    }
+}
+
+impl Lead {
+    pub(super) fn new(keys: Vec<Arc<str>>, plan: Plan) -> Self {
+        let handed_over = AtomicBool::new(false);
+        Self {
+            plan: Arc::new(plan),
+            keys,
+            led: Mutex::default(),
+            handed_over,
+        }
+    }
+
+    fn find(&self, py: Python<'_>, key: &str) -> PyResult<Py<Flight>> {
+        let found = lock(&self.led).find(key).map(|flight| flight.clone_ref(py));
+        found.ok_or_else(|| PyKeyError::new_err(key.to_owned()))
+    }
+
+    fn all(&self, py: Python<'_>) -> Vec<Py<Flight>> {
+        lock(&self.led)
+            .flights
+            .iter()
+            .map(|flight| flight.clone_ref(py))
+            .collect()
+    }
+
+    fn is_open(&self) -> bool {
+        lock(&self.plan.rest).open > 0
+    }
+
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        let flights = self.plan.flights.get();
+        if !self.is_open() {
+            return Ok(());
+        }
+        self.all(py)
+            .iter()
+            .try_for_each(|flight| flights.abort(py, flight).map(drop))
+    }
+
+    /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
+    /// longer owned: good enough, as it is for a peek.
+    fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
+        let flights = self.plan.flights.get();
+        let (value, version, remaining, kind) = flights.cell.get().find(key)?;
+        let bytes = value.as_ref().map(|value| value.bytes(py).unbind());
+        value.into_iter().for_each(|value| value.release(py));
+        let how = match (kind, &bytes) {
+            (Kind::Former, _) if !self.plan.here => return None,
+            (_, None) => ABSENT,
+            (Kind::Near, _) => NEAR_HITS,
+            (Kind::Main | Kind::Former, _) => HITS,
+        };
+        let found = (bytes, version, remaining.map(seconds), how, false);
+        Some(End::Loaded(flights.outcome.clone_ref(py), found))
+    }
+
+    fn put(
+        &self,
+        py: Python<'_>,
+        flight: &Flight,
+        value: Option<&Bound<'_, PyBytes>>,
+        ttl: Option<f64>,
+        kind: u8,
+        version: Option<u128>,
+    ) -> PyResult<bool> {
+        let mark = lock(&flight.state).mark;
+        if self.plan.late() {
+            return Ok(false);
+        }
+        let fill = Fill {
+            version: version.unwrap_or(mark.version),
+            ttl: ttl.map(nanoseconds).transpose()?,
+            kind: crate::store::kind(kind)?,
+            foreign: version.is_some(),
+            since: Some(mark),
+        };
+        let flights = self.plan.flights.get();
+        let value = value.map(|bytes| flights.store.get().value(bytes));
+        let mut gone = Gone::default();
+        let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
+        release(py, gone);
+        drain(py);
+        Ok(kept)
+    }
+}
+
+#[pymethods]
+impl Lead {
+    /// Lead the flight of every key that has none to join; one whose value is here by now ends at once. Return None if
+    /// all that is to be loaded, else the flights of others.
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let flights = self.plan.flights.get();
+        let engine = flights.cell.get();
+        let around = around(py, self.plan.outer.as_ref())?;
+        let mut joined = None;
+        for key in &self.keys {
+            // Made before the lock is taken: that may run the collector, and it any code.
+            let began = engine.options().clock.coarse();
+            let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
+            let made = Py::new(
+                py,
+                Flight {
+                    key,
+                    plan,
+                    began,
+                    state,
+                },
+            )?;
+            let key = &made.get().key;
+            let (mut found, mut replaced) = (None, None);
+            let mut table = lock(&flights.table);
+            let mut led = lock(&self.led);
+            let other = table.get(key).map(|other| (other, &other.get().plan));
+            match other {
+                Some((_, plan)) if plan.number == self.plan.number => {} // asked for twice
+                Some((other, plan))
+                    if flights.joinable(other.get(), self.plan.here)
+                        && !(plan.serial && around.contains(&plan.number)) =>
+                {
+                    found = Some(other.clone_ref(py));
+                }
+                _ => {
+                    lock(&made.get().state).mark = engine.mark(key);
+                    lock(&self.plan.rest).open += 1;
+                    led.add(made.clone_ref(py));
+                    replaced = table.insert(key.clone(), made.clone_ref(py));
+                }
+            }
+            drop((led, table));
+            drop(replaced);
+            if let Some(found) = found {
+                joined.get_or_insert_with(|| PyDict::new(py)).set_item(&**key, found)?;
+            }
+        }
+        for flight in self.all(py) {
+            if let Some(end) = self.by_now(py, flight.get().key()) {
+                flights.finish(py, &flight, end)?;
+                joined.get_or_insert_with(|| PyDict::new(py));
+            }
+        }
+        Ok(joined)
+    }
+
+    #[pyo3(signature = (_kind, _error, _traceback, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: &Bound<'_, PyAny>,
+        _error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if self.handed_over.load(Relaxed) {
+            Ok(())
+        } else {
+            self.abort(py)
+        }
+    }
+
+    /// Let another thread or task end what is led: the end of `with` does nothing any more.
+    fn hand_over(&self) {
+        self.handed_over.store(true, Relaxed);
+    }
+
+    /// Abort what has not ended.
+    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        self.abort(py)
+    }
+
+    /// Whether every flight that is led here has ended.
+    #[getter]
+    fn ended(&self) -> bool {
+        !self.is_open()
+    }
+
+    #[getter]
+    fn depth(&self) -> usize {
+        self.plan.depth
+    }
+
+    #[getter]
+    fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.plan.driver.as_ref().map(|driver| driver.clone_ref(py))
+    }
+
+    /// Return the seconds since it was prepared.
+    fn took(&self) -> f64 {
+        self.plan.began.elapsed().as_secs_f64()
+    }
+
+    /// Return the seconds left, infinite without a limit.
+    fn left(&self) -> f64 {
+        self.plan.left()
+    }
+
+    /// Have `waker` called, from any thread, when all that is led here has ended. Return False if it has.
+    #[pyo3(signature = (waker, /))]
+    fn wake(&self, waker: Py<PyAny>) -> bool {
+        let mut rest = lock(&self.plan.rest);
+        if rest.open > 0 {
+            rest.wakers.push(waker);
+            return true;
+        }
+        drop(rest);
+        false
+    }
+
+    /// Return the outcomes of the flights that are led here and have ended, by key.
+    fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let outcomes = PyDict::new(py);
+        for flight in self.all(py) {
+            if let Some(outcome) = flight.get().outcome(py)? {
+                outcomes.set_item(flight.get().key(), outcome)?;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The keys whose flights are led here and have not ended.
+    #[getter]
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let open = self.all(py).into_iter().filter(|flight| flight.get().is_open());
+        PyList::new(py, open.map(|flight| flight.get().key.to_string()).collect::<Vec<_>>())
+    }
+
+    /// Return the flight of a key that is led here.
+    #[pyo3(signature = (key, /))]
+    fn flight(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<Flight>> {
+        self.find(py, text(key)?)
+    }
+
+    /// Begin the load of a key only now: what it brings is as new as the writes known by now. Return False if it has
+    /// ended, or another flight has taken its place, whose load is newer.
+    #[pyo3(signature = (key, /))]
+    fn begin(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let flight = self.find(py, text(key)?)?;
+        let (flights, inner) = (self.plan.flights.get(), flight.get());
+        let engine = flights.cell.get();
+        let table = lock(&flights.table);
+        let mut state = lock(&inner.state);
+        let current = table.get(&inner.key).is_some_and(|current| current.is(&flight));
+        if state.end.is_some() || !current && !engine.fresh(&inner.key, state.mark) {
+            return Ok(false);
+        }
+        if !self.plan.late() {
+            state.mark = engine.mark(&inner.key);
+        }
+        Ok(true)
+    }
+
+    /// Say that the answers for a key may be older than a write that is known: nobody joins its flight any more.
+    #[pyo3(signature = (key, version, /))]
+    fn age(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<()> {
+        lock(&self.find(py, text(key)?)?.get().state).mark.version = version;
+        Ok(())
+    }
+
+    /// Keep a value from another node (None: absence) in the store unless the flight is late, or a write has become
+    /// known since its load began. Return whether it was kept.
+    #[pyo3(signature = (key, value, ttl, kind, version, /))]
+    fn keep(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyBytes>>,
+        ttl: Option<f64>,
+        kind: u8,
+        version: u128,
+    ) -> PyResult<bool> {
+        let flight = self.find(py, text(key)?)?;
+        self.put(py, flight.get(), value, ttl, kind, Some(version))
+    }
+
+    /// Keep what the loader brought for a key in the same way, unless it is too large, and end its flight with it. With
+    /// `own` it is the only key of a caller that waits on this thread, and counts here, with the time that it took.
+    #[pyo3(signature = (key, value, ttl, kind, how, own, /))]
+    #[allow(clippy::too_many_arguments)]
+    fn loaded(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyBytes>>,
+        ttl: Option<f64>,
+        kind: u8,
+        how: usize,
+        own: bool,
+    ) -> PyResult<()> {
+        let key = text(key)?;
+        let flight = self.find(py, key)?;
+        let flights = self.plan.flights.get();
+        let engine = flights.cell.get();
+        if own {
+            flights.times.get().0.observe(self.plan.began.elapsed());
+            engine.count(how, 1);
+        }
+        let size = value.map_or(0, |value| value.as_bytes().len());
+        let too_large = size > flights.max_value || !engine.fits(key, size);
+        if !too_large {
+            self.put(py, flight.get(), value, ttl, kind, None)?;
+        }
+        let version = lock(&flight.get().state).mark.version;
+        let loaded = (value.map(|value| value.clone().unbind()), version, ttl, how, too_large);
+        flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))?;
+        Ok(())
+    }
+
+    /// End the flight of a key. Return whether it was open.
+    #[pyo3(signature = (key, outcome, /))]
+    fn end(&self, py: Python<'_>, key: &Bound<'_, PyAny>, outcome: Py<PyAny>) -> PyResult<bool> {
+        let flight = self.find(py, text(key)?)?;
+        self.plan.flights.get().finish(py, &flight, End::Outcome(outcome))
+    }
+
+    /// Return the innermost part of a chain, from here outwards, that is still open.
+    pub(super) fn open(this: Py<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if this.get().is_open() {
+            return Ok(Some(this.into_any()));
+        }
+        still_open(py, this.get().plan.outer.as_ref())
+    }
+
+    /// Return whether the code around the caller loads this key.
+    #[pyo3(signature = (flights, key, /))]
+    pub(super) fn inside(
+        &self,
+        py: Python<'_>,
+        flights: &Bound<'_, Flights>,
+        key: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let found = self.plan.group == flights.get().number;
+        let own = found && self.find(py, text(key)?).is_ok_and(|flight| flight.get().is_open());
+        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.plan.traverse(&visit)?;
+        if let Ok(rest) = self.plan.rest.try_lock() {
+            rest.wakers.iter().try_for_each(|waker| visit.call(waker))?;
+        }
+        let Ok(led) = self.led.try_lock() else { return Ok(()) };
+        led.flights.iter().try_for_each(|flight| visit.call(flight))
+    }
+}
+
+/// Nobody can end what is left any more: it never began, or its loop was closed around it.
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.is_open() {
+            return;
+        }
+        Python::try_attach(|py| {
+            let pending = PyErr::take(py);
+            if let Err(error) = self.abort(py) {
+                error.write_unraisable(py, None);
+            }
+            if let Some(error) = pending {
+                error.restore(py);
+            }
+        });
+    }
+}

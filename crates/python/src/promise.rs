@@ -1,0 +1,133 @@
+//! What one thread will know and others wait for. concurrent.futures.Future does the same in Python, where an interrupt
+//! between two instructions of a waiter can leave its lock taken for ever.
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+};
+
+/// How often a waker is called again that was interrupted: interrupts come to an end.
+const CALLS: usize = 1_000;
+
+/// Calls every waker, again if it was interrupted; the first interrupt is raised when all have been called.
+pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
+    let mut interrupt = None;
+    for waker in wakers {
+        for _ in 0..CALLS {
+            match waker.call0(py) {
+                Ok(_) => break,
+                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => break, // its loop is closed: nobody waits
+                Err(error) => interrupt = interrupt.or(Some(error)),
+            }
+        }
+    }
+    interrupt.map_or(Ok(()), Err)
+}
+
+/// Invariant: wakers wait here only while there is no end. The lock is held by attached threads alone and for a moment;
+/// no Python object is made, dropped or called under it.
+#[pyclass(frozen, module = "kamacache._engine")]
+#[derive(Default)]
+pub struct Promise(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    end: Option<Result<Py<PyAny>, Py<PyAny>>>,
+    begun: bool,
+    wakers: Vec<Py<PyAny>>,
+}
+
+impl Promise {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, py: Python<'_>, end: Result<Py<PyAny>, Py<PyAny>>) -> PyResult<bool> {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return Ok(false);
+        }
+        state.end = Some(end);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wake(py, wakers).map(|()| true)
+    }
+}
+
+#[pymethods]
+impl Promise {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fulfil the promise. Return False if it has ended before.
+    #[pyo3(signature = (value, /))]
+    fn set_result(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<bool> {
+        self.end(py, Ok(value))
+    }
+
+    /// Break the promise with an exception. Return False if it has ended before.
+    #[pyo3(signature = (error, /))]
+    fn set_exception(&self, py: Python<'_>, error: Py<PyAny>) -> PyResult<bool> {
+        self.end(py, Err(error))
+    }
+
+    /// Return True for the first caller, who is to do what was promised or to see to it that nobody does.
+    fn begin(&self) -> bool {
+        let mut state = self.lock();
+        let first = state.end.is_none() && !state.begun;
+        state.begun |= first;
+        first
+    }
+
+    #[getter]
+    fn ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Return the exception that ended it; None if a value did, or nothing yet.
+    fn exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.lock().end.as_ref()? {
+            Ok(_) => None,
+            Err(error) => Some(error.clone_ref(py)),
+        }
+    }
+
+    /// Return the value or raise the exception that ended it, without waiting. ValueError if nothing has.
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.lock().end.as_ref() {
+            Some(Ok(value)) => Ok(value.clone_ref(py)),
+            Some(Err(error)) => Err(PyErr::from_value(error.bind(py).clone())),
+            None => Err(PyValueError::new_err("the promise has not ended")),
+        }
+    }
+
+    /// Have `waker` called, from any thread, at the end. Return False if that was before.
+    #[pyo3(signature = (waker, /))]
+    fn wake(&self, waker: Py<PyAny>) -> bool {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.wakers.push(waker);
+            return true;
+        }
+        drop(state);
+        false
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(state) = self.0.try_lock() else { return Ok(()) };
+        if let Some(Ok(end) | Err(end)) = &state.end {
+            visit.call(end)?;
+        }
+        state.wakers.iter().try_for_each(|waker| visit.call(waker))
+    }
+
+    /// An exception has a traceback, which has the frames that have the promise.
+    fn __clear__(&self) {
+        let end = self.lock().end.take();
+        drop(end);
+    }
+}

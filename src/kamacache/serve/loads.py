@@ -1,0 +1,101 @@
+"""The loads that peers ask for. No thread waits here for what another one loads, so none can wait for its own turn."""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kamacache._engine import Promise
+from kamacache.errors import KamaCacheError
+from kamacache.load.flight import Flying, land
+from kamacache.load.outcome import ABORTED, Outcome, answers
+from kamacache.steps import Path, adrive, drive
+
+if TYPE_CHECKING:
+    from kamacache._engine import Flight
+    from kamacache.cluster.peers import Peer
+    from kamacache.core import GroupCore
+
+
+class ServedLoad:
+    """The load of some keys for a peer that has passed over the members in `skipped`; `answer` ends with its end.
+
+    It loads here or joins what is loading here already, and forwards nothing.
+    """
+
+    def __init__(self, core: GroupCore, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> None:
+        """Begin. Raises GroupClosed, NodeClosed, Overloaded."""
+        core.misses.check_open()
+        self.answer = Promise()  # of a list of Answer
+        self._core = core
+        self._local = core.misses.local
+        self._keys = keys
+        self._skipped = skipped
+        self._depth = depth
+        self._outcomes: dict[str, Outcome] = {}
+        self._flying: list[tuple[str, Flight]] = []
+        self._claim = _thread.allocate_lock()
+        self._go(keys)
+
+    def _go(self, keys: list[str]) -> None:
+        running = [self._local.flights.running(key) for key in keys]
+        if all(running) and not self._core.store.pending:
+            self._flying = [(key, flight) for key, flight in zip(keys, running, strict=True) if flight is not None]
+            self._next()
+        elif self._local.loader.is_async:
+            spawned = self._core.runtime.home.spawn(adrive(self._path(keys)))
+            if not spawned.wake(lambda: self._spawned(spawned)):
+                self._spawned(spawned)
+        else:
+            self._core.runtime.pool(self._depth).submit(lambda: self._run(keys))
+
+    # -- an async loader: a task may wait ----------------------------------------------------------------------------
+
+    def _path(self, keys: list[str]) -> Path[None]:
+        while todo := [key for key in keys if key not in self._outcomes]:
+            flying = yield from self._begin(todo)
+            self._outcomes |= yield from land(self._local.flights, flying, self._core.options.load_timeout)
+
+    def _begin(self, keys: list[str]) -> Path[Flying]:
+        yield from self._core.misses.wait_for_writes(keys)
+        return (yield from self._local.start(keys, self._core.options.load_timeout, self._skipped, self._depth))
+
+    def _spawned(self, spawned: Promise) -> None:
+        if (error := spawned.exception()) is not None:
+            self.answer.set_exception(error)
+        else:
+            self._finish()
+
+    # -- a plain loader: a thread loads what it leads, and the rest ends by itself -----------------------------------
+
+    def _run(self, keys: list[str]) -> None:
+        try:
+            flying = drive(self._begin(keys))
+        except BaseException as error:  # noqa: BLE001 - it belongs to the peer that waits
+            self.answer.set_exception(error)
+            return
+        self._outcomes |= {key: end for key, end in flying.lead.outcomes().items() if end is not ABORTED}
+        self._flying = list(flying.joined.items())
+        self._next()
+
+    def _next(self) -> None:
+        """Go on with what has ended; called again when the next flight has."""
+        while self._flying:
+            key, flight = self._flying[-1]
+            if flight.wake(self._next):
+                return
+            self._flying.pop()
+            if (outcome := flight.outcome) is not ABORTED:
+                self._outcomes[key] = outcome
+        self._finish()
+
+    def _finish(self) -> None:
+        again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted
+        try:
+            if again:
+                self._go(again)
+            elif self._claim.acquire(blocking=False):
+                self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
+        except KamaCacheError as error:
+            self.answer.set_exception(error)
