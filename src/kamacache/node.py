@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kamacache.net.lane import Lane
     from kamacache.registry import Registry
 
-GOODBYE = 1.0  # seconds that a node takes to leave
+GOODBYE = 1.0  # seconds to leave
 
 
 class Node(Grouping):
@@ -217,11 +217,9 @@ class Node(Grouping):
     def _autostart(self) -> Wait | None:
         """Start a node that is alone at once, another on a thread. Return the step that waits for it."""
         thread.check_real()
-        if self._registry is None and self._listen is None:
-            self.start()
-            return None
         self._runtime.home.adopt_running()
-        return self._start.begin()
+        alone = self._registry is None and self._listen is None
+        return self.start() if alone else self._start.begin()  # type: ignore[func-returns-value]
 
     def close(self, drain: Duration = "5s") -> None:
         """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on.
