@@ -9,12 +9,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
-ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates proto -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.proto' \))
+ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \))
 # One profile, and one interpreter in cargo's eyes: what the extension, the tests and clippy share is compiled once.
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint format demo bench soak fuzz clean
+.PHONY: help build test lint format proto demo bench soak fuzz clean
 .DELETE_ON_ERROR:
 
 help: ## list what can be made
@@ -39,6 +39,9 @@ lint: $(BUILT) ## check style, types and the stub of the native module
 format: $(INSTALLED) ## rewrite the sources in the project's style
 	$(RUN) -m ruff format .
 	cargo fmt --all
+
+proto: ## write the code that the engine has of proto/*.proto
+	KAMACACHE_RENEW=1 $(CARGO) test --release --locked -p kamacache-engine --test proto
 
 demo: $(BUILT) ## watch three processes share one cache (REGISTRY=etcd: while etcd fails; ARGS="--help")
 	$(RUN) -m tools.demo --registry $(REGISTRY) $(ARGS)
@@ -69,6 +72,6 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 $(BUILT): $(INSTALLED) $(ENGINE)
-	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.95 or newer: see https://rustup.rs"; exit 1; }
+	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.85 or newer: see https://rustup.rs"; exit 1; }
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
 	@touch $@

@@ -11,6 +11,7 @@ from kamacache.net.messages import ClientReply, ClientRequest, Reply, Request
 
 __all__ = [
     "MISSING",
+    "POLICIES",
     "Clock",
     "EtcdSession",
     "Flag",
@@ -35,6 +36,7 @@ _V = TypeVar("_V")
 
 __version__: Final[str]
 MISSING: Final[object]
+POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the default first
 
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""

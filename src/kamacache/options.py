@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from kamacache._engine import POLICIES
 from kamacache.codecs import Codec, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
@@ -43,7 +44,6 @@ __all__ = [
 OnEvict = Callable[[str, Any, str], None]
 """on_evict(key, value, reason), reason "capacity" or "expired"."""
 
-POLICIES = ("s3fifo", "lru", "lru2")
 ALONE = "none"  # the registry of nodes that have none, in words
 _LEAST_BYTES = 4096
 _MOST_BYTES = 2**62  # more than there is, and the engine can count it

@@ -101,6 +101,10 @@ def test_statuses(tcp_trio: Trio, channel: Channel) -> None:
         assert refusal(one, "Set", request(b"plain", b"k", bytes((1 << 20) + 1)))[0] is STATUS.INVALID_ARGUMENT
         assert refusal(one, "Set", request(b"plain", b"k", bytes(2 << 20)))[0] is STATUS.RESOURCE_EXHAUSTED
         assert refusal(one, "Fly", request(b"users", b"k"))[0] is STATUS.UNIMPLEMENTED
+        for unknown in ("/kamacache.v1.Peer/HandOver", "/pb.Fly/Get", "/Get"):
+            with pytest.raises(grpc.RpcError) as raised:
+                one.unary_unary(unknown)(b"", timeout=PATIENCE)
+            assert raised.value.code() is STATUS.UNIMPLEMENTED
         assert refusal(one, "Get", b"\xff\xff\xff")[0] is STATUS.INTERNAL  # no message of protobuf
         assert call(one, "Set", request(b"plain", b"k", bytes(1 << 20))) == field(1, bytes(1 << 20))
         assert call(one, "Get", request(b"plain", b"k")) == field(1, bytes(1 << 20))

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kamacache._engine import MISSING, Clock, Placement, Store
-
-POLICIES = ["s3fifo", "lru", "lru2"]
+from kamacache._engine import MISSING, POLICIES, Clock, Placement, Store
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.unit.wire import VERSION, answering, called, ended, outcome, silent
 TELL = TellRequest("g", [])
 MESSAGES: list[tuple[Request, Reply]] = [
     (
-        Hello(Member("i", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)], {"w": 5})]),
+        Hello(Member("i", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)])]),
         Hello(Member("other", None), 0, [], leaving=True),
     ),
     (
@@ -42,10 +42,10 @@ MESSAGES: list[tuple[Request, Reply]] = [
         ),
     ),
     (
-        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], skipped=[], writer="w", clock=1),
+        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], skipped=[], clock=1),
         WriteReply([VERSION, 0], refused=True, members=[Member("id", "unix:/x")]),
     ),
-    (TellRequest("users", [("k", VERSION)], 3, "w", 1 << 40, 5), TellReply([0, VERSION], 2, 1)),
+    (TellRequest("users", [("k", VERSION)], 3, 5), TellReply([0, VERSION], 2, 1)),
 ]
 
 
@@ -129,6 +129,14 @@ def test_wrong_answers_are_refused(client: Transport, server: Transport, address
         incoming.fail("tired")
     incoming.reply(TellReply([]))
     assert ended(client) == ("t", TellReply([]))
+
+
+def test_a_write_of_nothing_is_refused(client: Transport, server: Transport, address: str) -> None:
+    """It would be answered as done: an empty request asks for nothing that a node knows."""
+    error = outcome(client, address, WriteRequest("g", []))
+    assert isinstance(error, PeerError)
+    assert "a write has at least one item" in str(error)
+    assert server.next_event(0) is None
 
 
 def test_large_messages(client: Transport, server: Transport, address: str) -> None:

@@ -66,7 +66,7 @@ def test_one_run_after_another(lane: NativeLane, address: str) -> None:
         asyncio.run(ask())
         assert len(lane._links) <= 2
     wait_until(lambda: not lane._links)
-    wait_until(lambda: kept() <= before)
+    wait_until(lambda: all(now <= then + 5 for now, then in zip(kept(), before, strict=True)))  # not one for each
 
 
 def test_tasks_that_ask_at_any_turn_of_a_connect(lane: NativeLane, address: str) -> None:
@@ -105,7 +105,7 @@ def test_peers_that_came_and_went(lane: NativeLane, transports: MakeTransport, t
     before = kept()
     for number in range(500):
         visit(number)
-    assert kept()[:2] <= before[:2]
+    wait_until(lambda: all(now <= then + 5 for now, then in zip(kept(), before, strict=True)))
     assert lane.peer_times() == []
     assert lane._links == {loop: {}}
     loop.close()

@@ -44,7 +44,7 @@ def pair() -> Iterator[Pair]:
 
 def quiet(pair: Pair) -> None:
     """Nothing is pending on the first node."""
-    until(lambda: not pair.groups[0]._core.behind._count)
+    until(lambda: not pair.groups[0]._core.behind._count())
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,17 +7,31 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::oneshot;
+
 use crate::{
-    peer::{Failure, Reply, link::Link},
+    call::{Incoming, Refusal, Reply},
+    peer::{Failure, link::Link},
     sync::{Condvar, Mutex},
-    wire::{
-        grpc::{Incoming, Refusal},
-        http::Scrape,
-    },
 };
 
 /// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
 const CALLS: usize = 10_000;
+
+/// A question for the metrics. Dropped without an answer, there are none to be had.
+#[derive(Debug)]
+pub struct Scrape(oneshot::Sender<String>);
+
+impl Scrape {
+    pub fn new() -> (Self, oneshot::Receiver<String>) {
+        let (reply, answer) = oneshot::channel();
+        (Self(reply), answer)
+    }
+
+    pub fn reply(self, text: String) {
+        let _ = self.0.send(text); // who asked may be gone
+    }
+}
 
 #[derive(Debug)]
 pub enum Event {

@@ -1,4 +1,7 @@
 //! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+#![forbid(unsafe_code)]
+
+pub mod call;
 pub mod clock;
 pub mod etcd;
 pub mod events;
@@ -7,9 +10,13 @@ pub mod hash;
 pub mod histogram;
 pub mod memory;
 pub mod names;
+pub mod outcome;
 pub mod peer;
 pub mod placement;
 pub mod policy;
+pub mod port;
+pub mod proto;
+pub mod resp;
 pub mod runtime;
 pub mod security;
 pub mod socket;
@@ -18,4 +25,3 @@ pub mod sync;
 pub mod tracked;
 pub mod transport;
 pub mod version;
-pub mod wire;

@@ -1,5 +1,9 @@
 //! What the transport reads of a group's memory: the store as its peers see it, whatever holds the bytes.
+use std::{collections::HashMap, sync::Arc};
+
 use bytes::Bytes;
+
+use crate::sync::Mutex;
 
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it is a reference count.
 pub trait Value: Clone + Send + Sync + 'static {
@@ -49,17 +53,6 @@ pub struct Found<'a> {
     pub hot: bool,
 }
 
-impl std::fmt::Debug for Found<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let size = self.value.map(|v| v.bytes().len());
-        write!(
-            f,
-            "Found({size:?} bytes, {:#x}, {:?} ms, hot: {})",
-            self.version, self.remaining_ms, self.hot
-        )
-    }
-}
-
 /// What a local get finds: None: nothing; Some(None): known to be absent.
 pub type Looked<'a> = Option<Option<&'a dyn Held>>;
 
@@ -72,6 +65,15 @@ pub trait Memory: Send + Sync {
     /// near copy, with `former` also a main copy that is no longer owned. A copy found counts in `served`.
     fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
 
-    /// The same for a client in the place of a caller in this process: what a get here finds, counted as that get. Nothing found counts nothing: whoever goes on from there counts all of it.
+    /// The same for a client in the place of a caller in this process: what a get here finds, counted as that get. A
+    /// miss is not counted here; the code that continues the request counts it.
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>));
+}
+
+/// The groups that a transport serves, by name.
+pub type Groups = Mutex<HashMap<String, Arc<dyn Memory>>>;
+
+/// Returns the group of that name.
+pub fn group(groups: &Groups, name: &[u8]) -> Option<Arc<dyn Memory>> {
+    groups.lock().get(std::str::from_utf8(name).ok()?).cloned()
 }

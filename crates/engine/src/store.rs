@@ -30,31 +30,10 @@ use self::{
     shard::{Contents, Counts, Entry, Shard},
     writes::Writes,
 };
-use crate::{clock::Clock, memory::Value, policy::AnyPolicy};
+use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy};
 
 /// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most; the oldest make room for more.
 pub const EVICTED: usize = 10_000;
-
-/// What a caller may count. The first four the store counts itself, where it has the answer.
-pub const OUTCOMES: [&str; 11] = [
-    "gets",
-    "hits",
-    "near_hits",
-    "absent",
-    "peer_hits",
-    "joined",
-    "loads",
-    "peer_loads",
-    "served",
-    "load_errors",
-    "writes",
-];
-
-/// Positions in [`OUTCOMES`].
-pub const HITS: usize = 1;
-pub const NEAR_HITS: usize = 2;
-pub const ABSENT: usize = 3;
-pub const PEER_HITS: usize = 4;
 
 /// What makes a store. Times are nanoseconds.
 #[derive(Clone, Debug)]

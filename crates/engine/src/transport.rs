@@ -12,12 +12,13 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    call::Request,
     events::{Event, Events},
     fork,
-    memory::Memory,
+    memory::{Groups, Memory},
     names::Names,
     peer::{
-        Failure, Request,
+        Failure,
         blocking::Pool,
         channel::Peers,
         dial::Dialer,
@@ -25,18 +26,17 @@ use crate::{
         reactor::Pipeline,
         times::{self, Times},
     },
+    port::{
+        foreign::Foreign,
+        grpc,
+        http::Status,
+        server::{self, Shared},
+    },
+    resp::Limits,
     runtime::Runtime,
     security::Security,
     socket::{Address, Listener},
     sync::Mutex,
-    wire::{
-        commands::Groups,
-        foreign::Foreign,
-        grpc,
-        http::Status,
-        resp::Limits,
-        server::{self, Shared},
-    },
 };
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.

@@ -8,20 +8,13 @@ use std::{
 };
 
 use kamacache_engine::{
+    call::{self, ClientReply, Incoming, Refusal, Request},
     events::Event,
     memory::{Found, Held, Looked, Memory, Value},
-    peer::{
-        self, Request,
-        many::{ask_many, ping_many},
-    },
+    peer::many::{ask_many, ping_many},
+    resp::{self, Limits, Parser, ProtocolError, Reply, Unpack, table},
     security::{Password, Security},
     transport::Transport,
-    wire::{
-        clients::ClientReply,
-        grpc::{Incoming, Refusal},
-        resp::{self, Limits, Parser, ProtocolError, Reply, Unpack},
-        table::COMMANDS,
-    },
 };
 use proptest::prelude::*;
 
@@ -304,7 +297,7 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
         );
         let values = vec![answer.map(Into::into)];
         assert!(!call.is_gone());
-        assert!(call.reply(peer::Reply::Client(ClientReply { values, number: 0 })));
+        assert!(call.reply(call::Reply::Client(ClientReply { values, number: 0 })));
         assert!(!call.fail(Refusal::Load, "twice"));
     }
     let mut call = next_call(&server);
@@ -342,7 +335,7 @@ fn every_command_keeps_the_connection() {
     let words: [&[u8]; 12] = [
         b"fixed:x", b"2", b"3", b"EX", b"AUTH", b"SETNAME", b"ID", b"DOCS", b"\xff", b"", b"0", b"-1",
     ];
-    for command in COMMANDS.iter().filter(|command| command.name != "quit") {
+    for command in table::commands().filter(|command| command.name != "quit") {
         for count in 0..5 {
             for shift in 0..words.len() {
                 let arguments = (0..count).map(|n| words[(n + shift) % words.len()].to_vec());

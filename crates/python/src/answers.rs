@@ -1,7 +1,7 @@
 //! A peer's answers as Python tuples (value, version, remaining seconds, flags), made straight from the bytes received.
 use kamacache_engine::{
     peer::Failure,
-    wire::resp::{Answer, Reply, Unpack},
+    resp::{Answer, Reply, Unpack},
 };
 use pyo3::{
     prelude::*,

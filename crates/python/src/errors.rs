@@ -1,5 +1,8 @@
 //! The one place where engine and Python errors meet: exceptions of kamacache.errors, looked up once.
+use std::time::Duration;
+
 use pyo3::{
+    exceptions::PyValueError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyString, PyType},
@@ -69,11 +72,16 @@ fn shown(key: &Bound<'_, PyAny>) -> String {
 /// A duration in nanoseconds; a negative one is over at once, one beyond 584 years never.
 pub fn nanoseconds(seconds: f64) -> PyResult<u64> {
     if seconds.is_nan() {
-        return Err(pyo3::exceptions::PyValueError::new_err("a duration must not be NaN"));
+        return Err(PyValueError::new_err("a duration must not be NaN"));
     }
     Ok((seconds * 1e9) as u64)
 }
 
 pub fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
+}
+
+/// Returns a time to wait: at least 0, at most 30 years.
+pub fn duration(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).map_err(|error| PyValueError::new_err(error.to_string()))
 }

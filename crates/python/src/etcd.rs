@@ -1,5 +1,5 @@
 //! `EtcdSession`: a registration that is kept, and prefixes that are mirrored.
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 use kamacache_engine::etcd::{Options, Session, TlsFiles, Trouble, TroubleKind};
@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyBytes, PyList},
 };
 
-use crate::errors::registry_error;
+use crate::errors::{duration, registry_error};
 
 /// RegistryError where etcd refuses, ConnectionError where it is out of reach.
 fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
@@ -17,10 +17,6 @@ fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
         TroubleKind::Away => PyConnectionError::new_err(trouble.text.clone()),
         TroubleKind::Refused => registry_error(py, &*trouble.text),
     }
-}
-
-fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e6)).unwrap_or_default()
 }
 
 /// One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored. Owns one thread, which no
@@ -75,14 +71,16 @@ impl EtcdSession {
     fn register(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>, timeout: f64) -> PyResult<()> {
         let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
         let entries = entries.collect();
-        py.detach(|| self.inner.register(entries, duration(timeout)))
+        let timeout = duration(timeout)?;
+        py.detach(|| self.inner.register(entries, timeout))
             .map_err(|trouble| error(py, &trouble))
     }
 
     /// Take back what was registered. RegistryError, ConnectionError: the lease ends it later.
     #[pyo3(signature = (timeout, /))]
     fn withdraw(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
-        py.detach(|| self.inner.withdraw(duration(timeout)))
+        let timeout = duration(timeout)?;
+        py.detach(|| self.inner.withdraw(timeout))
             .map_err(|trouble| error(py, &trouble))
     }
 
@@ -90,13 +88,14 @@ impl EtcdSession {
     #[pyo3(signature = (prefix, timeout, /))]
     fn entries<'py>(&self, py: Python<'py>, prefix: &str, timeout: f64) -> PyResult<Bound<'py, PyList>> {
         let under = Bytes::copy_from_slice(prefix.as_bytes());
+        let timeout = duration(timeout)?;
         let entries = py
-            .detach(|| self.inner.list(&under, duration(timeout)))
+            .detach(|| self.inner.list(&under, timeout))
             .map_err(|trouble| error(py, &trouble))?;
         let found = PyList::empty(py);
         for (key, value) in entries {
             // Other keys are none of ours.
-            if let Ok(rest) = str::from_utf8(&key[under.len()..]) {
+            if let Ok(rest) = std::str::from_utf8(&key[under.len()..]) {
                 found.append((rest, PyBytes::new(py, &value)))?;
             }
         }
@@ -106,7 +105,8 @@ impl EtcdSession {
     /// Wait until what is listed may have changed since `seen`: another number. ConnectionError once closed.
     #[pyo3(signature = (seen, timeout, /))]
     fn wait(&self, py: Python<'_>, seen: u64, timeout: f64) -> PyResult<u64> {
-        py.detach(|| self.inner.wait(seen, duration(timeout)))
+        let timeout = duration(timeout)?;
+        py.detach(|| self.inner.wait(seen, timeout))
             .map_err(|trouble| error(py, &trouble))
     }
 
@@ -118,7 +118,9 @@ impl EtcdSession {
 
     /// Withdraw, waiting no longer than that, and end the thread. Twice is fine.
     #[pyo3(signature = (timeout, /))]
-    fn close(&self, py: Python<'_>, timeout: f64) {
-        py.detach(|| self.inner.close(duration(timeout)));
+    fn close(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
+        let timeout = duration(timeout)?;
+        py.detach(|| self.inner.close(timeout));
+        Ok(())
     }
 }

@@ -1,8 +1,6 @@
 //! The only crate that knows Python: thin classes over the engine, as `kamacache._engine`.
 // Every use of unsafe states why it is sound.
 #![allow(unsafe_code)]
-// The classes are Python's: nobody prints them from Rust.
-#![allow(missing_debug_implementations)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 mod answers;
 mod cell;
@@ -14,6 +12,7 @@ mod flights;
 mod fork;
 mod getter;
 mod hit;
+mod incoming;
 mod inherited;
 mod messages;
 mod metrics;
@@ -27,7 +26,8 @@ mod store;
 mod transport;
 mod value;
 
-use pyo3::prelude::*;
+use kamacache_engine::policy::AnyPolicy;
+use pyo3::{prelude::*, types::PyTuple};
 
 #[pymodule(gil_used = false)]
 mod _engine {
@@ -44,6 +44,8 @@ mod _engine {
     #[pymodule_export]
     use super::getter::Getter;
     #[pymodule_export]
+    use super::incoming::Incoming;
+    #[pymodule_export]
     use super::metrics::{Histogram, Scrape};
     #[pymodule_export]
     use super::pipeline::Pipeline;
@@ -56,7 +58,7 @@ mod _engine {
     #[pymodule_export]
     use super::store::Store;
     #[pymodule_export]
-    use super::transport::{Incoming, Transport};
+    use super::transport::Transport;
 
     /// Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8.
     #[pyfunction]
@@ -74,6 +76,7 @@ mod _engine {
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         m.add("MISSING", hit::missing(m.py())?)?;
+        m.add("POLICIES", PyTuple::new(m.py(), AnyPolicy::NAMES)?)?;
         inherited::watch_forks()?;
         Store::add_methods(m.py())?;
         Getter::add_methods(&m.py().get_type::<Getter>())

@@ -1,7 +1,7 @@
 //! `Histogram` and `Scrape`: what the metrics of a node are made of, and who asks for them.
 use std::time::Duration;
 
-use kamacache_engine::{histogram, sync::Mutex, wire::http};
+use kamacache_engine::{events, histogram, sync::Mutex};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
@@ -43,10 +43,10 @@ impl Histogram {
 
 /// A question for the metrics, waiting for its answer; dropped without one, there are none.
 #[pyclass(frozen, module = "kamacache._engine")]
-pub struct Scrape(Mutex<Option<http::Scrape>>);
+pub struct Scrape(Mutex<Option<events::Scrape>>);
 
 impl Scrape {
-    pub fn new(scrape: http::Scrape) -> Self {
+    pub fn new(scrape: events::Scrape) -> Self {
         Self(Mutex::new(Some(scrape)))
     }
 }

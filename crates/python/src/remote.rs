@@ -11,9 +11,9 @@ use std::{
 
 use kamacache_engine::{
     memory::Memory,
+    outcome::{ABSENT, PEER_HITS},
     placement,
-    store::{ABSENT, PEER_HITS},
-    wire::resp::{self, Answer, Reply},
+    resp::{self, Answer, Reply},
 };
 use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
 

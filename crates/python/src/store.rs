@@ -9,8 +9,9 @@ use std::sync::{
 
 use kamacache_engine::{
     memory::Memory,
+    outcome::OUTCOMES,
     policy::AnyPolicy,
-    store::{Fill, Gone, Kind, Lookup, OUTCOMES, Options, Reason},
+    store::{Fill, Gone, Kind, Lookup, Options, Reason},
 };
 use pyo3::{
     PyTraverseError, PyVisit,

@@ -1,4 +1,4 @@
-//! `Transport` and `Incoming`: a node's port and its ways to other nodes.
+//! `Transport`: a node's port and its ways to other nodes.
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use kamacache_engine::sync::Mutex;
@@ -9,85 +9,24 @@ use kamacache_engine::{
         blocking::Pool,
         many::{ask_many, ping_many},
     },
-    transport,
-    wire::{
-        grpc::{self, Refusal},
-        resp,
-    },
+    resp, transport,
 };
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::PyValueError,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyList, PyString, PyTuple},
 };
 
 use crate::{
     answers,
+    errors::duration,
     failure::{os_error, peer_error},
+    incoming::Incoming,
     messages,
     metrics::Scrape,
     pipeline::Pipeline,
     security::Security,
 };
-
-/// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
-#[pyclass(frozen, module = "kamacache._engine")]
-pub struct Incoming {
-    call: Mutex<grpc::Incoming>,
-    message: PyOnceLock<Py<PyAny>>,
-}
-
-#[pymethods]
-impl Incoming {
-    #[getter]
-    fn message<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Py<PyAny>> {
-        self.message.get_or_try_init(py, || {
-            messages::from_request(py, &self.call.lock().request).map(Bound::unbind)
-        })
-    }
-
-    /// Tell the asker of a Load that its work is queued.
-    fn accept(&self) {
-        self.call.lock().accept();
-    }
-
-    #[pyo3(signature = (message, /))]
-    fn reply(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let reply = messages::reply(message)?;
-        answered_once(self.call.lock().reply(reply))
-    }
-
-    /// Whether nobody waits for the answer any more.
-    #[getter]
-    fn gone(&self) -> bool {
-        self.call.lock().is_gone()
-    }
-
-    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
-    #[pyo3(signature = (status, text = ""))]
-    fn fail(&self, status: &str, text: &str) -> PyResult<()> {
-        let refusal = match status {
-            "overloaded" => Refusal::Overloaded,
-            "unknown_group" => Refusal::UnknownGroup,
-            "closed" => Refusal::Closed,
-            "internal" => Refusal::Internal,
-            "load" => Refusal::Load,
-            "invalid" => Refusal::Invalid,
-            _ => return Err(PyValueError::new_err(format!("not a status: {status:?}"))),
-        };
-        answered_once(self.call.lock().fail(refusal, text))
-    }
-}
-
-fn answered_once(answered: bool) -> PyResult<()> {
-    if answered {
-        return Ok(());
-    }
-    Err(PyRuntimeError::new_err(
-        "answered already, or with the answer to another question",
-    ))
-}
 
 /// One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -140,10 +79,6 @@ impl Transport {
 
 fn exception<'py>(py: Python<'py>, failure: &Failure) -> Bound<'py, PyAny> {
     peer_error(py, failure).into_value(py).into_bound(py).into_any()
-}
-
-fn duration(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Strings of a list, borrowed.
@@ -344,13 +279,7 @@ impl Transport {
             .map_err(|failure| peer_error(py, &failure))?;
         match event {
             None => Ok(None),
-            Some(Event::Call(call)) => {
-                let incoming = Incoming {
-                    call: Mutex::new(call),
-                    message: PyOnceLock::new(),
-                };
-                Ok(Some(Bound::new(py, incoming)?.into_any()))
-            }
+            Some(Event::Call(call)) => Ok(Some(Bound::new(py, Incoming::new(call))?.into_any())),
             Some(Event::Scrape(scrape)) => Ok(Some(Bound::new(py, Scrape::new(scrape))?.into_any())),
             Some(Event::Done(id, result)) => {
                 let result = match result {

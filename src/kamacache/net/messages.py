@@ -19,7 +19,6 @@ class GroupState(NamedTuple):
     codec: str
     floor: int = 0
     writes: Sequence[tuple[str, int]] = ()
-    seen: dict[str, int] = {}  # noqa: RUF012 - named tuples are never changed, nor what they hold
 
 
 class Hello(NamedTuple):
@@ -70,18 +69,16 @@ class WriteItem(NamedTuple):
 
 
 class WriteRequest(NamedTuple):
-    """Order these writes, or with `clear` a clear of the group."""
+    """Order these writes, at least one."""
 
     group: str
     items: list[WriteItem]
-    clear: bool = False
     skipped: Sequence[str] = ()
-    writer: str = ""
     clock: int = 0
 
 
 class WriteReply(NamedTuple):
-    """A version for each item (one for a clear), or a refusal with the members the asked node knows."""
+    """A version for each item, or a refusal with the members the asked node knows."""
 
     versions: list[int]
     refused: bool = False
@@ -95,8 +92,6 @@ class TellRequest(NamedTuple):
     group: str
     writes: list[tuple[str, int]]
     floor: int = 0
-    writer: str = ""
-    number: int = 0
     clock: int = 0
 
 

@@ -63,9 +63,9 @@ class WriteBehind:
 
     def submit(self, items: Sequence[WriteItem]) -> Path[None]:
         """Take these writes on; waits while there are too many."""
-        while len(self._queue) > LIMIT:
-            with suppress(IndexError):
-                yield Wait(self._queue[0].end, Deadline.after(_PATIENCE))
+        while self._count() > LIMIT:
+            for write in self._sending[:1] or list(self._queue)[:1]:
+                yield Wait(write.end, Deadline.after(_PATIENCE))
         self._add([_Pending(self._noted(item)) for item in items])
 
     def _noted(self, item: WriteItem) -> WriteItem:

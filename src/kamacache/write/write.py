@@ -50,7 +50,7 @@ class Writes:
             versions, whole = yield from self._order_all(items, deadline)
             confirmed &= whole
             self._note([(item.key, versions[item.key]) for item in items if item.key in versions])
-            request = TellRequest(self._name, list(versions.items()), writer=self._me)
+            request = TellRequest(self._name, list(versions.items()))
             told, greater = yield from self._tell(request, deadline)
             confirmed &= told
             if not greater:
@@ -68,7 +68,7 @@ class Writes:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         for again in range(_ROUNDS):
-            told, greater = yield from self._tell(TellRequest(self._name, [], floor, self._me), deadline)
+            told, greater = yield from self._tell(TellRequest(self._name, [], floor), deadline)
             confirmed &= told
             # Someone's clock was ahead: a write that went before this clear may have a version above it.
             ahead = not again and self._runtime.hlc.latest() > floor
@@ -76,10 +76,6 @@ class Writes:
                 return confirmed
             floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
         return False
-
-    @property
-    def _me(self) -> str:
-        return self._runtime.membership.me.id
 
     def _order_all(self, items: Sequence[WriteItem], deadline: Deadline) -> Path[tuple[dict[str, int], bool]]:
         """A version for every key from its owner; whether every owner itself gave it."""
@@ -130,7 +126,7 @@ class Writes:
 
     def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Promise:
         request = WriteRequest(
-            self._name, items, skipped=sorted(skipped), writer=self._me, clock=self._runtime.hlc.latest()
+            self._name, items, skipped=sorted(skipped), clock=self._runtime.hlc.latest()
         )
         return self._runtime.lane.call(peer.address, request, SILENCE)
 

@@ -1,18 +1,8 @@
 //! One connection to one endpoint of etcd: TCP, TLS, login, and requests that never wait longer than `ANSWER`.
-use std::{
-    error::Error,
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, crypto::ring, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::lookup_host,
@@ -27,10 +17,10 @@ use tonic::{
 };
 use tower::service_fn;
 
-use super::pb::{
-    self, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
+use crate::proto::etcd::{
+    self as pb, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
 };
-use crate::{socket::Address, wire::stream::Stream};
+use crate::{port::stream::Stream, security::tls, socket::Address};
 
 /// Name, TCP and TLS together: an endpoint that is gone holds nothing up for longer.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -84,32 +74,15 @@ pub struct TlsFiles {
 impl TlsFiles {
     /// What a connection needs of them; the error names the file.
     pub fn read(&self) -> Result<ClientConfig, String> {
-        fn of<'a>(path: &'a Path) -> impl Fn(&dyn fmt::Display) -> String + 'a {
-            move |error| format!("{}: {error}", path.display())
-        }
-        fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-            let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            match found.map_err(|error| of(path)(&error))? {
-                none if none.is_empty() => Err(of(path)(&"holds no certificate")),
-                found => Ok(found),
-            }
-        }
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.ca)? {
-            roots.add(certificate).map_err(|error| of(&self.ca)(&error))?;
-        }
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
+            .with_root_certificates(tls::roots(&self.ca)?);
         let mut config = match &self.pair {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => builder
-                .with_client_auth_cert(
-                    certificates(certificate)?,
-                    PrivateKeyDer::from_pem_file(key).map_err(|error| of(key)(&error))?,
-                )
-                .map_err(|error| of(certificate)(&error))?,
+                .with_client_auth_cert(tls::certificates(certificate)?, tls::key(key)?)
+                .map_err(|error| tls::said(certificate, &error))?,
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
@@ -117,7 +90,6 @@ impl TlsFiles {
 }
 
 /// Where etcd is, and what it asks for. Not printed: it holds a password.
-#[allow(missing_debug_implementations)]
 pub struct Options {
     /// "host:port", "[v6]:port"
     pub endpoints: Vec<String>,
@@ -256,7 +228,7 @@ async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Troub
     let Some(files) = &options.tls else {
         return Ok(Box::new(stream));
     };
-    let refused = |text: &dyn fmt::Display| Trouble::refused(format!("etcd at {endpoint}, TLS: {text}"));
+    let refused = |text: &dyn std::fmt::Display| Trouble::refused(format!("etcd at {endpoint}, TLS: {text}"));
     let config = files.read().map_err(|text| refused(&text))?;
     let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| refused(&error))?;

@@ -42,7 +42,7 @@ pub async fn run(shared: &Shared, options: &Options) {
         if refused || failures >= count {
             shared.update(|state| state.trouble = Some(trouble));
         }
-        if refused || failures.is_multiple_of(count) && !answered {
+        if refused || failures % count == 0 && !answered {
             sleep(PAUSE.mul_f64(1.0 + (chance.hash_one(at + failures) % 100) as f64 / 100.0)).await;
         } else if answered {
             sleep(BREATH).await;

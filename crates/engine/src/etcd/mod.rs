@@ -23,13 +23,9 @@ use state::State;
 
 use crate::{
     fork,
+    proto::etcd as pb,
     sync::{Condvar, Mutex},
 };
-
-#[allow(missing_debug_implementations, clippy::all)]
-mod pb {
-    tonic::include_proto!("etcdserverpb");
-}
 
 /// What callers and the thread share. `changed` follows every change of `state` that the thread makes.
 #[derive(Debug, Default)]
@@ -57,14 +53,6 @@ pub struct Session {
     options: Arc<Options>,
     running: Mutex<Option<Running>>,
     generation: u64,
-}
-
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
-            .field("endpoints", &self.options.endpoints)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Session {

@@ -24,8 +24,8 @@ use super::{
     times::{PeerTimes, Times},
 };
 use crate::{
+    resp::{self, Reply},
     tracked::Tracked,
-    wire::resp::{self, Reply},
 };
 
 /// Idle connections kept per address.

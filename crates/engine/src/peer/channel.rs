@@ -15,17 +15,16 @@ use tonic::{
 use tower::service_fn;
 
 use super::{
-    CONNECT, Failure, FailureKind, Reply, Request,
+    CONNECT, Failure, FailureKind,
     probe::{connect, probe},
 };
 use crate::{
+    call::{Reply, Request},
     names::Names,
+    port::http2::{CONNECTION_WINDOW, STREAM_WINDOW},
+    proto::peer::{self as pb, peer_client::PeerClient},
     security::Security,
     socket::Address,
-    wire::{
-        grpc::{CONNECTION_WINDOW, STREAM_WINDOW},
-        peer_v1::{self as pb, peer_client::PeerClient},
-    },
 };
 
 /// A load is queued within this time, or the peer counts as failed.
@@ -148,9 +147,7 @@ impl Peers {
     /// Closes the connection to an address. What waits on it fails, unless the peer still finishes what it serves.
     pub fn forget(&self, name: &str, finishing: bool) {
         let peer = self.peers.lock().remove(name);
-        if let Some(peer) = peer
-            && !finishing
-        {
+        if let Some(peer) = peer.filter(|_| !finishing) {
             peer.alarm
                 .send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
         }

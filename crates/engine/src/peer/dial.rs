@@ -11,9 +11,9 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{CONNECT, Failure, link::Link};
+use super::{CONNECT, Failure, is_refusal, link::Link};
 use crate::{
-    names::Names, runtime::Runtime, security::Security, socket::Address, tracked::Tracked, wire::stream::Stream,
+    names::Names, port::stream::Stream, runtime::Runtime, security::Security, socket::Address, tracked::Tracked,
 };
 
 /// An address of a name is tried for this long before the next one is tried beside it.
@@ -52,10 +52,6 @@ async fn first(places: Vec<Address>) -> io::Result<Stream> {
             None => return Err(failed.unwrap_or_else(|| io::Error::other("the name has no address"))),
         }
     }
-}
-
-pub fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound)
 }
 
 async fn connect(place: Address) -> io::Result<Stream> {

@@ -11,10 +11,10 @@ use rustix::{
 
 use super::{Failure, tls::Session};
 use crate::{
+    resp::{self, Reply},
     security::Security,
     socket::Address,
     tracked::Tracked,
-    wire::resp::{self, Reply},
 };
 
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::{
     blocking::{Connection, Pool, Step, wait},
     link::Link,
 };
-use crate::wire::resp::{self, Reply};
+use crate::resp::{self, Reply};
 
 /// Pause between looks for new connections while answers are waited for on others.
 const LOOK: Duration = Duration::from_millis(1);

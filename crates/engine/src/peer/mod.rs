@@ -11,11 +11,7 @@ mod tls;
 
 use std::{fmt, io, time::Duration};
 
-use crate::wire::{
-    clients::{ClientReply, ClientRequest},
-    peer_v1 as pb,
-    resp::{self, ProtocolError},
-};
+use crate::resp::{self, ProtocolError};
 
 /// A connect takes this long at most.
 pub const CONNECT: Duration = Duration::from_millis(250);
@@ -109,7 +105,7 @@ impl Failure {
             return Self::distrust(address, &format!("{} (TLS: {error})", trouble(error)));
         }
         match error.kind() {
-            _ if dial::is_refusal(error) => Self {
+            _ if is_refusal(error) => Self {
                 kind: FailureKind::Refused,
                 text: format!("{address} refused the connection"),
             },
@@ -120,6 +116,11 @@ impl Failure {
             _ => Self::unreachable(format!("{address}: {error}")),
         }
     }
+}
+
+/// Whether this says that nothing listens there.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// What a handshake that failed means.
@@ -141,38 +142,3 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// What one node asks another over gRPC, and what clients ask.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    Hello(pb::HelloMessage),
-    Load(pb::LoadRequest),
-    Write(pb::WriteRequest),
-    Tell(pb::TellRequest),
-    /// Comes in, and is never sent.
-    Client(ClientRequest),
-}
-
-/// And what comes back.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    Hello(pb::HelloMessage),
-    Load(pb::LoadReply),
-    Write(pb::WriteReply),
-    Tell(pb::TellReply),
-    Client(ClientReply),
-}
-
-impl Request {
-    /// Whether this is the kind of reply that the question takes.
-    pub fn takes(&self, reply: &Reply) -> bool {
-        matches!(
-            (self, reply),
-            (Self::Hello(_), Reply::Hello(_))
-                | (Self::Load(_), Reply::Load(_))
-                | (Self::Write(_), Reply::Write(_))
-                | (Self::Tell(_), Reply::Tell(_))
-                | (Self::Client(_), Reply::Client(_))
-        )
-    }
-}

@@ -9,9 +9,10 @@ use tokio::{
 use super::{Failure, FailureKind, dial::dial};
 use crate::{
     names::Names,
+    port::{stream::Stream, tls},
+    resp,
     security::Security,
     socket::Address,
-    wire::{resp, stream::Stream, tls},
 };
 
 /// The rhythm of probes; two in a row without an answer and the peer counts as frozen.

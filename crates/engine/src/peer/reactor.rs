@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::{Failure, link::Link, times::PeerTimes};
 use crate::{
     fork,
-    wire::resp::{self, Reply},
+    resp::{self, Reply},
 };
 
 const BUFFER: usize = 64 * 1024;

@@ -1,8 +1,7 @@
 //! How long peers took to answer, by peer and by what they were asked.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::Request;
-use crate::{histogram::Histogram, sync::Mutex};
+use crate::{call::Request, histogram::Histogram, sync::Mutex};
 
 /// What peers are asked.
 pub const KINDS: [&str; 5] = ["peek", "hello", "load", "write", "tell"];

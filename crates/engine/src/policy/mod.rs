@@ -50,18 +50,31 @@ pub enum AnyPolicy {
     TwoLevel(TwoLevel),
 }
 
-impl AnyPolicy {
-    /// What users may ask for, the default first.
-    pub const NAMES: [&'static str; 3] = ["s3fifo", "lru", "lru2"];
+/// A policy's name, and how it is made for a shard of some capacity in weight.
+type Named = (&'static str, fn(u64) -> AnyPolicy);
 
-    /// For a shard of `capacity` in weight; None: no such name.
-    pub fn new(name: &str, capacity: u64) -> Option<Self> {
-        match name {
-            "s3fifo" => Some(Self::S3Fifo(S3Fifo::new(capacity))),
-            "lru" => Some(Self::Lru(Lru::new())),
-            "lru2" => Some(Self::TwoLevel(TwoLevel::new(capacity))),
-            _ => None,
+/// Every policy, the default first.
+const POLICIES: [Named; 3] = [
+    ("s3fifo", |capacity| AnyPolicy::S3Fifo(S3Fifo::new(capacity))),
+    ("lru", |_| AnyPolicy::Lru(Lru::new())),
+    ("lru2", |capacity| AnyPolicy::TwoLevel(TwoLevel::new(capacity))),
+];
+
+impl AnyPolicy {
+    /// The names that users may ask for, the default first.
+    pub const NAMES: [&'static str; POLICIES.len()] = {
+        let (mut names, mut n) = ([""; POLICIES.len()], 0);
+        while n < names.len() {
+            names[n] = POLICIES[n].0;
+            n += 1;
         }
+        names
+    };
+
+    /// Returns the policy of that name for a shard of `capacity`.
+    pub fn new(name: &str, capacity: u64) -> Option<Self> {
+        let (_, make) = POLICIES.iter().find(|(known, _)| *known == name)?;
+        Some(make(capacity))
     }
 }
 

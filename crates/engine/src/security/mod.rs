@@ -6,6 +6,12 @@ pub mod tls;
 pub use guesses::Guesses;
 pub use password::Password;
 
+use std::sync::Arc;
+
+/// Where a connection comes from, in words for the log.
+#[derive(Clone, Debug)]
+pub struct Origin(pub Arc<str>);
+
 /// What a node was given to protect itself. Nothing: whoever reaches it may talk to it.
 #[derive(Debug, Default)]
 pub struct Security {

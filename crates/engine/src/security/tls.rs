@@ -122,12 +122,8 @@ impl Files {
 
     fn load(&self) -> Result<Configs, String> {
         let chain = certificates(&self.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| said(&self.key, &error))?;
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&self.ca)? {
-            roots.add(authority).map_err(|error| said(&self.ca, &error))?;
-        }
-        let (roots, provider) = (Arc::new(roots), Arc::new(ring::default_provider()));
+        let key = key(&self.key)?;
+        let (roots, provider) = (Arc::new(roots(&self.ca)?), Arc::new(ring::default_provider()));
         let mine = |error: rustls::Error| said(&self.cert, &format!("with {}: {error}", self.key.display()));
         let client = |protocols: Vec<Vec<u8>>| {
             let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
@@ -176,7 +172,8 @@ impl Files {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Returns the certificates in a PEM file, at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
         .map_err(|error| said(path, &error))?
         .collect();
@@ -186,6 +183,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn said(path: &Path, what: &dyn std::fmt::Display) -> String {
+/// Returns the certificates in a PEM file as authorities.
+pub fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path)? {
+        roots.add(authority).map_err(|error| said(path, &error))?;
+    }
+    Ok(roots)
+}
+
+/// Returns the private key in a PEM file.
+pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| said(path, &error))
+}
+
+/// Returns what is wrong with a file, after its name.
+pub fn said(path: &Path, what: &dyn std::fmt::Display) -> String {
     format!("{}: {what}", path.display())
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     clock::SECOND,
     memory::{Found, Held, Looked, Memory, Value},
+    outcome::{self, OUTCOMES},
     policy::Slot,
 };
 
@@ -25,8 +26,8 @@ pub enum Lookup<R> {
 /// All numbers of a store at one moment of each shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// By position in [`super::OUTCOMES`].
-    pub outcomes: [u64; super::OUTCOMES.len()],
+    /// By position in [`OUTCOMES`].
+    pub outcomes: [u64; OUTCOMES.len()],
     pub evictions: u64,
     pub expirations: u64,
     pub entries: u64,
@@ -166,11 +167,11 @@ impl<V: Value> Store<V> {
         for index in 0..self.shards.len() {
             let shard = self.lock(index);
             let counts = &shard.counts;
-            stats.outcomes[0] += counts.gets;
-            stats.outcomes[1] += counts.hits;
-            stats.outcomes[2] += counts.near_hits;
-            stats.outcomes[3] += counts.absent;
-            stats.outcomes[8] += counts.served;
+            stats.outcomes[outcome::GETS] += counts.gets;
+            stats.outcomes[outcome::HITS] += counts.hits;
+            stats.outcomes[outcome::NEAR_HITS] += counts.near_hits;
+            stats.outcomes[outcome::ABSENT] += counts.absent;
+            stats.outcomes[outcome::SERVED] += counts.served;
             stats.evictions += counts.evictions;
             stats.expirations += counts.expirations;
             stats.entries += shard.contents.len() as u64;

@@ -7,7 +7,10 @@ use std::{
     },
 };
 
-use kamacache_engine::store::{ABSENT, Fill, Gone, HITS, Kind, NEAR_HITS};
+use kamacache_engine::{
+    outcome::{ABSENT, HITS, NEAR_HITS},
+    store::{Fill, Gone, Kind},
+};
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyKeyError,

@@ -71,9 +71,8 @@ impl Store {
     pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.expire(py, asked)?;
         let mut peeked = false;
-        if !self.pending.load(Ordering::Relaxed)
-            && let Some(remote) = self.remote.get(py)
-        {
+        let asks = !self.pending.load(Ordering::Relaxed);
+        if let Some(remote) = self.remote.get(py).filter(|_| asks) {
             match remote.get().ask(py, self, key(asked)?)? {
                 Asked::Found(Some(value)) => return self.decoded(py, value).map(Bound::unbind),
                 Asked::Found(None) => return Ok(py.None()),

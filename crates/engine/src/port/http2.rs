@@ -19,7 +19,12 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::stream::{Origin, Stream};
+use super::stream::Stream;
+use crate::security::Origin;
+
+/// Flow control windows of HTTP/2, so that a large value needs no waiting for window updates.
+pub const STREAM_WINDOW: u32 = 4 << 20;
+pub const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Opens when a call on the connection has said the password.
 #[derive(Clone, Debug)]
@@ -65,9 +70,8 @@ impl Connection {
         if self.door.is_open.load(Ordering::Relaxed) {
             self.until = None;
         }
-        if let Some(until) = &mut self.until
-            && until.as_mut().poll(cx).is_ready()
-        {
+        let until = self.until.as_mut();
+        if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(Pin::new(&mut self.stream))

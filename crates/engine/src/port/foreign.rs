@@ -9,18 +9,17 @@ use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status};
 use tonic_health::{
     ServingStatus,
-    pb::health_server::{Health, HealthServer},
+    pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
 
-use super::{
-    clients::{ClientReply, ClientRequest, KEY, nobody},
-    commands::Groups,
-    foreign_pb::{self as pb, kama_cache_server},
-    grpc::Incoming,
-    http::State,
+use super::http::State;
+use crate::{
+    call::{ClientReply, ClientRequest, Incoming, KEY, nobody},
+    events::Events,
+    memory::{self, Groups, Memory},
+    proto::foreign::{self as pb, kama_cache_server},
 };
-use crate::{events::Events, memory::Memory};
 
 /// What a message has around its value: the name of a group, a key, and their tags.
 const ROOM: usize = KEY + 1024;
@@ -31,12 +30,6 @@ pub struct Foreign {
     pub events: Arc<Events>,
 }
 
-impl std::fmt::Debug for Foreign {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Foreign").finish_non_exhaustive()
-    }
-}
-
 impl Foreign {
     fn find(&self, request: &pb::Request) -> Result<Arc<dyn Memory>, Status> {
         if request.group.is_empty() {
@@ -45,8 +38,7 @@ impl Foreign {
         if !(1..=KEY).contains(&request.key.len()) {
             return Err(Status::invalid_argument("a key has 1 to 65,536 bytes"));
         }
-        let found = self.groups.lock().get(&request.group).cloned();
-        found.ok_or_else(|| Status::not_found("no such group here"))
+        memory::group(&self.groups, request.group.as_bytes()).ok_or_else(|| Status::not_found("no such group here"))
     }
 
     async fn ask(
@@ -142,7 +134,7 @@ pub fn service(foreign: Foreign, max_value: usize, max_message: usize) -> kama_c
 }
 
 /// The health of the node and of each service: serving while it is ready.
-pub fn health(mut state: watch::Receiver<State>) -> HealthServer<impl Health> {
+pub fn health(mut state: watch::Receiver<State>) -> HealthServer<HealthService> {
     let reporter = HealthReporter::new();
     let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
     tokio::spawn(async move {

@@ -4,7 +4,6 @@ use std::{
     io::{self, IoSlice},
     os::fd::OwnedFd,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,6 +16,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use crate::{
+    security::Origin,
     socket::{self, Address},
     tracked::Tracked,
 };
@@ -33,10 +33,6 @@ pub enum Stream {
     /// One of the others, with TLS taken off.
     Tls(Box<TlsStream<Stream>>),
 }
-
-/// Where a connection comes from, in words for the log.
-#[derive(Clone, Debug)]
-pub struct Origin(pub Arc<str>);
 
 impl Stream {
     pub fn origin(&self) -> Origin {

@@ -7,9 +7,11 @@ use std::{collections::VecDeque, io};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{
-    clients::nobody,
-    commands::{Arguments, Output, Pending, Session},
+    command::{Command, Together},
+    output::Output,
+    session::{Pending, Session},
 };
+use crate::call::nobody;
 
 /// Keys that one connection has under way at once: a single command may have more.
 const TOGETHER: usize = 16;
@@ -18,36 +20,10 @@ const HELD: usize = 1 << 20;
 /// Bytes that are made room for at a time.
 const CHUNK: usize = 4 * 1024;
 
-/// What may be under way together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// GET and MGET.
-    Load,
-    /// EXISTS and its like, which see what a GET before them has loaded.
-    Look,
-    Alone,
-}
-
-fn kind(arguments: Arguments<'_>) -> Kind {
-    let name = arguments.get(0).unwrap_or_default(); // of any length, and looked at anew with each read
-    let is = |names: &[&[u8]]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    if is(&[b"GET", b"MGET"]) {
-        Kind::Load
-    } else if is(&[b"EXISTS", b"TTL", b"PTTL"]) {
-        Kind::Look
-    } else {
-        Kind::Alone
-    }
-}
-
-fn keys(arguments: Arguments<'_>) -> usize {
-    arguments.count() - 1
-}
-
 #[derive(Debug)]
 struct Question {
     pending: Pending,
-    kind: Kind,
+    together: Together,
     keys: usize,
     /// What was answered at once after it.
     after: Output,
@@ -62,20 +38,20 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// Whether a command may begin now.
-    pub fn admits(&self, arguments: Arguments<'_>) -> bool {
+    /// Whether a command of so many keys may begin now.
+    pub fn admits(&self, command: Option<&Command>, keys: usize) -> bool {
         let Some(last) = self.0.back() else { return true };
-        last.kind != Kind::Alone
-            && last.kind == kind(arguments)
-            && self.0.iter().map(|question| question.keys).sum::<usize>() + keys(arguments) <= TOGETHER
+        last.together != Together::Alone
+            && command.is_some_and(|command| command.together == last.together)
+            && self.0.iter().map(|question| question.keys).sum::<usize>() + keys <= TOGETHER
             && self.0.iter().map(|question| question.after.len()).sum::<usize>() < HELD
     }
 
-    pub fn push(&mut self, pending: Pending, arguments: Arguments<'_>) {
+    pub fn push(&mut self, pending: Pending, command: Option<&Command>, keys: usize) {
         self.0.push_back(Question {
             pending,
-            kind: kind(arguments),
-            keys: keys(arguments),
+            together: command.map_or(Together::Alone, |command| command.together),
+            keys,
             after: Output::default(),
         });
     }
@@ -92,7 +68,7 @@ impl Queue {
         stream: &mut S,
         input: &mut Vec<u8>,
         enough: usize,
-        session: &Session,
+        session: &Session<'_>,
         out: &mut Output,
     ) -> io::Result<()> {
         let Some(Question { pending, .. }) = self.0.front_mut() else {

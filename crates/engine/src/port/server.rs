@@ -15,16 +15,32 @@ use tokio::{
 };
 
 use super::{
-    auth::{Guard, STRANGER},
-    commands::{Arguments, Groups, Next, Output, Session},
     http,
     http2::Connection,
-    queue::Queue,
-    resp::{Limits, Parser},
     stream::{Acceptor, Stream},
     tls,
 };
-use crate::{events::Events, security::Security, socket::Listener};
+use crate::{
+    events::Events,
+    memory::Groups,
+    resp::{
+        Limits, Parser,
+        guard::Guard,
+        output::Output,
+        queue::Queue,
+        session::{Arguments, Next, Session},
+        table,
+    },
+    security::Security,
+    socket::Listener,
+};
+
+/// What a connection may claim before the password: room for AUTH and HELLO.
+const STRANGER: Limits = Limits {
+    arguments: 10,
+    argument: 1024,
+    command: 4096,
+};
 
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
@@ -50,14 +66,6 @@ pub struct Shared {
     pub security: Arc<Security>,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Connection>>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Accepts until the runtime ends, and takes a Unix socket's file with it.
@@ -142,9 +150,12 @@ async fn until<T>(time: Option<Instant>, work: impl Future<Output = io::Result<T
 
 /// Whoever has to say the password does so until `deadline`: a stranger may keep us from reading, and from writing.
 async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
-    let mut guard = Guard::new(&shared.security, &stream);
-    let mut parser = Parser::new(if guard.is_open() { shared.limits } else { STRANGER });
-    let mut session = Session::default();
+    let mut session = Session::new(Guard::new(&shared.security, stream.origin()));
+    let mut parser = Parser::new(if session.guard.is_open() {
+        shared.limits
+    } else {
+        STRANGER
+    });
     let mut out = Output::default();
     let mut queue = Queue::default();
     loop {
@@ -156,7 +167,9 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                         input: &input[start..],
                         ranges: parser.arguments(),
                     };
-                    if !queue.admits(arguments) {
+                    let command = arguments.get(0).and_then(table::find);
+                    let keys = arguments.count().saturating_sub(1);
+                    if !queue.admits(command, keys) {
                         write(&mut stream, &mut out).await?;
                         input.drain(..mem::take(&mut start)); // else it would grow while there is more to be read
                         let enough = AHEAD + parser.arguments().last().map_or(0, |last| last.end);
@@ -164,17 +177,13 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                         continue;
                     }
                     let place = queue.place(&mut out);
-                    let next = if guard.admits(arguments, place) {
-                        session.execute(arguments, &shared.groups, &shared.events, place)
-                    } else {
-                        Next::Done
-                    };
+                    let next = table::execute(&mut session, command, arguments, &shared.groups, &shared.events, place);
                     let closes = matches!(next, Next::Close);
                     if let Next::Wait(pending) = next {
-                        queue.push(pending, arguments);
+                        queue.push(pending, command, keys);
                     }
                     start += parser.finish();
-                    if guard.is_open() {
+                    if session.guard.is_open() {
                         parser.limit(shared.limits);
                     }
                     if closes {
@@ -191,7 +200,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
                 }
             }
         };
-        let limit = (!guard.is_open()).then_some(deadline); // strangers' answers never come to OUTPUT before this
+        let limit = (!session.guard.is_open()).then_some(deadline); // strangers' answers never come to OUTPUT before this
         until(limit, write(&mut stream, &mut out)).await?;
         if !go_on {
             let enough = input.len() + AHEAD;

@@ -10,12 +10,16 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::{Semaphore, oneshot, watch},
+    sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
-use super::stream::{Origin, Stream};
-use crate::{events::Events, security::Security, sync::Mutex};
+use super::stream::Stream;
+use crate::{
+    events::{Events, Scrape},
+    security::{Origin, Security},
+    sync::Mutex,
+};
 
 const HEAD: usize = 8 * 1024;
 const HEADERS: usize = 64;
@@ -30,16 +34,6 @@ pub enum State {
     Joining,
     Ready,
     Leaving,
-}
-
-/// A question for the metrics. Dropped without an answer, there are none to be had.
-#[derive(Debug)]
-pub struct Scrape(oneshot::Sender<String>);
-
-impl Scrape {
-    pub fn reply(self, text: String) {
-        let _ = self.0.send(text); // who asked may be gone
-    }
 }
 
 /// What HTTP says of a node.
@@ -99,8 +93,8 @@ impl Status {
 
     async fn metrics(&self) -> Option<String> {
         let _turn = self.scraping.acquire().await.ok()?;
-        let (reply, answer) = oneshot::channel();
-        self.events.scrape(Scrape(reply));
+        let (scrape, answer) = Scrape::new();
+        self.events.scrape(scrape);
         answer.await.ok()
     }
 }

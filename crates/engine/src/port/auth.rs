@@ -1,0 +1,27 @@
+//! The password of gRPC calls.
+use std::sync::Arc;
+
+use tonic::{Request, Status, service::Interceptor};
+
+use super::http2::Door;
+use crate::security::Security;
+
+/// `authorization: Bearer <password>`, checked before a message is read.
+#[derive(Clone, Debug)]
+pub struct Bearer(pub Arc<Security>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let given = request.metadata().get("authorization").map(|given| given.as_bytes());
+        let door = request.extensions().get::<Door>();
+        match self.0.admits(given, door.map_or("", |door| &door.origin.0)) {
+            Ok(()) => {
+                if let Some(door) = door {
+                    door.open();
+                }
+                Ok(request)
+            }
+            Err(text) => Err(Status::unauthenticated(text)),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The gRPC server: kamacache.v1.Peer, whose calls become `Incoming`s that the node answers in its own time, and the
+//! services of foreign.rs.
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Response, Status,
+    body::Body,
+    codegen::{
+        Body as HttpBody, StdError,
+        http::{self, HeaderValue},
+    },
+    server::NamedService,
+    service::interceptor::InterceptedService,
+};
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
+use tower::{Service, ServiceExt};
+
+use super::{
+    auth::Bearer,
+    foreign::{self, Foreign},
+    http::State,
+    http2::{CONNECTION_WINDOW, Connection, STREAM_WINDOW},
+};
+use crate::{
+    call::{Answer, Incoming, Reply, Request},
+    events::Events,
+    proto::{
+        foreign::kama_cache_server::KamaCacheServer,
+        peer::{
+            self as pb,
+            peer_server::{self, PeerServer},
+        },
+    },
+    security::Security,
+};
+
+/// The service of other nodes.
+#[derive(Clone, Debug)]
+struct Calls(Arc<Events>);
+
+impl Calls {
+    fn queue(&self, request: Request, answer: Answer) {
+        self.0.call(Incoming::new(request, answer));
+    }
+
+    async fn once(&self, request: Request) -> Result<Reply, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(request, Answer::Once(answer));
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Status::unavailable("nobody answers here")))
+    }
+}
+
+macro_rules! once {
+    ($self:ident, $request:ident, $kind:ident) => {
+        match $self.once(Request::$kind($request.into_inner())).await? {
+            Reply::$kind(reply) => Ok(Response::new(reply)),
+            _ => Err(Status::internal("the answer to another question")),
+        }
+    };
+}
+
+#[tonic::async_trait]
+impl peer_server::Peer for Calls {
+    async fn hello(&self, request: tonic::Request<pb::HelloMessage>) -> Result<Response<pb::HelloMessage>, Status> {
+        once!(self, request, Hello)
+    }
+
+    type LoadStream = ReceiverStream<Result<pb::LoadEvent, Status>>;
+
+    async fn load(&self, request: tonic::Request<pb::LoadRequest>) -> Result<Response<Self::LoadStream>, Status> {
+        let (events, stream) = mpsc::channel(2); // accepted, and the answer
+        self.queue(Request::Load(request.into_inner()), Answer::Load(events));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn write(&self, request: tonic::Request<pb::WriteRequest>) -> Result<Response<pb::WriteReply>, Status> {
+        if request.get_ref().items.is_empty() {
+            return Err(Status::invalid_argument("a write has at least one item"));
+        }
+        once!(self, request, Write)
+    }
+
+    async fn tell(&self, request: tonic::Request<pb::TellRequest>) -> Result<Response<pb::TellReply>, Status> {
+        once!(self, request, Tell)
+    }
+}
+
+/// Changes the status of a message that is too large to RESOURCE_EXHAUSTED, as in other languages; tonic alone calls it
+/// OUT_OF_RANGE, which nothing else here does.
+fn as_elsewhere(mut response: http::Response<Body>) -> http::Response<Body> {
+    match response.headers_mut().get_mut("grpc-status") {
+        Some(status) if status == "11" => *status = HeaderValue::from_static("8"),
+        _ => {}
+    }
+    response
+}
+
+type Served<S> = InterceptedService<S, Bearer>;
+type Responds = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+/// The services by the names in their requests' paths.
+#[derive(Clone)]
+struct Services {
+    peer: Served<PeerServer<Calls>>,
+    foreign: Served<KamaCacheServer<Foreign>>,
+    health: HealthServer<HealthService>,
+}
+
+fn respond<S, B>(service: &S, request: http::Request<Body>) -> Responds
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    let responds = service.clone().oneshot(request);
+    Box::pin(async { Ok(as_elsewhere(responds.await?.map(Body::new))) })
+}
+
+impl Service<http::Request<Body>> for Services {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Responds;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Responds {
+        match request.uri().path().split('/').nth(1).unwrap_or_default() {
+            PeerServer::<Calls>::NAME => respond(&self.peer, request),
+            KamaCacheServer::<Foreign>::NAME => respond(&self.foreign, request),
+            HealthServer::<HealthService>::NAME => respond(&self.health, request),
+            _ => Box::pin(ready(Ok(Status::unimplemented("no such service").into_http()))),
+        }
+    }
+}
+
+/// Serves the HTTP/2 connections that `connections` brings, until `stopping` and then to the end of each call: nodes,
+/// foreign clients (values of at most `max_value` bytes), and probes of the node's health.
+pub async fn serve(
+    connections: mpsc::Receiver<std::io::Result<Connection>>,
+    clients: Foreign,
+    state: watch::Receiver<State>,
+    security: Arc<Security>,
+    max_value: usize,
+    max_message: usize,
+    stopping: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let peer = PeerServer::new(Calls(clients.events.clone()))
+        .max_decoding_message_size(max_message)
+        .max_encoding_message_size(max_message);
+    let services = Services {
+        peer: InterceptedService::new(peer, Bearer(security.clone())),
+        foreign: InterceptedService::new(foreign::service(clients, max_value, max_message), Bearer(security)),
+        health: foreign::health(state),
+    };
+    tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(100_000)
+        .serve_with_incoming_shutdown(services, ReceiverStream::new(connections), stopping)
+        .await
+}

@@ -1,0 +1,113 @@
+//! The commands of other nodes, answered from memory (proto/RESP.md).
+use std::sync::Arc;
+
+use crate::{
+    memory::{self, Found, Memory},
+    resp::{
+        ABSENT, HOT,
+        codec::{line, put},
+        command::{Command, Invocation, Keys, command},
+        output::Output,
+        pack, pack_nothing,
+        session::{Next, Outcome, REPLY, Session, shown},
+    },
+};
+
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    command("kc.get", -3, Keys::None, "readonly", "A key's copy in this node's memory, for other nodes", get),
+    command("kc.mget", -3, Keys::None, "readonly", "Several copies in this node's memory, for other nodes", get_many),
+    command("kc.mpeek", -3, Keys::None, "readonly", "KC.MGET, also for what this node no longer owns", peek_many),
+    command("kc.ping", 1, Keys::None, "fast", "Whether the engine answers", ping),
+];
+
+/// A session keeps this much room for packed replies.
+const KEPT: usize = 1 << 20;
+
+fn ping(_: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Outcome {
+    out.simple("PONG");
+    Ok(Next::Done)
+}
+
+fn group(asked: &Invocation<'_>) -> Result<Arc<dyn Memory>, String> {
+    let name = asked.arguments.get(1).unwrap_or_default();
+    memory::group(asked.groups, name).ok_or_else(|| format!("NOGROUP no group '{}' here", shown(name)))
+}
+
+fn get(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    let former = match (asked.arguments.get(3), asked.arguments.count()) {
+        (None, _) => false,
+        (Some(flag), 4) if flag.eq_ignore_ascii_case(b"PEEK") => true,
+        _ => return Err("ERR syntax error".into()),
+    };
+    let memory = group(asked)?;
+    let mut visit = |found: Option<Found<'_>>| {
+        let Some(found) = found else {
+            out.bytes.extend_from_slice(b"*-1\r\n");
+            return;
+        };
+        out.bytes.extend_from_slice(b"*4\r\n");
+        match found.value {
+            None => out.bytes.extend_from_slice(b"$-1\r\n"),
+            Some(value) => out.bulk(value.bytes(), || value.keep()),
+        }
+        put(&mut out.bytes, &found.version.to_be_bytes());
+        out.number(remaining(&found));
+        out.number(i64::from(flags(&found)));
+    };
+    match std::str::from_utf8(asked.arguments.get(2).unwrap_or_default()) {
+        Ok(key) => memory.read(key, former, &mut visit),
+        Err(_) => visit(None), // not a key
+    }
+    Ok(Next::Done)
+}
+
+fn get_many(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    read_many(session, asked, false, out)
+}
+
+fn peek_many(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    read_many(session, asked, true, out)
+}
+
+fn read_many(session: &mut Session<'_>, asked: &Invocation<'_>, former: bool, out: &mut Output) -> Outcome {
+    let memory = group(asked)?;
+    let packed = &mut session.packed;
+    for key in asked.arguments.from(2) {
+        let mut visit = |found: Option<Found<'_>>| match found {
+            Some(found) if packed.len() + found.value.map_or(0, |value| value.bytes().len()) < REPLY => {
+                let length = found.value.map(|value| value.bytes().len());
+                pack(
+                    &mut packed.bytes,
+                    found.version,
+                    remaining(&found),
+                    flags(&found),
+                    length,
+                );
+                if let Some(value) = found.value {
+                    packed.value(value.bytes(), || value.keep());
+                }
+            }
+            _ => pack_nothing(&mut packed.bytes), // not here, or the reply is full
+        };
+        match std::str::from_utf8(key) {
+            Ok(key) => memory.read(key, former, &mut visit),
+            Err(_) => visit(None),
+        }
+    }
+    line(&mut out.bytes, b'$', packed.len() as i64);
+    out.append(packed);
+    out.bytes.extend_from_slice(b"\r\n");
+    if packed.bytes.capacity() > KEPT {
+        *packed = Output::default();
+    }
+    Ok(Next::Done)
+}
+
+fn remaining(found: &Found<'_>) -> i64 {
+    found.remaining_ms.map_or(-1, |ms| ms.min(i64::MAX as u64) as i64)
+}
+
+fn flags(found: &Found<'_>) -> u8 {
+    (if found.hot { HOT } else { 0 }) | (if found.value.is_none() { ABSENT } else { 0 })
+}

@@ -1,0 +1,42 @@
+//! The password of a RESP connection.
+use crate::security::{Origin, Security};
+
+/// The only user there is, as in Redis.
+pub const USER: &[u8] = b"default";
+const WRONG: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NONE: &str = "ERR AUTH <password> called without any password configured for the default user. \
+                    Are you sure your configuration is correct?";
+
+/// Whether a connection has given the password.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    security: &'a Security,
+    origin: Origin,
+    open: bool,
+}
+
+impl<'a> Guard<'a> {
+    pub fn new(security: &'a Security, origin: Origin) -> Self {
+        Self {
+            security,
+            origin,
+            open: security.password.is_none(),
+        }
+    }
+
+    /// Whether every command is executed from now on.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Opens if the password is right; counts a wrong one.
+    pub fn admit(&mut self, user: &[u8], given: &[u8]) -> Result<(), &'static str> {
+        let password = self.security.password.as_ref().ok_or(NONE)?;
+        if !password.is(given) || user != USER {
+            self.security.guesses.note(&self.origin.0);
+            return Err(WRONG);
+        }
+        self.open = true;
+        Ok(())
+    }
+}

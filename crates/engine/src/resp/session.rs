@@ -1,0 +1,156 @@
+//! A RESP connection: what it remembers between commands, and how it goes on after each.
+use std::{borrow::Cow, ops::Range};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{codec, guard::Guard, output::Output};
+use crate::call::{Answered, ClientReply, Refusal};
+
+/// Bytes of the values in one reply.
+pub const REPLY: usize = 64 << 20;
+
+/// How a connection goes on after a command.
+#[derive(Debug)]
+pub enum Next {
+    Done,
+    /// This reply is the last one.
+    Close,
+    /// The reply comes later. Nothing after it is sent before.
+    Wait(Pending),
+}
+
+/// How a command ends; an error is written as such.
+pub type Outcome = Result<Next, Cow<'static, str>>;
+
+/// A reply to come, and how it is written.
+#[derive(Debug)]
+pub struct Pending {
+    pub answer: oneshot::Receiver<Answered>,
+    pub then: Then,
+}
+
+#[derive(Debug)]
+pub enum Then {
+    Value,
+    /// What memory had (Some(None): absent); the answer fills the gaps.
+    Values(Vec<Option<Option<Bytes>>>),
+    Ok,
+    Number,
+    Seconds,
+}
+
+/// A command's arguments, its name included.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments<'a> {
+    pub input: &'a [u8],
+    pub ranges: &'a [Range<usize>],
+}
+
+impl<'a> Arguments<'a> {
+    pub fn get(&self, n: usize) -> Option<&'a [u8]> {
+        self.ranges.get(n).map(|range| &self.input[range.clone()])
+    }
+
+    pub fn count(&self) -> usize {
+        self.ranges.len()
+    }
+
+    pub fn from(&self, n: usize) -> impl Iterator<Item = &'a [u8]> {
+        let input = self.input;
+        self.ranges.iter().skip(n).map(move |range| &input[range.clone()])
+    }
+}
+
+/// Returns a foreign name, short enough for an error's line.
+pub fn shown(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&name[..name.len().min(64)])
+}
+
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub guard: Guard<'a>,
+    /// Version 2 or 3 of the protocol, for replies to clients; nodes speak 2.
+    pub protocol: u8,
+    pub name: Vec<u8>,
+    /// 0: nothing has asked for it.
+    pub id: u64,
+    /// Between MULTI and EXEC, where nothing is executed.
+    pub transaction: bool,
+    /// Room for the packed reply to a node.
+    pub packed: Output,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(guard: Guard<'a>) -> Self {
+        Self {
+            guard,
+            protocol: 2,
+            name: Vec::new(),
+            id: 0,
+            transaction: false,
+            packed: Output::default(),
+        }
+    }
+
+    pub fn nil(&self, out: &mut Output) {
+        out.bytes
+            .extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    pub fn map(&self, entries: usize, out: &mut Output) {
+        if self.protocol == 3 {
+            codec::line(&mut out.bytes, b'%', entries as i64);
+        } else {
+            out.array(2 * entries);
+        }
+    }
+
+    pub fn value(&self, value: Option<Bytes>, out: &mut Output) {
+        match value {
+            None => self.nil(out),
+            Some(value) => out.bulk(&value, || value.clone()),
+        }
+    }
+
+    pub fn values(&self, values: Vec<Option<Bytes>>, out: &mut Output) {
+        if values.iter().flatten().map(Bytes::len).sum::<usize>() > REPLY {
+            return out.error("ERR these values are over 64 MiB: ask for fewer keys at a time");
+        }
+        out.array(values.len());
+        for value in values {
+            self.value(value, out);
+        }
+    }
+
+    /// Writes a reply that came later.
+    pub fn answer(&self, then: Then, answered: Answered, out: &mut Output) {
+        let ClientReply { values, number } = match answered {
+            Ok(reply) => reply,
+            Err(refused) => return out.error(&format!("{} {}", code(refused.refusal), refused.text)),
+        };
+        let mut values = values.into_iter();
+        match then {
+            Then::Value => self.value(values.next().flatten(), out),
+            Then::Values(found) => {
+                let all = found
+                    .into_iter()
+                    .map(|value| value.unwrap_or_else(|| values.next().flatten()));
+                self.values(all.collect(), out);
+            }
+            Then::Ok => out.simple("OK"),
+            Then::Seconds if number >= 0 => out.number(number.saturating_add(500) / 1000), // as Redis rounds
+            Then::Number | Then::Seconds => out.number(number),
+        }
+    }
+}
+
+fn code(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Overloaded => "OVERLOADED",
+        Refusal::UnknownGroup => "NOGROUP",
+        Refusal::Closed => "CLOSED",
+        Refusal::Load => "LOADERR",
+        Refusal::Internal | Refusal::Invalid => "ERR",
+    }
+}

@@ -1,0 +1,36 @@
+//! The named tuples of kamacache.net.messages and the messages of proto/peer.proto, into each other.
+mod received;
+mod sent;
+
+pub use received::{from_reply, from_request};
+pub use sent::{reply, request};
+
+/// The classes, each imported once.
+mod classes {
+    use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
+
+    macro_rules! classes {
+        ($($function:ident => $name:literal),* $(,)?) => {$(
+            pub fn $function(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+                static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                TYPE.import(py, "kamacache.net.messages", $name)
+            }
+        )*};
+    }
+
+    classes! {
+        member_class => "Member",
+        group_state_class => "GroupState",
+        hello_class => "Hello",
+        load_request_class => "LoadRequest",
+        answer_class => "Answer",
+        load_reply_class => "LoadReply",
+        write_item_class => "WriteItem",
+        write_request_class => "WriteRequest",
+        write_reply_class => "WriteReply",
+        tell_request_class => "TellRequest",
+        tell_reply_class => "TellReply",
+        client_request_class => "ClientRequest",
+        client_reply_class => "ClientReply",
+    }
+}

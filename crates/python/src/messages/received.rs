@@ -1,0 +1,129 @@
+//! Received messages as named tuples.
+use kamacache_engine::{
+    call::{ClientRequest, Reply, Request},
+    proto::peer as pb,
+};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyTuple},
+};
+
+use super::classes::*;
+use crate::answers::seconds;
+
+fn from_version(bytes: &[u8]) -> u128 {
+    bytes
+        .iter()
+        .take(16)
+        .fold(0, |version, &byte| version << 8 | u128::from(byte))
+}
+
+fn from_value<'py>(py: Python<'py>, value: &[u8], absent: bool) -> Option<Bound<'py, PyBytes>> {
+    (!absent).then(|| PyBytes::new(py, value))
+}
+
+fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
+    let address = (!m.address.is_empty()).then_some(&m.address);
+    member_class(py)?.call1((&m.id, address, m.weight, PyTuple::new(py, &m.groups)?, m.protocol))
+}
+
+fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
+    writes
+        .iter()
+        .map(|known| (known.key.as_str(), from_version(&known.version)))
+        .collect()
+}
+
+fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
+    group_state_class(py)?.call1((&g.name, &g.codec, from_version(&g.floor), pairs(&g.writes)))
+}
+
+fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAny>> {
+    let member = member(py, &h.member.clone().unwrap_or_default())?;
+    let groups = h
+        .groups
+        .iter()
+        .map(|group| group_state(py, group))
+        .collect::<PyResult<Vec<_>>>()?;
+    hello_class(py)?.call1((member, from_version(&h.clock), groups, h.leaving))
+}
+
+fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
+    answer_class(py)?.call1((
+        from_value(py, &a.value, a.absent),
+        from_version(&a.version),
+        seconds(a.remaining_ms),
+        a.hot,
+        a.too_large,
+        &a.error_type,
+        &a.error_text,
+    ))
+}
+
+fn write_item<'py>(py: Python<'py>, w: &pb::WriteItem) -> PyResult<Bound<'py, PyAny>> {
+    let value = from_value(py, &w.value, w.delete);
+    write_item_class(py)?.call1((&w.key, value, seconds(w.ttl_ms), from_version(&w.above)))
+}
+
+fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
+    let value = m.value.as_ref().map(|value| PyBytes::new(py, value));
+    client_request_class(py)?.call1((
+        m.command,
+        &m.keys,
+        value,
+        m.ttl_ms.map(|ms| ms as f64 / 1000.0),
+        &m.arguments,
+    ))
+}
+
+/// The named tuple of a question.
+pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
+    match request {
+        Request::Hello(m) => hello(py, m),
+        Request::Load(m) => {
+            load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock)))
+        }
+        Request::Write(m) => {
+            let items = m
+                .items
+                .iter()
+                .map(|item| write_item(py, item))
+                .collect::<PyResult<Vec<_>>>()?;
+            let clock = from_version(&m.clock);
+            write_request_class(py)?.call1((&m.group, items, &m.skipped, clock))
+        }
+        Request::Tell(m) => {
+            let (floor, clock) = (from_version(&m.floor), from_version(&m.clock));
+            tell_request_class(py)?.call1((&m.group, pairs(&m.writes), floor, clock))
+        }
+        Request::Client(m) => client_request(py, m),
+    }
+}
+
+/// The named tuple of an answer.
+pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
+    match reply {
+        Reply::Client(m) => {
+            let values: Vec<_> = m
+                .values
+                .iter()
+                .map(|value| value.as_ref().map(|value| PyBytes::new(py, value)))
+                .collect();
+            client_reply_class(py)?.call1((values, m.number))
+        }
+        Reply::Hello(m) => hello(py, m),
+        Reply::Load(m) => {
+            let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;
+            load_reply_class(py)?.call1((answers, from_version(&m.clock)))
+        }
+        Reply::Write(m) => {
+            let versions: Vec<_> = m.versions.iter().map(|version| from_version(version)).collect();
+            let members = m.members.iter().map(|m| member(py, m)).collect::<PyResult<Vec<_>>>()?;
+            write_reply_class(py)?.call1((versions, m.refused, members, from_version(&m.clock)))
+        }
+        Reply::Tell(m) => {
+            let greater: Vec<_> = m.greater.iter().map(|version| from_version(version)).collect();
+            tell_reply_class(py)?.call1((greater, from_version(&m.floor), from_version(&m.clock)))
+        }
+    }
+}

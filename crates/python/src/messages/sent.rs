@@ -1,0 +1,172 @@
+//! Messages to send, from their named tuples.
+use bytes::Bytes;
+use kamacache_engine::{
+    call::{self, Reply, Request},
+    proto::peer as pb,
+};
+use pyo3::{exceptions::PyTypeError, prelude::*, pybacked::PyBackedBytes};
+
+use super::classes::*;
+use crate::answers::milliseconds;
+
+/// 16 bytes, big-endian; none for 0.
+fn to_version(version: u128) -> Bytes {
+    if version == 0 {
+        Bytes::new()
+    } else {
+        Bytes::copy_from_slice(&version.to_be_bytes())
+    }
+}
+
+/// The caller's bytes object, held rather than copied.
+fn to_value(value: Option<PyBackedBytes>) -> Bytes {
+    value.map_or_else(Bytes::new, |value| {
+        if value.len() < 4096 {
+            Bytes::copy_from_slice(&value)
+        } else {
+            Bytes::from_owner(value)
+        }
+    })
+}
+
+/// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
+type Member = (String, Option<String>, f64, Vec<String>, u32);
+type GroupState = (String, String, u128, Vec<(String, u128)>);
+type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String);
+type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128);
+
+fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
+    items.into_iter().map(one).collect()
+}
+
+fn member((id, address, weight, groups, protocol): Member) -> pb::Member {
+    pb::Member {
+        id,
+        address: address.unwrap_or_default(),
+        weight,
+        groups,
+        protocol,
+    }
+}
+
+fn known((key, version): (String, u128)) -> pb::Known {
+    let version = to_version(version);
+    pb::Known { key, version }
+}
+
+fn group_state((name, codec, floor, writes): GroupState) -> pb::GroupState {
+    pb::GroupState {
+        name,
+        codec,
+        floor: to_version(floor),
+        writes: all(writes, known),
+    }
+}
+
+fn answer((value, version, remaining, hot, too_large, error_type, error_text): Answer) -> pb::Answer {
+    pb::Answer {
+        absent: value.is_none(),
+        value: to_value(value),
+        version: to_version(version),
+        remaining_ms: milliseconds(remaining),
+        hot,
+        too_large,
+        error_type,
+        error_text,
+    }
+}
+
+fn write_item((key, value, ttl, above): WriteItem) -> pb::WriteItem {
+    pb::WriteItem {
+        key,
+        delete: value.is_none(),
+        value: to_value(value),
+        ttl_ms: milliseconds(ttl),
+        above: to_version(above),
+    }
+}
+
+fn hello(message: &Bound<'_, PyAny>) -> PyResult<pb::HelloMessage> {
+    let (from, clock, groups, leaving) = message.extract()?;
+    Ok(pb::HelloMessage {
+        member: Some(member(from)),
+        clock: to_version(clock),
+        groups: all(groups, group_state),
+        leaving,
+    })
+}
+
+fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let name = message.get_type().name()?;
+    Ok(PyTypeError::new_err(format!("not a {kind}: {name}")))
+}
+
+/// A request, from its named tuple.
+pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
+    let py = message.py();
+    if message.is_instance(load_request_class(py)?)? {
+        let (group, keys, skipped, depth, clock) = message.extract()?;
+        Ok(Request::Load(pb::LoadRequest {
+            group,
+            keys,
+            skipped,
+            depth,
+            clock: to_version(clock),
+        }))
+    } else if message.is_instance(tell_request_class(py)?)? {
+        let (group, writes, floor, clock) = message.extract()?;
+        Ok(Request::Tell(pb::TellRequest {
+            group,
+            writes: all(writes, known),
+            floor: to_version(floor),
+            clock: to_version(clock),
+        }))
+    } else if message.is_instance(write_request_class(py)?)? {
+        let (group, items, skipped, clock) = message.extract()?;
+        Ok(Request::Write(pb::WriteRequest {
+            group,
+            items: all(items, write_item),
+            skipped,
+            clock: to_version(clock),
+        }))
+    } else if message.is_instance(hello_class(py)?)? {
+        Ok(Request::Hello(hello(message)?))
+    } else {
+        Err(unknown("request", message)?)
+    }
+}
+
+/// A reply, from its named tuple.
+pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
+    let py = message.py();
+    if message.is_instance(load_reply_class(py)?)? {
+        let (answers, clock) = message.extract()?;
+        Ok(Reply::Load(pb::LoadReply {
+            answers: all(answers, answer),
+            clock: to_version(clock),
+        }))
+    } else if message.is_instance(tell_reply_class(py)?)? {
+        let (greater, floor, clock) = message.extract()?;
+        Ok(Reply::Tell(pb::TellReply {
+            greater: all(greater, to_version),
+            floor: to_version(floor),
+            clock: to_version(clock),
+        }))
+    } else if message.is_instance(write_reply_class(py)?)? {
+        let (versions, refused, members, clock) = message.extract()?;
+        Ok(Reply::Write(pb::WriteReply {
+            versions: all(versions, to_version),
+            refused,
+            members: all(members, member),
+            clock: to_version(clock),
+        }))
+    } else if message.is_instance(hello_class(py)?)? {
+        Ok(Reply::Hello(hello(message)?))
+    } else if message.is_instance(client_reply_class(py)?)? {
+        let (values, number): (Vec<Option<PyBackedBytes>>, i64) = message.extract()?;
+        let values = all(values, |value| value.map(|value| to_value(Some(value))));
+        Ok(Reply::Client(call::ClientReply { values, number }))
+    } else {
+        Err(unknown("reply", message)?)
+    }
+}
