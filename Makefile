@@ -7,26 +7,33 @@ ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+# What a command needs is installed when it is first given: $(WITH)test is the stamp of the extra "test".
+WITH := $(VENV)/.with-
+# Prints the requirements of an extra; "build" is what pip itself builds the package with.
+REQUIREMENTS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+    extras = project["project"]["optional-dependencies"] | {"build": project["build-system"]["requires"]}; \
+    print(*extras[sys.argv[1]], sep="\n")
 ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \))
 # One profile, and one interpreter in cargo's eyes: what the extension, the tests and clippy share is compiled once.
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint format proto demo bench soak fuzz clean
+.PHONY: help build test lint format proto reference demo bench soak fuzz clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL: # pip installs one thing at a time; cargo uses every core by itself
+.PRECIOUS: $(WITH)%
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
 
 build: $(BUILT) ## build the native engine into .venv
 
-test: $(BUILT) ## run the tests of the engine and of the package
+test: $(BUILT) $(WITH)test ## run the tests of the engine and of the package
 	$(CARGO) test --release --locked -p kamacache-engine
 	$(RUN) -m pytest $(ARGS)
 
-lint: $(BUILT) ## check style, types and the stub of the native module
+lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types and the stub of the native module
 	@cargo fmt --version >/dev/null 2>&1 || { echo "make lint needs rustfmt: rustup component add rustfmt"; exit 1; }
 	@cargo clippy --version >/dev/null 2>&1 || { echo "make lint needs clippy: rustup component add clippy"; exit 1; }
 	$(RUN) -m ruff check .
@@ -36,23 +43,26 @@ lint: $(BUILT) ## check style, types and the stub of the native module
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --features pyo3/extension-module -- -D warnings
 
-format: $(INSTALLED) ## rewrite the sources in the project's style
+format: $(WITH)lint ## rewrite the sources in the project's style
 	$(RUN) -m ruff format .
 	cargo fmt --all
 
 proto: ## write the code that the engine has of proto/*.proto
 	KAMACACHE_RENEW=1 $(CARGO) test --release --locked -p kamacache-engine --test proto
 
-demo: $(BUILT) ## watch three processes share one cache (REGISTRY=etcd: while etcd fails; ARGS="--help")
+reference: $(BUILT) ## write docs/reference.md from the docstrings
+	$(RUN) -m tools.reference
+
+demo: $(BUILT) $(if $(filter etcd,$(REGISTRY)),$(WITH)demo) ## watch three processes share one cache (REGISTRY=etcd: while etcd fails; ARGS="--help")
 	$(RUN) -m tools.demo --registry $(REGISTRY) $(ARGS)
 
-bench: $(BUILT) ## measure (BENCH=short: in a minute or two)
+bench: $(BUILT) $(WITH)bench ## measure (BENCH=short: in a minute or two)
 	$(RUN) -m bench $(if $(filter short,$(BENCH)),--short) $(ARGS)
 
-soak: $(BUILT) ## long random schedules of whole clusters, long outages of etcd (KAMACACHE_SOAK=300 seconds)
+soak: $(BUILT) $(WITH)test ## long random schedules of whole clusters, long outages of etcd (KAMACACHE_SOAK=300 seconds)
 	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} $(RUN) -m pytest tests/cluster/test_random.py tests/etcd/test_outages.py $(ARGS)
 
-fuzz: $(BUILT) ## many more random inputs (PROPTEST_CASES=2000 HYPOTHESIS=soak)
+fuzz: $(BUILT) $(WITH)test ## many more random inputs (PROPTEST_CASES=2000 HYPOTHESIS=soak)
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} $(CARGO) test --release --locked -p kamacache-engine
 	$(RUN) -m pytest --hypothesis-profile=$${HYPOTHESIS:-soak} -m hypothesis $(ARGS)
 
@@ -60,18 +70,19 @@ clean: ## remove what was built
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src -name '*.so' -delete
 
-$(INSTALLED): pyproject.toml
+$(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "KamaCache needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "'$(PYTHON)' cannot make virtual environments: install its venv package"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -c 'import itertools, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
-	    print(*itertools.chain(*extras.values()), sep="\n")' > $@.txt
+
+$(WITH)%: pyproject.toml | $(RUN)
+	@$(RUN) -c '$(REQUIREMENTS)' $* > $@.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r $@.txt
 	@touch $@
 
-$(BUILT): $(INSTALLED) $(ENGINE)
+$(BUILT): $(WITH)build $(ENGINE)
 	@cargo --version >/dev/null 2>&1 || { echo "KamaCache builds with Rust's cargo, 1.85 or newer: see https://rustup.rs"; exit 1; }
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) PYO3_PYTHON=$(CURDIR)/$(RUN) $(VENV)/bin/maturin develop --quiet --release --locked
 	@touch $@

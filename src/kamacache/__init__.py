@@ -1,7 +1,22 @@
-"""A distributed read-through cache for Python: nodes embedded in processes load every value once.
+"""Cache values in the processes that use them: a distributed read-through cache that loads every value once.
 
-Start with `Node`, give it groups with loaders, and get keys. The errors are drawn as a tree in kamacache.errors.
+Make a `Node`, give it groups with loaders, and get keys. kamacache.errors shows all errors as a tree.
 """
+
+try:
+    try:
+        import _interpreters  # type: ignore[import-not-found,unused-ignore] # from Python 3.13
+    except ImportError:
+        import _xxsubinterpreters as _interpreters  # type: ignore[import-not-found,unused-ignore]
+except ImportError:  # a Python that was built without the tests of its own
+    _is_main = True
+else:
+    _is_main = _interpreters.get_current() == _interpreters.get_main()
+if not _is_main:  # a thread of the engine takes the lock of the main interpreter: the first miss would hang
+    raise ImportError(
+        "kamacache works in the main interpreter alone, and this is a sub-interpreter; "
+        "with mod_wsgi write WSGIApplicationGroup %{GLOBAL}"
+    )
 
 from kamacache._engine import Clock, __version__
 from kamacache.codecs import Codec

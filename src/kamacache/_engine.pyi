@@ -15,13 +15,17 @@ __all__ = [
     "Clock",
     "EtcdSession",
     "Flag",
+    "Flight",
+    "Flights",
     "Getter",
     "Histogram",
     "Hlc",
     "Incoming",
+    "Lead",
     "Pipeline",
     "Placement",
     "PolicyRun",
+    "Promise",
     "Remote",
     "Scrape",
     "Security",
@@ -161,8 +165,11 @@ class Store:
         A demoted copy is served here for near_ttl more. With None everything is owned.
         """
 
-    def sweep(self) -> list[tuple[str, Any, str]]:
-        """Drop what has expired and what was evicted; with keep_evicted the (key, value, reason) of each."""
+    def sweep(self, since: int = ..., /) -> list[tuple[str, Any, str]]:
+        """Drop what has expired and what was evicted; with keep_evicted return the (key, value, reason) of each.
+
+        Writes that arrived at `since` (nanoseconds of the clock) or later are remembered on.
+        """
 
     def count(self, outcome: int, n: int = 1, /) -> None:
         """Add to a counter of OUTCOMES."""
@@ -175,6 +182,185 @@ class Store:
 
     def close(self) -> None:
         """Empty for good: nothing is kept from now on, every get is a miss."""
+
+@final
+class Promise:
+    """What one thread will know and others wait for. No interrupt leaves it in between.
+
+    concurrent.futures.Future does the same in Python, where an interrupt of a waiter can leave its lock taken for ever.
+    """
+
+    def __new__(cls) -> Promise: ...
+    def begin(self) -> bool:
+        """Return True for the first caller, who is to do what was promised or to see to it that nobody does."""
+
+    def set_result(self, value: Any, /) -> bool:
+        """Fulfil the promise. Return False if it has ended before."""
+
+    def set_exception(self, error: BaseException, /) -> bool:
+        """Break the promise with an exception. Return False if it has ended before."""
+
+    @property
+    def ended(self) -> bool: ...
+    def result(self) -> Any:
+        """Return the value or raise the exception that ended it, without waiting. ValueError if nothing has."""
+
+    def exception(self) -> BaseException | None:
+        """Return the exception that ended it; None if a value did, or nothing yet."""
+
+    def wake(self, waker: Callable[[], object], /) -> bool:
+        """Have `waker` called, from any thread, at the end. Return False if that was before."""
+
+@final
+class Flights:
+    """The loads of one group that are under way: one for each key.
+
+    Every method is one step, which no signal handler and no asynchronous exception can come into.
+    """
+
+    def __new__(
+        cls, store: Store, outcome: type[Any], aborted: Any, times: Histogram, max_value: int, /
+    ) -> Flights: ...
+    def lead(
+        self,
+        keys: list[str] | str,
+        here: bool,
+        timeout: float | None,
+        outer: Flight | Lead | None = None,
+        depth: int = 0,
+        driver: Any = None,
+        serial: bool = False,
+        /,
+    ) -> Lead:
+        """Prepare to load these keys, or one.
+
+        `here`: this process loads them. `outer`: what the caller's code is inside of, `depth` loaders deep. `driver`:
+        the event loop that is to run the load. `serial`: one thread loads the keys one after the other.
+        """
+
+    def running(self, key: str, /) -> Flight | None:
+        """Return the flight of this key that a peer's load may join."""
+
+    def end(self, flight: Flight, outcome: Any, /) -> bool:
+        """End a flight, wherever it is led. Return whether it was open."""
+
+    def end_all(self, outcome: Any, /) -> None:
+        """End every open flight."""
+
+    def oldest(self) -> int:
+        """Return the time of the store's clock, in nanoseconds, at which the oldest open flight began."""
+
+    @property
+    def store(self) -> Store: ...
+    def __len__(self) -> int: ...
+
+@final
+class Flight:
+    """One running load of a key."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def here(self) -> bool: ...
+    @property
+    def driver(self) -> Any: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def outcome(self) -> Any:
+        """How it ended; None while it is open."""
+
+    @property
+    def version(self) -> int:
+        """The greatest version of its key that was known when its load began."""
+
+    def left(self) -> float:
+        """Return the seconds left, infinite without a limit."""
+
+    def wake(self, waker: Callable[[], object], /) -> bool:
+        """Have `waker` called, from any thread, when the flight ends. Return False if it has ended."""
+
+    def open(self) -> Flight | Lead | None:
+        """Return the innermost part of a chain, from here outwards, that is still open."""
+
+    def inside(self, flights: Flights, key: str, /) -> bool:
+        """Return whether the code around the caller loads this key."""
+
+@final
+class Lead:
+    """What one caller leads. It begins with `with`; whatever is left at the end of that is aborted."""
+
+    def __enter__(self) -> dict[str, Flight] | None:
+        """Lead the flight of every key that has none to join; one whose value is here by now ends at once.
+
+        Return None if all that is to be loaded, else the flights of others.
+        """
+
+    def __exit__(self, kind: object, error: object, traceback: object, /) -> None: ...
+    def hand_over(self) -> None:
+        """Let another thread or task end what is led: the end of `with` does nothing any more."""
+
+    def abandon(self) -> None:
+        """Abort what has not ended."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether every flight that is led here has ended."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def driver(self) -> Any: ...
+    @property
+    def keys(self) -> list[str]:
+        """The keys whose flights are led here and have not ended."""
+
+    def flight(self, key: str, /) -> Flight:
+        """Return the flight of a key that is led here."""
+
+    def outcomes(self) -> dict[str, Any]:
+        """Return the outcomes of the flights that are led here and have ended, by key."""
+
+    def took(self) -> float:
+        """Return the seconds since it was prepared."""
+
+    def left(self) -> float:
+        """Return the seconds left, infinite without a limit."""
+
+    def wake(self, waker: Callable[[], object], /) -> bool:
+        """Have `waker` called, from any thread, when all that is led here has ended. Return False if it has."""
+
+    def begin(self, key: str, /) -> bool:
+        """Begin the load of a key only now: what it brings is as new as the writes known by now.
+
+        Return False if it has ended, or another flight has taken its place, whose load is newer.
+        """
+
+    def age(self, key: str, version: int, /) -> None:
+        """Say that the answers for a key may be older than a write that is known: nobody joins its flight any more."""
+
+    def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool:
+        """Keep a value from another node (None: absence) in the store. Return whether it was kept.
+
+        It is not if the flight is late, or a write has become known since its load began.
+        """
+
+    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> None:
+        """Keep what the loader brought in the same way, unless it is too large, and end the flight with it.
+
+        With `own` it is the only key of a caller that waits on this thread, and counts here, with the time it took.
+        """
+
+    def end(self, key: str, outcome: Any, /) -> bool:
+        """End the flight of a key. Return whether it was open."""
+
+    def open(self) -> Flight | Lead | None:
+        """Return the innermost part of a chain, from here outwards, that is still open."""
+
+    def inside(self, flights: Flights, key: str, /) -> bool:
+        """Return whether the code around the caller loads this key."""
 
 @disjoint_base
 class Getter(Generic[_V]):

@@ -1,9 +1,9 @@
-"""Codecs: a group's values to bytes and back. Built in: bytes, text, json, msgpack (an extra)."""
+"""Codecs turn the values of a group into bytes and back. Built in: bytes, text, json, msgpack (an extra)."""
 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, get_args
 
 from kamacache.errors import CodecError, ConfigError
 
@@ -14,50 +14,51 @@ V = TypeVar("V")
 
 
 class Codec(Protocol[V]):
-    """What turns values of one type into bytes and back; called from any thread, several at once.
+    """Turn values of one type into bytes and back.
 
-    Whatever encode or decode raises reaches the user as a CodecError with it as `__cause__`.
+    Both methods are called from any thread, several at once. An error from them reaches the user as a CodecError, with
+    the error as its `__cause__`.
     """
 
     @property
     def shareable(self) -> bool:
-        """Whether a decoded value may be kept and handed to all callers: True only if nobody can change it."""
+        """Whether a decoded value may be kept and returned to all callers: True only if it cannot be changed."""
         return False
 
     def encode(self, value: V, /) -> bytes:
-        """Turn a value into bytes; b"" is allowed."""
+        """Return the bytes of a value; b"" is allowed."""
         ...
 
     def decode(self, data: bytes, /) -> V:
-        """Turn bytes back into the value they were made from, which is never None."""
+        """Return the value that these bytes were made from, never None."""
         ...
 
 
 class BytesCodec:
-    """Bytes as they are. Other bytes-like objects are copied, as they could change later."""
+    """Keep bytes as they are, and a copy of other bytes-like objects, which could change later."""
 
     shareable = True
 
     def encode(self, value: Any, /) -> bytes:
-        """Give bytes back as the same object, else copy the buffer; TypeError without one."""
+        """Return bytes as the same object, a copy of any other buffer; TypeError for anything else."""
         return value if type(value) is bytes else memoryview(value).tobytes()
 
     def decode(self, data: bytes, /) -> bytes:
-        """Give the same object back."""
+        """Return the same object."""
         return data
 
 
 class TextCodec:
-    """A str as UTF-8."""
+    """Keep a str as UTF-8."""
 
     shareable = True
 
     def encode(self, value: str, /) -> bytes:
-        """Encode; UnicodeEncodeError for lone surrogates, TypeError for anything but a str."""
+        """Return UTF-8; UnicodeEncodeError for lone surrogates, TypeError for anything but a str."""
         return str.encode(value)
 
     def decode(self, data: bytes, /) -> str:
-        """Decode; UnicodeDecodeError for bytes that are not UTF-8."""
+        """Return the text; UnicodeDecodeError for bytes that are not UTF-8."""
         return data.decode()
 
 
@@ -66,7 +67,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 class JsonCodec:
-    """JSON as RFC 8259 has it: compact, in UTF-8, no NaN and no infinities. Tuples come back as lists."""
+    """Keep JSON as in RFC 8259: compact, in UTF-8, without NaN and infinities. Tuples come back as lists."""
 
     shareable = False
 
@@ -77,39 +78,40 @@ class JsonCodec:
         self._decode = json.JSONDecoder(parse_constant=_refuse).decode
 
     def encode(self, value: Any, /) -> bytes:
-        """Encode; TypeError or ValueError for what JSON cannot say."""
+        """Return JSON; TypeError or ValueError for a value that JSON does not have."""
         return self._encode(value).encode()
 
     def decode(self, data: bytes, /) -> Any:
-        """Decode; ValueError for what is not JSON."""
+        """Return the value; ValueError for bytes that are not JSON."""
         return self._decode(data.decode())
 
 
 class MsgpackCodec:
-    """MessagePack. Tuples come back as lists."""
+    """Keep MessagePack. Tuples come back as lists."""
 
     shareable = False
 
     def __init__(self, msgpack: ModuleType) -> None:
-        """Take the imported module."""
+        """Take the functions of the imported module."""
         self._pack: Callable[..., bytes] = msgpack.packb
         self._unpack: Callable[..., Any] = msgpack.unpackb
 
     def encode(self, value: Any, /) -> bytes:
-        """Encode; TypeError, ValueError or OverflowError for what MessagePack cannot say."""
+        """Return MessagePack; TypeError, ValueError or OverflowError for a value that MessagePack does not have."""
         return self._pack(value, use_bin_type=True)
 
     def decode(self, data: bytes, /) -> Any:
-        """Decode; ValueError for what is not MessagePack."""
+        """Return the value; ValueError for bytes that are not MessagePack."""
         return self._unpack(data, raw=False, strict_map_key=False)
 
 
 _BUILT_IN: dict[str, Codec[Any]] = {"bytes": BytesCodec(), "text": TextCodec()}
-NAMES = ("bytes", "text", "json", "msgpack")
+CodecName = Literal["bytes", "text", "json", "msgpack"]
+NAMES = get_args(CodecName)
 
 
 def resolve(codec: str | Codec[Any]) -> Codec[Any]:
-    """Find the codec of that name, or check the methods of the user's own; ConfigError for anything else."""
+    """Return the codec of this name, or the user's own once its methods are checked; ConfigError for anything else."""
     if isinstance(codec, str):
         if codec not in NAMES:
             raise ConfigError(f"codec={codec!r}: give one of {', '.join(NAMES)}, or an object with encode and decode")
@@ -132,7 +134,7 @@ def _load_msgpack() -> Codec[Any]:
 
 
 def codec_name(codec: Codec[Any]) -> str:
-    """Give what nodes compare to see that they agree: the built-in name, or module.qualname of the class."""
+    """Return the text by which nodes compare codecs: the built-in name, or module.qualname of the class."""
     for name, known in _BUILT_IN.items():
         if codec is known:
             return name
@@ -142,12 +144,12 @@ def codec_name(codec: Codec[Any]) -> str:
 
 
 def is_shareable(codec: Codec[Any]) -> bool:
-    """Whether decoded values may be shared; a codec that does not say is not shareable."""
+    """Return whether decoded values may be shared; those of a codec that does not say may not."""
     return getattr(codec, "shareable", False) is True
 
 
 def encode(codec: Codec[Any], value: Any) -> bytes:
-    """Encode by this codec; CodecError for what it does not take, None (which is no value) included."""
+    """Return the bytes of a value; CodecError for a value that the codec does not take, and for None."""
     if value is None:
         raise CodecError(f"codec {codec_name(codec)}: None is not a value; a loader returns it for a key without one")
     try:
@@ -162,7 +164,7 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
 
 
 def decode(codec: Codec[Any], data: bytes) -> Any:
-    """Decode by this codec; CodecError for bytes that it cannot read, or reads as None."""
+    """Return the value of these bytes; CodecError for bytes that the codec cannot read, or reads as None."""
     try:
         value = codec.decode(data)
     except CodecError:

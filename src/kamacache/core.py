@@ -11,6 +11,7 @@ from kamacache.errors import ValueTooLarge
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
 from kamacache.net.messages import GroupState, WriteItem
+from kamacache.stats import GroupStats
 from kamacache.write.behind import WriteBehind
 from kamacache.write.write import Writes
 
@@ -39,6 +40,15 @@ class GroupCore:
         self.behind = WriteBehind(name, store, self.writes, runtime)
         self.misses.pending = self.behind.pending
 
+    @property
+    def name(self) -> str:
+        return self.store.name
+
+    @property
+    def remembered(self) -> float:
+        """The seconds for which the writes of the group are remembered at least."""
+        return remembered(self.options)
+
     def renewed(self, runtime: Runtime) -> GroupCore:
         """Return new parts over the same store, for a new life of the node."""
         return GroupCore(self.store.name, self.store, self.misses.loader, self.options, runtime)
@@ -47,6 +57,10 @@ class GroupCore:
         """Return what a hello says of this group."""
         codec = codecs.codec_name(self.options.codec)
         return GroupState(self.store.name, codec, self.store.floor, self.store.recent())
+
+    def stats(self) -> GroupStats:
+        """Return the counters of this process since the group was made."""
+        return GroupStats(**self.store.stats())
 
     def gave_up(self, keys: int) -> None:
         """Count keys, which count in gets already, whose caller gave up before the node was started."""

@@ -1,4 +1,4 @@
-"""Everything this package raises on purpose.
+"""Define every error that this package raises on purpose.
 
 * KamaCacheError
   + ConfigError (ValueError)
@@ -25,33 +25,39 @@ from typing import Any
 
 
 class KamaCacheError(Exception):
-    """The root of all errors of this package."""
+    """Stand for every error of this package: `except KamaCacheError` catches each."""
 
 
 class ConfigError(KamaCacheError, ValueError):
-    """An option that cannot be; the text names it and says what can."""
+    """Report an option that cannot be; the text names it and says what can."""
 
 
 class GroupExists(ConfigError):
-    """A group of that name exists with another loader or other options; the text names both places."""
+    """Report that a group of this name has another loader or other options; the text names both.
+
+    Close the group to use its name again, or choose another name.
+    """
 
 
 class InvalidKey(KamaCacheError, ValueError):
-    """A key that is not a str of 1 to 65,536 bytes in UTF-8."""
+    """Report a key that is not a str of 1 to 65,536 bytes in UTF-8."""
 
 
 class CodecError(KamaCacheError, ValueError):
-    """A value that the group's codec does not take, or bytes that it cannot read."""
+    """Report a value that the codec of a group does not take, or bytes that it cannot read."""
 
 
 class ValueTooLarge(KamaCacheError, ValueError):
-    """A value over `max_value`, or an entry over an eighth of the group's `max_bytes`."""
+    """Report a value over `max_value` of the node, or an entry over an eighth of `max_bytes` of the group."""
 
 
 class LoadError(KamaCacheError):
-    """A loader raised. The original is `__cause__`; one from another node is told by `cause_type` and the text.
+    """Report that a loader raised.
 
-    From get_many, `key` is the first key that failed and `loaded` holds the values of the others.
+    - `__cause__`: what it raised, if it ran in this process.
+    - `cause_type`: the name of the type of what it raised, also if it ran on another node.
+    - `key`: the key that failed; for get_many the first one.
+    - `loaded`: for get_many, the values of the keys that did not fail.
     """
 
     key: str | None
@@ -68,33 +74,34 @@ class LoadError(KamaCacheError):
 
 
 class LoadTimeout(LoadError, TimeoutError):
-    """A load took longer than `load_timeout`."""
+    """Report a load that took longer than `load_timeout`."""
 
 
 class LoadCycle(LoadError):
-    """A load that would have to wait for itself."""
+    """Report a load that would have to wait for itself."""
 
 
 class Overloaded(KamaCacheError):
-    """The node that was asked has too many loads waiting."""
+    """Report that too many loads already wait on a node; try again later."""
 
 
 class GroupClosed(KamaCacheError):
-    """The group was closed."""
+    """Report a call of a group that was closed."""
 
 
 class NodeClosed(KamaCacheError):
-    """The node was closed."""
+    """Report a call of a node, or of a group of a node, that was closed."""
 
 
 class RegistryError(KamaCacheError):
-    """The registry refused, or is not safe to use."""
+    """Report a registry that refused this node, or is not safe to use."""
 
 
 class PeerError(KamaCacheError, ConnectionError):
-    """Another node could not be reached or did not answer in time.
+    """Report that another node could not be reached or did not answer in time.
 
-    `refused` is True where nothing listens at its address, `denied` where one of the two does not trust the other.
+    - `refused`: True if nothing listens at its address.
+    - `denied`: True if one of the two nodes does not trust the other.
     """
 
     refused: bool = False
@@ -102,7 +109,7 @@ class PeerError(KamaCacheError, ConnectionError):
 
 
 class UnknownGroup(KamaCacheError, KeyError):
-    """The node that was asked has no group of that name."""
+    """Report that a node has no group of this name."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

@@ -1,13 +1,15 @@
-"""Nodes across fork and exit: a forked child joins as a new member, a process that ends says goodbye."""
+"""Nodes across fork, drop and exit: a child joins as a new member, a node that nobody uses any more says goodbye."""
 
 from __future__ import annotations
 
 import atexit
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from kamacache import _engine
+from kamacache import _engine, thread
+from kamacache.errors import Overloaded
 
 if TYPE_CHECKING:
     from kamacache.node import Node
@@ -17,12 +19,27 @@ _AT_EXIT = 0.5  # seconds for pending writes
 
 
 def keep(node: Node) -> None:
-    """Have a node looked after from now on."""
+    """Renew this node in a forked child, and close it at exit."""
     _nodes.add(node)
 
 
+def nodes() -> list[Node]:
+    """Return the nodes of this process that are in use."""
+    return list(_nodes)
+
+
+def drop(node: Node) -> None:
+    """Warn that the program has dropped a node without closing it, and close it."""
+    import warnings  # noqa: PLC0415 - rarely needed
+
+    text = f"{node!r} was dropped without close()"
+    with suppress(Overloaded):  # a garbage collection in any thread may come here, and is not to wait
+        thread.start("kamacache-drop", node.close, _AT_EXIT)
+    warnings.warn(text, ResourceWarning, source=node, stacklevel=3)
+
+
 def free_address(listen: str | None) -> str | None:
-    """Where a child listens whose parent has this address."""
+    """Return the address on which a forked child listens, given its parent's."""
     if listen is None:
         return None
     if listen.startswith("unix:"):
@@ -31,7 +48,7 @@ def free_address(listen: str | None) -> str | None:
 
 
 def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
-    """The address to tell others: the user's, in a child with the child's own port."""
+    """Return the address that others use: the user's, in a forked child with the child's own port."""
     if advertise is None or not forked:
         return advertise or bound
     return f"{advertise.rpartition(':')[0]}:{bound.rpartition(':')[2]}"
@@ -39,12 +56,12 @@ def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
 
 def _in_child() -> None:
     _engine.after_fork_in_child()
-    for node in list(_nodes):
-        node.after_fork_in_child()
+    for node in nodes():
+        node._after_fork_in_child()  # noqa: SLF001 - users are not to see it
 
 
 def _at_exit() -> None:
-    for node in list(_nodes):
+    for node in nodes():
         node.close(drain=_AT_EXIT)
 
 

@@ -43,7 +43,7 @@ class Group(Getter[V]):
         *,
         ensure: Callable[[], None],
         aensure: Callable[[], Awaitable[None]],
-        leave: Callable[[Group[Any], KamaCacheError], None],
+        leave: Callable[[GroupCore, KamaCacheError], None],
     ) -> None:
         self._name = name
         self._ensure = ensure  # starts the node if that is still to be done
@@ -62,11 +62,10 @@ class Group(Getter[V]):
     def __repr__(self) -> str:
         return f"<kamacache.Group {self.name!r}{' closed' if self._core.misses.closed else ''}>"
 
-    def __copy__(self) -> Self:
+    def __deepcopy__(self, _: object = None) -> Self:
         return self
 
-    def __deepcopy__(self, _memo: object) -> Self:
-        return self
+    __copy__ = __deepcopy__
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Group cannot be pickled: make it in each process, with the same node.group(...) call")
@@ -116,6 +115,7 @@ class Group(Getter[V]):
         Raises:
             LoadError: A key failed: `key` names the first, `loaded` has the values of the others.
             TypeError: `keys` is a str.
+
         """
         asked, found, missing, failed = self._look_up(keys)
         if missing or failed:
@@ -181,6 +181,7 @@ class Group(Getter[V]):
             CodecError: The group's codec does not take the value.
             ValueTooLarge: The value is larger than max_value, or the entry than an eighth of max_bytes.
             ConfigError: The ttl is bad.
+
         """
         return self._write([self._item(key, value, self._ttl(ttl))], wait)
 
@@ -296,7 +297,7 @@ class Group(Getter[V]):
 
     def stats(self) -> GroupStats:
         """Return the counters of this process since the group was made."""
-        return GroupStats(**self._core.store.stats())
+        return self._core.stats()
 
     async def astats(self) -> GroupStats:
         """Return what stats returns."""
@@ -306,7 +307,7 @@ class Group(Getter[V]):
         """Forget everything here and raise GroupClosed from now on; the name is free again. Twice is fine."""
         if self._core.misses.closed is None:
             self._core.behind.flush(Deadline.after(_FLUSH))
-            self._leave(self, GroupClosed(f"the group {self.name!r} was closed"))
+            self._leave(self._core, GroupClosed(f"the group {self.name!r} was closed"))
 
     async def aclose(self) -> None:
         """Do what close does, without blocking the event loop."""

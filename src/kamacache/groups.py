@@ -1,240 +1,163 @@
-"""The groups of a node: made once per name, found again, and closed. Their parts are imported when one is made."""
+"""The groups of a node: made once for each name, found again, announced, closed."""
 
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache.errors import GroupExists, KamaCacheError, NodeClosed
+from kamacache.errors import GroupExists, KamaCacheError
 from kamacache.group import Group
 from kamacache.log import log
-from kamacache.options import Duration, GroupOptions, OnEvict, Size, check_name
+from kamacache.options import GroupOptions
 
-V = TypeVar("V")
-_Loads = Callable[[str], Any]
-
-if TYPE_CHECKING:  # what is only read by type checkers costs nothing at import
-    from typing import Literal, Protocol, TypedDict, Unpack
-
+if TYPE_CHECKING:  # imported when a group is made: importing the package is to cost little
     from kamacache._engine import Clock
     from kamacache.cluster.membership import Membership
     from kamacache.cluster.routes import Route
-    from kamacache.codecs import Codec
+    from kamacache.core import GroupCore
     from kamacache.load.loader import Loader
     from kamacache.net.lane import Lane
     from kamacache.net.messages import GroupState
     from kamacache.runtime import Runtime
-    from kamacache.value import Value
-
-    class Arguments(TypedDict, total=False):
-        """The options of a group but for its codec, which decides about its type."""
-
-        load_many: Callable[[list[str]], Any] | None
-        max_bytes: Size
-        ttl: Duration | None
-        policy: str
-        near_ttl: Duration
-        negative_ttl: Duration
-        jitter: float
-        load_timeout: Duration | None
-        on_evict: OnEvict | None
-
-    class Decorator(Protocol):
-        """Turns a loader into a group of what it loads."""
-
-        @overload
-        def __call__(self, loader: Callable[[str], Awaitable[Value[V] | None]], /) -> Group[V]: ...
-        @overload
-        def __call__(self, loader: Callable[[str], Value[V] | None], /) -> Group[V]: ...
-        @overload
-        def __call__(self, loader: Callable[[str], Awaitable[V | Value[V] | None]], /) -> Group[V]: ...
-        @overload
-        def __call__(self, loader: Callable[[str], V | Value[V] | None], /) -> Group[V]: ...
-
 
 _MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 
 
-class Grouping(ABC):
-    """What a node does with groups. The node sets these attributes."""
+class Groups:
+    """Hold the groups of one node by name, and what serves each, `cores`. Both change under `lock` alone."""
 
-    _clock: Clock
-    _closed: bool
-    _groups: dict[str, Group[Any]]
-    _lock: threading.RLock  # type: ignore[valid-type, unused-ignore] # a function to older type checkers
-    _membership: Membership
-    _runtime: Runtime
-
-    @abstractmethod
-    def _ensure(self) -> None: ...
-    @abstractmethod
-    async def _aensure(self) -> None: ...
-    @abstractmethod
-    def _regroup(self, change: Callable[[Lane], None]) -> None: ...
-
-    @property
-    def groups(self) -> Mapping[str, Group[Any]]:
-        """A live, read-only view of the groups by name."""
-        return MappingProxyType(self._groups)
-
-    @overload
-    def group(
-        self, name: str, loader: _Loads | None = None, *, codec: Literal["bytes"] = ..., **options: Unpack[Arguments]
-    ) -> Group[bytes]: ...
-    @overload
-    def group(
-        self, name: str, loader: _Loads | None = None, *, codec: Literal["text"], **options: Unpack[Arguments]
-    ) -> Group[str]: ...
-    @overload  # checkers do not find V in the next ones where a loader returns nothing but Value
-    def group(
+    def __init__(
         self,
-        name: str,
-        loader: Callable[[str], Awaitable[Value[V] | None]],
+        clock: Clock,
         *,
-        codec: str | Codec[V],
-        **options: Unpack[Arguments],
-    ) -> Group[V]: ...
-    @overload
-    def group(
-        self,
-        name: str,
-        loader: Callable[[str], Value[V] | None],
-        *,
-        codec: str | Codec[V],
-        **options: Unpack[Arguments],
-    ) -> Group[V]: ...
-    @overload
-    def group(
-        self,
-        name: str,
-        loader: Callable[[str], Awaitable[V | Value[V] | None]],
-        *,
-        codec: str | Codec[V],
-        **options: Unpack[Arguments],
-    ) -> Group[V]: ...
-    @overload
-    def group(
-        self,
-        name: str,
-        loader: Callable[[str], V | Value[V] | None] | None = None,
-        *,
-        codec: str | Codec[V],
-        **options: Unpack[Arguments],
-    ) -> Group[V]: ...
-    def group(
-        self,
-        name: str,
-        loader: _Loads | None = None,
-        *,
-        load_many: Callable[[list[str]], Any] | None = None,
-        **options: Any,
-    ) -> Group[Any]:
-        """Make a group, or return the one of this name where loader and options are the same.
+        ensure: Callable[[], None],
+        aensure: Callable[[], Awaitable[None]],
+        is_open: Callable[[], bool],
+    ) -> None:
+        self.by_name: dict[str, Group[Any]] = {}
+        self.cores: dict[str, GroupCore] = {}
+        self._clock = clock
+        self._ensure = ensure
+        self._aensure = aensure
+        self._is_open = is_open  # whether others can see what this node serves and owns
 
-        `loader(key)` returns the value, None where there is no such thing, or a Value with a ttl of its own; it may be
-        async. `load_many(keys)` returns a mapping, for batches. The options, with units as in "64 MiB" and "5s":
-        `max_bytes`, `ttl` (None: never expires), `policy` ("s3fifo", "lru", "lru2"), `codec` ("bytes", "text",
-        "json", "msgpack" or a Codec), `near_ttl` (how long other nodes may keep copies), `negative_ttl` (how long
-        absence is remembered), `jitter` (by which part a ttl may be shortened), `load_timeout`, `on_evict`.
-        Create groups before start: each later one changes who owns what.
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self.by_name))
 
-        Raises ConfigError, GroupExists, NodeClosed.
-        """
-        check_name(name, what="group")
+    def live(self, runtime: Runtime, membership: Membership) -> None:
+        """Begin a life: in the node's constructor, and with new cores over the same stores in a forked child."""
+        self.lock = threading.RLock()  # never held while a peer is waited for
+        self._runtime = runtime
+        self._membership = membership
+        for name, group in self.by_name.items():
+            core = self.cores[name] = self.cores[name].renewed(runtime)
+            self._use(core.options)
+            group._live(core)  # noqa: SLF001 - made here
+
+    def meet(self, membership: Membership) -> None:
+        """Go on with a new membership; no member of the old one is asked any more."""
+        with self.lock:
+            self._membership = membership
+            for name, core in self.cores.items():
+                self._use(core.options)
+                core.misses.route(membership.route(name))
+
+    def _use(self, options: GroupOptions) -> None:
+        self._membership.near_ttl = max(self._membership.near_ttl, options.near_ttl)
+
+    def make(self, name: str, loader: Loader, options: GroupOptions) -> Group[Any]:
+        """Make a group, or return the one of this name that has the same loader and options, else GroupExists."""
         from kamacache.core import GroupCore, make_store
-        from kamacache.load.loader import Loader
 
-        if unknown := options.keys() - GroupOptions._fields:
-            raise TypeError(f"group() got an unexpected keyword argument {min(unknown)!r}")
-        loads = Loader(loader, load_many)
-        made = GroupOptions.make(**options)
-        with self._lock:
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            group = self._groups.get(name)
-            if group is not None:
-                return _same_group(group, loads, made)
-            store = make_store(name, made, self._clock)
-            group = Group(
-                name,
-                GroupCore(name, store, loads, made, self._runtime),
-                ensure=self._ensure,
-                aensure=self._aensure,
-                leave=self._leave,
-            )
-            self._groups[name] = group
-            self._membership.near_ttl = max(self._membership.near_ttl, made.near_ttl)
-            self._regroup(lambda lane: lane.serve(store))
+        with self.lock:
+            if name in self.by_name:
+                _check_same(self.cores[name], loader, options)
+                self.cores[name].misses.local.loader = loader
+                return self.by_name[name]
+            store = make_store(name, options, self._clock)
+            core = GroupCore(name, store, loader, options, self._runtime)
+            group: Group[Any] = Group(name, core, ensure=self._ensure, aensure=self._aensure, leave=self.close)
+            self.by_name[name], self.cores[name] = group, core
+            self._use(options)
+            self._announce(lambda lane: lane.serve(store))
         return group
 
-    @overload
-    def loader(
-        self, name: str, *, codec: Literal["bytes"] = ..., **options: Unpack[Arguments]
-    ) -> Callable[[_Loads], Group[bytes]]: ...
-    @overload
-    def loader(
-        self, name: str, *, codec: Literal["text"], **options: Unpack[Arguments]
-    ) -> Callable[[_Loads], Group[str]]: ...
-    @overload
-    def loader(self, name: str, *, codec: Literal["json", "msgpack"], **options: Unpack[Arguments]) -> Decorator: ...
-    @overload
-    def loader(self, name: str, *, codec: Codec[V], **options: Unpack[Arguments]) -> Callable[[_Loads], Group[V]]: ...
-    def loader(self, name: str, **options: Any) -> Any:
-        """A decorator: the function's name becomes the Group, whose `loader` is the function. Options as of group."""
+    def close(self, core: GroupCore, error: KamaCacheError) -> None:
+        """Close a group and free its name; its methods raise `error` from now on."""
+        with self.lock:  # so that no thread finds a group that is closed, nor makes one that is hidden in its place
+            core.close(error)
+            if self.cores.get(core.name) is core:
+                del self.by_name[core.name], self.cores[core.name]
+                self._announce(lambda lane: lane.hide(core.name))
 
-        def decorate(function: _Loads) -> Group[Any]:
-            return self.group(name, function, **options)
+    def _announce(self, change: Callable[[Lane], None]) -> None:
+        if self._is_open():
+            change(self._runtime.lane)
+            self._membership.announce(tuple(self.by_name))
 
-        return decorate
 
-    def _renew(self) -> None:
-        """The groups go on in a forked child, with new parts."""
-        for group in self._groups.values():
-            group._live(group._core.renewed(self._runtime))  # noqa: SLF001
-            self._membership.near_ttl = max(self._membership.near_ttl, group._core.options.near_ttl)  # noqa: SLF001
+class View(Mapping[str, "GroupCore"]):
+    """Show the cores of a node to its threads and its membership, which must not keep alive a node that was dropped.
 
-    def _leave(self, group: Group[Any], error: KamaCacheError) -> None:
-        with self._lock:  # so that nobody finds a group that is closed, nor makes one that is hidden in its place
-            group._core.close(error)
-            if self._groups.get(group.name) is group:
-                del self._groups[group.name]
-                self._regroup(lambda lane: lane.hide(group.name))
+    Every answer is a copy, so that it can be iterated while groups are made. It is empty once the node is gone.
+    """
 
-    # -- what the membership asks ------------------------------------------------------------------------------------
+    def __init__(self, groups: Groups) -> None:
+        self._groups = weakref.ref(groups)
 
-    def _states(self) -> list[GroupState]:
-        return [group._core.state() for group in list(self._groups.values())]
+    def _copy(self) -> dict[str, GroupCore]:
+        groups = self._groups()
+        return {} if groups is None else groups.cores.copy()
 
-    def _heard_of(self, state: GroupState, silent: float) -> None:
-        group = self._groups.get(state.name)
-        if group is None:
+    def __getitem__(self, name: str) -> GroupCore:
+        groups = self._groups()
+        if groups is None:
+            raise KeyError(name)
+        return groups.cores[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._copy())
+
+    def __len__(self) -> int:
+        return len(self._copy())
+
+    def values(self) -> Any:
+        return self._copy().values()
+
+    def items(self) -> Any:
+        return self._copy().items()
+
+    def states(self) -> list[GroupState]:
+        """Return what a hello says of each group."""
+        return [core.state() for core in self.values()]
+
+    def heard_of(self, state: GroupState, silent: float) -> None:
+        """Take in what a member's hello says of a group, after `silent` seconds without one."""
+        core = self.get(state.name)
+        if core is None:
             return
-        mine = codecs.codec_name(group._core.options.codec)
+        mine = codecs.codec_name(core.options.codec)
         if state.codec != mine:
             log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
-        from kamacache.core import remembered
+        if silent > core.remembered - _MARGIN:
+            core.writes.forget()
+        core.writes.heard_of(state.writes, state.floor)
 
-        if silent > remembered(group._core.options) - _MARGIN:
-            group._core.writes.forget()
-        group._core.writes.heard_of(state.writes, state.floor)
-
-    def _placed(self, name: str, route: Route) -> None:
-        group = self._groups.get(name)
-        if group is not None:
-            group._core.misses.route(route)
+    def placed(self, name: str, route: Route) -> None:
+        """Pass a new table of owners on to its group."""
+        if (core := self.get(name)) is not None:
+            core.misses.route(route)
 
 
-def _same_group(group: Group[Any], loader: Loader, options: GroupOptions) -> Group[Any]:
-    local, name = group._core.misses.local, group.name
-    if local.loader.place != loader.place:
-        here, there = local.loader.place or "no loader", loader.place or "no loader"
-        raise GroupExists(f"group {name!r} exists with {here}, and cannot have {there} too")
-    differences = group._core.options.differences(options)
-    if differences:
-        raise GroupExists(f"group {name!r} of {loader.place or 'no loader'} exists with other options: {differences}")
-    local.loader = loader
-    return group
+def _check_same(core: GroupCore, loader: Loader, options: GroupOptions) -> None:
+    old, remedy = core.misses.loader, "close() that group first, or take another name"
+    here, there = old.place or "no loader", loader.place or "no loader"
+    if here != there:
+        raise GroupExists(f"group {core.name!r} exists with {here}, and cannot have {there} too; {remedy}")
+    if not old.is_same(loader):
+        raise GroupExists(f"group {core.name!r} exists with {here} of another object or closure; {remedy}")
+    if differences := core.options.differences(options):
+        raise GroupExists(f"group {core.name!r} of {here} exists with other options: {differences}; {remedy}")

@@ -1,4 +1,4 @@
-"""A node: what a process embeds. It holds the groups, and lends them the network, the members and the threads.
+"""A node: what a process embeds. It has the groups, and lends them the network, the members and the threads.
 
 Its parts are imported when one is made: importing the package is to cost little.
 """
@@ -6,41 +6,53 @@ Its parts are imported when one is made: importing the package is to cost little
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import fork, thread
-from kamacache._engine import Clock, Hlc, check_key
+from kamacache._engine import Clock, Hlc
 from kamacache.deadline import Deadline
-from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
-from kamacache.groups import Grouping
+from kamacache.errors import ConfigError, NodeClosed
+from kamacache.groups import Groups, View
 from kamacache.log import log
 from kamacache.member import Member
 from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
+from kamacache.origin import Origin, warn_of_twins
+from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
+from kamacache.signatures import GroupMethods
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
-    from kamacache.group import Group
     from kamacache.net.lane import Lane
-    from kamacache.registry import Registry
+else:  # for typing.get_type_hints; the module is imported when a node is made
+    Lane = Any
 
 GOODBYE = 1.0  # seconds to leave
 
 
-class Node(Grouping):
-    """One member of a cluster, embedded in this process.
+class Node(GroupMethods):
+    """Embed one member of a cluster in this process.
 
-    `listen` is the address to serve peers on ("127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock"; None: what the
-    registry needs, else no socket), `advertise` the one others use. `registry` says how nodes find each other: None
-    (alone), "local://", "static://host:port,...", a URL of an installed registry, or a Registry. `weight` is this
-    node's share of the keys beside others', `max_value` the size over which values are not kept, `loader_threads` how
-    many plain loaders run at once for async callers and peers. `tls` (a TLS) encrypts, `password` is asked of whoever
-    connects; `insecure=True` allows addresses beyond this machine without. `clock` and `lane` are for tests.
+    - `listen`: the address to serve other nodes on: "127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock". None: what
+      the registry needs, else no socket.
+    - `advertise`: the address that others use to reach this node. None: the one it listens on.
+    - `registry`: how nodes find each other: "local://", "static://host:port,...", "etcd://host:port", a URL of an
+      installed registry, or a Registry. None: the node is alone.
+    - `service`: the name that the nodes of one cluster share.
+    - `weight`: this node's share of the keys; 2.0 owns twice the keys of 1.0.
+    - `max_value`: the size over which a value is not kept, in bytes or as text.
+    - `loader_threads`: how many plain loaders run at once for async callers and other nodes.
+    - `loader_queue`: how many loads of async callers may wait for one of these threads; more raise Overloaded.
+    - `tls`: the TLS that encrypts connections; `password`: what every connection must give. None: without.
+    - `insecure`: True allows addresses that other machines reach without `tls` and `password`.
+    - `clock`, `lane`: for tests.
 
-    Raises ConfigError. The node starts by itself at the first call that needs it; `start` waits until it has joined.
+    The node starts by itself at the first call that needs it; `start` also waits until it has joined. Close it, or use
+    it as a context manager: a node that is dropped without close() warns and closes itself. A copy is the node itself.
+
+    Raises ConfigError for an option that cannot be.
     """
 
     def __init__(
@@ -62,24 +74,28 @@ class Node(Grouping):
     ) -> None:
         options = NodeOptions.make(
             listen,
-            advertise=advertise,
-            registry=registry,
-            service=service,
-            weight=weight,
-            max_value=max_value,
-            loader_threads=loader_threads,
-            loader_queue=loader_queue,
-            tls=tls,
-            password=password,
-            insecure=insecure,
+            advertise,
+            registry,
+            service,
+            weight,
+            max_value,
+            loader_threads,
+            loader_queue,
+            tls,
+            password,
+            insecure,
         )
         self._setup(options, clock, lane)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
-        """A node by KAMACACHE_LISTEN, _ADVERTISE, _REGISTRY, _SERVICE, _WEIGHT, _MAX_VALUE, … of the environment.
+        """Return a node with the options that the environment names.
 
-        Options given here hold where the environment says nothing.
+        - `environ`: the variables; None: os.environ. KAMACACHE_LISTEN and so on are the options of Node by name, but
+          for _TLS_CERT, _TLS_KEY and _TLS_CA. KAMACACHE_REGISTRY=none means alone.
+        - `defaults`: options of Node, each used if its variable is not set.
+
+        Raises ConfigError for an option that cannot be.
         """
         node = cls.__new__(cls)
         options = NodeOptions.from_env(os.environ if environ is None else environ, **defaults)
@@ -90,13 +106,16 @@ class Node(Grouping):
         from kamacache.net.native import NativeLane
 
         self._options = options
+        self._origin = Origin.here()
         self._clock = clock if clock is not None else Clock()
         self._registry = None if options.registry is None else parse_registry(options.registry)
         self._listen = options.listen
-        self._groups: dict[str, Group[Any]] = {}
         self._closed = False
         self._forked = False
+        self._groups = Groups(self._clock, ensure=self._ensure, aensure=self._aensure, is_open=self._is_open)
         self._live(lane or NativeLane(max_value=options.max_value, protection=options.protection))
+        if self._registry is not None:
+            warn_of_twins(self, fork.nodes())
         fork.keep(self)
 
     def _live(self, lane: Lane) -> None:
@@ -107,40 +126,26 @@ class Node(Grouping):
         from kamacache.sweeper import Sweeper
 
         self.id = os.urandom(8).hex()
-        options = self._options
-        hlc = Hlc(self._clock, int(self.id, 16))
-        self._runtime = Runtime(
-            self._clock,
-            hlc,
-            lane,
-            max_value=options.max_value,
-            loader_threads=options.loader_threads,
-            loader_queue=options.loader_queue,
-        )
+        options, view = self._options, View(self._groups)
+        self._runtime = Runtime(self._clock, Hlc(self._clock, int(self.id, 16)), lane, options)
         self._meet()
-        self._serving = Serving(self._runtime, self._groups, options)
-        self._sweeper = Sweeper(self._groups)
-        self._lock = threading.RLock()  # guards the groups and the start; never held while a peer is waited for
+        self._serving = Serving(self._runtime, view, options)
+        self._sweeper = Sweeper(view)
         self._start = Start(self._open, self._undo, lambda: self._closed, self._end, self.__repr__)
         self._ended = False
         self._bound: str | None = None
         self._address: str | None = None
         self._drained = Deadline(0.0)
+        self._groups.live(self._runtime, self._membership)
+        self._lock = self._groups.lock  # guards the start too
 
-    def _meet(self, near_ttl: float = 0.0) -> None:
+    def _meet(self) -> None:
         """Begin with no other members."""
         from kamacache.cluster.membership import Membership
 
-        self._membership = Membership(
-            Member(self.id, None, self._options.weight),
-            self._runtime,
-            self._registry,
-            self._options.service,
-            states=self._states,
-            heard_of=self._heard_of,
-            placed=self._placed,
-        )
-        self._membership.near_ttl = near_ttl
+        me, service, view = Member(self.id, None, self._options.weight), self._options.service, View(self._groups)
+        hooks: dict[str, Any] = {"states": view.states, "heard_of": view.heard_of, "placed": view.placed}
+        self._membership = Membership(me, self._runtime, self._registry, service, **hooks)
         self._runtime.membership = self._membership
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -180,8 +185,8 @@ class Node(Grouping):
                 address = fork.advertised(self._options.advertise, bound, forked=self._forked)
                 self._address = address if registry is None else registry.advertise(address)
         with self._lock:
-            for group in self._groups.values():
-                lane.serve(group._core.store)
+            for core in self._groups.cores.values():
+                lane.serve(core.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
         self._serving.publish(self._listen, self._address)
         joined = self._membership.start(deadline)
@@ -198,9 +203,8 @@ class Node(Grouping):
         self._membership.deregister()  # a second time: nothing listens any more
         self._sweeper.close()
         self._bound = self._address = None
-        self._meet(self._membership.near_ttl)
-        for name in list(self._groups):
-            self._placed(name, self._membership.route(name))  # nobody is asked through the closed lane
+        self._meet()
+        self._groups.meet(self._membership)
 
     def _ensure(self) -> None:
         if not (self._start.done or self._closed) and (wait := self._autostart()) is not None:
@@ -230,17 +234,17 @@ class Node(Grouping):
         with self._lock:
             if self._closed:
                 return
-            groups = list(self._groups.values())
+            cores = list(self._groups.cores.values())
         self._runtime.lane.ready(False)
-        for group in groups:
-            if not group._core.behind.flush(deadline):
-                log.warning("writes of %r were still pending when the node was closed", group.name)
+        for core in cores:
+            if not core.behind.flush(deadline):
+                log.warning("writes of %r were still pending when the node was closed", core.name)
         with self._lock:
             if self._closed:
                 return
             self._closed, self._drained = True, deadline
-        for group in groups:
-            group._core.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
+        for core in cores:
+            core.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
         if not self._start.is_here:
             self._start.stop(Deadline.after(GOODBYE))
@@ -254,8 +258,8 @@ class Node(Grouping):
             self._ended = True
         self._membership.leave(Deadline.after(GOODBYE))
         self._serving.drain(self._drained)
-        for group in list(self._groups.values()):
-            group._core.close(NodeClosed("the node was closed"))
+        for core in list(self._groups.cores.values()):
+            core.close(NodeClosed("the node was closed"))
         self._serving.close()
         self._runtime.lane.close()
         self._runtime.close()
@@ -269,7 +273,7 @@ class Node(Grouping):
 
         await asyncio.to_thread(self.close, drain)
 
-    def after_fork_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""
         if self._closed:
             return
@@ -278,7 +282,6 @@ class Node(Grouping):
         self._listen = fork.free_address(self._listen)
         self._forked = True
         self._live(self._runtime.lane.renewed())
-        self._renew()
 
     def __enter__(self) -> Self:
         self.start()
@@ -294,24 +297,14 @@ class Node(Grouping):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # -- who is there ------------------------------------------------------------------------------------------------
-
     @property
     def address(self) -> str | None:
-        """What others use to reach this node; None where it has no socket or has not started."""
+        """The address that others use to reach this node; None if it has no socket or has not started."""
         return self._address
 
     def members(self) -> list[Member]:
-        """The registered members that this node does not hold for dead, itself first."""
+        """Return the registered members that this node does not consider dead, itself first."""
         return self._membership.members()
-
-    def owner(self, group: str, key: str) -> Member:
-        """The member that owns a key, as this node sees it. UnknownGroup, InvalidKey."""
-        check_key(key)
-        if group not in self._groups:
-            raise UnknownGroup(f"there is no group {group!r} on this node")
-        peer = self._membership.route(group).first(key)
-        return self._membership.me if peer is None else peer.member
 
     def __repr__(self) -> str:
         if "_start" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
@@ -319,11 +312,18 @@ class Node(Grouping):
         state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
         return f"<kamacache.Node {self._options.service!r} {state}>"
 
+    def __deepcopy__(self, _: object = None) -> Self:
+        return self
+
+    __copy__ = __deepcopy__
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Node cannot be pickled: make one in each process; processes of one service find each other")
 
-    def _regroup(self, change: Callable[[Lane], None]) -> None:
-        """Under the lock: the groups have changed, and so has what this node serves and owns."""
-        if self._address is not None or self._start.done:
-            change(self._runtime.lane)
-            self._membership.announce(tuple(self._groups))
+    def __del__(self) -> None:
+        if not vars(self).get("_closed", True) and self._is_open():
+            fork.drop(self)
+
+    def _is_open(self) -> bool:
+        """Whether others can see what this node serves and owns."""
+        return "_start" in vars(self) and (self._start.done or self._address is not None)

@@ -1,12 +1,12 @@
-"""The options of groups and nodes, checked before anything is built from them."""
+"""Check the options of groups and nodes before anything is built from them."""
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kamacache._engine import POLICIES
-from kamacache.codecs import Codec, codec_name, resolve
+from kamacache.codecs import Codec, CodecName, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
@@ -42,19 +42,20 @@ __all__ = [
 ]
 
 OnEvict = Callable[[str, Any, str], None]
-"""on_evict(key, value, reason), reason "capacity" or "expired"."""
+"""on_evict(key, value, reason); `reason` is "capacity" or "expired"."""
 
-ALONE = "none"  # the registry of nodes that have none, in words
+PolicyName = Literal["s3fifo", "lru", "lru2"]  # POLICIES, for type checkers
+ALONE = "none"  # what KAMACACHE_REGISTRY says for a node without a registry
 _LEAST_BYTES = 4096
-_MOST_BYTES = 2**62  # more than there is, and the engine can count it
+_MOST_BYTES = 2**62  # more than any machine has, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _MOST_THREADS = 1024
 _LONGEST_QUEUE = 1_000_000
-_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # a table of all members' must be possible, and it has 65,536 slots
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # the placement of all members has 65,536 slots
 
 
 class GroupOptions(NamedTuple):
-    """A group's options. `differences` compares them by meaning, in another module reload or process as well."""
+    """Hold the options of a group. `differences` compares them by meaning, also after a reload of their module."""
 
     max_bytes: int
     ttl: float | None
@@ -69,25 +70,24 @@ class GroupOptions(NamedTuple):
     @classmethod
     def make(
         cls,
-        *,
         max_bytes: Size = "64 MiB",
-        ttl: "Duration | None" = None,
-        policy: str = "s3fifo",
-        codec: str | Codec[Any] = "bytes",
-        near_ttl: "Duration" = "5s",
-        negative_ttl: "Duration" = "5s",
+        ttl: Duration | None = None,
+        policy: PolicyName = "s3fifo",
+        codec: CodecName | Codec[Any] = "bytes",
+        near_ttl: Duration = "5s",
+        negative_ttl: Duration = "5s",
         jitter: float = 0.05,
-        load_timeout: "Duration | None" = "30s",
+        load_timeout: Duration | None = "30s",
         on_evict: OnEvict | None = None,
     ) -> "GroupOptions":
-        """Check what the user gave; ConfigError says which option is wrong and what to write."""
+        """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
             raise ConfigError('max_bytes=None: a group always has a budget; write a size such as "64 MiB"')
         size = parse_size(max_bytes, name="max_bytes")
         if size < _LEAST_BYTES:
             raise ConfigError(f"max_bytes={max_bytes!r}: must be at least 4 KiB")
         if size > _MOST_BYTES:
-            raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than there is; the default is 64 MiB")
+            raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than any machine has; the default is 64 MiB")
         if policy not in POLICIES:
             raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
         if near_ttl is None:
@@ -114,7 +114,7 @@ class GroupOptions(NamedTuple):
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:
-        """List each option that `other` has not the same, as "name: here, there"; codecs and functions by name."""
+        """Return each option that differs in `other` as "name: here, there", codecs and functions by their names."""
         mine, theirs = _comparable(self), _comparable(other)
         return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
@@ -130,7 +130,7 @@ def _comparable(options: GroupOptions) -> dict[str, Any]:
 
 
 class NodeOptions(NamedTuple):
-    """A node's options; `registry` is still as the user gave it."""
+    """Hold the options of a node; `registry` is still as the user gave it."""
 
     listen: str | None
     advertise: str | None
@@ -150,7 +150,6 @@ class NodeOptions(NamedTuple):
     def make(
         cls,
         listen: str | None = None,
-        *,
         advertise: str | None = None,
         registry: str | Registry | None = None,
         service: str = "kamacache",
@@ -162,7 +161,7 @@ class NodeOptions(NamedTuple):
         password: str | None = None,
         insecure: bool = False,
     ) -> "NodeOptions":
-        """Check what the user gave; ConfigError says which option is wrong and what to write."""
+        """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         protection = Protection.make(password, tls)
         if type(insecure) is not bool:
             raise ConfigError(f"insecure={insecure!r}: must be True or False")
@@ -200,10 +199,13 @@ class NodeOptions(NamedTuple):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> "NodeOptions":
-        """Read KAMACACHE_LISTEN and so on, one for each option of make; `defaults` where they are not set.
+        """Return the options that KAMACACHE_LISTEN and so on give, one for each option of make.
 
-        Spaces around values do not matter, empty ones count as not set, names that are not ours are left alone. The
-        registry "none" means alone, whatever the defaults say.
+        - `environ`: the variables. Spaces around a value do not matter, an empty one counts as not set. With
+          KAMACACHE_REGISTRY=none the node is alone, whatever the defaults say.
+        - `defaults`: options of make, each used if its variable is not set.
+
+        Raises ConfigError for an option that cannot be.
         """
         given = dict(defaults)
         for option in ("listen", "advertise", "registry", "service", "max_value"):
@@ -252,15 +254,15 @@ def _flag(text: str) -> bool:
 
 
 def check_listen(listen: str, *, protected: bool) -> None:
-    """Refuse an address that is none, or that others reach although nothing keeps them out; ConfigError."""
-    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - most nodes have no address of the user's
+    """Raise ConfigError unless `listen` is an address that only this machine reaches, or that is protected."""
+    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - most nodes are given no address
 
     address = parse_address(listen, name="listen")
     if not (address.is_unix or address.is_loopback or protected):
         raise ConfigError(
-            f"listen={listen!r}: without a password or client certificates whoever reaches this port may read and "
-            "write the cache; give all nodes a password= or a tls= (mutual), or listen on 127.0.0.1 or a Unix socket; "
-            "in a network where all may, write insecure=True (KAMACACHE_INSECURE=1, --insecure)"
+            f"listen={listen!r}: without a password or client certificates every host that reaches this port may "
+            "read and write the cache; give all nodes a password= or a tls= (mutual), or listen on 127.0.0.1 or a Unix "
+            "socket; if every host on the network is trusted, write insecure=True (KAMACACHE_INSECURE=1, --insecure)"
         )
 
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from kamacache._engine import Clock, Hlc
     from kamacache.cluster.membership import Membership
     from kamacache.cluster.peers import Peer
+    from kamacache.cluster.routes import Route
     from kamacache.net.lane import Lane
-from kamacache.cluster.routes import Route
+    from kamacache.options import NodeOptions
 
 
 class Runtime:
@@ -22,17 +23,15 @@ class Runtime:
 
     membership: Membership
 
-    def __init__(
-        self, clock: Clock, hlc: Hlc, lane: Lane, *, max_value: int, loader_threads: int, loader_queue: int
-    ) -> None:
+    def __init__(self, clock: Clock, hlc: Hlc, lane: Lane, options: NodeOptions) -> None:
         self.began = time.monotonic()
         self.clock = clock
         self.hlc = hlc
         self.lane = lane
         self.home = HomeLoop()
-        self.max_value = max_value
-        self._loader_threads = loader_threads
-        self._loader_queue = loader_queue
+        self.max_value = options.max_value
+        self._loader_threads = options.loader_threads
+        self._loader_queue = options.loader_queue
         self._lock = threading.RLock()
         self._pools: dict[int, Pool] = {}  # one for each depth of nested loads, so that they cannot starve each other
         self._closed = False

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kamacache import thread
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
 
 if TYPE_CHECKING:
-    from kamacache.group import Group
+    from kamacache.core import GroupCore
 
 log = logging.getLogger("kamacache")
 
@@ -23,8 +23,8 @@ _JOIN = 0.5
 class Sweeper:
     """Sweeps every group's store, a few times a second."""
 
-    def __init__(self, groups: Mapping[str, Group[Any]]) -> None:
-        self._groups = groups
+    def __init__(self, groups: Mapping[str, GroupCore]) -> None:
+        self._cores = groups
         self._ended = Bell()
         self._thread: threading.Thread | None = None
 
@@ -40,19 +40,19 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One round over all groups."""
-        for group in list(self._groups.values()):
-            on_evict = group._core.options.on_evict
+        for core in list(self._cores.values()):
+            on_evict = core.options.on_evict
             try:
-                gone = group._core.store.sweep(group._core.misses.local.flights.oldest())
+                gone = core.store.sweep(core.misses.local.flights.oldest())
             except Exception:
-                log.exception("what left group %r cannot be shown to on_evict", group.name)
+                log.exception("what left group %r cannot be shown to on_evict", core.name)
                 continue
             for key, value, reason in gone:
                 try:
                     if on_evict is not None:
                         on_evict(key, value, reason)
                 except Exception:
-                    log.exception("on_evict of group %r failed", group.name)
+                    log.exception("on_evict of group %r failed", core.name)
 
     def close(self) -> None:
         """End the thread."""

@@ -12,8 +12,10 @@ from kamacache.errors import ConfigError
 
 if TYPE_CHECKING:
     from datetime import timedelta
+else:  # the same class, for typing.get_type_hints; all of datetime takes a millisecond to import
+    from _datetime import timedelta
 
-Duration: TypeAlias = "float | int | timedelta | str"
+Duration: TypeAlias = float | int | timedelta | str
 """Seconds as a number, a timedelta, or text such as "500ms", "1h30m", "10"."""
 
 Size = int | str
@@ -49,8 +51,8 @@ _DURATION_HELP = 'a duration is seconds as a number, a timedelta, or text: "500m
 _SIZE_HELP = 'a size is a number of bytes, or text such as "64 MiB" (B KB MB GB KiB MiB GiB)'
 
 
-def parse_duration(value: object, *, name: str) -> float:
-    """Seconds, zero or more, of a Duration; ConfigError naming the option `name` for anything else."""
+def parse_duration(value: object, *, name: str, least: float = 0.0) -> float:
+    """Return the seconds of a Duration, `least` or more; ConfigError naming the option `name` for anything else."""
     seconds: float | None = None
     if isinstance(value, str):
         seconds = _duration_text(value.strip())
@@ -59,11 +61,9 @@ def parse_duration(value: object, *, name: str) -> float:
             seconds = float(value)
         except (OverflowError, ValueError):
             seconds = None
-    else:
-        from datetime import timedelta  # noqa: PLC0415 - who gives one has paid for its import
-
-        seconds = value.total_seconds() if isinstance(value, timedelta) else None
-    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+    elif isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    if seconds is None or not math.isfinite(seconds) or seconds < least:
         raise ConfigError(f"{name}={shown(value)}: {_DURATION_HELP}")
     return min(seconds, LONGEST)
 

@@ -1,16 +1,28 @@
-"""What a loader returns to give one value its own time to live."""
+"""The value that a loader returns to give one key its own time to live."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Generic, NoReturn, TypeVar
 
-from kamacache.options import UNSET, Duration, Unset, parse_ttl
+from kamacache.options import UNSET, Duration, Unset
+from kamacache.units import parse_duration
 
 V = TypeVar("V")
 
 
 class Value(Generic[V]):  # no dataclass: importing these takes longer than the whole package
-    """A loaded value with a ttl of its own, kept exactly that long (no jitter); without ttl: the group's."""
+    """Give a loaded value its own time to live.
+
+    A loader returns it in place of the bare value. The value is kept for exactly `ttl`, without jitter.
+
+    - `value`: the value itself, anything but None.
+    - `ttl`: seconds, a timedelta or text such as "5m". None: the value never expires. Zero or less, as
+      `expires_at - now` gives for a token that has run out: the callers get the value, and it is not kept. Left out:
+      the group's ttl.
+
+    Raises TypeError for None as the value, ConfigError for a ttl that is no duration.
+    """
 
     __slots__ = ("ttl", "value")
     __match_args__ = ("value", "ttl")
@@ -19,11 +31,12 @@ class Value(Generic[V]):  # no dataclass: importing these takes longer than the 
     ttl: float | Unset | None
 
     def __init__(self, value: V, ttl: Duration | Unset | None = UNSET) -> None:
-        """Take `ttl` as seconds, timedelta or text; None never expires, zero or less is a ConfigError."""
         if value is None:
-            raise TypeError("Value(None): None is not a value; return None itself where there is none")
+            raise TypeError("Value(None): None is not a value; return None itself if there is none")
+        if ttl is not UNSET and ttl is not None:
+            ttl = max(0.0, parse_duration(ttl, name="ttl", least=-math.inf))
         object.__setattr__(self, "value", value)
-        object.__setattr__(self, "ttl", ttl if ttl is UNSET else parse_ttl(ttl, name="ttl"))
+        object.__setattr__(self, "ttl", ttl)
 
     def __setattr__(self, name: str, _: Any) -> NoReturn:
         raise AttributeError(f"a Value does not change: {name!r} cannot be set")

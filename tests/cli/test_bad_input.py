@@ -94,6 +94,6 @@ def test_a_loader_that_cannot_be_imported(program: Program) -> None:
 
 def test_advice_is_in_flags(program: Program) -> None:
     insecure = program.fails(2, "serve", "--listen", "0.0.0.0:0")
-    assert insecure.endswith("in a network where all may, give --insecure\n")
+    assert insecure.endswith("if every host on the network is trusted, give --insecure\n")
     assert "give --listen the address" in program.fails(2, "serve", "--registry", "static://127.0.0.1:1")
     assert "etcd://10.0.0.5:2379" in program.fails(2, "ping", "--registry", "etcd://")

@@ -9,7 +9,7 @@ from kamacache import Node
 from kamacache.cli.commands import cli
 from kamacache.cli.config import read
 from kamacache.serve.metrics import render
-from tests.unit.test_documents import DOCUMENTS, ROOT, blocks
+from tests.docs.test_documents import DOCUMENTS, ROOT, blocks
 
 
 def test_commands_in_documents_exist() -> None:
@@ -32,5 +32,5 @@ def test_the_table_of_metrics_is_whole() -> None:
     table = (ROOT / "docs/operations.md").read_text()
     described = set(re.findall(r"`(kamacache_\w+)`", "\n".join(re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE))))
     with Node() as node:
-        text = render(node.groups, node._runtime)
+        text = render(node._groups.cores, node._runtime)
     assert described == set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))

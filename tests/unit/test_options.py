@@ -361,7 +361,11 @@ class TestValue:
         assert Value(b"x", 5) == Value(b"x", timedelta(seconds=5))
         assert repr(Value(1)) == "Value(value=1, ttl=UNSET)"
 
-    @pytest.mark.parametrize("ttl", [0, -1, "0s", "soon", True, math.nan])
+    @pytest.mark.parametrize("ttl", [0, -0.5, -(10**30), "0s", timedelta(seconds=-3), Decimal(-1)])
+    def test_a_ttl_that_has_run_out(self, ttl: Any) -> None:
+        assert Value(b"x", ttl).ttl == 0.0
+
+    @pytest.mark.parametrize("ttl", ["-1s", "soon", True, False, math.nan, -math.inf, b"1"])
     def test_bad_ttl(self, ttl: Any) -> None:
         with pytest.raises(ConfigError, match="ttl="):
             Value(b"x", ttl)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
+import inspect
 import math
+import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -39,6 +45,55 @@ def load_more(keys: list[str]) -> dict[str, bytes]:
 class Source:
     def load(self, key: str) -> bytes:
         return key.encode()
+
+    @classmethod
+    def of_class(cls, key: str) -> bytes:
+        return key.encode()
+
+    def without_self() -> bytes:  # type: ignore[misc]
+        return b""
+
+    def key_alone(key: str) -> bytes:  # type: ignore[misc] # noqa: N805 - the mistake to be found
+        return key.encode()
+
+
+class Called:
+    def __call__(self, key: str) -> bytes:
+        return key.encode()
+
+
+class Row:
+    """Can be compared with nothing, as the arrays of numpy."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("which of them?")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+SOURCE: Any = Source()
+
+
+def load_from(table: str, key: str, *, column: str = "") -> bytes:
+    return f"{table}.{column}[{key}]".encode()
+
+
+def partial(table: str, **options: str) -> Callable[[str], bytes]:
+    return functools.partial(load_from, table, **options)
+
+
+def closure(what: Any) -> Callable[[str], bytes]:
+    def load(key: str) -> bytes:
+        return repr((what, load)).encode()
+
+    return load
+
+
+def default(what: Any) -> Callable[[str], bytes]:
+    def load(key: str, table: Any = what, *, column: Any = what) -> bytes:
+        return repr((table, column)).encode()
+
+    return load
 
 
 @pytest.mark.parametrize(
@@ -178,7 +233,12 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "function": (lambda: load, lambda: load),
     "partial": (lambda: functools.partial(load), lambda: functools.partial(load)),
     "partial of the function": (lambda: load, lambda: functools.partial(load)),
-    "methods of two objects": (lambda: Source().load, lambda: Source().load),
+    "methods of one object": (lambda: SOURCE.load, lambda: SOURCE.load),
+    "methods of one class": (lambda: Source.of_class, lambda: Source.of_class),
+    "partials with equal arguments": (lambda: partial("table"), lambda: partial("table")),
+    "closures over equal contents": (lambda: closure(["table"]), lambda: closure(["table"])),
+    "closures over one function": (lambda: closure(closure(load)), lambda: closure(closure(load))),
+    "closures over themselves": (lambda: closure(None), lambda: closure(None)),
     "lambda of one line": (lambda: lambda key: key, lambda: SAME["lambda of one line"][0]()),  # noqa: PLW0108 - the dictionary is not there yet
     "no loader": (lambda: None, lambda: None),
 }
@@ -192,21 +252,99 @@ def test_the_same_function_gives_the_same_group(node: Node, case: str) -> None:
     assert group.loader is second
 
 
-def test_the_new_loader_is_the_one_that_loads(node: Node) -> None:
-    def answering(value: bytes) -> Group[bytes]:
-        def load(key: str) -> bytes:
-            return value
+DIFFERENT: dict[str, tuple[Any, Any]] = {
+    "methods of two objects": (Source().load, Source().load),
+    "objects of one class": (Called(), Called()),
+    "methods in C of two objects": ({"k": b"1"}.get, {"k": b"1"}.get),
+    "partials": (partial("users"), partial("orders")),
+    "partials by keyword": (partial("users", column="a"), partial("users", column="b")),
+    "a partial and another number of arguments": (partial("users"), partial("users", column="a")),
+    "partials of two objects": (functools.partial(Source().load), functools.partial(Source().load)),
+    "closures": (closure("users"), closure("orders")),
+    "closures over two functions": (closure(closure(1)), closure(closure(2))),
+    "closures over what cannot be compared": (closure(Row()), closure(Row())),
+    "defaults": (default("users"), default("orders")),
+    "caches": (functools.cache(closure("users")), functools.cache(closure("orders"))),
+}
 
-        return node.group("g", load)
 
-    assert answering(b"old") is answering(b"new")
-    assert node.groups["g"].get("k") == b"new"
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_functions_of_one_place_over_other_objects_are_refused(node: Node, case: str) -> None:
+    """Of two repositories of one class, the second would silently serve the rows of the first, or the other way."""
+    first, second = DIFFERENT[case]
+    group = node.group("g", first)
+    with pytest.raises(GroupExists, match=r"'g' exists with .* of another object or closure; close\(\) that group"):
+        node.group("g", second)
+    assert group.loader is first
+    assert node.group("g", first) is group
+
+
+def test_a_reloaded_module_gives_its_new_function(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decorators, its classes and the functions in its closures are new objects as well."""
+    module = tmp_path / "its_loaders.py"
+    text = """
+        import functools
+        def decorated(function):
+            @functools.wraps(function)
+            def wrapper(key):
+                return function(key) + b"ANSWER"
+            return wrapper
+        @decorated
+        def load(key):
+            return key.encode()
+        class Source:
+            @classmethod
+            def load(cls, key):
+                return key.encode() + b"ANSWER"
+        """
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module.write_text(textwrap.dedent(text).replace("ANSWER", "1"))
+    found = importlib.import_module("its_loaders")
+    groups = [node.group("function", found.load), node.group("method", found.Source.load)]
+    module.write_text(textwrap.dedent(text).replace("ANSWER", "22"))
+    importlib.reload(found)
+    assert [node.group("function", found.load), node.group("method", found.Source.load)] == groups
+    assert [group.get("k") for group in groups] == [b"k22", b"k22"]
+
+
+@pytest.mark.parametrize(
+    ("loader", "says"),
+    [
+        (lambda: b"", "too many positional arguments"),
+        (load_from, r"load_from\(table: .*missing a required argument"),
+        (Source.load, r"Source.load\(self, key: .*missing a required argument: 'key'.*source.load"),
+        (SOURCE.without_self, "without_self takes no argument, not even self"),
+        (SOURCE.key_alone, "too many positional arguments"),
+        (functools.partial(load, "k"), "too many positional arguments"),
+    ],
+)
+def test_a_loader_that_does_not_take_a_key(node: Node, loader: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=f"^loader: .*{says}"):
+        node.group("g", loader)
+    with pytest.raises(ConfigError, match=f"^load_many: .*{says}"):
+        node.group("g", load_many=loader)
+    assert not node.groups
+
+
+def test_loaders_whose_signature_nobody_knows(node: Node) -> None:
+    """Functions in C without one, and what a decorator gives to the function that it wraps."""
+
+    @functools.wraps(load_from)
+    def connected(key: str) -> bytes:
+        return load_from("table", key)
+
+    with pytest.raises(ValueError, match="signature"):
+        inspect.signature({}.pop)
+    assert node.group("c", {"k": b"v"}.pop).get("k") == b"v"
+    assert node.group("wrapped", connected).get("k") == b"table.[k]"
+    assert node.group("mock", mock.Mock(return_value=b"v")).get("k") == b"v"
 
 
 @pytest.mark.parametrize(
     ("first", "second", "places"),
     [
-        (load, Source().load, ["load", "Source.load"]),
+        (load, Source().load, ["load", "Source.load", "close()"]),
         (load, None, ["load", "no loader"]),
         (lambda key: key, load, [__file__, f"{__name__}.load"]),
     ],
@@ -255,6 +393,28 @@ def test_the_decorator(node: Node) -> None:
     assert users.loader("a") == "A"
     assert users.get("b") == "B"
     assert node.groups["users"] is users
+
+
+def test_the_decorator_takes_the_functions_name(node: Node) -> None:
+    @node.loader
+    def users(key: str) -> bytes:
+        return key.encode()
+
+    @node.loader(ttl="1h", codec="text")
+    async def orders(key: str) -> str:
+        return key
+
+    assert {name: group.loader.__name__ for name, group in node.groups.items()} == {
+        "users": "users",
+        "orders": "orders",
+    }
+    assert users.get("k") == b"k"
+    assert orders.get("k") == "k"
+    for nameless in (lambda key: key, functools.partial(load)):
+        with pytest.raises(ConfigError, match="group name"):
+            node.loader(nameless)
+        with pytest.raises(ConfigError, match="group name"):
+            node.loader(ttl=1)(nameless)
 
 
 def test_groups_are_a_live_read_only_view(node: Node) -> None:
@@ -339,8 +499,8 @@ def test_alone(node: Node) -> None:
 
 
 def test_an_unknown_option_is_told_as_python_does(node: Node) -> None:
-    with pytest.raises(TypeError, match=r"^group\(\) got an unexpected keyword argument 'max_byte'$"):
+    with pytest.raises(TypeError, match=r"\bgroup\(\) got an unexpected keyword argument 'max_byte'$"):
         node.group("g", load, max_byte="1 MiB")  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=r"^group\(\) got an unexpected keyword argument 'tll'$"):
+    with pytest.raises(TypeError, match=r"\bloader\(\) got an unexpected keyword argument 'tll'$"):
         node.loader("g", tll="1s")(load)  # type: ignore[call-overload]
     assert not node.groups

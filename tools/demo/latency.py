@@ -1,4 +1,4 @@
-"""How long reads took: a histogram with 1.6 % of error that is cheap to count in and to merge."""
+"""The durations of reads: a histogram with an error of 1.6 % that is cheap to fill and to merge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FINE = 6  # each power of two is cut into 2**_FINE
 
 
 def bucket(nanoseconds: int) -> int:
-    """Where a duration counts."""
+    """Return the bucket of a duration."""
     shift = max(nanoseconds.bit_length() - _FINE - 1, 0)
     return (shift << _FINE) + (nanoseconds >> shift)
 
@@ -20,7 +20,7 @@ def _least(number: int) -> int:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float:
-    """The duration, in seconds, that this share of the reads did not exceed; 0 where there are none."""
+    """Return the duration, in seconds, that this share of the reads did not exceed; 0 if there are none."""
     left = sum(counts.values()) * share
     for number in sorted(counts):
         left -= counts[number]
@@ -30,7 +30,7 @@ def quantile(counts: Mapping[int, int], share: float) -> float:
 
 
 def merged(all_counts: list[Mapping[int, int]]) -> Counter[int]:
-    """All of them together."""
+    """Return the sum of the histograms."""
     total: Counter[int] = Counter()
     for counts in all_counts:
         total.update(counts)

@@ -1,4 +1,4 @@
-"""What the demonstration shows: what happens as it happens, a line of progress, and the table at the end."""
+"""The output of the demonstration: events as they happen, a line of progress, and the table at the end."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Report:
         self._line(self._paint(words, _BOLD))
 
     def say(self, label: str, words: str) -> None:
-        """One fact."""
+        """Print one fact."""
         self._line(self._paint(f"{label:<{_LABEL}}", _DIM) + words)
 
     def event(self, at: float, words: str) -> None:
-        """Something happens under load."""
+        """Print an event under load."""
         self._line(self._paint(_clock(at) + words, _BOLD))
 
     def progress(self, at: float, seconds: float, total: Numbers, alive: str) -> None:
-        """Where it stands: one line, rewritten on a terminal."""
+        """Print the progress: one line, rewritten on a terminal."""
         now = time.monotonic()
         if not self._shown and not self._terminal:
             self._shown = now  # nothing worth a line has happened yet
@@ -75,7 +75,7 @@ class Report:
             self._open = False
 
     def result(self, result: Result) -> None:
-        """The table, and what held."""
+        """Print the table and the verdicts."""
         columns = {**result.nodes, "all": result.total}
         self._line("")
         self._line(self._paint(f"{'':<{_CHECK}}" + "".join(f"{name:>14}" for name in columns), _BOLD))
@@ -138,12 +138,12 @@ def _clock(at: float) -> str:
 def _footnote(result: Result) -> str:
     emptied = ", or when etcd came back empty," if result.registry == "etcd" else ""
     return textwrap.fill(
-        "Loads are counted from what the loaders themselves wrote down. A key may be loaded once, once more after each"
+        "Loads are counted from the records of the loaders. A key may be loaded once, once more after each"
         f" delete of it, and once more if it was one of the {result.lost:,} that the killed node owned. A set brings"
         " its value along, and a restarted node takes over what the others still hold: no load for either. Two loads"
-        " of a key at once are right only where a write came in between: what was read before it must not be given to"
-        " those who ask after it. Once is promised while the nodes agree on who is there; loads that came twice right"
-        f" after the kill or the restart{emptied} are counted apart, and so are those of moments in which a node was"
-        " too busy to answer and held for dead. The table lacks reads and writes of the killed node's last 0.2 s.",
+        " of a key at once are right only if a write came in between: a caller that asks after the write must not"
+        " receive what was read before it. Once is promised while the nodes agree on the members; second loads right"
+        f" after the kill or the restart{emptied} are counted apart, and so are those of moments when a node was"
+        " too busy to answer and considered dead. The table lacks reads and writes of the killed node's last 0.2 s.",
         _WIDTH,
     )

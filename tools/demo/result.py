@@ -1,4 +1,4 @@
-"""What came of the demonstration, for people and machines."""
+"""The result of the demonstration, for people and machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.demo.latency import merged, quantile
 
 @dataclass
 class Numbers:
-    """What one node, or all together, did."""
+    """The numbers of one node, or of all together."""
 
     reads: int = 0
     loads: int = 0

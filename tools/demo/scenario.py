@@ -137,7 +137,7 @@ class Scenario:
         self._event(f"all three agree that it is back, after {agreed - started:.2f} s")
 
     def _with(self, etcd: Etcd) -> None:
-        """A node is killed while etcd is away; later etcd comes back without its data."""
+        """Kill a node while etcd is down, and later bring etcd back without its data."""
         self._until(_ETCD_GONE)
         gone = self._kill_etcd(etcd)
         self._until(_KILL_MEANWHILE)
@@ -175,7 +175,7 @@ class Scenario:
             self._windows.append(Window(started, self._cluster.settle(self._tick)))
 
     def _await_registered(self, etcd: Etcd) -> float:
-        """Wait until etcd lists all who live, and they know that their leases live: when that was."""
+        """Wait until etcd lists all living nodes and they know that their leases live; return the time."""
         until = time.monotonic() + PATIENCE
         with closing(EtcdRegistry(etcd.url)) as observer:
             while not self._registered(observer):
@@ -241,7 +241,7 @@ class Scenario:
         return Result(registry, nodes, total, found, len(self._lost), time.monotonic() - self._began)
 
     def _differing(self) -> list[Window]:
-        """All times in which they may not have agreed. Those without a reason that was told are told now."""
+        """Return all times in which the nodes may not have agreed, and report those without a known reason."""
         processes = self._cluster.processes
         found = disagreements([(process.died or self._ended, process.views) for process in processes])
         found += [Window(*times) for process in processes for times in process.unsure]

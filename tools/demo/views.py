@@ -1,4 +1,4 @@
-"""When the nodes of the demonstration did not agree on who is there. Pure functions, as the checks."""
+"""The times in which the nodes of the demonstration did not agree on the members. Pure functions, as the checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, frozen=True)
 class Window:
-    """A time in which the nodes did not agree on who is there."""
+    """A time in which the nodes did not agree on the members."""
 
     begin: float
     end: float
@@ -18,12 +18,12 @@ class Window:
 
 
 def any_meets(windows: Iterable[Window], begin: float, end: float) -> bool:
-    """Whether they did not agree at some time between."""
+    """Return whether the nodes disagreed at some time in between."""
     return any(window.meets(begin, end) for window in windows)
 
 
 def disagreements(lives: Sequence[tuple[float, Sequence[tuple[float, object]]]]) -> list[Window]:
-    """The times in which not all who lived had the same view. A life is when it ended, and its views since when."""
+    """Return the times when living nodes had different views. A life is its end, and its views by their starts."""
     changes = [(at, who, view) for who, (died, views) in enumerate(lives) for at, view in [*views, (died, None)]]
     now: dict[int, object] = {}
     found: list[Window] = []
@@ -42,7 +42,7 @@ def disagreements(lives: Sequence[tuple[float, Sequence[tuple[float, object]]]])
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:
-    """The same times, each once."""
+    """Return the same times without overlaps."""
     found: list[Window] = []
     for window in sorted(windows, key=lambda window: window.begin):
         if found and found[-1].meets(window.begin, window.end):

@@ -1,4 +1,4 @@
-"""One process of the demonstration: it embeds a node and does what its parent says.
+"""One process of the demonstration: it embeds a node and obeys its parent.
 
 Orders come on standard input, one JSON object a line; facts go to standard output the same way, unasked ones too: the
 members as this node sees them whenever they change, and its counters several times a second.
@@ -35,7 +35,7 @@ _SAMPLES = [f"sample {number}" for number in range(256)]
 
 
 class Doubts(logging.StreamHandler[TextIO]):
-    """The node's own words, on standard error; counts how often it held another for dead, and tells at once."""
+    """Write the log of the node to standard error, and count and report how often it considered another dead."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Doubts(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
         if "is held for dead" in record.getMessage():
-            self._tell()  # first: a view is told with the count, and the parent must know what was counted
+            self._tell()  # first: a view is reported with the count, and the parent must know what was counted
             self.count += 1
 
 
@@ -66,7 +66,7 @@ class Worker:
         log.setLevel(logging.INFO)
         self._registry = parse(registry)
         self._node = Node(registry=self._registry, service=SERVICE)
-        # Nothing expires and nothing is evicted, so that every load has a reason that can be told.
+        # Nothing expires and nothing is evicted, so that every load has a known reason.
         self._users = self._node.group("users", self._load, ttl=None, max_bytes="1 GiB")
         self._greetings = self._node.group("greetings", codec="text", ttl=None)
         self._work = Workload(self._users, self._database, Versions(directory / "versions", rows), self._journal, share)
@@ -93,31 +93,31 @@ class Worker:
         self._node.close()
 
     def do_greet(self) -> bool:
-        """Set this node's own key."""
+        """Set the key of this node."""
         return bool(self._greetings.set(self._name, f"hello from {self._name}"))
 
     def do_greeting(self, name: str) -> str | None:
-        """Read another's."""
+        """Read the key of another node."""
         return self._greetings.get(name)
 
     def do_load(self) -> None:
-        """Begin to read and write."""
+        """Start to read and write."""
         self._work.start()
 
     def do_stop(self) -> None:
-        """Stop reading and writing, and report what was counted."""
+        """Stop reading and writing, and report the counts."""
         self._work.stop()
         self._count()
 
     def do_owned_by(self, address: str, path: str) -> int:
-        """Write down the keys that a member owns: how many."""
+        """Record the keys that a member owns, and return their number."""
         owner = self._node.owner
         owned = array("I", (n for n in range(self._rows) if owner("users", str(n)).address == address))
         Path(path).write_bytes(owned.tobytes())
         return len(owned)
 
     def _watch(self) -> None:
-        """Who is there, and (as a number to compare) who owns what: views agree when both are equal everywhere."""
+        """Report the members, and a checksum of all owners: views agree if both are equal everywhere."""
         last, since = None, time.monotonic()
         while not self._ended.wait(_WATCH):
             doubts, begin = self._doubts.count, time.monotonic()
@@ -156,7 +156,7 @@ class Worker:
 
 
 def main() -> None:
-    """Run by the parent, with a name, the directory, the rows, the registry and this process's share of the writes."""
+    """Run as a child, with a name, the directory, the rows, the registry and its share of the writes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who then closes our standard input
     name, directory, rows, registry, which, of = sys.argv[1:]
     Worker(name, Path(directory), int(rows), registry, (int(which), int(of))).run()

@@ -26,7 +26,7 @@ _MOST = 5  # errors described in words
 
 
 class Zipf:
-    """Row numbers, the popular ones all over the table."""
+    """Row numbers by popularity, spread over the table."""
 
     def __init__(self, rows: int, rng: random.Random) -> None:
         self._rng = rng
@@ -39,7 +39,7 @@ class Zipf:
 
 
 class Tally:
-    """What one thread has seen. Only that thread writes to it."""
+    """The counts of one thread. Only that thread writes to them."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -120,7 +120,7 @@ class Workload:
                 tally.error(f"write {number}: {type(error).__name__}: {error}")
 
     def _change(self, number: int, count: int, tally: Tally) -> None:
-        """Change the row, then tell the cache: delete and set take turns."""
+        """Change the row, then write to the cache: delete and set take turns."""
         version = self._database.update(number)
         if count % 2:
             self._journal.note(DELETE, number, count)

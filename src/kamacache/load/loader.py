@@ -1,23 +1,22 @@
-"""A group's loader: the user's function, whatever its form, as one thing that loads keys."""
+"""A group's loader: the user's functions, whatever their form, as one thing that loads keys."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 from kamacache.errors import ConfigError
 
+_SELF = "self"  # the name under which _bound yields the object that a function works on
+
 
 def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:
-    while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif inspect.ismethod(function):
-            function = function.__func__
-        else:
-            return function
+    while isinstance(function, functools.partial) or inspect.ismethod(function):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -26,7 +25,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _place(function: Callable[..., Any] | None) -> str:
-    """What makes two functions the same one: module.qualname; for lambdas file and line."""
+    """Return where a function was written: module.qualname; for lambdas file and line; "" for None."""
     if function is None:
         return ""
     under = _underneath(function)
@@ -36,23 +35,111 @@ def _place(function: Callable[..., Any] | None) -> str:
     return f"{getattr(under, '__module__', type(under).__module__)}.{name}"
 
 
+def _bound(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+    """Yield, by name, the objects by which two functions written in one place may differ."""
+    while True:
+        if isinstance(function, functools.partial):
+            yield from ((f"argument {number}", value) for number, value in enumerate(function.args))
+            yield from sorted(function.keywords.items())
+            function = function.func
+        elif inspect.ismethod(function):
+            yield _SELF, function.__self__
+            function = function.__func__
+        else:
+            break
+    if not hasattr(function, "__qualname__"):  # an object with __call__
+        yield _SELF, function
+    elif not isinstance(owner := getattr(function, "__self__", None), ModuleType | None):
+        yield _SELF, owner  # a method written in C
+    if inspect.isfunction(function):
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            yield from ((name, content) for content in _contents(cell))
+        yield from ((f"default {number}", value) for number, value in enumerate(function.__defaults__ or ()))
+        yield from sorted((function.__kwdefaults__ or {}).items())
+    elif (wrapped := getattr(function, "__wrapped__", None)) is not None:  # functools.cache
+        yield "wrapped", wrapped
+
+
+def _contents(cell: Any) -> Iterator[Any]:
+    try:
+        yield cell.cell_contents
+    except ValueError:  # not yet assigned
+        return
+
+
+def _same(one: Any, other: Any, seen: frozenset[tuple[int, int]] = frozenset()) -> bool:
+    """Return whether two functions were written in one place and work on the same objects.
+
+    A reloaded module has new functions and classes, which are the same by module and qualname.
+    """
+    if one is other or (id(one), id(other)) in seen:  # seen: a function that uses itself
+        return True
+    if not (callable(one) and callable(other)) or _place(one) != _place(other):
+        return False
+    if isinstance(one, type) or isinstance(other, type):
+        return isinstance(one, type) and isinstance(other, type)
+    mine, theirs = list(_bound(one)), list(_bound(other))
+    if [name for name, _ in mine] != [name for name, _ in theirs]:
+        return False
+    inside = seen | {(id(one), id(other))}
+    return all(_alike(name, a, b, inside) for (name, a), (_, b) in zip(mine, theirs, strict=True))
+
+
+def _alike(name: str, one: Any, other: Any, seen: frozenset[tuple[int, int]]) -> bool:
+    if one is other:
+        return True
+    if name == _SELF:  # two objects may be equal today and differ tomorrow
+        return isinstance(one, type) and _same(one, other)
+    if hasattr(one, "__qualname__") or isinstance(one, functools.partial):
+        return _same(one, other, seen)
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # noqa: BLE001 - an array, or whatever else the user's objects do
+        return False
+
+
+def _check(what: str, function: Callable[..., Any], argument: object) -> None:
+    """Raise ConfigError unless `function` can be called with one argument, as far as Python can say."""
+    help_ = "loader takes one key, load_many a list of keys; a method is given bound, as in source.load"
+    if not callable(function):
+        raise ConfigError(f"{what} must be callable, not {type(function).__name__}")
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)  # a decorator may give the rest
+    except (ValueError, TypeError) as error:
+        if inspect.ismethod(function) and inspect.isfunction(function.__func__):  # nowhere to put self
+            raise ConfigError(f"{what}: {_place(function)} takes no argument, not even self; {help_}") from error
+        return  # a function written in C
+    try:
+        signature.bind(argument)
+    except TypeError as error:
+        raise ConfigError(f"{what}: {_place(function)}{signature}: {error}; {help_}") from error
+
+
 class Loader:
-    """`single` loads a key, `many` a list of keys; either may be async, either may be missing."""
+    """Hold the functions of a group: `single` loads a key, `many` a list of keys.
+
+    Either may be async, either may be missing. Raises ConfigError for what is no function, cannot be called with one
+    argument, or is half async.
+    """
 
     __slots__ = ("is_async", "lean", "many", "place", "single")
 
     def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
-        for name, function in (("loader", single), ("load_many", many)):
-            if function is not None and not callable(function):
-                raise ConfigError(f"{name} must be callable, not {type(function).__name__}")
+        given = [function for function in (single, many) if function is not None]
+        for name, function, argument in (("loader", single, "key"), ("load_many", many, ["key"])):
+            if function is not None:
+                _check(name, function, argument)
         self.single = single
         self.many = many
-        given = [function for function in (single, many) if function is not None]
         self.is_async = any(map(_is_async, given))
         if self.is_async and not all(map(_is_async, given)):
             raise ConfigError("loader and load_many must both be plain functions or both be async")
         self.lean = single is not None and not self.is_async  # a plain function loads single keys
         self.place = " and ".join(filter(None, map(_place, (single, many))))
+
+    def is_same(self, other: Loader) -> bool:
+        """Return whether `other` has the same functions over the same objects, perhaps of a reloaded module."""
+        return _same(self.single, other.single) and _same(self.many, other.many)
 
     @property
     def missing(self) -> bool:
@@ -60,5 +147,5 @@ class Loader:
         return self.single is None and self.many is None
 
     def in_batch(self, keys: list[str]) -> bool:
-        """Whether load_many is to be used: for batches, and for single keys where there is no loader."""
+        """Return whether to use load_many: for batches, and for single keys if there is no loader."""
         return self.many is not None and (len(keys) > 1 or self.single is None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import ConfigError
@@ -15,16 +14,32 @@ __all__ = ["ENTRY_POINTS", "Registry", "parse"]
 
 ENTRY_POINTS = "kamacache.registries"
 
-# Known without the package's metadata, so that a source tree on the path is enough.
-_BUILT_IN = {
-    "etcd": ("kamacache.registry.etcd", "EtcdRegistry"),
-    "local": ("kamacache.registry.local", "LocalRegistry"),
-    "static": ("kamacache.registry.static", "StaticRegistry"),
-}
+
+def _etcd(url: str) -> Registry:
+    from kamacache.registry.etcd import EtcdRegistry
+
+    return EtcdRegistry(url)
+
+
+def _local(url: str) -> Registry:
+    from kamacache.registry.local import LocalRegistry
+
+    return LocalRegistry(url)
+
+
+def _static(url: str) -> Registry:
+    from kamacache.registry.static import StaticRegistry
+
+    return StaticRegistry(url)
+
+
+# Known without the package's metadata, so that a source tree on the path is enough. Each is imported when it is used:
+# importing the package is to cost little. It is imported by a statement: PyInstaller is to find it.
+_BUILT_IN = {"etcd": _etcd, "local": _local, "static": _static}
 
 
 def parse(registry: str | Registry) -> Registry:
-    """Give the registry of this URL, or the object itself; ConfigError for what is neither."""
+    """Return the registry of this URL, or the object itself; ConfigError for anything else."""
     if isinstance(registry, Registry):
         return registry
     if not isinstance(registry, str):
@@ -35,30 +50,25 @@ def parse(registry: str | Registry) -> Registry:
         # The text is not shown: it may hold a password.
         raise ConfigError(f"registry: must be a URL with one of {_schemes(_found())}")
     if scheme in _BUILT_IN:
-        module, name = _BUILT_IN[scheme]
-        return _build(getattr(import_module(module), name), scheme, registry)
+        return _BUILT_IN[scheme](registry)
     found = _found()
-    if scheme in found:
-        try:
-            factory = found[scheme].load()
-        except Exception as error:
-            raise ConfigError(f"registry {scheme}://: cannot import {found[scheme].value}: {error}") from error
-        return _build(factory, scheme, registry)
-    raise ConfigError(f"registry {scheme}://: unknown, use one of {_schemes(found)}")
+    if scheme not in found:
+        raise ConfigError(f"registry {scheme}://: unknown, use one of {_schemes(found)}")
+    try:
+        factory = found[scheme].load()
+    except Exception as error:
+        raise ConfigError(f"registry {scheme}://: cannot import {found[scheme].value}: {error}") from error
+    built: Any = factory(registry)
+    if not isinstance(built, Registry):
+        raise ConfigError(f"registry {scheme}://: its entry point gave a {type(built).__qualname__}, not a Registry")
+    return built
 
 
 def _found() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and rarely needed
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
 
     return {entry.name.lower(): entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
 def _schemes(found: dict[str, EntryPoint]) -> str:
     return ", ".join(f"{scheme}://" for scheme in sorted({*_BUILT_IN, *found}))
-
-
-def _build(factory: Any, scheme: str, url: str) -> Registry:
-    built = factory(url)
-    if not isinstance(built, Registry):
-        raise ConfigError(f"registry {scheme}://: its entry point gave a {type(built).__qualname__}, not a Registry")
-    return built

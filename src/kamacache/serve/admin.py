@@ -14,7 +14,7 @@ from kamacache.steps import whole
 
 if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
-    from kamacache.group import Group
+    from kamacache.core import GroupCore
     from kamacache.options import GroupOptions, NodeOptions
     from kamacache.runtime import Runtime
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Administration:
     """Shows one node and its groups by name."""
 
-    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
+    def __init__(self, runtime: Runtime, groups: Mapping[str, GroupCore], options: NodeOptions) -> None:
         self._runtime = runtime
-        self._groups = groups
+        self._cores = groups
         self._options = options
 
     async def answer(self, command: str, arguments: Sequence[str]) -> bytes:
@@ -41,7 +41,7 @@ class Administration:
         elif command == "kc.stats":
             result = self.stats(*arguments)
         else:
-            result = {"confirmed": await whole(self._group(*arguments)._core.clear())}
+            result = {"confirmed": await whole(self._core(*arguments).clear())}
         return json.dumps(result, separators=(",", ":")).encode()
 
     def info(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Administration:
             "uptime": time.monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",
-            "groups": {name: _options(group._core.options) for name, group in list(self._groups.items())},
+            "groups": {name: _options(core.options) for name, core in list(self._cores.items())},
         }
 
     def members(self) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ class Administration:
     def owner(self, group: str, key: str) -> dict[str, Any]:
         """Who owns a key, and who is next in line, as this node sees it."""
         check_key(key)
-        self._group(group)
+        self._core(group)
         me, route = self._runtime.membership.me, self._runtime.route(group)
         line = [me if peer is None else peer.member for peer in route.all_candidates(key)]
         first = route.first(key)
@@ -82,14 +82,14 @@ class Administration:
 
     def stats(self, group: str | None = None) -> dict[str, Any]:
         """The counters of one group or of all, by name."""
-        groups = list(self._groups.items()) if group is None else [(group, self._group(group))]
-        return {name: group.stats().as_dict() for name, group in groups}
+        cores = list(self._cores.items()) if group is None else [(group, self._core(group))]
+        return {name: core.stats().as_dict() for name, core in cores}
 
-    def _group(self, name: str) -> Group[Any]:
-        group = self._groups.get(name)
-        if group is None:
+    def _core(self, name: str) -> GroupCore:
+        core = self._cores.get(name)
+        if core is None:
             raise UnknownGroup(f"no group {name!r} here")
-        return group
+        return core
 
 
 def _kind(registry: object) -> str | None:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from kamacache.core import GroupCore
     from kamacache.deadline import Deadline
-    from kamacache.group import Group
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
@@ -58,9 +57,9 @@ _STATUS: dict[str, tuple[type[Exception], ...]] = {
 class Clients:
     """Answers clients. `groups` are the node's by name."""
 
-    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
+    def __init__(self, runtime: Runtime, groups: Mapping[str, GroupCore], options: NodeOptions) -> None:
         self._runtime = runtime
-        self._groups = groups
+        self._cores = groups
         self._administration = Administration(runtime, groups, options)
         self._loop = HomeLoop("kamacache-clients")
         self._idle = threading.Condition()
@@ -142,11 +141,11 @@ class Clients:
         return ClientReply()
 
     def _core(self, name: str) -> GroupCore:
-        group = self._groups.get(name)
-        if group is None:
+        core = self._cores.get(name)
+        if core is None:
             raise UnknownGroup(f"no group {name!r} here")
-        group._core.misses.check_open()
-        return group._core
+        core.misses.check_open()
+        return core
 
     async def _get(self, keys: Iterable[tuple[str, str]]) -> list[bytes | None]:
         """As Group.get or get_many, but with the bytes as they are; memory has been looked into already."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kamacache._engine import Histogram, __version__
 from kamacache.cluster.membership import AWAY, UNREGISTERED
 from kamacache.stats import GroupStats
 
 if TYPE_CHECKING:
-    from kamacache.group import Group
+    from kamacache.core import GroupCore
     from kamacache.runtime import Runtime
 
 OUTCOMES = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads")
@@ -72,13 +72,13 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def render(groups: Mapping[str, Group[Any]], runtime: Runtime) -> str:
+def render(groups: Mapping[str, GroupCore], runtime: Runtime) -> str:
     """Read everything now."""
     page = Page()
     _node(page, runtime)
-    parts = {name: group._core for name, group in sorted(groups.items())}
-    _gets(page, {name: GroupStats(**part.store.stats()) for name, part in parts.items()})
-    loads = [({"group": name}, *part.misses.times.read()) for name, part in parts.items()]
+    cores = dict(sorted(groups.items()))
+    _gets(page, {name: core.stats() for name, core in cores.items()})
+    loads = [({"group": name}, *core.misses.times.read()) for name, core in cores.items()]
     page.histogram("kamacache_load_seconds", "Time of the calls of loaders here; a batch is one call.", loads)
     peers = [({"peer": peer, "kind": kind}, counts, total) for peer, kind, counts, total in runtime.lane.peer_times()]
     page.histogram("kamacache_peer_seconds", "Time that other members took to answer, or to be given up.", peers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kamacache.deadline import Deadline
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
@@ -29,8 +29,8 @@ from kamacache.serve.metrics import render
 
 if TYPE_CHECKING:
     from kamacache._engine import Promise
+    from kamacache.core import GroupCore
     from kamacache.deadline import Deadline
-    from kamacache.group import Group
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
@@ -42,9 +42,9 @@ log = logging.getLogger("kamacache")
 class Serving:
     """Answers the calls of peers, and has Clients answer those of clients. `groups` are the node's by name."""
 
-    def __init__(self, runtime: Runtime, groups: Mapping[str, Group[Any]], options: NodeOptions) -> None:
+    def __init__(self, runtime: Runtime, groups: Mapping[str, GroupCore], options: NodeOptions) -> None:
         self._runtime = runtime
-        self._groups = groups
+        self._cores = groups
         self._find = groups.get
         self._options = options
         self._clients: Clients | None = None  # made for the first; guarded by _idle, as is _closed
@@ -56,7 +56,7 @@ class Serving:
         """Answer over HTTP, under the names in these addresses."""
         hosts = [address.rpartition(":")[0] for address in addresses if address is not None]
         names = [host for host in hosts if host != "unix"]
-        self._runtime.lane.publish(names, lambda: render(self._groups, self._runtime))
+        self._runtime.lane.publish(names, lambda: render(self._cores, self._runtime))
 
     def receive(self, call: Call) -> None:
         """Answer a call, now or, for a load, once it is done."""
@@ -85,24 +85,24 @@ class Serving:
         elif isinstance(message, ClientRequest):
             self._answering_clients().receive(call, message)
 
-    def _group(self, name: str) -> Group[Any]:
-        group = self._find(name)
-        if group is None:
+    def _core(self, name: str) -> GroupCore:
+        core = self._find(name)
+        if core is None:
             raise UnknownGroup(f"there is no group {name!r} on this node")
-        return group
+        return core
 
     def _write(self, request: WriteRequest) -> WriteReply:
-        return self._group(request.group)._core.writes.ordered(request)
+        return self._core(request.group).writes.ordered(request)
 
     def _tell(self, request: TellRequest) -> TellReply:
-        group = self._find(request.group)
-        if group is None:  # nothing of it is held here
+        core = self._find(request.group)
+        if core is None:  # nothing of it is held here
             self._runtime.saw(request.clock)
             return TellReply([0] * len(request.writes), clock=self._runtime.hlc.latest())
-        return group._core.writes.told(request)
+        return core.writes.told(request)
 
     def _load(self, call: Call, request: LoadRequest) -> None:
-        core = self._group(request.group)._core
+        core = self._core(request.group)
         self._runtime.saw(request.clock)
         skipped = self._runtime.membership.by_id(request.skipped)
         served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1))
@@ -136,7 +136,7 @@ class Serving:
             if self._closed:
                 raise NodeClosed("the node was closed")
             if self._clients is None:
-                self._clients = Clients(self._runtime, self._groups, self._options)
+                self._clients = Clients(self._runtime, self._cores, self._options)
             return self._clients
 
     def _reply(self, call: Call, answer: Promise) -> None:

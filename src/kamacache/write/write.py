@@ -125,9 +125,7 @@ class Writes:
         return versions, whole
 
     def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Promise:
-        request = WriteRequest(
-            self._name, items, skipped=sorted(skipped), clock=self._runtime.hlc.latest()
-        )
+        request = WriteRequest(self._name, items, skipped=sorted(skipped), clock=self._runtime.hlc.latest())
         return self._runtime.lane.call(peer.address, request, SILENCE)
 
     def _tell(self, request: TellRequest, deadline: Deadline) -> Path[tuple[bool, dict[str, int]]]:

@@ -13,7 +13,7 @@ from kamacache import Node
 from kamacache.cli.commands import cli
 from kamacache.options import GroupOptions
 from kamacache.serve.metrics import render
-from tests.unit.test_documents import ROOT
+from tests.docs.test_documents import ROOT
 
 # What KamaCache-Go offers, by its source.
 THEIRS = {
@@ -81,9 +81,10 @@ def _options(function: str) -> set[str]:
     return set(inspect.signature(called).parameters) | more
 
 
-def test_metrics_and_commands_exist(codes: list[str], node: Node) -> None:
-    node.group("g")
-    page = render(node.groups, node._runtime)
+def test_metrics_and_commands_exist(codes: list[str]) -> None:
+    with Node() as node:
+        node.group("g")
+        page = render(node._groups.cores, node._runtime)
     metrics = {name for code in codes for name in re.findall(r"kamacache_\w+", code)}
     assert metrics
     assert all(f"# TYPE {name} " in page for name in metrics)

@@ -17,9 +17,11 @@ from tests.environment import own_environment
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "examples/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
+INDEX, WITHOUT_CODE = "docs/guide/README.md", {"docs/guide/README.md", "docs/guide/alternatives.md"}
+GUIDE = [name for name in DOCUMENTS if name.startswith("docs/guide/") and name not in WITHOUT_CODE]
 TIMEOUT = 60.0
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,9 +44,8 @@ def program(text: str) -> str:
 
 def test_that_there_are_documents() -> None:
     assert {"README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(DOCUMENTS)
-    assert all(
-        blocks((ROOT / name).read_text(), "python") for name in ("README.md", "README.zh-CN.md", "docs/guide.md")
-    )
+    assert len(GUIDE) > 10
+    assert all(blocks((ROOT / name).read_text(), "python") for name in ("README.md", "README.zh-CN.md", *GUIDE))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -87,6 +88,12 @@ def test_links_lead_somewhere(name: str) -> None:
             to = path.parent / target if target else path
             assert to.exists(), f"{name} links to {target}"
             assert not anchor or anchor in anchors(to.read_text()), f"{name} links to {target}#{anchor}"
+
+
+def test_the_index_of_the_guide_has_every_page() -> None:
+    linked = re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", (ROOT / INDEX).read_text(), re.MULTILINE)
+    pages = {Path(name).name for name in DOCUMENTS if name.startswith("docs/guide/")}
+    assert sorted([*linked, "README.md"]) == sorted(pages)
 
 
 def anchors(text: str) -> set[str]:

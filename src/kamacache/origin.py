@@ -1,0 +1,60 @@
+"""Where in the program a node was made, to notice that a module or a notebook's cell ran again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import CodeType
+from typing import TYPE_CHECKING, NamedTuple
+
+from kamacache.log import log
+
+if TYPE_CHECKING:
+    from kamacache.node import Node
+
+_FUNCTION = 2  # CO_NEWLOCALS: a flag of functions, which modules and the cells of notebooks lack
+
+
+class Origin(NamedTuple):
+    """The module that made a node, and the module or cell that was being run meanwhile, with its code."""
+
+    module: str
+    running: str
+    code: CodeType | None
+
+    @classmethod
+    def here(cls) -> Origin:
+        """Return the origin of the call that came into this package."""
+        frame = sys._getframe()  # noqa: SLF001 - the documented way to the caller
+        module = ""
+        while frame.f_back is not None and (not module or module.startswith("kamacache.")):
+            frame = frame.f_back
+            module = str(frame.f_globals.get("__name__", ""))
+        top = frame
+        while top.f_code.co_flags & _FUNCTION:
+            if top.f_back is None:  # a thread's first function
+                return cls(module, "", None)
+            top = top.f_back
+        return cls(module, str(top.f_globals.get("__name__", "")), top.f_code)
+
+    def repeats(self, other: Origin) -> bool:
+        """Return whether the same module made both, but its code was run again in between.
+
+        Every import, reload or run of a cell compiles or reads code of its own.
+        """
+        return self[:2] == other[:2] and None not in (self.code, other.code) and self.code is not other.code
+
+
+def warn_of_twins(node: Node, others: Iterable[Node]) -> None:
+    """Log a warning for each open node of the same registry and service that an earlier run of this code made."""
+    for other in others:
+        mine, its = node._options, other._options  # noqa: SLF001 - this file is the node's
+        same = (mine.registry, mine.service) == (its.registry, its.service)
+        if same and not other._closed and node._origin.repeats(other._origin):  # noqa: SLF001 - the same
+            log.warning(
+                "%s has run again and made another node of service %r, while %r goes on with the old loaders and owns "
+                "a part of the keys; call node.close() on a node before you replace it",
+                node._origin.module,  # noqa: SLF001 - the same
+                mine.service,
+                other,
+            )

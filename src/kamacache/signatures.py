@@ -1,0 +1,213 @@
+"""The methods of a node that make and show groups, with every option for help() and type checkers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from kamacache._engine import check_key
+from kamacache.codecs import Codec, CodecName
+from kamacache.errors import NodeClosed, UnknownGroup
+from kamacache.group import Group
+from kamacache.groups import Groups
+from kamacache.member import Member
+from kamacache.options import GroupOptions, OnEvict, PolicyName, check_name
+from kamacache.units import Duration, Size
+
+V = TypeVar("V")
+Load = Callable[[str], Any]
+LoadMany = Callable[[list[str]], Any]
+
+if TYPE_CHECKING:  # what only type checkers read costs nothing at import
+    from typing import Protocol, TypedDict, Unpack
+
+    from kamacache.cluster.membership import Membership
+    from kamacache.value import Value
+
+    AsyncLoad = Callable[[str], Awaitable[V | Value[V] | None]]
+    PlainLoad = Callable[[str], V | Value[V] | None]
+    # Checkers do not find V in these two for a loader that returns nothing but Value.
+    AsyncValueLoad = Callable[[str], Awaitable[Value[V] | None]]
+    PlainValueLoad = Callable[[str], Value[V] | None]
+    AnyCodec = Literal["json", "msgpack"] | Codec[V]
+
+    class Options(TypedDict, total=False):
+        """The options of a group but for its codec, which decides about its type."""
+
+        load_many: LoadMany | None
+        max_bytes: Size
+        ttl: Duration | None
+        policy: PolicyName
+        near_ttl: Duration
+        negative_ttl: Duration
+        jitter: float
+        load_timeout: Duration | None
+        on_evict: OnEvict | None
+
+    class Decorator(Protocol):
+        """Turns a loader into a group of the values that it loads."""
+
+        @overload
+        def __call__(self, loader: AsyncValueLoad[V], /) -> Group[V]: ...
+        @overload
+        def __call__(self, loader: PlainValueLoad[V], /) -> Group[V]: ...
+        @overload
+        def __call__(self, loader: AsyncLoad[V], /) -> Group[V]: ...
+        @overload
+        def __call__(self, loader: PlainLoad[V], /) -> Group[V]: ...
+
+
+class GroupMethods:
+    """Make and show the groups of a node, which sets these attributes."""
+
+    _closed: bool
+    _groups: Groups
+    _membership: Membership
+
+    @property
+    def groups(self) -> Mapping[str, Group[Any]]:
+        """A live, read-only view of the groups by name."""
+        return MappingProxyType(self._groups.by_name)
+
+    @overload
+    def group(
+        self, name: str, loader: Load | None = None, *, codec: Literal["bytes"] = ..., **options: Unpack[Options]
+    ) -> Group[bytes]: ...
+    @overload
+    def group(
+        self, name: str, loader: Load | None = None, *, codec: Literal["text"], **options: Unpack[Options]
+    ) -> Group[str]: ...
+    @overload
+    def group(
+        self, name: str, loader: AsyncValueLoad[V], *, codec: AnyCodec[V], **options: Unpack[Options]
+    ) -> Group[V]: ...
+    @overload
+    def group(
+        self, name: str, loader: PlainValueLoad[V], *, codec: AnyCodec[V], **options: Unpack[Options]
+    ) -> Group[V]: ...
+    @overload
+    def group(self, name: str, loader: AsyncLoad[V], *, codec: AnyCodec[V], **options: Unpack[Options]) -> Group[V]: ...
+    @overload
+    def group(
+        self, name: str, loader: PlainLoad[V] | None = None, *, codec: AnyCodec[V], **options: Unpack[Options]
+    ) -> Group[V]: ...
+    def group(
+        self,
+        name: str,
+        loader: Load | None = None,
+        *,
+        load_many: LoadMany | None = None,
+        max_bytes: Size = "64 MiB",
+        ttl: Duration | None = None,
+        policy: PolicyName = "s3fifo",
+        codec: CodecName | Codec[Any] = "bytes",
+        near_ttl: Duration = "5s",
+        negative_ttl: Duration = "5s",
+        jitter: float = 0.05,
+        load_timeout: Duration | None = "30s",
+        on_evict: OnEvict | None = None,
+    ) -> Group[Any]:
+        """Make a group and return it, or return the one of this name if it has the same loader and options.
+
+        - `name`: 1 to 64 of the characters A-Z a-z 0-9 _ . -
+        - `loader`: loader(key) returns the value, None if there is none, or a Value with a ttl of its own. It may be
+          async. None: nothing is loaded, the group holds what is set.
+        - `load_many`: load_many(keys) returns a mapping of key to value for a list of keys, for batches. It is async if
+          `loader` is. None: `loader` is called for each key.
+        - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
+        - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: for ever.
+        - `policy`: which values are evicted first: "s3fifo", "lru" or "lru2".
+        - `codec`: how values become bytes: "bytes", "text", "json", "msgpack" or a Codec.
+        - `near_ttl`: how long other nodes may keep copies; 0: not at all.
+        - `negative_ttl`: how long the absence of a value is remembered; 0: not at all.
+        - `jitter`: the part, from 0 to below 1, by which a ttl may be shortened, so that values do not all expire at
+          once.
+        - `load_timeout`: how long a caller waits for a load before LoadTimeout. None: without limit.
+        - `on_evict`: on_evict(key, value, reason) is called for values that leave memory; `reason` is "capacity" or
+          "expired". None: nothing is called.
+
+        Create all groups before `start`. A group created later moves the ownership of keys. The same loader is the same
+        function over the same objects: of two objects, partials or closures, each needs a group of its own.
+
+        Raises ConfigError for an option that cannot be, GroupExists for another loader or other options than the group
+        of this name has (close() that group first), NodeClosed.
+        """
+        check_name(name, what="group")
+        options = GroupOptions.make(
+            max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict
+        )
+        return self._make(name, loader, load_many, options)
+
+    @overload
+    def loader(self, name: Load, /) -> Group[bytes]: ...
+    @overload
+    def loader(
+        self, name: str | None = None, *, codec: Literal["bytes"] = ..., **options: Unpack[Options]
+    ) -> Callable[[Load], Group[bytes]]: ...
+    @overload
+    def loader(
+        self, name: str | None = None, *, codec: Literal["text"], **options: Unpack[Options]
+    ) -> Callable[[Load], Group[str]]: ...
+    @overload
+    def loader(
+        self, name: str | None = None, *, codec: Literal["json", "msgpack"], **options: Unpack[Options]
+    ) -> Decorator: ...
+    @overload
+    def loader(
+        self, name: str | None = None, *, codec: Codec[V], **options: Unpack[Options]
+    ) -> Callable[[Load], Group[V]]: ...
+    def loader(
+        self,
+        name: str | Load | None = None,
+        *,
+        load_many: LoadMany | None = None,
+        max_bytes: Size = "64 MiB",
+        ttl: Duration | None = None,
+        policy: PolicyName = "s3fifo",
+        codec: CodecName | Codec[Any] = "bytes",
+        near_ttl: Duration = "5s",
+        negative_ttl: Duration = "5s",
+        jitter: float = 0.05,
+        load_timeout: Duration | None = "30s",
+        on_evict: OnEvict | None = None,
+    ) -> Any:
+        """Decorate a loader: its name becomes the Group, whose `loader` is the function.
+
+            @node.loader
+            def users(key): ...
+
+            @node.loader("users", ttl="1h")
+            def load_user(key): ...
+
+        - `name`: the name of the group; None, or no parentheses at all: the name of the function.
+        - The other options and the errors are those of `group`.
+        """
+        if name is not None and not callable(name):
+            check_name(name, what="group")
+        options = GroupOptions.make(
+            max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict
+        )
+
+        def decorate(function: Load) -> Group[Any]:
+            its = name if isinstance(name, str) else getattr(function, "__name__", None)
+            return self._make(check_name(its, what="group"), function, load_many, options)
+
+        return decorate(name) if callable(name) else decorate
+
+    def owner(self, group: str, key: str) -> Member:
+        """Return the member that owns a key, as this node sees it. Raises UnknownGroup, InvalidKey."""
+        check_key(key)
+        if group not in self.groups:
+            raise UnknownGroup(f"there is no group {group!r} on this node")
+        peer = self._membership.route(group).first(key)
+        return self._membership.me if peer is None else peer.member
+
+    def _make(self, name: str, load: Load | None, load_many: LoadMany | None, options: GroupOptions) -> Group[Any]:
+        from kamacache.load.loader import Loader  # noqa: PLC0415 - importing the package is to cost little
+
+        loader = Loader(load, load_many)
+        with self._groups.lock:
+            if self._closed:
+                raise NodeClosed("the node was closed")
+            return self._groups.make(name, loader, options)

@@ -1,0 +1,36 @@
+"""The workflow of the public CI is one, runs what `.ci/run` runs, and builds with every Python that is supported."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import yaml
+
+from tests.docs.test_documents import ROOT
+
+PATH = ROOT / ".github/workflows/ci.yml"
+WORKFLOW: dict[str, Any] = yaml.safe_load(PATH.read_text())
+STEPS = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+
+
+def test_it_follows_the_schema() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(PATH)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_actions_are_pinned_by_major_version() -> None:
+    used = [step["uses"] for step in STEPS if "uses" in step]
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w./-]+@v\d+", action)] == []
+
+
+def test_it_runs_what_is_run_everywhere() -> None:
+    assert ".ci/run" in [step.get("run") for step in STEPS]
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+    versions = WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert versions == ["3.11", "3.12", "3.13", "3.14"]
+    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()

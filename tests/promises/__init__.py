@@ -1,0 +1,1 @@
+"""What the package promises, tested from outside: through its public names alone."""
