@@ -514,7 +514,7 @@ class Transport:
     def __new__(
         cls, *, max_message: int, max_value: int | None = None, security: Security | None = None
     ) -> Transport: ...
-    def listen(self, address: str, /) -> str:
+    def listen(self, address: str, /, within: float = 5.0) -> str:
         """Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it."""
 
     def serve(self, store: Store, /) -> None:
@@ -534,8 +534,14 @@ class Transport:
     def ping(self, address: str, timeout: float, /) -> None:
         """PeerError unless the member's engine answers in time."""
 
+    def ping_many(self, addresses: list[str], timeout: float, /) -> list[Exception | None]:
+        """Ask all these members at once whether their engines answer; None, or a PeerError, for each."""
+
     def call(self, token: Any, address: str, message: Request, timeout: float | None, /) -> None:
         """Start a call; next_event brings (token, reply or exception)."""
+
+    def connect(self, token: Any, address: str, /) -> None:
+        """Start a connect for an event loop; next_event brings (token, Pipeline or PeerError)."""
 
     def answer_to(self, names: list[str], /) -> None:
         """Answer to these names over HTTP, beside IP addresses and localhost."""
@@ -546,7 +552,7 @@ class Transport:
     def peer_times(self) -> list[tuple[str, str, list[int], float]]:
         """How long peers took to answer so far: address, kind of question, and as Histogram.read."""
 
-    def next_event(self, timeout: float, /) -> Incoming | Scrape | tuple[Any, Reply | Exception] | None:
+    def next_event(self, timeout: float, /) -> Incoming | Scrape | tuple[Any, Reply | Pipeline | Exception] | None:
         """The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed."""
 
     def forget(self, address: str, /, *, finishing: bool = False) -> None:
@@ -557,10 +563,10 @@ class Transport:
 
 @final
 class Pipeline:
-    """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone."""
+    """One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone.
 
-    def __new__(cls, transport: Transport, address: str, /) -> Pipeline:
-        """Start to connect; the transport counts the times. PeerError when that fails at once."""
+    Transport.connect makes it.
+    """
 
     def fileno(self) -> int: ...
     def ask(self, token: Any, group: str, keys: list[str], former: bool, /) -> None:
@@ -571,6 +577,12 @@ class Pipeline:
 
     def receive(self) -> list[tuple[Any, list[tuple[bytes | None, int, float | None, int] | None]]]:
         """Read what has arrived: the tokens answered, in order, each with its answers. PeerError when closed."""
+
+    def patience(self, silence: float, whole: float, /) -> float | None:
+        """Return for how many seconds the peer may go on: `silence` without a byte, `whole` until the next answer.
+
+        None if nothing is waited for.
+        """
 
     def close(self) -> list[Any]:
         """Close; the tokens still unanswered."""

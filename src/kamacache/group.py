@@ -115,6 +115,7 @@ class Group(Getter[V]):
         Raises:
             LoadError: A key failed: `key` names the first, `loaded` has the values of the others.
             TypeError: `keys` is a str.
+
         """
         asked, found, missing, failed = self._look_up(keys)
         if missing or failed:
@@ -180,6 +181,7 @@ class Group(Getter[V]):
             CodecError: The group's codec does not take the value.
             ValueTooLarge: The value is larger than max_value, or the entry than an eighth of max_bytes.
             ConfigError: The ttl is bad.
+
         """
         return self._write([self._item(key, value, self._ttl(ttl))], wait)
 

@@ -57,6 +57,14 @@ class Groups:
             self._use(core.options)
             group._live(core)  # noqa: SLF001 - made here
 
+    def meet(self, membership: Membership) -> None:
+        """Go on with a new membership; no member of the old one is asked any more."""
+        with self.lock:
+            self._membership = membership
+            for name, core in self.cores.items():
+                self._use(core.options)
+                core.misses.route(membership.route(name))
+
     def _use(self, options: GroupOptions) -> None:
         self._membership.near_ttl = max(self._membership.near_ttl, options.near_ttl)
 

@@ -6,13 +6,12 @@ Its parts are imported when one is made: importing the package is to cost little
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import fork, thread
-from kamacache._engine import Clock, Hlc, Promise
+from kamacache._engine import Clock, Hlc
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, NodeClosed
 from kamacache.groups import Groups, View
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 else:  # for typing.get_type_hints; the module is imported when a node is made
     Lane = Any
 
-JOIN_TIMEOUT = 5.0  # seconds that start waits until the node has joined
-AUTO_TIMEOUT = 1.0  # seconds that calls wait in all for a node that starts by itself
+GOODBYE = 1.0  # seconds to leave
 
 
 class Node(GroupMethods):
@@ -122,53 +120,46 @@ class Node(GroupMethods):
 
     def _live(self, lane: Lane) -> None:
         """Begin a life: in the constructor, and again in a forked child."""
-        from kamacache.cluster.membership import Membership
         from kamacache.runtime import Runtime
         from kamacache.serve.peers import Serving
+        from kamacache.start import Start
         from kamacache.sweeper import Sweeper
 
         self.id = os.urandom(8).hex()
         options, view = self._options, View(self._groups)
-        me, hlc = Member(self.id, None, options.weight), Hlc(self._clock, int(self.id, 16))
-        runtime = Runtime(self._clock, hlc, lane, options)
-        self._runtime = runtime
-        self._membership = Membership(
-            me, runtime, self._registry, options.service, states=view.states, heard_of=view.heard_of, placed=view.placed
-        )
-        runtime.membership = self._membership
-        self._serving = Serving(runtime, view, options)
+        self._runtime = Runtime(self._clock, Hlc(self._clock, int(self.id, 16)), lane, options)
+        self._meet()
+        self._serving = Serving(self._runtime, view, options)
         self._sweeper = Sweeper(view)
-        self._starting = threading.Lock()  # one start at a time
-        self._started = False
+        self._start = Start(self._open, self._undo, lambda: self._closed, self._end, self.__repr__)
+        self._ended = False
         self._bound: str | None = None
         self._address: str | None = None
-        self._auto: Promise | None = None
-        self._auto_until = Deadline.after(0)
-        self._stop = threading.Event()
-        self._groups.live(runtime, self._membership)
+        self._drained = Deadline(0.0)
+        self._groups.live(self._runtime, self._membership)
         self._lock = self._groups.lock  # guards the start too
+
+    def _meet(self) -> None:
+        """Begin with no other members."""
+        from kamacache.cluster.membership import Membership
+
+        me, service, view = Member(self.id, None, self._options.weight), self._options.service, View(self._groups)
+        hooks: dict[str, Any] = {"states": view.states, "heard_of": view.heard_of, "placed": view.placed}
+        self._membership = Membership(me, self._runtime, self._registry, service, **hooks)
+        self._runtime.membership = self._membership
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen, register, and return when joined; after 5 s with a warning, and go on trying.
 
-        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed. Twice is fine.
+        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed: then nothing of
+        the start is left, and another may follow. Twice is fine.
         """
+        thread.check_real()
         self._runtime.home.adopt_running()
         self._runtime.home.settle()
-        with self._starting:
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            if self._started:
-                return
-            self._open()
-            joined = self._membership.start(JOIN_TIMEOUT)
-            self._started = True
-        if not joined and not self._closed:
-            log.warning(
-                "%s has not joined %r within %g s and goes on trying", self, self._options.service, JOIN_TIMEOUT
-            )
+        self._start.run()
 
     async def astart(self) -> None:
         """See start."""
@@ -177,73 +168,68 @@ class Node(GroupMethods):
         self._runtime.home.adopt_running()
         await asyncio.to_thread(self.start)
 
-    def _open(self) -> None:
-        """Bind, and tell the membership who we are."""
-        registry, lane = self._registry, self._runtime.lane
-        if self._bound is None and (registry is not None or self._listen is not None):
-            listen = self._listen
-            if listen is None and registry is not None:
-                listen = registry.default_listen(self._options.service, self.id)
-                if listen is not None:
-                    check_listen(listen, protected=self._options.protected)
+    def _open(self, deadline: Deadline) -> bool:
+        """Bind, tell the membership who we are, and join. Return whether that was done by the deadline."""
+        registry, lane, listen = self._registry, self._runtime.lane, self._listen
+        if listen is None and registry is not None:
+            listen = registry.default_listen(self._options.service, self.id)
+            if listen is not None:
+                check_listen(listen, protected=self._options.protected)
+        if registry is not None or listen is not None:
             try:
-                self._bound = lane.start(listen, self._serving.receive)
+                bound = lane.start(listen, self._serving.receive, deadline)
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
-        if self._bound is not None and self._address is None:
-            address = fork.advertised(self._options.advertise, self._bound, forked=self._forked)
-            self._address = address if registry is None else registry.advertise(address)
+            self._bound = bound
+            if bound is not None:
+                address = fork.advertised(self._options.advertise, bound, forked=self._forked)
+                self._address = address if registry is None else registry.advertise(address)
         with self._lock:
             for core in self._groups.cores.values():
                 lane.serve(core.store)
             self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
         self._serving.publish(self._listen, self._address)
+        joined = self._membership.start(deadline)
         self._sweeper.start()
+        return joined
+
+    def _undo(self) -> None:
+        """Close what a start has opened that failed, and put new things in its place for another start."""
+        self._membership.stop()
+        self._membership.leave(Deadline.after(GOODBYE))
+        lane = self._runtime.lane
+        self._runtime.lane = lane.renewed()
+        lane.close()
+        self._membership.deregister()  # a second time: nothing listens any more
+        self._sweeper.close()
+        self._bound = self._address = None
+        self._meet()
+        self._groups.meet(self._membership)
 
     def _ensure(self) -> None:
-        """Start by itself, once: whatever goes wrong is logged and tried again, and costs callers a second in all."""
-        if self._started or self._closed:
-            return
-        if (started := self._autostart()) is not None:
+        if not (self._start.done or self._closed) and (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
-                Wait(started, self._auto_until).run()
+                wait.run()
 
     async def _aensure(self) -> None:
-        if self._started or self._closed:
+        if self._start.done or self._closed:
             self._runtime.home.adopt_running()
-            return
-        if (started := self._autostart()) is not None:
+        elif (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
-                await Wait(started, self._auto_until).arun()
+                await wait.arun()
 
-    def _autostart(self) -> Promise | None:
-        if self._registry is None and self._listen is None:
-            self.start()
-            return None
+    def _autostart(self) -> Wait | None:
+        """Start a node that is alone at once, another on a thread. Return the step that waits for it."""
+        thread.check_real()
         self._runtime.home.adopt_running()
-        with self._lock:
-            if self._auto is None:
-                self._auto = Promise()
-                self._auto_until = Deadline.after(AUTO_TIMEOUT)
-                thread.start("kamacache-start", self._autostarting, self._auto)
-            return self._auto
-
-    def _autostarting(self, done: Promise) -> None:
-        stop, logged = self._stop, False
-        while not stop.is_set():
-            try:
-                self.start()
-            except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-                if not logged and not isinstance(error, NodeClosed):
-                    log.warning("%s cannot start, and goes on trying: %s", self, error)
-                logged = True
-            else:
-                break
-            stop.wait(AUTO_TIMEOUT)
-        done.set_result(None)
+        alone = self._registry is None and self._listen is None
+        return self.start() if alone else self._start.begin()  # type: ignore[func-returns-value]
 
     def close(self, drain: Duration = "5s") -> None:
-        """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on."""
+        """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on.
+
+        In a signal handler that interrupts `start` it returns at once, and `start` closes the node instead.
+        """
         deadline = Deadline.after(parse_duration(drain, name="drain"))
         with self._lock:
             if self._closed:
@@ -256,14 +242,22 @@ class Node(GroupMethods):
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
-        self._stop.set()
+            self._closed, self._drained = True, deadline
         for core in cores:
-            core.store.close()  # who has said goodbye is told of no write, so it serves nothing from memory
+            core.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
         self._membership.stop()  # a start that waits gives way
-        with self._starting:
-            self._membership.leave()
-        self._serving.drain(deadline)
+        if not self._start.is_here:
+            self._start.stop(Deadline.after(GOODBYE))
+            self._end()
+
+    def _end(self) -> None:
+        """Close everything that `close` has stopped."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        self._membership.leave(Deadline.after(GOODBYE))
+        self._serving.drain(self._drained)
         for core in list(self._groups.cores.values()):
             core.close(NodeClosed("the node was closed"))
         self._serving.close()
@@ -313,7 +307,7 @@ class Node(GroupMethods):
         return self._membership.members()
 
     def __repr__(self) -> str:
-        if "_stop" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
+        if "_start" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
             return super().__repr__()
         state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
         return f"<kamacache.Node {self._options.service!r} {state}>"
@@ -332,4 +326,4 @@ class Node(GroupMethods):
 
     def _is_open(self) -> bool:
         """Whether others can see what this node serves and owns."""
-        return vars(self).get("_started", False) or self._address is not None
+        return "_start" in vars(self) and (self._start.done or self._address is not None)

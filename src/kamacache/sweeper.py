@@ -1,4 +1,4 @@
-"""The thread of a node that lets go of expired and evicted values, and tells `on_evict`."""
+"""The thread of a node that drops expired and evicted values, and calls `on_evict`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import logging
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from kamacache import thread
+from kamacache.bell import Bell
+from kamacache.deadline import Deadline
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
@@ -21,17 +25,17 @@ class Sweeper:
 
     def __init__(self, groups: Mapping[str, GroupCore]) -> None:
         self._cores = groups
-        self._stop = threading.Event()
+        self._ended = Bell()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread, once."""
+        """Start the thread, unless it runs."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="kamacache-sweep", daemon=True)
-            self._thread.start()
+            self._ended = Bell()
+            self._thread = thread.start("kamacache-sweep", self._run, self._ended)
 
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL):
+    def _run(self, ended: Bell) -> None:
+        while not ended.wait(Deadline.after(INTERVAL)):
             self.sweep()
 
     def sweep(self) -> None:
@@ -52,6 +56,7 @@ class Sweeper:
 
     def close(self) -> None:
         """End the thread."""
-        self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_JOIN)
+        ending, self._thread = self._thread, None
+        self._ended.ring()
+        if ending is not None and ending is not threading.current_thread():
+            ending.join(_JOIN)

@@ -209,7 +209,7 @@ class MemoryLane(WithoutEngine):
         self._address = ""
         self._closed = False
 
-    def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
+    def start(self, listen: str | None, receive: Callable[[Call], None], _deadline: Deadline) -> str | None:
         self._receive = receive
         self._address = self._network.attach(self, listen)
         return self._address

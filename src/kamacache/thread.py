@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from kamacache.errors import Overloaded
+from kamacache.errors import ConfigError, Overloaded
+
+_GREEN = (
+    ("gevent", "gevent.monkey", "is_module_patched", "threading", "monkey.patch_all(thread=False)"),
+    ("eventlet", "eventlet.patcher", "is_monkey_patched", "thread", "monkey_patch(thread=False)"),
+)
+
+
+def check_real() -> None:
+    """Raise ConfigError if gevent or eventlet has replaced the threads of this process."""
+    for name, module, asks, what, remedy in _GREEN:
+        is_patched = getattr(sys.modules.get(module), asks, None)
+        if is_patched is not None and is_patched(what):
+            raise ConfigError(
+                f"{name} has replaced the threads of this process, and a node needs real ones: "
+                f"leave them as they are with {name}.{remedy}, or run the node in another process"
+            )
 
 
 def start(name: str, target: Callable[..., Any], *args: Any) -> threading.Thread:

@@ -61,7 +61,7 @@ def moved(first: Node, second: Node, keys: Sequence[str]) -> list[str]:
 def ask_directly(network: Network, address: str | None, keys: list[str]) -> list[bytes | None]:
     """What a stranger gets who asks this node to load keys of the group "users"."""
     lane = network.lane()
-    lane.start(None, lambda _: None)
+    lane.start(None, lambda _: None, Deadline.after(1.0))
     reply: LoadReply = Wait(
         lane.call(address or "", LoadRequest("users", keys, [], 0, 0), None), Deadline.after(GATE_TIMEOUT)
     ).run()

@@ -66,6 +66,11 @@ class Worker:
         value = asyncio.run(self.group.aget(key))
         return [value, time.monotonic() - began]
 
+    def aget_many(self, keys: list[str]) -> Any:
+        began = time.monotonic()
+        values = asyncio.run(self.group.aget_many(keys))
+        return [values, time.monotonic() - began]
+
     def get_many(self, keys: list[str]) -> Any:
         began = time.monotonic()
         values = self.group.get_many(keys)

@@ -17,6 +17,7 @@ from kamacache._engine import Incoming, Pipeline, Transport
 from kamacache.errors import PeerError
 from kamacache.net.messages import Hello, Member
 from tests.cluster.cluster import PATIENCE, wait_until
+from tests.unit.wire import connected
 
 HELLO = Hello(Member("stranger", None), 1, [])
 
@@ -101,7 +102,7 @@ def all_ways(server: Transport, client: Transport, at: str) -> list[PeerError]:
         client.peek(at, "users", "k", False, 5.0)
     errors.append(caught.value)
     errors.append(client.peek_many([(at, ["k"])], "users", False, 5.0)[0])
-    pipeline = Pipeline(client, at)
+    pipeline = connected(client, at)
     pipeline.ask("token", "users", ["k"], False)
     with pytest.raises(PeerError) as caught:
         drive(pipeline)

@@ -14,14 +14,14 @@ import pytest
 import trustme
 
 from kamacache import TLS, Node
-from kamacache._engine import Pipeline, Security
+from kamacache._engine import Security
 from kamacache.errors import PeerError
 from tests.cluster.cluster import wait_until
 from tests.conftest import MakeTransport
 from tests.security.certificates import Files, issue
 from tests.security.cluster import drive, nodes, owned_by, start_all
 from tests.security.test_tls import connect
-from tests.unit.wire import make_users
+from tests.unit.wire import connected, make_users
 
 SECRET = "correct-horse"  # noqa: S105 - for tests
 
@@ -158,7 +158,7 @@ class TestNewCertificates:
         fresh.ping(at, 5.0)
         with pytest.raises(PeerError, match="UnknownIssuer"):
             transports(issue(tmp_path / "old", authority).security()).ping(at, 5.0)
-        pipeline = Pipeline(client, at)
+        pipeline = connected(client, at)
         pipeline.ask("token", "users", ["k"], False)
         assert drive(pipeline)[0][1][0][0] == b"value"
         pipeline.close()

@@ -15,14 +15,14 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from kamacache import ConfigError, Node
-from kamacache._engine import Pipeline, Security
+from kamacache._engine import Security
 from kamacache.errors import PeerError
 from kamacache.options import NodeOptions
 from tests.cluster.cluster import wait_until
 from tests.conftest import MakeTransport
 from tests.security.certificates import Files
 from tests.security.cluster import HELLO, all_ways, drive, hello_from, nodes, owned_by, start_all
-from tests.unit.wire import BIG, VERSION, ended, make_users
+from tests.unit.wire import BIG, VERSION, connected, ended, make_users
 
 WRONG = "wrong password: `authorization: Bearer <password>` has that of the nodes"
 SECRET = "correct-horse/battery+staple=42"  # noqa: S105 - for tests
@@ -195,7 +195,7 @@ class TestPeers:
         for _ in range(2):
             answers: Any = fresh.peek_many([(at, ["k", "big", "nothing"]), (at, ["k"])], "users", False, 5.0)
             assert [[one and len(one[0]) for one in answer] for answer in answers] == [[5, len(BIG), None], [5]]
-        pipeline = Pipeline(client, at)
+        pipeline = connected(client, at)
         pipeline.ask("one", "users", ["k"], False)
         pipeline.ask("two", "users", ["big", "nothing"], False)
         assert [(token, [one and len(one[0]) for one in found]) for token, found in drive(pipeline, 2)] == [

@@ -15,14 +15,14 @@ import pytest
 import trustme
 
 from kamacache import TLS, ConfigError
-from kamacache._engine import Pipeline, Security, Transport
+from kamacache._engine import Security, Transport
 from kamacache.errors import PeerError
 from kamacache.net.security import Protection
 from kamacache.options import NodeOptions
 from tests.conftest import MakeTransport
 from tests.security.certificates import Files, issue
 from tests.security.cluster import HELLO, all_ways, drive, hello_from
-from tests.unit.wire import BIG, VERSION, called, ended, make_users
+from tests.unit.wire import BIG, VERSION, called, connected, ended, make_users
 
 SECRET = "correct-horse"  # noqa: S105 - for tests
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -62,7 +62,7 @@ def test_every_way_works(transports: MakeTransport, files: Files, password: str 
         assert isinstance(one, list), one
         assert [found and found[0] for found in one] == [*[None] * 3000, b"value", BIG]
         assert isinstance(other, list)
-    pipeline = Pipeline(client, at)
+    pipeline = connected(client, at)
     for n in range(30):
         pipeline.ask(n, "users", keys if n == 3 else ["k", "big"] if n % 2 else ["k"], n % 3 == 0)
     answers = drive(pipeline, 30)
@@ -91,7 +91,7 @@ def test_a_closed_server_is_noticed_and_a_restarted_one_found(transports: MakeTr
     server, at = serve(transports, security)
     client = transports(security)
     client.ping(at, 5.0)
-    pipeline = Pipeline(client, at)
+    pipeline = connected(client, at)
     pipeline.ask("one", "users", ["k"], False)
     assert len(drive(pipeline)) == 1
     pipeline.ask("two", "users", ["k"], False)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kamacache._engine import Pipeline, Transport, after_fork_in_child
+from kamacache._engine import Transport, after_fork_in_child
 from kamacache.errors import PeerError
 from kamacache.net.messages import TellReply, TellRequest
-from tests.unit.wire import called, ended
+from tests.unit.wire import called, connected, ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,13 +22,23 @@ if TYPE_CHECKING:
 TELL = TellRequest("g", [])
 
 
-def sockets() -> set[str]:
-    """The sockets open in this process, by inode."""
-    found = set()
+def opened() -> list[str]:
+    """What the descriptors of this process stand for."""
+    found = []
     for fd in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(FileNotFoundError):  # the directory itself
-            found.add(str(fd.readlink()))
-    return {target for target in found if target.startswith("socket:")}
+            found.append(str(fd.readlink()))
+    return found
+
+
+def sockets() -> set[str]:
+    """The sockets open in this process, by inode."""
+    return {target for target in opened() if target.startswith("socket:")}
+
+
+def watchers() -> int:
+    """The epolls and eventfds of this process."""
+    return sum(target in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") for target in opened())
 
 
 def in_child(check: Callable[[], None]) -> None:
@@ -52,14 +62,15 @@ def in_child(check: Callable[[], None]) -> None:
 
 
 def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Path) -> None:
-    before = sockets()
+    before, watched = sockets(), watchers()
     address = server.listen(listen_at)
     client.ping(address, 1.0)
-    pipeline = Pipeline(client, address)
+    pipeline = connected(client, address)
     client.call("across", address, TELL, None)
     held: list[Any] = [called(server)]
     ours = sockets() - before
     assert len(ours) >= 5
+    assert watchers() >= watched + 4
 
     def child() -> None:
         assert not sockets() & ours
@@ -84,6 +95,10 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
         fresh.ping(at, 1.0)
         fresh.close()
 
+    def alone() -> None:
+        assert watchers() == watched
+
+    in_child(alone)
     stop = threading.Event()
 
     def busy() -> None:

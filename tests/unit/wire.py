@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from kamacache._engine import Clock, Incoming, Store, Transport
+from kamacache._engine import Clock, Incoming, Pipeline, Store, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +78,16 @@ def outcome(client: Transport, address: str, message: Request, timeout: float | 
     client.call("token", address, message, timeout)
     token, result = ended(client)
     assert token == "token"  # noqa: S105 - a call's name
+    return result
+
+
+def connected(client: Transport, address: str) -> Pipeline:
+    """A connection as event loops have it."""
+    client.connect("connected", address)
+    _, result = ended(client)
+    if isinstance(result, Exception):
+        raise result
+    assert isinstance(result, Pipeline)
     return result
 
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::{Incoming, Refusal, Reply},
-    peer::Failure,
+    peer::{Failure, link::Link},
     sync::{Condvar, Mutex},
 };
 
@@ -38,6 +38,8 @@ pub enum Event {
     Call(Incoming),
     Scrape(Scrape),
     Done(u64, Result<Reply, Failure>),
+    /// The end of a connect.
+    Connected(u64, Result<(String, Link), Failure>),
 }
 
 #[derive(Debug, Default)]
@@ -77,10 +79,10 @@ impl Events {
         }
     }
 
-    /// Queues the end of an own call.
-    pub fn done(&self, id: u64, result: Result<Reply, Failure>) {
+    /// Queues the end of what this node began itself.
+    pub fn ended(&self, end: Event) {
         let mut state = self.state.lock();
-        state.queue.push_back(Event::Done(id, result));
+        state.queue.push_back(end);
         self.arrived.notify_one();
     }
 
@@ -112,7 +114,7 @@ impl Events {
         let (ends, asked) = state
             .queue
             .drain(..)
-            .partition(|event| matches!(event, Event::Done(..)));
+            .partition(|event| matches!(event, Event::Done(..) | Event::Connected(..)));
         state.queue = ends;
         self.arrived.notify_all();
         drop(state);

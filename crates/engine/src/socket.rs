@@ -1,22 +1,27 @@
 //! Addresses, and the sockets behind them: TCP or Unix, non-blocking, without delay, known to `fork`.
 use std::{
     fmt, fs, io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
     os::{
         fd::OwnedFd,
         unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
     str::FromStr,
+    thread,
+    time::Duration,
 };
 
 use rustix::{
+    fs::{FlockOperation, flock},
     io::Errno,
     net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
 };
 
 use crate::{fork, tracked::Tracked};
 
+const LOCK_TRIES: usize = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const BACKLOG: i32 = 1024;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -57,11 +62,9 @@ impl fmt::Display for Address {
     }
 }
 
-impl Address {
-    fn resolve(text: &str) -> io::Result<SocketAddr> {
-        let none = || io::Error::new(io::ErrorKind::NotFound, format!("{text} has no address"));
-        text.to_socket_addrs()?.next().ok_or_else(none)
-    }
+/// Reads an IP address and port. A name is an error: `Names` looks those up.
+fn ip(text: &str) -> io::Result<SocketAddr> {
+    text.parse().map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 fn open(address: &SocketAddr) -> io::Result<Tracked<OwnedFd>> {
@@ -81,7 +84,7 @@ fn open_unix() -> io::Result<Tracked<OwnedFd>> {
 pub fn connect(address: &Address) -> io::Result<Tracked<OwnedFd>> {
     let (socket, begun) = match address {
         Address::Tcp(text) => {
-            let to = Address::resolve(text)?;
+            let to = ip(text)?;
             let socket = open(&to)?;
             sockopt::set_tcp_nodelay(&socket, true)?;
             let begun = net::connect(&socket, &to);
@@ -122,16 +125,29 @@ pub struct SocketFile {
 }
 
 impl Listener {
-    pub fn bind(address: &Address) -> io::Result<Self> {
-        match address {
+    /// Listens at the first of the places that an address stands for.
+    pub fn bind(address: &Address, places: &[Address]) -> io::Result<Self> {
+        let mut failed = io::ErrorKind::AddrNotAvailable.into();
+        for place in places {
+            match Self::bind_at(address, place) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn bind_at(address: &Address, place: &Address) -> io::Result<Self> {
+        match place {
             Address::Tcp(text) => {
-                let at = Address::resolve(text)?;
+                let at = ip(text)?;
                 let socket = open(&at)?;
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 net::bind(&socket, &at)?;
                 net::listen(&socket, BACKLOG)?;
                 let bound = SocketAddr::try_from(net::getsockname(&socket)?)?;
-                let host = text.rsplit_once(':').map_or("", |(host, _)| host);
+                let named = address.to_string();
+                let host = named.rsplit_once(':').map_or("", |(host, _)| host);
                 let address = Address::Tcp(format!("{host}:{}", bound.port()));
                 Ok(Self {
                     socket,
@@ -140,6 +156,7 @@ impl Listener {
                 })
             }
             Address::Unix(path) => {
+                let _alone = alone(path);
                 remove_stale(path)?;
                 let socket = open_unix()?;
                 net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -163,11 +180,29 @@ impl Listener {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = |now: fs::Metadata| (now.dev(), now.ino()) == self.id;
-        if self.generation == fork::generation() && fs::symlink_metadata(&self.path).is_ok_and(ours) {
+        if self.generation != fork::generation() {
+            return;
+        }
+        let _alone = alone(&self.path);
+        if fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.id) {
             let _ = fs::remove_file(&self.path); // gone already is as good
         }
     }
+}
+
+/// Locks the directory of a socket file: no other node finds a file stale, binds or removes one meanwhile. Whoever holds
+/// the lock for long, like a stopped process, is not waited for.
+fn alone(path: &Path) -> Option<Tracked<OwnedFd>> {
+    let directory = path.parent()?;
+    let lock = Tracked::open(|| Ok(OwnedFd::from(fs::File::open(directory)?))).ok()?;
+    for _ in 0..LOCK_TRIES {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) => thread::sleep(LOCK_PAUSE),
+            Err(_) => break,
+            Ok(()) => return Some(lock),
+        }
+    }
+    None
 }
 
 /// Removes a socket file that nobody listens on any more.

@@ -109,6 +109,39 @@ impl<T: AsRawFd> Drop for Tracked<T> {
     }
 }
 
+/// Descriptors that forked children close, too, while this lives. It goes before they are closed here.
+#[derive(Debug)]
+pub struct Also {
+    descriptors: Vec<RawFd>,
+    generation: u64,
+}
+
+impl Also {
+    /// Opens something that has these descriptors; `open` must not block.
+    pub fn open<T>(open: impl FnOnce() -> io::Result<(T, Vec<RawFd>)>) -> io::Result<(T, Self)> {
+        let mut all = sockets();
+        let (opened, descriptors) = open()?;
+        all.extend(&descriptors);
+        let generation = generation();
+        Ok((
+            opened,
+            Self {
+                descriptors,
+                generation,
+            },
+        ))
+    }
+}
+
+impl Drop for Also {
+    fn drop(&mut self) {
+        if self.generation == generation() {
+            let mut all = sockets();
+            all.retain(|fd| !self.descriptors.contains(fd));
+        }
+    }
+}
+
 impl<T: AsRawFd> Deref for Tracked<T> {
     type Target = T;
     fn deref(&self) -> &T {

@@ -4,27 +4,25 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use crate::sync::Mutex;
-use tokio::{
-    runtime::{Builder, Handle},
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::oneshot;
 
 use crate::{
-    call::{Reply, Request},
+    call::Request,
     events::{Event, Events},
     fork,
     memory::{Groups, Memory},
+    names::Names,
     peer::{
         Failure,
         blocking::Pool,
         channel::Peers,
+        dial::Dialer,
+        link::Link,
         reactor::Pipeline,
         times::{self, Times},
     },
@@ -35,8 +33,10 @@ use crate::{
         server::{self, Shared},
     },
     resp::Limits,
+    runtime::Runtime,
     security::Security,
-    socket::Listener,
+    socket::{Address, Listener},
+    sync::Mutex,
 };
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
@@ -44,52 +44,56 @@ const COMMAND: usize = 64 << 20;
 /// For what was answered before a close to reach those who asked.
 const LAST: Duration = Duration::from_millis(250);
 
-/// The thread and its runtime.
-struct Running {
-    handle: Handle,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+/// What serves the port, once there is one.
+struct Server {
     shared: Shared,
-}
-
-enum State {
-    Idle,
-    Running(Running),
-    Closed,
+    ending: oneshot::Sender<()>,
+    ended: mpsc::Receiver<()>,
 }
 
 pub struct Transport {
-    state: Mutex<State>,
+    runtime: Arc<Runtime>,
+    server: Mutex<Option<Server>>,
     groups: Arc<Groups>,
     events: Arc<Events>,
     status: Arc<Status>,
     security: Arc<Security>,
+    names: Names,
     peers: Arc<Peers>,
     pool: Pool,
     times: Arc<Times>,
-    calls: AtomicU64,
+    ids: AtomicU64,
     max_message: usize,
     max_value: usize,
     generation: u64,
 }
 
-/// A started call: dropped before its end (the runtime stops), it ends as a failure.
-struct Call {
-    events: Arc<Events>,
-    id: u64,
-    result: Option<Result<Reply, Failure>>,
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
 }
 
-impl Call {
-    fn end(mut self, result: Result<Reply, Failure>) {
+/// Something of this node's that was begun: dropped before its end (the runtime stops), it ends as a failure.
+struct Begun<T> {
+    events: Arc<Events>,
+    end: fn(u64, Result<T, Failure>) -> Event,
+    id: u64,
+    result: Option<Result<T, Failure>>,
+}
+
+impl<T> Begun<T> {
+    fn end(mut self, result: Result<T, Failure>) {
         self.result = Some(result);
     }
 }
 
-impl Drop for Call {
+impl<T> Drop for Begun<T> {
     fn drop(&mut self) {
-        let closed = || Err(Failure::unreachable("this node's transport is closed"));
-        self.events.done(self.id, self.result.take().unwrap_or_else(closed));
+        let result = self.result.take().unwrap_or_else(|| Err(Failure::ended()));
+        self.events.ended((self.end)(self.id, result));
     }
 }
 
@@ -97,16 +101,24 @@ impl Transport {
     /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
     pub fn new(max_message: usize, security: Arc<Security>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
+        let (runtime, names) = (Arc::<Runtime>::default(), Names::default());
+        let dialer = Dialer {
+            runtime: runtime.clone(),
+            names: names.clone(),
+            security: security.clone(),
+        };
         Self {
-            state: Mutex::new(State::Idle),
+            runtime,
+            server: Mutex::default(),
             groups: Arc::default(),
             status: Arc::new(Status::new(events.clone(), security.clone())),
             events,
-            peers: Arc::new(Peers::new(security.clone(), max_message)),
-            pool: Pool::new(security.clone(), times.clone()),
+            peers: Arc::new(Peers::new(names.clone(), security.clone(), max_message)),
+            pool: Pool::new(dialer, times.clone()),
+            names,
             times,
             security,
-            calls: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
             max_message,
             max_value: max_message,
             generation: fork::generation(),
@@ -133,80 +145,62 @@ impl Transport {
         self.alive().is_err()
     }
 
-    fn on_thread<R>(&self, act: impl FnOnce(&Running) -> R) -> io::Result<R> {
-        let mut state = self.state.lock();
-        if matches!(*state, State::Idle) {
-            *state = State::Running(self.start()?);
+    /// Starts what serves, if nothing does yet.
+    fn server(&self) -> io::Result<Shared> {
+        let mut server = self.server.lock();
+        if let Some(server) = &*server {
+            return Ok(server.shared.clone());
         }
-        match &*state {
-            State::Running(running) => Ok(act(running)),
-            _ => Err(io::Error::new(
-                io::ErrorKind::NotConnected,
-                "this node's transport is closed",
-            )),
-        }
-    }
-
-    fn start(&self) -> io::Result<Running> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(4)
-            .build()?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (http2, connections) = mpsc::channel(64);
+        let (http2, connections) = tokio::sync::mpsc::channel(64);
         let clients = Foreign {
             groups: self.groups.clone(),
             events: self.events.clone(),
         };
-        let state = self.status.state();
-        let (ending, ended) = oneshot::channel::<()>();
-        let grpc = grpc::serve(
-            connections,
-            clients,
-            state,
-            self.security.clone(),
-            self.max_value,
-            self.max_message,
-            async {
-                let _ = ended.await;
-            },
-        );
-        let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
-            runtime.block_on(async {
-                let grpc = tokio::spawn(grpc);
-                let _ = stopped.await;
-                drop(ending);
-                let _ = timeout(LAST, grpc).await; // what was answered is written; RESP takes a turn of this
-            });
-            runtime.shutdown_background();
+        let (ending, until) = oneshot::channel::<()>();
+        let (tell, ended) = mpsc::channel();
+        let (state, security) = (self.status.state(), self.security.clone());
+        let (max_value, max_message) = (self.max_value, self.max_message);
+        self.runtime.spawn(async move {
+            let until = async {
+                let _ = until.await;
+            };
+            let _ = grpc::serve(connections, clients, state, security, max_value, max_message, until).await;
+            drop(tell);
         })?;
         let limits = Limits {
             arguments: 1 << 20,
             argument: self.max_message,
             command: COMMAND.max(2 * self.max_message),
         };
-        Ok(Running {
-            handle,
-            stop,
-            thread,
-            shared: Shared {
-                groups: self.groups.clone(),
-                events: self.events.clone(),
-                status: self.status.clone(),
-                limits,
-                security: self.security.clone(),
-                http2,
-            },
-        })
+        let shared = Shared {
+            groups: self.groups.clone(),
+            events: self.events.clone(),
+            status: self.status.clone(),
+            limits,
+            security: self.security.clone(),
+            http2,
+        };
+        *server = Some(Server {
+            shared: shared.clone(),
+            ending,
+            ended,
+        });
+        Ok(shared)
     }
 
-    /// Binds an address and serves it; the address bound.
-    pub fn listen(&self, address: &str) -> io::Result<String> {
+    /// Binds an address, whose name is resolved within that time, and serves it; the address bound.
+    pub fn listen(&self, address: &str, within: Duration) -> io::Result<String> {
         self.alive().map_err(io::Error::other)?;
-        let listener = Listener::bind(&address.parse()?)?;
+        let (address, names) = (address.parse::<Address>()?, self.names.clone());
+        let (tell, told) = mpsc::sync_channel(1);
+        let named = address.clone();
+        self.runtime
+            .spawn(async move { drop(tell.send(names.find(&named).await)) })?;
+        let slow = |_| Err(io::Error::other("its name could not be resolved in time"));
+        let listener = Listener::bind(&address, &told.recv_timeout(within).unwrap_or_else(slow)?)?;
         let bound = listener.address.to_string();
-        self.on_thread(|running| running.handle.spawn(server::accept(listener, running.shared.clone())))?;
+        let accept = server::accept(listener, self.server()?);
+        self.runtime.spawn(async { drop(accept.await) })?;
         Ok(bound)
     }
 
@@ -228,50 +222,62 @@ impl Transport {
     /// The connections for questions on the caller's own thread.
     pub fn pool(&self) -> Result<&Pool, Failure> {
         self.alive()?;
-        if matches!(*self.state.lock(), State::Closed) {
-            return Err(Failure::unreachable("this node's transport is closed"));
+        if self.runtime.is_closed() {
+            return Err(Failure::ended());
         }
         Ok(&self.pool)
     }
 
-    /// An id that no other call has.
-    pub fn call_id(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed)
+    /// An id that no other call or connect has.
+    pub fn id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Starts a call; its end is an event of that id.
     pub fn call(&self, id: u64, address: &str, request: Request, within: Option<Duration>) -> Result<(), Failure> {
         self.alive()?;
         let (address, peers) = (address.to_owned(), self.peers.clone());
-        let (events, times, asked) = (self.events.clone(), self.times.of(&address), Instant::now());
-        let start = |running: &Running| {
-            let call = Call {
-                events,
-                id,
-                result: None,
-            };
-            running.handle.spawn(async move {
-                let kind = times::kind(&request);
-                let result = peers.call(address, request, within).await;
-                times.of_kind(kind).observe(asked.elapsed());
-                call.end(result);
-            })
+        let (times, asked) = (self.times.of(&address), Instant::now());
+        let call = self.begin(id, Event::Done);
+        let task = async move {
+            let kind = times::kind(&request);
+            let result = peers.call(address, request, within).await;
+            times.of_kind(kind).observe(asked.elapsed());
+            call.end(result);
         };
-        self.on_thread(start)
-            .map(drop)
-            .map_err(|error| Failure::unreachable(error.to_string()))
+        let _ = self.runtime.spawn(task); // where that fails, the call ends with it
+        Ok(())
+    }
+
+    /// Starts a connect for an event loop; its end is an event of that id.
+    pub fn connect(&self, id: u64, address: &str) -> Result<(), Failure> {
+        self.alive()?;
+        let begun = self.begin(id, Event::Connected);
+        let named = address.to_owned();
+        let then = move |link: Result<Link, Failure>| begun.end(link.map(|link| (named, link)));
+        let _ = self.pool.dialer.start(address, then); // as above
+        Ok(())
+    }
+
+    fn begin<T>(&self, id: u64, end: fn(u64, Result<T, Failure>) -> Event) -> Begun<T> {
+        Begun {
+            events: self.events.clone(),
+            end,
+            id,
+            result: None,
+        }
+    }
+
+    /// Drives a connection for an event loop; the times of its answers count here.
+    pub fn pipeline<T>(&self, address: String, link: Link) -> Pipeline<T> {
+        let times = self.times.of(&address);
+        Pipeline::new(address, link, times)
     }
 
     /// What HTTP says of this node.
     pub fn status(&self) -> Result<&Status, Failure> {
         self.alive()?;
         Ok(&self.status)
-    }
-
-    /// A connection for an event loop; the times of its answers count here.
-    pub fn pipeline<T>(&self, address: &str) -> Result<Pipeline<T>, Failure> {
-        self.alive()?;
-        Pipeline::connect(address, &self.security, self.times.of(address))
     }
 
     /// How long peers took so far.
@@ -292,6 +298,7 @@ impl Transport {
         self.pool.forget(address);
         self.peers.forget(address, finishing);
         self.times.forget(address);
+        self.names.forget(address);
         Ok(())
     }
 
@@ -300,11 +307,12 @@ impl Transport {
         if self.alive().is_err() {
             return;
         }
-        let state = mem::replace(&mut *self.state.lock(), State::Closed);
-        if let State::Running(running) = state {
-            let _ = running.stop.send(()); // the runtime drops its tasks: listeners, connections, calls
-            let _ = running.thread.join();
+        let server = self.server.lock().take();
+        if let Some(server) = server {
+            drop(server.ending);
+            let _ = server.ended.recv_timeout(LAST); // what was answered is written; RESP takes a turn of this
         }
+        self.runtime.close();
         self.events.close();
         self.pool.clear();
         let groups = mem::take(&mut *self.groups.lock());

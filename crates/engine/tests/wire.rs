@@ -11,7 +11,7 @@ use kamacache_engine::{
     call::{self, ClientReply, Incoming, Refusal, Request},
     events::Event,
     memory::{Found, Held, Looked, Memory, Value},
-    peer::many::ask_many,
+    peer::many::{ask_many, ping_many},
     resp::{self, Limits, Parser, ProtocolError, Reply, Unpack, table},
     security::{Password, Security},
     transport::Transport,
@@ -224,7 +224,7 @@ fn a_memory_is_served_and_asked() {
         Transport::new(1 << 20, Arc::default()),
     );
     server.serve(Arc::new(Fixed(values)));
-    let address = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let pool = client.pool().unwrap();
 
     let second = Duration::from_secs(1);
@@ -256,7 +256,7 @@ fn a_memory_is_served_and_asked() {
 
     server.close();
     assert!(TcpStream::connect(&address).is_err());
-    assert!(pool.ping(&address, second).is_err());
+    assert!(ping_many(pool, vec![address.clone()], second).remove(0).is_err());
 }
 
 fn talk(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
@@ -277,7 +277,7 @@ fn next_call(server: &Transport) -> Incoming {
 fn what_memory_does_not_have_is_asked_and_answered_in_order() {
     let server = Transport::new(1 << 20, Arc::default());
     server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
-    let address = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let get = |name: &str| encode(&[b"GET".to_vec(), name.into()]);
@@ -323,7 +323,7 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
 fn every_command_keeps_the_connection() {
     let server = Arc::new(Transport::new(1 << 20, Arc::default()));
     server.serve(Arc::new(Fixed(HashMap::new())));
-    let address = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let answering = {
@@ -368,7 +368,7 @@ fn strangers_that_do_not_read_are_let_go() {
         ..Security::default()
     };
     let server = Transport::new(1 << 20, Arc::new(security));
-    let address = server.listen("127.0.0.1:0").unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let ping = encode(&[b"PING".to_vec()]);
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"; // and empty settings
     let frame: &[u8] = b"\0\0\x08\x06\0\0\0\0\0question"; // a PING

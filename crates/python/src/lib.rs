@@ -12,6 +12,7 @@ mod flights;
 mod fork;
 mod getter;
 mod hit;
+mod incoming;
 mod inherited;
 mod messages;
 mod metrics;
@@ -43,6 +44,8 @@ mod _engine {
     #[pymodule_export]
     use super::getter::Getter;
     #[pymodule_export]
+    use super::incoming::Incoming;
+    #[pymodule_export]
     use super::metrics::{Histogram, Scrape};
     #[pymodule_export]
     use super::pipeline::Pipeline;
@@ -55,7 +58,7 @@ mod _engine {
     #[pymodule_export]
     use super::store::Store;
     #[pymodule_export]
-    use super::transport::{Incoming, Transport};
+    use super::transport::Transport;
 
     /// Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8.
     #[pyfunction]

@@ -1,12 +1,17 @@
 //! `Pipeline`: a connection to a peer's memory for one event loop.
-use kamacache_engine::peer::{self, Failure, reactor};
+use std::time::Duration;
+
+use kamacache_engine::{
+    peer::{self, Failure, link::Link, reactor},
+    transport,
+};
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
     types::{PyList, PyString},
 };
 
-use crate::{answers, failure::peer_error, transport::Transport};
+use crate::{answers, failure::peer_error};
 
 /// One non-blocking connection to a member's memory, driven by an event loop; used by that loop alone.
 #[pyclass(module = "kamacache._engine")]
@@ -33,17 +38,17 @@ impl From<PyErr> for Ended {
     }
 }
 
+impl Pipeline {
+    pub fn new(transport: &transport::Transport, address: String, link: Link) -> Self {
+        Self {
+            inner: transport.pipeline(address.clone(), link),
+            address,
+        }
+    }
+}
+
 #[pymethods]
 impl Pipeline {
-    #[new]
-    #[pyo3(signature = (transport, address, /))]
-    fn new(py: Python<'_>, transport: &Transport, address: String) -> PyResult<Self> {
-        let inner = py
-            .detach(|| transport.engine().pipeline(&address))
-            .map_err(|failure| peer_error(py, &failure))?;
-        Ok(Self { inner, address })
-    }
-
     fn fileno(&mut self, py: Python<'_>) -> PyResult<i32> {
         self.inner.fd().map_err(|failure| peer_error(py, &failure))
     }
@@ -85,6 +90,14 @@ impl Pipeline {
             Err(Ended::Failure(failure)) => Err(peer_error(py, &failure)),
             Err(Ended::Error(error)) => Err(error),
         }
+    }
+
+    /// Return for how many seconds the peer may go on: `silence` without a byte, `whole` until the next answer is here.
+    /// None if nothing is waited for.
+    #[pyo3(signature = (silence, whole, /))]
+    fn patience(&self, silence: f64, whole: f64) -> Option<f64> {
+        let (silence, whole) = (Duration::from_secs_f64(silence), Duration::from_secs_f64(whole));
+        self.inner.patience(silence, whole).map(|left| left.as_secs_f64())
     }
 
     /// Close; the tokens still unanswered.

@@ -1,17 +1,19 @@
-//! `Transport` and `Incoming`: a node's port and its ways to other nodes.
+//! `Transport`: a node's port and its ways to other nodes.
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
-    call::{self, Refusal},
     events::Event,
-    peer::{Failure, blocking::Pool, many::ask_many},
+    peer::{
+        Failure,
+        blocking::Pool,
+        many::{ask_many, ping_many},
+    },
     resp, transport,
 };
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::PyValueError,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyList, PyString, PyTuple},
 };
 
@@ -19,68 +21,12 @@ use crate::{
     answers,
     errors::duration,
     failure::{os_error, peer_error},
+    incoming::Incoming,
     messages,
     metrics::Scrape,
+    pipeline::Pipeline,
     security::Security,
 };
-
-/// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
-#[pyclass(frozen, module = "kamacache._engine")]
-pub struct Incoming {
-    call: Mutex<call::Incoming>,
-    message: PyOnceLock<Py<PyAny>>,
-}
-
-#[pymethods]
-impl Incoming {
-    #[getter]
-    fn message<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Py<PyAny>> {
-        self.message.get_or_try_init(py, || {
-            messages::from_request(py, &self.call.lock().request).map(Bound::unbind)
-        })
-    }
-
-    /// Tell the asker of a Load that its work is queued.
-    fn accept(&self) {
-        self.call.lock().accept();
-    }
-
-    #[pyo3(signature = (message, /))]
-    fn reply(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let reply = messages::reply(message)?;
-        answered_once(self.call.lock().reply(reply))
-    }
-
-    /// Whether nobody waits for the answer any more.
-    #[getter]
-    fn gone(&self) -> bool {
-        self.call.lock().is_gone()
-    }
-
-    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
-    #[pyo3(signature = (status, text = ""))]
-    fn fail(&self, status: &str, text: &str) -> PyResult<()> {
-        let refusal = match status {
-            "overloaded" => Refusal::Overloaded,
-            "unknown_group" => Refusal::UnknownGroup,
-            "closed" => Refusal::Closed,
-            "internal" => Refusal::Internal,
-            "load" => Refusal::Load,
-            "invalid" => Refusal::Invalid,
-            _ => return Err(PyValueError::new_err(format!("not a status: {status:?}"))),
-        };
-        answered_once(self.call.lock().fail(refusal, text))
-    }
-}
-
-fn answered_once(answered: bool) -> PyResult<()> {
-    if answered {
-        return Ok(());
-    }
-    Err(PyRuntimeError::new_err(
-        "answered already, or with the answer to another question",
-    ))
-}
 
 /// One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -109,9 +55,30 @@ impl Drop for Transport {
 type PeerTimes = (String, &'static str, Vec<u64>, f64);
 
 impl Transport {
-    pub fn engine(&self) -> &transport::Transport {
-        &self.inner
+    fn begin(
+        &self,
+        py: Python<'_>,
+        token: Py<PyAny>,
+        begin: impl FnOnce(u64) -> Result<(), Failure> + Send,
+    ) -> PyResult<()> {
+        let id = self.inner.id();
+        self.tokens.lock().insert(id, token);
+        py.detach(|| begin(id)).map_err(|failure| {
+            let token = self.tokens.lock().remove(&id);
+            drop(token);
+            peer_error(py, &failure)
+        })
     }
+
+    /// Has next_event return how something ended that was begun here.
+    fn ended<'py>(&self, py: Python<'py>, id: u64, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let token = self.tokens.lock().remove(&id);
+        Ok(Some((token, result).into_pyobject(py)?.into_any()))
+    }
+}
+
+fn exception<'py>(py: Python<'py>, failure: &Failure) -> Bound<'py, PyAny> {
+    peer_error(py, failure).into_value(py).into_bound(py).into_any()
 }
 
 /// Strings of a list, borrowed.
@@ -137,13 +104,15 @@ impl Transport {
         }
     }
 
-    /// Bind "host:port" or "unix:/path"; the address bound. OSError as the system says it.
-    #[pyo3(signature = (address, /))]
-    fn listen(&self, py: Python<'_>, address: &str) -> PyResult<String> {
+    /// Bind "host:port" or "unix:/path", a name resolved within `within` seconds; the address bound. OSError as the
+    /// system says it.
+    #[pyo3(signature = (address, /, within = 5.0))]
+    fn listen(&self, py: Python<'_>, address: &str, within: f64) -> PyResult<String> {
+        let within = duration(within)?;
         if self.inner.is_forked() {
             return Err(peer_error(py, &Failure::forked()));
         }
-        py.detach(|| self.inner.listen(address))
+        py.detach(|| self.inner.listen(address, within))
             .map_err(|error| os_error(&error, address))
     }
 
@@ -228,9 +197,27 @@ impl Transport {
     /// PeerError unless the member's engine answers in time.
     #[pyo3(signature = (address, timeout, /))]
     fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
+        let mut ponged = self.ping_many(py, vec![address.to_owned()], timeout)?;
+        ponged
+            .pop()
+            .flatten()
+            .map_or(Ok(()), |error| Err(PyErr::from_value(error)))
+    }
+
+    /// Ask all these members at once whether their engines answer; None, or a PeerError, for each.
+    #[pyo3(signature = (addresses, timeout, /))]
+    fn ping_many<'py>(
+        &self,
+        py: Python<'py>,
+        addresses: Vec<String>,
+        timeout: f64,
+    ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
         let timeout = duration(timeout)?;
-        let ponged = py.detach(|| self.inner.pool()?.ping(address, timeout));
-        ponged.map_err(|failure| peer_error(py, &failure))
+        let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
+        let ponged = py.detach(|| ping_many(pool, addresses, timeout)).into_iter();
+        Ok(ponged
+            .map(|one| one.err().map(|failure| exception(py, &failure)))
+            .collect())
     }
 
     /// Start a call; next_event brings (token, reply or exception).
@@ -245,14 +232,13 @@ impl Transport {
     ) -> PyResult<()> {
         let request = messages::request(message)?;
         let timeout = timeout.map(duration).transpose()?;
-        let id = self.inner.call_id();
-        self.tokens.lock().insert(id, token);
-        py.detach(|| self.inner.call(id, address, request, timeout))
-            .map_err(|failure| {
-                let token = self.tokens.lock().remove(&id);
-                drop(token);
-                peer_error(py, &failure)
-            })
+        self.begin(py, token, |id| self.inner.call(id, address, request, timeout))
+    }
+
+    /// Start a connect for an event loop; next_event brings (token, Pipeline or exception).
+    #[pyo3(signature = (token, address, /))]
+    fn connect(&self, py: Python<'_>, token: Py<PyAny>, address: &str) -> PyResult<()> {
+        self.begin(py, token, |id| self.inner.connect(id, address))
     }
 
     /// Answer to these names over HTTP, beside IP addresses and localhost.
@@ -284,7 +270,7 @@ impl Transport {
         Ok(times.into_iter().map(seconds).collect())
     }
 
-    /// The next call from a peer, scrape, or end of one of ours; None after `timeout` seconds or when closed.
+    /// The next call from a peer, scrape, or end of a call or connect of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
@@ -293,21 +279,21 @@ impl Transport {
             .map_err(|failure| peer_error(py, &failure))?;
         match event {
             None => Ok(None),
-            Some(Event::Call(call)) => {
-                let incoming = Incoming {
-                    call: Mutex::new(call),
-                    message: PyOnceLock::new(),
-                };
-                Ok(Some(Bound::new(py, incoming)?.into_any()))
-            }
+            Some(Event::Call(call)) => Ok(Some(Bound::new(py, Incoming::new(call))?.into_any())),
             Some(Event::Scrape(scrape)) => Ok(Some(Bound::new(py, Scrape::new(scrape))?.into_any())),
             Some(Event::Done(id, result)) => {
-                let token = self.tokens.lock().remove(&id);
                 let result = match result {
                     Ok(reply) => messages::from_reply(py, &reply)?,
-                    Err(failure) => peer_error(py, &failure).into_value(py).into_bound(py).into_any(),
+                    Err(failure) => exception(py, &failure),
                 };
-                Ok(Some((token, result).into_pyobject(py)?.into_any()))
+                self.ended(py, id, result)
+            }
+            Some(Event::Connected(id, result)) => {
+                let result = match result {
+                    Ok((address, link)) => Bound::new(py, Pipeline::new(&self.inner, address, link))?.into_any(),
+                    Err(failure) => exception(py, &failure),
+                };
+                self.ended(py, id, result)
             }
         }
     }

@@ -14,8 +14,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kamacache import thread
+from kamacache.bell import Bell
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.cluster.routes import Route, Routes
 from kamacache.deadline import Deadline
@@ -24,7 +27,6 @@ from kamacache.net.messages import GroupState, Hello, Member
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
-    from kamacache._engine import Promise
     from kamacache.registry.base import Registry
     from kamacache.runtime import Runtime
 
@@ -57,7 +59,7 @@ class Membership:
         placed: Callable[[str, Route], None],
     ) -> None:
         self.me = me
-        self.joined = registry is None
+        self.joined = False
         self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self._peers = Peers(runtime.clock)
@@ -70,9 +72,10 @@ class Membership:
         self._lock = threading.Lock()
         self._registered = False
         self._troubles: dict[str, str] = {}
-        self._wake = threading.Event()
-        self._settled = threading.Event()  # joined, or closing
-        self._stopped = threading.Event()
+        self._wake = Bell()
+        self._settled = Bell()  # joined, or closing
+        self._ended = Bell()  # has stopped
+        self._stopped = False
         self._thread: threading.Thread | None = None
         self._probed: float | None = None  # when the members were last probed; None: they are to be now
 
@@ -105,11 +108,11 @@ class Membership:
         elif self._peers.died(peer, error):
             log.info("%s is held for dead: %s", peer.address, error)
             self._probed = None
-        self._wake.set()
+        self._wake.ring()
 
     def refresh(self) -> None:
         """Views differ: read the list again now, without waiting for it."""
-        self._wake.set()
+        self._wake.ring()
 
     @property
     def _silence(self) -> float:
@@ -122,15 +125,15 @@ class Membership:
 
     # -- the life of the thread --------------------------------------------------------------------------------------
 
-    def start(self, timeout: float) -> bool:
-        """Read the list, register, read it again, greet everyone: whether that was done in time; it goes on."""
-        deadline = time.monotonic() + timeout
+    def start(self, deadline: Deadline) -> bool:
+        """Read the list, register, read it again, greet everyone. Return whether that was done in time; it goes on."""
         self._peers.own = self.me.address
         if self._registry is None:
+            self.joined = True
             self._build()
             self._runtime.lane.ready(True)
             return True
-        if self._stopped.is_set():
+        if self._stopped:
             return False
         self._read()
         self._build()  # whoever finds this node in the list may ask at once, and is answered from the right table
@@ -140,9 +143,8 @@ class Membership:
             raise
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             self._trouble(UNREGISTERED, error)
-        self._thread = threading.Thread(target=self._run, name="kamacache-members", daemon=True)
-        self._thread.start()
-        self._settled.wait(max(0.0, deadline - time.monotonic()))
+        self._thread = thread.start("kamacache-members", self._run)
+        self._settled.wait(deadline)
         return self.joined
 
     def announce(self, groups: tuple[str, ...]) -> None:
@@ -152,40 +154,47 @@ class Membership:
             self._registered = False
         self._peers.greet()
         self._build()
-        self._wake.set()
+        self._wake.ring()
 
     def stop(self) -> None:
         """End the thread, and a start that waits."""
-        self._stopped.set()
-        self._settled.set()
-        self._wake.set()
+        self._stopped = True
+        self._ended.ring()
+        self._settled.ring()
+        self._wake.ring()
 
-    def leave(self) -> None:
+    def leave(self, deadline: Deadline) -> None:
         """Say goodbye and deregister, once stopped."""
         if self._registry is None:
             return
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(HELLO_TIMEOUT / 2)
+            self._thread.join(deadline.sooner(HELLO_TIMEOUT / 2).left())
         goodbye = Hello(self.me, self._runtime.hlc.latest(), [], leaving=True)
-        call = self._runtime.lane.call
-        calls = [call(peer.address, goodbye, HELLO_TIMEOUT / 2) for peer in self._peers.all() if not peer.dead]
+        call, until = self._runtime.lane.call, deadline.sooner(HELLO_TIMEOUT / 2)
+        calls = [call(peer.address, goodbye, until.left()) for peer in self._peers.all() if not peer.dead]
+        self.deregister()
+        for one in calls:
+            with suppress(KamaCacheError, TimeoutError):  # that member will find out by itself
+                Wait(one, until).run()
+
+    def deregister(self) -> None:
+        """Take the registration back, if there is one."""
         try:
-            self._registry.deregister()
+            if self._registry is not None:
+                self._registry.deregister()
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             log.warning("could not deregister: %s", error)
-        _wait_all(calls, HELLO_TIMEOUT / 2)
 
     def _run(self) -> None:
         assert self._registry is not None  # noqa: S101 - start made this thread
-        while not self._stopped.is_set():
+        while not self._stopped:
             try:
                 self.tick()
             except Exception:
                 log.exception("the members could not be brought up to date")
-                self._stopped.wait(PROBE_INTERVAL)  # whoever wakes us, an error that stays is not to fill the log
+                self._ended.wait(Deadline.after(PROBE_INTERVAL))  # an error that stays is not to fill the log
             before = time.monotonic()
-            self._wake.wait(self._registry.poll)
-            self._wake.clear()
+            self._wake.wait(Deadline.after(self._registry.poll))
             if time.monotonic() - before > self._registry.poll + _STOPPED:
                 log.info("this process was stopped for a while")
                 self._peers.greet()  # everyone knows of writes that it missed
@@ -213,14 +222,14 @@ class Membership:
         if listed and self._registered and not self.joined and self._peers.settled():
             self.joined = True
             self._runtime.lane.ready(True)
-            self._settled.set()
+            self._settled.ring()
 
     def _register(self) -> None:
         assert self._registry is not None  # noqa: S101 - only called with one
         with self._lock:
             me, self._registered = self.me, True
         try:
-            self._registry.register(self._service, me, self._wake.set)
+            self._registry.register(self._service, me, self._wake.ring)
         except BaseException:
             with self._lock:
                 self._registered = False
@@ -269,7 +278,7 @@ class Membership:
         self._note(hello, answered=False)
         if len(self._peers) <= _QUICK:
             self._build()
-        self._wake.set()
+        self._wake.ring()
         return self.hello()
 
     def _greet(self) -> None:
@@ -301,16 +310,13 @@ class Membership:
             self._heard_of(state, silent)
 
     def _probe(self) -> None:
-        for peer in self._peers.all():
-            if self._stopped.is_set():
-                return
-            try:
-                self._runtime.lane.ping(peer.address)
-            except KamaCacheError as error:
+        """Ping everyone at once, so that the silence of one delays no other."""
+        peers = self._peers.all()
+        for peer, error in zip(peers, self._runtime.lane.ping_many([peer.address for peer in peers]), strict=True):
+            if error is not None:
                 self._unanswered(peer, error)
-            else:
-                if self._peers.answered(peer):  # it is back, and alive once a hello has told it what it missed
-                    self._wake.set()
+            elif self._peers.answered(peer):  # it is back, and alive once a hello has told it what it missed
+                self._wake.ring()
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if getattr(error, "denied", False):
@@ -319,13 +325,4 @@ class Membership:
             log.info("%s is held for dead: %s", peer.address, error)
         elif not peer.dead:
             self._probed = None  # ask again at once
-            self._wake.set()
-
-
-def _wait_all(calls: list[Promise], timeout: float) -> None:
-    deadline = Deadline.after(timeout)
-    for call in calls:
-        try:
-            Wait(call, deadline).run()
-        except (KamaCacheError, TimeoutError):  # they will find out by themselves
-            continue
+            self._wake.ring()

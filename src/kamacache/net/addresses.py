@@ -6,8 +6,13 @@ import ipaddress
 import re
 import socket
 import sys
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
+from kamacache import thread
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
 
 _SYNTAX = '"host:port", "[v6]:port" or "unix:/path"'
@@ -15,6 +20,7 @@ _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _PORT = re.compile(r"[0-9]{1,5}")
 # What sockaddr_un holds, its closing NUL taken off.
 UNIX_PATH_MAX = 103 if sys.platform == "darwin" else 107
+RESOLVE = 1.0  # seconds that one question about an address waits for names
 # Documentation addresses (RFC 5737, RFC 3849): nothing is sent there, only the route is looked up.
 _ANYWHERE = ("192.0.2.1", "2001:db8::1")
 
@@ -102,11 +108,12 @@ def advertised(bound: str, remote: str | None) -> str:
     """
     here = parse_address(bound, name="listen")
     there = parse_address(remote, name="registry") if remote is not None else None
-    alone = there is not None and is_on_this_machine(there)
+    deadline = Deadline.after(RESOLVE)
+    alone = there is not None and is_on_this_machine(there, deadline)
     if here.is_unix:
         raise ConfigError(f"{bound} cannot be reached from other machines: give listen= a host and a port")
     if here.is_unspecified:
-        return str(Address(_route(here, there, alone=alone), here.port))
+        return str(Address(_route(here, there, deadline, alone=alone), here.port))
     if here.is_loopback and not alone:
         raise ConfigError(
             f"{bound} cannot be reached from other machines, and the registry is for them: "
@@ -115,18 +122,35 @@ def advertised(bound: str, remote: str | None) -> str:
     return bound
 
 
-def is_on_this_machine(remote: Address) -> bool:
-    """Whether this address, or one that its name stands for, is loopback."""
+def look_up(host: str, port: int, deadline: Deadline, family: int = 0) -> list[tuple[Any, ...]]:
+    """Return what socket.getaddrinfo finds for datagrams; OSError if it finds nothing by the deadline."""
+    found: Future[list[tuple[Any, ...]]] = Future()
+
+    def ask() -> None:
+        try:
+            found.set_result(list(socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)))
+        except Exception as error:  # noqa: BLE001 - it belongs to the asker
+            found.set_exception(error)
+
+    if _ip(host) is None:
+        thread.start("kamacache-names", ask)
+    else:
+        ask()
+    return found.result(min(deadline.left(), threading.TIMEOUT_MAX))
+
+
+def is_on_this_machine(remote: Address, deadline: Deadline) -> bool:
+    """Return whether this address, or one that its name stands for, is loopback."""
     if remote.is_loopback:
         return True
     try:
-        found = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
+        found = look_up(remote.host, remote.port, deadline)
     except OSError:
         return False
     return any(Address(str(place[0]), 0).is_loopback for *_, place in found)
 
 
-def _route(here: Address, there: Address | None, *, alone: bool) -> str:
+def _route(here: Address, there: Address | None, deadline: Deadline, *, alone: bool) -> str:
     """Look up the own address on the way to `there`, of a family that `here` accepts."""
     families = (socket.AF_INET,) if ":" not in here.host else (socket.AF_INET, socket.AF_INET6)
     hosts = _ANYWHERE if there is None else (there.host,)
@@ -134,7 +158,7 @@ def _route(here: Address, there: Address | None, *, alone: bool) -> str:
     for host in hosts:
         for family in families:
             try:
-                info = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)
+                info = look_up(host, port, deadline, family)
                 with socket.socket(family, socket.SOCK_DGRAM) as probe:
                     probe.connect(info[0][4])  # of a datagram socket: chooses a route, sends nothing
                     found = str(probe.getsockname()[0])

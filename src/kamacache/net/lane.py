@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kamacache import thread
 from kamacache._engine import Promise, Store
 from kamacache.net.messages import ClientRequest, Request
 
 if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.cluster.routes import Route
+    from kamacache.deadline import Deadline
 
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
 # Address, kind of question, counts of Histogram's buckets, seconds in all.
@@ -43,8 +45,11 @@ class Lane(Protocol):
     does not accept it, or is found frozen, however long the work would take.
     """
 
-    def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
-        """Listen, hand what peers ask to `receive` on a thread that it must not hold up: the address."""
+    def start(self, listen: str | None, receive: Callable[[Call], None], deadline: Deadline) -> str | None:
+        """Listen, give what peers ask to `receive` on a thread that it must not hold up, and return the address.
+
+        The name in `listen` must be resolved by the deadline.
+        """
 
     def serve(self, store: Store) -> None: ...
     def hide(self, group: str) -> None: ...
@@ -71,6 +76,9 @@ class Lane(Protocol):
     def ping(self, address: str) -> None:
         """PeerError unless the member's engine answers within 250 ms."""
 
+    def ping_many(self, addresses: list[str]) -> list[Exception | None]:
+        """Ping all of them at once, and return None or a PeerError for each."""
+
     def call(self, address: str, message: Request, timeout: float | None) -> Promise: ...
     def forget(self, address: str, *, finishing: bool = False) -> None:
         """The member there is gone: end what waits for it, unless it said goodbye and finishes what it serves."""
@@ -81,7 +89,25 @@ class Lane(Protocol):
 
 
 class WithoutEngine:
-    """What a lane does not do that is written in Python: whoever misses asks by peek, and there is no HTTP."""
+    """What a lane does not do that is written in Python: a store asks by peek, and there is no HTTP."""
+
+    def ping(self, address: str) -> None:
+        raise NotImplementedError
+
+    def ping_many(self, addresses: list[str]) -> list[Exception | None]:
+        """Ping each on a thread of its own."""
+        found: dict[int, Exception | None] = {}
+
+        def ping(place: int, address: str) -> None:
+            try:
+                self.ping(address)
+            except Exception as error:  # noqa: BLE001 - it belongs to the member
+                found[place] = error
+
+        threads = [thread.start("kamacache-ping", ping, *each) for each in enumerate(addresses)]
+        for each in threads:
+            each.join()
+        return [found.get(place) for place in range(len(addresses))]
 
     def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
         """Nothing is asked without Python."""

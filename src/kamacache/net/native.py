@@ -7,31 +7,32 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from kamacache._engine import Incoming, Pipeline, Promise, Remote, Scrape, Security, Store, Transport
+from kamacache import thread
+from kamacache._engine import Incoming, Promise, Remote, Scrape, Security, Store, Transport
 from kamacache.errors import NodeClosed, PeerError
+from kamacache.net.link import FORMER_TIMEOUT, PEEK_TIMEOUT, Link
 from kamacache.net.security import Protection, look_after
 
 if TYPE_CHECKING:
     import asyncio
 
     from kamacache.cluster.routes import Route
+    from kamacache.deadline import Deadline
     from kamacache.net.lane import Call, Found, Keep, Lane, PeerTimes, Suspect
     from kamacache.net.messages import Request
 
 log = logging.getLogger("kamacache")
 
-PEEK_TIMEOUT = 0.25  # seconds without a byte
-FORMER_TIMEOUT = 0.1
+_CONNECT = 0.5  # seconds for a connection; the engine gives up after half of them
 _LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
 _ROOM = 64 * 1024  # what a message has around its value
 _JOIN = 1.0
-_LOOK = 1.0  # seconds between looks at the files of certificates and for wrong passwords
+_LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed loops
 
 
 class NativeLane:
-    """See Lane. Invariant, under `_lock`: `_links` has one open Link per running loop and address."""
+    """See Lane. Invariant, under `_lock`: `_links` has one open Link per loop that is not closed and address."""
 
     def __init__(self, *, max_value: int, protection: Protection, security: Security | None = None) -> None:
         self._max_value = max_value
@@ -40,28 +41,29 @@ class NativeLane:
         most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
         self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
         self._lock = threading.Lock()
-        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Link]] = WeakKeyDictionary()
+        self._links: dict[asyncio.AbstractEventLoop, dict[str, Link]] = {}
         self._thread: threading.Thread | None = None
         self._metrics: Callable[[], str] | None = None
         self._closed = False
 
-    def start(self, listen: str | None, receive: Callable[[Call], None]) -> str | None:
-        address = None if listen is None else self._transport.listen(listen)
+    def start(self, listen: str | None, receive: Callable[[Call], None], deadline: Deadline) -> str | None:
+        address = None if listen is None else self._transport.listen(listen, deadline.left())
         if address is not None:
             self._protection.warn(address)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(receive,), name="kamacache-serve", daemon=True)
-            self._thread.start()
+            self._thread = thread.start("kamacache-serve", self._run, receive)
         return address
 
     def _run(self, receive: Callable[[Call], None]) -> None:
         look = time.monotonic() + _LOOK
         while not self._closed:
             event = self._transport.next_event(1.0)
-            if self._security is not None and time.monotonic() >= look:
-                look_after(self._security)
-                look = time.monotonic() + _LOOK
             try:
+                if time.monotonic() >= look:
+                    look = time.monotonic() + _LOOK
+                    self._sweep()
+                    if self._security is not None:
+                        look_after(self._security)
                 if isinstance(event, Incoming):
                     receive(event)
                 elif isinstance(event, Scrape):
@@ -110,7 +112,7 @@ class NativeLane:
         return list(self._transport.peek_many(asks, group, former, timeout))
 
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        answers = await self._link(address).ask(group, [key], former)
+        answers = await self._aask(address, group, [key], former)
         return answers[0]
 
     async def apeek_many(
@@ -127,7 +129,16 @@ class NativeLane:
         return answers
 
     async def _aask(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
-        return await self._link(address).ask(group, keys, former)
+        link = self._link(address)
+        if not link.connected.done():
+            import asyncio  # noqa: PLC0415 - it is running
+
+            try:
+                async with asyncio.timeout(_CONNECT):
+                    await asyncio.shield(link.connected)
+            except TimeoutError:
+                raise PeerError(f"no connection to {address} within {_CONNECT * 1000:.0f} ms") from None
+        return await link.ask(group, keys, former)
 
     def _link(self, address: str) -> Link:
         import asyncio  # noqa: PLC0415 - it is running
@@ -138,6 +149,7 @@ class NativeLane:
         if link is None or link.closed:
             if self._closed:
                 raise NodeClosed("the node was closed")
+            self._sweep()
             link = Link(loop, self._transport, address, guarded=self._security is not None)
             with self._lock:
                 self._links.setdefault(loop, {})[address] = link
@@ -145,6 +157,12 @@ class NativeLane:
 
     def ping(self, address: str) -> None:
         self._transport.ping(address, PEEK_TIMEOUT)
+
+    def ping_many(self, addresses: list[str]) -> list[Exception | None]:
+        try:
+            return self._transport.ping_many(addresses, PEEK_TIMEOUT)
+        except PeerError as error:  # the transport is closed
+            return [error] * len(addresses)
 
     def call(self, address: str, message: Request, timeout: float | None) -> Promise:
         promise = Promise()
@@ -156,130 +174,29 @@ class NativeLane:
 
     def forget(self, address: str, *, finishing: bool = False) -> None:
         self._transport.forget(address, finishing=finishing)
-        self._close_links(lambda link: link.address == address)
+        with self._lock:
+            gone = [links.pop(address) for links in self._links.values() if address in links]
+        for link in gone:
+            link.close_soon()
+
+    def _sweep(self, *, everything: bool = False) -> None:
+        """Close the links of loops that are closed."""
+        with self._lock:
+            loops = [loop for loop in self._links if everything or loop.is_closed()]
+            gone = [self._links.pop(loop) for loop in loops]
+        for links in gone:
+            for link in links.values():
+                link.close_soon()
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._close_links(lambda _: True)
+        self._sweep(everything=True)
         self._transport.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN)
 
-    def _close_links(self, which: Callable[[Link], bool]) -> None:
-        with self._lock:
-            links = [link for links in self._links.values() for link in links.values() if which(link)]
-        for link in links:
-            link.close_soon()
-
     def renewed(self) -> Lane:
         security = None if self._security is None else self._security.renewed()
         return NativeLane(max_value=self._max_value, protection=self._protection, security=security)
-
-
-class Link:
-    """One pipelined connection to a peer's memory, of one event loop and used on its thread alone.
-
-    Requests of one turn of the loop are written together; answers come in order.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool) -> None:
-        self.address = address
-        self.closed = False
-        self._loop = loop
-        self._pipeline = Pipeline(transport, address)
-        self._guarded = guarded
-        self._fd = self._pipeline.fileno()
-        self._waiting = 0
-        self._flushing = False
-        self._blocked = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._heard = 0.0  # when something last came in while somebody waited
-        loop.add_reader(self._fd, self._readable)
-
-    def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
-        """The answers to come; PeerError when there are none in time."""
-        future: asyncio.Future[list[Found | None]] = self._loop.create_future()
-        timeout = FORMER_TIMEOUT if former else PEEK_TIMEOUT
-        self._pipeline.ask(future, group, keys, former)
-        self._waiting += 1
-        if self._timer is None:
-            self._heard = self._loop.time()
-            self._timer = self._loop.call_later(timeout, self._late, timeout)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-        return future
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if self.closed:
-            return
-        try:
-            done = self._pipeline.flush()
-        except PeerError as error:
-            self._fail(error)
-            return
-        if not done and not self._blocked:
-            self._blocked = True
-            self._loop.add_writer(self._fd, self._flush)
-        elif done and self._blocked:
-            self._blocked = False
-            self._loop.remove_writer(self._fd)
-
-    def _readable(self) -> None:
-        try:
-            answers = self._pipeline.receive()
-        except PeerError as error:
-            self._fail(error)
-            return
-        if self._guarded:
-            self._flush()  # a handshake, or what waited for its end
-        self._heard = self._loop.time()
-        self._waiting -= len(answers)
-        for future, found in answers:
-            if not future.done():
-                if isinstance(found, Exception):
-                    future.set_exception(found)
-                else:
-                    future.set_result(found)
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _late(self, timeout: float) -> None:
-        """The timer: nothing may have been silent for `timeout`; a loop that was itself held up reads first."""
-        self._timer = None
-        if self.closed or not self._waiting:
-            return
-        self._readable()
-        if self.closed or not self._waiting:
-            return
-        left = self._heard + timeout - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._late, timeout)
-        else:
-            self._fail(PeerError(f"{self.address} did not answer within {timeout * 1000:.0f} ms"))
-
-    def _fail(self, error: PeerError) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._loop.remove_reader(self._fd)
-        if self._blocked:
-            self._loop.remove_writer(self._fd)
-        for future in self._pipeline.close():
-            if not future.done():
-                future.set_exception(error)
-
-    def close_soon(self) -> None:
-        """Close from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._fail, PeerError(f"the connection to {self.address} was closed"))
-        except RuntimeError:  # the loop is closed, and with it everyone who waited
-            self.closed = True
-            self._pipeline.close()

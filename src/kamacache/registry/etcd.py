@@ -17,10 +17,12 @@ import threading
 from collections.abc import Callable
 from urllib.parse import parse_qsl, unquote
 
+from kamacache import thread
 from kamacache._engine import EtcdSession
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
 from kamacache.member import Member
-from kamacache.net.addresses import Address, advertised, is_on_this_machine, parse_address
+from kamacache.net.addresses import RESOLVE, Address, advertised, is_on_this_machine, parse_address
 from kamacache.registry import record
 from kamacache.registry.base import Registry
 from kamacache.units import check_name
@@ -65,7 +67,7 @@ class EtcdRegistry(Registry):
 
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - the same for all
         """Give a free port: of this machine alone where etcd is for this machine alone."""
-        return "127.0.0.1:0" if is_on_this_machine(self._farthest()) else "0.0.0.0:0"
+        return "127.0.0.1:0" if is_on_this_machine(self._farthest(), Deadline.after(RESOLVE)) else "0.0.0.0:0"
 
     def advertise(self, address: str) -> str:
         """Where etcd is for other machines too, loopback is no address for others."""
@@ -147,13 +149,13 @@ class EtcdRegistry(Registry):
 
     def _farthest(self) -> Address:
         """An endpoint on another machine, if there is one."""
-        beyond = (endpoint for endpoint in self._endpoints if not is_on_this_machine(endpoint))
+        until = Deadline.after(RESOLVE)
+        beyond = (endpoint for endpoint in self._endpoints if not is_on_this_machine(endpoint, until))
         return next(beyond, self._endpoints[0])
 
     def _watch(self) -> None:
         if self._watcher is None:
-            self._watcher = threading.Thread(target=self._watching, name="kamacache-registry", daemon=True)
-            self._watcher.start()
+            self._watcher = thread.start("kamacache-registry", self._watching)
 
     def _watching(self) -> None:
         session, seen = self._session, 0

@@ -99,27 +99,32 @@ class LocalRegistry(Registry):
                 return []
 
     def deregister(self) -> None:
-        """Remove the own registration; the lock and the socket stay until close."""
+        """Remove the own registration; the lock and the socket stay until close. Without one, remove those."""
         with self._mutex:
             me, self._me = self._me, None
-            if me is not None:
-                with contextlib.suppress(OSError, RegistryError), self._open(self._service, make=False) as at:
-                    _remove(at, f"{me.id}.json")
+            if me is None:
+                self._release()
+                return
+            with contextlib.suppress(OSError, RegistryError), self._open(self._service, make=False) as at:
+                _remove(at, f"{me.id}.json")
 
     def close(self) -> None:
-        """Remove all own files, and let the lock go."""
+        """Remove all own files, and release the lock."""
         self.deregister()
         with self._mutex:
-            held, self._held = self._held, None
             self._forget(set())
-            if held is None:
-                return
-            try:
-                with contextlib.suppress(OSError, RegistryError), self._open(self._service, make=False) as at:
-                    if held.is_at(at):
-                        _remove_all(at, held.member)
-            finally:
-                held.release()
+            self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is None:
+            return
+        try:
+            with contextlib.suppress(OSError, RegistryError), self._open(self._service, make=False) as at:
+                if held.is_at(at):
+                    _remove_all(at, held.member)
+        finally:
+            held.release()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's lock: record locks are not inherited, and closing ours leaves the parent's."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
 from kamacache.member import Member
-from kamacache.net.addresses import Address, parse_address
+from kamacache.net.addresses import RESOLVE, Address, look_up, parse_address
 from kamacache.registry.base import Registry
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class StaticRegistry(Registry):
         if str(own) in self._list:
             return str(own)
         if own.is_unspecified:
-            here = [text for text, other in self._list.items() if other.port == own.port and _is_here(other.host)]
+            until = Deadline.after(RESOLVE)
+            ports = [(text, other.host) for text, other in self._list.items() if other.port == own.port]
+            here = [text for text, host in ports if _is_here(host, until)]
             if len(here) == 1:
                 return here[0]
         raise ConfigError(
@@ -68,10 +71,10 @@ class StaticRegistry(Registry):
         return ", ".join(self._list)
 
 
-def _is_here(host: str) -> bool:
-    """Whether this is an address of this machine: only those can be bound."""
+def _is_here(host: str, deadline: Deadline) -> bool:
+    """Return whether this is an address of this machine: only those can be bound."""
     try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+        found = look_up(host, 0, deadline)
     except OSError:
         return False
     for family, kind, protocol, _, place in found:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kamacache.core import GroupCore
+    from kamacache.deadline import Deadline
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
@@ -86,7 +87,7 @@ class Clients:
             self._idle.notify_all()
 
     def drain(self, deadline: Deadline) -> None:
-        """Wait until all are answered, or time.monotonic() is at `deadline`."""
+        """Wait until all are answered, at the latest until the deadline."""
         with self._idle:
             while self._waiting and (left := deadline.left()) > 0:
                 self._idle.wait(left)

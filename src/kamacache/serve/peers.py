@@ -30,6 +30,7 @@ from kamacache.serve.metrics import render
 if TYPE_CHECKING:
     from kamacache._engine import Promise
     from kamacache.core import GroupCore
+    from kamacache.deadline import Deadline
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
@@ -113,7 +114,7 @@ class Serving:
             self._reply(call, served.answer)
 
     def drain(self, deadline: Deadline) -> None:
-        """Wait until the loads for peers are done and the clients answered, or time.monotonic() is at `deadline`."""
+        """Wait until the loads for peers are done and the clients answered, at the latest until the deadline."""
         with self._idle:
             while self._serving and (left := deadline.left()) > 0:
                 self._idle.wait(left)

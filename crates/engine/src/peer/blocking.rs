@@ -3,26 +3,28 @@ use std::{
     collections::HashMap,
     io::ErrorKind,
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
 use crate::sync::Mutex;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, Timespec, poll},
     io::{Errno, ioctl_fionbio},
     net::{RecvFlags, SendFlags, sockopt},
 };
 
 use super::{
     CONNECT, Failure,
+    dial::Dialer,
     link::Link,
     times::{PeerTimes, Times},
 };
 use crate::{
     resp::{self, Reply},
-    security::Security,
-    socket,
     tracked::Tracked,
 };
 
@@ -31,6 +33,10 @@ const IDLE: usize = 16;
 /// A buffer larger than this is not kept with an idle connection.
 const KEEP: usize = 2 << 20;
 const BUFFER: usize = 16 * 1024;
+/// After its own time a connect is looked at once more: if this process was stopped, it may just have been made.
+const GRACE: Duration = Duration::from_millis(10);
+/// A reply is whole after this time, however steadily its bytes come.
+const WHOLE: Duration = Duration::from_secs(1);
 /// No reply is longer: a packed one is at most 64 MiB and what it took to notice.
 const REPLY: usize = 512 << 20;
 
@@ -55,13 +61,14 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(link: Link, times: Arc<PeerTimes>) -> Self {
-        Self {
+    pub(super) fn new(address: &str, link: Link, pool: &Pool) -> Result<Self, Failure> {
+        ioctl_fionbio(link.socket(), false).map_err(|error| Failure::io(address, &error.into()))?;
+        Ok(Self {
             link,
             input: Vec::with_capacity(BUFFER),
             patience: None,
-            times,
-        }
+            times: pool.times.of(address),
+        })
     }
 
     pub(super) fn times(&self) -> &PeerTimes {
@@ -83,20 +90,14 @@ impl Connection {
     }
 
     fn connect(address: &str, pool: &Pool, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
-        let link = Link::connect(address, &pool.security)?;
-        let deadline = deadline.min(Instant::now() + CONNECT);
-        if !wait(&mut [PollFd::new(link.socket(), PollFlags::OUT)], deadline) {
-            return Err(Failure::silent(address, timeout.min(CONNECT)));
+        let (tell, told) = mpsc::sync_channel(1);
+        pool.dialer.start(address, move |link| drop(tell.send(link)))?;
+        let left = deadline.saturating_duration_since(Instant::now()).min(CONNECT) + GRACE;
+        match told.recv_timeout(left) {
+            Ok(link) => Self::new(address, link?, pool),
+            Err(RecvTimeoutError::Timeout) => Err(Failure::silent(address, timeout.min(CONNECT))),
+            Err(RecvTimeoutError::Disconnected) => Err(Failure::ended()),
         }
-        let mut connection = Self::new(link, pool.times.of(address));
-        connection.made().map_err(|error| Failure::io(address, &error))?;
-        Ok(connection)
-    }
-
-    /// The connect is decided: makes the socket a blocking one, or says why there is none.
-    pub(super) fn made(&mut self) -> std::io::Result<()> {
-        socket::connected(self.socket())?;
-        Ok(ioctl_fionbio(self.socket(), false)?)
     }
 
     /// Sends what the system takes of `request`; how much.
@@ -104,8 +105,8 @@ impl Connection {
         self.link.send(request, flags)
     }
 
-    /// Reads until the reply is whole or nothing more is there.
-    pub(super) fn receive(&mut self, address: &str, flags: RecvFlags) -> Result<Step, Failure> {
+    /// Reads until the reply is whole or nothing more is there; after `WHOLE` even a peer that trickles is silent.
+    pub(super) fn receive(&mut self, address: &str, flags: RecvFlags, asked: Instant) -> Result<Step, Failure> {
         loop {
             match resp::reply(&self.input, REPLY).map_err(|error| Failure::protocol(address, error))? {
                 Ok((reply, used)) if self.link.proves(address, &reply, &self.input)? => {
@@ -126,6 +127,7 @@ impl Connection {
                     return Ok(Step::Stale);
                 }
                 Ok(0) => return Err(Failure::closed(address)),
+                Ok(_) if asked.elapsed() > WHOLE => return Err(Failure::silent(address, WHOLE)),
                 Ok(_) => {}
                 Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => return Ok(Step::Waiting),
                 Err((_, error)) => return Err(Failure::io(address, &error)),
@@ -162,11 +164,11 @@ impl Connection {
                 Err((_, error)) => return Err(Failure::io(address, &error)),
             }
         }
-        let mut late = false;
+        let (asked, mut late) = (Instant::now(), false);
         loop {
             // Past the deadline only what has arrived counts: this process may itself have been stopped.
             let flags = if late { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
-            match self.receive(address, flags)? {
+            match self.receive(address, flags, asked)? {
                 Step::Done(reply) => return Ok(Some(reply)),
                 Step::Stale => return Ok(None),
                 Step::Waiting if late => return Err(Failure::silent(address, timeout)),
@@ -194,20 +196,27 @@ pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
 }
 
 /// The idle connections of one process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     idle: Mutex<HashMap<String, Vec<Connection>>>,
-    pub(super) security: Arc<Security>,
-    pub(super) times: Arc<Times>,
+    pub(crate) dialer: Dialer,
+    times: Arc<Times>,
 }
 
 impl Pool {
     /// Counts the times of its answers in `times`.
-    pub fn new(security: Arc<Security>, times: Arc<Times>) -> Self {
+    pub fn new(dialer: Dialer, times: Arc<Times>) -> Self {
         Self {
             idle: Mutex::default(),
-            security,
+            dialer,
             times,
+        }
+    }
+
+    /// Counts a question that was not answered, unless its peer was forgotten meanwhile.
+    pub(super) fn unanswered(&self, address: &str, asked: Instant) {
+        if let Some(times) = self.times.known(address) {
+            times.peek().observe(asked.elapsed());
         }
     }
 
@@ -216,7 +225,7 @@ impl Pool {
         self.idle.lock().get_mut(address)?.pop()
     }
 
-    /// Keeps a connection whose reply has been read in full.
+    /// Keeps a connection whose reply has been read in full, unless its peer was forgotten meanwhile.
     pub fn put(&self, address: &str, mut connection: Connection) {
         connection.input.clear();
         if connection.input.capacity() > KEEP {
@@ -228,7 +237,7 @@ impl Pool {
                 connections.push(connection);
                 return;
             }
-        } else {
+        } else if self.times.known(address).is_some() {
             idle.insert(address.to_owned(), vec![connection]);
             return;
         }
@@ -254,7 +263,7 @@ impl Pool {
         let answer = self.exchange(address, request, asked + timeout, timeout);
         match &answer {
             Ok((_, connection)) => connection.times.peek().observe(asked.elapsed()),
-            Err(_) => self.times.of(address).peek().observe(asked.elapsed()),
+            Err(_) => self.unanswered(address, asked),
         }
         answer
     }
@@ -276,18 +285,6 @@ impl Pool {
         match connection.exchange(address, request, deadline, timeout)? {
             Some(reply) => Ok((reply, connection)),
             None => Err(Failure::closed(address)),
-        }
-    }
-
-    /// Whether the peer's engine answers.
-    pub fn ping(&self, address: &str, timeout: Duration) -> Result<(), Failure> {
-        match self.exchange(address, resp::PING, Instant::now() + timeout, timeout)? {
-            (Reply::Simple(_), connection) => {
-                self.put(address, connection);
-                Ok(())
-            }
-            (Reply::Error(text), connection) => Err(Failure::error(address, &connection.input()[text])),
-            _ => Err(Failure::nonsense(address, "not a PONG")),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     call::{Reply, Request},
+    names::Names,
     port::http2::{CONNECTION_WINDOW, STREAM_WINDOW},
     proto::peer::{self as pb, peer_client::PeerClient},
     security::Security,
@@ -71,6 +72,7 @@ impl Interceptor for Says {
 /// Channels by address.
 pub struct Peers {
     peers: Mutex<HashMap<String, Arc<Peer>>>,
+    names: Names,
     security: Arc<Security>,
     max_message: usize,
 }
@@ -93,9 +95,10 @@ impl Drop for Waits {
 }
 
 impl Peers {
-    pub fn new(security: Arc<Security>, max_message: usize) -> Self {
+    pub fn new(names: Names, security: Arc<Security>, max_message: usize) -> Self {
         Self {
             peers: Mutex::default(),
+            names,
             security,
             max_message,
         }
@@ -108,10 +111,13 @@ impl Peers {
             return Ok(peer.clone());
         }
         let address: Address = name.parse().map_err(|error| Failure::io(name, &error))?;
-        let (to, security) = (address.clone(), self.security.clone());
+        let (to, names, security) = (address.clone(), self.names.clone(), self.security.clone());
         let connect = service_fn(move |_: Uri| {
-            let (to, security) = (to.clone(), security.clone());
-            async move { Ok::<_, io::Error>(TokioIo::new(timeout(CONNECT, connect(&to, &security, true)).await??)) }
+            let (to, names, security) = (to.clone(), names.clone(), security.clone());
+            async move {
+                let connected = timeout(CONNECT, connect(&to, &names, &security, true)).await;
+                Ok::<_, io::Error>(TokioIo::new(connected??))
+            }
         });
         // The address is the connector's affair, the URI only the :authority.
         let channel = Endpoint::from_static("http://kamacache")
@@ -216,7 +222,7 @@ impl Peers {
             let (peers, peer) = (self.clone(), peer.clone());
             tokio::spawn(async move {
                 let idle = || peer.is_idle();
-                if let Some(failure) = probe(&peer.address, &peer.name, &peers.security, idle).await {
+                if let Some(failure) = probe(&peer.address, &peer.name, &peers.names, &peers.security, idle).await {
                     peers.drop_peer(&peer);
                     peer.alarm.send_replace(Some(failure));
                 }

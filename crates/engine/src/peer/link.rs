@@ -13,7 +13,7 @@ use super::{Failure, tls::Session};
 use crate::{
     resp::{self, Reply},
     security::Security,
-    socket::{self, Address},
+    socket::Address,
     tracked::Tracked,
 };
 
@@ -63,16 +63,10 @@ impl Guarded {
 }
 
 impl Link {
-    /// Begins to connect; `socket::connected` tells how that ended.
-    pub fn connect(address: &str, security: &Security) -> Result<Self, Failure> {
-        let begun = || {
-            let to: Address = address.parse()?;
-            Ok(Self {
-                socket: socket::connect(&to)?,
-                guarded: Guarded::new(&to, security)?,
-            })
-        };
-        begun().map_err(|error: io::Error| Failure::io(address, &error))
+    /// Protects a connected socket as this node is set up to.
+    pub fn new(socket: Tracked<OwnedFd>, to: &Address, security: &Security) -> io::Result<Self> {
+        let guarded = Guarded::new(to, security)?;
+        Ok(Self { socket, guarded })
     }
 
     pub fn socket(&self) -> &Tracked<OwnedFd> {

@@ -1,6 +1,7 @@
 //! One question to each of several peers, all at once, on the caller's thread.
 use std::{
     io::ErrorKind,
+    sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant},
 };
 
@@ -10,11 +11,14 @@ use rustix::{
 };
 
 use super::{
-    CONNECT, Failure,
+    Failure,
     blocking::{Connection, Pool, Step, wait},
     link::Link,
 };
-use crate::resp::Reply;
+use crate::resp::{self, Reply};
+
+/// Pause between looks for new connections while answers are waited for on others.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What one peer replied, with the connection that holds its bytes.
 pub type Outcome = Result<(Reply, Connection), Failure>;
@@ -23,38 +27,53 @@ struct Exchange<'a> {
     address: &'a str,
     request: &'a [u8],
     connection: Option<Connection>,
-    /// While connecting: until when.
-    connecting: Option<Instant>,
     fresh: bool,
     sent: usize,
     asked: Instant,
+    /// Whether the time of its answer counts.
+    counts: bool,
     outcome: Option<Outcome>,
 }
 
-impl Exchange<'_> {
-    fn connect(&mut self, pool: &Pool) {
-        (self.fresh, self.sent) = (true, 0);
-        match Link::connect(self.address, &pool.security) {
-            Ok(link) => {
-                self.connection = Some(Connection::new(link, pool.times.of(self.address)));
-                self.connecting = Some(Instant::now() + CONNECT);
-            }
-            Err(failure) => self.fail(failure, pool),
+/// The connections that are being made, each with the place of its question.
+struct Dials {
+    made: (Sender<Made>, Receiver<Made>),
+    open: usize,
+}
+
+type Made = (usize, Result<Link, Failure>);
+
+impl Dials {
+    fn start(&mut self, place: usize, exchange: &mut Exchange<'_>, pool: &Pool) {
+        (exchange.fresh, exchange.sent) = (true, 0);
+        let tell = self.made.0.clone();
+        match pool
+            .dialer
+            .start(exchange.address, move |link| drop(tell.send((place, link))))
+        {
+            Ok(()) => self.open += 1,
+            Err(failure) => exchange.fail(failure, pool),
         }
     }
+}
 
+impl Exchange<'_> {
     fn fail(&mut self, failure: Failure, pool: &Pool) {
-        pool.times.of(self.address).peek().observe(self.asked.elapsed());
+        if self.counts {
+            pool.unanswered(self.address, self.asked);
+        }
         self.connection = None;
         self.outcome = Some(Err(failure));
     }
 
-    /// Goes as far as it can without waiting.
-    fn advance(&mut self, pool: &Pool) {
+    /// Goes as far as it can without waiting; true if the connection was stale, and another is needed.
+    fn advance(&mut self, pool: &Pool) -> bool {
         match self.step() {
             Ok(Step::Done(reply)) => {
                 self.outcome = self.connection.take().map(|connection| {
-                    connection.times().peek().observe(self.asked.elapsed());
+                    if self.counts {
+                        connection.times().peek().observe(self.asked.elapsed());
+                    }
                     Ok((reply, connection))
                 });
             }
@@ -62,19 +81,18 @@ impl Exchange<'_> {
             Ok(Step::Stale) if self.fresh => self.fail(Failure::closed(self.address), pool),
             Ok(Step::Stale) => {
                 pool.forget(self.address);
-                self.connect(pool);
+                self.connection = None;
+                return true;
             }
             Err(failure) => self.fail(failure, pool),
         }
+        false
     }
 
     fn step(&mut self) -> Result<Step, Failure> {
         let Some(connection) = &mut self.connection else {
             return Ok(Step::Waiting);
         };
-        if self.connecting.take().is_some() {
-            connection.made().map_err(|error| Failure::io(self.address, &error))?;
-        }
         while self.sent < self.request.len() {
             let taken = connection.send(&self.request[self.sent..], SendFlags::DONTWAIT);
             match taken.map_err(|error| (error.kind(), error)) {
@@ -85,12 +103,11 @@ impl Exchange<'_> {
                 Err((_, error)) => return Err(Failure::io(self.address, &error)),
             }
         }
-        connection.receive(self.address, RecvFlags::DONTWAIT)
+        connection.receive(self.address, RecvFlags::DONTWAIT, self.asked)
     }
 
     fn interest(&self) -> PollFlags {
-        let writing = self.connecting.is_some() || self.sent < self.request.len();
-        if writing {
+        if self.sent < self.request.len() {
             PollFlags::OUT
         } else if self.connection.as_ref().is_some_and(Connection::has_unsent) {
             PollFlags::OUT | PollFlags::IN
@@ -102,30 +119,35 @@ impl Exchange<'_> {
 
 /// The outcomes in the order of the questions, all by the deadline.
 pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration) -> Vec<Outcome> {
+    exchange(pool, questions, timeout, true)
+}
+
+fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, counts: bool) -> Vec<Outcome> {
     let asked = Instant::now();
     let deadline = asked + timeout;
+    let mut dials = Dials {
+        made: mpsc::channel(),
+        open: 0,
+    };
     let mut exchanges: Vec<_> = questions
         .iter()
-        .map(|(address, request)| {
-            let connection = pool.take(address);
-            let mut exchange = Exchange {
-                address,
-                request,
-                connection,
-                connecting: None,
-                fresh: false,
-                sent: 0,
-                asked,
-                outcome: None,
-            };
-            match exchange.connection {
-                Some(_) => exchange.advance(pool),
-                None => exchange.connect(pool),
-            }
-            exchange
+        .map(|(address, request)| Exchange {
+            address,
+            request,
+            connection: pool.take(address),
+            fresh: false,
+            sent: 0,
+            asked,
+            counts,
+            outcome: None,
         })
         .collect();
-    loop {
+    for (place, exchange) in exchanges.iter_mut().enumerate() {
+        if exchange.connection.is_none() || exchange.advance(pool) {
+            dials.start(place, exchange, pool);
+        }
+    }
+    while exchanges.iter().any(|exchange| exchange.outcome.is_none()) {
         let open = exchanges
             .iter()
             .enumerate()
@@ -136,30 +158,40 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
                 Some((place, PollFd::new(socket, exchange.interest())))
             })
             .unzip();
-        if places.is_empty() {
-            break;
+        let pause = if dials.open == 0 { timeout } else { LOOK };
+        if !sockets.is_empty() {
+            wait(&mut sockets, deadline.min(Instant::now() + pause));
         }
-        let next = exchanges
-            .iter()
-            .filter(|exchange| exchange.outcome.is_none())
-            .filter_map(|exchange| exchange.connecting);
-        wait(&mut sockets, next.fold(deadline, Instant::min));
         let ready: Vec<_> = places
-            .into_iter()
-            .zip(sockets.iter().map(|socket| !socket.revents().is_empty()))
+            .iter()
+            .zip(&sockets)
+            .filter_map(|(&place, socket)| (!socket.revents().is_empty()).then_some(place))
             .collect();
+        let left = match ready.is_empty() && places.is_empty() {
+            true => deadline.saturating_duration_since(Instant::now()) + LOOK,
+            false => Duration::ZERO,
+        };
         let now = Instant::now();
-        for (place, readable) in ready {
+        // Past the deadline what has arrived still counts, as this process may itself have been stopped.
+        for place in if now < deadline { ready } else { places } {
+            if exchanges[place].advance(pool) {
+                dials.start(place, &mut exchanges[place], pool);
+            }
+        }
+        if let Ok((place, link)) = dials.made.1.recv_timeout(left) {
+            dials.open -= 1;
             let exchange = &mut exchanges[place];
-            // Ready, or past the deadline: then what has arrived still counts, as this process may have been stopped.
-            if readable || (now >= deadline && exchange.connecting.is_none()) {
-                exchange.advance(pool);
-            } else if exchange.connecting.is_some_and(|until| now >= until) {
-                exchange.fail(Failure::silent(exchange.address, timeout.min(CONNECT)), pool);
+            match link.and_then(|link| Connection::new(exchange.address, link, pool)) {
+                Ok(connection) => {
+                    exchange.connection = Some(connection);
+                    exchange.advance(pool);
+                }
+                Err(failure) => exchange.fail(failure, pool),
             }
-            if now >= deadline && exchange.outcome.is_none() {
-                exchange.fail(Failure::silent(exchange.address, timeout), pool);
-            }
+        }
+        if Instant::now() >= deadline {
+            let late = exchanges.iter_mut().filter(|exchange| exchange.outcome.is_none());
+            late.for_each(|exchange| exchange.fail(Failure::silent(exchange.address, timeout), pool));
         }
     }
     let lost = |exchange: &Exchange<'_>| Err(Failure::closed(exchange.address));
@@ -167,4 +199,19 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
         .into_iter()
         .map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange)))
         .collect()
+}
+
+/// Asks all of these at once whether their engines answer.
+pub fn ping_many(pool: &Pool, addresses: Vec<String>, timeout: Duration) -> Vec<Result<(), Failure>> {
+    let questions: Vec<_> = addresses.into_iter().map(|to| (to, resp::PING.to_vec())).collect();
+    let outcomes = exchange(pool, &questions, timeout, false).into_iter();
+    let ponged = |((address, _), outcome): (&(String, _), Outcome)| match outcome? {
+        (Reply::Simple(_), connection) => {
+            pool.put(address, connection);
+            Ok(())
+        }
+        (Reply::Error(text), connection) => Err(Failure::error(address, &connection.input()[text])),
+        _ => Err(Failure::nonsense(address, "not a PONG")),
+    };
+    questions.iter().zip(outcomes).map(ponged).collect()
 }

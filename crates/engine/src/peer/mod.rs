@@ -1,6 +1,7 @@
 //! Ways to other nodes: their memory over RESP, everything slow over gRPC.
 pub mod blocking;
 pub mod channel;
+pub mod dial;
 pub mod link;
 pub mod many;
 mod probe;
@@ -45,6 +46,11 @@ impl Failure {
     /// It was given `timeout` in all.
     pub fn silent(address: &str, timeout: Duration) -> Self {
         Self::unreachable(format!("{address} did not answer within {} ms", timeout.as_millis()))
+    }
+
+    /// This node's transport does not run.
+    pub fn ended() -> Self {
+        Self::unreachable("this node's transport is closed, or its thread could not be started")
     }
 
     pub fn closed(address: &str) -> Self {
@@ -99,7 +105,7 @@ impl Failure {
             return Self::distrust(address, &format!("{} (TLS: {error})", trouble(error)));
         }
         match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self {
+            _ if is_refusal(error) => Self {
                 kind: FailureKind::Refused,
                 text: format!("{address} refused the connection"),
             },
@@ -110,6 +116,11 @@ impl Failure {
             _ => Self::unreachable(format!("{address}: {error}")),
         }
     }
+}
+
+/// Whether this says that nothing listens there.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// What a handshake that failed means.

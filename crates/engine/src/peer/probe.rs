@@ -6,8 +6,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Failure, FailureKind};
+use super::{Failure, FailureKind, dial::dial};
 use crate::{
+    names::Names,
     port::{stream::Stream, tls},
     resp,
     security::Security,
@@ -18,7 +19,13 @@ use crate::{
 const PROBE: Duration = Duration::from_millis(250);
 
 /// Probes a peer until nothing waits on it any more (None), or it is found dead or frozen.
-pub async fn probe(address: &Address, name: &str, security: &Security, is_idle: impl Fn() -> bool) -> Option<Failure> {
+pub async fn probe(
+    address: &Address,
+    name: &str,
+    names: &Names,
+    security: &Security,
+    is_idle: impl Fn() -> bool,
+) -> Option<Failure> {
     let mut connection = None;
     let mut unanswered = 0;
     let mut tick = Instant::now();
@@ -29,7 +36,7 @@ pub async fn probe(address: &Address, name: &str, security: &Security, is_idle: 
         if is_idle() {
             return None;
         }
-        let error = match timeout(PROBE, ping(address, security, connection.take())).await {
+        let error = match timeout(PROBE, ping(address, names, security, connection.take())).await {
             Ok(Ok(answered)) => {
                 (connection, unanswered) = (Some(answered), 0);
                 continue;
@@ -45,12 +52,12 @@ pub async fn probe(address: &Address, name: &str, security: &Security, is_idle: 
 }
 
 /// A connection with what protects it; the caller puts a limit on the time.
-pub async fn connect(address: &Address, security: &Security, h2: bool) -> io::Result<Stream> {
-    tls::connect(Stream::connect(address).await?, address, security, h2).await
+pub async fn connect(address: &Address, names: &Names, security: &Security, h2: bool) -> io::Result<Stream> {
+    tls::connect(dial(address, names).await?, address, security, h2).await
 }
 
 /// One KC.PING; gives the connection back.
-async fn ping(address: &Address, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
+async fn ping(address: &Address, names: &Names, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
     let (mut request, mut expected) = (Vec::new(), Vec::new());
     let mut stream = match connection {
         Some(stream) => stream,
@@ -59,7 +66,7 @@ async fn ping(address: &Address, security: &Security, connection: Option<Stream>
                 resp::auth(&mut request, password.text());
                 expected.extend_from_slice(b"+OK\r\n");
             }
-            connect(address, security, false).await?
+            connect(address, names, security, false).await?
         }
     };
     request.extend_from_slice(resp::PING);

@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind},
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -13,8 +13,6 @@ use super::{Failure, link::Link, times::PeerTimes};
 use crate::{
     fork,
     resp::{self, Reply},
-    security::Security,
-    socket,
 };
 
 const BUFFER: usize = 64 * 1024;
@@ -25,29 +23,30 @@ const REPLY: usize = 512 << 20;
 pub struct Pipeline<T> {
     address: String,
     link: Option<Link>,
-    connected: bool,
     output: Vec<u8>,
     sent: usize,
     input: Vec<u8>,
     waiting: VecDeque<(T, usize, Instant)>, // with the number of keys asked for, and when
     times: Arc<PeerTimes>,
+    /// When something was last read, or asked while nothing was waited for.
+    moved: Instant,
     generation: u64,
 }
 
 impl<T> Pipeline<T> {
     /// Counts the times of its answers in `times`.
-    pub fn connect(address: &str, security: &Security, times: Arc<PeerTimes>) -> Result<Self, Failure> {
-        Ok(Self {
-            address: address.to_owned(),
-            link: Some(Link::connect(address, security)?),
-            connected: false,
+    pub fn new(address: String, link: Link, times: Arc<PeerTimes>) -> Self {
+        Self {
+            address,
+            link: Some(link),
             output: Vec::new(),
             sent: 0,
             input: Vec::with_capacity(BUFFER),
             waiting: VecDeque::new(),
             times,
+            moved: Instant::now(),
             generation: fork::generation(),
-        })
+        }
     }
 
     fn link(&mut self) -> Result<&mut Link, Failure> {
@@ -72,7 +71,11 @@ impl<T> Pipeline<T> {
         former: bool,
     ) -> Result<(), Failure> {
         self.link()?;
-        self.waiting.push_back((token, keys.len(), Instant::now()));
+        let now = Instant::now();
+        if self.waiting.is_empty() {
+            self.moved = now;
+        }
+        self.waiting.push_back((token, keys.len(), now));
         resp::ask(&mut self.output, group, keys, former);
         Ok(())
     }
@@ -93,24 +96,13 @@ impl<T> Pipeline<T> {
                 Ok(n) => self.sent += n,
                 Err((ErrorKind::Interrupted, _)) => {}
                 Err((ErrorKind::WouldBlock, _)) => return Ok(false),
-                // Not connected yet, or never: the socket's own error knows.
-                Err((ErrorKind::NotConnected, _)) if !self.connected => {
-                    self.made()?;
-                    return Ok(false);
-                }
                 Err((_, error)) => return Err(self.failed(&error)),
             }
         }
-        self.connected = true;
         self.output.clear();
         self.output.shrink_to(BUFFER);
         self.sent = 0;
         Ok(true)
-    }
-
-    fn made(&mut self) -> Result<(), Failure> {
-        let made = socket::connected(self.link()?.socket());
-        made.map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &io::Error) -> Failure {
@@ -161,10 +153,12 @@ impl<T> Pipeline<T> {
             let received = link.recv(&mut self.input, RecvFlags::empty());
             match received.map_err(|error| (error.kind(), error)) {
                 Ok(0) => break Some(Failure::closed(&self.address)),
-                Ok(n) => drained = n < room && link.is_plain(),
+                Ok(n) => {
+                    self.moved = Instant::now();
+                    drained = n < room && link.is_plain();
+                }
                 Err((ErrorKind::Interrupted, _)) => {}
                 Err((ErrorKind::WouldBlock, _)) => break None,
-                Err((ErrorKind::NotConnected, _)) if !self.connected => break self.made().err(),
                 Err((_, error)) => break Some(self.failed(&error)),
             }
         };
@@ -183,6 +177,14 @@ impl<T> Pipeline<T> {
             Some(link) => link.proves(&self.address, reply, &self.input[at..]),
             None => Ok(false),
         }
+    }
+
+    /// Returns how long the peer may go on before it counts as silent: `silence` without a byte, `whole` for an answer.
+    /// Zero if it may not, None if nothing is waited for.
+    pub fn patience(&self, silence: Duration, whole: Duration) -> Option<Duration> {
+        let (.., asked) = self.waiting.front()?;
+        let quiet = silence.saturating_sub(self.moved.elapsed());
+        Some(quiet.min(whole.saturating_sub(asked.elapsed())))
     }
 
     /// Closes; the tokens still unanswered.

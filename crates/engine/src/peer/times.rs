@@ -47,6 +47,11 @@ impl Times {
         peers.entry(address.to_owned()).or_default().clone()
     }
 
+    /// A peer's, if there are any.
+    pub fn known(&self, address: &str) -> Option<Arc<PeerTimes>> {
+        self.0.lock().get(address).cloned()
+    }
+
     /// The peer is gone for good.
     pub fn forget(&self, address: &str) {
         let times = self.0.lock().remove(address);

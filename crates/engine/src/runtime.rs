@@ -1,0 +1,104 @@
+//! The thread of a transport and its runtime, started by the first task. No Python runs on it.
+use std::{
+    fs,
+    future::Future,
+    io, mem,
+    os::fd::{AsRawFd, RawFd},
+    thread::{self, JoinHandle},
+};
+
+use tokio::{
+    net::UnixStream,
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+use crate::{sync::Mutex, tracked::Also};
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Running {
+        handle: Handle,
+        stop: oneshot::Sender<()>,
+        thread: JoinHandle<()>,
+    },
+    Closed,
+}
+
+#[derive(Debug, Default)]
+pub struct Runtime(Mutex<State>);
+
+impl Runtime {
+    /// Starts a task, and before the first one the thread.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if matches!(*state, State::Idle) {
+            *state = Self::start()?;
+        }
+        match &*state {
+            State::Running { handle, .. } => drop(handle.spawn(task)),
+            _ => {
+                let text = "this node's transport is closed";
+                return Err(io::Error::new(io::ErrorKind::NotConnected, text));
+            }
+        }
+        Ok(())
+    }
+
+    fn start() -> io::Result<State> {
+        let (runtime, also) = Also::open(|| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let own = descriptors(runtime.handle()).unwrap_or_default();
+            Ok((runtime, own))
+        })?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("kamacache-wire".into()).spawn(move || {
+            let _ = runtime.block_on(stopped);
+            drop(also);
+            runtime.shutdown_background();
+        })?;
+        Ok(State::Running { handle, stop, thread })
+    }
+
+    pub fn is_closed(&self) -> bool {
+        matches!(*self.0.lock(), State::Closed)
+    }
+
+    /// Drops all tasks and ends the thread.
+    pub fn close(&self) {
+        let state = mem::replace(&mut *self.0.lock(), State::Closed);
+        if let State::Running { stop, thread, .. } = state {
+            let _ = stop.send(()); // the runtime drops its tasks: listeners, connections, calls
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Finds the epoll of a runtime, its copies, and the eventfd that wakes it, which tokio keeps to itself: the system tells
+/// which epoll watches a socket of this runtime, and what else that epoll watches.
+fn descriptors(runtime: &Handle) -> io::Result<Vec<RawFd>> {
+    let _entered = runtime.enter();
+    let (mark, _other) = UnixStream::pair()?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        let path = entry?.path();
+        let number = |text: &str| text.parse::<RawFd>().ok();
+        let told = fs::read_to_string(&path).unwrap_or_default(); // one that was just closed is none of ours
+        let watched = told.lines().filter_map(|line| line.strip_prefix("tfd:"));
+        let watched: Vec<_> = watched
+            .filter_map(|line| number(line.split_whitespace().next()?))
+            .collect();
+        if watched.contains(&mark.as_raw_fd()) {
+            found.extend(path.file_name().and_then(|name| number(name.to_str()?)));
+            found.extend(watched.into_iter().filter(is_eventfd));
+        }
+    }
+    Ok(found)
+}
+
+fn is_eventfd(fd: &RawFd) -> bool {
+    fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|what| what.as_os_str() == "anon_inode:[eventfd]")
+}

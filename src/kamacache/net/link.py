@@ -1,0 +1,147 @@
+"""A connection of an event loop to a peer's memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from kamacache.errors import PeerError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kamacache._engine import Pipeline, Transport
+    from kamacache.net.lane import Found
+
+PEEK_TIMEOUT = 0.25  # seconds without a byte
+FORMER_TIMEOUT = 0.1
+_WHOLE = 1.0  # seconds until an answer is whole, however steadily its bytes come
+_HELD_UP = 0.05  # seconds by which a timer is late if its loop, not the peer, stood still
+
+
+class Link:
+    """One pipelined connection to a peer's memory, of one event loop and used on its thread alone.
+
+    Requests of one turn of the loop are written together; answers come in order.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool) -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        self.address = address
+        self.closed = False
+        self._loop = loop
+        self._guarded = guarded
+        self._pipeline: Pipeline | None = None
+        self._waiting = 0
+        self._flushing = False
+        self._blocked = False
+        self._timer: asyncio.TimerHandle | None = None
+        connecting: Future[Pipeline] = Future()
+        transport.connect(connecting, address)
+        self.connected: asyncio.Future[Pipeline] = asyncio.wrap_future(connecting, loop=loop)
+        self.connected.add_done_callback(self._open)
+
+    def _open(self, connected: asyncio.Future[Pipeline]) -> None:
+        if connected.cancelled() or connected.exception() is not None:
+            self.closed = True
+        elif self.closed:
+            connected.result().close()
+        elif self._pipeline is None:
+            self._pipeline = connected.result()
+            self._fd = self._pipeline.fileno()
+            self._loop.add_reader(self._fd, self._readable)
+
+    def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
+        """Return the answers to come; PeerError if there are none in time."""
+        if self._pipeline is None:
+            self._open(self.connected)  # its callback comes a turn later than a task that finds it connected
+        if self.closed or self._pipeline is None:
+            raise PeerError(f"the connection to {self.address} was closed")
+        future: asyncio.Future[list[Found | None]] = self._loop.create_future()
+        self._pipeline.ask(future, group, keys, former)
+        self._waiting += 1
+        if self._timer is None:
+            self._wait(FORMER_TIMEOUT if former else PEEK_TIMEOUT)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _wait(self, silence: float, left: float | None = None) -> None:
+        due = self._loop.time() + (silence if left is None else left)
+        self._timer = self._loop.call_at(due, self._late, silence, due)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.closed or self._pipeline is None:
+            return
+        try:
+            done = self._pipeline.flush()
+        except PeerError as error:
+            self._fail(error)
+            return
+        if not done and not self._blocked:
+            self._blocked = True
+            self._loop.add_writer(self._fd, self._flush)
+        elif done and self._blocked:
+            self._blocked = False
+            self._loop.remove_writer(self._fd)
+
+    def _readable(self) -> None:
+        if self.closed or self._pipeline is None:
+            return
+        try:
+            answers = self._pipeline.receive()
+        except PeerError as error:
+            self._fail(error)
+            return
+        if self._guarded:
+            self._flush()  # a handshake, or what waited for its end
+        self._waiting -= len(answers)
+        for future, found in answers:
+            if not future.done():
+                if isinstance(found, Exception):
+                    future.set_exception(found)
+                else:
+                    future.set_result(found)
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self, silence: float, due: float) -> None:
+        """Fail if the peer was silent for too long; a loop that was itself held up reads first, and waits once more."""
+        self._timer = None
+        held_up = self._loop.time() - due > _HELD_UP
+        self._readable()
+        if self.closed or self._pipeline is None or (left := self._pipeline.patience(silence, _WHOLE)) is None:
+            return
+        if left > 0 or held_up:
+            self._wait(silence, None if held_up else left)
+        else:
+            self._fail(PeerError(f"{self.address} did not answer within {silence * 1000:.0f} ms"))
+
+    def _fail(self, error: PeerError) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pipeline is None:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._blocked:
+            self._loop.remove_writer(self._fd)
+        for future in self._pipeline.close():
+            if not future.done():
+                future.set_exception(error)
+
+    def close_soon(self) -> None:
+        """Close from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._fail, PeerError(f"the connection to {self.address} was closed"))
+        except RuntimeError:  # the loop is closed, and with it everyone who waited
+            self.closed = True
+            if self._pipeline is not None:
+                self._pipeline.close()
