@@ -298,6 +298,9 @@ class Lead:
         Return None if all that is to be loaded, else the flights of others.
         """
 
+    def extend(self, keys: list[str], /) -> dict[str, Flight] | None:
+        """Lead more keys in the same way."""
+
     def __exit__(self, kind: object, error: object, traceback: object, /) -> None: ...
     def hand_over(self) -> None:
         """Let another thread or task end what is led: the end of `with` does nothing any more."""
