@@ -34,6 +34,7 @@ __all__ = [
     "__version__",
     "after_fork_in_child",
     "check_key",
+    "wake_late",
 ]
 
 _V = TypeVar("_V")
@@ -44,6 +45,9 @@ POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the defa
 
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
+
+def wake_late() -> None:
+    """Call the wakers that could not be called before, on a stack too deep for any Python."""
 
 def after_fork_in_child() -> None:
     """Renew every store, empty, and start a new generation: older transports are dead from now on.
@@ -247,6 +251,9 @@ class Flights:
     def end_all(self, outcome: Any, /) -> None:
         """End every open flight."""
 
+    def driven(self) -> list[Flight]:
+        """Return the open flights that an event loop runs."""
+
     def oldest(self) -> int:
         """Return the time of the store's clock, in nanoseconds, at which the oldest open flight began."""
 
@@ -266,6 +273,10 @@ class Flight:
     def driver(self) -> Any: ...
     @property
     def depth(self) -> int: ...
+    @property
+    def timed(self) -> bool:
+        """Whether an event loop runs it from the beginning, and ends it in time."""
+
     @property
     def ended(self) -> bool: ...
     @property
@@ -305,6 +316,12 @@ class Lead:
     def hand_over(self) -> None:
         """Let another thread or task end what is led: the end of `with` does nothing any more."""
 
+    def take_over(self) -> None:
+        """Say that this thread runs what is led."""
+
+    def drive(self, driver: Any, /) -> None:
+        """Say which event loop is to run or to begin what is led; None: no loop."""
+
     def abandon(self) -> None:
         """Abort what has not ended."""
 
@@ -314,6 +331,10 @@ class Lead:
 
     @property
     def depth(self) -> int: ...
+    @property
+    def timed(self) -> bool:
+        """Whether an event loop runs it from the beginning, and ends it in time."""
+
     @property
     def driver(self) -> Any: ...
     @property

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache import thread
+from kamacache._engine import wake_late
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
+from kamacache.load.flight import abandon_idle
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
@@ -40,10 +43,14 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One round over all groups."""
+        with suppress(Exception):
+            wake_late()
         for core in list(self._cores.values()):
             on_evict = core.options.on_evict
             try:
-                gone = core.store.sweep(core.misses.local.flights.oldest())
+                flights = core.misses.local.flights
+                abandon_idle(flights)
+                gone = core.store.sweep(flights.oldest())
             except Exception:
                 log.exception("what left group %r cannot be shown to on_evict", core.name)
                 continue

@@ -51,7 +51,7 @@ mod _engine {
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
-    use super::promise::Promise;
+    use super::promise::{Promise, wake_late};
     #[pymodule_export]
     use super::remote::{Flag, Remote};
     #[pymodule_export]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::{
     PyTraverseError, PyVisit,
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyRecursionError, PyRuntimeError, PyValueError},
     prelude::*,
     types::PyTuple,
 };
@@ -14,14 +14,29 @@ use crate::guarded::call;
 /// How often a waker is called again that was interrupted: interrupts come to an end.
 const CALLS: usize = 1_000;
 
+/// Wakers that could not be called, on a stack too deep for any Python.
+static LATE: Mutex<Vec<Py<PyAny>>> = Mutex::new(Vec::new());
+
+/// Calls the wakers that could not be called before.
+#[pyfunction]
+pub fn wake_late(py: Python<'_>) -> PyResult<()> {
+    let late = std::mem::take(&mut *LATE.lock().unwrap_or_else(PoisonError::into_inner));
+    wake(py, late)
+}
+
 /// Calls every waker, again if it was interrupted; the first interrupt is raised when all have been called.
 pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
     let mut interrupt = None;
     for waker in wakers {
-        for _ in 0..CALLS {
+        for left in (0..CALLS).rev() {
             match call(waker.bind(py), &PyTuple::empty(py)) {
                 Ok(_) => break,
-                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => break, // its loop is closed: nobody waits
+                // Its loop is closed: nobody waits.
+                Err(error) if error.get_type(py).is(py.get_type::<PyRuntimeError>()) => break,
+                Err(error) if left == 0 || error.is_instance_of::<PyRecursionError>(py) => {
+                    LATE.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+                    break;
+                }
                 Err(error) => interrupt = interrupt.or(Some(error)),
             }
         }

@@ -56,7 +56,10 @@ def awaited(loader: Loader, value: Any, inside: Flight | Lead, home: HomeLoop) -
         if hasattr(value, "close"):
             value.close()
         raise own_loop(getattr(inside, "key", ""))
-    return Wait(home.spawn(value), Deadline.after(inside.left())).run()
+    try:
+        return Wait(home.spawn(value), Deadline.after(inside.left())).run()
+    except TimeoutError:
+        return LATE if inside.left() <= 0 else Failed(TimeoutError())
 
 
 def _function(loader: Loader, argument: str | list[str]) -> Callable[[Any], Any]:
@@ -105,7 +108,11 @@ class Call:
         self._run_each(keys)
         for helper in helpers:
             if not helper.begin():  # it has begun already, else it never will
-                Wait(helper, Deadline.after(self._lead.left())).run()
+                try:
+                    Wait(helper, Deadline.after(self._lead.left())).run()
+                except TimeoutError:
+                    for key in self._lead.keys:
+                        self._ended(key, LATE)
 
     def _run_each(self, keys: Iterator[str]) -> None:
         for number, key in enumerate(keys, 1):
@@ -122,7 +129,8 @@ class Call:
 
     def _run_batch(self) -> None:
         try:
-            values = checked(call(self._loader, self._lead, list(self._keys), self._home, self._times))
+            answer = call(self._loader, self._lead, list(self._keys), self._home, self._times)
+            values = dict.fromkeys(self._keys, answer) if answer is LATE else checked(answer)
         except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
             values = dict.fromkeys(self._keys, failed_here(error))
         for key in self._keys:
@@ -164,12 +172,21 @@ class Call:
             if number % PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
 
+    def _late(self, argument: str | list[str]) -> Callable[[], None]:
+        """Return what ends the flights in time, whatever their loader makes of its cancellation."""
+
+        def late() -> None:
+            for key in argument if isinstance(argument, list) else [argument]:
+                self._ended(key, LATE)
+
+        return late
+
     async def _await(self, inside: Flight | Lead, argument: Any) -> Any:
         """Await the loader within the flight's time."""
         function = _function(self._loader, argument)
         token = CHAIN.set(inside)
         began = time.monotonic()
-        timer = _Timer(inside.left(), own_loop=self._home.is_own())
+        timer = _Timer(inside.left(), self._late(argument), own_loop=self._home.is_own())
         try:
             value = function(argument)
             return await value if hasattr(value.__class__, "__await__") else value
@@ -184,19 +201,21 @@ class Call:
 class _Timer:
     """Cancels this task when its time is over. asyncio.timeout does the same at several times the cost."""
 
-    __slots__ = ("_handle", "_over", "_own_loop", "_task")
+    __slots__ = ("_handle", "_late", "_over", "_own_loop", "_task")
 
-    def __init__(self, seconds: float, *, own_loop: bool) -> None:
+    def __init__(self, seconds: float, late: Callable[[], None], *, own_loop: bool) -> None:
         import asyncio  # noqa: PLC0415 - it is running
 
         self._over = False
         self._own_loop = own_loop
+        self._late = late
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         self._handle = None if seconds > _LONG else loop.call_later(seconds, self._end)
 
     def _end(self) -> None:
         self._over = True
+        self._late()
         if self._task is not None:
             self._task.cancel()
 
@@ -217,7 +236,7 @@ class _Timer:
                 return LATE
             raise error
         if isinstance(error, asyncio.CancelledError):
-            own = self._task is not None and not self._task.cancelling()
+            own = self._own_loop or (self._task is not None and not self._task.cancelling())
         else:
             own = self._own_loop or isinstance(error, Exception)
         if not own:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from kamacache.steps import Path
 
 MAX_DEPTH = 8  # loaders that ask for each other's keys
-_LOOK = 0.1  # seconds between looks whether the loop that runs a load still runs
 
 # The flight (in load_many: the lead) whose loader the running code is inside of.
 CHAIN: ContextVar[Flight | Lead | None] = ContextVar("kamacache_chain", default=None)
@@ -50,23 +49,21 @@ class Landing:
         self._flight = flight
 
     def run(self) -> bool:
-        flight, driver = self._flight, self._flight.driver
+        flight = self._flight
         gate = _thread.allocate_lock()
         gate.acquire()
         if not flight.wake(gate.release):
             return True
+        driver = flight.driver
         if driver is not None and driver is running_loop():
             return False  # this thread would wait for itself
-        while (left := flight.left()) > 0:
-            if gate.acquire(timeout=min(left, TIMEOUT_MAX if driver is None else _LOOK)):
-                return True
-            if driver is not None and not driver.is_running():
-                return False
+        while not flight.ended and (left := flight.left()) > 0:
+            gate.acquire(timeout=min(left, TIMEOUT_MAX))
         return flight.ended
 
     async def arun(self) -> bool:
-        loop, flight, driver = needed_loop(), self._flight, self._flight.driver
-        elsewhere = None if driver is loop else driver  # what this loop drives ends in its time by itself
+        loop, flight = needed_loop(), self._flight
+        own = flight.timed and flight.driver is loop  # it ends in its time by itself
         here = _thread.get_ident()
         future = loop.create_future()
 
@@ -83,14 +80,13 @@ class Landing:
         if not flight.wake(wake):
             return True
         while (left := flight.left()) > 0:
-            wait = left if elsewhere is None else min(left, _LOOK)
-            timer = loop.call_later(wait, landed) if wait < TIMEOUT_MAX and driver is not loop else None
+            timer = loop.call_later(left, landed) if left < TIMEOUT_MAX and not own else None
             try:
                 await future
             finally:
                 if timer is not None:
                     timer.cancel()
-            if flight.ended or (elsewhere is not None and not elsewhere.is_running()):
+            if flight.ended:
                 break
             future = loop.create_future()
         return flight.ended
@@ -156,8 +152,13 @@ class Start:
         if self._lead.driver is loop:
             self.begin()  # a task, which begins in the next turn of the loop
         else:  # in that turn too, so that every caller of this turn joins
-            loop.call_soon(self.begin)
+            self._lead.drive(loop)
+            loop.call_soon(self._begin_here)
             self._lead.hand_over()
+
+    def _begin_here(self) -> None:
+        self._lead.drive(None)
+        self.begin()
 
     def begin(self) -> None:
         """Begin elsewhere. If that fails, it is how the load ends."""
@@ -173,3 +174,10 @@ class Start:
             self._lead.abandon()
             raise
         self._lead.hand_over()
+
+
+def abandon_idle(flights: Flights) -> None:
+    """Abort what an event loop is to run that runs no more: those who wait load again. The sweeper calls this."""
+    for flight in flights.driven():
+        if not flight.driver.is_running():
+            flights.end(flight, ABORTED)

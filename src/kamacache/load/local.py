@@ -35,8 +35,6 @@ from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
 from kamacache.value import Value
 
 if TYPE_CHECKING:
-    import asyncio
-
     from kamacache._engine import Lead
     from kamacache.cluster.peers import Peer
     from kamacache.load.loader import Loader
@@ -60,6 +58,7 @@ class Local:
         self._name = name
         self._store = store
         self._options = options
+        self.alone = False  # no other member owns these keys
         self._peeks = peeks
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
@@ -85,13 +84,16 @@ class Local:
                 value = failed_here(error)
             finally:
                 CHAIN.reset(token)
-            return self._ended(lead, key, value, Store.MAIN, own=True)
+            return self._ended(lead, key, value, Store.MAIN if self.alone else Store.NEAR, own=True)
 
-    async def aget(self, key: str, loop: asyncio.AbstractEventLoop) -> Outcome | None:
+    async def aget(self, key: str) -> Outcome | None:
         """Load one key with the async loader on this event loop, as a task of its own.
 
-        Return how that ended; None if another leads, or the leader was interrupted.
+        Return how that ended; None if the home loop is another, another caller leads, or the leader was interrupted.
         """
+        loop = self._runtime.home.running()
+        if loop is not running_loop():
+            return None
         lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
         with lead as joined:
             if joined is not None:
@@ -141,6 +143,8 @@ class Local:
 
     def _lead(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool = False) -> Path[None]:
         """End every flight: from memory, from a former owner, or by the loader."""
+        if not loader.is_async:
+            lead.take_over()
         try:
             yield from self._load(lead, loader, skipped, wide=wide)
         except Exception as error:
@@ -164,9 +168,9 @@ class Local:
             return
         if not keys:
             return
-        route = self._runtime.route(self._name)
 
         def ended(key: str, value: Any) -> None:
+            route = self._runtime.route(self._name)  # as it is now: the load may have taken long
             try:
                 kind = Store.MAIN if route.acts(key, skipped) and self._runtime.joined else Store.NEAR
                 self._ended(lead, key, value, kind)
@@ -227,7 +231,6 @@ class Local:
         outcome = timed_out(key, self._options.load_timeout, LOADS) if late else self._failure(key, error)
         if own:
             self.times.observe(lead.took())
-            self._store.count(LOADS)
         if not lead.flight(key).ended:
             self._store.count(LOAD_ERRORS)  # before those who wait look
         lead.end(key, outcome)

@@ -54,7 +54,7 @@ class HomeLoop:
 
     def is_own(self) -> bool:
         """Return whether the home loop runs on a thread of ours."""
-        return self._thread is not None
+        return self._thread is not None and not self._closed
 
     def running(self) -> asyncio.AbstractEventLoop:
         """Return the home loop, which runs; one of our own if there is no other. Raises NodeClosed, Overloaded."""
@@ -141,9 +141,9 @@ class HomeLoop:
         if not task.cancelled():
             task.exception()  # its flights carry it to whoever waits
             return
-        # Only a loop that is closing cancels these: use it no more.
+        # Only a loop of the user's that is closing cancels these: use it no more.
         with self._lock:
-            if self._loop is task.get_loop():
+            if self._loop is task.get_loop() and self._thread is None:
                 self._loop, self._thread, self._settled = None, None, False
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from kamacache import codecs
 from kamacache._engine import Histogram, Promise, Store
 from kamacache.deadline import Deadline
-from kamacache.errors import CodecError, KamaCacheError, LoadCycle, LoadError
-from kamacache.load.flight import CHAIN, MAX_DEPTH, chain, land
+from kamacache.errors import CodecError, KamaCacheError, LoadCycle, LoadError, LoadTimeout
+from kamacache.load.flight import CHAIN, MAX_DEPTH, Flying, chain, land
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
     ABSENT,
@@ -29,7 +29,7 @@ from kamacache.load.outcome import (
 )
 from kamacache.load.peek import Peeks
 from kamacache.load.remote import Remote
-from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts, running_loop
+from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts
 
 if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
@@ -57,7 +57,7 @@ class Misses:
 
     def route(self, route: Route) -> None:
         """Take note that other members own the keys."""
-        self.alone = route.alone and self._runtime.joined
+        self.alone = self.local.alone = route.alone and self._runtime.joined
         self._store.place(route.placement, route.me)
         if self.closed is None:
             self.peeks.route(route)
@@ -80,31 +80,33 @@ class Misses:
         lines.
         """
         if self.alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
+            how: int | None = JOINED  # if it is interrupted
             try:
                 raw = self.local.get(key)
+                how = None if isinstance(raw, Flying) else LOADS
+                if not isinstance(raw, Flying):
+                    return raw if self._plain else self._decode(key, raw)
             except LoadError:
+                how = LOADS
                 raise
-            except BaseException:  # interrupted
-                self._store.count(JOINED)
-                raise
-            if raw.__class__ is bytes or raw is None:
-                return raw if self._plain else self._decode(key, raw)
+            finally:
+                if how is not None:
+                    self._store.count(how)
         return drive(self.path(key, peeked=peeked))
 
     async def aget(self, key: str) -> Any:
         """Do the same in a task; lean if the loader runs on this event loop."""
         loader = self.local.loader
         if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
-            loop = running_loop()
-            if loop is self._runtime.home.running():
-                try:
-                    outcome = await self.local.aget(key, loop)
-                except BaseException:  # cancelled
-                    self._store.count(JOINED)
-                    raise
+            how: int | None = JOINED  # if it is cancelled
+            try:
+                outcome = await self.local.aget(key)
+                how = None if outcome is None else outcome.how
                 if outcome is not None:
-                    self._store.count(LOADS)
                     return self._result(key, outcome, raw=False)
+            finally:
+                if how is not None:
+                    self._store.count(how)
         return await adrive(self.path(key))
 
     def path(self, key: str, *, peeked: bool = False, raw: bool = False) -> Path[Any]:
@@ -179,7 +181,10 @@ class Misses:
         if self._store.pending:
             deadline = Deadline.after(self._options.load_timeout)
             for write in self.pending(keys):
-                yield Wait(write, deadline)
+                try:
+                    yield Wait(write, deadline)
+                except TimeoutError:
+                    raise LoadTimeout(f"a write of {self.name} was pending for too long") from None
 
     def _fetch(self, keys: list[str]) -> Path[tuple[dict[str, Outcome], set[str]]]:
         """Join or lead the flights of these keys. Return how each ended, and which keys others led."""
@@ -222,7 +227,7 @@ class Misses:
     def close(self, error: KamaCacheError) -> None:
         """Have every get raise `error` from now on, those that wait included."""
         self.closed = error
-        self.alone = False
+        self.alone = self.local.alone = False
         self.local.flights.end_all(failed(error))
 
     def _decode(self, key: str, raw: bytes | None) -> Any:

@@ -95,6 +95,15 @@ class Pool:
     def _serve(self) -> None:
         _HERE.pool = True
         me = threading.get_ident()
+        try:
+            self._work(me)
+        finally:  # also if an exception was sent to this thread
+            self._threads.discard(me)
+            self._busy.discard(me)
+            if not self._closed:
+                self._grow()
+
+    def _work(self, me: int) -> None:
         while True:
             try:
                 job = self._jobs.get(timeout=_IDLE)
@@ -105,7 +114,6 @@ class Pool:
                 self._threads.add(me)  # a job came in at the last moment
                 continue
             if job is None:
-                self._threads.discard(me)
                 return
             self._busy.add(me)
             job()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import _thread
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
-from kamacache.errors import KamaCacheError
-from kamacache.load.flight import Flying, land
+from kamacache.load.flight import Flying
 from kamacache.load.outcome import ABORTED, Outcome, answers
-from kamacache.steps import Path, adrive, drive
+from kamacache.steps import Path, drive
 
 if TYPE_CHECKING:
     from kamacache._engine import Flight
@@ -35,7 +33,6 @@ class ServedLoad:
         self._depth = depth
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
-        self._claim = _thread.allocate_lock()
         self._go(keys)
 
     def _go(self, keys: list[str]) -> None:
@@ -43,31 +40,14 @@ class ServedLoad:
         if all(running) and not self._core.store.pending:
             self._flying = [(key, flight) for key, flight in zip(keys, running, strict=True) if flight is not None]
             self._next()
-        elif self._local.loader.is_async:
-            spawned = self._core.runtime.home.spawn(adrive(self._path(keys)))
-            if not spawned.wake(lambda: self._spawned(spawned)):
-                self._spawned(spawned)
+        elif self._local.loader.is_async and not self._core.store.pending:
+            self._run(keys)  # it begins on the home loop
         else:
             self._core.runtime.pool(self._depth).submit(lambda: self._run(keys))
-
-    # -- an async loader: a task may wait ----------------------------------------------------------------------------
-
-    def _path(self, keys: list[str]) -> Path[None]:
-        while todo := [key for key in keys if key not in self._outcomes]:
-            flying = yield from self._begin(todo)
-            self._outcomes |= yield from land(self._local.flights, flying, self._core.options.load_timeout)
 
     def _begin(self, keys: list[str]) -> Path[Flying]:
         yield from self._core.misses.wait_for_writes(keys)
         return (yield from self._local.start(keys, self._core.options.load_timeout, self._skipped, self._depth))
-
-    def _spawned(self, spawned: Promise) -> None:
-        if (error := spawned.exception()) is not None:
-            self.answer.set_exception(error)
-        else:
-            self._finish()
-
-    # -- a plain loader: a thread loads what it leads, and the rest ends by itself -----------------------------------
 
     def _run(self, keys: list[str]) -> None:
         try:
@@ -75,8 +55,8 @@ class ServedLoad:
         except BaseException as error:  # noqa: BLE001 - it belongs to the peer that waits
             self.answer.set_exception(error)
             return
-        self._outcomes |= {key: end for key, end in flying.lead.outcomes().items() if end is not ABORTED}
-        self._flying = list(flying.joined.items())
+        led = {key: flying.lead.flight(key) for key in keys if key not in flying.joined}
+        self._flying = [*led.items(), *flying.joined.items()]
         self._next()
 
     def _next(self) -> None:
@@ -95,7 +75,7 @@ class ServedLoad:
         try:
             if again:
                 self._go(again)
-            elif self._claim.acquire(blocking=False):
+            else:
                 self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
-        except KamaCacheError as error:
+        except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits
             self.answer.set_exception(error)

@@ -63,7 +63,7 @@ class WriteBehind:
 
     def submit(self, items: Sequence[WriteItem]) -> Path[None]:
         """Take these writes on; waits while there are too many."""
-        while self._count() > LIMIT:
+        while self._count() > LIMIT and not self._is_here():
             for write in self._sending[:1] or list(self._queue)[:1]:
                 yield Wait(write.end, Deadline.after(_PATIENCE))
         self._add([_Pending(self._noted(item)) for item in items])
@@ -81,13 +81,17 @@ class WriteBehind:
     def settled(self) -> Path[None]:
         """Wait for the end of all that is pending now: a clear comes after it."""
         pending = [*self._sending, *self._queue]
-        if pending:
+        if pending and not self._is_here():
             self._ensure_thread()
             yield Wait(pending[-1].end, Deadline.after(_PATIENCE))
 
+    def _is_here(self) -> bool:
+        """Return whether this is the thread that sends: a finaliser on it cannot wait for what it sends itself."""
+        return self._thread is threading.current_thread()
+
     def pending(self, keys: Iterable[str]) -> list[Promise]:
         """Return the ends of the writes of these keys that are pending now."""
-        if not self._count():
+        if not self._count() or self._is_here():
             return []
         self._ensure_thread()
         with self._lock:
@@ -113,16 +117,16 @@ class WriteBehind:
         return len(self._queue) + len(self._sending)
 
     def _add(self, pending: list[_Pending]) -> None:
-        self._store.pending = True
-        self._queue.extend(pending)
+        last = {write.item and write.item.key: write for write in pending}
         with self._lock:
-            self._last.update((write.item and write.item.key, write) for write in pending)
-        self._store.pending = True  # the thread may have found nothing in between
+            self._store.pending = True
+            self._queue.extend(pending)
+            self._last.update(last)
         self._ensure_thread()
 
     def _ensure_thread(self) -> None:
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = thread.start(f"kamacache-writes-{self._name}", self._run)
         self._wake.put(None)
 
@@ -172,8 +176,6 @@ class WriteBehind:
                 key = write.item and write.item.key
                 if self._last.get(key) is write:
                     del self._last[key]
-        if not self._count():
-            self._store.pending = False
-            self._store.pending = bool(self._count())  # a caller may have added one in between
+            self._store.pending = bool(self._count())
         for write in batch:
             write.end.set_result(None)

@@ -1,6 +1,6 @@
 //! One flight, and the chain of flights that code is inside of.
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Instant,
 };
 
@@ -14,7 +14,8 @@ use pyo3::{
 use super::{Flights, Lead, lock};
 use crate::errors::key as text;
 
-/// What the flights of one lead have in common.
+/// What the flights of one lead have in common: a class, so that the collector sees its references once.
+#[pyclass(frozen, module = "kamacache._engine")]
 pub(super) struct Plan {
     pub flights: Py<Flights>,
     /// The numbers of its Flights and of its Lead.
@@ -26,8 +27,12 @@ pub(super) struct Plan {
     pub serial: bool,
     pub began: Instant,
     pub deadline: Option<Instant>,
-    /// What runs them, where that is an event loop.
-    pub driver: Option<Py<PyAny>>,
+    /// What runs them, or is to begin them, where that is an event loop.
+    pub driver: Mutex<Option<Py<PyAny>>>,
+    /// A loop runs them from the beginning, and ends them in time.
+    pub timed: bool,
+    /// The thread that runs them, 0 for none: it must not wait for itself, in a signal handler or a finaliser.
+    pub thread: AtomicUsize,
     /// What the code that leads them is inside of, and how many loaders that makes with theirs.
     pub outer: Option<Py<PyAny>>,
     pub depth: usize,
@@ -51,18 +56,36 @@ impl Plan {
         self.deadline.map_or(f64::INFINITY, left)
     }
 
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.driver).as_ref().map(|driver| driver.clone_ref(py))
+    }
+}
+
+#[pymethods]
+impl Plan {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.flights)?;
         visit.call(&self.outer)?;
-        visit.call(&self.driver)
+        if let Ok(driver) = self.driver.try_lock() {
+            visit.call(&*driver)?;
+        }
+        let Ok(rest) = self.rest.try_lock() else { return Ok(()) };
+        rest.wakers.iter().try_for_each(|waker| visit.call(waker))
     }
+}
+
+thread_local!(static ME: u8 = const { 0 });
+
+/// A number that no other living thread has.
+pub(super) fn this_thread() -> usize {
+    ME.with(|me| std::ptr::from_ref(me) as usize)
 }
 
 /// One running load of a key.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Flight {
     pub(super) key: Arc<str>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Py<Plan>,
     /// By the store's clock.
     pub(super) began: u64,
     pub(super) state: Mutex<State>,
@@ -99,17 +122,22 @@ impl Flight {
 
     #[getter]
     fn here(&self) -> bool {
-        self.plan.here
+        self.plan.get().here
     }
 
     #[getter]
     fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.plan.driver.as_ref().map(|driver| driver.clone_ref(py))
+        self.plan.get().driver(py)
+    }
+
+    #[getter]
+    fn timed(&self) -> bool {
+        self.plan.get().timed
     }
 
     #[getter]
     fn depth(&self) -> usize {
-        self.plan.depth
+        self.plan.get().depth
     }
 
     #[getter]
@@ -142,7 +170,7 @@ impl Flight {
 
     /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
-        self.plan.left()
+        self.plan.get().left()
     }
 
     /// Have `waker` called, from any thread, when the flight ends. Return False if it has ended.
@@ -162,7 +190,7 @@ impl Flight {
         if this.get().is_open() {
             return Ok(Some(this.into_any()));
         }
-        still_open(py, this.get().plan.outer.as_ref())
+        still_open(py, this.get().plan.get().outer.as_ref())
     }
 
     /// Return whether the code around the caller loads this key.
@@ -173,12 +201,12 @@ impl Flight {
         flights: &Bound<'_, Flights>,
         key: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let own = self.plan.group == flights.get().number && text(key)? == &*self.key && self.is_open();
-        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
+        let own = self.plan.get().group == flights.get().number && text(key)? == &*self.key && self.is_open();
+        Ok(own || is_inside(py, self.plan.get().outer.as_ref(), flights, key)?)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.plan.traverse(&visit)?;
+        visit.call(&self.plan)?;
         let Ok(state) = self.state.try_lock() else {
             return Ok(());
         };
@@ -233,8 +261,8 @@ pub(super) fn is_inside(
 pub(super) fn around(py: Python<'_>, outer: Option<&Py<PyAny>>) -> PyResult<Vec<u64>> {
     let Some(outer) = outer else { return Ok(Vec::new()) };
     let plan = match part(outer.bind(py))? {
-        Part::Flight(flight) => &flight.get().plan,
-        Part::Lead(lead) => &lead.get().plan,
+        Part::Flight(flight) => flight.get().plan.get(),
+        Part::Lead(lead) => lead.get().plan.get(),
     };
     let mut numbers = around(py, plan.outer.as_ref())?;
     numbers.push(plan.number);

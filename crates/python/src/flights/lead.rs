@@ -20,7 +20,7 @@ use pyo3::{
 
 use super::{
     Flight, Flights,
-    flight::{End, Plan, State, around, is_inside, still_open},
+    flight::{End, Plan, State, around, is_inside, still_open, this_thread},
     lock, texts,
 };
 use crate::{
@@ -34,7 +34,7 @@ const MANY: usize = 8;
 /// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Lead {
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Py<Plan>,
     keys: Vec<Arc<str>>,
     led: Mutex<Led>,
     handed_over: AtomicBool,
@@ -68,10 +68,10 @@ impl Led {
 }
 
 impl Lead {
-    pub(super) fn new(keys: Vec<Arc<str>>, plan: Plan) -> Self {
+    pub(super) fn new(keys: Vec<Arc<str>>, plan: Py<Plan>) -> Self {
         let handed_over = AtomicBool::new(false);
         Self {
-            plan: Arc::new(plan),
+            plan,
             keys,
             led: Mutex::default(),
             handed_over,
@@ -92,11 +92,11 @@ impl Lead {
     }
 
     fn is_open(&self) -> bool {
-        lock(&self.plan.rest).open > 0
+        lock(&self.plan.get().rest).open > 0
     }
 
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        let flights = self.plan.flights.get();
+        let flights = self.plan.get().flights.get();
         if !self.is_open() {
             return Ok(());
         }
@@ -106,15 +106,15 @@ impl Lead {
     }
 
     fn enter<'py>(&self, py: Python<'py>, keys: &[Arc<str>]) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let flights = self.plan.flights.get();
+        let flights = self.plan.get().flights.get();
         let engine = flights.cell.get();
-        let around = around(py, self.plan.outer.as_ref())?;
+        let around = around(py, self.plan.get().outer.as_ref())?;
         let mut joined = None;
         let before = lock(&self.led).flights.len();
         for key in keys {
             // Made before the lock is taken: that may run the collector, and it any code.
             let began = engine.options().clock.coarse();
-            let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
+            let (key, plan, state) = (key.clone(), self.plan.clone_ref(py), Mutex::new(State::default()));
             let made = Py::new(
                 py,
                 Flight {
@@ -128,18 +128,18 @@ impl Lead {
             let (mut found, mut replaced) = (None, None);
             let mut table = lock(&flights.table);
             let mut led = lock(&self.led);
-            let other = table.get(key).map(|other| (other, &other.get().plan));
+            let other = table.get(key).map(|other| (other, other.get().plan.get()));
             match other {
-                Some((_, plan)) if plan.number == self.plan.number => {} // asked for twice
+                Some((_, plan)) if plan.number == self.plan.get().number => {} // asked for twice
                 Some((other, plan))
-                    if flights.joinable(other.get(), self.plan.here)
+                    if flights.joinable(other.get(), self.plan.get().here)
                         && !(plan.serial && around.contains(&plan.number)) =>
                 {
                     found = Some(other.clone_ref(py));
                 }
                 _ => {
                     lock(&made.get().state).mark = engine.mark(key);
-                    lock(&self.plan.rest).open += 1;
+                    lock(&self.plan.get().rest).open += 1;
                     led.add(made.clone_ref(py));
                     replaced = table.insert(key.clone(), made.clone_ref(py));
                 }
@@ -162,12 +162,12 @@ impl Lead {
     /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
     /// longer owned: good enough, as it is for a peek.
     fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
-        let flights = self.plan.flights.get();
+        let flights = self.plan.get().flights.get();
         let (value, version, remaining, kind) = flights.cell.get().find(key)?;
         let bytes = value.as_ref().map(|value| value.bytes(py).unbind());
         value.into_iter().for_each(|value| value.release(py));
         let how = match (kind, &bytes) {
-            (Kind::Former, _) if !self.plan.here => return None,
+            (Kind::Former, _) if !self.plan.get().here => return None,
             (_, None) => ABSENT,
             (Kind::Near, _) => NEAR_HITS,
             (Kind::Main | Kind::Former, _) => HITS,
@@ -186,7 +186,7 @@ impl Lead {
         version: Option<u128>,
     ) -> PyResult<bool> {
         let mark = lock(&flight.state).mark;
-        if self.plan.late() {
+        if self.plan.get().late() {
             return Ok(false);
         }
         let fill = Fill {
@@ -196,7 +196,7 @@ impl Lead {
             foreign: version.is_some(),
             since: Some(mark),
         };
-        let flights = self.plan.flights.get();
+        let flights = self.plan.get().flights.get();
         let value = value.map(|bytes| flights.store.get().value(bytes));
         let mut gone = Gone::default();
         let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
@@ -237,7 +237,20 @@ impl Lead {
 
     /// Let another thread or task end what is led: the end of `with` does nothing any more.
     fn hand_over(&self) {
+        self.plan.get().thread.store(0, Relaxed);
         self.handed_over.store(true, Relaxed);
+    }
+
+    /// Say that this thread runs what is led.
+    fn take_over(&self) {
+        self.plan.get().thread.store(this_thread(), Relaxed);
+    }
+
+    /// Say which event loop is to run or to begin what is led; None: no loop.
+    #[pyo3(signature = (driver, /))]
+    fn drive(&self, driver: Option<Py<PyAny>>) {
+        let before = std::mem::replace(&mut *lock(&self.plan.get().driver), driver);
+        drop(before);
     }
 
     /// Abort what has not ended.
@@ -252,29 +265,34 @@ impl Lead {
     }
 
     #[getter]
+    fn timed(&self) -> bool {
+        self.plan.get().timed
+    }
+
+    #[getter]
     fn depth(&self) -> usize {
-        self.plan.depth
+        self.plan.get().depth
     }
 
     #[getter]
     fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.plan.driver.as_ref().map(|driver| driver.clone_ref(py))
+        self.plan.get().driver(py)
     }
 
     /// Return the seconds since it was prepared.
     fn took(&self) -> f64 {
-        self.plan.began.elapsed().as_secs_f64()
+        self.plan.get().began.elapsed().as_secs_f64()
     }
 
     /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
-        self.plan.left()
+        self.plan.get().left()
     }
 
     /// Have `waker` called, from any thread, when all that is led here has ended. Return False if it has.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
-        let mut rest = lock(&self.plan.rest);
+        let mut rest = lock(&self.plan.get().rest);
         if rest.open > 0 {
             rest.wakers.push(waker);
             return true;
@@ -312,7 +330,7 @@ impl Lead {
     #[pyo3(signature = (key, /))]
     fn begin(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let flight = self.find(py, text(key)?)?;
-        let (flights, inner) = (self.plan.flights.get(), flight.get());
+        let (flights, inner) = (self.plan.get().flights.get(), flight.get());
         let engine = flights.cell.get();
         let table = lock(&flights.table);
         let mut state = lock(&inner.state);
@@ -320,7 +338,7 @@ impl Lead {
         if state.end.is_some() || !current && !engine.fresh(&inner.key, state.mark) {
             return Ok(false);
         }
-        if !self.plan.late() {
+        if !self.plan.get().late() {
             state.mark = engine.mark(&inner.key);
         }
         Ok(true)
@@ -350,7 +368,7 @@ impl Lead {
     }
 
     /// Keep what the loader brought for a key in the same way, unless it is too large, and end its flight with it. With
-    /// `own` it is the only key of a caller that waits on this thread, and counts here, with the time that it took.
+    /// `own` it is the only key of a caller that waits on this thread, and the time that it took counts here.
     #[pyo3(signature = (key, value, ttl, kind, how, own, /))]
     #[allow(clippy::too_many_arguments)]
     fn loaded(
@@ -365,11 +383,10 @@ impl Lead {
     ) -> PyResult<()> {
         let key = text(key)?;
         let flight = self.find(py, key)?;
-        let flights = self.plan.flights.get();
+        let flights = self.plan.get().flights.get();
         let engine = flights.cell.get();
         if own {
-            flights.times.get().0.observe(self.plan.began.elapsed());
-            engine.count(how, 1);
+            flights.times.get().0.observe(self.plan.get().began.elapsed());
         }
         let size = value.map_or(0, |value| value.as_bytes().len());
         let too_large = size > flights.max_value || !engine.fits(key, size);
@@ -386,7 +403,7 @@ impl Lead {
     #[pyo3(signature = (key, outcome, /))]
     fn end(&self, py: Python<'_>, key: &Bound<'_, PyAny>, outcome: Py<PyAny>) -> PyResult<bool> {
         let flight = self.find(py, text(key)?)?;
-        self.plan.flights.get().finish(py, &flight, End::Outcome(outcome))
+        self.plan.get().flights.get().finish(py, &flight, End::Outcome(outcome))
     }
 
     /// Return the innermost part of a chain, from here outwards, that is still open.
@@ -394,7 +411,7 @@ impl Lead {
         if this.get().is_open() {
             return Ok(Some(this.into_any()));
         }
-        still_open(py, this.get().plan.outer.as_ref())
+        still_open(py, this.get().plan.get().outer.as_ref())
     }
 
     /// Return whether the code around the caller loads this key.
@@ -405,16 +422,13 @@ impl Lead {
         flights: &Bound<'_, Flights>,
         key: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let found = self.plan.group == flights.get().number;
+        let found = self.plan.get().group == flights.get().number;
         let own = found && self.find(py, text(key)?).is_ok_and(|flight| flight.get().is_open());
-        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
+        Ok(own || is_inside(py, self.plan.get().outer.as_ref(), flights, key)?)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.plan.traverse(&visit)?;
-        if let Ok(rest) = self.plan.rest.try_lock() {
-            rest.wakers.iter().try_for_each(|waker| visit.call(waker))?;
-        }
+        visit.call(&self.plan)?;
         let Ok(led) = self.led.try_lock() else { return Ok(()) };
         led.flights.iter().try_for_each(|flight| visit.call(flight))
     }

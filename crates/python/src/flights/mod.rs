@@ -16,7 +16,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use pyo3::{
 };
 use rapidhash::fast::RandomState;
 
-use self::flight::{End, Plan};
+use self::flight::{End, Plan, this_thread};
 pub use self::{flight::Flight, lead::Lead};
 use crate::{cell::Cell, errors::key as text, metrics::Histogram, promise::wake, store::Store};
 
@@ -62,7 +62,9 @@ impl Flights {
     /// Whether a caller may join the flight: it is in time, and no write has become known since its load began.
     fn joinable(&self, flight: &Flight, here: bool) -> bool {
         let mark = lock(&flight.state).mark;
-        (flight.plan.here || !here) && !flight.plan.late() && self.cell.get().fresh(&flight.key, mark)
+        let plan = flight.plan.get();
+        let own = plan.thread.load(Relaxed) == this_thread();
+        (plan.here || !here) && !own && !plan.late() && self.cell.get().fresh(&flight.key, mark)
     }
 
     /// Ends a flight: the one place where its state changes. Only the first end counts. Wakes whoever waits, and gives
@@ -77,7 +79,7 @@ impl Flights {
         state.end = Some(end);
         let mut wakers = mem::take(&mut state.wakers);
         drop(state);
-        let mut rest = lock(&inner.plan.rest);
+        let mut rest = lock(&inner.plan.get().rest);
         rest.open -= 1;
         if rest.open == 0 {
             wakers.append(&mut rest.wakers);
@@ -122,6 +124,7 @@ impl Flights {
     #[allow(clippy::too_many_arguments)]
     fn lead(
         this: Py<Self>,
+        py: Python<'_>,
         keys: &Bound<'_, PyAny>,
         here: bool,
         timeout: Option<f64>,
@@ -145,14 +148,16 @@ impl Flights {
             here,
             began,
             deadline: timeout.and_then(|timeout| began.checked_add(timeout)),
-            driver,
+            timed: driver.is_some(),
+            driver: Mutex::new(driver),
+            thread: AtomicUsize::new(this_thread()),
             number: NUMBERS.fetch_add(1, Relaxed),
             serial,
             outer,
             depth: depth + 1,
             rest: Mutex::default(),
         };
-        Ok(Lead::new(keys, plan))
+        Ok(Lead::new(keys, Py::new(py, plan)?))
     }
 
     /// Return the flight of this key that a peer's load may join.
@@ -177,6 +182,15 @@ impl Flights {
         let end = || End::Outcome(outcome.clone_ref(py));
         open.iter()
             .try_for_each(|flight| self.finish(py, flight, end()).map(drop))
+    }
+
+    /// Return the open flights that an event loop runs.
+    fn driven(&self, py: Python<'_>) -> Vec<Py<Flight>> {
+        let table = lock(&self.table);
+        let driven = table
+            .values()
+            .filter(|flight| lock(&flight.get().plan.get().driver).is_some());
+        driven.map(|flight| flight.clone_ref(py)).collect()
     }
 
     /// Return the time of the store's clock, in nanoseconds, at which the oldest open flight began.
