@@ -59,6 +59,7 @@ class WriteBehind:
         self._last: dict[str | None, _Pending] = {}  # None: the last clear
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ident = 0  # of the thread
         self._closed = False
 
     def submit(self, items: Sequence[WriteItem]) -> Path[None]:
@@ -87,7 +88,7 @@ class WriteBehind:
 
     def _is_here(self) -> bool:
         """Return whether this is the thread that sends: a finaliser on it cannot wait for what it sends itself."""
-        return self._thread is threading.current_thread()
+        return self._ident == threading.get_ident()
 
     def pending(self, keys: Iterable[str]) -> list[Promise]:
         """Return the ends of the writes of these keys that are pending now."""
@@ -133,6 +134,7 @@ class WriteBehind:
     # -- on the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._ident = threading.get_ident()
         while True:
             if not self._queue:
                 try:
