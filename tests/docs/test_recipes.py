@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 
 from kamacache._engine import Store
+from kamacache.load import outcome
 from kamacache.options import POLICIES, GroupOptions, PolicyName
 from kamacache.registry import _BUILT_IN
 from tests.docs.test_documents import ROOT
@@ -51,7 +52,7 @@ def check(title: str, names: Iterable[str], folders: tuple[str, ...] = FOLDERS) 
     steps = re.findall(r"^\d+\. (.*(?:\n   .*)*)", recipe(title), re.MULTILINE)
     must = {path for step in steps if "for example" not in step for path in files(step)}
     assert holders(names, folders) - must == set(), "not in the recipe"
-    word = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
+    word = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b", re.IGNORECASE)  # constants are in capitals
     assert [path for path in sorted(must) if not word.search((ROOT / path).read_text())] == [], "named in vain"
 
 
@@ -80,6 +81,7 @@ def test_options_of_groups() -> None:
 
 def test_counters() -> None:
     check("Add a counter", Store.OUTCOMES)
+    assert [getattr(outcome, name.upper()) for name in Store.OUTCOMES] == [*range(len(Store.OUTCOMES))]
 
 
 def test_resp_commands() -> None:
