@@ -41,13 +41,13 @@ def test_unicode_in_any_locale(running: Program) -> None:
 
 
 @pytest.mark.parametrize("group", ["", "users:7", "a b", "ü", "x" * 65])
-def test_what_is_no_name_of_a_group(running: Program, group: str) -> None:
+def test_invalid_names_of_groups(running: Program, group: str) -> None:
     """A colon would name another group, and another key."""
     for arguments in [("get", group, "k"), ("delete", group, "k"), ("clear", group), ("owner", group, "k")]:
         assert "group name" in running.fails(2, *arguments)
 
 
-def test_what_is_no_key(running: Program) -> None:
+def test_invalid_keys(running: Program) -> None:
     assert "InvalidKey" in running.fails(4, "get", "bag", "")
     assert "InvalidKey" in running.fails(4, "get", "bag", "k" * 65_537)
     running.fails(1, "get", "bag", "k" * 65_536)

@@ -20,7 +20,7 @@ def test_get_reads_through(running: Program) -> None:
         assert running.out("get", "users", "7", "--node", node.address) == "value of 7"
 
 
-def test_what_is_absent_has_exit_code_1(running: Program) -> None:
+def test_an_absent_key_has_exit_code_1(running: Program) -> None:
     assert "users has no 'none'" in running.fails(1, "get", "users", "none")
     done = running.run("get", "users", "none", "--json")
     assert (done.returncode, json.loads(done.stdout)["value"]) == (1, None)
@@ -96,7 +96,7 @@ def test_ping(running: Program) -> None:
     assert answer["seconds"] > 0
 
 
-def test_what_a_node_refuses_has_exit_code_4(running: Program) -> None:
+def test_a_refusal_of_a_node_has_exit_code_4(running: Program) -> None:
     assert "NOGROUP" in running.fails(4, "get", "nothing", "k")
     assert "NOGROUP" in running.fails(4, "stats", "nothing")
     said = running.fails(4, "get", "users", "bad")
@@ -113,7 +113,7 @@ def test_wrong_usage_has_exit_code_2(running: Program) -> None:
     assert "none.txt" in running.fails(2, "ping", "--password-file", "none.txt")
 
 
-def test_nobody_in_reach_has_exit_code_3(running: Program) -> None:
+def test_no_node_in_reach_has_exit_code_3(running: Program) -> None:
     assert "nothing listens" in running.fails(3, "ping", "--node", "127.0.0.1:1")
     assert "nothing listens" in running.fails(3, "ping", "--node", "unix:/nowhere/node.sock")
     said = running.fails(3, "get", "users", "7", "--service", "other")

@@ -36,7 +36,7 @@ def wrong(program: Program, *arguments: str) -> list[dict[str, Any]]:
     return [finding for finding in json.loads(found.stdout)["findings"] if not finding["ok"]]
 
 
-def test_nobody_there(program: Program) -> None:
+def test_no_nodes_of_the_service(program: Program) -> None:
     (finding,) = wrong(program, "--service", "other")
     assert "lists nobody for service 'other'" in finding["text"]
     assert "start a node" in finding["advice"]
@@ -119,7 +119,7 @@ def failed(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if not finding.ok]
 
 
-def test_what_cannot_be_made_to_happen_here() -> None:
+def test_findings_that_cannot_be_caused_here() -> None:
     """Other versions and other clocks, as members of other machines would tell."""
     both = ("a:1", "b:1")
     (clocks,) = failed(list(_together([seen("a:1", others=both, ahead=-12.0), seen("b:1", others=both)])))
@@ -195,7 +195,7 @@ class Altered:
         self._listener.close()
 
 
-def test_another_version_and_another_clock_as_they_are_told(program: Program) -> None:
+def test_another_version_and_another_clock_are_shown(program: Program) -> None:
     here = f"127.0.0.1:{free_ports(1)[0]}"
     node = program.serve("--registry", f"static://{here}", "--listen", here, "--group", "bag")
     other = Altered(node.address, version="0.0.9", protocol=9, clock=time.time() + 3600)

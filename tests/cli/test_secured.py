@@ -38,7 +38,7 @@ def test_the_password_of_the_environment_comes_before_the_files(program: Program
     program.out("members", environment=new)
 
 
-def test_a_password_that_nobody_asked_for(program: Program) -> None:
+def test_a_password_that_no_node_asked_for(program: Program) -> None:
     program.serve("--group", "bag")
     given = {"KAMACACHE_PASSWORD": "a-secret"}
     assert "leave --password-file and KAMACACHE_PASSWORD out" in program.fails(4, "members", environment=given)

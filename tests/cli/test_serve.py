@@ -20,7 +20,7 @@ from tests.cli.conftest import PATIENCE, Program
 from tests.cluster.cluster import in_thread, wait_until
 
 
-def test_it_says_where_it_serves(program: Program) -> None:
+def test_it_prints_its_address(program: Program) -> None:
     node = program.serve("--config", "node.toml", "--service", "shop", "--group", "more")
     assert node.said["service"] == "shop"
     assert node.said["groups"] == ["bag", "more", "slow", "users"]
@@ -45,7 +45,7 @@ def loading(program: Program) -> bool:
     return (program.directory / "entered").exists()
 
 
-def test_it_finishes_what_it_serves(program: Program) -> None:
+def test_it_finishes_running_requests(program: Program) -> None:
     node = program.serve("--config", "node.toml", "--drain", "60s")
     getting = in_thread(program.out, "get", "slow", "k", "--node", node.address)
     wait_until(lambda: loading(program), PATIENCE)
@@ -118,7 +118,7 @@ def test_alone_it_needs_an_address(program: Program) -> None:
         ("[groups.users]\nlodaer = 1", "[groups.users]: 'lodaer' is no option"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, config: str, said: str) -> None:
+def test_mistakes_in_a_file_are_named(tmp_path: Path, config: str, said: str) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(config)
     with pytest.raises(ConfigError, match=re.escape(said)):
@@ -138,7 +138,7 @@ def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, config: str, said: str)
         ("a b", {}, "group 'a b'"),
     ],
 )
-def test_what_is_wrong_with_a_group_is_said(
+def test_mistakes_in_a_group_are_named(
     monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], said: str
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -146,7 +146,7 @@ def test_what_is_wrong_with_a_group_is_said(
         make_groups(node, {name: options})
 
 
-def test_what_is_wrong_is_said_before_it_serves(program: Program) -> None:
+def test_mistakes_are_named_before_it_serves(program: Program) -> None:
     (program.directory / "wrong.toml").write_text('weight = "heavy"\n')
     assert "weight" in program.fails(2, "serve", "--config", "wrong.toml")
     assert "password" in program.fails(2, "serve", "--listen", "0.0.0.0:0")
@@ -178,14 +178,14 @@ def test_a_module_with_groups_of_its_own(program: Program) -> None:
     assert program.out("get", "users", "7", "--node", node.address) == "own 7"
 
 
-def test_without_click_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_click_it_names_the_extra_to_install(tmp_path: Path) -> None:
     blocked = "import sys; sys.modules['click'] = None; import kamacache.cli; kamacache.cli.main()"
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     assert b"pip install 'kamacache[cli]'" in done.stderr
 
 
-def test_what_it_says_to_people(program: Program) -> None:
+def test_output_for_people(program: Program) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "kamacache", "serve", "--group", "bag"],
         cwd=program.directory,

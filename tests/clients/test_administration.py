@@ -118,7 +118,7 @@ def test_bad_questions(trio: Trio, command: tuple[Any, ...], error: str) -> None
     client.close()
 
 
-def test_a_registry_of_the_users_own_is_named_and_no_url_is_told() -> None:
+def test_a_registry_of_the_users_own_is_named_and_no_url_is_shown() -> None:
     with Node("127.0.0.1:0", registry=None) as alone:
         client: Any = redis.Redis(**where(alone))
         info = json.loads(client.execute_command("KC.INFO"))

@@ -64,7 +64,7 @@ TABLE = Path("/proc/net/tcp")
 
 
 @pytest.mark.skipif(not TABLE.exists(), reason="this system does not tell of the timers of its connections")
-def test_who_is_silent_is_asked_by_the_system() -> None:
+def test_a_silent_client_is_probed_by_the_system() -> None:
     with Node("127.0.0.1:0") as node, connect(node) as wire:
         wire.sendall(PING)
         expect(wire, b"+PONG\r\n")

@@ -71,7 +71,7 @@ def test_known_bytes(trio: Trio, channel: Channel) -> None:
     assert trio.source.loads == {"k": 1, "empty": 1}
 
 
-def test_a_node_that_forwards_is_answered_by_whoever_it_asks(trio: Trio, channel: Channel) -> None:
+def test_a_node_that_forwards_is_answered_by_any_node(trio: Trio, channel: Channel) -> None:
     """As a Go node does: it takes one of us for the owner, whoever that is; a Delete from it ends."""
     owner, other = trio.nodes[0], trio.nodes[1]
     for prefix, where in (("a", owner), ("b", other)):
@@ -110,7 +110,7 @@ def test_statuses(tcp_trio: Trio, channel: Channel) -> None:
         assert call(one, "Get", request(b"plain", b"k")) == field(1, bytes(1 << 20))
 
 
-def test_who_gives_up_is_dropped(trio: Trio, channel: Channel) -> None:
+def test_a_client_that_gives_up_is_dropped(trio: Trio, channel: Channel) -> None:
     """By its deadline, or by cancelling; the load goes on for others."""
     node = trio.nodes[0]
     one = channel(node)

@@ -47,7 +47,7 @@ def test_reads_run_together_and_are_answered_in_order(trio: Trio) -> None:
     assert trio.source.loads["slow0"] == 1
 
 
-def test_what_comes_later_joins_what_is_under_way(trio: Trio) -> None:
+def test_later_commands_join_loads_under_way(trio: Trio) -> None:
     with connect(trio.nodes[0]) as wire:
         for key in SLOW:
             wire.sendall(get(key))
@@ -74,7 +74,7 @@ def test_a_write_waits_for_all_before_it_and_holds_back_all_after_it(trio: Trio)
         expect(wire, value(SLOW[0]) + value(SLOW[1]) + b"+OK\r\n" + bulk(b"v") + b":1\r\n$-1\r\n+PONG\r\n")
 
 
-def test_what_looks_into_memory_sees_what_was_loaded_before_it(trio: Trio) -> None:
+def test_a_command_that_reads_memory_sees_earlier_loads(trio: Trio) -> None:
     key = b"users:" + SLOW[0]
     look = command(b"TTL", key) + command(b"EXISTS", key, key) + command(b"PTTL", key)
     with connect(trio.nodes[0]) as wire:
@@ -84,7 +84,7 @@ def test_what_looks_into_memory_sees_what_was_loaded_before_it(trio: Trio) -> No
         expect(wire, b":-2\r\n:0\r\n:-2\r\n" + value(SLOW[0]) + b":-1\r\n:2\r\n:-1\r\n")
 
 
-def test_hello_changes_what_comes_after_it_alone(trio: Trio) -> None:
+def test_hello_changes_later_replies_alone(trio: Trio) -> None:
     with connect(trio.nodes[0]) as wire:
         wire.sendall(get(SLOW[0], b"none") + command(b"HELLO", b"3") + get(b"none") + command(b"QUIT"))
         begun(trio, 1)
@@ -115,7 +115,7 @@ def test_only_so_many_are_under_way(trio: Trio) -> None:
         expect(wire, b"".join(map(value, keys)) + b"*30\r\n" + b"".join(map(value, many)))
 
 
-def test_what_is_too_much_stays_in_the_socket(trio: Trio) -> None:
+def test_excess_bytes_stay_in_the_socket(trio: Trio) -> None:
     """The engine reads 64 KiB ahead; the rest is what the system holds."""
     asked = get(SLOW[0]) * 1000
     accepted = 0
@@ -129,7 +129,7 @@ def test_what_is_too_much_stays_in_the_socket(trio: Trio) -> None:
     assert accepted < 32 << 20
 
 
-def test_who_goes_takes_all_questions_along(trio: Trio) -> None:
+def test_a_client_that_leaves_cancels_all_its_questions(trio: Trio) -> None:
     node = trio.nodes[0]
     with connect(node) as wire:
         wire.sendall(get(*SLOW) + command(b"SET", b"plain:k", b"v"))

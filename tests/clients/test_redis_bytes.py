@@ -98,7 +98,7 @@ def test_versions_of_the_protocol(wire: socket.socket) -> None:
     expect(wire, b"-ERR Syntax error in HELLO option 'LOUDER'\r\n$-1\r\n")
 
 
-def test_a_password_where_there_is_none(wire: socket.socket) -> None:
+def test_a_password_for_a_node_without_one(wire: socket.socket) -> None:
     for asked in (
         command(b"AUTH", b"word"),
         command(b"AUTH", b"default", b"word"),
@@ -155,9 +155,7 @@ def test_quit_after_a_slow_get(wire: socket.socket, source: Source) -> None:
         b"*2\r\n$3\r\nDEL\r\n$7\r\nusers:kXX",
     ],
 )
-def test_protocol_errors_close_after_what_was_asked_before(
-    wire: socket.socket, source: Source, nonsense: bytes
-) -> None:
+def test_protocol_errors_close_after_earlier_commands(wire: socket.socket, source: Source, nonsense: bytes) -> None:
     wire.sendall(command(b"GET", b"users:k") + nonsense)
     received = until_closed(wire)
     assert received.startswith(bulk(b"value of k") + b"-ERR Protocol error: ")
@@ -209,7 +207,7 @@ def test_claims_cost_no_memory(node: Node) -> None:
     assert resident() - before < 16 << 20
 
 
-def test_what_is_sent_ahead_of_an_answer_is_bounded(wire: socket.socket, source: Source) -> None:
+def test_commands_sent_ahead_of_an_answer_are_bounded(wire: socket.socket, source: Source) -> None:
     """While one command waits for its load, the client may send, but not without end."""
     wire.sendall(command(b"GET", b"users:slow"))
     assert source.slow.acquire(timeout=PATIENCE)

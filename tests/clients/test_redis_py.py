@@ -78,7 +78,7 @@ def test_set_reaches_every_node(trio: Trio, connected: Connect) -> None:
         assert [connected(other).get(f"plain:{name}") for other in trio.nodes] == [b"\xff\0"] * 3
 
 
-def test_a_value_is_what_the_codec_makes_of_it(trio: Trio, connected: Connect) -> None:
+def test_a_value_is_encoded_by_the_codec(trio: Trio, connected: Connect) -> None:
     trio.nodes[0].groups["docs"].set("x", {"a": [1, None]})
     client = connected(trio.nodes[1])
     assert client.get("docs:x") == b'{"a":[1,null]}'
@@ -232,7 +232,7 @@ def test_large_values(trio: Trio, connected: Connect) -> None:
     assert client.ping() is True
 
 
-def test_what_clients_ask_of_a_server(tcp_trio: Trio, connected: Connect) -> None:
+def test_commands_that_clients_send_to_any_server(tcp_trio: Trio, connected: Connect) -> None:
     client = connected(tcp_trio.nodes[0], client_name="me", single_connection_client=True)
     assert client.client_getname() in {b"me", "me"}
     assert client.client_info()["name"] == "me"

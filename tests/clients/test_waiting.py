@@ -17,7 +17,7 @@ from tests.clients.nodes import PATIENCE, Trio, bulk, command, connect, expect, 
 from tests.cluster.cluster import in_thread, wait_until
 
 
-def test_who_is_gone_is_dropped_and_the_load_goes_on(trio: Trio) -> None:
+def test_a_client_that_is_gone_is_dropped_and_the_load_goes_on(trio: Trio) -> None:
     node = trio.nodes[0]
     with connect(node) as wire:
         wire.sendall(command(b"GET", b"users:slow") + command(b"SET", b"plain:k", b"v"))
@@ -30,7 +30,7 @@ def test_who_is_gone_is_dropped_and_the_load_goes_on(trio: Trio) -> None:
     assert node.groups["plain"].get("k") is None  # a command after the one that was dropped is not executed
 
 
-def test_too_many_who_wait_are_told_so(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_waiting_clients_get_an_error(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "MOST", 2)
     node = trio.nodes[0]
     connections: list[Any] = [redis.Redis(**where(node), single_connection_client=True) for _ in range(3)]
@@ -90,9 +90,7 @@ def test_a_dead_owner_costs_no_error(trio: Trio) -> None:
     client.close()
 
 
-def test_a_write_that_a_node_could_not_be_told_of_is_answered_as_ever(
-    trio: Trio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_did_not_reach_every_node_is_answered_as_ever(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     """The owner took it: where Python says False, clients are told nothing else than always."""
     writer, other = trio.nodes[:2]
     deaf, go_on, told = other.groups["plain"]._core.writes, threading.Event(), Writes.told

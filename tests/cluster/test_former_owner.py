@@ -5,7 +5,7 @@ from kamacache.testing import Network
 from tests.cluster.cluster import ask_directly, moved
 
 
-def test_what_was_loaded_once_is_not_loaded_again_by_its_former_owner() -> None:
+def test_a_loaded_value_is_not_loaded_again_by_its_former_owner() -> None:
     network = Network(hot=False)
     loads: list[str] = []
 

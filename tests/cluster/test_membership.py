@@ -52,7 +52,7 @@ class AwayRegistry(MemoryRegistry):
 # -- joined ----------------------------------------------------------------------------------------------------------
 
 
-def test_start_takes_five_seconds_whatever_the_registry_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_takes_five_seconds_however_long_the_registry_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network()
     registry = AwayRegistry(network)
     registry.takes = 0.3
@@ -83,7 +83,7 @@ def test_start_returns_when_joined() -> None:
         assert node.groups["g"].set("key", b"value") is True
 
 
-def test_what_is_loaded_before_joining_lives_near_ttl() -> None:
+def test_values_loaded_before_joining_live_near_ttl() -> None:
     with Cluster(2, near_ttl="5s", ttl="1h") as cluster:
         node = cluster.make()
         hello = cluster.network.gate(Hello, stage="reply")
@@ -97,7 +97,7 @@ def test_what_is_loaded_before_joining_lives_near_ttl() -> None:
         cluster.nodes.append(node)
 
 
-def test_what_is_taken_over_before_joining_is_not_loaded_again() -> None:
+def test_values_taken_over_before_joining_are_not_loaded_again() -> None:
     """It lives near_ttl at the new owner; the one before it keeps its own copy, and is asked once more."""
     with Cluster(2, near_ttl="5s", ttl=None) as cluster:
         a, b = cluster.nodes
@@ -221,10 +221,10 @@ def test_all_agree_on_members_and_owners() -> None:
         assert set(owners[0]) == {node.id for node in cluster.nodes}
 
 
-def test_members_held_for_dead_are_not_shown() -> None:
+def test_members_considered_dead_are_not_shown() -> None:
     with Cluster(3) as cluster:
         a, b, c = cluster.nodes
-        probes = cluster.hold_for_dead(a, b)
+        probes = cluster.consider_dead(a, b)
         assert {member.id for member in a.members()} == {a.id, c.id}
         assert len(c.members()) == 3
         assert b.id not in {a.owner("g", key).id for key in KEYS}
@@ -264,7 +264,7 @@ def test_only_members_with_the_group_own_its_keys() -> None:
         assert c.owner("other", "key").id == c.id
 
 
-def test_member_that_does_not_know_a_group_is_not_held_for_dead() -> None:
+def test_member_that_does_not_know_a_group_is_not_considered_dead() -> None:
     """Views differ for a moment: who says "unknown group" is passed over for this key, and alive for all else."""
     with Cluster(3) as cluster:
         a, b, _ = cluster.nodes
@@ -314,7 +314,7 @@ def test_joining_member_takes_keys_over_without_loading_them() -> None:
         assert all(found is not None and found[3] == Store.MAIN for key in taken for found in [store.find(key)])
 
 
-def test_changes_in_a_row_make_nobody_load_again() -> None:
+def test_changes_in_a_row_make_no_member_load_again() -> None:
     """What a member took over, and was not asked for before the next change, is still with the one before it."""
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
@@ -332,7 +332,7 @@ def test_changes_in_a_row_make_nobody_load_again() -> None:
         assert cluster.source.loads == dict.fromkeys(KEYS, 1)
 
 
-def test_leaving_member_gives_back_what_the_others_had() -> None:
+def test_leaving_member_returns_the_keys_of_the_others() -> None:
     """A joins B's keys, leaves again: B's former copies are main copies once more."""
     with Cluster(2, ttl=None) as cluster:
         a, b = cluster.nodes
@@ -383,7 +383,7 @@ def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
         assert cluster.source.loads[other] == 2
 
 
-def test_a_former_owner_too_slow_for_a_peek_is_not_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_former_owner_too_slow_for_a_peek_is_not_considered_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peek at it ends after a tenth of a second: a busy machine stands still for longer."""
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
@@ -407,7 +407,7 @@ def test_stand_in_gives_way_when_the_owner_is_back() -> None:
     with Cluster(3, ttl=None) as cluster:
         key = "key"
         owner, first, second = cluster.line(key)
-        gates = [cluster.hold_for_dead(node, owner) for node in (first, second)]
+        gates = [cluster.consider_dead(node, owner) for node in (first, second)]
         assert cluster.group(second).get(key) == b"old"
         found = cluster.group(first)._core.store.find(key)
         assert found is not None
@@ -455,7 +455,7 @@ def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
     with Cluster(3) as cluster:
         a, b, _ = cluster.nodes
         key = cluster.key_of(b)
-        probes = cluster.hold_for_dead(a, b)
+        probes = cluster.consider_dead(a, b)
         hellos = cluster.network.gate(Hello, source=a.address, target=b.address)
         cluster.assert_serves(key, b"old")
         cluster.source.value = b"new"
@@ -476,7 +476,7 @@ class StrangeError(Exception):
 
 
 @pytest.mark.parametrize("error", [RegistryError("unsafe"), OSError("away"), StrangeError("locked")], ids=repr)
-def test_a_registry_in_trouble_is_told_of_once(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_registry_in_trouble_is_logged_once(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """The node goes on, the log is not filled, and its end is told, too."""
     network = Network()
     registry = AwayRegistry(network)
@@ -505,7 +505,7 @@ def test_a_registry_in_trouble_is_told_of_once(error: Exception, caplog: pytest.
 
 
 @pytest.mark.parametrize("by_itself", [False, True])
-def test_whatever_a_registry_raises_at_the_start_is_tried_again(*, by_itself: bool) -> None:
+def test_any_error_of_a_registry_at_the_start_is_tried_again(*, by_itself: bool) -> None:
     """By start, and by a call that starts the node."""
     network = Network()
     registry = AwayRegistry(network)

@@ -73,7 +73,7 @@ def test_owner_that_dies_or_freezes(processes: Processes, how: signal.Signals) -
         wait_until(lambda: owner.do("get", keys[0])[0] in {"new", f"value of {keys[0]}"})
 
 
-def test_frozen_owner_does_not_serve_what_was_deleted(local_processes: Processes) -> None:
+def test_frozen_owner_does_not_serve_deleted_values(local_processes: Processes) -> None:
     """A process that was stopped during a write learns of it before anyone asks it again."""
     owner, first, second = local_processes.make(3)
     key = local_processes.key_of(owner)
@@ -128,7 +128,7 @@ def test_near_copy_lives_near_ttl_and_never_past_expiry(processes: Processes) ->
     assert other.do("get", short)[0] == f"value of {short}"
 
 
-def test_batches_ask_each_owner_once_and_nobody_forwards(processes: Processes) -> None:
+def test_batches_ask_each_owner_once_and_no_node_forwards(processes: Processes) -> None:
     """A batch of all keys is one request to each other owner, which loads its part by itself."""
     workers = processes.make(3, slow=0.01)
     keys = [f"key{number}" for number in range(60)]

@@ -33,7 +33,7 @@ def get_with_held_peek(cluster: Cluster, owner: Node, key: str) -> tuple[Future[
     return get, reply
 
 
-def test_peek_of_an_untold_former_owner_during_a_delete() -> None:
+def test_peek_of_an_unnotified_former_owner_during_a_delete() -> None:
     """A delete is ordered by the new owner while the former one still holds the value.
 
     1. A and B load keys; C joins and takes some over: A holds them as a former owner.
@@ -162,7 +162,7 @@ def test_clear_by_a_node_whose_clock_is_behind() -> None:
         a, _, c = cluster.nodes
         assert c.address is not None
         key = cluster.key_of(a)
-        probes = cluster.hold_for_dead(a, c)
+        probes = cluster.consider_dead(a, c)
         assert cluster.group(a).set(key, OLD) is False
         cluster.source.value = NEW
         assert cluster.group(c).clear() is True
@@ -182,7 +182,7 @@ def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, .
     with Cluster(3, unix=unix) as cluster:
         a, b, _c = cluster.nodes
         key = cluster.key_of(a)
-        probes = cluster.hold_for_dead(b, a)
+        probes = cluster.consider_dead(b, a)
         tells = cluster.network.gate(TellRequest)
         first = in_thread(cluster.group(a).set, key, b"from a")
         second = in_thread(cluster.group(b).set, key, b"from b")
@@ -218,7 +218,7 @@ def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, u
         a, b, c = cluster.nodes
         key = cluster.key_of(a)
         reader = {"owner": a, "elsewhere": b, "asked by a peer": b}[at]
-        probes = cluster.hold_for_dead(b, a) if at == "elsewhere" else None
+        probes = cluster.consider_dead(b, a) if at == "elsewhere" else None
         hold = cluster.source.hold(key)
         get = in_thread(cluster.group(reader).get, key)
         hold.wait()
@@ -321,7 +321,7 @@ def test_get_among_endless_pending_writes() -> None:
             ended.set()
 
 
-def test_member_that_joins_while_a_write_is_told() -> None:
+def test_member_that_joins_while_a_write_is_sent() -> None:
     """Who joins in the middle of a write is told of it, or learns of it when it says hello.
 
     1. A deletes a key; B is not told yet.
@@ -345,7 +345,7 @@ def test_member_that_joins_while_a_write_is_told() -> None:
         cluster.assert_serves(key, NEW)
 
 
-def test_what_a_joining_node_has_loaded_before_anyone_knew_it() -> None:
+def test_values_that_a_joining_node_loaded_before_any_member_knew_it() -> None:
     """A node that is still joining learns of writes by the answer to its hello, before it has joined.
 
     1. C starts; its hellos are held. It loads a key for a caller of its own.
@@ -528,7 +528,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
         cluster.assert_serves(key, NEW)
 
 
-def test_flight_that_begins_while_a_write_is_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flight_that_begins_while_a_write_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """No flight of callers outlives a write with an old load inside.
 
     1. B considers A, the owner, dead and loads the key itself; the load has read the old value.
@@ -538,7 +538,7 @@ def test_flight_that_begins_while_a_write_is_being_told(monkeypatch: pytest.Monk
     with Cluster(3) as cluster:
         key = "key"
         a, b, _ = cluster.line(key)
-        probes = cluster.hold_for_dead(b, a)
+        probes = cluster.consider_dead(b, a)
         group = cluster.group(b)
         hold = cluster.source.hold(key)
         first = in_thread(group.get, key)
@@ -597,7 +597,7 @@ def test_caller_between_a_write_and_its_telling(monkeypatch: pytest.MonkeyPatch)
         cluster.assert_serves(key, NEW)
 
 
-def test_flight_with_an_old_answer_is_joined_by_nobody() -> None:
+def test_flight_with_an_old_answer_is_joined_by_no_caller() -> None:
     """An answer that was refused is older than what is known: who asks later gets a flight of its own.
 
     1. A owns a key and holds it. C clears the group; B is told, A not yet.

@@ -8,7 +8,7 @@ from kamacache.net.messages import TellRequest
 from kamacache.testing import GATE_TIMEOUT, Network
 
 
-def test_a_load_that_began_after_the_write_was_ordered_survives_being_told() -> None:
+def test_a_load_that_began_after_the_write_was_ordered_survives_the_notice() -> None:
     network = Network(hot=False)
     loads: list[str] = []
     loading, go_on = threading.Event(), threading.Event()

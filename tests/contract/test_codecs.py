@@ -90,7 +90,7 @@ kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 @kinds
 class TestContract:
     @given(data=st.data())
-    def test_what_goes_in_comes_out(self, kind: Kind, data: st.DataObject) -> None:
+    def test_decoded_values_equal_the_encoded_ones(self, kind: Kind, data: st.DataObject) -> None:
         codec = resolve(kind.codec)
         value = data.draw(kind.values)
         encoded = encode(codec, value)
@@ -184,7 +184,7 @@ def test_a_codec_must_encode_to_bytes(answer: Any) -> None:
         encode(Strange(answer), 1)  # type: ignore[arg-type] # shareable may be left out
 
 
-def test_what_a_codec_raises_is_the_cause() -> None:
+def test_an_error_of_a_codec_is_the_cause() -> None:
     error = ZeroDivisionError("oops")
     codec: Any = Strange(error)
     for call in (lambda: encode(codec, 1), lambda: decode(codec, b"")):
@@ -209,12 +209,12 @@ def test_a_codec_that_does_not_say_is_not_shared() -> None:
 
 
 @pytest.mark.parametrize("bad", ["pickle", "", "JSON", 5, None, object(), PickleCodec])
-def test_what_is_no_codec(bad: Any) -> None:
+def test_objects_that_are_no_codec(bad: Any) -> None:
     with pytest.raises(ConfigError, match="codec="):
         resolve(bad)
 
 
-def test_msgpack_missing_says_what_to_install() -> None:
+def test_msgpack_missing_names_the_package_to_install() -> None:
     code = (
         "import sys; sys.modules['msgpack'] = None\n"
         "from kamacache.codecs import resolve\n"

@@ -96,7 +96,7 @@ class TestLocalProcesses:
         stopped.thaw()
         assert stopped.do("members app") == ["stopped"]
 
-    def test_ten_at_once_and_nobody_is_missed(self, spawn: Callable[[], Actor]) -> None:
+    def test_ten_at_once_and_none_is_missed(self, spawn: Callable[[], Actor]) -> None:
         processes = {f"p{number}": spawn() for number in range(10)}
         for process in processes.values():
             assert process.do("members app") == []  # imported, at the line
@@ -292,7 +292,7 @@ class TestLocalFiles:
         with pytest.raises(RegistryError, match="parent"):
             LocalRegistry(f"local://{tmp_path}/a/b").default_listen("app", "one")
 
-    def test_strange_files_are_nobodys(self, local: LocalRegistry, tmp_path: Path) -> None:
+    def test_strange_files_are_no_members(self, local: LocalRegistry, tmp_path: Path) -> None:
         join(local, "one")
         directory = tmp_path / "meet" / "app"
         (directory / "note.txt").write_text("hello")

@@ -166,7 +166,7 @@ def nothing() -> None:
 
 @pytest.mark.parametrize("kind", ALL, indirect=True)
 class TestAll:
-    def test_all_who_registered_are_seen_by_all(self, kind: Kind) -> None:
+    def test_every_member_sees_every_member(self, kind: Kind) -> None:
         registries = [kind.registry() for _ in range(3)]
         members = [kind.member(registry, number) for number, registry in enumerate(registries, 1)]
         for registry, member in zip(registries, members, strict=True):
@@ -201,7 +201,7 @@ class TestAll:
 class TestChanging:
     """Where members come and go; a static list does not change."""
 
-    def test_who_leaves_is_gone(self, kind: Kind) -> None:
+    def test_a_member_that_leaves_is_gone(self, kind: Kind) -> None:
         stays, leaves = kind.registry(), kind.registry()
         stays.register("app", kind.member(stays, 1), nothing)
         leaves.register("app", kind.member(leaves, 2), nothing)
@@ -292,7 +292,7 @@ class TestParse:
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("bad", ["", "local", "127.0.0.1:8001", 5, LocalRegistry])
-    def test_what_is_no_registry(self, bad: Any) -> None:
+    def test_objects_that_are_no_registry(self, bad: Any) -> None:
         with pytest.raises(ConfigError, match="registry"):
             parse(bad)
 

@@ -88,7 +88,7 @@ def test_a_write_outlives_its_entry(store: Store, clock: Clock) -> None:
     assert (store.known("k"), store.recent()) == (0, [])
 
 
-def test_a_note_drops_what_is_older(store: Store) -> None:
+def test_a_note_drops_older_entries(store: Store) -> None:
     store.put("k", b"1", 1, None, Store.MAIN)
     assert store.note("k", 1) == 1
     assert store.get("k") == b"1"
@@ -99,7 +99,7 @@ def test_a_note_drops_what_is_older(store: Store) -> None:
     assert store.put("k", b"3", 3, None, Store.NEAR, foreign=True)
 
 
-def test_clear_spares_what_is_newer(store: Store) -> None:
+def test_clear_spares_newer_entries(store: Store) -> None:
     for n in range(10):
         store.put(f"k{n}", b"v", n, None, Store.MAIN)
     store.write("w", b"w", 7, None)
@@ -161,7 +161,7 @@ def test_expired_entries_are_swept(store: Store, clock: Clock) -> None:
     assert not store.put("over", b"v", 1, 0.0, Store.MAIN)
 
 
-def test_tells_what_it_evicted(policy: str, clock: Clock) -> None:
+def test_reports_evicted_entries(policy: str, clock: Clock) -> None:
     store = build(policy, clock, 4096, keep_evicted=True)
     values = {f"k{n}": b"%d" % n * 20 for n in range(40)}
     for key, value in values.items():
@@ -198,7 +198,7 @@ def test_placement_demotes_and_promotes(policy: str, clock: Clock) -> None:
     assert {kind(store, key) for key in keys} == {Store.MAIN}
 
 
-def test_what_is_not_owned_goes_first(policy: str, clock: Clock) -> None:
+def test_entries_that_are_not_owned_go_first(policy: str, clock: Clock) -> None:
     store = build(policy, clock, 64 << 10)
     placement = Placement([("a", 1.0), ("b", 1.0)])
     keys = [f"k{n}" for n in range(60)]

@@ -53,7 +53,7 @@ def test_nodes_share_their_loads_and_are_healthy(replicas: Replicas, etcd: Etcd,
     assert sum("loaded book" in line for replica in pair for line in replica.served.log) == 1
 
 
-def test_what_belongs_together() -> None:
+def test_related_settings_agree() -> None:
     node, etcd = services()
     (compose,) = documents(COMPOSE / "compose.yaml")
     assert not unknown(node["environment"])

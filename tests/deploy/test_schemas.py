@@ -62,7 +62,7 @@ def test_systemd(tmp_path: Path) -> None:
     assert unit.name not in done.stderr  # it may warn of others, which are the system's
 
 
-def test_what_the_image_is_built_from(tmp_path: Path) -> None:
+def test_the_sources_of_the_image(tmp_path: Path) -> None:
     """What is copied is there, may be seen by the builder, and is all that cargo and maturin look for."""
     copied = [
         source

@@ -35,7 +35,7 @@ def test_a_pair_of_nodes(replicas: Replicas, etcd: Etcd, tmp_path: Path) -> None
     assert one.served.end() == 0
 
 
-def test_what_belongs_together() -> None:
+def test_related_settings_agree() -> None:
     service, text = unit(UNIT)["Service"], UNIT.read_text()
     for path in ("/opt/kamacache/app/prices.py", "/etc/kamacache/node.toml", "/etc/kamacache/password"):
         assert re.search(rf"^#.* {re.escape(path)}\b", text, re.MULTILINE), f"nobody installs {path}"

@@ -58,7 +58,7 @@ def test_everything_of_ours_is_there(codes: list[str]) -> None:
         assert names <= named, sorted(names - named)
 
 
-def test_what_is_named_of_ours_exists(codes: list[str]) -> None:
+def test_names_of_ours_exist(codes: list[str]) -> None:
     """Members as `Group.get`, options as `Node(listen=…)`, and names that stand alone as `InvalidKey`."""
     owners = {owner.__name__: owner for owner in OURS}
     members = [name for code in codes for name in re.findall(rf"\b({'|'.join(owners)})\.([a-z]\w*)", code)]

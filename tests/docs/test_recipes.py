@@ -101,7 +101,7 @@ def test_resp_commands() -> None:
 
 
 @pytest.mark.parametrize(("module", "names"), [("kamacache.testing", 3), ("tests.cluster.cluster", 3)])
-def test_what_forces_a_race_exists(module: str, names: int) -> None:
+def test_names_that_force_a_race_exist(module: str, names: int) -> None:
     there = importlib.import_module(module)
     owned = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", recipe("Force a race in a test"))
     mine = [(owner, member) for owner, member in owned if hasattr(there, owner)]

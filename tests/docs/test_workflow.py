@@ -28,7 +28,7 @@ def test_actions_are_pinned_by_major_version() -> None:
     assert [action for action in used if not re.fullmatch(r"[\w./-]+@v\d+", action)] == []
 
 
-def test_it_runs_what_is_run_everywhere() -> None:
+def test_it_runs_the_script_of_every_ci() -> None:
     assert ".ci/run" in [step.get("run") for step in STEPS]
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     versions = WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"]

@@ -62,7 +62,7 @@ def test_one_that_is_closed_and_one_that_is_silent(etcd: Etcd, node_at: MakeNode
         wait_until(lambda: all(len(node.members()) == len(nodes) for node in nodes), 20.0)
 
 
-def test_what_is_no_etcd_is_out_of_reach(tmp_path: Path) -> None:
+def test_a_server_other_than_etcd_is_out_of_reach(tmp_path: Path) -> None:
     with Node("127.0.0.1:0") as node:  # it speaks gRPC, and knows no etcd
         assert node.address is not None
         one = Registered(f"etcd://{node.address}", "app")

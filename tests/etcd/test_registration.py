@@ -76,7 +76,7 @@ def test_a_lease_revoked_from_outside(etcd: Etcd, service: str, registered: Regi
     assert len(etcd.entries(f"/kamacache/{service}/nodes/")) == 2
 
 
-def test_changes_are_told(etcd: Etcd, registered: Register) -> None:
+def test_changes_are_notified(etcd: Etcd, registered: Register) -> None:
     one = registered(etcd.url, 1)
     wait_until(lambda: one.changes)
     seen = one.changes
@@ -129,7 +129,7 @@ def test_an_address_taken_over_stays_with_the_new_owner(etcd: Etcd, service: str
     after.registry.close()
 
 
-def test_what_is_no_member_of_ours_is_passed_over(etcd: Etcd, service: str, registered: Register) -> None:
+def test_an_entry_that_is_no_member_is_passed_over(etcd: Etcd, service: str, registered: Register) -> None:
     one = registered(etcd.url)
     prefix = f"/kamacache/{service}/nodes/"
     etcd.ctl("put", f"{prefix}10.0.0.2:8001", "not json")

@@ -51,7 +51,7 @@ def test_with_the_right_password(guarded: Etcd, node_at: MakeNode) -> None:
 
 
 @pytest.mark.parametrize("user", ["kama:wr0ngpass", f"nobody:{QUOTED}", f"poor:{QUOTED}", ""])
-def test_whom_etcd_refuses(
+def test_users_that_etcd_refuses(
     guarded: Etcd, node_at: MakeNode, user: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """start says so; a call that starts the node by itself answers all the same. No password shows anywhere."""
@@ -141,7 +141,7 @@ def test_certificates_that_do_not_do(tls_etcd: Etcd, certificates: Certificates,
             node.start()
 
 
-def test_an_etcd_that_is_not_who_it_should_be(tmp_path: Path, certificates: Certificates) -> None:
+def test_an_etcd_with_the_wrong_certificate(tmp_path: Path, certificates: Certificates) -> None:
     other = encrypted(tmp_path, certificates, certificates.elsewhere)
     other.launch()
     try:

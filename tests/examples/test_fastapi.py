@@ -129,9 +129,7 @@ def app(examples: Examples, upstream: Upstream) -> Iterator[App]:
     made.close()
 
 
-def test_workers_share_what_they_fetch_until_they_are_told_to_end(
-    app: App, upstream: Upstream, examples: Examples
-) -> None:
+def test_workers_share_fetched_values_until_they_are_ended(app: App, upstream: Upstream, examples: Examples) -> None:
     one, other = app.clients
     assert examples.registered()
     assert one.request("/healthz")[1]["members"] == WORKERS

@@ -75,7 +75,7 @@ def shop(request: pytest.FixtureRequest, examples: Examples) -> Iterator[Shop]:
     made.close()
 
 
-def test_workers_share_one_cache_until_they_are_told_to_end(shop: Shop, examples: Examples) -> None:
+def test_workers_share_one_cache_until_they_are_ended(shop: Shop, examples: Examples) -> None:
     towel = {"id": "42", "name": "Towel", "price": 9.99}
     answers = shop.ask_all("/products/42")
     assert [(answer.status, answer.body) for answer in answers] == [(200, towel)] * WORKERS

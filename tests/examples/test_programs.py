@@ -40,7 +40,7 @@ class TestRedisClient:
             "Redis clients, in other languages", KAMACACHE_REGISTRY="none", KAMACACHE_LISTEN="127.0.0.1:0"
         )
 
-    def test_says_what_it_finds(self, examples: Examples, node: Running) -> None:
+    def test_prints_its_findings(self, examples: Examples, node: Running) -> None:
         (address,) = node.wait_for(r"serving books, sessions at (\S+);")
         client = examples.start("Redis clients, in other languages", 1, CACHE_URL=f"redis://:let-me-in@{address[1]}")
         assert client.end() == 0, client.said

@@ -90,7 +90,7 @@ def test_names_of_others(address: str, host: str) -> None:
         (431, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 100 + b"\r\n"),
     ],
 )
-def test_what_is_refused(address: str, expected: int, sent: bytes) -> None:
+def test_refused_requests(address: str, expected: int, sent: bytes) -> None:
     assert status(exchange(address, sent)) == expected
 
 
@@ -99,7 +99,7 @@ def test_a_refusal_of_a_method_names_those_allowed(address: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"get /healthz HTTP/1.1\r\n\r\n", b"\r\n\r\n\r\n\r\n", b"BREW /pot HTTP/1.1\r\n\r\n"])
-def test_what_is_no_http_is_closed_without_a_word(address: str, sent: bytes) -> None:
+def test_bytes_that_are_no_http_are_closed_without_a_reply(address: str, sent: bytes) -> None:
     assert exchange(address, sent) == b""
 
 
@@ -115,7 +115,7 @@ def test_byte_by_byte(address: str) -> None:
         assert raw.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_who_does_not_finish_is_let_go(address: str) -> None:
+def test_a_client_that_does_not_finish_is_dropped(address: str) -> None:
     """After 5 s of patience, whatever the beginning promises; who has said nothing yet may take longer."""
     beginnings = [
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
@@ -144,7 +144,7 @@ def test_commands_in_a_request_are_not_executed(node: Node, address: str) -> Non
     assert node.groups["g"].get("k") == b"value"
 
 
-def test_who_breaks_off_harms_nobody(address: str) -> None:
+def test_a_client_that_breaks_off_harms_no_other(address: str) -> None:
     for sent in (b"GET ", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         for _ in range(20):
             connect(address).close()

@@ -74,7 +74,7 @@ def test_the_counters_are_those_of_the_group(pair: list[Node]) -> None:
     assert metrics(of(pair[1]))["kamacache_served_total", users] == pair[1].groups["users"].stats().served > 0
 
 
-def test_the_node_says_who_it_is_and_whom_it_sees(pair: list[Node]) -> None:
+def test_the_node_shows_itself_and_its_members(pair: list[Node]) -> None:
     found = metrics(of(pair[0]))
     (build,) = (dict(labels) for name, labels in found if name == "kamacache_build_info")
     assert build["version"] == kamacache.__version__

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.promises.support import EVERY_CASE
+
 HERE = Path(__file__).parent
-ALL = os.environ.get("KAMACACHE_PROMISES") == "all"
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if ALL:
+    if EVERY_CASE:
         return
     tests: dict[str, list[pytest.Function]] = {}
     for item in items:

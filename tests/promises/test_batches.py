@@ -164,7 +164,7 @@ def asked_by_a_peer(ask: str, first: str) -> float:
 @pytest.mark.parametrize("ask", ["get", "get_many"])
 @pytest.mark.parametrize("first", ["the pool is busy", "the batch is loading"])
 @isolated()
-def test_a_peer_that_joins_the_load_of_a_task_never_waits_for_what_stands_behind_it(ask: str, first: str) -> None:
+def test_a_peer_that_joins_the_load_of_a_task_never_waits_for_later_loads(ask: str, first: str) -> None:
     took = best_of(3, lambda: asked_by_a_peer(ask, first), 0.5)
     assert took < 0.9, f"{took:.2f} s"  # the load_timeout is 5 s, a peer's patience 1 s
 

@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from tests.environment import own_environment
-from tests.promises.support import ROOT
+from tests.promises.support import EVERY_CASE, ROOT
 
-RUNS = 20
+RUNS = 20 if EVERY_CASE else 6
 
 # The threads read until the interpreter is gone, some of them what is in memory and some what has to be loaded.
 READERS = """

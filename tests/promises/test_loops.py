@@ -51,7 +51,7 @@ def test_a_home_loop_that_stands_still(kind: str, batch: bool, started: str) -> 
 
 @batches
 @isolated()
-def test_a_home_loop_that_stops_before_it_has_run_what_a_thread_asked_for(batch: bool) -> None:
+def test_a_home_loop_that_stops_before_it_has_run_a_load_of_a_thread(batch: bool) -> None:
     node = Node()
     group = make_group(node, "async", Source(), load_timeout=None)
     loop = asyncio.new_event_loop()

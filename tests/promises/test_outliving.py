@@ -71,7 +71,7 @@ def finish(later: Later, group: Group[Any]) -> None:
 @pytest.mark.parametrize("through", ["directly", "through another group"])
 @pytest.mark.parametrize("caller", ["task", "thread"])
 @isolated()
-def test_what_an_async_loader_leaves_behind(batch: bool, how: str, through: str, caller: str) -> None:
+def test_work_that_an_async_loader_leaves_behind(batch: bool, how: str, through: str, caller: str) -> None:
     node = Node()
     later = Later(lambda: group.aget_many(["k"]) if batch else group.aget("k"))
 

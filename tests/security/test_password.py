@@ -298,7 +298,7 @@ class TestNodes:
             assert stats.peer_hits + stats.peer_loads >= 2
             assert stats.loads == 0
 
-    def test_who_has_another_is_warned_of_once_and_works_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_member_with_another_is_warned_of_once_and_works_alone(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "kamacache")
         with nodes({"password": SECRET}, {"password": "another"}) as (a, b):
             group = b.group("g", lambda key: b"loaded")
@@ -318,7 +318,7 @@ class TestNodes:
 
 class TestTheOption:
     @pytest.mark.parametrize("bad", ["", " ", "a b", "pässword", "x" * 513, "a\n", "\0", b"bytes", 5.25, True])
-    def test_what_is_no_password(self, bad: object) -> None:
+    def test_invalid_passwords(self, bad: object) -> None:
         with pytest.raises(ConfigError, match=r"password: must be text of 1 to 512 visible ASCII") as caught:
             NodeOptions.make(password=bad)  # type: ignore[arg-type]
         assert repr(bad) not in str(caught.value)
@@ -375,7 +375,7 @@ class TestGuesses:
             stranger.socket.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer guess\r\n\r\n")
             assert b"401" in stranger.file.readline()
 
-    def test_they_are_counted_by_address_and_told_once_a_minute(
+    def test_they_are_counted_by_address_and_logged_once_a_minute(
         self, transports: MakeTransport, listen_at: str
     ) -> None:
         security = Security(password=SECRET)
@@ -395,7 +395,9 @@ class TestGuesses:
             other.ping(address, 10.0)
         assert security.guesses() == [("127.0.0.1", 1)]
 
-    def test_who_gives_none_or_the_right_one_is_no_guesser(self, transports: MakeTransport, listen_at: str) -> None:
+    def test_a_client_that_sends_none_or_the_right_one_is_no_guesser(
+        self, transports: MakeTransport, listen_at: str
+    ) -> None:
         security = Security(password=SECRET)
         address = transports(security).listen(listen_at)
         with Stranger(address) as stranger:

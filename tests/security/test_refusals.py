@@ -87,7 +87,7 @@ def by_http(port: int, trusted: Files | None, own: Files | None) -> str:
         (None, "good", "good"),
     ],
 )
-def test_who_is_refused(
+def test_certificates_that_are_refused(
     tmp_path: Path, authority: trustme.CA, stranger: trustme.CA, ask: Ask, server: str | None, trusted: str | None,
     own: str | None,
 ) -> None:  # fmt: skip

@@ -177,7 +177,7 @@ class TestRefused:
                 connection.sendall(PING)
                 assert connection.recv(100) == b"+PONG\r\n"
 
-    def test_a_foreign_client_where_none_is_asked_of_it(self, transports: MakeTransport, files: Files) -> None:
+    def test_a_foreign_client_that_needs_no_certificate(self, transports: MakeTransport, files: Files) -> None:
         _, at = serve(transports, files.security(password=SECRET, mutual=False))
         with connect(at, ssl.create_default_context(cafile=str(files.ca))) as connection:
             connection.sendall(PING)
@@ -202,7 +202,7 @@ class TestProtocols:
         ("offered", "chosen"),
         [(["h2"], "h2"), (["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)],
     )
-    def test_what_is_agreed_on(
+    def test_negotiated_protocols(
         self, transports: MakeTransport, files: Files, offered: list[str], chosen: str | None
     ) -> None:
         _, at = serve(transports, files.security(mutual=False))
@@ -254,13 +254,13 @@ class TestTheOption:
             Protection.make(None, TLS(files.cert, other.key, files.ca)).engine()
 
     @pytest.mark.parametrize("bad", ["", None, 5, "a\0b", b"node.pem"])
-    def test_what_is_no_path(self, bad: Any) -> None:
+    def test_invalid_paths(self, bad: Any) -> None:
         with pytest.raises(ConfigError, match=r"tls: key=.*path of a PEM file"):
             TLS("node.pem", bad, "ca.pem")
         with pytest.raises(ConfigError, match="mutual"):
             TLS("node.pem", "node.key", "ca.pem", mutual=bad)
 
-    def test_what_it_allows(self) -> None:
+    def test_allowed_options(self) -> None:
         tls = TLS("node.pem", "node.key", "ca.pem")
         assert tls.files[0] == str(Path("node.pem").absolute())
         assert NodeOptions.make("0.0.0.0:0", tls=tls).protected

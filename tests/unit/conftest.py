@@ -22,7 +22,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def node(clock: Clock) -> Iterator[Node]:
-    """A node alone, whose time stands still."""
+    """Return a node alone, whose time stands still."""
     node = Node(clock=clock)
     yield node
     node.close()

@@ -1,4 +1,4 @@
-"""What tests of groups share: both worlds by one name, callers on threads, and loaders that wait to be let go."""
+"""Helpers for tests of groups: threads and tasks by one name, callers on threads, and loaders that can be held."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWERS = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_
 
 
 def call(way: str, group: Group[Any], method: str, *args: Any, **options: Any) -> Any:
-    """group.method, or its twin on an event loop of its own."""
+    """Call a method of a group, or its async twin on an event loop of its own."""
     if way == "sync":
         return getattr(group, method)(*args, **options)
     twin = getattr(group, f"a{method}")
@@ -63,7 +63,7 @@ class Caller:
         return self.future.exception(PATIENCE)
 
     def waits(self) -> bool:
-        """Whether the thread waits for a flight or a promise, or in a lock of the threading module."""
+        """Return whether the thread waits for a flight or a promise, or in a lock of the threading module."""
         frame = sys._current_frames().get(self.thread.ident or 0)
         if frame is None:
             return False
@@ -73,7 +73,7 @@ class Caller:
 
 
 def waiting(function: Callable[..., Any], *args: Any) -> Caller:
-    """A caller that has come to wait for somebody."""
+    """Return a caller that has come to wait for another."""
     caller = Caller(function, *args)
     until(lambda: caller.waits() or caller.future.done())
     return caller
@@ -126,26 +126,26 @@ async def begun(loader: Held) -> None:
 
 
 async def settled() -> None:
-    """Every task that can go on has gone on."""
+    """Let every task go on that can."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 def answered(stats: GroupStats) -> int:
-    """The keys asked, by the sum of how they were answered."""
+    """Return the number of keys asked, as the sum of the ways in which they were answered."""
     found: list[int] = [getattr(stats, name) for name in ANSWERS]
     return sum(found)
 
 
 def counts(group: Group[Any]) -> dict[str, int]:
-    """How the keys asked were answered, without the zeros."""
+    """Return how the keys asked were answered, without the zeros."""
     stats = group.stats()
     assert stats.gets == answered(stats)
     return {name: getattr(stats, name) for name in ANSWERS if getattr(stats, name)}
 
 
 def tasks_join(group: Group[bytes], held: Held, leader: Caller) -> None:
-    """Three tasks join the load that `leader` began for "k"; all get its value, and it is loaded once."""
+    """Check that three tasks join the load that `leader` began for "k", all get its value, and it is loaded once."""
 
     async def main() -> None:
         others = [asyncio.create_task(group.aget("k")) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Addresses: read, written, and chosen for others to use."""
+"""Addresses are read, written, and chosen for others to use."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_with_a_registry_on_this_machine_loopback_will_do() -> None:
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1:8001", "[::1]:8001", "localhost:8001", "unix:/run/a.sock"])
-def test_what_others_cannot_reach_is_never_advertised(bound: str) -> None:
+def test_an_address_that_others_cannot_reach_is_never_advertised(bound: str) -> None:
     for remote in ("192.0.2.7:2379", None):
         with pytest.raises(ConfigError, match="other machines"):
             advertised(bound, remote)

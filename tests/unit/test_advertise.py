@@ -1,4 +1,4 @@
-"""What a node tells others of its address."""
+"""The address that a node advertises to others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_address_the_registry_would_choose_is_refused_unless_insecure(caplog: py
 
 
 @pytest.mark.parametrize("allowed", [{"insecure": True}, {"password": "correct-horse"}])
-def test_address_the_registry_would_choose_is_taken_where_it_is_protected(allowed: dict[str, Any]) -> None:
+def test_address_the_registry_would_choose_is_taken_if_it_is_protected(allowed: dict[str, Any]) -> None:
     with Node(advertise="cache.example:8001", registry=Wide(), **allowed) as node:
         assert node.address == "cache.example:8001"
 
@@ -47,7 +47,7 @@ def test_loopback_is_not_advertised_beyond_this_machine() -> None:
     node.close()
 
 
-def test_own_address_must_be_in_a_fixed_list_even_where_it_is_advertised() -> None:
+def test_own_address_must_be_in_a_fixed_list_even_if_it_is_advertised() -> None:
     node = Node("127.0.0.1:0", advertise="127.0.0.1:9", registry="static://127.0.0.1:8001")
     with pytest.raises(ConfigError, match="not in the list"):
         node.start()

@@ -96,7 +96,7 @@ def test_a_dropped_call_fails(client: Transport, server: Transport, address: str
     assert isinstance(ended(client)[1], PeerError)
 
 
-def test_nobody_there(client: Transport) -> None:
+def test_no_peer_at_the_address(client: Transport) -> None:
     failed = outcome(client, "127.0.0.1:1", TELL)
     assert isinstance(failed, PeerError)
     assert failed.refused
@@ -132,7 +132,7 @@ def test_wrong_answers_are_refused(client: Transport, server: Transport, address
 
 
 def test_a_write_of_nothing_is_refused(client: Transport, server: Transport, address: str) -> None:
-    """It would be answered as done: an empty request asks for nothing that a node knows."""
+    """Refuse it, as an empty request asks for nothing that a node knows and would be answered as done."""
     error = outcome(client, address, WriteRequest("g", []))
     assert isinstance(error, PeerError)
     assert "a write has at least one item" in str(error)

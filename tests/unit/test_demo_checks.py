@@ -117,7 +117,7 @@ def test_a_set_while_views_differed_may_have_gone_astray() -> None:
     assert counts(write(8, 5, 5.5, delete=False)) == (0, 2)  # of another key
 
 
-def test_two_loads_at_once_are_told_apart_by_their_reason() -> None:
+def test_two_loads_at_once_are_distinguished_by_their_reason() -> None:
     pair = [load(1, 10, 12), load(1, 11, 13, "B")]
 
     def kinds(writes: list[Write], windows: list[Window]) -> tuple[int, int, int]:
@@ -156,8 +156,8 @@ def test_views_that_differ() -> None:
     assert disagreements([(9, [(1, "a"), (3, "ab")]), (9, [(2, "ab")])]) == [Window(2, 3)]
 
 
-def test_a_doubt_is_told_before_it_counts() -> None:
-    """A view that counts a doubt which the parent has not heard of would have it passed over for ever."""
+def test_a_doubt_is_reported_before_it_counts() -> None:
+    """Report a doubt first: a view that counts one unknown to the parent would have it passed over for ever."""
     told: list[int] = []
     doubts = Doubts(lambda: told.append(doubts.count))
     for words in ("a is held for dead: no answer", "a answers again"):

@@ -63,7 +63,7 @@ def test_a_group_keeps_its_node() -> None:
 
 
 def _node_of(group: Group[Any]) -> Node:
-    """What the garbage collector finds for a user's debugger."""
+    """Return the node that the garbage collector finds, as a user's debugger does."""
     return next(
         node
         for node in gc.get_objects()

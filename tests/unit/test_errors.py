@@ -12,7 +12,7 @@ from kamacache import errors
 
 
 def drawn() -> dict[str, tuple[str, ...]]:
-    """Each class in the drawing, with the names of its bases."""
+    """Return each class in the drawing, with the names of its bases."""
     path: list[tuple[int, str]] = []
     tree: dict[str, tuple[str, ...]] = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -40,7 +40,7 @@ def test_the_classes_are_the_drawn_ones() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(classes()))
-def test_each_says_what_it_is_told_and_is_documented(name: str) -> None:
+def test_each_shows_its_text_and_is_documented(name: str) -> None:
     error = classes()[name]("what happened")
     assert str(error) == "what happened"
     assert isinstance(error, errors.KamaCacheError)

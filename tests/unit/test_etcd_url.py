@@ -1,4 +1,4 @@
-"""URLs of etcd: what they say, and what they must not show."""
+"""URLs of etcd: their parts, and the secrets that they must not show."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_endpoints(url: str, endpoints: str) -> None:
         "user:hidden@a:1?token=hidden",
     ],
 )
-def test_what_cannot_be(rest: str) -> None:
+def test_invalid_urls(rest: str) -> None:
     with pytest.raises(ConfigError, match="registry etcd://") as caught:
         parse(f"etcd://{rest}")
     assert "hidd" not in str(caught.value)

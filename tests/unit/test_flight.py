@@ -1,4 +1,4 @@
-"""One load for all who ask at once: a test for each way in which it can end, with threads and with tasks."""
+"""One load for all callers that ask at once: a test for each way in which it can end, with threads and with tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = [Held, AsyncHeld]
 
 
 def threads(group: Group[Any], held: Held, number: int = 4) -> list[Caller]:
-    """A leader whose load has begun, and those who wait for it."""
+    """Return a leader whose load has begun, and the callers that wait for it."""
     leader = Caller(group.get, "k")
     held.wait_begun()
     return [leader, *(waiting(group.get, "k") for _ in range(number - 1))]
@@ -207,7 +207,7 @@ def test_a_late_load_of_a_thread_is_not_kept(node: Node) -> None:
     assert group.peek("k") is None
 
 
-def test_who_comes_after_the_timeout_leads_although_nobody_waited(node: Node) -> None:
+def test_a_caller_after_the_timeout_leads_although_none_waited(node: Node) -> None:
     held = Held()
     group = node.group("g", held, load_timeout="50ms")
     leader = Caller(group.get, "k")
@@ -252,7 +252,7 @@ def test_the_leaders_thread_is_interrupted(node: Node, error: type[BaseException
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Also where whoever runs the tests ignores the signal, as shells do in the background."""
+    """Handle the signal even if the parent process ignores it, as shells do in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -281,7 +281,7 @@ def test_a_signal_interrupts_the_leader_alone(node: Node) -> None:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_signal_interrupts_one_who_waits(node: Node) -> None:
+def test_a_signal_interrupts_a_caller_that_waits(node: Node) -> None:
     held = Held()
     group = node.group("g", held)
     leader = Caller(group.get, "k")

@@ -1,4 +1,4 @@
-"""A file uses only files on its own floor or below, and none grows out of hand: in Python and in the engine."""
+"""A file uses only files on its own floor or below, and none grows too long, in Python and in the engine."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Yield what a file imports at run time, wherever in it."""
+    """Yield every import that a file makes at run time, also inside functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             for other in node.orelse:
@@ -185,12 +185,12 @@ def test_every_file_has_a_floor() -> None:
 
 
 @pytest.mark.parametrize(("module", "path"), modules().items(), ids=modules())
-def test_nothing_uses_what_is_above_it(module: str, path: Path) -> None:
+def test_no_file_uses_a_higher_floor(module: str, path: Path) -> None:
     assert {name for name in used(path) if FLOOR[name] > FLOOR[module]} == set()
 
 
 @pytest.mark.parametrize(("module", "path"), engine_modules().items(), ids=engine_modules())
-def test_nothing_in_the_engine_uses_what_is_above_it(module: str, path: Path) -> None:
+def test_no_file_of_the_engine_uses_a_higher_floor(module: str, path: Path) -> None:
     assert {name for name in engine_used(module, path) if ENGINE_FLOOR[name] > ENGINE_FLOOR[module]} == set()
 
 

@@ -1,4 +1,4 @@
-"""Group.get as a native method: what makes the interpreter call it directly, and that it keeps nothing alive."""
+"""Group.get as a native method: the interpreter calls it directly, and it keeps nothing alive."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_reads_the_store() -> None:
     assert store.stats()["gets"] == 4
 
 
-def test_refuses_what_is_no_getter() -> None:
+def test_refuses_objects_that_are_no_getter() -> None:
     with pytest.raises(TypeError):
         Group.get(build(), "k")  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Every key asked is counted once, and in exactly one way; what leaves memory is told to on_evict."""
+"""Every key asked is counted once, in exactly one way; entries that leave memory are passed to on_evict."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def aload(key: str) -> Any:
 
 
 class Crowd:
-    """Threads and tasks that ask in every way, and count what they asked."""
+    """Threads and tasks that ask in every way, and count their keys."""
 
     def __init__(self, group: Group[Any], seed: int) -> None:
         self.group = group
@@ -140,7 +140,7 @@ class Stuck(MemoryRegistry):
         super().register(service, me, changed)
 
 
-def test_who_gives_up_while_the_node_starts_has_been_counted() -> None:
+def test_a_caller_that_gives_up_while_the_node_starts_has_been_counted() -> None:
     network = Network()
     node = Node(registry=Stuck(network), lane=network.lane())
     group = node.group("g", str.encode)
@@ -166,7 +166,7 @@ def test_a_load_that_runs_out_of_time_is_a_load_error(node: Node) -> None:
     assert counts(group) == {"loads": 1}
 
 
-def test_the_size_of_what_is_kept(node: Node, clock: Clock) -> None:
+def test_the_size_of_kept_entries(node: Node, clock: Clock) -> None:
     group = node.group("g", str.encode, max_bytes="1 MiB", ttl="10s", jitter=0)
     for number in range(100):
         group.get(f"{number:03}")
@@ -193,7 +193,7 @@ def test_the_budget_is_kept(node: Node) -> None:
 
 
 class Told:
-    """An on_evict that notes what it is told, and on which thread."""
+    """An on_evict that notes its arguments and its thread."""
 
     def __init__(self) -> None:
         self.gone: list[tuple[str, Any, str]] = []
@@ -204,10 +204,10 @@ class Told:
         self.threads.add(threading.get_ident())
 
 
-def test_what_is_evicted_is_told(node: Node) -> None:
+def test_evicted_entries_are_passed_to_on_evict(node: Node) -> None:
     told = Told()
     group: Group[Any] = node.group("g", lambda key: [key, "x" * 300], codec="json", max_bytes="8 KiB", on_evict=told)
-    for begin in range(0, 60, 20):  # what waits to be told has the group's budget too
+    for begin in range(0, 60, 20):  # entries that wait for on_evict have the group's budget too
         group.get_many([str(number) for number in range(begin, begin + 20)])
         until(lambda: len(told.gone) == group.stats().evictions)
     assert len(told.gone) > 30
@@ -215,7 +215,7 @@ def test_what_is_evicted_is_told(node: Node) -> None:
     assert threading.get_ident() not in told.threads
 
 
-def test_what_expires_is_told(node: Node, clock: Clock) -> None:
+def test_expired_entries_are_passed_to_on_evict(node: Node, clock: Clock) -> None:
     told = Told()
     group = node.group("g", str.encode, ttl="10s", on_evict=told)
     group.get_many(["a", "b"])
@@ -226,7 +226,7 @@ def test_what_expires_is_told(node: Node, clock: Clock) -> None:
     assert threading.get_ident() not in told.threads
 
 
-def test_what_is_written_is_not_evicted(node: Node, clock: Clock) -> None:
+def test_overwritten_entries_are_not_evicted(node: Node, clock: Clock) -> None:
     told = Told()
     group = node.group("g", str.encode, ttl="10s", on_evict=told)
     group.get_many(["a", "b", "c", "d"])
@@ -288,7 +288,9 @@ class Torn:
         return data
 
 
-def test_a_value_that_cannot_be_shown_stops_nobody(node: Node, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_that_cannot_be_shown_stops_no_other(
+    node: Node, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     told = Told()
     torn = node.group("torn", str.encode, ttl="10s", codec=Torn(), on_evict=told)
     other = node.group("other", str.encode, ttl="10s", on_evict=told)
@@ -302,7 +304,7 @@ def test_a_value_that_cannot_be_shown_stops_nobody(node: Node, clock: Clock, cap
     assert sorted(told.gone) == [("a", b"a", "expired"), ("b", b"b", "expired")]
 
 
-def test_a_cancelled_get_counts_as_one_who_joined_or_led(node: Node) -> None:
+def test_a_cancelled_get_counts_as_joined_or_led(node: Node) -> None:
     held = Held()
     group = node.group("g", held)
 

@@ -1,4 +1,4 @@
-"""Keys and values: what every method takes, what it refuses, and what comes back."""
+"""Keys and values: those that every method takes, refuses and returns."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ WRONG: list[tuple[str, Any]] = [("bytes", "text"), ("text", b"bytes"), ("json", 
 
 @pytest.mark.parametrize(("codec", "value"), WRONG)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_codec_does_not_take(node: Node, way: str, codec: Any, value: Any) -> None:
+def test_values_that_a_codec_does_not_take(node: Node, way: str, codec: Any, value: Any) -> None:
     group: Group[Any] = node.group("g", lambda _: value, codec=codec)
     with pytest.raises(CodecError):
         call(way, group, "set", "k", value)
@@ -167,7 +167,7 @@ def test_callers_share_nothing(node: Node, way: str, codec: Any, value: Any) -> 
         assert group.get(key) == value
 
 
-def test_those_who_waited_for_one_load_share_nothing(node: Node) -> None:
+def test_callers_of_one_load_share_no_object(node: Node) -> None:
     held = Held(lambda _: {"a": 1})
     group: Group[dict[str, int]] = node.group("g", held, codec="json")
     callers = [waiting(group.get, "k") for _ in range(3)]
@@ -237,7 +237,7 @@ def test_entries_over_an_eighth_of_the_budget(node: Node) -> None:
     assert group.get("k") == bytes(100)
 
 
-def test_all_who_wait_get_what_is_too_large() -> None:
+def test_all_callers_that_wait_get_a_value_that_is_too_large() -> None:
     with Node(max_value=10) as node:
         held = Held(lambda _: bytes(11))
         group = node.group("g", held)
@@ -250,7 +250,7 @@ def test_all_who_wait_get_what_is_too_large() -> None:
 
 
 class Unsaid:
-    """A codec that does not say whether its values may be shared: they are not."""
+    """A codec that does not declare whether its values may be shared, so that they are not."""
 
     def encode(self, value: list[int], /) -> bytes:
         return bytes(value)
@@ -269,7 +269,7 @@ def test_a_codec_need_not_say_that_it_is_not_shareable(node: Node, way: str) -> 
 
 
 class Unreadable:
-    """Text, of which it cannot read what begins with "bad"."""
+    """A codec of text that cannot read values that begin with "bad"."""
 
     shareable = False
 
@@ -323,7 +323,7 @@ def test_a_batch_with_bytes_of_a_peer_that_cannot_be_read(way: str) -> None:
 @pytest.mark.parametrize("ttl", [0, -5, "0s"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_value_that_has_run_out_is_returned_and_not_kept(node: Node, way: str, ttl: Any) -> None:
-    """As `Value(token, ttl=expires_at - now)` may be."""
+    """Return it, as `Value(token, ttl=expires_at - now)` may have run out."""
     group = node.group("g", lambda key: Value(key.encode(), ttl))
     assert [call(way, group, "get", "k") for _ in range(2)] == [b"k", b"k"]
     assert call(way, group, "get_many", ["k", "l"]) == {"k": b"k", "l": b"l"}

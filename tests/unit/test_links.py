@@ -26,7 +26,7 @@ ASKS = [["k"], ["k", "nothing"]]
 
 
 def kept() -> tuple[int, int, int]:
-    """Descriptors, threads and event loops of this process."""
+    """Return the numbers of descriptors, threads and event loops of this process."""
     gc.collect()
     loops = sum(isinstance(one, asyncio.BaseEventLoop) for one in gc.get_objects())
     return len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir())), loops
@@ -112,7 +112,7 @@ def test_peers_that_came_and_went(lane: NativeLane, transports: MakeTransport, t
 
 
 def test_members_are_pinged_all_at_once(lane: NativeLane, address: str) -> None:
-    """The silence of some delays no other, and the answers come in the order of the addresses."""
+    """Check that silent members delay no other, and that the answers come in the order of the addresses."""
     with contextlib.ExitStack() as open_ones:
         silent = [open_ones.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(20)]
         addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
@@ -138,7 +138,7 @@ def test_a_loop_that_was_held_up_reads_before_it_gives_up(lane: NativeLane, addr
 
 
 def test_an_answer_that_trickles_ends_after_a_second(lane: NativeLane) -> None:
-    """Byte after byte is a sign of life, but no answer."""
+    """Treat byte after byte as a sign of life, but as no answer."""
 
     def trickle(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from tests.unit.groups import WAYS, AsyncHeld, Caller, Held, call, counts
 
 
 def in_both(load: Callable[[Any], Any]) -> list[Callable[[Any], Any]]:
-    """A loader as a plain and as an async function."""
+    """Return a loader as a plain and as an async function."""
 
     async def aload(asked: Any) -> Any:
         return load(asked)
@@ -165,7 +165,7 @@ class TestBatches:
         assert list(found.items()) == [("b", b"b"), ("a", b"a"), ("c", b"c")]
 
     @pytest.mark.parametrize("keys", ["abc", b"abc", 5, None])
-    def test_what_is_none(self, node: Node, way: str, load: Any, keys: Any) -> None:
+    def test_values_that_mean_absence(self, node: Node, way: str, load: Any, keys: Any) -> None:
         group = node.group("g", load)
         for method in ("get_many", "delete_many"):
             with pytest.raises(TypeError):
@@ -263,13 +263,13 @@ def test_when_load_many_fails_all_its_keys_fail(node: Node, way: str, answer: An
         assert group.stats().load_errors == 3
 
 
-def test_a_batch_joins_what_is_under_way(node: Node) -> None:
+def test_a_batch_joins_loads_under_way(node: Node) -> None:
     held = Held()
     group = node.group("g", held)
     single = Caller(group.get, "b")
     held.wait_begun()
     batch = Caller(group.get_many, ["b", "a"])
-    held.wait_begun()  # a, although b comes first: what it leads runs before it waits
+    held.wait_begun()  # a, although b comes first: a batch runs the loads that it leads before it waits
     held.go.set()
     assert batch.result() == {"b": b"b", "a": b"a"}
     assert single.result() == b"b"
@@ -286,7 +286,7 @@ def test_a_batch_that_runs_out_of_time(node: Node) -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+def test_a_load_that_no_caller_waits_for_any_more_is_not_begun() -> None:
     with Node(loader_threads=1) as node:
         held = Held()
         group = node.group("g", held, load_timeout="100ms")

@@ -1,4 +1,4 @@
-"""Options: every one is checked, and the error says which is wrong and what can be written."""
+"""Every option is checked, and the error names the wrong one and the valid values."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TestDurations:
         assert repr(value) in str(caught.value)
 
     @pytest.mark.parametrize("value", [10**12, timedelta.max, "9" * 90, 1e300, "40000d"])
-    def test_very_long_ones_are_cut_to_what_clocks_can_count(self, value: Any) -> None:
+    def test_very_long_ones_are_cut_to_the_range_of_clocks(self, value: Any) -> None:
         assert parse_duration(value, name="ttl") == 100 * 365 * 86400
 
     @pytest.mark.parametrize("value", [10**5000, "9" * 5000], ids=["number", "text"])
@@ -236,7 +236,7 @@ class TestNodeOptions:
         assert NodeOptions.make(listen).listen == listen
 
     @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:8001", "10.0.0.1:8001", "example.org:80"])
-    def test_beyond_it_only_when_told(self, listen: str) -> None:
+    def test_beyond_it_only_on_request(self, listen: str) -> None:
         with pytest.raises(ConfigError, match="insecure=True"):
             NodeOptions.make(listen)
         assert NodeOptions.make(listen, insecure=True).listen == listen
@@ -309,7 +309,7 @@ class TestEnvironment:
         assert NodeOptions.from_env({"KAMACACHE_REGISTRY": "none"}, registry="local://").registry is None
 
     def test_a_password_in_a_file(self, tmp_path: Path) -> None:
-        """As secrets are mounted; the file comes before the variable."""
+        """Read a password from a file, as secrets are mounted; the file comes before the variable."""
         file = tmp_path / "password"
         file.write_text("hunter2\n")
         variables = {"KAMACACHE_PASSWORD_FILE": f" {file} ", "KAMACACHE_PASSWORD": "other"}
@@ -348,7 +348,7 @@ class TestEnvironment:
             ("TLS_CERT", "/cert.pem"),
         ],
     )
-    def test_bad_ones_say_where_they_come_from(self, name: str, text: str) -> None:
+    def test_bad_ones_name_their_variable(self, name: str, text: str) -> None:
         with pytest.raises(ConfigError, match="KAMACACHE_"):
             NodeOptions.from_env({f"KAMACACHE_{name}": text})
 

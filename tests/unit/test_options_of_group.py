@@ -1,4 +1,4 @@
-"""The options of nodes and groups as users give them, and what a name stands for until its group or node is closed."""
+"""The options of nodes and groups as users give them; a name stands for one group until that or its node is closed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Called:
 
 
 class Row:
-    """Can be compared with nothing, as the arrays of numpy."""
+    """An object that cannot be compared, as the arrays of numpy."""
 
     def __eq__(self, other: object) -> bool:
         raise ValueError("which of them?")
@@ -270,7 +270,7 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize("case", DIFFERENT)
 def test_functions_of_one_place_over_other_objects_are_refused(node: Node, case: str) -> None:
-    """Of two repositories of one class, the second would silently serve the rows of the first, or the other way."""
+    """Refuse the second: of two repositories of one class, one would silently serve the rows of the other."""
     first, second = DIFFERENT[case]
     group = node.group("g", first)
     with pytest.raises(GroupExists, match=r"'g' exists with .* of another object or closure; close\(\) that group"):
@@ -280,7 +280,7 @@ def test_functions_of_one_place_over_other_objects_are_refused(node: Node, case:
 
 
 def test_a_reloaded_module_gives_its_new_function(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its decorators, its classes and the functions in its closures are new objects as well."""
+    """Use the new function, although its decorators, classes and the functions in its closures are new objects too."""
     module = tmp_path / "its_loaders.py"
     text = """
         import functools
@@ -327,8 +327,8 @@ def test_a_loader_that_does_not_take_a_key(node: Node, loader: Any, says: str) -
     assert not node.groups
 
 
-def test_loaders_whose_signature_nobody_knows(node: Node) -> None:
-    """Functions in C without one, and what a decorator gives to the function that it wraps."""
+def test_loaders_without_a_known_signature(node: Node) -> None:
+    """Accept functions in C without a signature, and a signature that a decorator sets."""
 
     @functools.wraps(load_from)
     def connected(key: str) -> bytes:
@@ -359,7 +359,7 @@ def test_another_function_is_refused(node: Node, first: Any, second: Any, places
     assert group.loader is first
 
 
-def test_two_lambdas_are_told_apart_by_their_lines(node: Node) -> None:
+def test_two_lambdas_are_distinguished_by_their_lines(node: Node) -> None:
     first: Any = lambda key: key  # noqa: E731
     second: Any = lambda key: key  # noqa: E731
     node.group("g", first)
@@ -498,7 +498,7 @@ def test_alone(node: Node) -> None:
     assert group.set("k", b"v") is True
 
 
-def test_an_unknown_option_is_told_as_python_does(node: Node) -> None:
+def test_an_unknown_option_raises_the_error_of_python(node: Node) -> None:
     with pytest.raises(TypeError, match=r"\bgroup\(\) got an unexpected keyword argument 'max_byte'$"):
         node.group("g", load, max_byte="1 MiB")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"\bloader\(\) got an unexpected keyword argument 'tll'$"):

@@ -1,4 +1,4 @@
-"""The names that users import, what importing them costs, and how nodes and groups present themselves."""
+"""The names that users import, the cost of importing them, and how nodes and groups present themselves."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_nodes_and_groups_stay_in_their_process(node: Node) -> None:
 
 
 def test_a_copy_of_a_node_is_the_node(node: Node) -> None:
-    """As of a logger: what holds one can be copied, and taken apart by dataclasses."""
+    """Return the node itself, as a logger does: an object that holds it can be copied, also by dataclasses."""
 
     @dataclass
     class App:
@@ -112,7 +112,7 @@ def test_a_copy_of_a_node_is_the_node(node: Node) -> None:
     assert asdict(App(node))["node"] is node
 
 
-def test_what_completes_on_a_node_is_its_contract(node: Node) -> None:
+def test_the_names_that_complete_on_a_node_are_its_contract(node: Node) -> None:
     shown = {name for name in dir(node) if not name.startswith("_")}
     methods = {"start", "astart", "close", "aclose", "from_env", "members", "owner", "group", "loader"}
     assert shown == methods | {"address", "groups", "id"}
@@ -138,7 +138,7 @@ def test_help_shows_every_option_of_a_node() -> None:
 
 @pytest.mark.parametrize("owner", [kamacache.Value, kamacache.TLS, GroupOptions, NodeOptions, Node, kamacache.Registry])
 def test_annotations_can_be_read_at_run_time(owner: type[Any]) -> None:
-    """By frameworks that inject arguments, in a process that has imported this package alone."""
+    """Resolve them as frameworks that inject arguments do, in a process that has imported this package alone."""
     script = """
     import sys, typing, inspect, importlib
     owner = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
@@ -150,8 +150,8 @@ def test_annotations_can_be_read_at_run_time(owner: type[Any]) -> None:
     subprocess.run(command, timeout=60, check=True)
 
 
-def test_a_sub_interpreter_is_told() -> None:
-    """There the first miss would hang: the engine's threads work for the main interpreter."""
+def test_a_sub_interpreter_gets_an_error() -> None:
+    """Raise there, as the first miss would hang: the engine's threads work for the main interpreter."""
     script = """
     import _testcapi, sys
     if sys.argv[1:] == ["imported"]:
@@ -165,7 +165,7 @@ def test_a_sub_interpreter_is_told() -> None:
 
 
 def test_registries_are_found_without_running_them(tmp_path: Path) -> None:
-    """As PyInstaller looks for them: by the import statements in the code."""
+    """Find them as PyInstaller does, by the import statements in the code."""
     program = tmp_path / "program.py"
     program.write_text("import kamacache")
     finder = ModuleFinder(path=[str(Path(kamacache.__file__).parents[1])])

@@ -1,4 +1,4 @@
-"""A hit in the owner's memory with no Python on its way, and everything that makes the store ask Python after all."""
+"""A hit in the owner's memory needs no Python, but for the cases in which the store asks Python after all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PEER = "the peer"
 
 
 class Asker:
-    """A store that asks another by itself, and what it asked of Python."""
+    """A store that asks another by itself, and its questions to Python."""
 
     def __init__(self, client: Transport, address: str, *, near: bool = True, decode: Any = None) -> None:
         self.down = Flag()
@@ -68,13 +68,13 @@ def test_nothing_there_is_a_miss_that_was_asked(client: Transport, address: str)
     assert asker.counted("gets", "peer_hits") == [1, 0]
 
 
-def test_own_keys_ask_nobody(client: Transport, address: str) -> None:
+def test_own_keys_ask_no_peer(client: Transport, address: str) -> None:
     asker = Asker(client, address)
     assert asker.store.get(OURS) == "missed"
     assert asker.missed == [(OURS,)]
 
 
-def test_who_is_held_for_dead_is_not_asked(client: Transport, address: str) -> None:
+def test_a_peer_considered_dead_is_not_asked(client: Transport, address: str) -> None:
     asker = Asker(client, address)
     asker.down.set(True)
     assert asker.store.get("k") == "missed"
@@ -93,7 +93,7 @@ def test_while_writes_are_pending_python_decides(client: Transport, address: str
 
 
 @pytest.mark.parametrize("how", ["write", "clear"])
-def test_what_is_older_than_known_here_is_refused(client: Transport, address: str, how: str) -> None:
+def test_an_answer_older_than_the_known_version_is_refused(client: Transport, address: str, how: str) -> None:
     asker = Asker(client, address)
     if how == "write":
         asker.store.note("k", VERSION + 1)
@@ -109,7 +109,7 @@ def test_as_new_as_known_here_is_taken(client: Transport, address: str) -> None:
     assert asker.store.get("k") == b"value"
 
 
-def test_who_does_not_answer_is_suspected(client: Transport) -> None:
+def test_a_peer_that_does_not_answer_is_suspected(client: Transport) -> None:
     with silent() as frozen:
         for address, refused in (("127.0.0.1:1", True), (frozen, False)):
             asker = Asker(client, address)
@@ -132,12 +132,12 @@ def test_hot_values_are_handed_over_to_be_kept(client: Transport, address: str) 
     assert plain.kept == []
 
 
-def test_what_comes_is_decoded(client: Transport, address: str) -> None:
+def test_an_answer_is_decoded(client: Transport, address: str) -> None:
     asker = Asker(client, address, decode=lambda raw: raw.decode().upper())
     assert asker.store.get("k") == "VALUE"
 
 
-def test_what_cannot_be_decoded_counts_and_raises(client: Transport, address: str) -> None:
+def test_an_answer_that_cannot_be_decoded_counts_and_raises(client: Transport, address: str) -> None:
     asker = Asker(client, address, decode=json.loads)
     with pytest.raises(ValueError, match="Expecting value"):
         asker.store.get("k")
@@ -145,7 +145,7 @@ def test_what_cannot_be_decoded_counts_and_raises(client: Transport, address: st
     assert asker.missed == []
 
 
-def test_closed_store_or_transport_asks_nobody(client: Transport, address: str) -> None:
+def test_closed_store_or_transport_asks_no_peer(client: Transport, address: str) -> None:
     asker = Asker(client, address)
     asker.store.close()
     assert asker.store.remote is None

@@ -165,7 +165,7 @@ def test_a_reader_that_stops_costs_bounded_memory(wire: socket.socket) -> None:
         (b"POST /x HTTP/1.1\r\n\r\n", b"400"),
     ],
 )
-def test_http_is_told_apart(wire: socket.socket, first: bytes, status: bytes) -> None:
+def test_http_is_distinguished(wire: socket.socket, first: bytes, status: bytes) -> None:
     wire.sendall(first)
     assert until_closed(wire).startswith(b"HTTP/1.1 " + status)
 

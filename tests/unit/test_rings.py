@@ -59,7 +59,7 @@ def test_two_batches_lead_each_others_keys(node: Node) -> None:
     both = threading.Barrier(2)
 
     def load_many(keys: list[str]) -> dict[str, bytes]:
-        both.wait(10)  # each has begun with what it leads
+        both.wait(10)  # each has begun the load that it leads
         return {key: key.encode() for key in keys}
 
     group: Group[bytes] = node.group("g", load_many=load_many)

@@ -40,7 +40,7 @@ def build(
 
 
 class Box:
-    """Something that can be watched dying."""
+    """An object whose end can be watched."""
 
     def __init__(self, raw: bytes, on_death: Callable[[], object] | None = None) -> None:
         self.raw = raw
@@ -152,7 +152,7 @@ def test_decodes_afresh_unless_shareable() -> None:
         assert store.get("k").raw == b"new"
 
 
-def test_what_decode_raises_comes_out() -> None:
+def test_an_error_of_decode_reaches_the_caller() -> None:
     store = build(decode=int)
     store.put("k", b"no number", 1, None, Store.MAIN)
     for ask in (store.get, store.lookup, store.peek):
@@ -164,7 +164,7 @@ def counts(values: list[bytes]) -> list[int]:
     return [sys.getrefcount(value) for value in values]
 
 
-def test_evicted_values_are_let_go() -> None:
+def test_evicted_values_are_released() -> None:
     store = build(max_bytes=8192)
     values = [bytes([n]) * 300 for n in range(100)]
     before = counts(values)
@@ -220,7 +220,7 @@ def test_a_dying_value_may_use_the_store() -> None:
     store.empty()
 
 
-def test_evicted_values_are_told_decoded() -> None:
+def test_evicted_values_are_reported_decoded() -> None:
     store = build(max_bytes=4096, decode=lambda raw: raw.decode(), keep_evicted=True)
     for n in range(100):
         store.put(f"k{n}", b"text", 1, None, Store.MAIN)
@@ -229,7 +229,7 @@ def test_evicted_values_are_told_decoded() -> None:
     assert len(told) == store.stats()["evictions"]
 
 
-def test_evicted_values_that_nobody_sweeps_are_bounded() -> None:
+def test_evicted_values_that_are_never_swept_are_bounded() -> None:
     store = build(max_bytes=8192, keep_evicted=True)
     value = b"v" * 300
     before = sys.getrefcount(value)
@@ -284,7 +284,7 @@ def test_counters_add_up_over_threads() -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_starts_empty() -> None:
-    """Forks while threads hold the stores' locks with the interpreter (lookup, put) and without it (sweep, place)."""
+    """Fork while threads hold the stores' locks with the interpreter (lookup, put) and without it (sweep, place)."""
     stores = [build(max_bytes=8 << 20, clock=Clock()) for _ in range(3)]
     closed = build()
     closed.close()

@@ -35,7 +35,7 @@ def test_peek(client: Transport, address: str) -> None:
     assert big[0] == BIG
 
 
-def test_former_copies_are_told_to_peeks_alone(client: Transport, server: Transport, listen_at: str) -> None:
+def test_former_copies_are_returned_to_peeks_alone(client: Transport, server: Transport, listen_at: str) -> None:
     store = make_store("old")
     store.put("k", b"v", 1, 60.0, Store.FORMER)
     server.serve(store)
@@ -53,7 +53,7 @@ def test_hide(client: Transport, server: Transport, address: str) -> None:
     assert client.peek(address, "users", "k", False, 1.0) is None
 
 
-def test_peek_many_keeps_the_order_and_tells_who_failed(client: Transport, address: str) -> None:
+def test_peek_many_keeps_the_order_and_names_the_failed_peers(client: Transport, address: str) -> None:
     with silent() as frozen:
         begun = time.monotonic()
         asks = [(frozen, ["k"]), (address, ["nothing", "k", "gone", "big"]), ("127.0.0.1:1", ["k"]), (address, ["k"])]
@@ -150,7 +150,7 @@ def test_pipeline(client: Transport, address: str) -> None:
         pipeline.fileno()
 
 
-def test_a_pipeline_shows_what_came_before_the_end(server: Transport, client: Transport, address: str) -> None:
+def test_a_pipeline_shows_the_replies_before_the_end(server: Transport, client: Transport, address: str) -> None:
     pipeline = connected(client, address)
     pipeline.ask("t", "users", ["empty"], False)
     select.select([], [pipeline.fileno()], [], 1.0)
@@ -162,7 +162,7 @@ def test_a_pipeline_shows_what_came_before_the_end(server: Transport, client: Tr
         pipeline.receive()
 
 
-def test_a_pipeline_to_nobody_fails(client: Transport) -> None:
+def test_a_pipeline_to_no_peer_fails(client: Transport) -> None:
     with pytest.raises(PeerError) as raised:
         connected(client, "127.0.0.1:1")
     assert raised.value.refused

@@ -1,4 +1,4 @@
-"""Where loaders run: in the thread that asks, on the pool, on the node's loop; and what a blocking call must not do."""
+"""Loaders run in the thread that asks, on the pool, or on the node's loop; a blocking call must not block that loop."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_blocking_get_on_the_home_loop_raises_at_once(node: Node, ask: Callabl
     assert held.calls == {"k": 1}
 
 
-def test_a_blocking_get_of_what_a_task_of_this_loop_loads_raises_at_once(node: Node) -> None:
+def test_a_blocking_get_of_a_key_that_a_task_of_this_loop_loads_raises_at_once(node: Node) -> None:
     held = AsyncHeld()
     group = node.group("g", held)
 
@@ -206,7 +206,7 @@ def test_blocking_calls_in_other_threads_use_the_home_loop(node: Node) -> None:
     assert held.calls == {"k": 1}
 
 
-def test_those_who_wait_for_a_loop_that_ends_load_again(node: Node) -> None:
+def test_callers_that_wait_for_a_loop_that_ends_load_again(node: Node) -> None:
     held = AsyncHeld()
     group = node.group("g", held)
     callers: list[Caller] = []
@@ -233,7 +233,7 @@ def test_tasks_of_two_loops_share_a_load(node: Node, kind: type[Held]) -> None:
     tasks_join(group, held, leader)
 
 
-def test_a_load_cancelled_before_it_began_is_run_by_those_who_wait(node: Node) -> None:
+def test_a_load_cancelled_before_it_began_is_run_by_waiting_callers(node: Node) -> None:
     held = Held()
     held.go.set()
     group = node.group("g", held)
@@ -252,7 +252,7 @@ def test_a_load_cancelled_before_it_began_is_run_by_those_who_wait(node: Node) -
 
 
 def test_an_interrupt_raised_by_a_loader_does_not_end_the_own_loop(node: Node) -> None:
-    """Its callers are told after some tries, and other loads go on."""
+    """Check that its callers get an error after some tries, and that other loads go on."""
 
     async def leaves(key: str) -> bytes:
         if key == "bad":
@@ -265,7 +265,7 @@ def test_an_interrupt_raised_by_a_loader_does_not_end_the_own_loop(node: Node) -
 
 
 def test_closing_lets_tasks_of_the_own_loop_end(caplog: pytest.LogCaptureFixture) -> None:
-    """An async loader that is cancelled may tidy up, and asyncio has nothing to complain of."""
+    """Let a cancelled async loader tidy up, so that asyncio has nothing to complain of."""
     node = Node()
     began, tidy = threading.Event(), threading.Event()
 

@@ -23,7 +23,7 @@ TELL = TellRequest("g", [])
 
 
 def opened() -> list[str]:
-    """What the descriptors of this process stand for."""
+    """Return the files that the descriptors of this process stand for."""
     found = []
     for fd in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(FileNotFoundError):  # the directory itself
@@ -32,17 +32,17 @@ def opened() -> list[str]:
 
 
 def sockets() -> set[str]:
-    """The sockets open in this process, by inode."""
+    """Return the sockets open in this process, by inode."""
     return {target for target in opened() if target.startswith("socket:")}
 
 
 def watchers() -> int:
-    """The epolls and eventfds of this process."""
+    """Return the epolls and eventfds of this process."""
     return sum(target in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") for target in opened())
 
 
 def in_child(check: Callable[[], None]) -> None:
-    """Run it in a forked child, and expect it to succeed there."""
+    """Run a function in a forked child, and expect it to succeed there."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -123,7 +123,7 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
 
 
 def test_a_second_call_in_the_same_child_does_nothing() -> None:
-    """What a child has made since belongs to it, whoever else calls after_fork_in_child there."""
+    """Keep all that a child has made since, if other code calls after_fork_in_child there again."""
     pid = os.fork()
     if not pid:
         status = 1

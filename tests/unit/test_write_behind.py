@@ -28,7 +28,7 @@ class Pair:
         until(lambda: all(len(node.members()) == 2 for node in self.nodes))
 
     def keys(self, owner: int, number: int = 1) -> list[str]:
-        """Keys that this node owns."""
+        """Return keys that this node owns."""
         address = self.nodes[owner].address
         found = (key for key in map(str, range(100_000)) if self.nodes[0].owner("g", key).address == address)
         return [next(found) for _ in range(number)]
@@ -43,7 +43,7 @@ def pair() -> Iterator[Pair]:
 
 
 def quiet(pair: Pair) -> None:
-    """Nothing is pending on the first node."""
+    """Wait until nothing is pending on the first node."""
     until(lambda: not pair.groups[0]._core.behind._count())
 
 
@@ -188,7 +188,7 @@ def test_a_set_after_a_clear_stays(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["group", "node"])
-def test_close_sends_what_is_pending(pair: Pair, whole: bool) -> None:
+def test_close_sends_pending_writes(pair: Pair, whole: bool) -> None:
     here, there = pair.groups
     keys = pair.keys(1, 3)
     there.get_many(keys)
@@ -217,7 +217,7 @@ def test_close_sends_a_pending_clear(pair: Pair) -> None:
 
 
 def fill(pair: Pair, keys: list[str]) -> Gate:
-    """Ten thousand writes are pending on the first node, and held."""
+    """Leave ten thousand writes pending on the first node, and held."""
     gate = pair.network.gate(WriteRequest)
     pair.groups[0].set_many(dict.fromkeys(keys[:-1], b"new"), wait=False)
     gate.wait()
@@ -276,7 +276,7 @@ def test_a_write_goes_on_when_its_caller_is_cancelled(pair: Pair) -> None:
 
 
 def test_its_thread_ends_with_the_group_and_the_node(node: Node) -> None:
-    """No thread that looks for more writes is left behind for seconds."""
+    """Check that no thread that looks for more writes stays for seconds."""
 
     def writers() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("kamacache-writes-ends")]

@@ -1,4 +1,4 @@
-"""What type checkers infer for groups: read by mypy, never run."""
+"""The types that checkers infer for groups: read by mypy, never run."""
 
 from __future__ import annotations
 

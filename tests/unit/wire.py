@@ -1,4 +1,4 @@
-"""What the tests of the wire share: stores, transports that answer, silent addresses."""
+"""Helpers for tests of the wire: stores, transports that answer, silent addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BIG = b"\xab" * (3 << 20)
 
 
 def make_store(name: str = "users", *, decode: Callable[[bytes], Any] | None = None) -> Store:
-    """A store with room for everything."""
+    """Return a store with room for everything."""
     return Store(
         name,
         max_bytes=256 << 20,
@@ -34,7 +34,7 @@ def make_store(name: str = "users", *, decode: Callable[[bytes], Any] | None = N
 
 
 def make_users() -> Store:
-    """A store with one of each kind."""
+    """Return a store with one entry of each kind."""
     store = make_store()
     store.put("k", b"value", VERSION, 60.0, Store.MAIN)
     store.put("empty", b"", VERSION, None, Store.MAIN)
@@ -44,7 +44,7 @@ def make_users() -> Store:
 
 
 def answering(server: Transport, answer: Callable[[Incoming], Reply | None]) -> threading.Thread:
-    """Answer the calls of peers, until the transport closes; None lets go of a call."""
+    """Answer the calls of peers, until the transport closes; None drops a call."""
 
     def run() -> None:
         while (event := server.next_event(10.0)) is not None:
@@ -60,21 +60,21 @@ def answering(server: Transport, answer: Callable[[Incoming], Reply | None]) -> 
 
 
 def called(server: Transport) -> Incoming:
-    """The next call from a peer."""
+    """Return the next call from a peer."""
     event = server.next_event(2.0)
     assert isinstance(event, Incoming)
     return event
 
 
 def ended(client: Transport) -> tuple[Any, Any]:
-    """The next end of an own call."""
+    """Return the next end of an own call."""
     event = client.next_event(10.0)
     assert isinstance(event, tuple)
     return event
 
 
 def outcome(client: Transport, address: str, message: Request, timeout: float | None = None) -> Any:
-    """What became of one call."""
+    """Return how one call ended."""
     client.call("token", address, message, timeout)
     token, result = ended(client)
     assert token == "token"  # noqa: S105 - a call's name
@@ -82,7 +82,7 @@ def outcome(client: Transport, address: str, message: Request, timeout: float | 
 
 
 def connected(client: Transport, address: str) -> Pipeline:
-    """A connection as event loops have it."""
+    """Return a connection as event loops have it."""
     client.connect("connected", address)
     _, result = ended(client)
     if isinstance(result, Exception):
@@ -93,6 +93,6 @@ def connected(client: Transport, address: str) -> Pipeline:
 
 @contextlib.contextmanager
 def silent() -> Iterator[str]:
-    """An address that accepts and never answers."""
+    """Yield an address that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
