@@ -25,7 +25,7 @@ PATIENCE = 10.0  # seconds after which a test that waits has failed
 
 
 def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
-    """Poll until it holds; fail after `timeout`."""
+    """Poll until a condition holds; fail after `timeout`."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> No
 
 
 def in_thread(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """Run on a thread of its own."""
+    """Run a function on a thread of its own."""
     future: Future[Any] = Future()
 
     def work() -> None:
@@ -47,7 +47,7 @@ def in_thread(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def moved(first: Node, second: Node, keys: Sequence[str]) -> list[str]:
-    """The keys of the group "users" that the first node gives to the second, as soon as there are any."""
+    """Return the keys of the group "users" that moved from the first node to the second, once there are any."""
     found: list[str] = []
 
     def look() -> bool:
@@ -59,7 +59,7 @@ def moved(first: Node, second: Node, keys: Sequence[str]) -> list[str]:
 
 
 def ask_directly(network: Network, address: str | None, keys: list[str]) -> list[bytes | None]:
-    """What a stranger gets who asks this node to load keys of the group "users"."""
+    """Return the answer to a stranger that asks this node to load keys of the group "users"."""
     lane = network.lane()
     lane.start(None, lambda _: None, Deadline.after(1.0))
     reply: LoadReply = Wait(
@@ -87,7 +87,7 @@ class Hold:
 
 
 class Source:
-    """What is loaded from. A load reads the value first and is held after that: it brings what was there before."""
+    """The source of the loaders. A load reads the value first and is held after that: it returns the old one."""
 
     def __init__(self, value: bytes | None = b"old") -> None:
         self.value = value  # of keys without one of their own
@@ -119,7 +119,7 @@ class Source:
 
 
 class JitteryNetwork(Network):
-    """Every message takes a random time, so that they overtake each other."""
+    """A network in which every message takes a random time, so that messages overtake each other."""
 
     def __init__(self, seed: int, longest: float) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Cluster:
         self.settle()
 
     def make(self, *, unix: float = 1000.0, weight: float = 1.0, group: bool = True) -> Node:
-        """A node that is not started."""
+        """Make a node that is not started."""
         clock = Clock(manual=True, unix=unix)
         node = Node(registry=self.network.registry(), lane=self.network.lane(), clock=clock, weight=weight)
         if group:
@@ -164,14 +164,14 @@ class Cluster:
         return node
 
     def add(self, **arguments: Any) -> Node:
-        """One more member."""
+        """Add a member."""
         node = self.make(**arguments)
         node.start()
         self.nodes.append(node)
         return node
 
     def settle(self) -> None:
-        """Wait until all see all, have greeted all, and agree on who owns what."""
+        """Wait until all members see and have greeted all others, and agree on the owners of keys."""
 
         def agreed() -> bool:
             addresses = {node.address for node in self.nodes}
@@ -186,7 +186,7 @@ class Cluster:
         wait_until(agreed)
 
     def move(self) -> tuple[Node, str]:
-        """One more member, and a key that the first one owned and holds, and the new one owns now."""
+        """Add a member, and return it with a key that the first member owned and holds, and the new one owns now."""
         first = self.nodes[0]
         keys = [f"key{number}" for number in range(60)]
         owned = [key for key in keys if first.owner("g", key).id == first.id]
@@ -207,11 +207,11 @@ class Cluster:
             node._clock.advance(seconds)
 
     def key_of(self, owner: Node, prefix: str = "key") -> str:
-        """A key that this node owns."""
+        """Return a key that this node owns."""
         return next(key for key in (f"{prefix}{n}" for n in range(10_000)) if owner.owner("g", key).id == owner.id)
 
     def line(self, key: str) -> list[Node]:
-        """The nodes by their place in the line of candidates of a key."""
+        """Return the nodes by their place in the line of candidates of a key."""
         route = self.nodes[0]._membership.route("g")
         addresses = [(peer.address if peer else self.nodes[0].address) for peer in route.all_candidates(key)]
         return [next(node for node in self.nodes if node.address == address) for address in addresses]
@@ -220,7 +220,7 @@ class Cluster:
         return next(peer for peer in seen_by._membership._peers.all() if peer.address == other.address)
 
     def consider_dead(self, by: Node, other: Node) -> Gate:
-        """Make a node hold another for dead, until the gate is opened: its probes and hellos do not come through."""
+        """Make a node consider another dead until the gate is opened: its probes and hellos do not come through."""
         gate = self.network.gate((Peek, Hello), source=by.address, target=other.address)
         peer = self.peer(by, other)
         by._membership.suspect(peer, PeerError("the test says so"))
@@ -229,7 +229,7 @@ class Cluster:
         return gate
 
     def served(self, key: str) -> list[bytes | None]:
-        """What every node serves of a key, in all ways; what was peeked only where it was there."""
+        """Return the values that nodes serve for a key, in all ways; those of peeks only if they found one."""
         values: list[bytes | None] = []
         for group in self.groups:
             values += [peeked] if (peeked := group.peek(key)) is not None else []
@@ -238,7 +238,7 @@ class Cluster:
         return values
 
     def assert_serves(self, key: str, *values: bytes | None) -> None:
-        """Nobody serves anything else."""
+        """Check that no node serves another value."""
         served = self.served(key)
         assert set(served) <= set(values), f"{key}: {served}"
 

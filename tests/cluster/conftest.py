@@ -1,4 +1,4 @@
-"""Processes with a node each, that end with their test."""
+"""Processes with a node each. They end with their test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """A worker process, and what it answers."""
+    """A worker process, and its answers."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._popen = subprocess.Popen(
@@ -73,7 +73,7 @@ class Process:
 
 
 class Processes:
-    """Makes processes that share a registry and a log of loads, and ends them."""
+    """The maker of processes that share a registry and a log of loads; it ends them, too."""
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.all: list[Process] = []
@@ -90,7 +90,7 @@ class Processes:
             process.end()
 
     def make(self, count: int, *, start: bool = True, **options: Any) -> list[Process]:
-        """Processes that see each other, and agree on who owns what."""
+        """Start processes, and wait until they see each other and agree on the owners of keys."""
         made = []
         ports = free_ports(count)
         for port in ports:

@@ -32,14 +32,14 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def every_address() -> dict[str, Any]:
-    """The first address of a name refuses, or swallows everything; the second answers."""
+    """Reach a name whose first address refuses, or swallows everything, and whose second answers."""
     server, client = Transport(max_message=1 << 20), Transport(max_message=1 << 20)
     server.serve(make_users())
     port = server.listen("127.0.0.1:0").rpartition(":")[2]
     found: dict[str, Any] = {}
     answering(server, lambda _: TellReply([]))
     with socket.create_server(("127.0.0.2", int(port)), backlog=0), contextlib.ExitStack() as full:
-        for _ in range(4):  # what comes after these gets no answer at all
+        for _ in range(4):  # later connections get no answer at all
             one = full.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(("127.0.0.2", int(port)))
@@ -64,7 +64,7 @@ def slow_resolver() -> dict[str, float]:
     known = f"known.test:{port}"
     pipeline = connected(client, known)
     client.ping(known, 1.0)
-    time.sleep(1.1)  # what is known of a name is looked up again
+    time.sleep(1.1)  # by now the addresses of a name are looked up again
     SLOW.touch()
     took: dict[str, Any] = {}
     took["established"] = timed(lambda: client.ping(known, 1.0))

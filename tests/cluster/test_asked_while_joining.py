@@ -1,4 +1,4 @@
-"""Who is in the registry's list may be asked at once, and then knows already whose keys it has taken over."""
+"""A member in the registry's list may be asked at once; it knows by then the former owners of the keys it has taken."""
 
 import threading
 

@@ -26,7 +26,7 @@ ANSWER = 15.0  # seconds that a child has
 
 
 class Child:
-    """A forked process that runs `work(tell)`; what it tells arrives as JSON."""
+    """A forked process that runs `work(tell)`; the arguments of `tell` arrive as JSON."""
 
     def __init__(self, work: Callable[[Callable[[Any], None]], object]) -> None:
         self._end, write = os.pipe()
@@ -67,7 +67,7 @@ class Child:
 
 @contextmanager
 def busy(group: Group[str], threads: int = 4) -> Iterator[list[BaseException]]:
-    """Threads that hit, miss and write all the time."""
+    """Run threads that hit, miss and write all the time."""
     stop = threading.Event()
     errors: list[BaseException] = []
 
@@ -133,7 +133,7 @@ def test_child_is_empty_and_a_new_member(tmp_path: Path) -> None:
 
 
 def test_forks_while_threads_are_busy(tmp_path: Path) -> None:
-    """Locks held, flights open, writes pending, messages half sent: none of it reaches the child."""
+    """Keep held locks, open flights, pending writes and half-sent messages from the child."""
     node, group = make(tmp_path)
     with node, busy(group) as errors:
         for turn in range(TIMES):
@@ -153,7 +153,7 @@ def test_forks_while_threads_are_busy(tmp_path: Path) -> None:
 
 
 def test_preloaded_application_forks_workers(tmp_path: Path) -> None:
-    """As gunicorn does with preload: the node is made, and even used, before the workers are forked."""
+    """Make a node, and even use it, before the workers are forked, as gunicorn does with preload."""
     node, group = make(tmp_path)
     assert group.get("warm") is not None
     started = tmp_path / "go"

@@ -1,4 +1,4 @@
-"""A former owner that is asked to load, by a member that has not seen the change yet, gives what it still holds."""
+"""A former owner returns its copy to a member that has not seen the change yet and asks it to load."""
 
 from kamacache import Node
 from kamacache.testing import Network

@@ -1,4 +1,4 @@
-"""Who is there, who owns what, and what happens to memory when that changes."""
+"""The members, the owners of keys, and the effect of their changes on memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_start_takes_five_seconds_however_long_the_registry_takes(monkeypatch: p
 
 
 def test_start_returns_when_joined() -> None:
-    """Until every member has answered a hello, start waits; then writes of the new node count."""
+    """Wait in start until every member has answered a hello; then writes of the new node count."""
     with Cluster(2) as cluster:
         a, _ = cluster.nodes
         node = cluster.make()
@@ -98,7 +98,7 @@ def test_values_loaded_before_joining_live_near_ttl() -> None:
 
 
 def test_values_taken_over_before_joining_are_not_loaded_again() -> None:
-    """It lives near_ttl at the new owner; the one before it keeps its own copy, and is asked once more."""
+    """Keep a copy for near_ttl at the new owner; the former owner keeps its own copy, and is asked once more."""
     with Cluster(2, near_ttl="5s", ttl=None) as cluster:
         a, b = cluster.nodes
         a.groups["g"].get_many(KEYS)
@@ -130,7 +130,7 @@ def test_values_taken_over_before_joining_are_not_loaded_again() -> None:
 
 
 def test_unreachable_member_holds_up_a_start_for_two_probes(caplog: pytest.LogCaptureFixture) -> None:
-    """A member that nobody reaches is passed over; one whose hellos alone are lost is waited for, 5 s at the most."""
+    """Skip a member that cannot be reached; wait for one whose hellos alone are lost, 5 s at the most."""
     with Cluster(2) as cluster:
         a, b = cluster.nodes
         assert b.address is not None
@@ -144,7 +144,7 @@ def test_unreachable_member_holds_up_a_start_for_two_probes(caplog: pytest.LogCa
 
 
 def test_start_without_a_registry_returns_unjoined_after_five_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning, then the node goes on trying; it joins once the registry is back."""
+    """Log one warning and go on trying; the node joins once the registry is back."""
     network = Network()
     registry = AwayRegistry(network)
     node = Node(registry=registry, lane=network.lane())
@@ -182,7 +182,7 @@ def test_registry_that_refuses_is_raised_by_start() -> None:
 
 
 def test_registry_away_later_changes_nothing() -> None:
-    """Guarantee 5: the cluster goes on with the members it knows."""
+    """Go on with the known members (guarantee 5)."""
     network = Network()
     registries = [AwayRegistry(network) for _ in range(2)]
     nodes = []
@@ -244,7 +244,7 @@ def test_weights_share_the_keys() -> None:
 
 
 def test_only_members_with_the_group_own_its_keys() -> None:
-    """One member has another group; it is asked for nothing, confirms writes, and owns keys once it has the group."""
+    """Ask a member without the group for nothing; it confirms writes, and owns keys once it has the group."""
     with Cluster(2) as cluster:
         a, b = cluster.nodes
         c = cluster.make(group=False)
@@ -265,7 +265,7 @@ def test_only_members_with_the_group_own_its_keys() -> None:
 
 
 def test_member_that_does_not_know_a_group_is_not_considered_dead() -> None:
-    """Views differ for a moment: who says "unknown group" is passed over for this key, and alive for all else."""
+    """Skip a member that answers "unknown group" for this key alone, as views may differ for a moment."""
     with Cluster(3) as cluster:
         a, b, _ = cluster.nodes
         key = cluster.key_of(b)
@@ -293,7 +293,7 @@ def test_goodbye_is_noticed_at_once() -> None:
 
 
 def join(cluster: Cluster) -> tuple[Node, list[str]]:
-    """One more member, and the keys that are now its own."""
+    """Add a member, and return it with the keys that it owns now."""
     node = cluster.add()
     cluster.settle()
     taken = [key for key in KEYS if cluster.nodes[0].owner("g", key).id == node.id]
@@ -302,7 +302,7 @@ def join(cluster: Cluster) -> tuple[Node, list[str]]:
 
 
 def test_joining_member_takes_keys_over_without_loading_them() -> None:
-    """For ten minutes a new owner asks the one before it: nothing is loaded twice."""
+    """Ask the former owner for ten minutes, so that nothing is loaded twice."""
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
@@ -315,7 +315,7 @@ def test_joining_member_takes_keys_over_without_loading_them() -> None:
 
 
 def test_changes_in_a_row_make_no_member_load_again() -> None:
-    """What a member took over, and was not asked for before the next change, is still with the one before it."""
+    """Find values that the former owner still holds, as the next owner was not asked for them before another change."""
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
@@ -333,7 +333,7 @@ def test_changes_in_a_row_make_no_member_load_again() -> None:
 
 
 def test_leaving_member_returns_the_keys_of_the_others() -> None:
-    """A joins B's keys, leaves again: B's former copies are main copies once more."""
+    """Turn the former copies of a member into main copies again when the member that took its keys leaves."""
     with Cluster(2, ttl=None) as cluster:
         a, b = cluster.nodes
         a.groups["g"].get_many(KEYS)
@@ -384,7 +384,7 @@ def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
 
 
 def test_a_former_owner_too_slow_for_a_peek_is_not_considered_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peek at it ends after a tenth of a second: a busy machine stands still for longer."""
+    """End a peek after a tenth of a second, as a busy machine may stand still for longer."""
     with Cluster(2, ttl=None) as cluster:
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
@@ -403,7 +403,7 @@ def test_a_former_owner_too_slow_for_a_peek_is_not_considered_dead(monkeypatch: 
 
 
 def test_stand_in_gives_way_when_the_owner_is_back() -> None:
-    """The next in line keeps main copies for a dead owner; they are demoted when it answers again."""
+    """Keep main copies for a dead owner at the next candidate; they are demoted when the owner answers again."""
     with Cluster(3, ttl=None) as cluster:
         key = "key"
         owner, first, second = cluster.line(key)
@@ -424,7 +424,7 @@ def test_stand_in_gives_way_when_the_owner_is_back() -> None:
 
 
 def test_restarted_process_at_the_same_address_is_another_member() -> None:
-    """Its memory is empty and it is greeted anew."""
+    """Greet it anew: its memory is empty."""
     network = Network()
 
     def make() -> Node:
@@ -451,7 +451,7 @@ def test_restarted_process_at_the_same_address_is_another_member() -> None:
 
 
 def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
-    """A request that fails holds a member for dead; a probe and a hello bring it back, with what it missed."""
+    """Consider a member dead after a failed request; a probe and a hello revive it, with the writes that it missed."""
     with Cluster(3) as cluster:
         a, b, _ = cluster.nodes
         key = cluster.key_of(b)
@@ -472,12 +472,12 @@ def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
 
 
 class StrangeError(Exception):
-    """What the client of a database raises."""
+    """The error of a database's client."""
 
 
 @pytest.mark.parametrize("error", [RegistryError("unsafe"), OSError("away"), StrangeError("locked")], ids=repr)
 def test_a_registry_in_trouble_is_logged_once(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """The node goes on, the log is not filled, and its end is told, too."""
+    """Go on without filling the log, and log the end of the trouble, too."""
     network = Network()
     registry = AwayRegistry(network)
     registry.away, registry.error, registry.poll = False, error, 0.01
@@ -506,7 +506,7 @@ def test_a_registry_in_trouble_is_logged_once(error: Exception, caplog: pytest.L
 
 @pytest.mark.parametrize("by_itself", [False, True])
 def test_any_error_of_a_registry_at_the_start_is_tried_again(*, by_itself: bool) -> None:
-    """By start, and by a call that starts the node."""
+    """Try again, in start and in a call that starts the node."""
     network = Network()
     registry = AwayRegistry(network)
     registry.error = StrangeError("locked")

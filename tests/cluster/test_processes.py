@@ -13,7 +13,7 @@ from tests.cluster.conftest import Processes
 
 
 def test_cold_keys_are_loaded_once(processes: Processes) -> None:
-    """Guarantee 2: every thread and task of every process asks for the same cold keys at once."""
+    """Load once although every thread and task of every process asks for the same cold keys at once (guarantee 2)."""
     workers = processes.make(3, slow=0.1)
     keys = [f"key{number}" for number in range(20)]
     at = time.time() + 0.5
@@ -27,7 +27,7 @@ def test_cold_keys_are_loaded_once(processes: Processes) -> None:
 
 
 def test_hits_of_peers_need_no_interpreter_of_theirs(processes: Processes) -> None:
-    """A process whose interpreter is held for two seconds still answers from its memory, and counts as alive."""
+    """Answer from memory, and count as alive, while the interpreter of the process is held for two seconds."""
     owner, other, _ = processes.make(3)
     keys = processes.keys_of(owner)
     _cold, *warm = keys
@@ -51,7 +51,7 @@ def test_hits_of_peers_need_no_interpreter_of_theirs(processes: Processes) -> No
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_owner_that_dies_or_freezes(processes: Processes, how: signal.Signals) -> None:
-    """Guarantee 3: no error, no wait over a second, each key loaded once by the next in line; a frozen one returns."""
+    """Raise no error, wait under a second, load each key once at the next candidate; a frozen owner returns."""
     owner, first, second = processes.make(3, group={"near_ttl": "10s"})  # silent for longer, it would hold up no write
     keys = processes.keys_of(owner)[:20]
     owner.do("get_many", keys)
@@ -61,7 +61,7 @@ def test_owner_that_dies_or_freezes(processes: Processes, how: signal.Signals) -
     for worker in (first, second):
         longest, errors = worker.receive()
         assert errors == []
-        assert longest < 1.25  # a second, and what two busy processors take
+        assert longest < 1.25  # a second, and the delays of two busy processors
     assert max(processes.loads().values()) <= 2
     wait_until(lambda: all(owner.address not in worker.do("members") for worker in (first, second)))
     if how == signal.SIGSTOP:
@@ -74,7 +74,7 @@ def test_owner_that_dies_or_freezes(processes: Processes, how: signal.Signals) -
 
 
 def test_frozen_owner_does_not_serve_deleted_values(local_processes: Processes) -> None:
-    """A process that was stopped during a write learns of it before anyone asks it again."""
+    """Notify a process that was stopped during a write before any other asks it again."""
     owner, first, second = local_processes.make(3)
     key = local_processes.key_of(owner)
     assert owner.do("set", key, "old")[0] is True
@@ -90,7 +90,7 @@ def test_frozen_owner_does_not_serve_deleted_values(local_processes: Processes) 
 
 @pytest.mark.skipif("KAMACACHE_SOAK" not in os.environ, reason="KAMACACHE_SOAK is not set: this takes 15 s")
 def test_owner_stopped_for_longer_than_writes_are_remembered(local_processes: Processes) -> None:
-    """Nobody can tell it any more what it missed: it starts with an empty memory."""
+    """Start it with an empty memory, as no member remembers the writes that it missed."""
     owner, first, second = local_processes.make(3, group={"load_timeout": "1s", "near_ttl": "1s"})
     key = local_processes.key_of(owner)
     assert owner.do("set", key, "old", None)[0] is True
@@ -104,7 +104,7 @@ def test_owner_stopped_for_longer_than_writes_are_remembered(local_processes: Pr
 
 
 def test_near_copy_lives_near_ttl_and_never_past_expiry(processes: Processes) -> None:
-    """Guarantee 4, and remaining time travels."""
+    """Keep a near copy no longer than the remaining time, which travels with it (guarantee 4)."""
     owner, other, _ = processes.make(3)
     short, long = processes.keys_of(owner)[:2]
     assert owner.do("set", short, "short", 0.6)[0] is True
@@ -129,7 +129,7 @@ def test_near_copy_lives_near_ttl_and_never_past_expiry(processes: Processes) ->
 
 
 def test_batches_ask_each_owner_once_and_no_node_forwards(processes: Processes) -> None:
-    """A batch of all keys is one request to each other owner, which loads its part by itself."""
+    """Send one request of a batch to each other owner, which loads its part by itself."""
     workers = processes.make(3, slow=0.01)
     keys = [f"key{number}" for number in range(60)]
     values, _ = workers[0].do("get_many", keys)
@@ -144,7 +144,7 @@ def test_batches_ask_each_owner_once_and_no_node_forwards(processes: Processes) 
 
 
 def test_closed_node_is_gone_at_once(processes: Processes) -> None:
-    """A node that closes says goodbye: nobody asks it any more, and writes do not wait for it."""
+    """Say goodbye, so that no member asks a closed node any more, and no write waits for it."""
     leaving, first, second = processes.make(3)
     keys = processes.keys_of(leaving)[:5]
     first.do("get_many", keys)
@@ -163,7 +163,7 @@ def test_closed_node_is_gone_at_once(processes: Processes) -> None:
 
 @pytest.mark.parametrize("state", ["new", "started", "loader hangs", "starting", "peer frozen", "many members"])
 def test_exit_takes_two_seconds_at_most(processes: Processes, state: str) -> None:
-    """A process ends by itself from any state."""
+    """End a process by itself from any state."""
     worker, *others = processes.make(3, start=state not in {"new", "starting"})
     worker.do("peek", "key")  # it is up
     if state == "loader hangs":
@@ -181,7 +181,7 @@ def test_exit_takes_two_seconds_at_most(processes: Processes, state: str) -> Non
 
 
 def test_async_loader_loads_once(local_processes: Processes) -> None:
-    """An async loader's node, asked by threads, tasks and peers at once."""
+    """Ask a node with an async loader from threads, tasks and peers at once."""
     workers = local_processes.make(3, slow=0.1, use_async=True)
     keys = [f"key{number}" for number in range(20)]
     at = time.time() + 0.5
@@ -192,7 +192,7 @@ def test_async_loader_loads_once(local_processes: Processes) -> None:
 
 
 def test_write_reaches_every_process(processes: Processes) -> None:
-    """True means that nobody serves anything older, near copies included."""
+    """Return True only if no member serves an older value, near copies included."""
     workers = processes.make(3)
     for turn in range(20):
         key = f"key{turn % 5}"

@@ -26,7 +26,7 @@ DELAY = 0.02  # seconds that a message takes at most
 
 
 class SlowSource(Source):
-    """Every load takes a random time after it has read the value."""
+    """A source whose loads take a random time after they have read the value."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class SlowSource(Source):
 
 @dataclass
 class History:
-    """What is known of one key. A value is the number of the source's change that made it; newer is greater."""
+    """The known values of one key. A value is the number of the source's change that made it; newer is greater."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)  # held by the one who writes
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held by the writer
     confirmed: int = 0  # no read that begins now may bring less
 
 
 class Checker:
-    """Writers change the source and tell the cluster; readers must never see less than was confirmed before."""
+    """Writers that change the source and the cluster, and readers that must never see less than was confirmed."""
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self.cluster = cluster
@@ -130,7 +130,7 @@ class Checker:
 
 
 def check_once_per_cold_key(cluster: Cluster, seed: int) -> None:
-    """Every node is asked for the same cold keys at once, in another order each."""
+    """Ask every node for the same cold keys at once, in another order each."""
     cold = [f"cold{number}" for number in range(10)]
 
     def ask(turn: int) -> None:

@@ -25,7 +25,7 @@ OLD, NEW = b"old", b"new"
 
 
 def get_with_held_peek(cluster: Cluster, owner: Node, key: str) -> tuple[Future[Any], Gate]:
-    """The new owner of a key gets it, and what the former one, the first node, answers to its peek is held."""
+    """Get a key at its new owner, while the answer of the former one, the first node, to its peek is held."""
     reply = cluster.network.gate(Peek, stage="reply", source=owner.address, target=cluster.nodes[0].address)
     get = in_thread(cluster.group(owner).get, key)
     reply.wait()
@@ -34,7 +34,7 @@ def get_with_held_peek(cluster: Cluster, owner: Node, key: str) -> tuple[Future[
 
 
 def test_peek_of_an_unnotified_former_owner_during_a_delete() -> None:
-    """A delete is ordered by the new owner while the former one still holds the value.
+    """Order a delete at the new owner while the former one still holds the value.
 
     1. A and B load keys; C joins and takes some over: A holds them as a former owner.
     2. The source changes; B deletes such a key: C orders it, A is not told yet.
@@ -58,7 +58,7 @@ def test_peek_of_an_unnotified_former_owner_during_a_delete() -> None:
 
 
 def test_former_copy_on_its_way_during_a_delete() -> None:
-    """As above, but the old value is on the wire when the delete is ordered.
+    """Order a delete while the old value is on the wire.
 
     1. C, new owner of a key, peeks at A; A's answer with the old value is held.
     2. The source changes; C deletes the key: True.
@@ -77,7 +77,7 @@ def test_former_copy_on_its_way_during_a_delete() -> None:
 
 @pytest.mark.parametrize("between", ["nothing", "get", "set"])
 def test_delete_while_the_former_owner_is_asked(between: str) -> None:
-    """What a write comes before is loaded once, though its flight had begun before that.
+    """Load a key once although a write comes while its flight asks the former owner.
 
     1. C, new owner of a key, leads a flight: it peeks at A, the former owner; the answer is held.
     2. C deletes the key: the flight is detached. Somebody gets it, or sets it, or nobody does.
@@ -101,7 +101,7 @@ def test_delete_while_the_former_owner_is_asked(between: str) -> None:
 
 
 def test_flight_whose_place_was_taken_while_the_former_owner_is_asked() -> None:
-    """Two flights of one key, one begun before a delete and one after, end in one load.
+    """End two flights of one key, one begun before a delete and one after, in one load.
 
     1. C, new owner of a key, leads a flight: it peeks at A, the former owner; the answer is held.
     2. C deletes the key; a second get leads another flight, whose load is held.
@@ -126,7 +126,7 @@ def test_flight_whose_place_was_taken_while_the_former_owner_is_asked() -> None:
 
 @pytest.mark.parametrize("clearer", [0, 1, 2])
 def test_clear_while_peers_still_hold(clearer: int) -> None:
-    """A clear reaches one node late.
+    """Send a clear that reaches one node late.
 
     1. Every node holds near or main copies.
     2. The source changes; one node clears; one other is not told yet.
@@ -153,7 +153,7 @@ def test_clear_while_peers_still_hold(clearer: int) -> None:
 
 
 def test_clear_by_a_node_whose_clock_is_behind() -> None:
-    """A clear covers a write that it comes after, though nobody had told the clearing node of that write's version.
+    """Cover an earlier write by a clear, although the clearing node never saw the version of that write.
 
     1. A, its clock far ahead, sets a key; the tell to C is lost.
     2. The source changes; C, its clock behind, clears.
@@ -173,9 +173,9 @@ def test_clear_by_a_node_whose_clock_is_behind() -> None:
 
 @pytest.mark.parametrize("unix", [(1000.0, 10.0, 500_000.0), (500_000.0, 10.0, 1000.0), (10.0, 500_000.0, 10.0)])
 def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, ...]) -> None:
-    """Of two writes the greater version wins everywhere.
+    """Keep the write of the greater version everywhere.
 
-    1. B holds A, the owner of a key, for dead; the clocks of all three are far apart.
+    1. B considers A, the owner of a key, dead; the clocks of all three are far apart.
     2. A sets the key, B sets it with the next in line; no tell is let through before both are ordered.
     3. The tells arrive, then B learns that A is alive.
     """
@@ -206,9 +206,9 @@ def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, .
 @pytest.mark.parametrize("at", ["owner", "elsewhere", "asked by a peer"])
 @pytest.mark.parametrize("write", ["set", "delete", "clear"])
 def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, use_async: bool) -> None:
-    """A slow load brings an old value after the write.
+    """Drop the old value that a slow load brings after the write.
 
-    1. A node loads a key and has read the source: as its owner, as one that holds the owner for dead, or the owner
+    1. A node loads a key and has read the source: as its owner, as one that considers the owner dead, or the owner
        for a peer.
     2. The source changes; another node writes: True, while the load goes on.
     3. Everyone serves the new value.
@@ -236,7 +236,7 @@ def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, u
 
 
 def test_batch_whose_owners_answer_at_different_times() -> None:
-    """All owners first, then all others: no listener is told before the last owner has answered.
+    """Send a batch to all owners first, then to all others: no listener is notified before the last owner has answered.
 
     1. A sets a batch whose keys are owned by A, B and C; the request to B is held.
     2. C has answered; nobody is told of anything.
@@ -263,7 +263,7 @@ def test_batch_whose_owners_answer_at_different_times() -> None:
 
 
 def test_set_without_waiting_while_a_fetch_is_under_way() -> None:
-    """A node reads its own pending write.
+    """Read the node's own pending write.
 
     1. C fetches a key from its owner A, whose load is held with the old value.
     2. The source changes; C sets the key with wait=False; the request to A is held.
@@ -292,7 +292,7 @@ def test_set_without_waiting_while_a_fetch_is_under_way() -> None:
 
 
 def test_get_among_endless_pending_writes() -> None:
-    """A get waits for the writes that were pending when it asked, not for those after.
+    """Wait in a get for the writes that were pending when it began, not for later ones.
 
     1. C sets a key with wait=False; the request to its owner is held. C's get waits.
     2. Whenever a request is about to be answered, the next write is pending already.
@@ -322,7 +322,7 @@ def test_get_among_endless_pending_writes() -> None:
 
 
 def test_member_that_joins_while_a_write_is_sent() -> None:
-    """Who joins in the middle of a write is told of it, or learns of it when it says hello.
+    """Notify a member that joins in the middle of a write, or let it learn of the write by its hello.
 
     1. A deletes a key; B is not told yet.
     2. C joins and asks for the key.
@@ -346,7 +346,7 @@ def test_member_that_joins_while_a_write_is_sent() -> None:
 
 
 def test_values_that_a_joining_node_loaded_before_any_member_knew_it() -> None:
-    """A node that is still joining learns of writes by the answer to its hello, before it has joined.
+    """Send writes to a node that is still joining with the answer to its hello, before it has joined.
 
     1. C starts; its hellos are held. It loads a key for a caller of its own.
     2. A deletes the key and cannot know of C.
@@ -371,7 +371,7 @@ def test_values_that_a_joining_node_loaded_before_any_member_knew_it() -> None:
 
 @pytest.mark.parametrize("use_async", [False, True])
 def test_near_copy_that_arrives_after_the_tell(*, use_async: bool) -> None:
-    """A near copy is refused when the write came first.
+    """Refuse a near copy if the write came first.
 
     1. B asks A's memory for a key; the answer, hot, is held.
     2. The source changes; A deletes the key; B is told: True.
@@ -394,7 +394,7 @@ def test_near_copy_that_arrives_after_the_tell(*, use_async: bool) -> None:
 
 
 def test_near_copy_of_a_process_that_was_held_up_for_long() -> None:
-    """A near copy is counted from when it was asked for, however long its answer took.
+    """Count the life of a near copy from the request, however long the answer took.
 
     1. B asks A's memory for a key that never expires; the answer is held.
     2. The source changes; the key is deleted: True.
@@ -418,7 +418,7 @@ def test_near_copy_of_a_process_that_was_held_up_for_long() -> None:
 
 
 def test_refused_answer_is_asked_for_once_more() -> None:
-    """An owner whose answers are older than what the asker knows: asked twice, the second is handed out, not kept.
+    """Ask an owner twice if its answer is older than the known version; return the second answer without keeping it.
 
     1. B knows of a write that the owner does not.
     2. B gets the key: A's answer is refused, and so is the second; B's caller has it, B's memory not.
@@ -437,7 +437,7 @@ def test_refused_answer_is_asked_for_once_more() -> None:
 
 @pytest.mark.parametrize("how", ["frozen", "killed"])
 def test_owner_that_does_not_answer_a_write(how: str) -> None:
-    """The next in line takes the write; the result says whether anybody was left out.
+    """Let the next candidate take the write; the result says whether a member was left out.
 
     1. The owner of a key is frozen, or its port is closed.
     2. Another node sets the key: False where the owner may still hold the old value.
@@ -462,7 +462,7 @@ def test_owner_that_does_not_answer_a_write(how: str) -> None:
 
 
 def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
-    """An owner that was silent during a write is alive for others only once it has learned of it.
+    """Revive an owner that was silent during a write only once it has learned of the write.
 
     1. C owns a key and holds it; C is frozen.
     2. The source changes; A deletes the key: first False; once C was silent for longer than lease + near_ttl, True.
@@ -496,9 +496,9 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
 
 
 def test_revival_after_the_write_is_forgotten() -> None:
-    """Who was away for longer than writes are remembered starts with an empty memory.
+    """Empty the memory of a member that was away for longer than writes are remembered.
 
-    1. C owns a key and holds it; C is cut off: it and the others hold each other for dead.
+    1. C owns a key and holds it; C is cut off: it and the others consider each other dead.
     2. The source changes; A deletes the key: True once C was silent for long; then nobody remembers it any more.
     3. C answers again.
     """
@@ -529,7 +529,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
 
 
 def test_flight_that_begins_while_a_write_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No flight of callers outlives a write with an old load inside.
+    """End every flight with an old load inside before the write returns.
 
     1. B considers A, the owner, dead and loads the key itself; the load has read the old value.
     2. The source changes; A deletes the key. When B knows of it, and has not confirmed, a caller at B asks.
@@ -566,7 +566,7 @@ def test_flight_that_begins_while_a_write_is_being_sent(monkeypatch: pytest.Monk
 
 
 def test_caller_between_a_write_and_its_telling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that asks when the write is known already does not join a load that is older than it.
+    """Keep a caller that asks when the write is known from joining an older load.
 
     1. A, the owner, loads a key for B; the load has read the old value.
     2. The source changes; A deletes the key: the version is known, nobody is told yet. A caller at A asks.
@@ -598,7 +598,7 @@ def test_caller_between_a_write_and_its_telling(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_flight_with_an_old_answer_is_joined_by_no_caller() -> None:
-    """An answer that was refused is older than what is known: who asks later gets a flight of its own.
+    """Give later callers a flight of their own if an answer was refused as older than the known version.
 
     1. A owns a key and holds it. C clears the group; B is told, A not yet.
     2. B asks: A's answer is refused; the second is on its way, as old.
@@ -628,7 +628,7 @@ def test_flight_with_an_old_answer_is_joined_by_no_caller() -> None:
 
 
 def test_node_that_is_closing_serves_nothing_old() -> None:
-    """Who has said goodbye is told no more, so it serves nothing from its memory.
+    """Serve nothing from memory after the goodbye, as the node is notified no more.
 
     1. A closes; its goodbye has arrived, but its answer is held.
     2. B deletes a key that A holds: True, and A was not told.

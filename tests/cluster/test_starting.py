@@ -20,7 +20,7 @@ from tests.cluster.conftest import ROOT, free_ports
 
 
 class Fixed(Registry):
-    """A registry of other machines, which refuses once if that is wanted."""
+    """A registry of other machines, which refuses once on request."""
 
     def __init__(self, refused: Exception | None = None) -> None:
         self.refused = refused
@@ -95,7 +95,7 @@ def test_a_local_node_that_cannot_start_leaves_no_file(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_thread_that_cannot_be_started_fails_one_call(monkeypatch: pytest.MonkeyPatch, *, alone: bool) -> None:
-    """The next call works."""
+    """Fail one call; the next works."""
     node = Node(None if alone else "127.0.0.1:0")
     group = node.group("g", str.encode)
 
@@ -126,7 +126,7 @@ def run(program: str, *, seconds: float = 20.0) -> str:
 
 @pytest.mark.parametrize("then", ["pass", "raise SystemExit(0)"])
 def test_close_in_a_signal_handler_ends_a_start_that_waits(then: str) -> None:
-    """Whatever start is at; here, waiting until it has joined."""
+    """End a start at any point; here, while it waits until it has joined."""
     out = run(
         f"""
         import os, signal, sys, threading, time
@@ -184,7 +184,7 @@ def test_close_in_a_signal_handler_at_any_moment_of_a_start(tmp_path: Path) -> N
 
 
 def test_finaliser_that_asks_the_group_while_the_node_starts() -> None:
-    """A call on the thread that starts the node goes on with what is there."""
+    """Let a call on the thread that starts the node use the part that has started."""
     node = Node()
     group = node.group("g", str.encode)
     answers: list[bytes | None] = []
@@ -229,7 +229,7 @@ def test_green_threads_are_refused(library: str, patch: str, use: str, listen: s
 
 
 def test_two_starters_on_one_stale_socket(tmp_path: Path) -> None:
-    """One of them has it, and is reached; the other is told so."""
+    """Give the socket to one of them, and an error to the other."""
     for number in range(100):
         path = tmp_path / f"{number}.sock"
         with socket.socket(socket.AF_UNIX) as dead:
@@ -261,7 +261,7 @@ def test_two_starters_on_one_stale_socket(tmp_path: Path) -> None:
 
 
 def test_a_full_backlog_is_not_a_refusal(tmp_path: Path) -> None:
-    """A Unix socket whose backlog is full accepts a moment later."""
+    """Wait for a Unix socket whose backlog is full, as it accepts a moment later."""
     path = f"{tmp_path}/busy.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

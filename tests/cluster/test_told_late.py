@@ -1,4 +1,4 @@
-"""The owner of a key knows a write before it is told of it: what it loads in between is kept, and loaded once."""
+"""The owner of a key orders a write before the notice of it comes: a value loaded in between is kept."""
 
 import threading
 import time

@@ -19,7 +19,7 @@ from kamacache import KamaCacheError, Node
 
 
 class Worker:
-    """The commands. Times are taken here, so that pipes and the test's own pauses are not in them."""
+    """The commands of a worker. It takes the times itself, so that pipes and pauses of the test are not in them."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.log = options["log"]
@@ -84,7 +84,7 @@ class Worker:
         return None if found is None else found[2]
 
     def hammer(self, keys: list[str], threads: int, at: float) -> int:
-        """Ask for all keys from many threads and tasks at a moment; how many had all the right values."""
+        """Ask for all keys from many threads and tasks at once; return how many got all the right values."""
         right = []
 
         def work(offset: int) -> None:
@@ -112,7 +112,7 @@ class Worker:
         return sum(right)
 
     def loop(self, keys: list[str], seconds: float) -> Any:
-        """Ask again and again: the longest that a get took, and the names of errors."""
+        """Ask again and again; return the longest time of a get, and the names of errors."""
         until, longest, errors = time.monotonic() + seconds, 0.0, []
         while (began := time.monotonic()) < until:
             for key in keys:
@@ -139,7 +139,7 @@ class Worker:
         return [str(member) for member in self.node.members()]
 
     def registered(self) -> list[str]:
-        """The other members that the registry lists, dead or alive."""
+        """Return the other members that the registry lists, dead or alive."""
         return [peer.address for peer in self.node._membership._peers.registered()]
 
     def owners(self, keys: list[str], group: str = "g") -> list[str]:
@@ -149,11 +149,11 @@ class Worker:
         return self.group.stats().as_dict()
 
     def hang(self) -> None:
-        """A loader that hangs, on a thread that nobody waits for."""
+        """Run a loader that hangs, on a thread that no other waits for."""
         threading.Thread(target=self.group.get, args=("hang",), daemon=True).start()
 
     def hold_gil(self, seconds: float) -> None:
-        """No Python runs in this process for a while; answered before."""
+        """Hold the interpreter of this process for a while, after answering."""
 
         def hold() -> None:
             ctypes.PyDLL(None).usleep(int(seconds * 1e6))
@@ -166,7 +166,7 @@ class Worker:
         self.node.close()
 
     def leave(self) -> None:
-        """End as a program does that has run to its end."""
+        """End like a program that has run to its end."""
         sys.exit(0)
 
 

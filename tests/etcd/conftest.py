@@ -1,4 +1,4 @@
-"""One etcd for each file of tests; what a test registers goes when it ends."""
+"""One etcd for each file of tests; the registrations of a test end with it."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module", params=binaries(), ids=lambda binary: binary.parent.name)
 def etcd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    """A running etcd; a test that stops it starts it again."""
+    """Start an etcd; a test that stops it starts it again."""
     with Etcd(tmp_path_factory.mktemp("etcd"), request.param) as made:
         yield made
 
 
 @pytest.fixture
 def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
-    """One for a test alone, that may do to it what it likes."""
+    """Start an etcd for one test alone, which may stop or change it."""
     with Etcd(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def service() -> str:
-    """A service that no other test uses."""
+    """Return the name of a service that no other test uses."""
     return f"app{next(_numbers)}"
 
 
@@ -55,7 +55,7 @@ class Registered:
         self.changes += 1
 
     def ids(self) -> list[str]:
-        """Who is registered; [] while etcd is out of reach."""
+        """Return the ids that are registered; [] while etcd is out of reach."""
         try:
             return sorted(member.id for member in self.registry.members(self.service))
         except ConnectionError:
@@ -64,7 +64,7 @@ class Registered:
 
 @pytest.fixture
 def registered(service: str) -> Iterator[Callable[..., Registered]]:
-    """Makes registries that have registered, and closes them."""
+    """Yield a maker of registries that have registered, and close them."""
     made: list[Registered] = []
 
     def make(url: str, number: int = 1, **more: Any) -> Registered:
@@ -79,7 +79,7 @@ def registered(service: str) -> Iterator[Callable[..., Registered]]:
 
 @pytest.fixture
 def node_at(service: str) -> Iterator[Callable[..., Node]]:
-    """Makes nodes of one service with a group "g", and closes them."""
+    """Yield a maker of nodes of one service with a group "g", and close them."""
     made: list[Node] = []
 
     def make(url: str, *, start: bool = True, **options: Any) -> Node:
@@ -97,7 +97,7 @@ def node_at(service: str) -> Iterator[Callable[..., Node]]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Makes processes with a node each; where they meet, a test says by `registry=`."""
+    """Yield a maker of processes with a node each; a test passes their `registry=`."""
     with Processes("local", tmp_path) as made:
         yield made
 

@@ -23,7 +23,7 @@ PACKAGED = _folder
 
 
 def binaries() -> list[Path]:
-    """The server of the test extra, and the system's where there is another one."""
+    """Return the server of the test extra, and the system's if there is another one."""
     found = [PACKAGED / "etcd"]
     system = shutil.which("etcd", path=os.pathsep.join(path for path in os.get_exec_path() if path != _own_scripts()))
     if system is not None and _version(Path(system)) != _version(found[0]):
@@ -59,7 +59,7 @@ class Etcd(etcd.Etcd):
 
     @classmethod
     def cluster(cls, directory: Path, count: int) -> list[Etcd]:
-        """Members of one cluster, all running."""
+        """Start the members of one cluster."""
         made = [cls(directory) for _ in range(count)]
         together = ",".join(member.members for member in made)
         for member in made:
@@ -83,13 +83,13 @@ class Etcd(etcd.Etcd):
         os.kill(self.pid, number)
 
     def ctl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run etcdctl, as independent a client as there is; what it printed."""
+        """Run etcdctl, an independent client, and return its output."""
         done = self._ctl(*arguments, stdin=stdin)
         assert done.returncode == 0, f"etcdctl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
     def try_ctl(self, *arguments: str) -> bool:
-        """The same while the members may be electing a leader: whether it was done."""
+        """Run etcdctl while the members may be electing a leader; return whether it succeeded."""
         return self._ctl(*arguments, "--command-timeout=2s").returncode == 0
 
     def _ctl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -101,11 +101,11 @@ class Etcd(etcd.Etcd):
         )
 
     def entries(self, prefix: str = "/") -> dict[str, str]:
-        """All keys that begin so, with their values."""
+        """Return all keys with this prefix, with their values."""
         return {_text(kv["key"]): _text(kv.get("value", "")) for kv in self._get(prefix)}
 
     def leases(self, prefix: str = "/") -> dict[str, int]:
-        """The lease of each of these keys; 0: none."""
+        """Return the lease of each of these keys; 0: none."""
         return {_text(kv["key"]): int(kv.get("lease", 0)) for kv in self._get(prefix)}
 
     def _get(self, prefix: str) -> list[dict[str, Any]]:
@@ -113,12 +113,12 @@ class Etcd(etcd.Etcd):
         return found
 
     def created(self, key: str) -> int:
-        """The revision at which a key was written first."""
+        """Return the revision at which a key was written first."""
         revision: int = self._get(key)[0]["create_revision"]
         return revision
 
     def revision(self) -> int:
-        """Of the last change of anything."""
+        """Return the revision of the last change."""
         header: dict[str, int] = json.loads(self.ctl("get", "/", "-w", "json"))["header"]
         return header["revision"]
 
@@ -126,7 +126,7 @@ class Etcd(etcd.Etcd):
         self.ctl("lease", "revoke", f"{lease:x}")
 
     def empty(self) -> None:
-        """Delete every key there is; leases stay."""
+        """Delete every key; leases stay."""
         self.ctl("del", "--prefix", "")
 
 

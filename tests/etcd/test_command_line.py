@@ -16,7 +16,7 @@ from tests.etcd.server import Etcd, free_port
 
 @pytest.fixture
 def program(tmp_path: Path, etcd: Etcd) -> Iterator[Program]:
-    """Finds nodes by etcd."""
+    """Yield a program that finds nodes by etcd."""
     made = Program(tmp_path)
     made.registry = etcd.url
     yield made
@@ -24,7 +24,7 @@ def program(tmp_path: Path, etcd: Etcd) -> Iterator[Program]:
 
 
 def test_nodes_are_found_by_etcd(etcd: Etcd, program: Program, service: str) -> None:
-    """All of it is on this machine, so loopback is as good an address as any: doctor finds nothing wrong."""
+    """Find nothing wrong: all nodes are on this machine, so that loopback is a good address."""
     nodes = [program.serve("--config", "node.toml", "--service", service) for _ in range(2)]
     ours = ("--service", service)
     wait_until(lambda: program.run("doctor", *ours).returncode == 0, PATIENCE)

@@ -19,7 +19,7 @@ Register = Callable[..., Registered]
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Etcd]]:
-    """A cluster of three."""
+    """Start a cluster of three."""
     made = Etcd.cluster(tmp_path_factory.mktemp("cluster"), 3)
     yield made
     for member in made:
@@ -34,7 +34,7 @@ def url(*ports: int) -> str:
 def test_whichever_member_goes_the_lease_lives_on(
     members: list[Etcd], service: str, registered: Register, how: Callable[[Etcd], None]
 ) -> None:
-    """Each of the three goes in turn: the session moves on, with the lease and the watch that it had."""
+    """Stop each of the three in turn: the session moves on, with its lease and its watch."""
     one = registered(url(*(member.port for member in members)))
     lease = members[0].leases(f"/services/{service}/")
     assert len(lease) == 1

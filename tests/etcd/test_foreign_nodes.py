@@ -1,4 +1,4 @@
-"""Who writes only `/services/{service}/{address}` is a client: it is shown as one, and never sent anything."""
+"""A node that writes only `/services/{service}/{address}` is a client: it is shown as one, and never sent anything."""
 
 from __future__ import annotations
 

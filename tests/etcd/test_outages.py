@@ -22,7 +22,7 @@ MakeNode = Callable[..., Node]
 Register = Callable[..., Registered]
 LEASE = EtcdRegistry.lease
 BACK = LEASE + 5.0  # seconds within which all are registered again, by the guarantee
-SLACK = 10.0  # what a busy machine takes on top
+SLACK = 10.0  # additional time for a busy machine
 grpc = importlib.import_module("grpc")  # it has no types of its own
 
 LONG = 60.0 if "KAMACACHE_SOAK" in os.environ else LEASE + 2.0
@@ -30,7 +30,7 @@ LONG = 60.0 if "KAMACACHE_SOAK" in os.environ else LEASE + 2.0
 
 @contextmanager
 def asked_meanwhile(nodes: list[Node]) -> Iterator[None]:
-    """Keys old and new are asked for at every node all the time: no get fails, none waits long."""
+    """Ask every node for old and new keys all the time: no get fails, none waits long."""
     stop = threading.Event()
     errors: list[str] = []
     longest = [0.0]
@@ -130,7 +130,7 @@ def test_the_cluster_goes_on_with_the_members_it_knows(
     own_etcd.kill()
     with asked_meanwhile(nodes):
         wait_until(lambda: "the registry does not answer" in caplog.text)
-        time.sleep(2.5)  # longer than it takes to hold a member for dead
+        time.sleep(2.5)  # longer than a member takes to be considered dead
         assert see_each_other(nodes)
         assert nodes[0].groups["g"].set("k", b"v") is True
         assert nodes[1].groups["g"].get("k") == b"v"
@@ -157,7 +157,7 @@ def test_a_node_starts_while_etcd_is_away(own_etcd: Etcd, node_at: MakeNode) -> 
 
 
 def test_a_watch_that_slept_over_a_compaction(etcd: Etcd, service: str, actor: Actor, registered: Register) -> None:
-    """A process is stopped while so much changes that etcd cannot keep it, and is compacted: the watch is cancelled."""
+    """Stop a process while etcd changes much and is compacted, so that its watch is cancelled."""
     actor.do("register", service, "sleeper")
     assert actor.do("members", service) == ["sleeper"]
     actor.freeze()
@@ -177,7 +177,7 @@ def test_a_watch_that_slept_over_a_compaction(etcd: Etcd, service: str, actor: A
 
 
 def put_request(key: str, value: bytes) -> bytes:
-    """A PutRequest of etcd: fields 1 and 2, both bytes."""
+    """Return a PutRequest of etcd: fields 1 and 2, both bytes."""
     return field(1, key.encode()) + field(2, value)
 
 

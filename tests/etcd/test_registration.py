@@ -1,4 +1,4 @@
-"""What stands in etcd, how it comes back when it is lost, and who is listed."""
+"""The entries in etcd, their return when they are lost, and the list of members."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_keys_and_values_are_the_contracts(etcd: Etcd, service: str, registered:
 def test_a_lease_outlives_its_term(
     etcd: Etcd, service: str, registered: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine keeps it alive: no Python runs in this process meanwhile."""
+    """Keep it alive by the engine: no Python runs in this process meanwhile."""
     monkeypatch.setattr(EtcdRegistry, "lease", 3.0)
     registered(etcd.url)
     before = etcd.leases(f"/services/{service}/")
@@ -89,7 +89,7 @@ def test_changes_are_notified(etcd: Etcd, registered: Register) -> None:
 
 
 def test_a_round_of_a_node_reads_each_list_once(etcd: Etcd, service: str, registered: Register) -> None:
-    """Every node does so each second: docs/operations.md reckons with it."""
+    """Read each list once, as every node does each second and docs/operations.md reckons with."""
 
     def reads() -> float:
         page = request(f"127.0.0.1:{etcd.port}", "/metrics").body
@@ -119,7 +119,7 @@ def test_closing_leaves_nothing(etcd: Etcd, service: str, registered: Register) 
 
 
 def test_an_address_taken_over_stays_with_the_new_owner(etcd: Etcd, service: str, registered: Register) -> None:
-    """A process that is started again registers before the lease of the one before has run out."""
+    """Register a process that is started again before the lease of the one before has run out."""
     before = registered(etcd.url, 1)
     after = Registered(etcd.url, service, 1)
     after.me = after.me._replace(id="new")
@@ -154,7 +154,7 @@ def test_no_member_is_lost_when_ten_start_at_once(etcd: Etcd, node_at: MakeNode)
 
 
 def test_a_crash_is_noticed_when_the_lease_has_run_out(etcd: Etcd, processes: Processes, actor: Actor) -> None:
-    """A child that the process has forked keeps nothing alive."""
+    """Notice the crash although a child that the process has forked is still alive."""
     stays, crashes = processes.make(2, registry=etcd.url)
     actor.do("register", "forking", "parent")
     actor.fork()
@@ -181,7 +181,7 @@ def test_a_clean_end_is_noticed_at_once(etcd: Etcd, processes: Processes, how: s
 
 
 def test_a_forked_child_leaves_the_session_to_its_parent(etcd: Etcd, service: str, actor: Actor) -> None:
-    """It begins one of its own, and closes that; its parent stays registered as it was."""
+    """Begin a session of the child's own, and close that; its parent stays registered as it was."""
     actor.do("register", service, "parent")
     before = etcd.leases(f"/services/{service}/")
     actor.fork(service)

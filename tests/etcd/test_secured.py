@@ -22,7 +22,7 @@ QUOTED = "s3cret%2Fpass%3Aword"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    """It asks for a password; the user kama has the rights that a node needs, the user poor none."""
+    """Start an etcd with passwords; the user kama has the rights that a node needs, the user poor none."""
     with Etcd(tmp_path_factory.mktemp("guarded")) as made:
         for user in ("root", "kama", "poor"):
             made.ctl("user", "add", f"{user}:{SECRET}" if user != "root" else "root:root")
@@ -45,7 +45,7 @@ def test_with_the_right_password(guarded: Etcd, node_at: MakeNode) -> None:
     nodes = [node_at(login(guarded, f"kama:{QUOTED}")) for _ in range(2)]
     wait_until(lambda: all(len(node.members()) == 2 for node in nodes))
     guarded.kill()
-    guarded.start()  # and what it has given out so far is good no more
+    guarded.start()  # its earlier tokens are no longer valid
     late = node_at(login(guarded, f"kama:{QUOTED}"))
     wait_until(lambda: all(len(node.members()) == 3 for node in [*nodes, late]), 20.0)
 
@@ -54,7 +54,7 @@ def test_with_the_right_password(guarded: Etcd, node_at: MakeNode) -> None:
 def test_users_that_etcd_refuses(
     guarded: Etcd, node_at: MakeNode, user: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """start says so; a call that starts the node by itself answers all the same. No password shows anywhere."""
+    """Raise in start, and answer a call that starts the node by itself. No password shows anywhere."""
     caplog.set_level(logging.DEBUG)
     node = node_at(login(guarded, user) if user else guarded.url, start=False)
     assert node.groups["g"].get("k") == b"value of k"
@@ -66,7 +66,7 @@ def test_users_that_etcd_refuses(
 
 
 def test_an_etcd_without_passwords_takes_any(own_etcd: Etcd) -> None:
-    """As etcd's own clients have it: who sets up etcd decides."""
+    """Accept any password, as etcd's own clients do, if etcd has none."""
     one = Registered(login(own_etcd, f"kama:{QUOTED}"), "app")
     one.register()
     assert one.ids() == ["id1"]
@@ -101,7 +101,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def encrypted(directory: Path, certificates: Certificates, pair: tuple[Path, Path]) -> Etcd:
-    """An etcd that speaks TLS, to those alone who have a certificate."""
+    """Start an etcd that speaks TLS, only to clients that have a certificate."""
     options = [f"--cert-file={pair[0]}", f"--key-file={pair[1]}"]
     options += ["--client-cert-auth", f"--trusted-ca-file={certificates.ca}"]
     made = Etcd(directory, PACKAGED / "etcd", *options, tls=True)
