@@ -16,11 +16,11 @@ PATIENCE = 30.0  # seconds
 
 
 class SecretError(Exception):
-    """What the source raises; its text is nobody's business."""
+    """The error of the source; its text must not be shown."""
 
 
 class Source:
-    """Loads by the key's name; those of slow keys wait for `go_on`."""
+    """A source that loads by the key's name; loads of slow keys wait for `go_on`."""
 
     def __init__(self) -> None:
         self.loads: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class Trio:
         wait_until(lambda: len({str([node.owner("users", key) for key in keys]) for node in self.nodes}) == 1, PATIENCE)
 
     def key_of(self, owner: Node, prefix: str = "key", *, group: str = "users") -> str:
-        """A key that this node owns."""
+        """Return a key that this node owns."""
         keys = (f"{prefix}{number}" for number in range(10_000))
         return next(key for key in keys if owner.owner(group, key).id == owner.id)
 
@@ -91,7 +91,7 @@ def address(node: Node) -> str:
 
 
 def where(node: Node) -> dict[str, Any]:
-    """The arguments by which redis-py finds a node."""
+    """Return the arguments by which redis-py finds a node."""
     if address(node).startswith("unix:"):
         return {"unix_socket_path": address(node).removeprefix("unix:")}
     host, port = address(node).rsplit(":", 1)
@@ -109,7 +109,7 @@ def connect(node: Node) -> socket.socket:
 
 
 def waiting(node: Node) -> int:
-    """How many questions of clients this node works on."""
+    """Return the number of requests of clients that this node works on."""
     clients = node._serving._clients
     return 0 if clients is None else clients._waiting
 

@@ -1,4 +1,4 @@
-"""What the command line asks of a running node."""
+"""Requests of the command line to a running node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many may be connected, and those who vanish without a word."""
+"""The limit of connections, and clients that vanish without closing theirs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def is_answered(wire: socket.socket, question: bytes = PING) -> bool:
 
 
 def test_the_last_descriptors_are_the_applications() -> None:
-    """160 less 64 are for connections, of whatever protocol; who has gone makes room."""
+    """Keep 64 of 160 descriptors free; connections of any protocol share the rest, and a closed one makes room."""
     child = subprocess.Popen([sys.executable, "-c", NODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with child, contextlib.ExitStack() as stack:
         assert child.stdin is not None

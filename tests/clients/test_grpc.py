@@ -35,7 +35,7 @@ def channel() -> Iterator[Channel]:
 
 
 def field(number: int, value: bytes) -> bytes:
-    """A length-delimited field of protobuf."""
+    """Return a length-delimited field of protobuf."""
     head, length = bytes([number << 3 | 2]), len(value)
     while length > 127:
         head += bytes([length & 127 | 128])
@@ -72,7 +72,7 @@ def test_known_bytes(trio: Trio, channel: Channel) -> None:
 
 
 def test_a_node_that_forwards_is_answered_by_any_node(trio: Trio, channel: Channel) -> None:
-    """As a Go node does: it takes one of us for the owner, whoever that is; a Delete from it ends."""
+    """Answer like an owner, as a Go node considers any node the owner; its Delete ends at this node."""
     owner, other = trio.nodes[0], trio.nodes[1]
     for prefix, where in (("a", owner), ("b", other)):
         key = trio.key_of(owner, prefix)
@@ -111,7 +111,7 @@ def test_statuses(tcp_trio: Trio, channel: Channel) -> None:
 
 
 def test_a_client_that_gives_up_is_dropped(trio: Trio, channel: Channel) -> None:
-    """By its deadline, or by cancelling; the load goes on for others."""
+    """Drop a client at its deadline, or when it cancels; the load goes on for others."""
     node = trio.nodes[0]
     one = channel(node)
     message = request(b"users", b"slow")
@@ -178,7 +178,7 @@ def test_health_while_draining(tmp_path: Path, channel: Channel) -> None:
 
 
 def test_health_before_the_node_has_joined(tmp_path: Path, channel: Channel) -> None:
-    """A member that is listed, and accepts, but never speaks holds the others up for a while."""
+    """Report health while a member that accepts but never answers delays the joining of the others."""
     node = Node(registry=f"local://{tmp_path}/reg")
     node.group("users", Source().load)
     node._membership._peers.settled = lambda: False  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Commands that a client sends without waiting for answers: what runs together, what waits, and how much."""
+"""Commands that a client sends without waiting for answers: some run together, and their number is limited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def get(*keys: bytes) -> bytes:
 
 
 def begun(trio: Trio, loads: int) -> None:
-    """So many slow loads run, all at once; and the engine has done all that it can do before one of them ends."""
+    """Wait until so many slow loads run at once, and the engine can do no more before one of them ends."""
     for _ in range(loads):
         assert trio.source.slow.acquire(timeout=PATIENCE)
     with connect(trio.nodes[0]) as other:
@@ -116,7 +116,7 @@ def test_only_so_many_are_under_way(trio: Trio) -> None:
 
 
 def test_excess_bytes_stay_in_the_socket(trio: Trio) -> None:
-    """The engine reads 64 KiB ahead; the rest is what the system holds."""
+    """Read 64 KiB ahead in the engine; the system holds the rest."""
     asked = get(SLOW[0]) * 1000
     accepted = 0
     with connect(trio.nodes[0]) as wire:

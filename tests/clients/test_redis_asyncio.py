@@ -49,7 +49,7 @@ def test_everything_at_once(trio: Trio, protocol: dict[str, Any]) -> None:
 
 
 def test_many_wait_for_slow_loads_and_others_do_not(trio: Trio) -> None:
-    """More wait than there are threads for loaders."""
+    """Let more clients wait than there are threads for loaders."""
 
     async def talk() -> None:
         waiting: Any = redis.asyncio.Redis(**where(trio.nodes[0]), max_connections=200)

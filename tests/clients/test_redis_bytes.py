@@ -1,4 +1,4 @@
-"""What clients in other languages send first, as bytes; and what no client should send."""
+"""The first bytes of clients in other languages, and bytes that no client should send."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wire(node: Node) -> Iterator[socket.socket]:
 
 
 def hello(wire: socket.socket, *arguments: bytes, protocol: int) -> None:
-    """HELLO and its answer; the id is any number."""
+    """Send HELLO and check its answer; the id is any number."""
     wire.sendall(command(b"HELLO", *arguments))
     head = b"%7\r\n" if protocol == 3 else b"*14\r\n"
     head += bulk(b"server") + bulk(b"kamacache") + bulk(b"version") + VERSION + bulk(b"proto") + b":%d\r\n" % protocol
@@ -62,7 +62,7 @@ def test_as_lettuce_opens(wire: socket.socket) -> None:
 
 
 def test_as_go_redis_opens(wire: socket.socket) -> None:
-    """All of its opening in one packet, with an option that is refused."""
+    """Send the whole opening of go-redis in one packet, with an option that is refused."""
     wire.sendall(
         command(b"hello", b"3")
         + command(b"client", b"setinfo", b"LIB-NAME", b"go-redis(,go1.22)")
@@ -125,7 +125,7 @@ ABORTED = b"-EXECABORT transactions are not supported here: nothing of this one 
 
 
 def test_transactions(wire: socket.socket, source: Source) -> None:
-    """As Redis answers one whose commands cannot be queued: every client knows that nothing has happened."""
+    """Answer as Redis does if commands cannot be queued, so that every client knows that none was executed."""
     get = command(b"GET", b"users:k")
     wire.sendall(command(b"MULTI") + get + command(b"SET", b"users:k", b"v") + command(b"ping") + command(b"exec"))
     expect(wire, OK + REFUSED * 3 + ABORTED)
@@ -208,7 +208,7 @@ def test_claims_cost_no_memory(node: Node) -> None:
 
 
 def test_commands_sent_ahead_of_an_answer_are_bounded(wire: socket.socket, source: Source) -> None:
-    """While one command waits for its load, the client may send, but not without end."""
+    """Let the client send while one command waits for its load, but not without end."""
     wire.sendall(command(b"GET", b"users:slow"))
     assert source.slow.acquire(timeout=PATIENCE)
     before = resident()

@@ -19,7 +19,7 @@ Connect = Callable[..., Any]  # redis-py's own types differ between its versions
 
 @pytest.fixture(params=[None, 2, 3], ids=["default", "resp2", "resp3"])
 def connected(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients that speak one version of the protocol."""
+    """Yield a maker of clients that speak one version of the protocol."""
     made: list[redis.Redis] = []
     version = {} if request.param is None else {"protocol": request.param}
 
@@ -186,7 +186,7 @@ def test_replies_of_a_pipeline_come_in_order(trio: Trio, connected: Connect) -> 
 
 
 def test_a_transaction_is_refused_and_nothing_of_it_executed(trio: Trio, connected: Connect) -> None:
-    """redis-py's pipeline() is one unless it is told otherwise."""
+    """Refuse the pipeline() of redis-py, which is a transaction by default."""
     client = connected(trio.nodes[0], single_connection_client=True)
     number = client.client_id()
     pipeline = client.pipeline().set("plain:x", "1").delete("docs:d").get("users:k").incr("plain:n").get("plain:x")
@@ -276,7 +276,7 @@ def test_a_closed_group_and_a_closed_node(trio: Trio, connected: Connect) -> Non
         client.get("plain:k")
     closing = in_thread(node.close, PATIENCE)
     wait_until(lambda: node._closed, PATIENCE)
-    trio.source.go_on.set()  # what was asked before is answered
+    trio.source.go_on.set()  # earlier commands are answered
     assert slow.result(PATIENCE) == b"value of slow"
     closing.result(PATIENCE)
     client.set_retry(Retry(NoBackoff(), 0))  # else it would try for seconds before it raises

@@ -1,4 +1,4 @@
-"""Those who wait for slow loads: how many may, and what becomes of them when they go."""
+"""Clients that wait for slow loads: their limit, and the end of those that leave."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_too_many_waiting_clients_get_an_error(trio: Trio, monkeypatch: pytest.M
 
 
 def test_a_hit_in_memory_needs_no_python(trio: Trio) -> None:
-    """This thread holds the interpreter while the answers come: poll() of a ctypes.PyDLL does not let it go."""
+    """Hold the interpreter while the answers come: poll() of a ctypes.PyDLL does not release it."""
     node = trio.nodes[0]
     key = b"users:" + trio.key_of(node).encode()
     value = bulk(b"value of " + key.removeprefix(b"users:"))
@@ -91,7 +91,7 @@ def test_a_dead_owner_costs_no_error(trio: Trio) -> None:
 
 
 def test_a_write_that_did_not_reach_every_node_is_answered_as_ever(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner took it: where Python says False, clients are told nothing else than always."""
+    """Answer as always if the owner took the write: Python returns False, clients see no difference."""
     writer, other = trio.nodes[:2]
     deaf, go_on, told = other.groups["plain"]._core.writes, threading.Event(), Writes.told
 
