@@ -15,7 +15,7 @@ _PROGRAM = Path(__file__).with_name("registry_process.py")
 
 
 class Actor:
-    """Ends with `end`, and with it the children that `fork` made."""
+    """A process that ends with `end`, as do the children that `fork` made."""
 
     def __init__(self, url: str) -> None:
         self._popen = subprocess.Popen(

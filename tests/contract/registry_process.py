@@ -1,4 +1,4 @@
-"""A process of its own that does what its standard input says, one line each, and answers with a line of JSON."""
+"""A process of its own that executes the lines of its standard input, and answers each with a line of JSON."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Actor:
         self.told += 1
 
     def changes(self) -> int:
-        """How often the registry has said that its list may have changed."""
+        """Return how often the registry has said that its list may have changed."""
         return self.told
 
     def is_calm(self) -> bool:
-        """Whether it has said nothing since this was asked last."""
+        """Return whether the registry has said nothing since the last call of this."""
         before, self.told_before = self.told_before, self.told
         return before == self.told
 
@@ -46,7 +46,7 @@ class Actor:
         return self.members(service)
 
     def fork(self, service: str = "") -> int:
-        """Fork a child that lives on; with a service it uses the registry as a node's child does. Its process id."""
+        """Fork a child that lives on, and return its id; with a service it uses the registry as a node's child does."""
         read, write = os.pipe()
         child = os.fork()
         if child == 0:

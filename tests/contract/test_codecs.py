@@ -1,4 +1,4 @@
-"""One contract for all codecs: what goes in comes out, what does not is a CodecError."""
+"""One contract for all codecs: a decoded value equals the encoded one, and a failure is a CodecError."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_json_is_compact_utf8() -> None:
 
 
 class Strange:
-    """A codec that answers whatever it is told to."""
+    """A codec that returns any object a test sets."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""What local:// promises beyond the contract of all registries: crashes, forks, lost files, unsafe directories."""
+"""The promises of local:// beyond the contract of all registries: crashes, forks, lost files, unsafe directories."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class TestLocalProcesses:
     def test_members_of_one_process_keep_their_locks(
         self, spawn: Callable[[], Actor], local: LocalRegistry, tmp_path: Path
     ) -> None:
-        # By another path to the same directory, too: a lock file is known by what it is.
+        # By another path to the same directory, too: a lock file is known by its inode.
         (tmp_path / "link").symlink_to(tmp_path)
         second = LocalRegistry(f"local://{tmp_path}/link/meet")
         join(local, "one")

@@ -1,4 +1,4 @@
-"""One contract for all registries; what static:// promises beyond it; and how a URL finds its registry."""
+"""One contract for all registries; the promises of static:// beyond it; and how a URL finds its registry."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Kind:
 
     @cached_property
     def made(self) -> list[Registry]:
-        """All of them, for the suite to close."""
+        """Return all registries made, for the suite to close."""
         return []
 
     def member(self, registry: Registry, number: int, service: str = "app") -> Member:
@@ -93,7 +93,7 @@ class BoardObject(Kind):
 
 
 class BoardByUrl(BoardObject):
-    """The same, found through the entry points of an installed package."""
+    """A registry found through the entry points of an installed package."""
 
     def make(self) -> Registry:
         return parse(self.url)
@@ -199,7 +199,7 @@ class TestAll:
 
 @pytest.mark.parametrize("kind", CHANGING, indirect=True)
 class TestChanging:
-    """Where members come and go; a static list does not change."""
+    """Registries whose members come and go; a static list does not change."""
 
     def test_a_member_that_leaves_is_gone(self, kind: Kind) -> None:
         stays, leaves = kind.registry(), kind.registry()

@@ -1,4 +1,4 @@
-"""What a store does, whatever its policy: one suite for every policy."""
+"""One suite for stores of every policy."""
 
 from __future__ import annotations
 
