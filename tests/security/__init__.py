@@ -1,1 +1,1 @@
-"""Who is let in, tried with real connections."""
+"""Passwords and certificates on every protocol, with real connections."""

@@ -14,7 +14,7 @@ from kamacache._engine import Security
 
 @dataclass(frozen=True)
 class Files:
-    """Where a node's certificate, its key and its authority lie."""
+    """The paths of a node's certificate, its key and its authority."""
 
     cert: Path
     key: Path
@@ -29,14 +29,14 @@ class Files:
         return TLS(self.cert, self.key, self.ca)
 
     def security(self, *, password: str | None = None, mutual: bool = True) -> Security:
-        """For a transport."""
+        """Return the security of a transport with these files."""
         return Security(password=password, tls=self.all, mutual=mutual)
 
 
 def issue(
     directory: Path, authority: trustme.CA, *hosts: str, trust: trustme.CA | None = None, expired: bool = False
 ) -> Files:
-    """A certificate by `authority` for these hosts (this machine's, if none are given), and who is trusted with it."""
+    """Write a certificate by `authority` for these hosts (by default this machine's), and the trusted authority."""
     directory.mkdir(exist_ok=True)
     until = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if expired else None
     leaf = authority.issue_cert(*(hosts or ("127.0.0.1", "localhost")), not_after=until)

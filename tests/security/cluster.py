@@ -23,7 +23,7 @@ HELLO = Hello(Member("stranger", None), 1, [])
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Return free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [sock.getsockname()[1] for sock in sockets]
@@ -31,7 +31,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def nodes(*options: dict[str, Any]) -> Iterator[list[Node]]:
-    """One node for each, all on one list, not started."""
+    """Make one node for each, all on one list, not started."""
     ports = free_ports(len(options))
     registry = "static://" + ",".join(f"127.0.0.1:{port}" for port in ports)
     made: list[Node] = []
@@ -45,7 +45,7 @@ def nodes(*options: dict[str, Any]) -> Iterator[list[Node]]:
 
 
 def start_all(*members: Node) -> None:
-    """Start all at once, and wait until each knows all others."""
+    """Start all nodes at once, and wait until each knows all others."""
     threads = [threading.Thread(target=node.start) for node in members]
     for thread in threads:
         thread.start()
@@ -55,12 +55,12 @@ def start_all(*members: Node) -> None:
 
 
 def owned_by(node: Node, group: str, owner: Node) -> str:
-    """A key of the group that `owner` owns, as `node` sees it."""
+    """Return a key of the group that `owner` owns, as `node` sees it."""
     return next(f"key{n}" for n in range(10_000) if node.owner(group, f"key{n}").address == owner.address)
 
 
 def drive(pipeline: Pipeline, answers: int = 1) -> list[tuple[Any, list[Any]]]:
-    """As an event loop would: write and read until that many answers are there, or PeerError."""
+    """Write and read, as an event loop does, until that many answers are there, or PeerError."""
     found: list[tuple[Any, list[Any]]] = []
     deadline = time.monotonic() + PATIENCE
     with selectors.DefaultSelector() as selector:
@@ -76,7 +76,7 @@ def drive(pipeline: Pipeline, answers: int = 1) -> list[tuple[Any, list[Any]]]:
 
 
 def hello_from(server: Transport, client: Transport, address: str) -> Any:
-    """What becomes of a hello over gRPC: the server's own, or an error."""
+    """Return the answer to a hello over gRPC: the server's own, or an error."""
     client.call("hello", address, HELLO, 5.0)
     event = server.next_event(0.2)
     while not isinstance(event, Incoming):
@@ -93,7 +93,7 @@ def hello_from(server: Transport, client: Transport, address: str) -> Any:
 
 
 def all_ways(server: Transport, client: Transport, at: str) -> list[PeerError]:
-    """How each way to a peer fails; PeerErrors are in the order ping, peek, peek_many, pipeline, hello."""
+    """Return how each way to a peer fails: PeerErrors in the order ping, peek, peek_many, pipeline, hello."""
     errors: list[Any] = []
     with pytest.raises(PeerError) as caught:
         client.ping(at, 5.0)

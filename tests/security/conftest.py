@@ -1,4 +1,4 @@
-"""What servers and clients of the wire protect themselves by."""
+"""Certificates by which servers and clients of the wire protect themselves."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tests.security.certificates import Files, issue
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Who signs the certificates of the nodes."""
+    """Make the authority that signs the certificates of the nodes."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
 def stranger() -> trustme.CA:
-    """Another authority."""
+    """Make another authority."""
     return trustme.CA()
 
 
 @pytest.fixture
 def files(tmp_path: Path, authority: trustme.CA) -> Files:
-    """A good certificate of this machine."""
+    """Write a good certificate of this machine."""
     return issue(tmp_path / "good", authority)

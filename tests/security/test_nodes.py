@@ -90,7 +90,7 @@ def test_strangers_have_no_part_in_it(
 
 
 def test_a_stranger_that_has_gone_for_good_is_no_trouble(tmp_path: Path) -> None:
-    """`kamacache doctor` shows troubles: one of an address that nobody has any more would never end."""
+    """Forget it, as `kamacache doctor` shows troubles, and one of an unused address would never end."""
     registry = f"local://{tmp_path}/nodes"
     with Node(registry=registry, password=SECRET) as node, Node(registry=registry, password="another") as stranger:  # noqa: S106 - for tests
         membership = node._membership
@@ -135,7 +135,7 @@ class TestNewCertificates:
             return connection.getpeercert(binary_form=True)
 
     def put(self, new: Files, old: Files) -> None:
-        """One file after the other, as people do."""
+        """Replace one file after the other, as people do."""
         for source, target in zip(new.all, old.all, strict=True):
             shutil.copy(source, target)
 

@@ -1,4 +1,4 @@
-"""The password: every protocol asks for it, every way to a peer says it, nobody sees it."""
+"""The password: every protocol asks for it, every way to a peer sends it, and none shows it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def resp(*words: bytes) -> bytes:
 
 
 def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
-    """Of HTTP/2."""
+    """Return a frame of HTTP/2."""
     return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
 
 
@@ -43,7 +43,7 @@ HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
 
 
 def call(path: str, *more: tuple[str, str]) -> bytes:
-    """The head of a gRPC call."""
+    """Return the head of a gRPC call."""
     fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
     fields += [("content-type", "application/grpc"), ("te", "trailers"), *more]
     coded = (b"\0%c%s%c%s" % (len(name), name.encode(), len(value), value.encode()) for name, value in fields)
@@ -64,7 +64,7 @@ class Stranger:
         self.file = self.socket.makefile("rb")
 
     def says(self, *words: bytes) -> bytes:
-        """The first line of the reply; b"" where the connection was closed."""
+        """Return the first line of the reply; b"" if the connection was closed."""
         self.socket.sendall(resp(*words))
         return self.file.readline().rstrip()
 
@@ -363,7 +363,7 @@ class TestTheOption:
 
 class TestGuesses:
     def guess(self, address: str) -> None:
-        """A wrong password on every protocol: four times in all."""
+        """Send a wrong password on every protocol, four times in all."""
         with Stranger(address) as stranger:
             assert stranger.says(b"AUTH", b"guess").startswith(b"-WRONGPASS")
             assert stranger.says(b"HELLO", b"3", b"AUTH", b"default", b"guess").startswith(b"-WRONGPASS")

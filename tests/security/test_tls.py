@@ -1,4 +1,4 @@
-"""TLS on the wire: every way to a peer with it, and everyone who is refused, each with a real connection."""
+"""TLS on the wire: every way to a peer with it, and every refusal, each with a real connection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serve(transports: MakeTransport, security: Security | None) -> tuple[Transpo
 
 
 def connect(at: str, context: ssl.SSLContext, name: str = "127.0.0.1") -> ssl.SSLSocket:
-    """A foreign client."""
+    """Connect a foreign client."""
     host, _, port = at.rpartition(":")
     connection = context.wrap_socket(socket.create_connection((host, int(port)), timeout=10), server_hostname=name)
     connection.settimeout(10)
@@ -114,7 +114,7 @@ def test_a_unix_socket_has_none(transports: MakeTransport, files: Files, tmp_pat
 
 
 class TestRefused:
-    """`denied` is what warns the user; gRPC's own layers may hide why a connection ended."""
+    """Refusals: `denied` warns the user; gRPC's own layers may hide why a connection ended."""
 
     @pytest.mark.parametrize(
         ("server", "client", "said"),
