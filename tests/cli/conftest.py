@@ -55,7 +55,7 @@ loader = "loaders:slow"
 
 
 class Served:
-    """A serve process that has said where it serves."""
+    """A serve process that has printed its address."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen
@@ -81,7 +81,7 @@ class Served:
 
 
 class Program:
-    """Runs `kamacache` in a directory with loaders, against a registry of its own."""
+    """The program `kamacache` in a directory with loaders, with a registry of its own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -108,7 +108,7 @@ class Program:
         )
 
     def out(self, *arguments: str, **options: Any) -> str:
-        """What it prints when all is well."""
+        """Return the standard output of a successful run."""
         done = self.run(*arguments, **options)
         assert (done.returncode, done.stderr) == (0, b""), done
         return done.stdout.decode()
@@ -117,7 +117,7 @@ class Program:
         return json.loads(self.out(*arguments, "--json", **options))
 
     def fails(self, code: int, *arguments: str, **options: Any) -> str:
-        """What it says on standard error."""
+        """Return the standard error of a run that fails with this exit code."""
         done = self.run(*arguments, **options)
         assert done.returncode == code, done
         said = done.stderr.decode()
@@ -131,7 +131,7 @@ class Program:
         return served
 
     def pair(self) -> list[Served]:
-        """Two nodes that see each other."""
+        """Start two nodes that see each other."""
         pair = [self.serve("--config", "node.toml") for _ in range(2)]
         for node in pair:
             wait_until(functools.partial(self._sees_two, node.address), PATIENCE)
@@ -148,7 +148,7 @@ class Program:
 
 
 def launch(*command: str, directory: Path, environment: Mapping[str, str]) -> Served:
-    """A process of `kamacache serve …`, as soon as it serves."""
+    """Start `kamacache serve …`, and return the process as soon as it serves."""
     popen = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "kamacache", *command, "--json"],
         cwd=directory,
@@ -182,7 +182,7 @@ def program(tmp_path: Path) -> Iterator[Program]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """Two nodes for tests that leave them as they are."""
+    """Start two nodes for tests that leave them as they are."""
     with closing(Program(tmp_path_factory.mktemp("cli"))) as made:
         made.pair()
         yield made

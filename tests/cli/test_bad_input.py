@@ -1,4 +1,4 @@
-"""What users and scripts give by mistake: words and an exit code, never a traceback."""
+"""Mistakes of users and scripts end with a text and an exit code, never with a traceback."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_unicode_in_any_locale(running: Program) -> None:
 
 @pytest.mark.parametrize("group", ["", "users:7", "a b", "ü", "x" * 65])
 def test_invalid_names_of_groups(running: Program, group: str) -> None:
-    """A colon would name another group, and another key."""
+    """Refuse a colon, which would name another group, and another key."""
     for arguments in [("get", group, "k"), ("delete", group, "k"), ("clear", group), ("owner", group, "k")]:
         assert "group name" in running.fails(2, *arguments)
 
@@ -59,7 +59,7 @@ def test_a_ttl_of_nothing(running: Program) -> None:
 
 @pytest.mark.parametrize("size", [5 << 20, 100 << 20])
 def test_a_value_that_is_too_large(running: Program, size: int) -> None:
-    """The node says why, also where it hangs up in the middle."""
+    """Show the node's reason, also if it closes the connection in the middle."""
     assert "too" in running.fails(4, "set", "bag", "huge", "-", stdin=bytes(size))
 
 
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full(running: Program) -> None:
 
 
 def test_a_loader_that_cannot_be_imported(program: Program) -> None:
-    """Where it failed is said: the file and the line are the user's."""
+    """Name the user's file and line at which it failed."""
     (program.directory / "breaks.py").write_text("import os\n\nlimit = 1 / 0\n")
     (program.directory / "ends.py").write_text("raise SystemExit(0)\n")
     assert "breaks.py:3)" in program.fails(2, "serve", "--group", "users=breaks:load")

@@ -1,4 +1,4 @@
-"""The commands, against two running nodes: what they print, and their exit codes."""
+"""The output and the exit codes of the commands, with two running nodes."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ STRANGE = [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$9", b"*1\r\n*1\r\n", b"g
 
 @pytest.fixture(params=STRANGE, ids=range(len(STRANGE)))
 def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Answers everyone with these bytes and hangs up."""
+    """Answer every connection with these bytes, and close it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

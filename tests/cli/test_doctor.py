@@ -1,4 +1,4 @@
-"""`kamacache doctor`: it finds what is wrong with real nodes, and says what to do."""
+"""`kamacache doctor` finds faults of real nodes, and says how to repair them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_static_member_that_is_not_there(program: Program) -> None:
 
 
 def test_lists_that_differ(program: Program) -> None:
-    """One node is on no list but its own: the other hears from it, and owns everything alone."""
+    """Find a node on no list but its own: the other hears from it, and owns all keys alone."""
     alone, both = (f"127.0.0.1:{port}" for port in free_ports(2))
     program.serve("--registry", f"static://{alone}", "--listen", alone)
     program.serve("--registry", f"static://{alone},{both}", "--listen", both)
@@ -120,7 +120,7 @@ def failed(findings: list[Finding]) -> list[Finding]:
 
 
 def test_findings_that_cannot_be_caused_here() -> None:
-    """Other versions and other clocks, as members of other machines would tell."""
+    """Find other versions and other clocks, as members of other machines would report them."""
     both = ("a:1", "b:1")
     (clocks,) = failed(list(_together([seen("a:1", others=both, ahead=-12.0), seen("b:1", others=both)])))
     assert clocks.text == "b:1 is 12.0 s ahead of a:1"

@@ -1,4 +1,4 @@
-"""Every option of a group and of a node reaches it from the command line."""
+"""Every option of a group and of a node can be set from the command line."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_option_of_a_group(program: Program) -> None:
 
 
 def test_every_option_of_a_node_has_a_flag_and_a_variable() -> None:
-    """The variables are those of Node.from_env."""
+    """Check that the variables are those of Node.from_env."""
     flags = {parameter.name: parameter for parameter in serve.params}
     options = set(inspect.signature(Node).parameters) - {"clock", "lane"}
     for option in options - {"tls", "password"} | {"tls_cert", "tls_key", "tls_ca", "tls_mutual"}:
@@ -114,7 +114,7 @@ def test_options_of_a_node_from_each_source(program: Program, source: str) -> No
         lines = [f"{name} = {value!r}\n" for name, value in given.items()]
         (program.directory / "all.toml").write_text("".join(lines))
         arguments = ["--config", "all.toml"]
-        environment = {"KAMACACHE_REGISTRY": ""}  # what is empty is not set
+        environment = {"KAMACACHE_REGISTRY": ""}  # an empty variable is not set
     node = program.serve("--group", "bag", *arguments, environment=environment)
     with Client(node.address, password="a-secret") as client:  # noqa: S106 - of this test
         info = client.ask_json("KC.INFO")

@@ -30,7 +30,7 @@ def test_beyond_this_machine_only_with_one_of_them(program: Program) -> None:
 
 
 def test_the_password_of_the_environment_comes_before_the_files(program: Program) -> None:
-    """As every option does."""
+    """Prefer the environment, as for every option."""
     (program.directory / "old").write_text("of-the-file")
     (program.directory / "secured.toml").write_text('password_file = "old"\n[groups.bag]\n')
     new = {"KAMACACHE_PASSWORD": "of-the-environment"}

@@ -1,4 +1,4 @@
-"""`kamacache serve`: where its options come from, how it begins, and how it ends."""
+"""`kamacache serve`: the sources of its options, its start and its end."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_groups_loader_by_flag_comes_before_the_files(program: Program) -> Non
     node = program.serve("--config", "node.toml", "--group", "users=app:own", "--group", "bag")
     assert program.out("get", "users", "7", "--node", node.address) == "own 7"
     stats = program.json("stats", "users", "--node", node.address)
-    assert stats["users"]["max_bytes"] == 8 << 20  # what the file says besides holds
+    assert stats["users"]["max_bytes"] == 8 << 20  # the other options of the file hold
 
 
 def test_alone_it_needs_an_address(program: Program) -> None:

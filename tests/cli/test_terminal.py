@@ -1,4 +1,4 @@
-"""At a terminal: tables and colours, Ctrl-C, and what the shell completes."""
+"""At a terminal: tables and colours, Ctrl-C, and completion in the shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "kamacache"]
 
 
 def shown(program: Program, *arguments: str, **environment: str) -> str:
-    """What it prints where standard output is a terminal."""
+    """Return the output of a command whose standard output is a terminal."""
     ours, its = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:
         with os.fdopen(its, "wb", buffering=0) as terminal:
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_a_command_without_words(program: Program) -> None:
 
 
 def test_bash_completes(program: Program) -> None:
-    """As bash does it: it asks the function that the script defines."""
+    """Complete as bash does, with the function that the script defines."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")
