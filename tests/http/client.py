@@ -1,4 +1,4 @@
-"""What the tests of HTTP share: requests by http.client, bytes by hand, metrics by prometheus_client's parser."""
+"""Helpers for tests of HTTP: requests by http.client, bytes by hand, metrics by prometheus_client's parser."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def request(address: str, path: str, method: str = "GET", headers: dict[str, str
 
 
 def exchange(address: str, sent: bytes) -> bytes:
-    """All that comes back until the other side closes."""
+    """Return all bytes that come back until the other side closes."""
     with connect(address) as raw:
         raw.sendall(sent)
         received = b""
@@ -51,7 +51,7 @@ def exchange(address: str, sent: bytes) -> bytes:
 
 
 def metrics(address: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """The samples by name and labels; each has a family that was announced."""
+    """Return the samples by name and labels; each has a family that was announced."""
     answer = request(address, "/metrics")
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

@@ -1,4 +1,4 @@
-"""Requests that HTTP clients of good will do not send: refused, and the connection closed."""
+"""Requests that well-meaning HTTP clients do not send are refused, and the connection is closed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_own_names(address: str, host: str) -> None:
     ],
 )
 def test_names_of_others(address: str, host: str) -> None:
-    """A page in a browser that was sent to this port by a name of its own (DNS rebinding) reads nothing."""
+    """Show nothing to a page in a browser that reaches this port by a name of its own (DNS rebinding)."""
     for path in ("/healthz", "/readyz", "/metrics"):
         assert request(address, path, headers={"Host": host}).status == 421
 
@@ -116,7 +116,7 @@ def test_byte_by_byte(address: str) -> None:
 
 
 def test_a_client_that_does_not_finish_is_dropped(address: str) -> None:
-    """After 5 s of patience, whatever the beginning promises; who has said nothing yet may take longer."""
+    """Drop a client that began a request after 5 s; a client that has sent nothing yet may take longer."""
     beginnings = [
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
         b"G",

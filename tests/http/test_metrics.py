@@ -119,7 +119,7 @@ def asked_of_peers(found: dict[tuple[str, frozenset[tuple[str, str]]], float]) -
 
 
 def check_histograms(found: dict[tuple[str, frozenset[tuple[str, str]]], float]) -> None:
-    """Buckets grow with their bounds, and the last is the count."""
+    """Check that buckets grow with their bounds, and that the last is the count."""
     series: dict[tuple[str, frozenset[tuple[str, str]]], dict[float, float]] = {}
     for (name, labels), value in found.items():
         if name.endswith("_bucket"):

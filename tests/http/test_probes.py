@@ -45,7 +45,7 @@ def test_head_has_no_body(address: str) -> None:
 
 
 class SlowRegistry(Registry):
-    """Lists its member once it is let go, and holds its goodbye."""
+    """A registry that lists its member once a test releases it, and holds its goodbye."""
 
     beyond_machine = False
     poll = 0.05
@@ -131,7 +131,7 @@ def test_a_node_that_drains_is_not_ready() -> None:
 
 
 def test_probes_need_no_python(address: str) -> None:
-    """Another thread holds the interpreter while the answer comes: poll() of a ctypes.PyDLL does not let it go."""
+    """Answer while another thread holds the interpreter: poll() of a ctypes.PyDLL does not release it."""
     probes = [connect(address), connect(address)]
     for probe, path in zip(probes, (b"/healthz", b"/readyz"), strict=True):
         probe.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -150,7 +150,7 @@ def _readable_while_held(raw: socket.socket) -> bool:
 
 
 def test_metrics_wait_for_a_busy_node_and_say_so() -> None:
-    """A node whose serving thread is held answers 503 in the end; health goes on."""
+    """Answer 503 in the end if the node's serving thread is held; health goes on."""
     node = Node("127.0.0.1:0")
     held, go_on = threading.Event(), threading.Event()
 
