@@ -28,14 +28,14 @@ _README = (ROOT / "examples/README.md").read_text()
 
 
 def script(heading: str, number: int = 0) -> str:
-    """The shell block of this number under a heading of the README."""
+    """Return the shell block of this number under a heading of the README."""
     section = re.split(r"^## ", _README.partition(f"\n## {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     block: str = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[number]
     return block
 
 
 class Running:
-    """A running example, and what it says. The last command takes the place of the shell, and gets its signals."""
+    """A running example, and its output. The last command takes the place of the shell, and gets its signals."""
 
     def __init__(self, script: str, environment: Mapping[str, str]) -> None:
         *before, last = script.splitlines()
@@ -59,7 +59,7 @@ class Running:
         return "".join(list(self.lines))
 
     def wait_for(self, pattern: str, count: int = 1, *, after: int = 0) -> list[re.Match[str]]:
-        """Return when so many of the lines, from the one of number `after` on, match; those that do."""
+        """Wait until so many of the lines, from number `after` on, match, and return the matches."""
         deadline = time.monotonic() + PATIENCE
         while True:
             ended = self._popen.poll() is not None and not self._reader.is_alive()
@@ -75,11 +75,11 @@ class Running:
         self._popen.wait(PATIENCE)
 
     def stop(self) -> None:
-        """Tell it to end."""
+        """Send it the signal to end."""
         self._popen.terminate()
 
     def end(self) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Return its exit code, once it has ended by itself."""
         code = self._popen.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return code
@@ -93,14 +93,14 @@ class Running:
 
 
 class Examples:
-    """Starts examples, and ends them with the test."""
+    """The maker of running examples; it ends them with the test."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._running: list[Running] = []
 
     def start(self, heading: str, number: int = 0, **more: str) -> Running:
-        """Start what the README says under this heading, with this much more in its environment."""
+        """Start the commands under this heading of the README, with these variables added to the environment."""
         own = {name: value for name, value in own_environment().items() if not name.startswith("XDG_")}
         places = {
             "PATH": os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent), own["PATH"])),
@@ -113,11 +113,11 @@ class Examples:
         return running
 
     def wait_for_nodes(self, count: int, group: str) -> None:
-        """Return when so many nodes, and no more, see each other with this group."""
+        """Wait until exactly so many nodes see each other with this group."""
         wait_until(lambda: self._views(group) == [count] * count, PATIENCE)
 
     def _views(self, group: str) -> list[int]:
-        """How many members each node holds for good."""
+        """Return how many members each node considers alive."""
         found = []
         for path in self.directory.glob("reg/**/*.sock"):
             try:
@@ -130,7 +130,7 @@ class Examples:
         return found
 
     def registered(self) -> list[Path]:
-        """The files of nodes that have not said goodbye."""
+        """Return the files of nodes that have not said goodbye."""
         return [path for path in self.directory.glob("reg/**/*") if path.is_file() or path.is_socket()]
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class App:
         self.clients = self._one_of_each()
 
     def _one_of_each(self) -> list[Client]:
-        """A client of each worker: which one takes a connection is the system's choice."""
+        """Return a client of each worker, as the system chooses the worker that takes a connection."""
         found: dict[int, Client] = {}
         deadline = time.monotonic() + PATIENCE
         while len(found) < WORKERS:

@@ -43,7 +43,7 @@ class Shop:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody reads the database meanwhile."""
+        """Hold the database, so that no worker reads it meanwhile."""
         with closing(sqlite3.connect(self._database, timeout=PATIENCE)) as database, database:
             database.execute("BEGIN EXCLUSIVE")
             yield

@@ -95,7 +95,7 @@ class TestThreeNodes:
 
 
 def owner_of_7(nodes: dict[str, Running]) -> str:
-    """Who owns the key by the last words of all, once they see each other and nobody else, and agree."""
+    """Return the owner of the key by the last lines of all nodes, once they see each other alone, and agree."""
     owners: set[str] = set()
 
     def agreed() -> bool:
