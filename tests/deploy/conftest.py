@@ -24,7 +24,7 @@ PORT = "8001"  # of all nodes of the examples, here each has another
 
 
 class Replica:
-    """One of the nodes that a container or unit stands for."""
+    """A node that a container or unit stands for."""
 
     def __init__(self, container: Container, places: Mapping[str, str], directory: Path) -> None:
         self.port = free_port()
@@ -43,7 +43,7 @@ class Replica:
         self._access = ["--node", self.address, *container.access] if container.access else []
 
     def moved(self, text: str) -> str:
-        """The same with the places of this test."""
+        """Return a text with the paths and addresses replaced by those of this test."""
         for place, here in self._places.items():
             if place in text:
                 self._unseen.discard(place)
@@ -59,7 +59,7 @@ class Replica:
         return request(self.address, path)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """As `docker compose exec` and `kubectl exec` do."""
+        """Run a command in the replica, as `docker compose exec` and `kubectl exec` do."""
         program = {"kamacache": ["-m", "kamacache"], "python": []}[command[0]]
         return subprocess.run(
             [sys.executable, *program, *command[1:]],
@@ -72,7 +72,7 @@ class Replica:
         )
 
     def asked(self, *arguments: str) -> Any:
-        """What `kamacache …` answers there."""
+        """Return the output of `kamacache …` in the replica."""
         done = self.execute("kamacache", *arguments, *self._access, "--json")
         assert done.returncode == 0, done
         return json.loads(done.stdout)
@@ -82,14 +82,14 @@ class Replica:
 
 
 class Replicas:
-    """Makes them, and ends them."""
+    """The maker of replicas; it ends them, too."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.all: list[Replica] = []
 
     def pair(self, container: Container, places: Mapping[str, str]) -> list[Replica]:
-        """Two that serve, are ready and see each other."""
+        """Start two replicas, and wait until they serve, are ready and see each other."""
         for _ in range(2):
             replica = Replica(container, places, self._directory / f"replica-{len(self.all)}")
             replica.start()

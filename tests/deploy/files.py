@@ -1,4 +1,4 @@
-"""What the files of the deployment examples say, as far as tests look at it: YAML, a Dockerfile, a systemd unit."""
+"""Readers of the files of the deployment examples: YAML, a Dockerfile, a systemd unit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOODBYE = 5.0  # seconds beside the drain
 
 
 class Container(NamedTuple):
-    """What a process is started with, the files that it finds where it stands, and how `kamacache …` gets in there."""
+    """The command and variables of a process, its files, and the command that runs `kamacache …` in it."""
 
     command: list[str]
     environment: Mapping[str, str]
@@ -31,7 +31,7 @@ class Container(NamedTuple):
 
 
 def app() -> list[Path]:
-    """The files of the application that compose and Kubernetes share."""
+    """Return the files of the application that compose and Kubernetes share."""
     return [path for path in APP.iterdir() if path.is_file()]
 
 
@@ -40,20 +40,20 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    """Of a Dockerfile: each with the text behind it, its lines put together."""
+    """Return the instructions of a Dockerfile, each with its arguments in one line."""
     lines = path.read_text().replace("\\\n", " ").splitlines()
     words = (line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#"))
     return [(name, text) for name, text in words]
 
 
 def command_of(path: Path) -> list[str]:
-    """Of a Dockerfile: what a container of it runs."""
+    """Return the command that a container of a Dockerfile runs."""
     found: list[str] = json.loads(dict(instructions(path))["CMD"])
     return found
 
 
 def unit(path: Path) -> dict[str, dict[str, str]]:
-    """Of a systemd unit: each section's settings, none of them given twice."""
+    """Return the settings of each section of a systemd unit, none of which is given twice."""
     sections: dict[str, dict[str, str]] = {}
     for line in path.read_text().splitlines():
         if line.startswith("["):
@@ -67,17 +67,17 @@ def unit(path: Path) -> dict[str, dict[str, str]]:
 
 
 def budget(config: Path) -> float:
-    """Bytes that a node with this file may take, as docs/operations.md reckons."""
+    """Return the bytes that a node with this file may take, as docs/operations.md reckons."""
     groups = read(str(config)).groups.values()
     return 1.25 * sum(parse_size(group["max_bytes"], name="max_bytes") for group in groups) + BESIDE
 
 
 def goodbye(config: Path) -> float:
-    """Seconds that a node with this file may take to end."""
+    """Return the seconds that a node with this file may take to end."""
     return parse_duration(read(str(config)).node["drain"], name="drain") + GOODBYE
 
 
 def unknown(environment: Mapping[str, str]) -> set[str]:
-    """The variables that look like ours and mean nothing to `kamacache serve`."""
+    """Return the variables that look like ours and mean nothing to `kamacache serve`."""
     known = {PASSWORD, *(option.envvar for option in serve.params)}
     return {name for name in environment if name.startswith("KAMACACHE_")} - known

@@ -69,7 +69,7 @@ def test_related_settings_agree() -> None:
 
 
 def test_flags_of_etcd(tmp_path: Path) -> None:
-    """A real one starts with those that are not about addresses."""
+    """Start a real etcd with the flags that are not about addresses."""
     flags = [flag for flag in services()[1]["command"][1:] if "client-urls" not in flag]
     assert flags
     with Etcd(tmp_path, PACKAGED / "etcd", *flags) as etcd:

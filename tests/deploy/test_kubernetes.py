@@ -1,4 +1,4 @@
-"""The nodes of the Kubernetes manifests, run as a kubelet would start them; what is named here and used there."""
+"""The nodes of the Kubernetes manifests, run as a kubelet would start them; and names that must agree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def node() -> dict[str, Any]:
 
 
 def environment(pod_ip: str) -> dict[str, str]:
-    """What a kubelet makes of `env`: what stands above may be named as $(NAME)."""
+    """Return the variables that a kubelet makes of `env`: earlier ones may be named as $(NAME)."""
     made: dict[str, str] = {}
     for variable in node()["env"]:
         source = variable.get("valueFrom", {})
@@ -64,7 +64,7 @@ def test_nodes_find_each_other_answer_probes_and_end(replicas: Replicas, etcd: E
 
 
 def test_variables_are_those_of_nodes() -> None:
-    """Each of them, and what `Node.from_env` makes of them: embedded nodes take the same."""
+    """Check each variable, and that `Node.from_env` takes them all, as embedded nodes use the same."""
     variables = environment("10.1.2.3")
     assert not unknown(variables)
     options = NodeOptions.from_env(variables)

@@ -1,4 +1,4 @@
-"""docs/operations.md names metrics that exist, variables that are read, and words that the log really says."""
+"""docs/operations.md names metrics that exist, variables that are read, and texts that are really logged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOREIGN = {"invalid peer certificate", "UnknownIssuer", "not valid for name", "C
 
 @pytest.fixture
 def page() -> Iterator[str]:
-    """Metrics of a node that knows another."""
+    """Return the metrics of a node that knows another."""
     ports = free_ports(2)
     listed = ",".join(f"127.0.0.1:{port}" for port in ports)
     nodes = [Node(f"127.0.0.1:{port}", registry=f"static://{listed}") for port in ports]
@@ -59,7 +59,7 @@ def test_alarms_ask_for_metrics_that_there_are(page: str) -> None:
 
 
 def test_words_of_the_log_are_said() -> None:
-    """Every quoted text with a space in it is in the sources, except commands, settings and code."""
+    """Find every quoted text with a space in the sources, except commands, settings and code."""
     quoted = {
         text for text in re.findall(r"`([^`\n]+)`", TEXT) if re.fullmatch(r"[a-z][a-z ,:']+ [a-z ,:']+[A-Za-z]*", text)
     }

@@ -1,4 +1,4 @@
-"""The files are what their readers take: Compose, Kubernetes, the builder of images, systemd."""
+"""The files are valid for their readers: Compose, Kubernetes, the builder of images, systemd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_kubernetes(document: dict[str, Any]) -> None:
 
 
 def test_kubernetes_schemas_know_every_name() -> None:
-    """A name that is misspelt anywhere is an error: the test before could not fail otherwise."""
+    """Refuse a name that is misspelt anywhere: the test before could not fail otherwise."""
     deployment = copy.deepcopy(documents(EXAMPLES / "kubernetes" / "kamacache.yaml")[0])
     deployment["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["pfad"] = "/"
     with pytest.raises(kubernetes_validate.ValidationError, match="pfad"):
@@ -47,7 +47,7 @@ def test_kubernetes_schemas_know_every_name() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd(tmp_path: Path) -> None:
-    """Settings that systemd does not know are warnings of it; the programs named must exist."""
+    """Check that systemd warns of no unknown setting, and that the programs named exist."""
     text = (EXAMPLES / "systemd" / "kamacache.service").read_text()
     unit = tmp_path / "kamacache.service"
     unit.write_text(text.replace("/opt/kamacache/bin/kamacache", sys.executable))
@@ -63,7 +63,7 @@ def test_systemd(tmp_path: Path) -> None:
 
 
 def test_the_sources_of_the_image(tmp_path: Path) -> None:
-    """What is copied is there, may be seen by the builder, and is all that cargo and maturin look for."""
+    """Check that every copied path exists, is visible to the builder, and is all that cargo and maturin need."""
     copied = [
         source
         for name, text in instructions(EXAMPLES / "compose" / "Dockerfile")
