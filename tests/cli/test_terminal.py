@@ -34,7 +34,7 @@ def shown(program: Program, *arguments: str, **environment: str) -> str:
         try:
             while chunk := screen.read(65536):
                 printed += chunk
-        except OSError:  # nobody holds the other end any more
+        except OSError:  # the other end is closed
             pass
         finally:
             popen.wait(PATIENCE)

@@ -181,7 +181,7 @@ def test_garbage_executes_nothing(wire: socket.socket, source: Source, garbage: 
     wire.shutdown(socket.SHUT_WR)
     try:
         received = until_closed(wire)
-    except ConnectionResetError:  # closed over bytes that nobody read
+    except ConnectionResetError:  # closed with bytes unread
         received = b""
     assert received == b"" or re.match(rb"HTTP/1\.1 4\d\d |\x15\x03\x03", received)  # \x15: an alert of TLS
     assert not source.loads

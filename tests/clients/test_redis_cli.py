@@ -1,4 +1,4 @@
-"""redis-cli, where it is installed."""
+"""redis-cli, if it is installed."""
 
 from __future__ import annotations
 

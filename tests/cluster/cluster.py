@@ -83,7 +83,7 @@ class Hold:
 
     def pause(self) -> None:
         self.arrived.set()
-        assert self._go.wait(PATIENCE), "a held load was never let go"
+        assert self._go.wait(PATIENCE), "a held load was never released"
 
 
 class Source:

@@ -73,7 +73,7 @@ class Process:
 
 
 class Processes:
-    """The maker of processes that share a registry and a log of loads; it ends them, too."""
+    """Maker of processes that share a registry and a log of loads; it ends them, too."""
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.all: list[Process] = []

@@ -81,7 +81,7 @@ def busy(group: Group[str], threads: int = 4) -> Iterator[list[BaseException]]:
                 if number % 5 == 0:
                     group.delete(key)
                     group.set(key, "set", wait=number % 10 == 0)
-            except BaseException as error:  # noqa: BLE001 - told to the test
+            except BaseException as error:  # noqa: BLE001 - sent to the test
                 errors.append(error)
                 return
 

@@ -1,4 +1,4 @@
-"""Names of peers: a slow resolver holds nobody up, and every address of a name is tried."""
+"""Names of peers: a slow resolver delays no other peer, and every address of a name is tried."""
 
 from __future__ import annotations
 

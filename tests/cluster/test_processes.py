@@ -154,7 +154,7 @@ def test_closed_node_is_gone_at_once(processes: Processes) -> None:
     done, took = first.do("set", keys[0], "new")
     assert done is True
     assert took < 0.5
-    assert second.do("get", keys[0])[0] in {"new", f"value of {keys[0]}"}  # loaded again where views differ
+    assert second.do("get", keys[0])[0] in {"new", f"value of {keys[0]}"}  # loaded again if views differ
     for key in keys[1:]:
         value, took = second.do("get", key)
         assert value == f"value of {key}"

@@ -1,4 +1,4 @@
-"""Guarantee 1 under schedules decided by the test: once a write returned True, nobody serves anything older.
+"""Guarantee 1 under schedules decided by the test: once a write returned True, no node serves an older value.
 
 Each docstring is the schedule; `old` is what the source had before the write, `new` what it has from then on.
 """
@@ -37,9 +37,9 @@ def test_peek_of_an_unnotified_former_owner_during_a_delete() -> None:
     """Order a delete at the new owner while the former one still holds the value.
 
     1. A and B load keys; C joins and takes some over: A holds them as a former owner.
-    2. The source changes; B deletes such a key: C orders it, A is not told yet.
+    2. The source changes; B deletes such a key: C orders it, A is not notified yet.
     3. C gets the key: it peeks at A, which still shows the old value, and refuses it.
-    4. A is told; the delete returns True.
+    4. A is notified; the delete returns True.
     """
     with Cluster(2) as cluster:
         a, b = cluster.nodes
@@ -62,7 +62,7 @@ def test_former_copy_on_its_way_during_a_delete() -> None:
 
     1. C, new owner of a key, peeks at A; A's answer with the old value is held.
     2. The source changes; C deletes the key: True.
-    3. The answer arrives: nobody who asks now sees it.
+    3. The answer arrives: no caller that asks now sees it.
     """
     with Cluster(2) as cluster:
         c, key = cluster.move()
@@ -80,7 +80,7 @@ def test_delete_while_the_former_owner_is_asked(between: str) -> None:
     """Load a key once although a write comes while its flight asks the former owner.
 
     1. C, new owner of a key, leads a flight: it peeks at A, the former owner; the answer is held.
-    2. C deletes the key: the flight is detached. Somebody gets it, or sets it, or nobody does.
+    2. C deletes the key: the flight is detached. A caller gets or sets the key, or none does.
     3. The answer arrives, too old. The load that begins now is newer than the delete: it is kept, and if there was one
        meanwhile, there is no second.
     """
@@ -129,9 +129,9 @@ def test_clear_while_peers_still_hold(clearer: int) -> None:
     """Send a clear that reaches one node late.
 
     1. Every node holds near or main copies.
-    2. The source changes; one node clears; one other is not told yet.
-    3. Those who know of it serve the new value, though the untold one still shows the old.
-    4. It is told; clear returns True.
+    2. The source changes; one node clears; one other is not notified yet.
+    3. The nodes that know of it serve the new value, though the one not yet notified still shows the old.
+    4. It is notified; clear returns True.
     """
     with Cluster(3) as cluster:
         late = cluster.nodes[(clearer + 1) % 3]
@@ -155,7 +155,7 @@ def test_clear_while_peers_still_hold(clearer: int) -> None:
 def test_clear_by_a_node_whose_clock_is_behind() -> None:
     """Cover an earlier write by a clear, although the clearing node never saw the version of that write.
 
-    1. A, its clock far ahead, sets a key; the tell to C is lost.
+    1. A, its clock far ahead, sets a key; the notice to C is lost.
     2. The source changes; C, its clock behind, clears.
     """
     with Cluster(3, unix=(500_000.0, 10.0, 10.0)) as cluster:
@@ -176,8 +176,8 @@ def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, .
     """Keep the write of the greater version everywhere.
 
     1. B considers A, the owner of a key, dead; the clocks of all three are far apart.
-    2. A sets the key, B sets it with the next in line; no tell is let through before both are ordered.
-    3. The tells arrive, then B learns that A is alive.
+    2. A sets the key, B sets it with the next in line; no notice passes before both are ordered.
+    3. The notices arrive, then B learns that A is alive.
     """
     with Cluster(3, unix=unix) as cluster:
         a, b, _c = cluster.nodes
@@ -199,7 +199,7 @@ def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, .
         assert all(version == greatest for _, version, *_ in kept)
         winners = {value for value, *_ in kept} - {OLD}
         assert len(winners) <= 1
-        cluster.assert_serves(key, OLD, *winners)  # the source is asked where no copy is left
+        cluster.assert_serves(key, OLD, *winners)  # the source is asked if no copy is left
 
 
 @pytest.mark.parametrize("use_async", [False, True])
@@ -212,7 +212,7 @@ def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, u
        for a peer.
     2. The source changes; another node writes: True, while the load goes on.
     3. Everyone serves the new value.
-    4. The load ends with the old one: its own caller may get it, nobody else.
+    4. The load ends with the old one: its own caller may get it, no other.
     """
     with Cluster(3, use_async=use_async) as cluster:
         a, b, c = cluster.nodes
@@ -239,8 +239,8 @@ def test_batch_whose_owners_answer_at_different_times() -> None:
     """Send a batch to all owners first, then to all others: no listener is notified before the last owner has answered.
 
     1. A sets a batch whose keys are owned by A, B and C; the request to B is held.
-    2. C has answered; nobody is told of anything.
-    3. B answers: now all are told, and the result is True.
+    2. C has answered; no listener is notified yet.
+    3. B answers: now all are notified, and the result is True.
     """
     with Cluster(3) as cluster:
         a, b, _c = cluster.nodes
@@ -324,9 +324,9 @@ def test_get_among_endless_pending_writes() -> None:
 def test_member_that_joins_while_a_write_is_sent() -> None:
     """Notify a member that joins in the middle of a write, or let it learn of the write by its hello.
 
-    1. A deletes a key; B is not told yet.
+    1. A deletes a key; B is not notified yet.
     2. C joins and asks for the key.
-    3. B is told; the delete returns True, and C was told too.
+    3. B is notified; the delete returns True, and C was notified too.
     """
     with Cluster(2) as cluster:
         a, b = cluster.nodes
@@ -374,7 +374,7 @@ def test_near_copy_that_arrives_after_the_tell(*, use_async: bool) -> None:
     """Refuse a near copy if the write came first.
 
     1. B asks A's memory for a key; the answer, hot, is held.
-    2. The source changes; A deletes the key; B is told: True.
+    2. The source changes; A deletes the key; B is notified: True.
     3. The answer arrives at B: its caller may have it, but it does not stay.
     """
     with Cluster(3) as cluster:
@@ -398,7 +398,7 @@ def test_near_copy_of_a_process_that_was_held_up_for_long() -> None:
 
     1. B asks A's memory for a key that never expires; the answer is held.
     2. The source changes; the key is deleted: True.
-    3. So much time passes that nobody remembers the delete.
+    3. So much time passes that no node remembers the delete.
     4. The answer arrives: it does not stay.
     """
     with Cluster(3, ttl=None) as cluster:
@@ -468,7 +468,7 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
     2. The source changes; A deletes the key: first False; once C was silent for longer than lease + near_ttl, True.
     3. C answers again, and says hello to A by itself; A's answer to it is held.
     4. A and B get the key: C, whose memory has the old value, does not count as alive.
-    5. The answer comes through; C is alive; nobody serves the old value.
+    5. The answer comes through; C is alive; no node serves the old value.
     """
     with Cluster(3) as cluster:
         a, b, c = cluster.nodes
@@ -499,7 +499,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
     """Empty the memory of a member that was away for longer than writes are remembered.
 
     1. C owns a key and holds it; C is cut off: it and the others consider each other dead.
-    2. The source changes; A deletes the key: True once C was silent for long; then nobody remembers it any more.
+    2. The source changes; A deletes the key: True once C was silent for long; then no node remembers it any more.
     3. C answers again.
     """
     with Cluster(3) as cluster:
@@ -569,7 +569,7 @@ def test_caller_between_a_write_and_its_telling(monkeypatch: pytest.MonkeyPatch)
     """Keep a caller that asks when the write is known from joining an older load.
 
     1. A, the owner, loads a key for B; the load has read the old value.
-    2. The source changes; A deletes the key: the version is known, nobody is told yet. A caller at A asks.
+    2. The source changes; A deletes the key: the version is known, no listener is notified yet. A caller at A asks.
     3. The delete returned True: another caller at A asks, and must not wait for the old load.
     """
     with Cluster(2) as cluster:
@@ -600,9 +600,9 @@ def test_caller_between_a_write_and_its_telling(monkeypatch: pytest.MonkeyPatch)
 def test_flight_with_an_old_answer_is_joined_by_no_caller() -> None:
     """Give later callers a flight of their own if an answer was refused as older than the known version.
 
-    1. A owns a key and holds it. C clears the group; B is told, A not yet.
+    1. A owns a key and holds it. C clears the group; B is notified, A not yet.
     2. B asks: A's answer is refused; the second is on its way, as old.
-    3. A is told; clear returns True.
+    3. A is notified; clear returns True.
     4. Another caller at B asks, and must not wait for that second answer.
     """
     with Cluster(3) as cluster:
@@ -631,7 +631,7 @@ def test_node_that_is_closing_serves_nothing_old() -> None:
     """Serve nothing from memory after the goodbye, as the node is notified no more.
 
     1. A closes; its goodbye has arrived, but its answer is held.
-    2. B deletes a key that A holds: True, and A was not told.
+    2. B deletes a key that A holds: True, and A was not notified.
     3. A caller in A's process asks.
     """
     with Cluster(2) as cluster:

@@ -34,7 +34,7 @@ def test_a_load_that_began_after_the_write_was_ordered_survives_the_notice() -> 
         results: dict[str, object] = {}
         writer = threading.Thread(target=lambda: results.update(write=groups[1].delete(key)), daemon=True)
         writer.start()
-        told.wait()  # the owner has ordered the delete, and is yet to be told of it
+        told.wait()  # the owner has ordered the delete, and is not notified of it yet
         reader = threading.Thread(target=lambda: results.update(read=groups[0].get(key)), daemon=True)
         reader.start()
         assert loading.wait(GATE_TIMEOUT)

@@ -51,7 +51,7 @@ class BoardRegistry(Registry):
 
 
 class Kind:
-    """How the suite meets one kind of registry: `registry` makes one more, all of them meeting at one place."""
+    """A kind of registry: `registry` makes one more, and all of them share one list of members."""
 
     url: str
 

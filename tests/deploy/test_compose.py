@@ -23,7 +23,7 @@ from tests.deploy.files import (
 from tests.etcd.server import PACKAGED, Etcd
 
 COMPOSE = EXAMPLES / "compose"
-SECRET = "/run/secrets/kamacache_password"  # noqa: S105 - where it is found
+SECRET = "/run/secrets/kamacache_password"  # noqa: S105 - its path
 
 
 def services() -> tuple[dict[str, Any], dict[str, Any]]:

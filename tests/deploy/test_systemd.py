@@ -38,7 +38,7 @@ def test_a_pair_of_nodes(replicas: Replicas, etcd: Etcd, tmp_path: Path) -> None
 def test_related_settings_agree() -> None:
     service, text = unit(UNIT)["Service"], UNIT.read_text()
     for path in ("/opt/kamacache/app/prices.py", "/etc/kamacache/node.toml", "/etc/kamacache/password"):
-        assert re.search(rf"^#.* {re.escape(path)}\b", text, re.MULTILINE), f"nobody installs {path}"
+        assert re.search(rf"^#.* {re.escape(path)}\b", text, re.MULTILINE), f"no command installs {path}"
     assert service["WorkingDirectory"] == "/opt/kamacache/app"
     assert service["LoadCredential"].endswith(":/etc/kamacache/password")
     assert service["Type"] == "exec"  # it does not tell systemd when it is ready

@@ -40,7 +40,7 @@ def service() -> str:
 
 
 class Registered:
-    """A registry with one registration, and the changes it was told of."""
+    """A registry with one registration, and the changes that it was notified of."""
 
     def __init__(self, url: str, service: str, number: int = 1, **more: Any) -> None:
         self.changes = 0

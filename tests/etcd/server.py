@@ -40,7 +40,7 @@ def _version(binary: Path) -> str:
 
 
 class Etcd(etcd.Etcd):
-    """The demonstration's etcd, with all that tests do to one and ask of it."""
+    """The demonstration's etcd, with more operations for tests."""
 
     def __init__(self, directory: Path, binary: Path = PACKAGED / "etcd", *options: str, tls: bool = False) -> None:
         super().__init__(directory, binary, *options, scheme="https" if tls else "http")

@@ -172,7 +172,7 @@ def test_a_watch_that_slept_over_a_compaction(etcd: Etcd, service: str, actor: A
     wait_until(lambda: actor.do("is_calm"))
     seen = actor.do("changes")
     registered(etcd.url, 2)
-    wait_until(lambda: actor.do("changes") > seen)  # told by the watch: nobody has asked for a list
+    wait_until(lambda: actor.do("changes") > seen)  # notified by the watch: no call has asked for a list
     wait_until(lambda: actor.do("members", service) == ["id1", "id2", "sleeper"])
 
 

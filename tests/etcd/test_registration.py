@@ -163,7 +163,7 @@ def test_a_crash_is_noticed_when_the_lease_has_run_out(etcd: Etcd, processes: Pr
     actor.kill()
     wait_until(lambda: stays.do("registered") == [], LEASE + 15.0)
     wait_until(lambda: etcd.entries("/services/forking/") == {}, LEASE + 15.0)
-    assert time.monotonic() - began < LEASE + 2.0 + 3.0  # and what a busy machine takes
+    assert time.monotonic() - began < LEASE + 2.0 + 3.0  # and the delays of a busy machine
     assert len(etcd.entries("/kamacache/test/nodes/")) == 1
     stays.do("close")
 
@@ -175,7 +175,7 @@ def test_a_clean_end_is_noticed_at_once(etcd: Etcd, processes: Processes, how: s
     began = time.monotonic()
     goes.send(how)
     wait_until(lambda: stays.do("registered") == [])
-    assert time.monotonic() - began < 2.0 + 3.0  # and what a busy machine takes
+    assert time.monotonic() - began < 2.0 + 3.0  # and the delays of a busy machine
     wait_until(lambda: f"{lease:x}" not in etcd.ctl("lease", "list"))
     stays.do("close")
 

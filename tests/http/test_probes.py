@@ -1,4 +1,4 @@
-"""/healthz and /readyz on a real port: by the engine alone, whatever Python does."""
+"""/healthz and /readyz on a real port: by the engine alone, even while Python is busy."""
 
 from __future__ import annotations
 

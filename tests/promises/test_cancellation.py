@@ -41,7 +41,7 @@ class Gate:
         assert self.opened.wait(20)
         return self.source(key)
 
-    def let_go(self) -> None:
+    def open_both(self) -> None:
         self.open.set()
         self.opened.set()
 
@@ -63,7 +63,7 @@ def test_in_the_turn_in_which_the_load_ends(ask: str, kind: str, role: str, load
         for _ in range(5):
             await asyncio.sleep(0)
         task, other = (first, second) if role == "leader" else (second, first)
-        gate.let_go()
+        gate.open_both()
         if kind == "plain":  # the load ends on a thread, at any moment from now on
             await asyncio.sleep(turns * 2e-5)
         for _ in range(turns):
@@ -103,7 +103,7 @@ def test_a_timeout_in_the_turn_in_which_the_load_ends(load_timeout: str | None) 
 
         task = asyncio.create_task(ask())
         await begun(gate)  # type: ignore[arg-type]
-        gate.let_go()
+        gate.open_both()
         for _ in range(turns):
             await asyncio.sleep(0)
         expires = not task.done()

@@ -61,7 +61,7 @@ def test_a_cluster_on_every_protocol(tmp_path: Path, authority: trustme.CA, pass
         asyncio.run(by_a_loop())
         assert there.get(mine[0]) == b"written"
         big = os.urandom(3 << 20)
-        wait_until(lambda: here.set(mine[0], big))  # False where it took a second
+        wait_until(lambda: here.set(mine[0], big))  # False if it took a second
         assert there.get(mine[0]) == here.get(mine[0]) == big
         wait_until(lambda: there.delete(mine[0]))
         assert here.get(mine[0]) == load(mine[0])

@@ -107,7 +107,7 @@ def test_a_load_must_be_accepted_soon_and_may_then_take_long(
     client: Transport, server: Transport, address: str
 ) -> None:
     begun = time.monotonic()
-    assert isinstance(outcome(client, address, LoadRequest("g", ["k"])), PeerError)  # nobody takes it
+    assert isinstance(outcome(client, address, LoadRequest("g", ["k"])), PeerError)  # no node takes it
     assert 0.45 < time.monotonic() - begun < 1.0
     called(server)
     client.call("slow", address, LoadRequest("g", ["k"]), None)
@@ -173,7 +173,7 @@ def test_a_peer_that_ends_fails_its_calls_and_may_come_back(client: Transport, s
     begun = time.monotonic()
     assert isinstance(ended(client)[1], PeerError)
     assert time.monotonic() - begun < 0.5
-    incoming.reply(TellReply([]))  # to nobody
+    incoming.reply(TellReply([]))  # to no peer
     again = Transport(max_message=1 << 20)
     assert again.listen(address) == address
     client.call("t", address, TELL, None)

@@ -92,7 +92,7 @@ class TestThreads:
         held.go.set()
         assert again.result() == b"k"
         if not isinstance(held, AsyncHeld):
-            assert leader.result() == b"k"  # a thread cannot be stopped: it gets what it waited for
+            assert leader.result() == b"k"  # a thread cannot be stopped: it gets its value
         assert held.calls == {"k": 2}
         assert counts(group) == {"loads": 2, "joined": 3}
 

@@ -49,7 +49,7 @@ FLOORS = (  # from the ground up
     ("cli",),
     ("__main__",),
 )
-ENGINE_FLOORS = (  # the same for the engine, without what the compiler generated
+ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("proto", "outcome", "sync", "clock", "fork", "hash", "histogram", "resp.codec", "security.password"),
     ("tracked", "version", "memory", "placement", "resp.reply", "security.guesses", "security.tls"),
     ("policy", "policy.ghost", "policy.list", "policy.lru", "policy.s3fifo", "policy.two_level"),

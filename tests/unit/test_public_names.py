@@ -29,7 +29,7 @@ NAMES = {
 }
 BLOCKING = ("get", "get_many", "set", "set_many", "delete", "delete_many", "clear", "peek", "stats", "close")
 
-# The module tells what importing it changed: threads, descriptors, and modules that are neither its own nor Python's.
+# The program prints the changes by the import: threads, descriptors, and modules that are neither ours nor Python's.
 IMPORTED = """
 import json, os, sys, threading
 before, files = set(sys.modules), set(os.listdir("/proc/self/fd"))
