@@ -18,8 +18,8 @@ from kamacache.node import Node
 from kamacache.options import GroupOptions
 
 NODE = {
-    *{"listen", "advertise", "registry", "service", "weight", "max_value", "loader_threads", "insecure"},
-    *{"password_file", "drain", "log_level"},
+    *{"listen", "advertise", "registry", "service", "weight", "max_value", "loader_threads", "loader_queue"},
+    *{"insecure", "password_file", "drain", "log_level"},
 }
 _TLS = {"cert", "key", "ca", "mutual"}
 _SWITCHES = {"insecure", "mutual"}

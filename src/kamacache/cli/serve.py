@@ -66,6 +66,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
 @click.option("--weight", envvar="KAMACACHE_WEIGHT", type=float, default=1.0, help="The share of keys beside others'.")
 @click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="Larger is not kept.")
 @click.option("--loader-threads", envvar="KAMACACHE_LOADER_THREADS", type=int, default=32, help="Loaders at once.")
+@click.option("--loader-queue", envvar="KAMACACHE_LOADER_QUEUE", type=int, default=10_000, help="Loads that may wait.")
 @click.option("--password-file", envvar="KAMACACHE_PASSWORD_FILE", metavar="FILE", help="Else KAMACACHE_PASSWORD's.")
 @click.option("--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", help="The node's certificate.")
 @click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", help="Its key.")
