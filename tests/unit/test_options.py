@@ -14,17 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamacache.errors import CodecError, ConfigError, KamaCacheError
-from kamacache.net.security import Protection
-from kamacache.options import (
-    TLS,
-    UNSET,
-    GroupOptions,
-    NodeOptions,
-    check_name,
-    parse_duration,
-    parse_size,
-    parse_ttl,
-)
+from kamacache.net.security import TLS, Protection
+from kamacache.options import GroupOptions, NodeOptions
+from kamacache.units import UNSET, check_name, parse_duration, parse_size, parse_ttl
 from kamacache.value import Value
 
 
