@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, get_args
 
-from kamacache.errors import CodecError, ConfigError
+from kamacache.errors import CodecError, ConfigError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +156,9 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
     except CodecError:
         raise
     except Exception as error:
-        raise CodecError(f"codec {codec_name(codec)} does not take this {type(value).__qualname__}: {error}") from error
+        raise CodecError(
+            f"codec {codec_name(codec)} does not take this {type(value).__qualname__}: {text_of(error)}"
+        ) from error
     if not isinstance(data, bytes):
         raise CodecError(f"codec {codec_name(codec)}: encode returned {type(data).__qualname__}, not bytes")
     return data
@@ -169,7 +171,7 @@ def decode(codec: Codec[Any], data: bytes) -> Any:
     except CodecError:
         raise
     except Exception as error:
-        raise CodecError(f"codec {codec_name(codec)} cannot read these {len(data)} bytes: {error}") from error
+        raise CodecError(f"codec {codec_name(codec)} cannot read these {len(data)} bytes: {text_of(error)}") from error
     if value is None:
         raise CodecError(f"codec {codec_name(codec)}: these {len(data)} bytes mean None, which is not a value")
     return value

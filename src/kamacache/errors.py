@@ -117,3 +117,11 @@ class UnknownGroup(KamaCacheError, KeyError):
 
 class NoEventLoop(KamaCacheError, RuntimeError):
     """Report that a method for asyncio was awaited without a running asyncio event loop."""
+
+
+def text_of(error: BaseException) -> str:
+    """Return the type and the text of an exception, whatever its own methods do."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the user's class
+        return type(error).__name__

@@ -124,13 +124,13 @@ async def _pause() -> None:
 
 
 PAUSE = Twofold(lambda: None, _pause)  # lets others use the event loop for a turn
-PAUSE_EVERY = 200  # keys of a batch between two pauses
+PAUSE_EVERY = 100  # keys of a batch between two pauses
 
 
-def parts(items: list[T]) -> Iterator[list[T]]:
-    """Cut a batch into what is done between two pauses."""
-    for start in range(0, len(items), PAUSE_EVERY):
-        yield items[start : start + PAUSE_EVERY]
+def parts(items: list[T], size: int = PAUSE_EVERY) -> Iterator[list[T]]:
+    """Cut a batch into parts, by default into what is done between two pauses."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class Wait:

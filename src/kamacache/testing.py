@@ -8,7 +8,6 @@ A *gate* holds the messages it matches until it is opened, so that a test decide
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import threading
 from collections.abc import Callable
@@ -201,7 +200,7 @@ class _Call:
 
 
 class MemoryLane(WithoutEngine):
-    """A lane of a Network."""
+    """See kamacache.net.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -225,6 +224,8 @@ class MemoryLane(WithoutEngine):
         return self._peek(address, group, [key], former)[0]
 
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
+        import asyncio  # noqa: PLC0415 - it is running
+
         return await asyncio.to_thread(self.peek, address, group, key, former=former)
 
     def peek_many(
@@ -241,6 +242,8 @@ class MemoryLane(WithoutEngine):
     async def apeek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
     ) -> list[list[Found | None] | Exception]:
+        import asyncio  # noqa: PLC0415 - it is running
+
         return await asyncio.to_thread(self.peek_many, asks, group, former=former)
 
     def _peek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
@@ -280,7 +283,7 @@ class MemoryLane(WithoutEngine):
         return promise
 
     def forget(self, address: str, *, finishing: bool = False) -> None:
-        """Do nothing: no connection is kept."""
+        """Nothing is kept of it."""
 
     def close(self) -> None:
         if not self._closed:

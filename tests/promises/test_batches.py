@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kamacache import Group, LoadError, LoadTimeout, Node
+from kamacache.deadline import Deadline
 from kamacache.net.messages import LoadRequest
 from kamacache.testing import MemoryLane, Network
 from tests.promises.support import KINDS, in_tasks, isolated, make_group
@@ -107,13 +108,13 @@ class WatchedLane(MemoryLane):
         super().__init__(network)
         self.taken = threading.Semaphore(0)
 
-    def start(self, listen: str | None, receive: Callable[[Any], None]) -> str | None:
+    def start(self, listen: str | None, receive: Callable[[Any], None], deadline: Deadline) -> str | None:
         def watched(call: Any) -> None:
             receive(call)
             if isinstance(call.message, LoadRequest):
                 self.taken.release()
 
-        return super().start(listen, watched)
+        return super().start(listen, watched, deadline)
 
 
 def asked_by_a_peer(ask: str, first: str) -> float:

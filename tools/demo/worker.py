@@ -46,7 +46,7 @@ class Doubts(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
         if "is held for dead" in record.getMessage():
-            self._tell()  # first: a view is reported with the count, and the parent must know each doubt in it
+            self._tell()  # first: a view is reported with the count, and the parent must know what was counted
             self.count += 1
 
 

@@ -11,6 +11,7 @@ mod failure;
 mod flights;
 mod fork;
 mod getter;
+mod guarded;
 mod hit;
 mod incoming;
 mod inherited;

@@ -6,7 +6,10 @@ use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
+    types::PyTuple,
 };
+
+use crate::guarded::call;
 
 /// How often a waker is called again that was interrupted: interrupts come to an end.
 const CALLS: usize = 1_000;
@@ -16,7 +19,7 @@ pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
     let mut interrupt = None;
     for waker in wakers {
         for _ in 0..CALLS {
-            match waker.call0(py) {
+            match call(waker.bind(py), &PyTuple::empty(py)) {
                 Ok(_) => break,
                 Err(error) if error.is_instance_of::<PyRuntimeError>(py) => break, // its loop is closed: nobody waits
                 Err(error) => interrupt = interrupt.or(Some(error)),

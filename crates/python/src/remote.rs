@@ -17,7 +17,10 @@ use kamacache_engine::{
 };
 use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
 
-use crate::{answers, errors::seconds, failure::peer_error, placement::Placement, store::Store, transport::Transport};
+use crate::{
+    answers, errors::seconds, failure::peer_error, guarded::call, placement::Placement, store::Store,
+    transport::Transport,
+};
 
 /// A bool that threads share without the interpreter.
 #[pyclass(frozen, module = "kamacache._engine")]
@@ -135,13 +138,16 @@ impl Remote {
                 answers::seconds(answer.remaining_ms),
                 answer.flags,
             );
-            keep.call1(py, (key, found, begun))?;
+            call(keep.bind(py), &(key, found, begun).into_pyobject(py)?)?;
         }
         Ok(())
     }
 
     fn silent<'py>(&self, py: Python<'py>, peer: &Peer, error: &PyErr) -> PyResult<Asked<'py>> {
-        self.suspect.call1(py, (&peer.object, error.value(py)))?;
+        call(
+            self.suspect.bind(py),
+            &(&peer.object, error.value(py)).into_pyobject(py)?,
+        )?;
         Ok(Asked::Nothing)
     }
 }

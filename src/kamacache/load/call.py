@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kamacache.load.pool import Pool
 
 
+_TURN = 8  # keys that a thread of the pool loads in one go
 _LONG = 1e8  # seconds: no limit was asked for
 
 
@@ -107,10 +108,12 @@ class Call:
                 Wait(helper, Deadline.after(self._lead.left())).run()
 
     def _run_each(self, keys: Iterator[str]) -> None:
-        for key in keys:
+        for number, key in enumerate(keys, 1):
             flight = self._lead.flight(key)
             if flight.ended:
                 continue
+            if self._pool is not None and number % _TURN == 0:
+                time.sleep(0)  # the event loop that waits wants the interpreter, too
             try:
                 value = call(self._loader, flight, key, self._home, self._times)
             except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises

@@ -13,7 +13,8 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kamacache.errors import KamaCacheError, LoadCycle
-from kamacache.load.outcome import ABORTED, LOAD_ERRORS, LOADS, PEER_LOADS, Outcome, failed, timed_out
+from kamacache.load.outcome import ABORTED, LOAD_ERRORS, LOADS, PEER_LOADS, Outcome, caused, failed, timed_out
+from kamacache.log import log
 from kamacache.steps import needed_loop, running_loop
 
 if TYPE_CHECKING:
@@ -148,26 +149,27 @@ class Start:
             return self._inline()
         if self._lead.driver is not None and self._lead.driver is running_loop():
             raise own_loop(self._lead.keys[0])  # this thread would wait for itself
-        return self._hand_over()
+        return self.begin()
 
     async def arun(self) -> Any:
         loop = needed_loop()
         if self._lead.driver is loop:
-            self._elsewhere()  # a task, which begins in the next turn of the loop
-        else:  # in that turn too, so that whoever asks in this one joins
-            loop.call_soon(self._begin)
-        self._lead.hand_over()
+            self.begin()  # a task, which begins in the next turn of the loop
+        else:  # in that turn too, so that every caller of this turn joins
+            loop.call_soon(self.begin)
+            self._lead.hand_over()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin elsewhere. If that fails, it is how the load ends."""
         try:
             self._elsewhere()
-        except KamaCacheError as error:
+        except Exception as error:  # noqa: BLE001 - a task factory of the user's may raise anything
+            end = failed(error) if isinstance(error, KamaCacheError) else Outcome(failure=caused(error))
+            if not isinstance(error, KamaCacheError):
+                log.exception("the load of %r could not begin", next(iter(self._lead.keys), ""))
             for key in self._lead.keys:
-                self._lead.end(key, failed(error))
+                self._lead.end(key, end)
         except BaseException:
             self._lead.abandon()
             raise
-
-    def _hand_over(self) -> None:
-        self._elsewhere()
         self._lead.hand_over()

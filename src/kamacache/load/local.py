@@ -23,14 +23,14 @@ from kamacache.load.outcome import (
     LOAD_ERRORS,
     LOADS,
     PEER_HITS,
-    Failure,
     Outcome,
+    caused,
     in_memory,
     raised,
     timed_out,
 )
 from kamacache.log import log
-from kamacache.steps import Path, adrive, drive
+from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
 from kamacache.units import UNSET, Missing
 from kamacache.value import Value
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
 
+_AT_ONCE = 1_000  # keys that are led in one go
 NOBODY: Mapping[str, Peer] = MappingProxyType({})
 
 
@@ -95,8 +96,9 @@ class Local:
         with lead as joined:
             if joined is not None:
                 return None
-            self._runtime.home.task(loop, adrive(self._lead(lead, self.loader, NOBODY)))
-            lead.hand_over()
+            Start(
+                lead, None, lambda: self._runtime.home.task(loop, adrive(self._lead(lead, self.loader, NOBODY)))
+            ).begin()
         await Landing(lead).arun()
         outcome: Outcome | None = lead.flight(key).outcome
         return None if outcome is ABORTED else outcome
@@ -118,8 +120,12 @@ class Local:
         outer = chain()
         depth = (0 if outer is None else outer.depth) if depth is None else depth
         driver = runtime.home.running() if loader.is_async else None
-        lead = self.flights.lead(keys, True, timeout, outer, depth, driver, not loader.is_async)
+        first, *rest = parts(keys, _AT_ONCE)
+        lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async)
         with lead as joined:
+            for part in rest:
+                yield PAUSE
+                joined = (joined or {}) | (lead.extend(part) or {})
             if not lead.ended:
                 pool = None if loader.is_async else runtime.pool(depth)
 
@@ -206,7 +212,12 @@ class Local:
                 if isinstance(value, Value):
                     value, ttl = value.value, value.ttl
                 raw = None if value is None else codecs.encode(self._options.codec, value)
-            except Exception as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
+            except BaseException as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
+                if running_loop() is None:
+                    failed_here(error)
+                elif not isinstance(error, Exception):  # it ends the loop, and the load all the same
+                    lead.end(key, self._failure(key, error))
+                    raise
                 return self._failed(lead, key, error, own=own)
         lead.loaded(key, raw, self._ttl(raw) if ttl is UNSET else ttl, kind, LOADS, own)
         return raw
@@ -224,8 +235,7 @@ class Local:
         raise raised(outcome.failure, key)
 
     def _failure(self, key: str, error: BaseException) -> Outcome:
-        text = f"{self._name}[{key!r}]: {type(error).__name__}: {error}"
-        return Outcome(how=LOADS, failure=Failure(LoadError, text, error, type(error).__name__))
+        return Outcome(how=LOADS, failure=caused(error, f"{self._name}[{key!r}]: "))
 
     def _ttl(self, raw: bytes | None) -> float | None:
         options = self._options

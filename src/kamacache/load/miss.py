@@ -6,6 +6,7 @@ _fetch          join or lead the flights of the keys: own keys load here (local.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ class Misses:
         counts = dict.fromkeys(keys, JOINED)
         try:
             self._check(keys)
+            yield PAUSE
             yield from self.wait_for_writes(keys)
             found = {} if self.alone else (yield from self.peeks.ask_owners(keys))
             for key, (data, *_) in found.items():
@@ -156,8 +158,8 @@ class Misses:
                             values[key] = value
                 yield PAUSE
         finally:
-            for how in set(counts.values()):
-                self._store.count(how, sum(counted == how for counted in counts.values()))
+            for how, number in Counter(counts.values()).items():
+                self._store.count(how, number)
         if failures:
             raise batch_error(failures, values)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from kamacache._engine import Store
-from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, NodeClosed
+from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, NodeClosed, text_of
 from kamacache.net.messages import Answer
 
 # The positions in Store.OUTCOMES, in its order.
@@ -43,6 +43,11 @@ ABORTED = Outcome()  # the leader was interrupted: those who waited try again
 def failed(error: KamaCacheError, how: int = LOADS) -> Outcome:
     """Return the outcome of a load that ended with one of our own errors."""
     return Outcome(how=how, failure=Failure(type(error), str(error), error.__cause__))
+
+
+def caused(error: BaseException, where: str = "") -> Failure:
+    """Return the failure of a load that raised `error`."""
+    return Failure(LoadError, where + text_of(error), error, type(error).__name__)
 
 
 def timed_out(key: str, timeout: float | None, how: int) -> Outcome:

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
-from kamacache.errors import PeerError, UnknownGroup
+from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
+from kamacache.log import log
 from kamacache.net.lane import HOT, Found, Lane
 from kamacache.steps import Path, Twofold
 
@@ -59,6 +60,11 @@ class Peeks:
         except (PeerError, UnknownGroup) as error:
             self._runtime.suspect(owner, error)
             return None
+        except KamaCacheError:
+            raise
+        except Exception:
+            log.exception("asking %s for %s[%r] failed; it is loaded instead", owner.address, self._name, key)
+            return None
         if found is None or found[1] < self._store.known(key):
             return None
         self.keep_near(key, found, asked)
@@ -87,9 +93,15 @@ class Peeks:
             return {}
         lane, name = self._runtime.lane, self._name
         asks = [(peer.address, keys) for peer, keys in by_peer.items()]
-        replies = yield Twofold(
-            lambda: lane.peek_many(asks, name, former=former), lambda: lane.apeek_many(asks, name, former=former)
-        )
+        try:
+            replies = yield Twofold(
+                lambda: lane.peek_many(asks, name, former=former), lambda: lane.apeek_many(asks, name, former=former)
+            )
+        except KamaCacheError:
+            raise
+        except Exception:
+            log.exception("asking others for keys of %s failed; they are loaded instead", self._name)
+            return {}
         found: dict[str, Found] = {}
         for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):
             if isinstance(reply, Exception):

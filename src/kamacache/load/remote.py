@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
 from kamacache.deadline import Deadline
-from kamacache.errors import KamaCacheError, LoadError, PeerError, UnknownGroup
+from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.flight import Flying, Start, chain, land
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
@@ -21,8 +21,8 @@ from kamacache.load.outcome import (
     ABSENT,
     LOADS,
     PEER_LOADS,
-    Failure,
     Outcome,
+    caused,
     failed,
     failure_in,
     timed_out,
@@ -86,9 +86,8 @@ class Remote:
                 lead.end(key, failed(error, PEER_LOADS))
         except Exception as error:
             log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
-            text = f"{type(error).__name__}: {error}"
             for key in lead.keys:
-                lead.end(key, Outcome(how=PEER_LOADS, failure=Failure(LoadError, text, error, type(error).__name__)))
+                lead.end(key, Outcome(how=PEER_LOADS, failure=caused(error)))
         finally:
             lead.abandon()
 

@@ -21,7 +21,7 @@ use pyo3::{
 use super::{
     Flight, Flights,
     flight::{End, Plan, State, around, is_inside, still_open},
-    lock,
+    lock, texts,
 };
 use crate::{
     errors::{key as text, nanoseconds, seconds},
@@ -105,6 +105,60 @@ impl Lead {
             .try_for_each(|flight| flights.abort(py, flight).map(drop))
     }
 
+    fn enter<'py>(&self, py: Python<'py>, keys: &[Arc<str>]) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let flights = self.plan.flights.get();
+        let engine = flights.cell.get();
+        let around = around(py, self.plan.outer.as_ref())?;
+        let mut joined = None;
+        let before = lock(&self.led).flights.len();
+        for key in keys {
+            // Made before the lock is taken: that may run the collector, and it any code.
+            let began = engine.options().clock.coarse();
+            let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
+            let made = Py::new(
+                py,
+                Flight {
+                    key,
+                    plan,
+                    began,
+                    state,
+                },
+            )?;
+            let key = &made.get().key;
+            let (mut found, mut replaced) = (None, None);
+            let mut table = lock(&flights.table);
+            let mut led = lock(&self.led);
+            let other = table.get(key).map(|other| (other, &other.get().plan));
+            match other {
+                Some((_, plan)) if plan.number == self.plan.number => {} // asked for twice
+                Some((other, plan))
+                    if flights.joinable(other.get(), self.plan.here)
+                        && !(plan.serial && around.contains(&plan.number)) =>
+                {
+                    found = Some(other.clone_ref(py));
+                }
+                _ => {
+                    lock(&made.get().state).mark = engine.mark(key);
+                    lock(&self.plan.rest).open += 1;
+                    led.add(made.clone_ref(py));
+                    replaced = table.insert(key.clone(), made.clone_ref(py));
+                }
+            }
+            drop((led, table));
+            drop(replaced);
+            if let Some(found) = found {
+                joined.get_or_insert_with(|| PyDict::new(py)).set_item(&**key, found)?;
+            }
+        }
+        for flight in &self.all(py)[before..] {
+            if let Some(end) = self.by_now(py, flight.get().key()) {
+                flights.finish(py, flight, end)?;
+                joined.get_or_insert_with(|| PyDict::new(py));
+            }
+        }
+        Ok(joined)
+    }
+
     /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
     /// longer owned: good enough, as it is for a peek.
     fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
@@ -157,56 +211,13 @@ impl Lead {
     /// Lead the flight of every key that has none to join; one whose value is here by now ends at once. Return None if
     /// all that is to be loaded, else the flights of others.
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let flights = self.plan.flights.get();
-        let engine = flights.cell.get();
-        let around = around(py, self.plan.outer.as_ref())?;
-        let mut joined = None;
-        for key in &self.keys {
-            // Made before the lock is taken: that may run the collector, and it any code.
-            let began = engine.options().clock.coarse();
-            let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
-            let made = Py::new(
-                py,
-                Flight {
-                    key,
-                    plan,
-                    began,
-                    state,
-                },
-            )?;
-            let key = &made.get().key;
-            let (mut found, mut replaced) = (None, None);
-            let mut table = lock(&flights.table);
-            let mut led = lock(&self.led);
-            let other = table.get(key).map(|other| (other, &other.get().plan));
-            match other {
-                Some((_, plan)) if plan.number == self.plan.number => {} // asked for twice
-                Some((other, plan))
-                    if flights.joinable(other.get(), self.plan.here)
-                        && !(plan.serial && around.contains(&plan.number)) =>
-                {
-                    found = Some(other.clone_ref(py));
-                }
-                _ => {
-                    lock(&made.get().state).mark = engine.mark(key);
-                    lock(&self.plan.rest).open += 1;
-                    led.add(made.clone_ref(py));
-                    replaced = table.insert(key.clone(), made.clone_ref(py));
-                }
-            }
-            drop((led, table));
-            drop(replaced);
-            if let Some(found) = found {
-                joined.get_or_insert_with(|| PyDict::new(py)).set_item(&**key, found)?;
-            }
-        }
-        for flight in self.all(py) {
-            if let Some(end) = self.by_now(py, flight.get().key()) {
-                flights.finish(py, &flight, end)?;
-                joined.get_or_insert_with(|| PyDict::new(py));
-            }
-        }
-        Ok(joined)
+        self.enter(py, &self.keys)
+    }
+
+    /// Lead more keys in the same way.
+    #[pyo3(signature = (keys, /))]
+    fn extend<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.enter(py, &texts(keys)?)
     }
 
     #[pyo3(signature = (_kind, _error, _traceback, /))]

@@ -54,6 +54,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn texts(keys: &Bound<'_, PyList>) -> PyResult<Vec<Arc<str>>> {
+    keys.iter().map(|key| text(&key).map(Into::into)).collect()
+}
+
 impl Flights {
     /// Whether a caller may join the flight: it is in time, and no write has become known since its load began.
     fn joinable(&self, flight: &Flight, here: bool) -> bool {

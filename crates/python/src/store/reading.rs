@@ -4,14 +4,14 @@ use std::{ptr::NonNull, sync::atomic::Ordering};
 use kamacache_engine::store::{Gone, Lookup};
 use pyo3::{
     exceptions::PyException,
-    ffi,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyTuple},
+    types::{PyBytes, PyDict, PyList, PyString},
 };
 
 use super::Store;
 use crate::{
     errors::key,
+    guarded::call,
     hit::Reader,
     remote::Asked,
     value::{Value, release},
@@ -19,31 +19,6 @@ use crate::{
 
 /// What was found, by key; the keys that are not here; and what could not be decoded.
 pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
-
-/// Calls what may wait for long, a loader.
-///
-/// Before Python 3.14, a thread that wants the interpreter back when it is being shut down is ended by pthread_exit. Its
-/// unwinding must not pass through our frames, which would abort the process: the guard holds the thread where it is.
-fn call(function: &Bound<'_, PyAny>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-    struct Hold;
-    impl Drop for Hold {
-        fn drop(&mut self) {
-            loop {
-                std::thread::park();
-            }
-        }
-    }
-    unsafe extern "C-unwind" {
-        fn PyObject_CallObject(function: *mut ffi::PyObject, arguments: *mut ffi::PyObject) -> *mut ffi::PyObject;
-    }
-    let py = function.py();
-    let hold = Hold;
-    // SAFETY: attached; both objects live for the call.
-    let result = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
-    std::mem::forget(hold);
-    // SAFETY: a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(Bound::unbind)
-}
 
 impl Store {
     /// The object that a get returns for a value.
@@ -83,6 +58,11 @@ impl Store {
         let Some(on_miss) = self.on_miss.get(py) else {
             return Ok(py.None());
         };
+        // The loader sees the key under which its value is kept, whatever a subclass of str says of itself.
+        let asked = match asked.cast_exact::<PyString>() {
+            Ok(exact) => exact.clone(),
+            Err(_) => PyString::new(py, key(asked)?),
+        };
         let arguments = if peeked {
             (asked, true).into_pyobject(py)?
         } else {
@@ -94,7 +74,7 @@ impl Store {
     /// The object that a get returns for a value that stays elsewhere.
     fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         match self.decode.get(py) {
-            Some(decode) => decode.bind(py).call1((bytes,)),
+            Some(decode) => Ok(call(decode.bind(py), &(bytes,).into_pyobject(py)?)?.into_bound(py)),
             // None: bytes are what users see, or the collector has taken it and with it everything that could ask.
             None => Ok(bytes.into_any()),
         }
