@@ -17,12 +17,14 @@ from kamacache.errors import ConfigError, NodeClosed
 from kamacache.groups import Groups, View
 from kamacache.log import log
 from kamacache.member import Member
-from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
+from kamacache.net.security import TLS
+from kamacache.options import NodeOptions, check_listen
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
 from kamacache.signatures import GroupMethods
 from kamacache.steps import Wait
+from kamacache.units import Duration, Size, parse_duration
 
 if TYPE_CHECKING:
     from kamacache.net.lane import Lane

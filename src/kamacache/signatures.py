@@ -12,8 +12,8 @@ from kamacache.errors import NodeClosed, UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
 from kamacache.member import Member
-from kamacache.options import GroupOptions, OnEvict, PolicyName, check_name
-from kamacache.units import Duration, Size
+from kamacache.options import GroupOptions, OnEvict, PolicyName
+from kamacache.units import Duration, Size, check_name
 
 V = TypeVar("V")
 Load = Callable[[str], Any]

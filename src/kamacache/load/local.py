@@ -30,8 +30,8 @@ from kamacache.load.outcome import (
     timed_out,
 )
 from kamacache.log import log
-from kamacache.options import UNSET, Missing
 from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
+from kamacache.units import UNSET, Missing
 from kamacache.value import Value
 
 if TYPE_CHECKING:
