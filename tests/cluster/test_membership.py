@@ -399,7 +399,7 @@ def test_a_former_owner_too_slow_for_a_peek_is_not_held_for_dead(monkeypatch: py
         monkeypatch.setattr(lane, "peek_many", ask_in_vain)
         assert c.groups["g"].get(key) == b"old"
         assert cluster.source.loads[key] == 2
-        assert not [peer for peer in c._membership.known() if peer.dead]
+        assert not [peer for peer in c._membership.peers.known() if peer.dead]
 
 
 def test_stand_in_gives_way_when_the_owner_is_back() -> None:

@@ -67,7 +67,7 @@ class Administration:
         """Everyone this node knows of, itself first; then those that may call and are no members."""
         membership = self._runtime.membership
         me = _member(membership.me) | {"me": True, "state": "alive", "registered": membership.joined}
-        found = [me, *(_peer(peer) for peer in membership.known())]
+        found = [me, *(_peer(peer) for peer in membership.peers.known())]
         members = {member["address"] for member in found}  # one that comes or goes may be half listed for a moment
         return found + [_client(address) for address in sorted(membership.clients) if address not in members]
 

@@ -93,7 +93,7 @@ def _node(page: Page, runtime: Runtime) -> None:
     page.metric("kamacache_joined", "gauge", "Whether the node has joined.", [({}, int(runtime.joined))])
     up = runtime.membership.troubles().keys().isdisjoint({AWAY, UNREGISTERED})
     page.metric("kamacache_registry_up", "gauge", "Whether the registry answers; 1 without one.", [({}, int(up))])
-    peers = [peer for peer in runtime.membership.known() if not peer.left]
+    peers = [peer for peer in runtime.membership.peers.known() if not peer.left]
     states = {"alive": 1, "dead": 0, "unlisted": 0}
     for peer in peers:
         states["dead" if peer.dead else "alive" if peer.registered else "unlisted"] += 1

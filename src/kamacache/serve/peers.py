@@ -104,7 +104,7 @@ class Serving:
     def _load(self, call: Call, request: LoadRequest) -> None:
         core = self._core(request.group)
         self._runtime.saw(request.clock)
-        skipped = self._runtime.membership.by_id(request.skipped)
+        skipped = self._runtime.membership.peers.by_id(request.skipped)
         served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1))
         call.accept()
         core.store.count(SERVED, len(request.keys))
