@@ -17,7 +17,7 @@ from typing import Any
 from kamacache._engine import Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.net.lane import HOT, Call, Found, WithoutEngine
+from kamacache.net.lane import HOT, Call, Found, Lane
 from kamacache.net.messages import Member, Request
 from kamacache.registry import Registry
 from kamacache.steps import Wait
@@ -199,7 +199,7 @@ class _Call:
         self._promise.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane(WithoutEngine):
+class MemoryLane(Lane):
     """See kamacache.net.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
@@ -224,7 +224,9 @@ class MemoryLane(WithoutEngine):
         return self._peek(address, group, [key], former)[0]
 
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        return (await self._apeek(address, group, [key], former))[0]
+        import asyncio  # noqa: PLC0415 - it is running
+
+        return await asyncio.to_thread(self.peek, address, group, key, former=former)
 
     def peek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
@@ -243,11 +245,6 @@ class MemoryLane(WithoutEngine):
         import asyncio  # noqa: PLC0415 - it is running
 
         return await asyncio.to_thread(self.peek_many, asks, group, former=former)
-
-    async def _apeek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        return await asyncio.to_thread(self._peek, address, group, keys, former)
 
     def _peek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
         message = Peek(group, keys, former)
@@ -284,9 +281,6 @@ class MemoryLane(WithoutEngine):
 
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
         return promise
-
-    def forget(self, address: str, *, finishing: bool = False) -> None:
-        """Nothing is kept of it."""
 
     def close(self) -> None:
         if not self._closed:
