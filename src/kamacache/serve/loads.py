@@ -1,4 +1,4 @@
-"""The loads that peers ask for. No thread waits here for what another one loads, so none can wait for its own turn."""
+"""Loads for peers. No thread waits here for the load of another one, so none can wait for its own turn."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class ServedLoad:
-    """The load of some keys for a peer that has passed over the members in `skipped`; `answer` ends with its end.
+    """The load of some keys for a peer that has skipped the members in `skipped`. `answer` ends when it ends.
 
-    It loads here or joins what is loading here already, and forwards nothing.
+    It loads here or joins the flights here, and never forwards the request.
     """
 
     def __init__(self, core: GroupCore, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> None:
-        """Begin. Raises GroupClosed, NodeClosed, Overloaded."""
+        """Begin the load. Raises GroupClosed, NodeClosed, Overloaded."""
         core.misses.check_open()
         self.answer = Promise()  # of a list of Answer
         self._core = core
@@ -80,7 +80,7 @@ class ServedLoad:
         self._next()
 
     def _next(self) -> None:
-        """Go on with what has ended; called again when the next flight has."""
+        """Take in the flights that have ended. The end of the next one calls this again."""
         while self._flying:
             key, flight = self._flying[-1]
             if flight.wake(self._next):
