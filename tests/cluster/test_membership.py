@@ -289,6 +289,19 @@ def test_goodbye_is_noticed_at_once() -> None:
         }
 
 
+def test_group_that_is_closed_while_its_owner_loads_fails_no_caller_elsewhere() -> None:
+    """1. A asks B, the owner, to load. 2. B closes its group. 3. A goes on with the next in line, which is A itself."""
+    with Cluster(2, use_async=True) as cluster:
+        a, b = cluster.nodes
+        key = cluster.key_of(b)
+        hold = cluster.source.hold(key)
+        asking = in_thread(a.groups["g"].get, key)
+        hold.wait()
+        b.groups["g"].close()
+        assert asking.result(10.0) == b"old"
+        hold.open()
+
+
 # -- changes ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
-from kamacache.errors import KamaCacheError
+from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed
 from kamacache.load.flight import Flying, land
-from kamacache.load.outcome import ABORTED, Outcome, answers
+from kamacache.load.outcome import ABORTED, Outcome, answers, raised
 from kamacache.steps import Path, adrive, drive
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ class ServedLoad:
             if again:
                 self._go(again)
             elif self._claim.acquire(blocking=False):
+                for key, outcome in self._outcomes.items():
+                    if outcome.failure is not None and outcome.failure.kind in (NodeClosed, GroupClosed):
+                        raise raised(outcome.failure, key)  # the peer goes on to the next candidate
                 self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
         except KamaCacheError as error:
             self.answer.set_exception(error)
