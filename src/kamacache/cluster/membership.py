@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,10 +22,11 @@ from kamacache.cluster.peers import Peer, Peers
 from kamacache.cluster.routes import Route, Routes
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
-from kamacache.net.messages import GroupState, Hello, Member
+from kamacache.net.messages import Hello, Member
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
+    from kamacache.groups import View
     from kamacache.registry.base import Registry
     from kamacache.runtime import Runtime
 
@@ -48,28 +48,17 @@ class Membership:
     Invariant, under `_lock`: `_registered` is True only if the registry was given the present `me`.
     """
 
-    def __init__(
-        self,
-        me: Member,
-        runtime: Runtime,
-        registry: Registry | None,
-        service: str,
-        *,
-        states: Callable[[], list[GroupState]],
-        heard_of: Callable[[GroupState, float], None],
-        placed: Callable[[str, Route], None],
-    ) -> None:
+    def __init__(self, me: Member, runtime: Runtime, registry: Registry | None, service: str, groups: View) -> None:
         self.me = me
         self.joined = False
         self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self.peers = Peers(runtime.clock)
-        self._routes = Routes(runtime.clock, placed)
+        self._routes = Routes(runtime.clock, groups.placed)
         self._runtime = runtime
         self._registry = registry
         self._service = service
-        self._states = states
-        self._heard_of = heard_of
+        self._groups = groups
         self._lock = threading.Lock()
         self._registered = False
         self._troubles: dict[str, str] = {}
@@ -260,7 +249,7 @@ class Membership:
 
     def hello(self) -> Hello:
         """Return what this node says of itself."""
-        return Hello(self.me, self._runtime.hlc.latest(), self._states())
+        return Hello(self.me, self._runtime.hlc.latest(), self._groups.states())
 
     def greeted_by(self, hello: Hello) -> Hello:
         """Take in a peer's hello or goodbye, and return the hello of this node.
@@ -300,7 +289,7 @@ class Membership:
             return
         silent = self.peers.heard(hello.member, leaving=hello.leaving, answered=answered)
         for state in hello.groups:
-            self._heard_of(state, silent)
+            self._groups.heard_of(state, silent)
 
     def _probe(self) -> None:
         """Ping all peers at once, so that the silence of one delays no other."""
