@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kamacache.cluster.routes import Route
-    from kamacache.net.lane import Call, Found, Keep, Lane, PeerTimes, Suspect
+    from kamacache.net.lane import Call, Found, Keep, Lane, Suspect
     from kamacache.net.messages import Request
 
 log = logging.getLogger("kamacache")
@@ -40,7 +40,9 @@ class NativeLane:
         self._protection = protection
         self._security = security or protection.engine()
         most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
-        self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
+        transport = self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
+        self.serve, self.hide = transport.serve, transport.hide
+        self.ready, self.peer_times = transport.ready, transport.peer_times
         self._lock = threading.Lock()
         self._links: dict[asyncio.AbstractEventLoop, dict[str, Link]] = {}
         self._thread: threading.Thread | None = None
@@ -82,18 +84,6 @@ class NativeLane:
     def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
         self._metrics = metrics
         self._transport.answer_to(names)
-
-    def ready(self, ready: bool) -> None:
-        self._transport.ready(ready)
-
-    def peer_times(self) -> list[PeerTimes]:
-        return self._transport.peer_times()
-
-    def serve(self, store: Store) -> None:
-        self._transport.serve(store)
-
-    def hide(self, group: str) -> None:
-        self._transport.hide(group)
 
     def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
         placement = route.placement

@@ -29,6 +29,7 @@ from kamacache.units import check_name
 
 _PORT = 2379
 _FILES = ("ca", "cert", "key")
+_nodes, _services = "/kamacache/{}/nodes/".format, "/services/{}/".format
 _LIST, _REGISTER, _WITHDRAW, _END = 1.0, 2.0, 1.0, 0.5  # seconds that calls wait for etcd
 _LONG = 3600.0
 
@@ -167,14 +168,6 @@ class EtcdRegistry(Registry):
             if now != seen:
                 seen = now
                 self._changed()
-
-
-def _nodes(service: str) -> str:
-    return f"/kamacache/{service}/nodes/"
-
-
-def _services(service: str) -> str:
-    return f"/services/{service}/"
 
 
 def _endpoint(host: str) -> Address:

@@ -92,9 +92,10 @@ class LocalRegistry(Registry):
                 with self._open(service, make=own is not None) as at:
                     if own is not None:
                         self._hold(service, own.id, at)
-                        if not _exists(f"{own.id}.json", at):
-                            _write(own, at)
-                    return self._scan(service, at)
+                    names = os.listdir(at)  # noqa: PTH208 - a descriptor has no path
+                    if own is not None and f"{own.id}.json" not in names:
+                        _write(own, at)
+                    return self._scan(service, at, names)
             except FileNotFoundError:
                 return []
 
@@ -159,8 +160,7 @@ class LocalRegistry(Registry):
         if held is not None:
             held.release()  # after the new one has its name, so that a test of the old one sees that
 
-    def _scan(self, service: str, at: int) -> list[Member]:
-        names = os.listdir(at)
+    def _scan(self, service: str, at: int, names: list[str]) -> list[Member]:
         for name in names:
             if name.endswith(".tmp"):
                 _remove_orphan(at, name)
@@ -201,7 +201,8 @@ class LocalRegistry(Registry):
             if read is None or read[0] != stamp:
                 descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
                 with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-                    read = self._read[member] = (stamp, _parse(file.read(), member))
+                    found = record.read(file.read())
+                read = self._read[member] = (stamp, found if found is not None and found.id == member else None)
         except FileNotFoundError:
             return None
         return read[1]
@@ -224,25 +225,12 @@ def _socket_names(member: str) -> tuple[str, str]:
     return f"{member}.sock", f"{zlib.crc32(member.encode()):08x}.sock"
 
 
-def _parse(data: bytes, member: str) -> Member | None:
-    found = record.read(data)
-    return found if found is not None and found.id == member else None
-
-
 def _write(me: Member, at: int) -> None:
     temporary = f"{me.id}.json.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=at)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
         file.write(record.written(me, address=True))
     os.rename(temporary, f"{me.id}.json", src_dir_fd=at, dst_dir_fd=at)
-
-
-def _exists(name: str, at: int) -> bool:
-    try:
-        os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _remove(at: int, name: str) -> None:

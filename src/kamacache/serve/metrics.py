@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 OUTCOMES = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads")
-_COUNTERS = ("loads", "load_errors", "writes", "evictions", "expirations", "served")
 _GAUGES = ("entries", "bytes", "near_bytes", "max_bytes")
 _HELP = {
     "loads": "Keys loaded here for callers here.",
@@ -117,10 +116,10 @@ def _gets(page: Page, stats: Mapping[str, GroupStats]) -> None:
         for outcome in OUTCOMES
     ]
     page.metric("kamacache_get_outcomes_total", "counter", "The same gets by the origin of their answers.", outcomes)
-    for field in (*_COUNTERS, *_GAUGES):
+    for field, text in _HELP.items():
         values = _each((name, getattr(of, field)) for name, of in stats.items())
-        kind, name = ("counter", f"kamacache_{field}_total") if field in _COUNTERS else ("gauge", f"kamacache_{field}")
-        page.metric(name, kind, _HELP[field], values)
+        kind, name = ("gauge", f"kamacache_{field}") if field in _GAUGES else ("counter", f"kamacache_{field}_total")
+        page.metric(name, kind, text, values)
 
 
 def _each(values: Iterable[tuple[str, float]]) -> list[Sample]:
