@@ -161,7 +161,7 @@ class Node(GroupMethods):
         self._start.run()
 
     async def astart(self) -> None:
-        """See start."""
+        """Do what start does, on a thread."""
         import asyncio
 
         self._runtime.home.adopt_running()
@@ -268,7 +268,7 @@ class Node(GroupMethods):
             self._registry.close()
 
     async def aclose(self, drain: Duration = "5s") -> None:
-        """See close."""
+        """Do what close does, on a thread."""
         import asyncio
 
         await asyncio.to_thread(self.close, drain)

@@ -116,7 +116,7 @@ class GroupMethods:
         - `load_many`: load_many(keys) returns a mapping of key to value for a list of keys, for batches. It is async if
           `loader` is. None: `loader` is called for each key.
         - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
-        - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: for ever.
+        - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: without end.
         - `policy`: which values are evicted first: "s3fifo", "lru" or "lru2".
         - `codec`: how values become bytes: "bytes", "text", "json", "msgpack" or a Codec.
         - `near_ttl`: how long other nodes may keep copies; 0: not at all.

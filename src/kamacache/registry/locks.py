@@ -20,7 +20,7 @@ _guard = threading.Lock()
 
 
 def _reset_in_child() -> None:
-    global _guard  # noqa: PLW0603 - another thread of the parent may hold the old one for ever
+    global _guard  # noqa: PLW0603 - a thread of the parent may hold the old one
     _guard = threading.Lock()
     _own.clear()
 

@@ -66,7 +66,7 @@ class Administration:
     def members(self) -> list[dict[str, Any]]:
         """Return the members that this node knows, itself first, then the clients on the list of the registry."""
         membership = self._runtime.membership
-        me = _member(membership.me) | {"me": True, "state": "alive", "registered": membership.joined}
+        me = membership.me._asdict() | {"me": True, "state": "alive", "registered": membership.joined}
         found = [me, *(_peer(peer) for peer in membership.peers.known())]
         members = {
             member["address"] for member in found
@@ -80,7 +80,10 @@ class Administration:
         me, route = self._runtime.membership.me, self._runtime.route(group)
         line = [me if peer is None else peer.member for peer in route.all_candidates(key)]
         first = route.first(key)
-        return {"owner": _member(me if first is None else first.member), "candidates": [_member(one) for one in line]}
+        return {
+            "owner": (me if first is None else first.member)._asdict(),
+            "candidates": [one._asdict() for one in line],
+        }
 
     def stats(self, group: str | None = None) -> dict[str, Any]:
         """Return the counters of one group or of all, by name."""
@@ -101,18 +104,14 @@ def _kind(registry: object) -> str | None:
     return type(registry).__name__
 
 
-def _member(member: Member) -> dict[str, Any]:
-    return member._asdict()
-
-
 def _peer(peer: Peer) -> dict[str, Any]:
     state = "left" if peer.left else "dead" if peer.dead else "alive" if peer.greeted else "unknown"
-    return _member(peer.member) | {"me": False, "state": state, "registered": peer.registered}
+    return peer.member._asdict() | {"me": False, "state": state, "registered": peer.registered}
 
 
 def _client(address: str) -> dict[str, Any]:
-    nobody = Member("", address, weight=0.0, protocol=0)
-    return _member(nobody) | {"me": False, "state": "client", "registered": False}
+    member = Member("", address, weight=0.0, protocol=0)
+    return member._asdict() | {"me": False, "state": "client", "registered": False}
 
 
 def _options(options: GroupOptions) -> dict[str, Any]:
