@@ -17,7 +17,7 @@ from typing import Any
 from kamacache._engine import Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.net.lane import HOT, Call, Found, WithoutEngine
+from kamacache.net.lane import HOT, Call, Found, Lane
 from kamacache.net.messages import Member, Request
 from kamacache.registry import Registry
 from kamacache.steps import Wait
@@ -199,7 +199,7 @@ class _Call:
         self._promise.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane(WithoutEngine):
+class MemoryLane(Lane):
     """See kamacache.net.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
@@ -281,9 +281,6 @@ class MemoryLane(WithoutEngine):
 
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
         return promise
-
-    def forget(self, address: str, *, finishing: bool = False) -> None:
-        """Nothing is kept of it."""
 
     def close(self) -> None:
         if not self._closed:

@@ -109,9 +109,9 @@ def connect(node: Node) -> socket.socket:
 
 
 def waiting(node: Node) -> int:
-    """How many questions of clients this node works on."""
+    """Return how many requests of clients this node works on."""
     clients = node._serving._clients
-    return 0 if clients is None else clients._waiting
+    return 0 if clients is None else len(clients._under_way)
 
 
 def command(*arguments: bytes) -> bytes:

@@ -45,7 +45,7 @@ class Doubts(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
-        if "is held for dead" in record.getMessage():
+        if "is considered dead" in record.getMessage():
             self._tell()  # first: a view is reported with the count, and the parent must know what was counted
             self.count += 1
 
