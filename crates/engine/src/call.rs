@@ -77,10 +77,7 @@ pub type Answered = Result<ClientReply, Refused>;
 
 /// The refusal of a node that closes.
 pub fn nobody() -> Refused {
-    Refused {
-        refusal: Refusal::Closed,
-        text: "nobody answers here".into(),
-    }
+    Refused { refusal: Refusal::Closed, text: "nobody answers here".into() }
 }
 
 /// Why a call is refused.
@@ -131,11 +128,7 @@ fn event(event: pb::load_event::Event) -> pb::LoadEvent {
 
 impl Incoming {
     pub fn new(request: Request, answer: Answer) -> Self {
-        Self {
-            request,
-            answer: Some(answer),
-            generation: fork::generation(),
-        }
+        Self { request, answer: Some(answer), generation: fork::generation() }
     }
 
     /// Returns a client's call, and where its reply will come.

@@ -29,10 +29,7 @@ impl Clock {
 
     /// Stands still at `unix` since 1970 until it is advanced.
     pub fn manual(unix: u64) -> Self {
-        Self(Source::Manual {
-            passed: AtomicU64::new(0),
-            unix,
-        })
+        Self(Source::Manual { passed: AtomicU64::new(0), unix })
     }
 
     /// Only grows, from an arbitrary start.

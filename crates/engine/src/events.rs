@@ -111,10 +111,8 @@ impl Events {
         let mut state = self.state.lock();
         state.closed = true;
         state.calls = 0;
-        let (ends, asked) = state
-            .queue
-            .drain(..)
-            .partition(|event| matches!(event, Event::Done(..) | Event::Connected(..)));
+        let (ends, asked) =
+            state.queue.drain(..).partition(|event| matches!(event, Event::Done(..) | Event::Connected(..)));
         state.queue = ends;
         self.arrived.notify_all();
         drop(state);

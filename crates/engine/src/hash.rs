@@ -22,14 +22,7 @@ mod tests {
     #[test]
     fn stable_hash_never_changes() {
         let long: Vec<u8> = (0..=255).collect();
-        let keys: [&[u8]; 6] = [
-            b"",
-            b"a",
-            b"42",
-            "k\u{e4}se".as_bytes(),
-            b"user:1234567890:profile",
-            &long,
-        ];
+        let keys: [&[u8]; 6] = [b"", b"a", b"42", "k\u{e4}se".as_bytes(), b"user:1234567890:profile", &long];
         let known = [
             0x0338dc4be2cecdae,
             0x599f47df33a2e1eb,
@@ -43,9 +36,6 @@ mod tests {
 
     #[test]
     fn mix64_never_changes() {
-        assert_eq!(
-            [mix64(0), mix64(1), mix64(u64::MAX)],
-            [0, 0x5692_161d_100b_05e5, 0xb4d0_55fc_f2cb_bd7b]
-        );
+        assert_eq!([mix64(0), mix64(1), mix64(u64::MAX)], [0, 0x5692_161d_100b_05e5, 0xb4d0_55fc_f2cb_bd7b]);
     }
 }

@@ -37,8 +37,7 @@ impl Histogram {
     pub fn observe(&self, time: Duration) {
         let bucket = BOUNDS.partition_point(|&bound| bound < time);
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.nanos
-            .fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// How many times fell into each bucket, and their sum.
@@ -55,13 +54,7 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_its_bucket() {
         let histogram = Histogram::default();
-        let times = [
-            Duration::ZERO,
-            BOUNDS[0],
-            BOUNDS[0] + Duration::from_nanos(1),
-            BOUNDS[17],
-            BOUNDS[17] * 2,
-        ];
+        let times = [Duration::ZERO, BOUNDS[0], BOUNDS[0] + Duration::from_nanos(1), BOUNDS[17], BOUNDS[17] * 2];
         for time in times {
             histogram.observe(time);
         }

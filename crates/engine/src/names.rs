@@ -79,15 +79,11 @@ impl Names {
             return answers;
         }
         name.looking = true;
-        name.found
-            .send_if_modified(|found| found.take_if(|found| found.is_err()).is_some());
+        name.found.send_if_modified(|found| found.take_if(|found| found.is_err()).is_some());
         table.queue.push_back(text.to_owned());
         if table.threads < THREADS {
             let names = self.clone();
-            match thread::Builder::new()
-                .name("kamacache-names".into())
-                .spawn(move || names.work())
-            {
+            match thread::Builder::new().name("kamacache-names".into()).spawn(move || names.work()) {
                 Ok(_) => table.threads += 1,
                 Err(_) if table.threads > 0 => {} // those that run come to it
                 Err(error) => {

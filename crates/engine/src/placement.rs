@@ -64,10 +64,7 @@ impl Placement {
             choices[0] = owner;
             choices.map(|choice| ranked.positions.get(choice.member()).copied().unwrap_or(0))
         });
-        Ok(Placement {
-            rows: rows.collect(),
-            width,
-        })
+        Ok(Placement { rows: rows.collect(), width })
     }
 
     /// Positions in the members given: the owner, the next in line, and so on; as many as there are, four at most.
@@ -147,10 +144,7 @@ impl Members {
         if let Some(pair) = positions.windows(2).find(|pair| id(&pair[0]) == id(&pair[1])) {
             return Err(PlacementError::RepeatedId(id(&pair[0]).to_owned()));
         }
-        if let Some(bad) = positions
-            .iter()
-            .find(|position| !(weight(position) > 0.0 && weight(position).is_normal()))
-        {
+        if let Some(bad) = positions.iter().find(|position| !(weight(position) > 0.0 && weight(position).is_normal())) {
             return Err(PlacementError::BadWeight(id(bad).to_owned()));
         }
         // By the heaviest, so that no sum overflows.
@@ -162,11 +156,7 @@ impl Members {
                 let hash = stable_hash(id(position).as_bytes());
                 let keys = (mix64(hash), mix64(hash.wrapping_add(0x9e37_79b9_7f4a_7c15)));
                 let bound = BOUND * SLOTS as f64 * (weight(position) / heaviest / total);
-                Member {
-                    keys,
-                    scale: (heaviest / weight(position)).min(1e100),
-                    limit: bound as usize,
-                }
+                Member { keys, scale: (heaviest / weight(position)).min(1e100), limit: bound as usize }
             })
             .collect();
         // With thousands of members rounding down could leave slots to nobody.
@@ -204,9 +194,7 @@ impl Members {
 
     /// The slot's next choice after that one.
     fn next(&self, slot: usize, last: Choice) -> Choice {
-        let all = self
-            .draws(slot)
-            .map(|(member, draw, scale)| Choice::new(exponential(draw) * scale, member));
+        let all = self.draws(slot).map(|(member, draw, scale)| Choice::new(exponential(draw) * scale, member));
         all.filter(|choice| *choice > last).min().unwrap_or(Choice::NONE)
     }
 
@@ -227,10 +215,7 @@ impl Members {
                 let Some((last, refused)) = held.pop() else { break };
                 slot = usize::from(refused);
                 asked[slot] += 1;
-                current[slot] = choices[slot]
-                    .get(asked[slot])
-                    .copied()
-                    .unwrap_or_else(|| self.next(slot, last));
+                current[slot] = choices[slot].get(asked[slot]).copied().unwrap_or_else(|| self.next(slot, last));
             }
         }
         current

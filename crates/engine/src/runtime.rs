@@ -88,9 +88,7 @@ fn descriptors(runtime: &Handle) -> io::Result<Vec<RawFd>> {
         let number = |text: &str| text.parse::<RawFd>().ok();
         let told = fs::read_to_string(&path).unwrap_or_default(); // one that was just closed is none of ours
         let watched = told.lines().filter_map(|line| line.strip_prefix("tfd:"));
-        let watched: Vec<_> = watched
-            .filter_map(|line| number(line.split_whitespace().next()?))
-            .collect();
+        let watched: Vec<_> = watched.filter_map(|line| number(line.split_whitespace().next()?)).collect();
         if watched.contains(&mark.as_raw_fd()) {
             found.extend(path.file_name().and_then(|name| number(name.to_str()?)));
             found.extend(watched.into_iter().filter(is_eventfd));

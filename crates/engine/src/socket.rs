@@ -41,9 +41,7 @@ impl FromStr for Address {
             return match path.len() {
                 0 => Err(invalid("a Unix socket needs a path")),
                 1..=107 => Ok(Self::Unix(path.into())),
-                long => Err(invalid(&format!(
-                    "a Unix socket's path has at most 107 bytes, this one has {long}"
-                ))),
+                long => Err(invalid(&format!("a Unix socket's path has at most 107 bytes, this one has {long}"))),
             };
         }
         match text.rsplit_once(':') {
@@ -68,11 +66,7 @@ fn ip(text: &str) -> io::Result<SocketAddr> {
 }
 
 fn open(address: &SocketAddr) -> io::Result<Tracked<OwnedFd>> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     Tracked::open(|| Ok(net::socket_with(family, SocketType::STREAM, FLAGS, None)?))
 }
 
@@ -149,11 +143,7 @@ impl Listener {
                 let named = address.to_string();
                 let host = named.rsplit_once(':').map_or("", |(host, _)| host);
                 let address = Address::Tcp(format!("{host}:{}", bound.port()));
-                Ok(Self {
-                    socket,
-                    address,
-                    file: None,
-                })
+                Ok(Self { socket, address, file: None })
             }
             Address::Unix(path) => {
                 let _alone = alone(path);
@@ -162,17 +152,9 @@ impl Listener {
                 net::bind(&socket, &SocketAddrUnix::new(path)?)?;
                 let made = fs::symlink_metadata(path)?;
                 let id = (made.dev(), made.ino());
-                let file = Some(SocketFile {
-                    path: path.clone(),
-                    id,
-                    generation: fork::generation(),
-                });
+                let file = Some(SocketFile { path: path.clone(), id, generation: fork::generation() });
                 net::listen(&socket, BACKLOG)?;
-                Ok(Self {
-                    socket,
-                    address: address.clone(),
-                    file,
-                })
+                Ok(Self { socket, address: address.clone(), file })
             }
         }
     }

@@ -108,19 +108,13 @@ struct Attic<V> {
 
 impl<V> Default for Attic<V> {
     fn default() -> Self {
-        Self {
-            evicted: VecDeque::new(),
-            bytes: 0,
-            cleared: Vec::new(),
-        }
+        Self { evicted: VecDeque::new(), bytes: 0, cleared: Vec::new() }
     }
 }
 
 impl<V> std::fmt::Debug for Store<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -162,18 +156,13 @@ impl<V: Value> Store<V> {
 
     /// Whether an entry of that value size may be kept: at most an eighth of the budget.
     pub fn fits(&self, key: &str, size: usize) -> bool {
-        (key.len() as u64)
-            .saturating_add(size as u64)
-            .saturating_add(self.options.overhead)
+        (key.len() as u64).saturating_add(size as u64).saturating_add(self.options.overhead)
             <= self.options.max_bytes / 8
     }
 
     /// Adds to a counter of [`OUTCOMES`]; false: no such counter.
     pub fn count(&self, outcome: usize, n: u64) -> bool {
-        self.outcomes
-            .get(outcome)
-            .map(|counter| counter.fetch_add(n, Relaxed))
-            .is_some()
+        self.outcomes.get(outcome).map(|counter| counter.fetch_add(n, Relaxed)).is_some()
     }
 
     pub fn closed(&self) -> bool {

@@ -59,10 +59,7 @@ impl<T: AsRawFd> Tracked<T> {
         let mut all = sockets();
         let socket = open()?;
         all.insert(socket.as_raw_fd());
-        Ok(Self {
-            socket: Some(socket),
-            generation: generation(),
-        })
+        Ok(Self { socket: Some(socket), generation: generation() })
     }
 
     /// As `open`, for an attempt that may not be ready yet.
@@ -84,10 +81,7 @@ impl<T: AsRawFd> Tracked<T> {
         let socket = self.socket.take().expect("present until dropped");
         let fd = socket.as_raw_fd();
         match map(socket) {
-            Ok(socket) => Ok(Tracked {
-                socket: Some(socket),
-                generation: self.generation,
-            }),
+            Ok(socket) => Ok(Tracked { socket: Some(socket), generation: self.generation }),
             Err(error) => {
                 all.remove(&fd);
                 Err(error)
@@ -123,13 +117,7 @@ impl Also {
         let (opened, descriptors) = open()?;
         all.extend(&descriptors);
         let generation = generation();
-        Ok((
-            opened,
-            Self {
-                descriptors,
-                generation,
-            },
-        ))
+        Ok((opened, Self { descriptors, generation }))
     }
 }
 

@@ -70,9 +70,7 @@ pub struct Transport {
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
+        f.debug_struct("Transport").field("generation", &self.generation).finish_non_exhaustive()
     }
 }
 
@@ -102,11 +100,7 @@ impl Transport {
     pub fn new(max_message: usize, security: Arc<Security>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         let (runtime, names) = (Arc::<Runtime>::default(), Names::default());
-        let dialer = Dialer {
-            runtime: runtime.clone(),
-            names: names.clone(),
-            security: security.clone(),
-        };
+        let dialer = Dialer { runtime: runtime.clone(), names: names.clone(), security: security.clone() };
         Self {
             runtime,
             server: Mutex::default(),
@@ -133,11 +127,7 @@ impl Transport {
 
     /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
     fn alive(&self) -> Result<(), Failure> {
-        if self.generation == fork::generation() {
-            Ok(())
-        } else {
-            Err(Failure::forked())
-        }
+        if self.generation == fork::generation() { Ok(()) } else { Err(Failure::forked()) }
     }
 
     /// Whether this process is a forked child of the one that made it.
@@ -152,10 +142,7 @@ impl Transport {
             return Ok(server.shared.clone());
         }
         let (http2, connections) = tokio::sync::mpsc::channel(64);
-        let clients = Foreign {
-            groups: self.groups.clone(),
-            events: self.events.clone(),
-        };
+        let clients = Foreign { groups: self.groups.clone(), events: self.events.clone() };
         let (ending, until) = oneshot::channel::<()>();
         let (tell, ended) = mpsc::channel();
         let (state, security) = (self.status.state(), self.security.clone());
@@ -167,11 +154,8 @@ impl Transport {
             let _ = grpc::serve(connections, clients, state, security, max_value, max_message, until).await;
             drop(tell);
         })?;
-        let limits = Limits {
-            arguments: 1 << 20,
-            argument: self.max_message,
-            command: COMMAND.max(2 * self.max_message),
-        };
+        let limits =
+            Limits { arguments: 1 << 20, argument: self.max_message, command: COMMAND.max(2 * self.max_message) };
         let shared = Shared {
             groups: self.groups.clone(),
             events: self.events.clone(),
@@ -180,11 +164,7 @@ impl Transport {
             security: self.security.clone(),
             http2,
         };
-        *server = Some(Server {
-            shared: shared.clone(),
-            ending,
-            ended,
-        });
+        *server = Some(Server { shared: shared.clone(), ending, ended });
         Ok(shared)
     }
 
@@ -194,8 +174,7 @@ impl Transport {
         let (address, names) = (address.parse::<Address>()?, self.names.clone());
         let (tell, told) = mpsc::sync_channel(1);
         let named = address.clone();
-        self.runtime
-            .spawn(async move { drop(tell.send(names.find(&named).await)) })?;
+        self.runtime.spawn(async move { drop(tell.send(names.find(&named).await)) })?;
         let slow = |_| Err(io::Error::other("its name could not be resolved in time"));
         let listener = Listener::bind(&address, &told.recv_timeout(within).unwrap_or_else(slow)?)?;
         let bound = listener.address.to_string();
@@ -260,12 +239,7 @@ impl Transport {
     }
 
     fn begin<T>(&self, id: u64, end: fn(u64, Result<T, Failure>) -> Event) -> Begun<T> {
-        Begun {
-            events: self.events.clone(),
-            end,
-            id,
-            result: None,
-        }
+        Begun { events: self.events.clone(), end, id, result: None }
     }
 
     /// Drives a connection for an event loop; the times of its answers count here.

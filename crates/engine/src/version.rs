@@ -20,11 +20,7 @@ pub struct Hlc {
 
 impl Hlc {
     pub fn new(clock: Arc<Clock>, node: u64) -> Self {
-        Self {
-            clock,
-            node,
-            last: Mutex::new(0),
-        }
+        Self { clock, node, last: Mutex::new(0) }
     }
 
     /// A version greater than all given or merged here, and than `above`. None where no greater one exists.

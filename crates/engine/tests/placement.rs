@@ -7,17 +7,11 @@ use proptest::prelude::*;
 type Members = Vec<(String, f64)>;
 
 fn equal(count: usize) -> Members {
-    (0..count)
-        .map(|number| (format!("10.0.{}.{}:8001", number / 256, number % 256), 1.0))
-        .collect()
+    (0..count).map(|number| (format!("10.0.{}.{}:8001", number / 256, number % 256), 1.0)).collect()
 }
 
 fn weighted(count: usize) -> Members {
-    equal(count)
-        .into_iter()
-        .enumerate()
-        .map(|(number, (id, _))| (id, 1.0 + (number % 4) as f64))
-        .collect()
+    equal(count).into_iter().enumerate().map(|(number, (id, _))| (id, 1.0 + (number % 4) as f64)).collect()
 }
 
 fn table(members: &Members) -> Placement {
@@ -25,10 +19,7 @@ fn table(members: &Members) -> Placement {
 }
 
 fn owners<'a>(members: &'a Members, placement: &Placement) -> Vec<&'a str> {
-    placement
-        .owners()
-        .map(|owner| members[usize::from(owner)].0.as_str())
-        .collect()
+    placement.owners().map(|owner| members[usize::from(owner)].0.as_str()).collect()
 }
 
 fn share(members: &Members, number: usize) -> f64 {
@@ -40,14 +31,9 @@ fn nobody_owns_more_than_a_little_over_its_share() {
     for count in [3, 10, 100, 1000] {
         for members in [equal(count), weighted(count)] {
             let mut loads = vec![0; count];
-            table(&members)
-                .owners()
-                .for_each(|owner| loads[usize::from(owner)] += 1);
+            table(&members).owners().for_each(|owner| loads[usize::from(owner)] += 1);
             for (number, load) in loads.into_iter().enumerate() {
-                assert!(
-                    f64::from(load) <= 1.06 * share(&members, number),
-                    "{count} members: {load} slots"
-                );
+                assert!(f64::from(load) <= 1.06 * share(&members, number), "{count} members: {load} slots");
             }
         }
     }
@@ -66,10 +52,7 @@ fn little_more_than_the_share_moves() {
                 let pairs = owners(&with, &before).into_iter().zip(owners(&without, &after));
                 let moved = pairs.filter(|(before, after)| before != after).count();
                 let share = share(&with, number);
-                assert!(
-                    moved as f64 <= most * share,
-                    "{count} members: {moved} moved, a share is {share}"
-                );
+                assert!(moved as f64 <= most * share, "{count} members: {moved} moved, a share is {share}");
             }
         }
     }
@@ -82,12 +65,7 @@ fn known_tables_never_change() {
         stable_hash(&bytes)
     };
     let digests = [equal(10), weighted(10), equal(300), weighted(300)].map(|members| digest(&members));
-    let known = [
-        17613100205614172243,
-        9189611544509079123,
-        995156468640467909,
-        3457390939428870606,
-    ];
+    let known = [17613100205614172243, 9189611544509079123, 995156468640467909, 3457390939428870606];
     assert_eq!(digests, known);
 }
 
@@ -95,10 +73,7 @@ fn known_tables_never_change() {
 fn bad_members_are_refused() {
     let new = |members: &[(&str, f64)]| Placement::new(members).expect_err("bad members");
     assert_eq!(new(&[]), PlacementError::NoMembers);
-    assert_eq!(
-        new(&[("a", 1.0), ("b", 1.0), ("a", 2.0)]),
-        PlacementError::RepeatedId("a".into())
-    );
+    assert_eq!(new(&[("a", 1.0), ("b", 1.0), ("a", 2.0)]), PlacementError::RepeatedId("a".into()));
     for weight in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-320] {
         assert_eq!(new(&[("a", 1.0), ("b", weight)]), PlacementError::BadWeight("b".into()));
     }

@@ -56,9 +56,7 @@ impl Shard {
         if self.resident.values().any(|(other, _)| *other == hash) {
             return Ok(());
         }
-        let slot = (0..)
-            .find(|slot| !self.resident.contains_key(slot))
-            .expect("slots do not run out");
+        let slot = (0..).find(|slot| !self.resident.contains_key(slot)).expect("slots do not run out");
         self.policy.insert(slot, hash, weight);
         self.resident.insert(slot, (hash, weight));
         self.shrink()?;

@@ -33,25 +33,16 @@ pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     let py = key.py();
     let Ok(text) = key.cast::<PyString>() else {
         let kind = key.get_type().name()?;
-        return Err(invalid_key(
-            py,
-            format!("a key must be a str, not {kind}: {}", shown(key)),
-        ));
+        return Err(invalid_key(py, format!("a key must be a str, not {kind}: {}", shown(key))));
     };
     match text.to_str() {
         Ok("") => Err(invalid_key(py, "a key must not be empty")),
         Ok(text) if text.len() <= MAX_KEY => Ok(text),
         Ok(text) => {
             let size = text.len();
-            Err(invalid_key(
-                py,
-                format!("a key has at most {MAX_KEY} bytes in UTF-8, not {size}: {}", shown(key)),
-            ))
+            Err(invalid_key(py, format!("a key has at most {MAX_KEY} bytes in UTF-8, not {size}: {}", shown(key))))
         }
-        Err(_) => Err(invalid_key(
-            py,
-            format!("a key must not hold lone surrogates: {}", shown(key)),
-        )),
+        Err(_) => Err(invalid_key(py, format!("a key must not hold lone surrogates: {}", shown(key)))),
     }
 }
 

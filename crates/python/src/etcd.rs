@@ -51,10 +51,7 @@ impl EtcdSession {
         let options = Options {
             endpoints,
             user: user.zip(password),
-            tls: ca.map(|ca| TlsFiles {
-                ca: ca.into(),
-                pair: cert.map(Into::into).zip(key.map(Into::into)),
-            }),
+            tls: ca.map(|ca| TlsFiles { ca: ca.into(), pair: cert.map(Into::into).zip(key.map(Into::into)) }),
             lease,
         };
         let inner = Arc::new(Session::new(options));
@@ -72,16 +69,14 @@ impl EtcdSession {
         let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
         let entries = entries.collect();
         let timeout = duration(timeout)?;
-        py.detach(|| self.inner.register(entries, timeout))
-            .map_err(|trouble| error(py, &trouble))
+        py.detach(|| self.inner.register(entries, timeout)).map_err(|trouble| error(py, &trouble))
     }
 
     /// Take back what was registered. RegistryError, ConnectionError: the lease ends it later.
     #[pyo3(signature = (timeout, /))]
     fn withdraw(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
         let timeout = duration(timeout)?;
-        py.detach(|| self.inner.withdraw(timeout))
-            .map_err(|trouble| error(py, &trouble))
+        py.detach(|| self.inner.withdraw(timeout)).map_err(|trouble| error(py, &trouble))
     }
 
     /// What is written under a prefix: (rest of the key, value). RegistryError, ConnectionError.
@@ -89,9 +84,7 @@ impl EtcdSession {
     fn entries<'py>(&self, py: Python<'py>, prefix: &str, timeout: f64) -> PyResult<Bound<'py, PyList>> {
         let under = Bytes::copy_from_slice(prefix.as_bytes());
         let timeout = duration(timeout)?;
-        let entries = py
-            .detach(|| self.inner.list(&under, timeout))
-            .map_err(|trouble| error(py, &trouble))?;
+        let entries = py.detach(|| self.inner.list(&under, timeout)).map_err(|trouble| error(py, &trouble))?;
         let found = PyList::empty(py);
         for (key, value) in entries {
             // Other keys are none of ours.
@@ -106,8 +99,7 @@ impl EtcdSession {
     #[pyo3(signature = (seen, timeout, /))]
     fn wait(&self, py: Python<'_>, seen: u64, timeout: f64) -> PyResult<u64> {
         let timeout = duration(timeout)?;
-        py.detach(|| self.inner.wait(seen, timeout))
-            .map_err(|trouble| error(py, &trouble))
+        py.detach(|| self.inner.wait(seen, timeout)).map_err(|trouble| error(py, &trouble))
     }
 
     /// Whether what was registered is in etcd, under a lease that lives.

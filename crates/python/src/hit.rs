@@ -156,10 +156,7 @@ unsafe fn utf8<'a>(key: *mut PyObject) -> Option<&'a str> {
         if !(1..=65_536).contains(&len) {
             return None;
         }
-        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(
-            data.cast(),
-            len as usize,
-        )))
+        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), len as usize)))
     }
 }
 

@@ -20,10 +20,7 @@ pub struct Incoming {
 
 impl Incoming {
     pub fn new(call: call::Incoming) -> Self {
-        Self {
-            call: Mutex::new(call),
-            message: PyOnceLock::new(),
-        }
+        Self { call: Mutex::new(call), message: PyOnceLock::new() }
     }
 }
 
@@ -31,9 +28,7 @@ impl Incoming {
 impl Incoming {
     #[getter]
     fn message<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Py<PyAny>> {
-        self.message.get_or_try_init(py, || {
-            messages::from_request(py, &self.call.lock().request).map(Bound::unbind)
-        })
+        self.message.get_or_try_init(py, || messages::from_request(py, &self.call.lock().request).map(Bound::unbind))
     }
 
     /// Tell the asker of a Load that its work is queued.
@@ -73,7 +68,5 @@ fn answered_once(answered: bool) -> PyResult<()> {
     if answered {
         return Ok(());
     }
-    Err(PyRuntimeError::new_err(
-        "answered already, or with the answer to another question",
-    ))
+    Err(PyRuntimeError::new_err("answered already, or with the answer to another question"))
 }

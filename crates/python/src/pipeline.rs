@@ -40,10 +40,7 @@ impl From<PyErr> for Ended {
 
 impl Pipeline {
     pub fn new(transport: &transport::Transport, address: String, link: Link) -> Self {
-        Self {
-            inner: transport.pipeline(address.clone(), link),
-            address,
-        }
+        Self { inner: transport.pipeline(address.clone(), link), address }
     }
 }
 

@@ -61,14 +61,7 @@ impl PolicyRun {
         let policy = AnyPolicy::new(policy, capacity).ok_or_else(|| {
             PyValueError::new_err(format!("policy must be one of {:?}, not {policy:?}", AnyPolicy::NAMES))
         })?;
-        Ok(PolicyRun {
-            policy,
-            capacity,
-            used: 0,
-            slots: HashMap::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-        })
+        Ok(PolicyRun { policy, capacity, used: 0, slots: HashMap::new(), entries: Vec::new(), free: Vec::new() })
     }
 
     /// Ask for a key and keep it where it was missing: True for a hit.
@@ -117,10 +110,6 @@ impl PolicyRun {
 
     /// The resident keys in the policy's own order, the next to go first.
     fn contents(&self) -> Vec<i64> {
-        self.policy
-            .order()
-            .into_iter()
-            .map(|slot| self.entries[slot as usize].0)
-            .collect()
+        self.policy.order().into_iter().map(|slot| self.entries[slot as usize].0).collect()
     }
 }

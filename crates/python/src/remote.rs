@@ -75,11 +75,7 @@ pub enum Asked<'py> {
 impl Remote {
     /// Asks the owner of a key, and counts a hit.
     pub fn ask<'py>(&self, py: Python<'py>, store: &Store, key: &str) -> PyResult<Asked<'py>> {
-        let Some(peer) = self
-            .peers
-            .get(usize::from(self.table.owner(key)))
-            .and_then(Option::as_ref)
-        else {
+        let Some(peer) = self.peers.get(usize::from(self.table.owner(key))).and_then(Option::as_ref) else {
             return Ok(Asked::Nobody);
         };
         if peer.down.load(Ordering::Relaxed) {
@@ -129,12 +125,7 @@ impl Remote {
         begun: f64,
     ) -> PyResult<()> {
         if let Some(keep) = self.keep.as_ref().filter(|_| answer.flags & resp::HOT != 0) {
-            let found = (
-                value,
-                answer.version,
-                answers::seconds(answer.remaining_ms),
-                answer.flags,
-            );
+            let found = (value, answer.version, answers::seconds(answer.remaining_ms), answer.flags);
             keep.call1(py, (key, found, begun))?;
         }
         Ok(())
@@ -159,11 +150,7 @@ impl Remote {
         keep: Option<Py<PyAny>>,
         suspect: Py<PyAny>,
     ) -> PyResult<Self> {
-        let peer = |(address, down, object): Listed| Peer {
-            address,
-            down: down.bind(py).get().0.clone(),
-            object,
-        };
+        let peer = |(address, down, object): Listed| Peer { address, down: down.bind(py).get().0.clone(), object };
         Ok(Self {
             transport,
             table: placement.table.clone(),

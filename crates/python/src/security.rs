@@ -26,23 +26,13 @@ impl Security {
             let [cert, key, ca] = files.map(Into::into);
             Files { cert, key, ca, mutual }
         });
-        let tls = py
-            .detach(|| files.map(Tls::new).transpose())
-            .map_err(PyValueError::new_err)?;
-        Ok(Self {
-            inner: Arc::new(security::Security {
-                password,
-                tls,
-                ..Default::default()
-            }),
-        })
+        let tls = py.detach(|| files.map(Tls::new).transpose()).map_err(PyValueError::new_err)?;
+        Ok(Self { inner: Arc::new(security::Security { password, tls, ..Default::default() }) })
     }
 
     /// The same for a forked child.
     fn renewed(&self) -> Self {
-        Self {
-            inner: Arc::new(self.inner.renewed()),
-        }
+        Self { inner: Arc::new(self.inner.renewed()) }
     }
 
     /// Wrong passwords that were given since they were told last: (address, how many), each address once a minute.

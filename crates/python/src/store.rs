@@ -246,13 +246,7 @@ impl Store {
     ) -> PyResult<bool> {
         let key = crate::errors::key(key)?;
         let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, self::kind(kind)?);
-        let fill = Fill {
-            version,
-            ttl,
-            kind,
-            foreign,
-            since: None,
-        };
+        let fill = Fill { version, ttl, kind, foreign, since: None };
         let value = value.map(|bytes| self.value(bytes));
         Ok(self.change(py, |engine, gone| engine.put(key, value, fill, gone)))
     }

@@ -98,10 +98,7 @@ impl Transport {
     fn new(max_message: usize, max_value: Option<usize>, security: Option<&Security>) -> Self {
         let security = security.map(|security| security.inner.clone()).unwrap_or_default();
         let transport = transport::Transport::new(max_message, security);
-        Self {
-            inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))),
-            tokens: Mutex::default(),
-        }
+        Self { inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))), tokens: Mutex::default() }
     }
 
     /// Bind "host:port" or "unix:/path", a name resolved within `within` seconds; the address bound. OSError as the
@@ -112,8 +109,7 @@ impl Transport {
         if self.inner.is_forked() {
             return Err(peer_error(py, &Failure::forked()));
         }
-        py.detach(|| self.inner.listen(address, within))
-            .map_err(|error| os_error(&error, address))
+        py.detach(|| self.inner.listen(address, within)).map_err(|error| os_error(&error, address))
     }
 
     /// Answer KC.GET and KC.MGET for this group from now on.
@@ -179,13 +175,11 @@ impl Transport {
         let outcomes = py.detach(|| ask_many(pool, &questions, timeout));
         let results = PyList::empty(py);
         for ((outcome, (address, _)), keys) in outcomes.into_iter().zip(&questions).zip(counts) {
-            let answers = outcome
-                .map_err(|failure| peer_error(py, &failure))
-                .and_then(|(reply, connection)| {
-                    let answers = answers::many(py, address, keys, &reply, connection.input());
-                    pool.put(address, connection);
-                    answers
-                });
+            let answers = outcome.map_err(|failure| peer_error(py, &failure)).and_then(|(reply, connection)| {
+                let answers = answers::many(py, address, keys, &reply, connection.input());
+                pool.put(address, connection);
+                answers
+            });
             match answers {
                 Ok(answers) => results.append(answers)?,
                 Err(error) => results.append(error.into_value(py))?,
@@ -198,10 +192,7 @@ impl Transport {
     #[pyo3(signature = (address, timeout, /))]
     fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
         let mut ponged = self.ping_many(py, vec![address.to_owned()], timeout)?;
-        ponged
-            .pop()
-            .flatten()
-            .map_or(Ok(()), |error| Err(PyErr::from_value(error)))
+        ponged.pop().flatten().map_or(Ok(()), |error| Err(PyErr::from_value(error)))
     }
 
     /// Ask all these members at once whether their engines answer; None, or a PeerError, for each.
@@ -215,9 +206,7 @@ impl Transport {
         let timeout = duration(timeout)?;
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
         let ponged = py.detach(|| ping_many(pool, addresses, timeout)).into_iter();
-        Ok(ponged
-            .map(|one| one.err().map(|failure| exception(py, &failure)))
-            .collect())
+        Ok(ponged.map(|one| one.err().map(|failure| exception(py, &failure))).collect())
     }
 
     /// Start a call; next_event brings (token, reply or exception).
@@ -263,9 +252,7 @@ impl Transport {
 
     /// How long peers took to answer so far: (address, what they were asked, counts, seconds) as of Histogram.read.
     fn peer_times(&self, py: Python<'_>) -> PyResult<Vec<PeerTimes>> {
-        let times = py
-            .detach(|| self.inner.times())
-            .map_err(|failure| peer_error(py, &failure))?;
+        let times = py.detach(|| self.inner.times()).map_err(|failure| peer_error(py, &failure))?;
         let seconds = |(address, kind, counts, sum): (_, _, _, Duration)| (address, kind, counts, sum.as_secs_f64());
         Ok(times.into_iter().map(seconds).collect())
     }
@@ -274,9 +261,7 @@ impl Transport {
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
-        let event = py
-            .detach(|| self.inner.next_event(timeout))
-            .map_err(|failure| peer_error(py, &failure))?;
+        let event = py.detach(|| self.inner.next_event(timeout)).map_err(|failure| peer_error(py, &failure))?;
         match event {
             None => Ok(None),
             Some(Event::Call(call)) => Ok(Some(Bound::new(py, Incoming::new(call))?.into_any())),
@@ -301,8 +286,7 @@ impl Transport {
     /// Close the connections to a member that is gone; what waits on them fails at once, unless it is still finishing.
     #[pyo3(signature = (address, /, *, finishing = false))]
     fn forget(&self, py: Python<'_>, address: &str, finishing: bool) -> PyResult<()> {
-        py.detach(|| self.inner.forget(address, finishing))
-            .map_err(|failure| peer_error(py, &failure))
+        py.detach(|| self.inner.forget(address, finishing)).map_err(|failure| peer_error(py, &failure))
     }
 
     /// Stop listening, fail what waits, end the thread. Within a second; twice is fine.

@@ -50,21 +50,13 @@ impl Value {
             len: data.len(),
         };
         let ready = NonNull::new(bytes.as_ptr()).filter(|_| ready);
-        Self {
-            ready,
-            shared: Arc::new(shared),
-        }
+        Self { ready, shared: Arc::new(shared) }
     }
 
     /// The object that a get returns without running any code, if there is one: borrowed, alive as long as the handle.
     #[inline]
     pub fn ready(&self) -> Option<NonNull<pyo3::ffi::PyObject>> {
-        self.ready.or_else(|| {
-            self.shared
-                .decoded
-                .get()
-                .and_then(|object| NonNull::new(object.as_ptr()))
-        })
+        self.ready.or_else(|| self.shared.decoded.get().and_then(|object| NonNull::new(object.as_ptr())))
     }
 
     pub fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -119,10 +111,7 @@ impl memory::Value for Value {
 impl Drop for Shared {
     fn drop(&mut self) {
         // This thread may not be attached.
-        for object in [self.bytes.take().map(Py::into_any), self.decoded.take()]
-            .into_iter()
-            .flatten()
-        {
+        for object in [self.bytes.take().map(Py::into_any), self.decoded.take()].into_iter().flatten() {
             bury(object);
         }
     }
@@ -137,10 +126,7 @@ struct Grave {
 }
 
 fn bury(object: Py<PyAny>) {
-    let grave = Box::into_raw(Box::new(Grave {
-        object,
-        next: GRAVEYARD.load(Ordering::Relaxed),
-    }));
+    let grave = Box::into_raw(Box::new(Grave { object, next: GRAVEYARD.load(Ordering::Relaxed) }));
     loop {
         // SAFETY: the grave is ours until the exchange publishes it.
         let next = unsafe { (*grave).next };

@@ -48,18 +48,11 @@ pub struct Trouble {
 
 impl Trouble {
     pub fn away(text: impl Into<String>) -> Self {
-        Self {
-            kind: TroubleKind::Away,
-            text: text.into(),
-            no_lease: false,
-        }
+        Self { kind: TroubleKind::Away, text: text.into(), no_lease: false }
     }
 
     fn refused(text: String) -> Self {
-        Self {
-            kind: TroubleKind::Refused,
-            ..Self::away(text)
-        }
+        Self { kind: TroubleKind::Refused, ..Self::away(text) }
     }
 }
 
@@ -144,10 +137,7 @@ impl Connection {
         let channel = channel.map_err(|error| broken(endpoint, &error))?;
         let mut headers = Headers { token: None };
         if let Some((name, password)) = &options.user {
-            let request = pb::AuthenticateRequest {
-                name: name.clone(),
-                password: password.clone(),
-            };
+            let request = pb::AuthenticateRequest { name: name.clone(), password: password.clone() };
             let mut auth = AuthClient::new(channel.clone());
             match timeout(ANSWER, auth.authenticate(request)).await {
                 Err(_) => return Err(Trouble::away(format!("etcd at {endpoint} does not answer"))),
@@ -164,11 +154,7 @@ impl Connection {
             }
         }
         let logged_in = headers.token.is_some();
-        Ok(Self {
-            service: InterceptedService::new(channel, headers),
-            endpoint: endpoint.to_owned(),
-            logged_in,
-        })
+        Ok(Self { service: InterceptedService::new(channel, headers), endpoint: endpoint.to_owned(), logged_in })
     }
 
     pub fn kv(&self) -> KvClient<Service> {
@@ -250,10 +236,7 @@ fn trouble(endpoint: &str, status: &Status, logged_in: bool) -> Trouble {
         Code::PermissionDenied | Code::InvalidArgument => Trouble::refused(text),
         // A token is of no use to an etcd that was restarted: the next connection brings a new one.
         Code::Unauthenticated if !logged_in => Trouble::refused(text),
-        Code::NotFound => Trouble {
-            no_lease: true,
-            ..Trouble::away(text)
-        },
+        Code::NotFound => Trouble { no_lease: true, ..Trouble::away(text) },
         _ => Trouble::away(text),
     }
 }

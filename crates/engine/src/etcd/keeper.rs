@@ -53,14 +53,7 @@ pub async fn run(shared: &Shared, options: &Options) {
 /// Does on one connection all there is to do, until it breaks.
 async fn attend(shared: &Shared, options: &Options, connection: Connection, answered: &mut bool) -> Trouble {
     shared.update(State::reconnected);
-    let mut keeper = Keeper {
-        shared,
-        connection,
-        ttl: options.lease,
-        alive: None,
-        watch: None,
-        beat: Instant::now(),
-    };
+    let mut keeper = Keeper { shared, connection, ttl: options.lease, alive: None, watch: None, beat: Instant::now() };
     loop {
         if let Err(trouble) = keeper.turn(answered).await {
             return trouble;
@@ -117,9 +110,7 @@ impl Keeper<'_> {
             Job::Grant => self.grant().await,
             Job::Revoke(id) => {
                 let request = pb::LeaseRevokeRequest { id };
-                self.connection
-                    .ask(self.connection.lease().lease_revoke(request))
-                    .await?;
+                self.connection.ask(self.connection.lease().lease_revoke(request)).await?;
                 self.shared.update(State::lost_lease);
                 Ok(())
             }
@@ -132,10 +123,7 @@ impl Keeper<'_> {
     async fn grant(&mut self) -> Result<(), Trouble> {
         let asked = Instant::now();
         let request = pb::LeaseGrantRequest { ttl: self.ttl.into() };
-        let granted = self
-            .connection
-            .ask(self.connection.lease().lease_grant(request))
-            .await?;
+        let granted = self.connection.ask(self.connection.lease().lease_grant(request)).await?;
         self.lives(granted.id, granted.ttl, asked);
         Ok(())
     }
@@ -184,11 +172,7 @@ impl Keeper<'_> {
     async fn write(&mut self, version: u64, lease: Lease, entries: Vec<(Bytes, Bytes)>) -> Result<(), Trouble> {
         let mut first = None;
         for (key, value) in entries {
-            let request = pb::PutRequest {
-                key,
-                value,
-                lease: lease.id,
-            };
+            let request = pb::PutRequest { key, value, lease: lease.id };
             let put = self.connection.ask(self.connection.kv().put(request)).await?;
             first.get_or_insert(put.header.map_or(0, |header| header.revision));
         }
@@ -199,18 +183,13 @@ impl Keeper<'_> {
 
     /// Reads all under a prefix, and watches it from there on unless that is done already.
     async fn read(&mut self, prefix: &Bytes, question: u64, watch: bool) -> Result<(), Trouble> {
-        let request = pb::RangeRequest {
-            key: prefix.clone(),
-            range_end: end(prefix),
-            ..Default::default()
-        };
+        let request = pb::RangeRequest { key: prefix.clone(), range_end: end(prefix), ..Default::default() };
         let read = self.connection.ask(self.connection.kv().range(request)).await?;
         let revision = read.header.map_or(0, |header| header.revision);
         if watch {
             self.watch(prefix, revision + 1).await?;
         }
-        self.shared
-            .update(|state| state.read(prefix, question, revision, read.kvs));
+        self.shared.update(|state| state.read(prefix, question, revision, read.kvs));
         Ok(())
     }
 
@@ -237,14 +216,8 @@ impl Keeper<'_> {
     }
 
     async fn watch(&mut self, prefix: &Bytes, start_revision: i64) -> Result<(), Trouble> {
-        let create = pb::WatchCreateRequest {
-            key: prefix.clone(),
-            range_end: end(prefix),
-            start_revision,
-        };
-        let request = pb::WatchRequest {
-            request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)),
-        };
+        let create = pb::WatchCreateRequest { key: prefix.clone(), range_end: end(prefix), start_revision };
+        let request = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
         if let Some(watch) = &self.watch {
             let _ = watch.ask.send(request); // an end of the stream shows in what it brings
             return Ok(());

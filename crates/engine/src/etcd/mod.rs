@@ -99,10 +99,7 @@ impl Session {
     }
 
     fn start(&self) -> std::io::Result<Running> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(2)
-            .build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
         let (shared, options) = (self.shared.clone(), self.options.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("kamacache-etcd".into()).spawn(move || {

@@ -117,9 +117,7 @@ impl State {
     }
 
     pub fn is_answered(&self, prefix: &Bytes, question: u64) -> bool {
-        self.mirrors
-            .get(prefix)
-            .is_some_and(|mirror| mirror.answered >= question)
+        self.mirrors.get(prefix).is_some_and(|mirror| mirror.answered >= question)
     }
 
     pub fn list(&self, prefix: &Bytes) -> Vec<(Bytes, Bytes)> {
@@ -177,10 +175,7 @@ impl State {
     pub fn read(&mut self, prefix: &Bytes, question: u64, revision: i64, kvs: Vec<pb::KeyValue>) {
         let mirror = self.mirrors.entry(prefix.clone()).or_default();
         mirror.revision = revision;
-        let read = kvs
-            .into_iter()
-            .map(|kv| (kv.key, (kv.value, kv.mod_revision)))
-            .collect();
+        let read = kvs.into_iter().map(|kv| (kv.key, (kv.value, kv.mod_revision))).collect();
         if mirror.entries != read {
             mirror.entries = read;
             self.changes += 1;
@@ -211,11 +206,7 @@ impl State {
 
     /// What a watch brought. What was known from reading already is passed over.
     pub fn watched(&mut self, events: Vec<pb::Event>) {
-        let known: BTreeMap<Bytes, i64> = self
-            .mirrors
-            .iter()
-            .map(|(p, mirror)| (p.clone(), mirror.revision))
-            .collect();
+        let known: BTreeMap<Bytes, i64> = self.mirrors.iter().map(|(p, mirror)| (p.clone(), mirror.revision)).collect();
         for event in events {
             let (deleted, Some(kv)) = (event.r#type() == pb::event::EventType::Delete, event.kv) else {
                 continue;

@@ -63,12 +63,7 @@ pub(super) enum Step {
 impl Connection {
     pub(super) fn new(address: &str, link: Link, pool: &Pool) -> Result<Self, Failure> {
         ioctl_fionbio(link.socket(), false).map_err(|error| Failure::io(address, &error.into()))?;
-        Ok(Self {
-            link,
-            input: Vec::with_capacity(BUFFER),
-            patience: None,
-            times: pool.times.of(address),
-        })
+        Ok(Self { link, input: Vec::with_capacity(BUFFER), patience: None, times: pool.times.of(address) })
     }
 
     pub(super) fn times(&self) -> &PeerTimes {
@@ -182,10 +177,7 @@ impl Connection {
 pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec {
-            tv_sec: 3600,
-            tv_nsec: 0,
-        });
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
         match poll(sockets, Some(&left)) {
             Ok(0) => return false,
             Err(Errno::INTR) if Instant::now() < deadline => {}
@@ -206,11 +198,7 @@ pub struct Pool {
 impl Pool {
     /// Counts the times of its answers in `times`.
     pub fn new(dialer: Dialer, times: Arc<Times>) -> Self {
-        Self {
-            idle: Mutex::default(),
-            dialer,
-            times,
-        }
+        Self { idle: Mutex::default(), dialer, times }
     }
 
     /// Counts a question that was not answered, unless its peer was forgotten meanwhile.

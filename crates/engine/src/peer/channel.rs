@@ -61,9 +61,7 @@ struct Says(Arc<Security>);
 impl Interceptor for Says {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         if let Some(password) = &self.0.password {
-            request
-                .metadata_mut()
-                .insert("authorization", password.bearer().clone());
+            request.metadata_mut().insert("authorization", password.bearer().clone());
         }
         Ok(request)
     }
@@ -79,9 +77,7 @@ pub struct Peers {
 
 impl std::fmt::Debug for Peers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peers")
-            .field("max_message", &self.max_message)
-            .finish_non_exhaustive()
+        f.debug_struct("Peers").field("max_message", &self.max_message).finish_non_exhaustive()
     }
 }
 
@@ -96,12 +92,7 @@ impl Drop for Waits {
 
 impl Peers {
     pub fn new(names: Names, security: Arc<Security>, max_message: usize) -> Self {
-        Self {
-            peers: Mutex::default(),
-            names,
-            security,
-            max_message,
-        }
+        Self { peers: Mutex::default(), names, security, max_message }
     }
 
     /// On the runtime, as the channel's task starts here.
@@ -125,13 +116,7 @@ impl Peers {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .connect_with_connector_lazy(connect);
         let alarm = watch::Sender::new(None);
-        let peer = Arc::new(Peer {
-            address,
-            name: name.to_owned(),
-            channel,
-            alarm,
-            waiting: Mutex::default(),
-        });
+        let peer = Arc::new(Peer { address, name: name.to_owned(), channel, alarm, waiting: Mutex::default() });
         peers.insert(name.to_owned(), peer.clone());
         Ok(peer)
     }
@@ -148,8 +133,7 @@ impl Peers {
     pub fn forget(&self, name: &str, finishing: bool) {
         let peer = self.peers.lock().remove(name);
         if let Some(peer) = peer.filter(|_| !finishing) {
-            peer.alarm
-                .send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
+            peer.alarm.send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
         }
     }
 
@@ -186,14 +170,8 @@ impl Peers {
             .max_decoding_message_size(self.max_message)
             .max_encoding_message_size(self.max_message);
         let result = match request {
-            Request::Hello(message) => client
-                .hello(message)
-                .await
-                .map(|reply| Reply::Hello(reply.into_inner())),
-            Request::Write(message) => client
-                .write(message)
-                .await
-                .map(|reply| Reply::Write(reply.into_inner())),
+            Request::Hello(message) => client.hello(message).await.map(|reply| Reply::Hello(reply.into_inner())),
+            Request::Write(message) => client.write(message).await.map(|reply| Reply::Write(reply.into_inner())),
             Request::Tell(message) => client.tell(message).await.map(|reply| Reply::Tell(reply.into_inner())),
             Request::Load(message) => match load(client, message, &peer.name).await {
                 Ok(result) => result.map(Reply::Load),
@@ -247,18 +225,14 @@ async fn load(
     };
     let (mut events, mut next) = match patient(ACCEPT, begun).await {
         None => {
-            return Err(Failure::unreachable(format!(
-                "{address} did not accept the load within 500 ms"
-            )));
+            return Err(Failure::unreachable(format!("{address} did not accept the load within 500 ms")));
         }
         Some(Err(status)) => return Ok(Err(status)),
         Some(Ok(begun)) => begun,
     };
     loop {
         match next {
-            Some(pb::LoadEvent {
-                event: Some(Event::Reply(reply)),
-            }) => return Ok(Ok(reply)),
+            Some(pb::LoadEvent { event: Some(Event::Reply(reply)) }) => return Ok(Ok(reply)),
             Some(_) => {}
             None => return Ok(Err(Status::unavailable("the load ended without an answer"))),
         }
@@ -284,21 +258,9 @@ fn failure(address: &str, status: &Status) -> (Failure, bool) {
     }
     let text = || format!("{address}: {}", status.message());
     match status.code() {
-        Code::ResourceExhausted => (
-            Failure {
-                kind: FailureKind::Overloaded,
-                text: text(),
-            },
-            false,
-        ),
+        Code::ResourceExhausted => (Failure { kind: FailureKind::Overloaded, text: text() }, false),
         Code::Unauthenticated => (Failure::denied(address, status.message().as_bytes()), false),
-        Code::NotFound => (
-            Failure {
-                kind: FailureKind::UnknownGroup,
-                text: text(),
-            },
-            false,
-        ),
+        Code::NotFound => (Failure { kind: FailureKind::UnknownGroup, text: text() }, false),
         _ => (Failure::unreachable(text()), false),
     }
 }

@@ -113,10 +113,7 @@ impl Link {
     pub fn recv(&mut self, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
         if let Some(guarded) = &mut self.guarded {
             let wait = !flags.contains(RecvFlags::DONTWAIT);
-            match guarded.flush(
-                &self.socket,
-                if wait { SendFlags::empty() } else { SendFlags::DONTWAIT },
-            ) {
+            match guarded.flush(&self.socket, if wait { SendFlags::empty() } else { SendFlags::DONTWAIT }) {
                 Err(error) if !is_delay(&error) => return Err(error),
                 _ => {} // what cannot leave now must not keep the peer's answers out
             }

@@ -47,10 +47,7 @@ impl Dials {
     fn start(&mut self, place: usize, exchange: &mut Exchange<'_>, pool: &Pool) {
         (exchange.fresh, exchange.sent) = (true, 0);
         let tell = self.made.0.clone();
-        match pool
-            .dialer
-            .start(exchange.address, move |link| drop(tell.send((place, link))))
-        {
+        match pool.dialer.start(exchange.address, move |link| drop(tell.send((place, link)))) {
             Ok(()) => self.open += 1,
             Err(failure) => exchange.fail(failure, pool),
         }
@@ -125,10 +122,7 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
 fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, counts: bool) -> Vec<Outcome> {
     let asked = Instant::now();
     let deadline = asked + timeout;
-    let mut dials = Dials {
-        made: mpsc::channel(),
-        open: 0,
-    };
+    let mut dials = Dials { made: mpsc::channel(), open: 0 };
     let mut exchanges: Vec<_> = questions
         .iter()
         .map(|(address, request)| Exchange {
@@ -148,10 +142,7 @@ fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, cou
         }
     }
     while exchanges.iter().any(|exchange| exchange.outcome.is_none()) {
-        let open = exchanges
-            .iter()
-            .enumerate()
-            .filter(|(_, exchange)| exchange.outcome.is_none());
+        let open = exchanges.iter().enumerate().filter(|(_, exchange)| exchange.outcome.is_none());
         let (places, mut sockets): (Vec<_>, Vec<_>) = open
             .filter_map(|(place, exchange)| {
                 let socket = exchange.connection.as_ref()?.socket();
@@ -195,10 +186,7 @@ fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, cou
         }
     }
     let lost = |exchange: &Exchange<'_>| Err(Failure::closed(exchange.address));
-    exchanges
-        .into_iter()
-        .map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange)))
-        .collect()
+    exchanges.into_iter().map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange))).collect()
 }
 
 /// Asks all of these at once whether their engines answer.

@@ -37,10 +37,7 @@ pub enum FailureKind {
 
 impl Failure {
     pub fn unreachable(text: impl Into<String>) -> Self {
-        Self {
-            kind: FailureKind::Unreachable,
-            text: text.into(),
-        }
+        Self { kind: FailureKind::Unreachable, text: text.into() }
     }
 
     /// It was given `timeout` in all.
@@ -94,10 +91,7 @@ impl Failure {
     }
 
     fn distrust(address: &str, what: &str) -> Self {
-        Self {
-            kind: FailureKind::Denied,
-            text: format!("{address}: {what}"),
-        }
+        Self { kind: FailureKind::Denied, text: format!("{address}: {what}") }
     }
 
     pub fn io(address: &str, error: &io::Error) -> Self {
@@ -105,10 +99,9 @@ impl Failure {
             return Self::distrust(address, &format!("{} (TLS: {error})", trouble(error)));
         }
         match error.kind() {
-            _ if is_refusal(error) => Self {
-                kind: FailureKind::Refused,
-                text: format!("{address} refused the connection"),
-            },
+            _ if is_refusal(error) => {
+                Self { kind: FailureKind::Refused, text: format!("{address} refused the connection") }
+            }
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
                 Self::closed(address)
             }

@@ -75,9 +75,5 @@ async fn ping(address: &Address, names: &Names, security: &Security, connection:
     stream.flush().await?;
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).await?;
-    if answer == expected {
-        Ok(stream)
-    } else {
-        Err(io::Error::other("gave no proper answer to a probe"))
-    }
+    if answer == expected { Ok(stream) } else { Err(io::Error::other("gave no proper answer to a probe")) }
 }

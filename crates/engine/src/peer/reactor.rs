@@ -53,9 +53,7 @@ impl<T> Pipeline<T> {
         if self.generation != fork::generation() {
             return Err(Failure::forked());
         }
-        self.link
-            .as_mut()
-            .ok_or_else(|| Failure::unreachable(format!("{}: this connection is closed", self.address)))
+        self.link.as_mut().ok_or_else(|| Failure::unreachable(format!("{}: this connection is closed", self.address)))
     }
 
     pub fn fd(&mut self) -> Result<RawFd, Failure> {

@@ -60,12 +60,7 @@ impl Times {
 
     /// What has been counted so far.
     pub fn read(&self) -> Vec<Read> {
-        let mut peers: Vec<_> = self
-            .0
-            .lock()
-            .iter()
-            .map(|(a, times)| (a.clone(), times.clone()))
-            .collect();
+        let mut peers: Vec<_> = self.0.lock().iter().map(|(a, times)| (a.clone(), times.clone())).collect();
         peers.sort_by(|one, other| one.0.cmp(&other.0));
         let each = peers.iter().flat_map(|(address, times)| {
             times.0.iter().zip(KINDS).map(|(histogram, kind)| {
@@ -73,7 +68,6 @@ impl Times {
                 (address.clone(), kind, counts, sum)
             })
         });
-        each.filter(|(_, _, counts, _)| counts.iter().any(|&count| count > 0))
-            .collect()
+        each.filter(|(_, _, counts, _)| counts.iter().any(|&count| count > 0)).collect()
     }
 }

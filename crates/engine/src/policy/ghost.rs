@@ -16,11 +16,7 @@ pub(super) struct Ghost {
 
 impl Ghost {
     pub fn new() -> Self {
-        Ghost {
-            lists: Lists::new(),
-            hashes: Vec::new(),
-            table: HashTable::new(),
-        }
+        Ghost { lists: Lists::new(), hashes: Vec::new(), table: HashTable::new() }
     }
 
     pub fn clear(&mut self) {
@@ -37,16 +33,12 @@ impl Ghost {
         if limit == 0 {
             return;
         }
-        let place = self
-            .lists
-            .oldest(FREE)
-            .inspect(|&place| self.lists.unlink(place))
-            .unwrap_or_else(|| {
-                let place = self.hashes.len() as Slot;
-                self.hashes.push(hash);
-                self.lists.reserve(place);
-                place
-            });
+        let place = self.lists.oldest(FREE).inspect(|&place| self.lists.unlink(place)).unwrap_or_else(|| {
+            let place = self.hashes.len() as Slot;
+            self.hashes.push(hash);
+            self.lists.reserve(place);
+            place
+        });
         self.hashes[place as usize] = hash;
         self.lists.push_newest(LIVE, place);
         let hashes = &self.hashes;

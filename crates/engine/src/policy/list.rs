@@ -26,8 +26,7 @@ impl<const N: usize> Lists<N> {
 
     pub fn clear(&mut self) {
         self.links.clear();
-        self.links
-            .extend((0..N as u32).map(|own| Link { newer: own, older: own }));
+        self.links.extend((0..N as u32).map(|own| Link { newer: own, older: own }));
     }
 
     /// Makes room for `slot`; its link is meaningless until it is pushed.

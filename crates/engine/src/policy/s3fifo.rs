@@ -87,11 +87,7 @@ impl S3Fifo {
         let lone = self.lists.oldest(SMALL) == self.lists.newest(SMALL);
         let oldest = self.lists.oldest(MAIN);
         let main = oldest.is_some() && !self.is_lone_newcomer(oldest);
-        if main && (lone || self.main > self.main_limit) || self.lists.oldest(SMALL).is_none() {
-            MAIN
-        } else {
-            SMALL
-        }
+        if main && (lone || self.main > self.main_limit) || self.lists.oldest(SMALL).is_none() { MAIN } else { SMALL }
     }
 
     fn is_lone_newcomer(&self, oldest: Option<Slot>) -> bool {
@@ -107,11 +103,7 @@ impl Policy for S3Fifo {
             self.entries.resize(needed, Entry::default());
             self.hits.resize(needed, 0);
         }
-        self.entries[slot as usize] = Entry {
-            hash,
-            weight: stored_weight(weight),
-            list: 0,
-        };
+        self.entries[slot as usize] = Entry { hash, weight: stored_weight(weight), list: 0 };
         self.hits[slot as usize] = 0;
         self.len += 1;
         self.newcomer = slot;
@@ -167,11 +159,7 @@ impl Policy for S3Fifo {
     }
 
     fn order(&self) -> Vec<Slot> {
-        self.lists
-            .iter(LAST)
-            .chain(self.lists.iter(SMALL))
-            .chain(self.lists.iter(MAIN))
-            .collect()
+        self.lists.iter(LAST).chain(self.lists.iter(SMALL)).chain(self.lists.iter(MAIN)).collect()
     }
 
     fn clear(&mut self) {

@@ -28,12 +28,7 @@ pub struct TwoLevel {
 impl TwoLevel {
     /// For a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
-        TwoLevel {
-            lists: Lists::new(),
-            entries: Vec::new(),
-            limit: capacity / 3,
-            used: 0,
-        }
+        TwoLevel { lists: Lists::new(), entries: Vec::new(), limit: capacity / 3, used: 0 }
     }
 
     fn take(&mut self, slot: Slot) -> u64 {
@@ -75,10 +70,7 @@ impl Policy for TwoLevel {
         if self.entries.len() < needed {
             self.entries.resize(needed, Entry::default());
         }
-        self.entries[slot as usize] = Entry {
-            weight: stored_weight(weight),
-            second: false,
-        };
+        self.entries[slot as usize] = Entry { weight: stored_weight(weight), second: false };
         self.lists.push_newest(FIRST, slot);
     }
 

@@ -57,13 +57,11 @@ impl Foreign {
         self.events.call(incoming);
         let answered = match limit {
             None => answer.await,
-            Some(limit) => timeout(limit, answer)
-                .await
-                .map_err(|_| Status::deadline_exceeded("the time of this call is over"))?,
+            Some(limit) => {
+                timeout(limit, answer).await.map_err(|_| Status::deadline_exceeded("the time of this call is over"))?
+            }
         };
-        answered
-            .unwrap_or_else(|_| Err(nobody()))
-            .map_err(|refused| Status::new(refused.refusal.code(), refused.text))
+        answered.unwrap_or_else(|_| Err(nobody())).map_err(|refused| Status::new(refused.refusal.code(), refused.text))
     }
 }
 
@@ -91,18 +89,10 @@ impl kama_cache_server::KamaCache for Foreign {
         let request = request.into_inner();
         let memory = self.find(&request)?;
         let mut found = None;
-        memory.get(&request.key, &mut |here| {
-            found = here.map(|value| value.map(|held| held.keep()))
-        });
+        memory.get(&request.key, &mut |here| found = here.map(|value| value.map(|held| held.keep())));
         let value = match found {
             Some(value) => value,
-            None => self
-                .ask("get", request, None, limit)
-                .await?
-                .values
-                .into_iter()
-                .next()
-                .flatten(),
+            None => self.ask("get", request, None, limit).await?.values.into_iter().next().flatten(),
         };
         let value = value.ok_or_else(|| Status::not_found("no such key"))?;
         Ok(Response::new(pb::ResponseForGet { value }))

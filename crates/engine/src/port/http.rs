@@ -114,10 +114,7 @@ fn is_bracketed(name: &str) -> bool {
 
 /// The methods of HTTP/1.1, as far as their first four bytes tell.
 pub fn is_method(first: &[u8; 4]) -> bool {
-    [
-        b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"CONN",
-    ]
-    .contains(&first)
+    [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"CONN"].contains(&first)
 }
 
 /// Answers one request, whose first bytes are in `head`, and closes.
@@ -188,10 +185,7 @@ fn parse(head: &[u8], status: &Status, origin: &Origin) -> Result<(Page, bool), 
     };
     let host = std::str::from_utf8(host.value).unwrap_or_default();
     if !status.is_us(host) {
-        return Err(Answer::text(
-            421,
-            "this node has no such name: use an IP address, or the name it advertises",
-        ));
+        return Err(Answer::text(421, "this node has no such name: use an IP address, or the name it advertises"));
     }
     let body = request
         .headers
@@ -225,19 +219,11 @@ struct Answer {
 
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
-        Self {
-            status,
-            kind: "text/plain; charset=utf-8",
-            body: format!("{text}\n"),
-        }
+        Self { status, kind: "text/plain; charset=utf-8", body: format!("{text}\n") }
     }
 
     fn metrics(body: String) -> Self {
-        Self {
-            status: 200,
-            kind: "text/plain; version=0.0.4; charset=utf-8",
-            body,
-        }
+        Self { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body }
     }
 
     fn reason(&self) -> &'static str {

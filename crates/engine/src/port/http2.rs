@@ -52,10 +52,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(first: Vec<u8>, stream: Stream, place: OwnedSemaphorePermit, until: Option<Instant>) -> Self {
-        let door = Door {
-            origin: stream.origin(),
-            is_open: Arc::default(),
-        };
+        let door = Door { origin: stream.origin(), is_open: Arc::default() };
         Self {
             first: first.into(),
             stream,

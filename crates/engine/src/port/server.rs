@@ -36,11 +36,7 @@ use crate::{
 };
 
 /// What a connection may claim before the password: room for AUTH and HELLO.
-const STRANGER: Limits = Limits {
-    arguments: 10,
-    argument: 1024,
-    command: 4096,
-};
+const STRANGER: Limits = Limits { arguments: 10, argument: 1024, command: 4096 };
 
 const BUFFER: usize = 16 * 1024;
 /// Replies are written once they have grown to this size, and nothing is read meanwhile.
@@ -151,11 +147,7 @@ async fn until<T>(time: Option<Instant>, work: impl Future<Output = io::Result<T
 /// Whoever has to say the password does so until `deadline`: a stranger may keep us from reading, and from writing.
 async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
     let mut session = Session::new(Guard::new(&shared.security, stream.origin()));
-    let mut parser = Parser::new(if session.guard.is_open() {
-        shared.limits
-    } else {
-        STRANGER
-    });
+    let mut parser = Parser::new(if session.guard.is_open() { shared.limits } else { STRANGER });
     let mut out = Output::default();
     let mut queue = Queue::default();
     loop {
@@ -163,10 +155,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
         let go_on = loop {
             match parser.parse(&input[start..]) {
                 Ok(true) => {
-                    let arguments = Arguments {
-                        input: &input[start..],
-                        ranges: parser.arguments(),
-                    };
+                    let arguments = Arguments { input: &input[start..], ranges: parser.arguments() };
                     let command = arguments.get(0).and_then(table::find);
                     let keys = arguments.count().saturating_sub(1);
                     if !queue.admits(command, keys) {
@@ -222,9 +211,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
             input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever was claimed
         }
         if !queue.is_empty() {
-            queue
-                .next(&mut stream, &mut input, usize::MAX, &session, &mut out)
-                .await?;
+            queue.next(&mut stream, &mut input, usize::MAX, &session, &mut out).await?;
             continue;
         }
         if until(limit, stream.read_buf(&mut input)).await? == 0 {

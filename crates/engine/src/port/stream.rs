@@ -37,9 +37,9 @@ pub enum Stream {
 impl Stream {
     pub fn origin(&self) -> Origin {
         Origin(match self {
-            Self::Tcp(stream) => stream
-                .peer_addr()
-                .map_or("a host that is gone".into(), |peer| peer.ip().to_string().into()),
+            Self::Tcp(stream) => {
+                stream.peer_addr().map_or("a host that is gone".into(), |peer| peer.ip().to_string().into())
+            }
             Self::Unix(_) => "a process of this machine".into(),
             Self::Tls(stream) => return stream.get_ref().0.origin(),
         })

@@ -29,11 +29,7 @@ const LINE: usize = 32;
 pub(super) fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ProtocolError> {
     let rest = &input[at.min(input.len())..];
     let Some(end) = rest.iter().take(LINE).position(|&byte| byte == b'\r') else {
-        return if rest.len() >= LINE {
-            Err(ProtocolError("too long a number"))
-        } else {
-            Ok(None)
-        };
+        return if rest.len() >= LINE { Err(ProtocolError("too long a number")) } else { Ok(None) };
     };
     let (negative, digits) = match rest[..end].split_first() {
         Some((b'-', digits)) => (true, digits),
@@ -63,12 +59,7 @@ pub struct Parser {
 
 impl Parser {
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            at: 0,
-            left: None,
-            arguments: Vec::new(),
-        }
+        Self { limits, at: 0, left: None, arguments: Vec::new() }
     }
 
     /// Other limits, from the next command on.

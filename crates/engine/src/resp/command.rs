@@ -70,17 +70,11 @@ impl Command {
     }
 
     pub const fn before_password(self) -> Self {
-        Self {
-            before_password: true,
-            ..self
-        }
+        Self { before_password: true, ..self }
     }
 
     pub const fn in_transaction(self) -> Self {
-        Self {
-            in_transaction: true,
-            ..self
-        }
+        Self { in_transaction: true, ..self }
     }
 
     pub fn is(&self, name: &[u8]) -> bool {
@@ -88,11 +82,7 @@ impl Command {
     }
 
     pub fn takes(&self, given: usize) -> bool {
-        if self.arity < 0 {
-            given as i64 >= -self.arity
-        } else {
-            given as i64 == self.arity
-        }
+        if self.arity < 0 { given as i64 >= -self.arity } else { given as i64 == self.arity }
     }
 
     pub fn wrong_number(&self) -> String {

@@ -17,11 +17,7 @@ pub struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     pub fn new(security: &'a Security, origin: Origin) -> Self {
-        Self {
-            security,
-            origin,
-            open: security.password.is_none(),
-        }
+        Self { security, origin, open: security.password.is_none() }
     }
 
     /// Whether every command is executed from now on.

@@ -33,8 +33,7 @@ impl Output {
     pub fn append(&mut self, other: &mut Self) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
-        self.large
-            .extend(other.large.drain(..).map(|(at, value)| (base + at, value)));
+        self.large.extend(other.large.drain(..).map(|(at, value)| (base + at, value)));
         self.large_size += other.large_size;
         other.clear();
     }

@@ -43,11 +43,7 @@ pub fn reply(input: &[u8], cap: usize) -> Result<Parsed, ProtocolError> {
         None => more,
         Some(b'+' | b'-') => match input.iter().take(TEXT).position(|&byte| byte == b'\r') {
             Some(end) if input.get(end + 1) == Some(&b'\n') => {
-                let text = if input[0] == b'+' {
-                    Reply::Simple(1..end)
-                } else {
-                    Reply::Error(1..end)
-                };
+                let text = if input[0] == b'+' { Reply::Simple(1..end) } else { Reply::Error(1..end) };
                 Ok(Ok((text, end + 2)))
             }
             Some(end) if end + 1 < input.len() => Err(ProtocolError("a line ends with CR LF")),
@@ -114,11 +110,7 @@ fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> 
         Ok((version, at)) => (&input[version.unwrap_or(0..0)], at),
         Err(need) => return Ok(Err(need)),
     };
-    let version = u128::from_be_bytes(
-        version
-            .try_into()
-            .map_err(|_| ProtocolError("a version has 16 bytes"))?,
-    );
+    let version = u128::from_be_bytes(version.try_into().map_err(|_| ProtocolError("a version has 16 bytes"))?);
     let Some((remaining_ms, at)) = integer(input, at)? else {
         return Ok(Err(input.len() + 1));
     };
@@ -126,15 +118,7 @@ fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> 
         return Ok(Err(input.len() + 1));
     };
     let flags = (flags & 0xff) as u8;
-    Ok(Ok((
-        Reply::Found(Answer {
-            value,
-            version,
-            remaining_ms,
-            flags,
-        }),
-        end,
-    )))
+    Ok(Ok((Reply::Found(Answer { value, version, remaining_ms, flags }), end)))
 }
 
 /// Reads the answers packed in a KC.MGET's bulk string, in the order asked; positions count from the start of `packed`.
@@ -150,10 +134,7 @@ impl<'a> Unpack<'a> {
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], ProtocolError> {
-        let bytes = self
-            .packed
-            .get(self.at..self.at + N)
-            .ok_or(ProtocolError("a packed answer is cut"))?;
+        let bytes = self.packed.get(self.at..self.at + N).ok_or(ProtocolError("a packed answer is cut"))?;
         self.at += N;
         Ok(bytes.try_into().expect("as long as asked"))
     }
@@ -177,12 +158,7 @@ impl<'a> Unpack<'a> {
         } else {
             None
         };
-        Ok(Some(Answer {
-            value,
-            version,
-            remaining_ms,
-            flags: state & !FOUND,
-        }))
+        Ok(Some(Answer { value, version, remaining_ms, flags: state & !FOUND }))
     }
 
     /// Whether everything was read.

@@ -83,19 +83,11 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub fn new(guard: Guard<'a>) -> Self {
-        Self {
-            guard,
-            protocol: 2,
-            name: Vec::new(),
-            id: 0,
-            transaction: false,
-            packed: Output::default(),
-        }
+        Self { guard, protocol: 2, name: Vec::new(), id: 0, transaction: false, packed: Output::default() }
     }
 
     pub fn nil(&self, out: &mut Output) {
-        out.bytes
-            .extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
+        out.bytes.extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     pub fn map(&self, entries: usize, out: &mut Output) {
@@ -133,9 +125,7 @@ impl<'a> Session<'a> {
         match then {
             Then::Value => self.value(values.next().flatten(), out),
             Then::Values(found) => {
-                let all = found
-                    .into_iter()
-                    .map(|value| value.unwrap_or_else(|| values.next().flatten()));
+                let all = found.into_iter().map(|value| value.unwrap_or_else(|| values.next().flatten()));
                 self.values(all.collect(), out);
             }
             Then::Ok => out.simple("OK"),

@@ -7,14 +7,8 @@ use super::{
 };
 use crate::{events::Events, memory::Groups};
 
-const FAMILIES: [&[Command]; 6] = [
-    keys::COMMANDS,
-    connection::COMMANDS,
-    transaction::COMMANDS,
-    COMMAND,
-    peers::COMMANDS,
-    admin::COMMANDS,
-];
+const FAMILIES: [&[Command]; 6] =
+    [keys::COMMANDS, connection::COMMANDS, transaction::COMMANDS, COMMAND, peers::COMMANDS, admin::COMMANDS];
 
 #[rustfmt::skip]
 const COMMAND: &[Command] = &[
@@ -53,12 +47,7 @@ pub fn execute(
             Err("ERR transactions are not supported here: use a pipeline without MULTI".into())
         }
         Some(command) => {
-            let asked = Invocation {
-                command,
-                arguments,
-                groups,
-                events,
-            };
+            let asked = Invocation { command, arguments, groups, events };
             (command.run)(session, &asked, out)
         }
     };

@@ -35,9 +35,7 @@ impl Guesses {
         let mut guessers = self.0.lock();
         let is_due = |told: Option<Instant>| told.is_none_or(|told| now.saturating_duration_since(told) >= PAUSE);
         guessers.retain(|_, guesser| guesser.count > 0 || !is_due(guesser.told));
-        let due = guessers
-            .iter_mut()
-            .filter(|(_, guesser)| guesser.count > 0 && is_due(guesser.told));
+        let due = guessers.iter_mut().filter(|(_, guesser)| guesser.count > 0 && is_due(guesser.told));
         due.map(|(address, guesser)| {
             guesser.told = Some(now);
             (address.clone(), mem::take(&mut guesser.count))

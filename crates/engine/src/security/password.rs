@@ -31,12 +31,7 @@ impl Password {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         let mut bearer = MetadataValue::try_from([BEARER, text.as_bytes()].concat()).ok()?;
         bearer.set_sensitive(true); // neither printed nor kept in a table of headers
-        Some(Self {
-            tag: hmac::sign(&key, text.as_bytes()),
-            key,
-            text: text.to_owned(),
-            bearer,
-        })
+        Some(Self { tag: hmac::sign(&key, text.as_bytes()), key, text: text.to_owned(), bearer })
     }
 
     /// Whether this is it.

@@ -63,16 +63,8 @@ impl Tls {
     }
 
     fn with(files: Files, first: Arc<Configs>, read: [Stamp; 3]) -> Self {
-        let state = State {
-            configs: first.clone(),
-            read,
-            seen: read,
-        };
-        Self {
-            files,
-            first,
-            state: Mutex::new(state),
-        }
+        let state = State { configs: first.clone(), read, seen: read };
+        Self { files, first, state: Mutex::new(state) }
     }
 
     /// The same for a forked child, which cannot know who holds the lock: the files as they are now, or as they were first.
@@ -174,9 +166,7 @@ impl Files {
 
 /// Returns the certificates in a PEM file, at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| said(path, &error))?
-        .collect();
+    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| said(path, &error))?.collect();
     match all {
         Ok(all) if all.is_empty() => Err(said(path, &"there is no certificate in it")),
         all => all.map_err(|error| said(path, &error)),

@@ -16,10 +16,7 @@ impl Key {
         }
         let mut bytes = [0; INLINE];
         bytes[..key.len()].copy_from_slice(key.as_bytes());
-        Self(Repr::Inline {
-            len: key.len() as u8,
-            bytes,
-        })
+        Self(Repr::Inline { len: key.len() as u8, bytes })
     }
 
     #[inline]

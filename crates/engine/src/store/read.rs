@@ -101,12 +101,7 @@ impl<V: Value> Store<V> {
         let slot = shard.contents.find(hash, key.as_bytes())?;
         let entry = shard.contents.get(slot);
         let remaining = self.remaining(entry)?;
-        Some((
-            entry.value.clone(),
-            shard.contents.origin(slot).version,
-            remaining,
-            entry.kind,
-        ))
+        Some((entry.value.clone(), shard.contents.origin(slot).version, remaining, entry.kind))
     }
 
     /// The greatest version of this key known here: of its entry, its remembered write, or the floor.
@@ -119,10 +114,7 @@ impl<V: Value> Store<V> {
     pub fn mark(&self, key: &str) -> Mark {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        Mark {
-            version: self.known_in(&shard, hash, key),
-            arrived: shard.writes.arrived(),
-        }
+        Mark { version: self.known_in(&shard, hash, key), arrived: shard.writes.arrived() }
     }
 
     /// Whether no write has become known since a load of this key with that mark began.
@@ -149,14 +141,8 @@ impl<V: Value> Store<V> {
     /// The remembered writes.
     pub fn recent(&self) -> Vec<(String, u128)> {
         let all = (0..self.shards.len()).map(|index| self.lock(index));
-        all.flat_map(|shard| {
-            shard
-                .writes
-                .iter()
-                .map(|(key, version)| (key.to_owned(), version))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+        all.flat_map(|shard| shard.writes.iter().map(|(key, version)| (key.to_owned(), version)).collect::<Vec<_>>())
+            .collect()
     }
 
     pub fn stats(&self) -> Stats {

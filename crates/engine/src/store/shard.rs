@@ -61,15 +61,7 @@ pub struct Origin {
 impl<V: Value> Entry<V> {
     pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
-        Self {
-            key,
-            value,
-            hash,
-            expires,
-            asked_in: 0,
-            asked: 0,
-            kind,
-        }
+        Self { key, value, hash, expires, asked_in: 0, asked: 0, kind }
     }
 
     /// Whether its time is over; the clock is read only for entries that have one.
@@ -276,11 +268,7 @@ impl<V: Value> Contents<V> {
     }
 
     fn policy(&mut self, kind: Kind) -> &mut dyn Policy {
-        if kind == Kind::Near {
-            &mut self.near
-        } else {
-            &mut self.main
-        }
+        if kind == Kind::Near { &mut self.near } else { &mut self.main }
     }
 
     fn discount(&mut self, entry: &Entry<V>, overhead: u64) {

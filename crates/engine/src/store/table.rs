@@ -43,14 +43,9 @@ impl Table {
         if (self.len + 1) * 4 > self.cells.len() * 3 {
             let cells = vec![Cell::default(); (self.cells.len() * 2).max(8)];
             let old = std::mem::replace(&mut self.cells, cells);
-            old.into_iter()
-                .filter(|&cell| !empty(cell))
-                .for_each(|cell| self.settle(cell));
+            old.into_iter().filter(|&cell| !empty(cell)).for_each(|cell| self.settle(cell));
         }
-        self.settle(Cell {
-            place: hash << 32 | u64::from(below),
-            hint,
-        });
+        self.settle(Cell { place: hash << 32 | u64::from(below), hint });
         self.len += 1;
     }
 

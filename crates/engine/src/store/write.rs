@@ -96,8 +96,7 @@ impl<V: Value> Store<V> {
     pub fn clear(&self, version: u128, gone: &mut Gone<V>) -> u128 {
         // Nobody has swept since an earlier clear: at most one of them waits.
         let unswept = std::mem::take(&mut self.attic().cleared);
-        gone.0
-            .extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0.extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         // The first shard comes last, so that floor() tells what holds everywhere.
         for index in (0..self.shards.len()).rev() {
             let mut guard = self.lock(index);
@@ -150,8 +149,7 @@ impl<V: Value> Store<V> {
         attic.bytes = 0;
         let evicted = std::mem::take(&mut attic.evicted);
         drop(attic);
-        gone.0
-            .extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0.extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         evicted.into()
     }
 
@@ -163,18 +161,10 @@ impl<V: Value> Store<V> {
             let mut shard = self.lock(index);
             let old = self.swap(&mut shard, true);
             drop(shard);
-            gone.0
-                .extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
+            gone.0.extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
         }
         let attic = std::mem::take(&mut *self.attic());
-        gone.0.extend(
-            attic
-                .cleared
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter_map(|entry| entry.value),
-        );
+        gone.0.extend(attic.cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
     }
 
@@ -225,11 +215,7 @@ impl<V: Value> Store<V> {
         if let Some(old) = old {
             gone.add(old);
         }
-        self.shrink(
-            shard,
-            |chosen| (chosen == slot).then(|| admitted = false).is_some(),
-            evicted,
-        );
+        self.shrink(shard, |chosen| (chosen == slot).then(|| admitted = false).is_some(), evicted);
         if !admitted {
             shard.contents.admit(slot, overhead);
         }
@@ -322,10 +308,6 @@ impl<V: Value> Store<V> {
     }
 
     fn served(&self, kind: Kind) -> u64 {
-        if kind == Kind::Former {
-            self.options.clock.coarse().saturating_add(self.options.near_ttl)
-        } else {
-            0
-        }
+        if kind == Kind::Former { self.options.clock.coarse().saturating_add(self.options.near_ttl) } else { 0 }
     }
 }

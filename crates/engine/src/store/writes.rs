@@ -44,26 +44,14 @@ pub struct Writes {
 
 impl Writes {
     pub fn new(keep: u64) -> Self {
-        Self {
-            table: HashTable::new(),
-            keep,
-            arrived: 0,
-            forgotten: 0,
-            oldest: u64::MAX,
-            unnamed: 0,
-            unnamed_until: 0,
-        }
+        Self { table: HashTable::new(), keep, arrived: 0, forgotten: 0, oldest: u64::MAX, unnamed: 0, unnamed_until: 0 }
     }
 
     /// An empty memory in the place of this one; `lost` unless a floor says what it said.
     pub fn emptied(&self, lost: bool) -> Self {
         let arrived = self.arrived + u64::from(lost);
         let forgotten = if lost { arrived } else { self.forgotten };
-        Self {
-            arrived,
-            forgotten,
-            ..Self::new(self.keep)
-        }
+        Self { arrived, forgotten, ..Self::new(self.keep) }
     }
 
     pub fn arrived(&self) -> u64 {
@@ -81,15 +69,8 @@ impl Writes {
 
     /// The greatest version remembered for this key, 0 for none.
     pub fn known(&self, hash: u64, key: &str, now: impl Fn() -> u64) -> u128 {
-        let named = self
-            .table
-            .find(hash, |w| w.key.is(key.as_bytes()))
-            .map_or(0, |w| w.version);
-        if self.unnamed > named && now() < self.unnamed_until {
-            self.unnamed
-        } else {
-            named
-        }
+        let named = self.table.find(hash, |w| w.key.is(key.as_bytes())).map_or(0, |w| w.version);
+        if self.unnamed > named && now() < self.unnamed_until { self.unnamed } else { named }
     }
 
     /// Remembers a version greater than `known`. Whether the table grew.
@@ -107,17 +88,7 @@ impl Writes {
             return false;
         }
         self.oldest = self.oldest.min(now);
-        self.table.insert_unique(
-            hash,
-            Write {
-                key: Key::new(key),
-                hash,
-                version,
-                at: now,
-                number,
-            },
-            |w| w.hash,
-        );
+        self.table.insert_unique(hash, Write { key: Key::new(key), hash, version, at: now, number }, |w| w.hash);
         true
     }
 

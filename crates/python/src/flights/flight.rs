@@ -125,10 +125,7 @@ impl Flight {
             Some(End::Outcome(outcome)) => return Ok(Some(outcome.clone_ref(py))),
             Some(End::Loaded(class, (value, version, remaining, how, too_large))) => {
                 let value = value.as_ref().map(|value| value.clone_ref(py));
-                (
-                    class.clone_ref(py),
-                    (value, *version, *remaining, *how, py.None(), *too_large),
-                )
+                (class.clone_ref(py), (value, *version, *remaining, *how, py.None(), *too_large))
             }
         };
         class.call1(py, loaded).map(Some)

@@ -70,12 +70,7 @@ impl Led {
 impl Lead {
     pub(super) fn new(keys: Vec<Arc<str>>, plan: Plan) -> Self {
         let handed_over = AtomicBool::new(false);
-        Self {
-            plan: Arc::new(plan),
-            keys,
-            led: Mutex::default(),
-            handed_over,
-        }
+        Self { plan: Arc::new(plan), keys, led: Mutex::default(), handed_over }
     }
 
     fn find(&self, py: Python<'_>, key: &str) -> PyResult<Py<Flight>> {
@@ -84,11 +79,7 @@ impl Lead {
     }
 
     fn all(&self, py: Python<'_>) -> Vec<Py<Flight>> {
-        lock(&self.led)
-            .flights
-            .iter()
-            .map(|flight| flight.clone_ref(py))
-            .collect()
+        lock(&self.led).flights.iter().map(|flight| flight.clone_ref(py)).collect()
     }
 
     fn is_open(&self) -> bool {
@@ -100,9 +91,7 @@ impl Lead {
         if !self.is_open() {
             return Ok(());
         }
-        self.all(py)
-            .iter()
-            .try_for_each(|flight| flights.abort(py, flight).map(drop))
+        self.all(py).iter().try_for_each(|flight| flights.abort(py, flight).map(drop))
     }
 
     /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
@@ -165,15 +154,7 @@ impl Lead {
             // Made before the lock is taken: that may run the collector, and it any code.
             let began = engine.options().clock.coarse();
             let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
-            let made = Py::new(
-                py,
-                Flight {
-                    key,
-                    plan,
-                    began,
-                    state,
-                },
-            )?;
+            let made = Py::new(py, Flight { key, plan, began, state })?;
             let key = &made.get().key;
             let (mut found, mut replaced) = (None, None);
             let mut table = lock(&flights.table);
@@ -217,11 +198,7 @@ impl Lead {
         _error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if self.handed_over.load(Relaxed) {
-            Ok(())
-        } else {
-            self.abort(py)
-        }
+        if self.handed_over.load(Relaxed) { Ok(()) } else { self.abort(py) }
     }
 
     /// Let another thread or task end what is led: the end of `with` does nothing any more.

@@ -101,16 +101,7 @@ impl Flights {
         let cell = store.get().cell();
         let number = NUMBERS.fetch_add(1, Relaxed);
         let table = Mutex::default();
-        Self {
-            store,
-            cell,
-            outcome,
-            aborted,
-            times,
-            max_value,
-            number,
-            table,
-        }
+        Self { store, cell, outcome, aborted, times, max_value, number, table }
     }
 
     /// Prepare to load these keys, or one. `outer` is what the caller's code is inside of.
@@ -127,10 +118,7 @@ impl Flights {
         serial: bool,
     ) -> PyResult<Lead> {
         let keys = match keys.cast::<PyList>() {
-            Ok(keys) => keys
-                .iter()
-                .map(|key| text(&key).map(Into::into))
-                .collect::<PyResult<_>>()?,
+            Ok(keys) => keys.iter().map(|key| text(&key).map(Into::into)).collect::<PyResult<_>>()?,
             Err(_) => vec![text(keys)?.into()],
         };
         let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
@@ -171,17 +159,12 @@ impl Flights {
     fn end_all(&self, py: Python<'_>, outcome: Py<PyAny>) -> PyResult<()> {
         let open: Vec<_> = lock(&self.table).values().map(|flight| flight.clone_ref(py)).collect();
         let end = || End::Outcome(outcome.clone_ref(py));
-        open.iter()
-            .try_for_each(|flight| self.finish(py, flight, end()).map(drop))
+        open.iter().try_for_each(|flight| self.finish(py, flight, end()).map(drop))
     }
 
     /// Return the time of the store's clock, in nanoseconds, at which the oldest open flight began.
     fn oldest(&self) -> u64 {
-        lock(&self.table)
-            .values()
-            .map(|flight| flight.get().began)
-            .min()
-            .unwrap_or(u64::MAX)
+        lock(&self.table).values().map(|flight| flight.get().began).min().unwrap_or(u64::MAX)
     }
 
     #[getter]

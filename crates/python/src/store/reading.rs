@@ -53,11 +53,7 @@ impl Store {
             return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
         }
         let object = self.decoded(py, value.bytes(py))?;
-        Ok(if self.shareable {
-            value.keep_decoded(object)
-        } else {
-            object
-        })
+        Ok(if self.shareable { value.keep_decoded(object) } else { object })
     }
 
     /// As object, for a handle that is ours to let go of.
@@ -83,11 +79,7 @@ impl Store {
         let Some(on_miss) = self.on_miss.get(py) else {
             return Ok(py.None());
         };
-        let arguments = if peeked {
-            (asked, true).into_pyobject(py)?
-        } else {
-            (asked,).into_pyobject(py)?
-        };
+        let arguments = if peeked { (asked, true).into_pyobject(py)? } else { (asked,).into_pyobject(py)? };
         call(on_miss.bind(py), &arguments)
     }
 
