@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use crate::{fork, proto::peer as pb};
 
 /// A request of a node to another over gRPC, or of a client.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Request {
     Hello(pb::HelloMessage),
     Load(pb::LoadRequest),
@@ -18,7 +18,7 @@ pub enum Request {
 }
 
 /// The reply to a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Reply {
     Hello(pb::HelloMessage),
     Load(pb::LoadReply),
@@ -45,7 +45,7 @@ impl Request {
 pub const KEY: usize = 65_536;
 
 /// A request of a client that is not a node (Redis or gRPC, the command line) which memory could not answer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ClientRequest {
     /// As the node's Python knows it.
     pub command: &'static str,
@@ -59,7 +59,7 @@ pub struct ClientRequest {
 }
 
 /// The reply to it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ClientReply {
     /// One for each key asked; None: absent.
     pub values: Vec<Option<Bytes>>,
@@ -67,7 +67,7 @@ pub struct ClientReply {
 }
 
 /// Why a call is refused, in words that the client may read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Refused {
     pub refusal: Refusal,
     pub text: String,
@@ -81,7 +81,7 @@ pub fn nobody() -> Refused {
 }
 
 /// Why a call is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Overloaded,
     UnknownGroup,
@@ -106,7 +106,6 @@ impl Refusal {
 }
 
 /// The way to the caller.
-#[derive(Debug)]
 pub enum Answer {
     Once(oneshot::Sender<Result<Reply, Status>>),
     Load(mpsc::Sender<Result<pb::LoadEvent, Status>>),
@@ -115,7 +114,6 @@ pub enum Answer {
 
 /// A call of a peer or a client. An asker that is gone is not told anything; one that still waits when this is dropped
 /// is told that nobody answers.
-#[derive(Debug)]
 pub struct Incoming {
     pub request: Request,
     answer: Option<Answer>,

@@ -13,10 +13,8 @@ const COARSE: ClockId = ClockId::MonotonicCoarse;
 const COARSE: ClockId = ClockId::Monotonic;
 
 /// All times are nanoseconds.
-#[derive(Debug)]
 pub struct Clock(Source);
 
-#[derive(Debug)]
 enum Source {
     Machine,
     Manual { passed: AtomicU64, unix: u64 },

@@ -19,7 +19,6 @@ use crate::{
 const CALLS: usize = 10_000;
 
 /// A question for the metrics. Dropped without an answer, there are none to be had.
-#[derive(Debug)]
 pub struct Scrape(oneshot::Sender<String>);
 
 impl Scrape {
@@ -33,7 +32,6 @@ impl Scrape {
     }
 }
 
-#[derive(Debug)]
 pub enum Event {
     Call(Incoming),
     Scrape(Scrape),
@@ -42,14 +40,14 @@ pub enum Event {
     Connected(u64, Result<(String, Link), Failure>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     queue: VecDeque<Event>,
     calls: usize,
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Events {
     state: Mutex<State>,
     arrived: Condvar,

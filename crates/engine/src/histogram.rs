@@ -27,7 +27,7 @@ pub const BOUNDS: [Duration; 18] = [
     Duration::from_secs(30),
 ];
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
     nanos: AtomicU64,

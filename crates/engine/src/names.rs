@@ -39,12 +39,6 @@ struct Table {
 #[derive(Clone, Default)]
 pub struct Names(Arc<Mutex<Table>>);
 
-impl std::fmt::Debug for Names {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Names").finish_non_exhaustive()
-    }
-}
-
 impl Names {
     /// Returns every place that an address stands for. The caller puts a limit on the time.
     pub async fn find(&self, address: &Address) -> io::Result<Vec<Address>> {

@@ -21,7 +21,7 @@ pub const CANDIDATES: usize = 4;
 const BOUND: f64 = 1.06;
 
 /// Why there is no table for these members.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlacementError {
     NoMembers,
     TooManyMembers,
@@ -44,7 +44,7 @@ impl fmt::Display for PlacementError {
 impl std::error::Error for PlacementError {}
 
 /// The table of one set of members.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Placement {
     rows: Vec<[u16; CANDIDATES]>,
     width: usize,
@@ -94,7 +94,7 @@ fn slot_of(hash: u64) -> usize {
 
 /// A member as a slot sees it, the nearest first: the distance as the bits of a float (positive ones order as their
 /// bits), the lowest 16 replaced by the member, so that no two are equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Choice(u64);
 
 type Choices = [Choice; CANDIDATES];

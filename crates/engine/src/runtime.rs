@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{sync::Mutex, tracked::Also};
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum State {
     #[default]
     Idle,
@@ -27,7 +27,7 @@ enum State {
     Closed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Runtime(Mutex<State>);
 
 impl Runtime {

@@ -26,7 +26,7 @@ const BACKLOG: i32 = 1024;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// Where a node listens: `host:port` or `unix:/path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Address {
     Tcp(String),
     Unix(PathBuf),
@@ -102,7 +102,6 @@ pub fn connected(socket: &Tracked<OwnedFd>) -> io::Result<()> {
 }
 
 /// A bound, listening socket, non-blocking.
-#[derive(Debug)]
 pub struct Listener {
     pub socket: Tracked<OwnedFd>,
     /// With the port that was really taken.
@@ -111,7 +110,6 @@ pub struct Listener {
 }
 
 /// The file of a Unix socket: goes when this is dropped, if it is still the same one.
-#[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     id: (u64, u64), // device and inode

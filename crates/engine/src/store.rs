@@ -36,7 +36,7 @@ use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy};
 pub const EVICTED: usize = 10_000;
 
 /// What makes a store. Times are nanoseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub name: String,
     pub max_bytes: u64,
@@ -53,14 +53,13 @@ pub struct Options {
     pub keep_evicted: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     Capacity,
     Expired,
 }
 
 /// An entry that was evicted or has expired.
-#[derive(Debug)]
 pub struct Evicted<V> {
     pub key: Key,
     pub value: Option<V>,
@@ -68,7 +67,6 @@ pub struct Evicted<V> {
 }
 
 /// Values that an operation let go of: drop it where dropping a value may run code.
-#[derive(Debug)]
 pub struct Gone<V>(pub Vec<V>);
 
 impl<V> Default for Gone<V> {
@@ -109,12 +107,6 @@ struct Attic<V> {
 impl<V> Default for Attic<V> {
     fn default() -> Self {
         Self { evicted: VecDeque::new(), bytes: 0, cleared: Vec::new() }
-    }
-}
-
-impl<V> std::fmt::Debug for Store<V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

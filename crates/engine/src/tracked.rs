@@ -47,7 +47,6 @@ pub fn inherited() -> BTreeSet<RawFd> {
 }
 
 /// A socket that forked children close.
-#[derive(Debug)]
 pub struct Tracked<T: AsRawFd> {
     socket: Option<T>, // None only inside drop and try_map
     generation: u64,
@@ -104,7 +103,6 @@ impl<T: AsRawFd> Drop for Tracked<T> {
 }
 
 /// Descriptors that forked children close, too, while this lives. It goes before they are closed here.
-#[derive(Debug)]
 pub struct Also {
     descriptors: Vec<RawFd>,
     generation: u64,

@@ -68,12 +68,6 @@ pub struct Transport {
     generation: u64,
 }
 
-impl std::fmt::Debug for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport").field("generation", &self.generation).finish_non_exhaustive()
-    }
-}
-
 /// Something of this node's that was begun: dropped before its end (the runtime stops), it ends as a failure.
 struct Begun<T> {
     events: Arc<Events>,

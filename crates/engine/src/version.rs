@@ -10,7 +10,6 @@ use crate::clock::Clock;
 const MILLISECOND: u64 = 1_000_000;
 
 /// Gives versions that follow both time and causality.
-#[derive(Debug)]
 pub struct Hlc {
     clock: Arc<Clock>,
     node: u64,

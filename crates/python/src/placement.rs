@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 /// Who owns which key: an immutable table of 65,536 slots (weighted rendezvous hashing with bounded loads).
 #[pyclass(module = "kamacache._engine", frozen)]
-#[derive(Debug)]
 pub struct Placement {
     pub table: Arc<placement::Placement>,
 }

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 /// An eviction policy alone: one shard, weight one for each key until reweighed. For tests, simulations and hit ratios.
 #[pyclass(module = "kamacache._engine")]
-#[derive(Debug)]
 pub struct PolicyRun {
     policy: AnyPolicy,
     capacity: u64,

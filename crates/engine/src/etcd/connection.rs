@@ -29,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// A list of all members comes in one message.
 const LARGEST: usize = 256 << 20;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TroubleKind {
     /// etcd does not let us: password, rights, certificates.
     Refused,
@@ -38,7 +38,7 @@ pub enum TroubleKind {
 }
 
 /// Why etcd was of no help.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Trouble {
     pub kind: TroubleKind,
     pub text: String,
@@ -57,7 +57,7 @@ impl Trouble {
 }
 
 /// PEM files. They are read at each connect, so that certificates may be renewed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TlsFiles {
     pub ca: PathBuf,
     /// Certificate and key of this client.

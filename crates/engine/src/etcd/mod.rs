@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What callers and the thread share. `changed` follows every change of `state` that the thread makes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -42,7 +42,6 @@ impl Shared {
     }
 }
 
-#[derive(Debug)]
 struct Running {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,

@@ -12,7 +12,7 @@ use crate::proto::etcd as pb;
 /// With news from the watch a mirror counts as fresh for this long.
 const FRESH: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lease {
     pub id: i64,
     /// Until then it lives for certain.
@@ -20,14 +20,14 @@ pub struct Lease {
 }
 
 /// All entries were written: which version of them, and the revision from which they stand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Written {
     version: u64,
     revision: i64,
 }
 
 /// The keys under a prefix, as etcd has them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mirror {
     entries: BTreeMap<Bytes, (Bytes, i64)>, // value, revision of its last change
     /// Everything up to this revision is in it; 0: to be read afresh.
@@ -49,7 +49,7 @@ impl Mirror {
 }
 
 /// The next thing to ask of etcd.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Job {
     Revoke(i64),
     Grant,
@@ -59,7 +59,7 @@ pub enum Job {
     Check(Bytes, u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct State {
     wanted: Vec<(Bytes, Bytes)>,
     version: u64,

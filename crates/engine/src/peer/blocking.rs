@@ -41,7 +41,6 @@ const WHOLE: Duration = Duration::from_secs(1);
 const REPLY: usize = 512 << 20;
 
 /// A connected socket and what has been read of the current reply.
-#[derive(Debug)]
 pub struct Connection {
     link: Link,
     input: Vec<u8>,
@@ -188,7 +187,6 @@ pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
 }
 
 /// The idle connections of one process.
-#[derive(Debug)]
 pub struct Pool {
     idle: Mutex<HashMap<String, Vec<Connection>>>,
     pub(crate) dialer: Dialer,

@@ -75,12 +75,6 @@ pub struct Peers {
     max_message: usize,
 }
 
-impl std::fmt::Debug for Peers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peers").field("max_message", &self.max_message).finish_non_exhaustive()
-    }
-}
-
 /// Counts a call as waiting while it lives.
 struct Waits(Arc<Peer>);
 

@@ -64,7 +64,6 @@ async fn connect(place: Address) -> io::Result<Stream> {
 }
 
 /// Connects for those who are not on the runtime.
-#[derive(Debug)]
 pub struct Dialer {
     pub runtime: Arc<Runtime>,
     pub names: Names,

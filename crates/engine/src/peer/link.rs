@@ -17,14 +17,12 @@ use crate::{
     tracked::Tracked,
 };
 
-#[derive(Debug)]
 pub struct Link {
     socket: Tracked<OwnedFd>,
     guarded: Option<Box<Guarded>>,
 }
 
 /// What lies between the requests and the socket, while anything does.
-#[derive(Debug)]
 struct Guarded {
     tls: Option<Session>,
     /// Without TLS.

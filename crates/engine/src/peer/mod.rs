@@ -23,7 +23,7 @@ pub struct Failure {
     pub text: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
     /// Nothing listens there.
     Refused,

@@ -19,7 +19,6 @@ const BUFFER: usize = 64 * 1024;
 const REPLY: usize = 512 << 20;
 
 /// Requests whose replies come in their order. `T` names a request for its asker.
-#[derive(Debug)]
 pub struct Pipeline<T> {
     address: String,
     link: Option<Link>,

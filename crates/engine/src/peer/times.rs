@@ -7,7 +7,7 @@ use crate::{call::Request, histogram::Histogram, sync::Mutex};
 pub const KINDS: [&str; 5] = ["peek", "hello", "load", "write", "tell"];
 
 /// One peer's, in the order of KINDS. Unanswered questions count with the time it took to give up.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct PeerTimes([Histogram; KINDS.len()]);
 
 impl PeerTimes {
@@ -35,7 +35,7 @@ pub fn kind(request: &Request) -> usize {
 pub type Read = (String, &'static str, Vec<u64>, Duration);
 
 /// All peers' by address.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Times(Mutex<HashMap<String, Arc<PeerTimes>>>);
 
 impl Times {

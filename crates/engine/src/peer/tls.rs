@@ -12,7 +12,6 @@ use crate::{
     tracked::Tracked,
 };
 
-#[derive(Debug)]
 pub struct Session(ClientConnection);
 
 impl Session {

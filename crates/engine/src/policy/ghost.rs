@@ -7,7 +7,6 @@ const LIVE: usize = 0;
 const FREE: usize = 1;
 
 /// A FIFO set of hashes; a collision of two keys costs a wrong guess about one of them, no more.
-#[derive(Debug)]
 pub(super) struct Ghost {
     lists: Lists<2>,
     hashes: Vec<u64>,

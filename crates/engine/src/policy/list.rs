@@ -2,7 +2,7 @@
 
 use super::Slot;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Link {
     newer: u32,
     older: u32,
@@ -12,7 +12,6 @@ struct Link {
 ///
 /// Each list closes its circle through a sentinel (links `0..N`; slot `s` is link `N + s`), so that taking a slot out
 /// needs neither a branch nor the name of its list.
-#[derive(Debug)]
 pub(super) struct Lists<const N: usize> {
     links: Vec<Link>,
 }

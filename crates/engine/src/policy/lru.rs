@@ -3,7 +3,6 @@
 use super::{Policy, Slot, list::Lists};
 
 /// LRU. Weights do not matter to it: the order of use alone decides.
-#[derive(Debug)]
 pub struct Lru {
     lists: Lists<1>,
 }

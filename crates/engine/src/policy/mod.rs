@@ -43,7 +43,6 @@ fn stored_weight(weight: u64) -> u32 {
 }
 
 /// The policy that a user named: dispatch by match, so that a hit may be inlined.
-#[derive(Debug)]
 pub enum AnyPolicy {
     S3Fifo(S3Fifo),
     Lru(Lru),

@@ -18,7 +18,7 @@ const LAST: usize = 2;
 const HITS_TO_STAY: u8 = 2;
 const MOST_HITS: u8 = 3;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Entry {
     hash: u64,
     weight: u32,
@@ -26,7 +26,6 @@ struct Entry {
 }
 
 /// S3-FIFO. Invariant: `main` is the sum of the weights on the main queue.
-#[derive(Debug)]
 pub struct S3Fifo {
     lists: Lists<3>,
     /// Apart from the entries: a hit touches this byte and nothing else.

@@ -10,14 +10,13 @@ use super::{Policy, Slot, list::Lists, stored_weight};
 const FIRST: usize = 0;
 const SECOND: usize = 1;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Entry {
     weight: u32,
     second: bool,
 }
 
 /// Two-level LRU. Invariant: the weights on the second level sum up to `used`, which is at most `limit`.
-#[derive(Debug)]
 pub struct TwoLevel {
     lists: Lists<2>,
     entries: Vec<Entry>,

@@ -7,7 +7,7 @@ use super::http2::Door;
 use crate::security::Security;
 
 /// `authorization: Bearer <password>`, checked before a message is read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Bearer(pub Arc<Security>);
 
 impl Interceptor for Bearer {

@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// The service of other nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Calls(Arc<Events>);
 
 impl Calls {

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How far a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Joining,
     Ready,
@@ -37,7 +37,6 @@ pub enum State {
 }
 
 /// What HTTP says of a node.
-#[derive(Debug)]
 pub struct Status {
     state: watch::Sender<State>,
     names: Mutex<Vec<String>>,

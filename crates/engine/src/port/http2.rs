@@ -27,7 +27,7 @@ pub const STREAM_WINDOW: u32 = 4 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Opens when a call on the connection has said the password.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Door {
     pub origin: Origin,
     is_open: Arc<AtomicBool>,
@@ -39,7 +39,6 @@ impl Door {
     }
 }
 
-#[derive(Debug)]
 pub struct Connection {
     first: Bytes,
     stream: Stream,

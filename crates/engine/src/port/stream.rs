@@ -26,7 +26,6 @@ use crate::{
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A connected stream socket.
-#[derive(Debug)]
 pub enum Stream {
     Tcp(Tracked<TcpStream>),
     Unix(Tracked<UnixStream>),
@@ -72,7 +71,6 @@ impl Stream {
 }
 
 /// A listening socket.
-#[derive(Debug)]
 pub enum Acceptor {
     Tcp(Tracked<TcpListener>),
     Unix(Tracked<UnixListener>),

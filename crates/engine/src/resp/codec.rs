@@ -5,14 +5,14 @@
 use std::ops::Range;
 
 /// Bytes that cannot be RESP, or exceed a cap. The connection is of no more use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProtocolError(pub &'static str);
 
 /// The alert of a port with TLS.
 pub const ENCRYPTED: ProtocolError = ProtocolError("this port wants TLS, and this node was given none");
 
 /// What a request may claim.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Limits {
     /// Arguments of one command.
     pub arguments: usize,
@@ -47,7 +47,6 @@ pub(super) fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, Pr
 }
 
 /// Reads commands out of a growing buffer.
-#[derive(Debug)]
 pub struct Parser {
     limits: Limits,
     /// Everything before this position is understood.

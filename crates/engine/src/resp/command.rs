@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Commands of one connection that may be under way together; those of two kinds wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Together {
     Alone,
     /// GET and MGET.
@@ -20,7 +20,7 @@ pub enum Together {
 }
 
 /// The keys among a command's arguments, as `COMMAND` describes them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Keys {
     None,
     First,
@@ -29,7 +29,6 @@ pub enum Keys {
 
 pub type Run = fn(&mut Session<'_>, &Invocation<'_>, &mut Output) -> Outcome;
 
-#[derive(Debug)]
 pub struct Command {
     pub name: &'static str,
     /// The number of arguments, the name included; negative: at least so many.

@@ -8,7 +8,6 @@ const NONE: &str = "ERR AUTH <password> called without any password configured f
                     Are you sure your configuration is correct?";
 
 /// Whether a connection has given the password.
-#[derive(Debug)]
 pub struct Guard<'a> {
     security: &'a Security,
     origin: Origin,

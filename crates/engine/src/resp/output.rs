@@ -7,7 +7,7 @@ use super::codec::{line, put};
 const LARGE: usize = 16 * 1024;
 
 /// Bytes, with large values between them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Output {
     pub bytes: Vec<u8>,
     /// Large values, each with its position in `bytes`.

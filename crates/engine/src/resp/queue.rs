@@ -20,7 +20,6 @@ const HELD: usize = 1 << 20;
 /// Bytes that are made room for at a time.
 const CHUNK: usize = 4 * 1024;
 
-#[derive(Debug)]
 struct Question {
     pending: Pending,
     together: Together,
@@ -30,7 +29,7 @@ struct Question {
 }
 
 /// Empty for as long as memory has all answers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Queue(VecDeque<Question>);
 
 impl Queue {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use super::codec::{ENCRYPTED, ProtocolError, line, number, put};
 
 /// The copy of a key in a peer's memory: positions of its bytes in the input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// None: known to be absent.
     pub value: Option<Range<usize>>,
@@ -21,7 +21,7 @@ pub const ABSENT: u8 = 2;
 const FOUND: u8 = 4;
 
 /// What a peer replied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
     Nothing,
     Simple(Range<usize>),
@@ -122,7 +122,6 @@ fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> 
 }
 
 /// Reads the answers packed in a KC.MGET's bulk string, in the order asked; positions count from the start of `packed`.
-#[derive(Debug)]
 pub struct Unpack<'a> {
     packed: &'a [u8],
     at: usize,

@@ -11,7 +11,6 @@ use crate::call::{Answered, ClientReply, Refusal};
 pub const REPLY: usize = 64 << 20;
 
 /// How a connection goes on after a command.
-#[derive(Debug)]
 pub enum Next {
     Done,
     /// This reply is the last one.
@@ -24,13 +23,11 @@ pub enum Next {
 pub type Outcome = Result<Next, Cow<'static, str>>;
 
 /// A reply to come, and how it is written.
-#[derive(Debug)]
 pub struct Pending {
     pub answer: oneshot::Receiver<Answered>,
     pub then: Then,
 }
 
-#[derive(Debug)]
 pub enum Then {
     Value,
     /// What memory had (Some(None): absent); the answer fills the gaps.
@@ -41,7 +38,7 @@ pub enum Then {
 }
 
 /// A command's arguments, its name included.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Arguments<'a> {
     pub input: &'a [u8],
     pub ranges: &'a [Range<usize>],
@@ -67,7 +64,6 @@ pub fn shown(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&name[..name.len().min(64)])
 }
 
-#[derive(Debug)]
 pub struct Session<'a> {
     pub guard: Guard<'a>,
     /// Version 2 or 3 of the protocol, for replies to clients; nodes speak 2.

@@ -13,13 +13,13 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MOST: usize = 1000;
 const OTHERS: &str = "other addresses";
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Guesser {
     count: u64,
     told: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Guesses(Mutex<HashMap<String, Guesser>>);
 
 impl Guesses {

@@ -9,11 +9,11 @@ pub use password::Password;
 use std::sync::Arc;
 
 /// Where a connection comes from, in words for the log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Origin(pub Arc<str>);
 
 /// What a node was given to protect itself. Nothing: whoever reaches it may talk to it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Security {
     pub password: Option<Password>,
     /// For TCP; the permissions of its file protect a Unix socket.

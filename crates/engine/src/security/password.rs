@@ -1,6 +1,4 @@
 //! The password that all nodes and clients of a service share.
-use std::fmt;
-
 use ring::{hmac, rand::SystemRandom};
 use tonic::metadata::{Ascii, MetadataValue};
 
@@ -14,12 +12,6 @@ pub struct Password {
     tag: hmac::Tag,
     text: String,
     bearer: MetadataValue<Ascii>,
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password")
-    }
 }
 
 impl Password {

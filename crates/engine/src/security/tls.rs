@@ -17,7 +17,7 @@ use rustls::{
 use crate::sync::Mutex;
 
 /// PEM files, and whether clients must show a certificate too.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Files {
     /// The node's certificate, and those between it and the authority.
     pub cert: PathBuf,
@@ -29,7 +29,6 @@ pub struct Files {
 
 /// Everything a handshake needs. No sessions are resumed, so that each connection shows certificates that are good now;
 /// nothing here has a lock, so that forked children may share it.
-#[derive(Debug)]
 pub struct Configs {
     pub server: Arc<ServerConfig>,
     pub resp: Arc<ClientConfig>,
@@ -39,7 +38,6 @@ pub struct Configs {
 /// What tells that a file is another one: its inode, size and time of change.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
-#[derive(Debug)]
 struct State {
     configs: Arc<Configs>,
     /// The files that `configs` came from, or that turned out to be broken.
@@ -47,7 +45,6 @@ struct State {
     seen: [Stamp; 3],
 }
 
-#[derive(Debug)]
 pub struct Tls {
     files: Files,
     first: Arc<Configs>,

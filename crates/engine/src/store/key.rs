@@ -53,12 +53,6 @@ fn word(bytes: &[u8], at: usize) -> Option<&[u8; 8]> {
     bytes[at..].first_chunk()
 }
 
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.as_str().fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use crate::{
 const HOT: u8 = 4;
 
 /// The answer to a local caller.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Lookup<R> {
     Hit(R),
     Absent,
@@ -24,7 +24,7 @@ pub enum Lookup<R> {
 }
 
 /// All numbers of a store at one moment of each shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Stats {
     /// By position in [`OUTCOMES`].
     pub outcomes: [u64; OUTCOMES.len()],

@@ -12,8 +12,9 @@ use crate::{
 /// The expiry of what never expires.
 pub const NEVER: u64 = u64::MAX;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
+#[derive(Debug)]
 pub enum Kind {
     /// The main copy, at the owner.
     Main = 0,
@@ -24,7 +25,7 @@ pub enum Kind {
 }
 
 /// What comes with a loaded or fetched value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Fill {
     pub version: u128,
     /// Nanoseconds; None: without end.

@@ -7,7 +7,7 @@ use super::key::Key;
 pub const LIMIT: usize = 65_536;
 
 /// What a load that begins now can have seen of the writes to its key.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Mark {
     /// The greatest version known of the key.
     pub version: u128,
