@@ -12,7 +12,6 @@
 
 use crate::hash::{mix64, stable_hash};
 use std::collections::BinaryHeap;
-use std::fmt;
 
 /// Slots of a table.
 pub const SLOTS: usize = 1 << 16;
@@ -20,39 +19,16 @@ pub const SLOTS: usize = 1 << 16;
 pub const CANDIDATES: usize = 4;
 const BOUND: f64 = 1.06;
 
-/// Why there is no table for these members.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PlacementError {
-    NoMembers,
-    TooManyMembers,
-    RepeatedId(String),
-    /// The member's weight is not a positive, normal number.
-    BadWeight(String),
-}
-
-impl fmt::Display for PlacementError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMembers => write!(f, "a placement needs at least one member"),
-            Self::TooManyMembers => write!(f, "a placement takes at most {} members", u16::MAX),
-            Self::RepeatedId(id) => write!(f, "member {id:?} is named twice"),
-            Self::BadWeight(id) => write!(f, "the weight of member {id:?} is not a positive number"),
-        }
-    }
-}
-
-impl std::error::Error for PlacementError {}
-
 /// The table of one set of members.
-#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Placement {
     rows: Vec<[u16; CANDIDATES]>,
     width: usize,
 }
 
 impl Placement {
-    /// From (id, weight) pairs, in any order; a member's share of the slots follows its weight.
-    pub fn new<S: AsRef<str>>(members: &[(S, f64)]) -> Result<Self, PlacementError> {
+    /// Builds the table of (id, weight) pairs, in any order; a member's share of the slots follows its weight. The error
+    /// says what is wrong with the members.
+    pub fn new<S: AsRef<str>>(members: &[(S, f64)]) -> Result<Self, String> {
         let ranked = Members::new(members)?;
         let width = members.len().min(CANDIDATES);
         let mut choices: Vec<Choices> = (0..SLOTS).map(|slot| ranked.best(slot)).collect();
@@ -130,22 +106,22 @@ struct Members {
 }
 
 impl Members {
-    fn new<S: AsRef<str>>(given: &[(S, f64)]) -> Result<Self, PlacementError> {
+    fn new<S: AsRef<str>>(given: &[(S, f64)]) -> Result<Self, String> {
         if given.is_empty() {
-            return Err(PlacementError::NoMembers);
+            return Err("a placement needs at least one member".into());
         }
         if given.len() > usize::from(u16::MAX) {
-            return Err(PlacementError::TooManyMembers);
+            return Err(format!("a placement takes at most {} members", u16::MAX));
         }
         let id = |position: &u16| given[usize::from(*position)].0.as_ref();
         let weight = |position: &u16| given[usize::from(*position)].1;
         let mut positions: Vec<u16> = (0..given.len() as u16).collect();
         positions.sort_unstable_by_key(id);
         if let Some(pair) = positions.windows(2).find(|pair| id(&pair[0]) == id(&pair[1])) {
-            return Err(PlacementError::RepeatedId(id(&pair[0]).to_owned()));
+            return Err(format!("member {:?} is named twice", id(&pair[0])));
         }
         if let Some(bad) = positions.iter().find(|position| !(weight(position) > 0.0 && weight(position).is_normal())) {
-            return Err(PlacementError::BadWeight(id(bad).to_owned()));
+            return Err(format!("the weight of member {:?} is not a positive number", id(bad)));
         }
         // By the heaviest, so that no sum overflows.
         let heaviest = positions.iter().map(weight).fold(0.0, f64::max);

@@ -90,8 +90,9 @@ impl<T> Drop for Begun<T> {
 }
 
 impl Transport {
-    /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
-    pub fn new(max_message: usize, security: Arc<Security>) -> Self {
+    /// gRPC messages and arguments of RESP commands have at most `max_message` bytes, values of foreign gRPC clients
+    /// `max_value`.
+    pub fn new(max_message: usize, max_value: usize, security: Arc<Security>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         let (runtime, names) = (Arc::<Runtime>::default(), Names::default());
         let dialer = Dialer { runtime: runtime.clone(), names: names.clone(), security: security.clone() };
@@ -108,15 +109,9 @@ impl Transport {
             security,
             ids: AtomicU64::new(0),
             max_message,
-            max_value: max_message,
+            max_value,
             generation: fork::generation(),
         }
-    }
-
-    /// What foreign clients send has at most so many bytes.
-    pub fn with_max_value(mut self, max_value: usize) -> Self {
-        self.max_value = max_value;
-        self
     }
 
     /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.

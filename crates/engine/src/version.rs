@@ -48,26 +48,3 @@ impl Hlc {
 fn time(version: u128) -> u64 {
     (version >> 64) as u64
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grows_past_time_merges_and_above() {
-        let clock = Arc::new(Clock::manual(5_000 * MILLISECOND));
-        let hlc = Hlc::new(clock.clone(), 7);
-        let first = hlc.next(0).unwrap();
-        assert_eq!(first, (5_000u128 << 16) << 64 | 7);
-        let second = hlc.next(0).unwrap();
-        assert_eq!(second, (5_000u128 << 16 | 1) << 64 | 7);
-        clock.advance(MILLISECOND);
-        assert_eq!(hlc.next(0).unwrap(), (5_001u128 << 16) << 64 | 7);
-        let seen = (9_000u128 << 16 | 3) << 64 | 9;
-        hlc.merge(seen);
-        assert_eq!(hlc.latest(), seen);
-        assert_eq!(hlc.next(0).unwrap(), (9_000u128 << 16 | 4) << 64 | 7);
-        assert!(hlc.next(u128::from(u64::MAX - 1) << 64).unwrap() >> 64 == u128::from(u64::MAX));
-        assert_eq!(hlc.next(0), None);
-    }
-}

@@ -14,7 +14,6 @@ enum Op {
     Remove(usize),
     Demote(usize),
     Evict,
-    Clear,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -25,7 +24,6 @@ fn op() -> impl Strategy<Value = Op> {
         4 => any::<usize>().prop_map(Op::Remove),
         2 => any::<usize>().prop_map(Op::Demote),
         2 => Just(Op::Evict),
-        1 => Just(Op::Clear),
     ]
 }
 
@@ -69,10 +67,6 @@ impl Shard {
         match *op {
             Op::Insert { hash, weight } => self.insert(hash, weight)?,
             Op::Evict => self.evict()?,
-            Op::Clear => {
-                self.policy.clear();
-                self.resident.clear();
-            }
             Op::Hit(number) => {
                 if let Some(slot) = nth(number) {
                     self.policy.hit(slot);

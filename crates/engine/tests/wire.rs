@@ -190,6 +190,10 @@ impl Memory for Fixed {
     }
 }
 
+fn transport(security: Security) -> Transport {
+    Transport::new(1 << 20, 1 << 20, Arc::new(security))
+}
+
 fn question(keys: &[&str]) -> Vec<u8> {
     let mut out = Vec::new();
     resp::ask(&mut out, "fixed", keys.iter().copied(), false);
@@ -200,7 +204,7 @@ fn question(keys: &[&str]) -> Vec<u8> {
 fn a_memory_is_served_and_asked() {
     let big = vec![5; 1 << 20];
     let values = HashMap::from([("small", "v".into()), ("big", big.clone().into())]);
-    let (server, client) = (Transport::new(1 << 20, Arc::default()), Transport::new(1 << 20, Arc::default()));
+    let (server, client) = (transport(Security::default()), transport(Security::default()));
     server.serve(Arc::new(Fixed(values)));
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let pool = client.pool().unwrap();
@@ -243,7 +247,7 @@ fn next_call(server: &Transport) -> Incoming {
 
 #[test]
 fn what_memory_does_not_have_is_asked_and_answered_in_order() {
-    let server = Transport::new(1 << 20, Arc::default());
+    let server = transport(Security::default());
     server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -282,7 +286,7 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
 /// Whatever its arguments, also where nobody answers what is asked of Python.
 #[test]
 fn every_command_keeps_the_connection() {
-    let server = Arc::new(Transport::new(1 << 20, Arc::default()));
+    let server = Arc::new(transport(Security::default()));
     server.serve(Arc::new(Fixed(HashMap::new())));
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -322,7 +326,7 @@ fn every_command_keeps_the_connection() {
 #[test]
 fn strangers_that_do_not_read_are_let_go() {
     let security = Security { password: Some(Password::new("secret").unwrap()), ..Security::default() };
-    let server = Transport::new(1 << 20, Arc::new(security));
+    let server = transport(security);
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let ping = encode(&[b"PING".to_vec()]);
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"; // and empty settings

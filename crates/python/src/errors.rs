@@ -1,14 +1,13 @@
 //! The one place where engine and Python errors meet: exceptions of kamacache.errors, looked up once.
 use std::time::Duration;
 
+use kamacache_engine::call::KEY;
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyString, PyType},
 };
-
-const MAX_KEY: usize = 65_536;
 
 macro_rules! exceptions {
     ($($function:ident => $name:literal),* $(,)?) => {$(
@@ -25,7 +24,10 @@ macro_rules! exceptions {
 
 exceptions! {
     invalid_key => "InvalidKey",
+    overloaded => "Overloaded",
+    peer_error => "PeerError",
     registry_error => "RegistryError",
+    unknown_group => "UnknownGroup",
 }
 
 /// The key's UTF-8, or InvalidKey that says what is wrong with it.
@@ -37,10 +39,10 @@ pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     };
     match text.to_str() {
         Ok("") => Err(invalid_key(py, "a key must not be empty")),
-        Ok(text) if text.len() <= MAX_KEY => Ok(text),
+        Ok(text) if text.len() <= KEY => Ok(text),
         Ok(text) => {
             let size = text.len();
-            Err(invalid_key(py, format!("a key has at most {MAX_KEY} bytes in UTF-8, not {size}: {}", shown(key))))
+            Err(invalid_key(py, format!("a key has at most {KEY} bytes in UTF-8, not {size}: {}", shown(key))))
         }
         Err(_) => Err(invalid_key(py, format!("a key must not hold lone surrogates: {}", shown(key)))),
     }

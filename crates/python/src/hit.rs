@@ -8,7 +8,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use kamacache_engine::store::Lookup;
+use kamacache_engine::{call::KEY, store::Lookup};
 use pyo3::{
     PyClass,
     exceptions::PySystemError,
@@ -153,7 +153,7 @@ unsafe fn utf8<'a>(key: *mut PyObject) -> Option<&'a str> {
             ffi::PyErr_Clear();
             return None;
         }
-        if !(1..=65_536).contains(&len) {
+        if !(1..=KEY as isize).contains(&len) {
             return None;
         }
         Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), len as usize)))

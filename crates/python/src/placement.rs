@@ -19,10 +19,8 @@ impl Placement {
 
     #[new]
     fn new(py: Python<'_>, members: Vec<(String, f64)>) -> PyResult<Self> {
-        let table = py.detach(|| placement::Placement::new(&members));
-        table
-            .map(|table| Placement { table: Arc::new(table) })
-            .map_err(|error| PyValueError::new_err(error.to_string()))
+        let table = py.detach(|| placement::Placement::new(&members)).map_err(PyValueError::new_err)?;
+        Ok(Self { table: Arc::new(table) })
     }
 
     /// Positions in `members`, as it was given: the owner, the next in line, and so on; at most four.

@@ -109,12 +109,11 @@ impl Promise {
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut state = self.lock();
-        if state.end.is_none() {
+        let open = state.end.is_none();
+        if open {
             state.wakers.push(waker);
-            return true;
         }
-        drop(state);
-        false
+        open
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

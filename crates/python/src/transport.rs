@@ -97,8 +97,8 @@ impl Transport {
     #[pyo3(signature = (*, max_message, max_value = None, security = None))]
     fn new(max_message: usize, max_value: Option<usize>, security: Option<&Security>) -> Self {
         let security = security.map(|security| security.inner.clone()).unwrap_or_default();
-        let transport = transport::Transport::new(max_message, security);
-        Self { inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))), tokens: Mutex::default() }
+        let inner = transport::Transport::new(max_message, max_value.unwrap_or(max_message), security);
+        Self { inner: Arc::new(inner), tokens: Mutex::default() }
     }
 
     /// Bind "host:port" or "unix:/path", a name resolved within `within` seconds; the address bound. OSError as the

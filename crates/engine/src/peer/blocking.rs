@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    CONNECT, Failure,
+    CONNECT, Failure, REPLY,
     dial::Dialer,
     link::Link,
     times::{PeerTimes, Times},
@@ -37,8 +37,6 @@ const BUFFER: usize = 16 * 1024;
 const GRACE: Duration = Duration::from_millis(10);
 /// A reply is whole after this time, however steadily its bytes come.
 const WHOLE: Duration = Duration::from_secs(1);
-/// No reply is longer: a packed one is at most 64 MiB and what it took to notice.
-const REPLY: usize = 512 << 20;
 
 /// A connected socket and what has been read of the current reply.
 pub struct Connection {

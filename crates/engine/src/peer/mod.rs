@@ -15,6 +15,8 @@ use crate::resp::{self, ProtocolError};
 
 /// A connect takes this long at most.
 pub const CONNECT: Duration = Duration::from_millis(250);
+/// A peer's reply has at most this many bytes: a packed one has 64 MiB and the last value that fitted.
+const REPLY: usize = 512 << 20;
 
 /// How a question to another node failed.
 #[derive(Clone, Debug)]

@@ -9,14 +9,13 @@ use std::{
 
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Failure, link::Link, times::PeerTimes};
+use super::{Failure, REPLY, link::Link, times::PeerTimes};
 use crate::{
     fork,
     resp::{self, Reply},
 };
 
 const BUFFER: usize = 64 * 1024;
-const REPLY: usize = 512 << 20;
 
 /// Requests whose replies come in their order. `T` names a request for its asker.
 pub struct Pipeline<T> {

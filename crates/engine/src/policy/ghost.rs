@@ -18,10 +18,6 @@ impl Ghost {
         Ghost { lists: Lists::new(), hashes: Vec::new(), table: HashTable::new() }
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::new();
-    }
-
     /// Adds `hash` as the newest, then forgets the oldest ones over `limit`.
     pub fn push(&mut self, hash: u64, limit: usize) {
         self.remove(hash);

@@ -18,14 +18,7 @@ pub(super) struct Lists<const N: usize> {
 
 impl<const N: usize> Lists<N> {
     pub fn new() -> Self {
-        let mut lists = Lists { links: Vec::new() };
-        lists.clear();
-        lists
-    }
-
-    pub fn clear(&mut self) {
-        self.links.clear();
-        self.links.extend((0..N as u32).map(|own| Link { newer: own, older: own }));
+        Lists { links: (0..N as u32).map(|own| Link { newer: own, older: own }).collect() }
     }
 
     /// Makes room for `slot`; its link is meaningless until it is pushed.

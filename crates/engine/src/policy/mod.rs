@@ -33,8 +33,6 @@ pub trait Policy: Send {
     fn evict(&mut self) -> Option<Slot>;
     /// Resident slots in the policy's own order, the next to go first.
     fn order(&self) -> Vec<Slot>;
-    /// Forgets everything, ghosts too.
-    fn clear(&mut self);
 }
 
 /// Entries of 4 GiB and more weigh 4 GiB where a policy divides the budget among its own queues: half the memory.
@@ -55,7 +53,7 @@ type Named = (&'static str, fn(u64) -> AnyPolicy);
 /// Every policy, the default first.
 const POLICIES: [Named; 3] = [
     ("s3fifo", |capacity| AnyPolicy::S3Fifo(S3Fifo::new(capacity))),
-    ("lru", |_| AnyPolicy::Lru(Lru::new())),
+    ("lru", |_| AnyPolicy::Lru(Lru::default())),
     ("lru2", |capacity| AnyPolicy::TwoLevel(TwoLevel::new(capacity))),
 ];
 
@@ -115,9 +113,5 @@ impl Policy for AnyPolicy {
 
     fn order(&self) -> Vec<Slot> {
         each!(self, policy => policy.order())
-    }
-
-    fn clear(&mut self) {
-        each!(self, policy => policy.clear());
     }
 }

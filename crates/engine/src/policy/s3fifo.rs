@@ -160,11 +160,4 @@ impl Policy for S3Fifo {
     fn order(&self) -> Vec<Slot> {
         self.lists.iter(LAST).chain(self.lists.iter(SMALL)).chain(self.lists.iter(MAIN)).collect()
     }
-
-    fn clear(&mut self) {
-        self.lists.clear();
-        self.ghost.clear();
-        self.len = 0;
-        self.main = 0;
-    }
 }

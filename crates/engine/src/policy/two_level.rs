@@ -112,9 +112,4 @@ impl Policy for TwoLevel {
     fn order(&self) -> Vec<Slot> {
         self.lists.iter(FIRST).chain(self.lists.iter(SECOND)).collect()
     }
-
-    fn clear(&mut self) {
-        self.lists.clear();
-        self.used = 0;
-    }
 }

@@ -107,7 +107,7 @@ impl<V: Value> Contents<V> {
             origins: Vec::new(),
             free: Vec::new(),
             main: policy,
-            near: Lru::new(),
+            near: Lru::default(),
             bytes: 0,
             near_bytes: 0,
             soonest: NEVER,

@@ -1,4 +1,4 @@
-//! One flight, and the chain of flights that code is inside of.
+//! One flight, and what it has in common with the others of its lead.
 use std::{
     sync::{Arc, Mutex},
     time::Instant,
@@ -11,7 +11,7 @@ use pyo3::{
     types::{PyBytes, PyType},
 };
 
-use super::{Flights, Lead, lock};
+use super::{Flights, chain::Part, lock};
 use crate::errors::key as text;
 
 /// What the flights of one lead have in common.
@@ -26,10 +26,10 @@ pub(super) struct Plan {
     pub serial: bool,
     pub began: Instant,
     pub deadline: Option<Instant>,
-    /// What runs them, where that is an event loop.
+    /// The event loop that runs them, if one does.
     pub driver: Option<Py<PyAny>>,
-    /// What the code that leads them is inside of, and how many loaders that makes with theirs.
-    pub outer: Option<Py<PyAny>>,
+    /// The load that the leading code is part of, and how many loaders are then inside each other, theirs included.
+    pub outer: Option<Part>,
     pub depth: usize,
     pub rest: Mutex<Rest>,
 }
@@ -53,7 +53,7 @@ impl Plan {
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.flights)?;
-        visit.call(&self.outer)?;
+        self.outer.as_ref().map_or(Ok(()), |outer| outer.traverse(visit))?;
         visit.call(&self.driver)
     }
 }
@@ -87,6 +87,10 @@ pub(super) type Loaded = (Option<Py<PyBytes>>, u128, Option<f64>, usize, bool);
 impl Flight {
     pub(super) fn is_open(&self) -> bool {
         lock(&self.state).end.is_none()
+    }
+
+    pub(super) fn loads(&self, group: u64, key: &str) -> bool {
+        self.plan.group == group && *self.key == *key && self.is_open()
     }
 }
 
@@ -146,32 +150,23 @@ impl Flight {
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut state = lock(&self.state);
-        if state.end.is_none() {
+        let open = state.end.is_none();
+        if open {
             state.wakers.push(waker);
-            return true;
         }
-        drop(state);
-        false
+        open
     }
 
     /// Return the innermost part of a chain, from here outwards, that is still open.
-    pub(super) fn open(this: Py<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if this.get().is_open() {
-            return Ok(Some(this.into_any()));
-        }
-        still_open(py, this.get().plan.outer.as_ref())
+    fn open(this: Py<Self>, py: Python<'_>) -> Option<Py<PyAny>> {
+        if this.get().is_open() { Some(this.into_any()) } else { this.get().plan.open_around(py) }
     }
 
     /// Return whether the code around the caller loads this key.
     #[pyo3(signature = (flights, key, /))]
-    pub(super) fn inside(
-        &self,
-        py: Python<'_>,
-        flights: &Bound<'_, Flights>,
-        key: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let own = self.plan.group == flights.get().number && text(key)? == &*self.key && self.is_open();
-        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
+    fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (group, key) = (flights.get().number, text(key)?);
+        Ok(self.loads(group, key) || self.plan.is_inside(group, key))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -190,50 +185,4 @@ impl Flight {
         let end = lock(&self.state).end.take();
         drop(end);
     }
-}
-
-/// What a part of a chain is: the flight, or in load_many the lead, that code is inside of.
-enum Part<'a, 'py> {
-    Flight(&'a Bound<'py, Flight>),
-    Lead(&'a Bound<'py, Lead>),
-}
-
-fn part<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<Part<'a, 'py>> {
-    if let Ok(flight) = object.cast::<Flight>() {
-        return Ok(Part::Flight(flight));
-    }
-    Ok(Part::Lead(object.cast::<Lead>()?))
-}
-
-pub(super) fn still_open(py: Python<'_>, outer: Option<&Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-    let Some(outer) = outer else { return Ok(None) };
-    match part(outer.bind(py))? {
-        Part::Flight(flight) => Flight::open(flight.clone().unbind(), py),
-        Part::Lead(lead) => Lead::open(lead.clone().unbind(), py),
-    }
-}
-
-pub(super) fn is_inside(
-    py: Python<'_>,
-    outer: Option<&Py<PyAny>>,
-    flights: &Bound<'_, Flights>,
-    key: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let Some(outer) = outer else { return Ok(false) };
-    match part(outer.bind(py))? {
-        Part::Flight(flight) => flight.get().inside(py, flights, key),
-        Part::Lead(lead) => lead.get().inside(py, flights, key),
-    }
-}
-
-/// The numbers of the leads that the code is inside of.
-pub(super) fn around(py: Python<'_>, outer: Option<&Py<PyAny>>) -> PyResult<Vec<u64>> {
-    let Some(outer) = outer else { return Ok(Vec::new()) };
-    let plan = match part(outer.bind(py))? {
-        Part::Flight(flight) => &flight.get().plan,
-        Part::Lead(lead) => &lead.get().plan,
-    };
-    let mut numbers = around(py, plan.outer.as_ref())?;
-    numbers.push(plan.number);
-    Ok(numbers)
 }

@@ -17,19 +17,17 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyList},
 };
+use rapidhash::fast::RandomState;
 
 use super::{
     Flight, Flights,
-    flight::{End, Plan, State, around, is_inside, still_open},
+    flight::{End, Plan, State},
     lock,
 };
 use crate::{
     errors::{key as text, nanoseconds, seconds},
     value::{drain, release},
 };
-
-/// From so many flights on they are looked up by an index.
-const MANY: usize = 8;
 
 /// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
@@ -43,27 +41,18 @@ pub struct Lead {
 #[derive(Default)]
 struct Led {
     flights: Vec<Py<Flight>>,
-    index: HashMap<Arc<str>, usize>,
+    /// The places of the flights by key.
+    index: HashMap<Arc<str>, usize, RandomState>,
 }
 
 impl Led {
     fn find(&self, key: &str) -> Option<&Py<Flight>> {
-        if self.flights.len() <= MANY {
-            return self.flights.iter().find(|flight| &*flight.get().key == key);
-        }
         self.index.get(key).map(|&at| &self.flights[at])
     }
 
     fn add(&mut self, flight: Py<Flight>) {
+        self.index.insert(flight.get().key.clone(), self.flights.len());
         self.flights.push(flight);
-        let first = match self.flights.len() {
-            ..=MANY => return,
-            _ if self.index.is_empty() => 0,
-            n => n - 1,
-        };
-        for (at, flight) in self.flights.iter().enumerate().skip(first) {
-            self.index.insert(flight.get().key.clone(), at);
-        }
     }
 }
 
@@ -82,16 +71,12 @@ impl Lead {
         lock(&self.led).flights.iter().map(|flight| flight.clone_ref(py)).collect()
     }
 
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         lock(&self.plan.rest).open > 0
     }
 
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        let flights = self.plan.flights.get();
-        if !self.is_open() {
-            return Ok(());
-        }
-        self.all(py).iter().try_for_each(|flight| flights.abort(py, flight).map(drop))
+    pub(super) fn loads(&self, group: u64, key: &str) -> bool {
+        self.plan.group == group && lock(&self.led).find(key).is_some_and(|flight| flight.get().is_open())
     }
 
     /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
@@ -148,7 +133,6 @@ impl Lead {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let flights = self.plan.flights.get();
         let engine = flights.cell.get();
-        let around = around(py, self.plan.outer.as_ref())?;
         let mut joined = None;
         for key in &self.keys {
             // Made before the lock is taken: that may run the collector, and it any code.
@@ -164,7 +148,7 @@ impl Lead {
                 Some((_, plan)) if plan.number == self.plan.number => {} // asked for twice
                 Some((other, plan))
                     if flights.joinable(other.get(), self.plan.here)
-                        && !(plan.serial && around.contains(&plan.number)) =>
+                        && !(plan.serial && self.plan.is_inside_lead(plan.number)) =>
                 {
                     found = Some(other.clone_ref(py));
                 }
@@ -198,7 +182,7 @@ impl Lead {
         _error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if self.handed_over.load(Relaxed) { Ok(()) } else { self.abort(py) }
+        if self.handed_over.load(Relaxed) { Ok(()) } else { self.abandon(py) }
     }
 
     /// Let another thread or task end what is led: the end of `with` does nothing any more.
@@ -208,7 +192,11 @@ impl Lead {
 
     /// Abort what has not ended.
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
-        self.abort(py)
+        if !self.is_open() {
+            return Ok(());
+        }
+        let flights = self.plan.flights.get();
+        self.all(py).iter().try_for_each(|flight| flights.abort(py, flight).map(drop))
     }
 
     /// Whether every flight that is led here has ended.
@@ -241,12 +229,11 @@ impl Lead {
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut rest = lock(&self.plan.rest);
-        if rest.open > 0 {
+        let open = rest.open > 0;
+        if open {
             rest.wakers.push(waker);
-            return true;
         }
-        drop(rest);
-        false
+        open
     }
 
     /// Return the outcomes of the flights that are led here and have ended, by key.
@@ -356,24 +343,15 @@ impl Lead {
     }
 
     /// Return the innermost part of a chain, from here outwards, that is still open.
-    pub(super) fn open(this: Py<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if this.get().is_open() {
-            return Ok(Some(this.into_any()));
-        }
-        still_open(py, this.get().plan.outer.as_ref())
+    fn open(this: Py<Self>, py: Python<'_>) -> Option<Py<PyAny>> {
+        if this.get().is_open() { Some(this.into_any()) } else { this.get().plan.open_around(py) }
     }
 
     /// Return whether the code around the caller loads this key.
     #[pyo3(signature = (flights, key, /))]
-    pub(super) fn inside(
-        &self,
-        py: Python<'_>,
-        flights: &Bound<'_, Flights>,
-        key: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let found = self.plan.group == flights.get().number;
-        let own = found && self.find(py, text(key)?).is_ok_and(|flight| flight.get().is_open());
-        Ok(own || is_inside(py, self.plan.outer.as_ref(), flights, key)?)
+    fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (group, key) = (flights.get().number, text(key)?);
+        Ok(self.loads(group, key) || self.plan.is_inside(group, key))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -394,7 +372,7 @@ impl Drop for Lead {
         }
         Python::try_attach(|py| {
             let pending = PyErr::take(py);
-            if let Err(error) = self.abort(py) {
+            if let Err(error) = self.abandon(py) {
                 error.write_unraisable(py, None);
             }
             if let Some(error) = pending {

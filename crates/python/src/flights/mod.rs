@@ -8,6 +8,7 @@
 //! a moment: no Python object is made, dropped or called under them. The end of a flight and its wakers change together.
 //!
 //! After Go's golang.org/x/sync/singleflight, whose calls know neither versions nor interrupts.
+mod chain;
 mod flight;
 mod lead;
 
@@ -28,7 +29,10 @@ use pyo3::{
 };
 use rapidhash::fast::RandomState;
 
-use self::flight::{End, Plan};
+use self::{
+    chain::Part,
+    flight::{End, Plan},
+};
 pub use self::{flight::Flight, lead::Lead};
 use crate::{cell::Cell, errors::key as text, metrics::Histogram, promise::wake, store::Store};
 
@@ -112,7 +116,7 @@ impl Flights {
         keys: &Bound<'_, PyAny>,
         here: bool,
         timeout: Option<f64>,
-        outer: Option<Py<PyAny>>,
+        outer: Option<Part>,
         depth: usize,
         driver: Option<Py<PyAny>>,
         serial: bool,
