@@ -1,7 +1,7 @@
-//! The one place where engine and Python errors meet: exceptions of kamacache.errors, looked up once.
+//! Exceptions of kamacache.errors, each looked up once, and arguments that may be wrong.
 use std::time::Duration;
 
-use kamacache_engine::call::KEY;
+use kamacache_engine::{call::KEY, store::Kind};
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
@@ -30,7 +30,7 @@ exceptions! {
     unknown_group => "UnknownGroup",
 }
 
-/// The key's UTF-8, or InvalidKey that says what is wrong with it.
+/// Returns the key's UTF-8, or InvalidKey that says what is wrong with it.
 pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     let py = key.py();
     let Ok(text) = key.cast::<PyString>() else {
@@ -48,7 +48,7 @@ pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     }
 }
 
-/// The start of its repr: keys may be long, and are not ours to spread.
+/// Returns the start of its repr: keys may be long, and may be secret.
 fn shown(key: &Bound<'_, PyAny>) -> String {
     let Ok(repr) = key.repr() else {
         return "(no repr)".to_owned();
@@ -62,7 +62,7 @@ fn shown(key: &Bound<'_, PyAny>) -> String {
     start
 }
 
-/// A duration in nanoseconds; a negative one is over at once, one beyond 584 years never.
+/// Returns a duration in nanoseconds; a negative one is over at once, one beyond 584 years never.
 pub fn nanoseconds(seconds: f64) -> PyResult<u64> {
     if seconds.is_nan() {
         return Err(PyValueError::new_err("a duration must not be NaN"));
@@ -72,6 +72,14 @@ pub fn nanoseconds(seconds: f64) -> PyResult<u64> {
 
 pub fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
+}
+
+/// Returns the kind of an entry from its number: Store.MAIN, NEAR or FORMER.
+pub fn kind(number: u8) -> PyResult<Kind> {
+    [Kind::Main, Kind::Near, Kind::Former]
+        .into_iter()
+        .find(|&kind| kind as u8 == number)
+        .ok_or_else(|| PyValueError::new_err("kind must be MAIN, NEAR or FORMER"))
 }
 
 /// Returns a time to wait: at least 0, at most 30 years.

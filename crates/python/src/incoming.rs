@@ -31,7 +31,6 @@ impl Incoming {
         self.message.get_or_try_init(py, || messages::from_request(py, &self.call.lock().request).map(Bound::unbind))
     }
 
-    /// Tell the asker of a Load that its work is queued.
     fn accept(&self) {
         self.call.lock().accept();
     }
@@ -42,13 +41,11 @@ impl Incoming {
         answered_once(self.call.lock().reply(reply))
     }
 
-    /// Whether nobody waits for the answer any more.
     #[getter]
     fn gone(&self) -> bool {
         self.call.lock().is_gone()
     }
 
-    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
     #[pyo3(signature = (status, text = ""))]
     fn fail(&self, status: &str, text: &str) -> PyResult<()> {
         let refusal = match status {

@@ -34,7 +34,6 @@ impl Histogram {
         Ok(())
     }
 
-    /// How many times fell into each bucket, and their sum in seconds.
     fn read(&self) -> (Vec<u64>, f64) {
         let (counts, sum) = self.0.read();
         (counts, sum.as_secs_f64())

@@ -23,19 +23,16 @@ impl Placement {
         Ok(Self { table: Arc::new(table) })
     }
 
-    /// Positions in `members`, as it was given: the owner, the next in line, and so on; at most four.
     #[pyo3(signature = (key, /))]
     fn candidates<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.table.candidates(key))
     }
 
-    /// The position of the owner.
     #[pyo3(signature = (key, /))]
     fn owner(&self, key: &str) -> u16 {
         self.table.owner(key)
     }
 
-    /// The owner's position for every slot.
     fn slots(&self) -> Vec<u16> {
         self.table.owners().collect()
     }

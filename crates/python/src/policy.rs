@@ -63,17 +63,14 @@ impl PolicyRun {
         Ok(PolicyRun { policy, capacity, used: 0, slots: HashMap::new(), entries: Vec::new(), free: Vec::new() })
     }
 
-    /// Ask for a key and keep it where it was missing: True for a hit.
     fn access(&mut self, key: i64) -> bool {
         self.ask(key)
     }
 
-    /// access each; the number of hits.
     fn run(&mut self, py: Python<'_>, keys: Vec<i64>) -> usize {
         py.detach(|| keys.into_iter().filter(|&key| self.ask(key)).count())
     }
 
-    /// Take a key out: whether it was there.
     fn remove(&mut self, key: i64) -> bool {
         let Some(&slot) = self.slots.get(&key) else {
             return false;
@@ -83,7 +80,6 @@ impl PolicyRun {
         true
     }
 
-    /// Make a key the next to go: whether it was there.
     fn demote(&mut self, key: i64) -> bool {
         let Some(&slot) = self.slots.get(&key) else {
             return false;
@@ -92,7 +88,6 @@ impl PolicyRun {
         true
     }
 
-    /// Give a key another weight, at least 1: whether it was there.
     fn reweigh(&mut self, key: i64, weight: u64) -> PyResult<bool> {
         if weight == 0 {
             return Err(PyValueError::new_err("weight must be at least 1"));
@@ -107,7 +102,6 @@ impl PolicyRun {
         Ok(true)
     }
 
-    /// The resident keys in the policy's own order, the next to go first.
     fn contents(&self) -> Vec<i64> {
         self.policy.order().into_iter().map(|slot| self.entries[slot as usize].0).collect()
     }

@@ -63,19 +63,16 @@ impl Promise {
         Self::default()
     }
 
-    /// Fulfil the promise. Return False if it has ended before.
     #[pyo3(signature = (value, /))]
     fn set_result(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<bool> {
         self.end(py, Ok(value))
     }
 
-    /// Break the promise with an exception. Return False if it has ended before.
     #[pyo3(signature = (error, /))]
     fn set_exception(&self, py: Python<'_>, error: Py<PyAny>) -> PyResult<bool> {
         self.end(py, Err(error))
     }
 
-    /// Return True for the first caller, who is to do what was promised or to see to it that nobody does.
     fn begin(&self) -> bool {
         let mut state = self.lock();
         let first = state.end.is_none() && !state.begun;
@@ -88,7 +85,6 @@ impl Promise {
         self.lock().end.is_some()
     }
 
-    /// Return the exception that ended it; None if a value did, or nothing yet.
     fn exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.lock().end.as_ref()? {
             Ok(_) => None,
@@ -96,7 +92,6 @@ impl Promise {
         }
     }
 
-    /// Return the value or raise the exception that ended it, without waiting. ValueError if nothing has.
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.lock().end.as_ref() {
             Some(Ok(value)) => Ok(value.clone_ref(py)),
@@ -105,7 +100,6 @@ impl Promise {
         }
     }
 
-    /// Have `waker` called, from any thread, at the end. Return False if that was before.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut state = self.lock();
@@ -124,8 +118,8 @@ impl Promise {
         state.wakers.iter().try_for_each(|waker| visit.call(waker))
     }
 
-    /// An exception has a traceback, which has the frames that have the promise.
     fn __clear__(&self) {
+        // The traceback of an exception has the frames that have the promise.
         let end = self.lock().end.take();
         drop(end);
     }

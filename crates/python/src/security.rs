@@ -15,7 +15,6 @@ pub struct Security {
 
 #[pymethods]
 impl Security {
-    /// Reads the files, given as (certificate, key, authorities).
     #[new]
     #[pyo3(signature = (*, password = None, tls = None, mutual = true))]
     fn new(py: Python<'_>, password: Option<&str>, tls: Option<[String; 3]>, mutual: bool) -> PyResult<Self> {
@@ -30,17 +29,14 @@ impl Security {
         Ok(Self { inner: Arc::new(security::Security { password, tls, ..Default::default() }) })
     }
 
-    /// The same for a forked child.
     fn renewed(&self) -> Self {
         Self { inner: Arc::new(self.inner.renewed()) }
     }
 
-    /// Wrong passwords that were given since they were told last: (address, how many), each address once a minute.
     fn guesses(&self) -> Vec<(String, u64)> {
         self.inner.guesses.due(Instant::now())
     }
 
-    /// Look whether the files have changed: True when new ones are in use from now on.
     fn reload(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(tls) = &self.inner.tls else { return Ok(false) };
         py.detach(|| tls.reload()).map_err(PyValueError::new_err)

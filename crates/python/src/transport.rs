@@ -101,8 +101,6 @@ impl Transport {
         Self { inner: Arc::new(inner), tokens: Mutex::default() }
     }
 
-    /// Bind "host:port" or "unix:/path", a name resolved within `within` seconds; the address bound. OSError as the
-    /// system says it.
     #[pyo3(signature = (address, /, within = 5.0))]
     fn listen(&self, py: Python<'_>, address: &str, within: f64) -> PyResult<String> {
         let within = duration(within)?;
@@ -112,7 +110,6 @@ impl Transport {
         py.detach(|| self.inner.listen(address, within)).map_err(|error| os_error(&error, address))
     }
 
-    /// Answer KC.GET and KC.MGET for this group from now on.
     #[pyo3(signature = (store, /))]
     fn serve(&self, py: Python<'_>, store: &crate::store::Store) {
         let memory = store.memory();
@@ -124,7 +121,6 @@ impl Transport {
         py.detach(|| self.inner.hide(group));
     }
 
-    /// Ask a member's memory; None: nothing there. PeerError when it does not answer in time.
     #[pyo3(signature = (address, group, key, former, timeout, /))]
     fn peek<'py>(
         &self,
@@ -150,7 +146,6 @@ impl Transport {
         answer
     }
 
-    /// Ask several members at once, one request each; a PeerError in the place of one that did not answer.
     #[pyo3(signature = (asks, group, former, timeout, /))]
     fn peek_many<'py>(
         &self,
@@ -188,14 +183,12 @@ impl Transport {
         Ok(results)
     }
 
-    /// PeerError unless the member's engine answers in time.
     #[pyo3(signature = (address, timeout, /))]
     fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
         let mut ponged = self.ping_many(py, vec![address.to_owned()], timeout)?;
         ponged.pop().flatten().map_or(Ok(()), |error| Err(PyErr::from_value(error)))
     }
 
-    /// Ask all these members at once whether their engines answer; None, or a PeerError, for each.
     #[pyo3(signature = (addresses, timeout, /))]
     fn ping_many<'py>(
         &self,
@@ -209,7 +202,6 @@ impl Transport {
         Ok(ponged.map(|one| one.err().map(|failure| exception(py, &failure))).collect())
     }
 
-    /// Start a call; next_event brings (token, reply or exception).
     #[pyo3(signature = (token, address, message, timeout, /))]
     fn call(
         &self,
@@ -224,13 +216,11 @@ impl Transport {
         self.begin(py, token, |id| self.inner.call(id, address, request, timeout))
     }
 
-    /// Start a connect for an event loop; next_event brings (token, Pipeline or exception).
     #[pyo3(signature = (token, address, /))]
     fn connect(&self, py: Python<'_>, token: Py<PyAny>, address: &str) -> PyResult<()> {
         self.begin(py, token, |id| self.inner.connect(id, address))
     }
 
-    /// Answer to these names over HTTP, beside IP addresses and localhost.
     #[pyo3(signature = (names, /))]
     fn answer_to(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
         let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
@@ -238,7 +228,6 @@ impl Transport {
         Ok(())
     }
 
-    /// What /readyz says; False is for good.
     #[pyo3(signature = (ready, /))]
     fn ready(&self, py: Python<'_>, ready: bool) -> PyResult<()> {
         let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
@@ -250,14 +239,12 @@ impl Transport {
         Ok(())
     }
 
-    /// How long peers took to answer so far: (address, what they were asked, counts, seconds) as of Histogram.read.
     fn peer_times(&self, py: Python<'_>) -> PyResult<Vec<PeerTimes>> {
         let times = py.detach(|| self.inner.times()).map_err(|failure| peer_error(py, &failure))?;
         let seconds = |(address, kind, counts, sum): (_, _, _, Duration)| (address, kind, counts, sum.as_secs_f64());
         Ok(times.into_iter().map(seconds).collect())
     }
 
-    /// The next call from a peer, scrape, or end of a call or connect of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
@@ -283,13 +270,11 @@ impl Transport {
         }
     }
 
-    /// Close the connections to a member that is gone; what waits on them fails at once, unless it is still finishing.
     #[pyo3(signature = (address, /, *, finishing = false))]
     fn forget(&self, py: Python<'_>, address: &str, finishing: bool) -> PyResult<()> {
         py.detach(|| self.inner.forget(address, finishing)).map_err(|failure| peer_error(py, &failure))
     }
 
-    /// Stop listening, fail what waits, end the thread. Within a second; twice is fine.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.inner.close());
     }

@@ -121,7 +121,6 @@ impl Flight {
         !self.is_open()
     }
 
-    /// How it ended; None while it is open.
     #[getter]
     pub(super) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let (class, loaded) = match &lock(&self.state).end {
@@ -135,18 +134,15 @@ impl Flight {
         class.call1(py, loaded).map(Some)
     }
 
-    /// The greatest version of its key that was known when its load began.
     #[getter]
     fn version(&self) -> u128 {
         lock(&self.state).mark.version
     }
 
-    /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
         self.plan.left()
     }
 
-    /// Have `waker` called, from any thread, when the flight ends. Return False if it has ended.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut state = lock(&self.state);
@@ -157,12 +153,10 @@ impl Flight {
         open
     }
 
-    /// Return the innermost part of a chain, from here outwards, that is still open.
     fn open(this: Py<Self>, py: Python<'_>) -> Option<Py<PyAny>> {
         if this.get().is_open() { Some(this.into_any()) } else { this.get().plan.open_around(py) }
     }
 
-    /// Return whether the code around the caller loads this key.
     #[pyo3(signature = (flights, key, /))]
     fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (group, key) = (flights.get().number, text(key)?);
@@ -180,8 +174,8 @@ impl Flight {
         state.wakers.iter().try_for_each(|waker| visit.call(waker))
     }
 
-    /// The outcome's error has a traceback, which has the frames that have the flight.
     fn __clear__(&self) {
+        // The traceback of an outcome's error has the frames that have the flight.
         let end = lock(&self.state).end.take();
         drop(end);
     }

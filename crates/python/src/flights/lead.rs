@@ -7,10 +7,6 @@ use std::{
     },
 };
 
-use kamacache_engine::{
-    outcome::{ABSENT, HITS, NEAR_HITS},
-    store::{Fill, Gone, Kind},
-};
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyKeyError,
@@ -24,10 +20,7 @@ use super::{
     flight::{End, Plan, State},
     lock,
 };
-use crate::{
-    errors::{key as text, nanoseconds, seconds},
-    value::{drain, release},
-};
+use crate::errors::key as text;
 
 /// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
@@ -78,58 +71,10 @@ impl Lead {
     pub(super) fn loads(&self, group: u64, key: &str) -> bool {
         self.plan.group == group && lock(&self.led).find(key).is_some_and(|flight| flight.get().is_open())
     }
-
-    /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
-    /// longer owned: good enough, as it is for a peek.
-    fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
-        let flights = self.plan.flights.get();
-        let (value, version, remaining, kind) = flights.cell.get().find(key)?;
-        let bytes = value.as_ref().map(|value| value.bytes(py).unbind());
-        value.into_iter().for_each(|value| value.release(py));
-        let how = match (kind, &bytes) {
-            (Kind::Former, _) if !self.plan.here => return None,
-            (_, None) => ABSENT,
-            (Kind::Near, _) => NEAR_HITS,
-            (Kind::Main | Kind::Former, _) => HITS,
-        };
-        let found = (bytes, version, remaining.map(seconds), how, false);
-        Some(End::Loaded(flights.outcome.clone_ref(py), found))
-    }
-
-    fn put(
-        &self,
-        py: Python<'_>,
-        flight: &Flight,
-        value: Option<&Bound<'_, PyBytes>>,
-        ttl: Option<f64>,
-        kind: u8,
-        version: Option<u128>,
-    ) -> PyResult<bool> {
-        let mark = lock(&flight.state).mark;
-        if self.plan.late() {
-            return Ok(false);
-        }
-        let fill = Fill {
-            version: version.unwrap_or(mark.version),
-            ttl: ttl.map(nanoseconds).transpose()?,
-            kind: crate::store::kind(kind)?,
-            foreign: version.is_some(),
-            since: Some(mark),
-        };
-        let flights = self.plan.flights.get();
-        let value = value.map(|bytes| flights.store.get().value(bytes));
-        let mut gone = Gone::default();
-        let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
-        release(py, gone);
-        drain(py);
-        Ok(kept)
-    }
 }
 
 #[pymethods]
 impl Lead {
-    /// Lead the flight of every key that has none to join; one whose value is here by now ends at once. Return None if
-    /// all that is to be loaded, else the flights of others.
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let flights = self.plan.flights.get();
         let engine = flights.cell.get();
@@ -185,21 +130,19 @@ impl Lead {
         if self.handed_over.load(Relaxed) { Ok(()) } else { self.abandon(py) }
     }
 
-    /// Let another thread or task end what is led: the end of `with` does nothing any more.
     fn hand_over(&self) {
         self.handed_over.store(true, Relaxed);
     }
 
-    /// Abort what has not ended.
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_open() {
             return Ok(());
         }
         let flights = self.plan.flights.get();
-        self.all(py).iter().try_for_each(|flight| flights.abort(py, flight).map(drop))
+        let end = || End::Outcome(flights.aborted.clone_ref(py));
+        self.all(py).iter().try_for_each(|flight| flights.finish(py, flight, end()).map(drop))
     }
 
-    /// Whether every flight that is led here has ended.
     #[getter]
     fn ended(&self) -> bool {
         !self.is_open()
@@ -215,17 +158,14 @@ impl Lead {
         self.plan.driver.as_ref().map(|driver| driver.clone_ref(py))
     }
 
-    /// Return the seconds since it was prepared.
     fn took(&self) -> f64 {
         self.plan.began.elapsed().as_secs_f64()
     }
 
-    /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
         self.plan.left()
     }
 
-    /// Have `waker` called, from any thread, when all that is led here has ended. Return False if it has.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut rest = lock(&self.plan.rest);
@@ -236,7 +176,6 @@ impl Lead {
         open
     }
 
-    /// Return the outcomes of the flights that are led here and have ended, by key.
     fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let outcomes = PyDict::new(py);
         for flight in self.all(py) {
@@ -247,21 +186,17 @@ impl Lead {
         Ok(outcomes)
     }
 
-    /// The keys whose flights are led here and have not ended.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let open = self.all(py).into_iter().filter(|flight| flight.get().is_open());
         PyList::new(py, open.map(|flight| flight.get().key.to_string()).collect::<Vec<_>>())
     }
 
-    /// Return the flight of a key that is led here.
     #[pyo3(signature = (key, /))]
     fn flight(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<Flight>> {
         self.find(py, text(key)?)
     }
 
-    /// Begin the load of a key only now: what it brings is as new as the writes known by now. Return False if it has
-    /// ended, or another flight has taken its place, whose load is newer.
     #[pyo3(signature = (key, /))]
     fn begin(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let flight = self.find(py, text(key)?)?;
@@ -279,15 +214,12 @@ impl Lead {
         Ok(true)
     }
 
-    /// Say that the answers for a key may be older than a write that is known: nobody joins its flight any more.
     #[pyo3(signature = (key, version, /))]
     fn age(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<()> {
         lock(&self.find(py, text(key)?)?.get().state).mark.version = version;
         Ok(())
     }
 
-    /// Keep a value from another node (None: absence) in the store unless the flight is late, or a write has become
-    /// known since its load began. Return whether it was kept.
     #[pyo3(signature = (key, value, ttl, kind, version, /))]
     fn keep(
         &self,
@@ -302,8 +234,6 @@ impl Lead {
         self.put(py, flight.get(), value, ttl, kind, Some(version))
     }
 
-    /// Keep what the loader brought for a key in the same way, unless it is too large, and end its flight with it. With
-    /// `own` it is the only key of a caller that waits on this thread, and counts here, with the time that it took.
     #[pyo3(signature = (key, value, ttl, kind, how, own, /))]
     #[allow(clippy::too_many_arguments)]
     fn loaded(
@@ -335,19 +265,16 @@ impl Lead {
         Ok(())
     }
 
-    /// End the flight of a key. Return whether it was open.
     #[pyo3(signature = (key, outcome, /))]
     fn end(&self, py: Python<'_>, key: &Bound<'_, PyAny>, outcome: Py<PyAny>) -> PyResult<bool> {
         let flight = self.find(py, text(key)?)?;
         self.plan.flights.get().finish(py, &flight, End::Outcome(outcome))
     }
 
-    /// Return the innermost part of a chain, from here outwards, that is still open.
     fn open(this: Py<Self>, py: Python<'_>) -> Option<Py<PyAny>> {
         if this.get().is_open() { Some(this.into_any()) } else { this.get().plan.open_around(py) }
     }
 
-    /// Return whether the code around the caller loads this key.
     #[pyo3(signature = (flights, key, /))]
     fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (group, key) = (flights.get().number, text(key)?);

@@ -10,6 +10,7 @@
 //! After Go's golang.org/x/sync/singleflight, whose calls know neither versions nor interrupts.
 mod chain;
 mod flight;
+mod keep;
 mod lead;
 
 use std::{
@@ -91,10 +92,6 @@ impl Flights {
         drop(removed);
         wake(py, wakers).map(|()| true)
     }
-
-    fn abort(&self, py: Python<'_>, flight: &Py<Flight>) -> PyResult<bool> {
-        self.finish(py, flight, End::Outcome(self.aborted.clone_ref(py)))
-    }
 }
 
 #[pymethods]
@@ -108,7 +105,6 @@ impl Flights {
         Self { store, cell, outcome, aborted, times, max_value, number, table }
     }
 
-    /// Prepare to load these keys, or one. `outer` is what the caller's code is inside of.
     #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, /))]
     #[allow(clippy::too_many_arguments)]
     fn lead(
@@ -143,7 +139,6 @@ impl Flights {
         Ok(Lead::new(keys, plan))
     }
 
-    /// Return the flight of this key that a peer's load may join.
     #[pyo3(signature = (key, /))]
     fn running(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Py<Flight>>> {
         let key = text(key)?;
@@ -152,13 +147,11 @@ impl Flights {
         Ok(found.map(|flight| flight.clone_ref(py)))
     }
 
-    /// End a flight, wherever it is led. Return whether it was open.
     #[pyo3(signature = (flight, outcome, /))]
     fn end(&self, py: Python<'_>, flight: Py<Flight>, outcome: Py<PyAny>) -> PyResult<bool> {
         self.finish(py, &flight, End::Outcome(outcome))
     }
 
-    /// End every open flight.
     #[pyo3(signature = (outcome, /))]
     fn end_all(&self, py: Python<'_>, outcome: Py<PyAny>) -> PyResult<()> {
         let open: Vec<_> = lock(&self.table).values().map(|flight| flight.clone_ref(py)).collect();
@@ -166,7 +159,6 @@ impl Flights {
         open.iter().try_for_each(|flight| self.finish(py, flight, end()).map(drop))
     }
 
-    /// Return the time of the store's clock, in nanoseconds, at which the oldest open flight began.
     fn oldest(&self) -> u64 {
         lock(&self.table).values().map(|flight| flight.get().began).min().unwrap_or(u64::MAX)
     }
