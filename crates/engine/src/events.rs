@@ -1,7 +1,7 @@
-//! What a transport has to tell its node: calls of peers and clients, and the ends of the node's own calls.
+//! What a transport reports to its node: calls of peers and clients, and the ends of the node's own calls.
 //!
-//! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls,
-//! so that each of them is told exactly once.
+//! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls, so that
+//! each of them is reported exactly once.
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use crate::{
 /// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
 const CALLS: usize = 10_000;
 
-/// A question for the metrics. Dropped without an answer, there are none to be had.
+/// A request for the metrics. Dropped without an answer, it is answered that there are none.
 pub struct Scrape(oneshot::Sender<String>);
 
 impl Scrape {
@@ -28,7 +28,7 @@ impl Scrape {
     }
 
     pub fn reply(self, text: String) {
-        let _ = self.0.send(text); // who asked may be gone
+        let _ = self.0.send(text); // the caller may be gone
     }
 }
 
@@ -54,7 +54,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Queues a call; refuses it where too many wait, or the transport is closed.
+    /// Queues a call, or refuses it if too many wait or the transport is closed.
     pub fn call(&self, mut call: Incoming) {
         let mut state = self.state.lock();
         let room = if call.is_client() { CALLS / 2 } else { CALLS };
@@ -68,7 +68,7 @@ impl Events {
         self.arrived.notify_one();
     }
 
-    /// Queues a question for the metrics; lets go of it where the transport is closed.
+    /// Queues a request for the metrics, or drops it if the transport is closed.
     pub fn scrape(&self, scrape: Scrape) {
         let mut state = self.state.lock();
         if !state.closed {
@@ -77,14 +77,14 @@ impl Events {
         }
     }
 
-    /// Queues the end of what this node began itself.
+    /// Queues the end of a call or connect that this node began.
     pub fn ended(&self, end: Event) {
         let mut state = self.state.lock();
         state.queue.push_back(end);
         self.arrived.notify_one();
     }
 
-    /// The next event; None after that time, or when closed and empty.
+    /// Returns the next event; None after that time, or when closed and empty.
     pub fn next(&self, timeout: Duration) -> Option<Event> {
         let deadline = Instant::now() + timeout;
         let mut state = self.state.lock();
@@ -104,7 +104,7 @@ impl Events {
         }
     }
 
-    /// Takes no more calls, lets go of those that wait, and wakes everyone.
+    /// Takes no more calls, drops those that wait, and wakes every waiter.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;

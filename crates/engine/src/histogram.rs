@@ -40,7 +40,7 @@ impl Histogram {
         self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// How many times fell into each bucket, and their sum.
+    /// Returns how many times fell into each bucket, and their sum.
     pub fn read(&self) -> (Vec<u64>, Duration) {
         let counts = self.buckets.iter().map(|count| count.load(Relaxed)).collect();
         (counts, Duration::from_nanos(self.nanos.load(Relaxed)))

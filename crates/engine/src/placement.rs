@@ -1,12 +1,12 @@
-//! Who owns which key: members -> an immutable table of candidates, equal wherever the same members are known.
+//! The owners of keys: members -> an immutable table of candidates, equal on every node that knows the same members.
 //!
-//! A key's stable hash picks one of 65,536 slots. Each slot ranks the members by weighted rendezvous hashing (Thaler and
-//! Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM ToN 1998; Schindelhauer and Schomaker,
+//! A key's stable hash picks one of 65,536 slots. Each slot ranks the members by weighted rendezvous hashing (Thaler
+//! and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM ToN 1998; Schindelhauer and Schomaker,
 //! "Weighted distributed hash tables", SPAA 2005), and no member owns more than 1.06 of its share (bounded loads:
-//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018). Who must turn slots away
-//! keeps those that rank it best: that is a stable matching (Gale and Shapley, 1962), so it depends on no order, and a
-//! change of one member moves little else. Limits are whole slots: at a few hundred members and more they are small, and
-//! the change that lifts all of them by one (from 993 members to 992, say) moves several shares.
+//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018). A member that must turn
+//! slots away keeps those that rank it best. That is a stable matching (Gale and Shapley, 1962): it depends on no
+//! order, and a change of one member moves little else. Limits are whole slots: at a few hundred members and more they
+//! are small, and the change that lifts all of them by one (from 993 members to 992, say) moves several shares.
 //!
 //! Integers and basic IEEE arithmetic only: every platform builds the same table.
 
@@ -43,22 +43,22 @@ impl Placement {
         Ok(Placement { rows: rows.collect(), width })
     }
 
-    /// Positions in the members given: the owner, the next in line, and so on; as many as there are, four at most.
+    /// Returns positions in the members given: the owner, the next in line, and so on; four at most.
     pub fn candidates(&self, key: &str) -> &[u16] {
         &self.rows[slot_of(stable_hash(key.as_bytes()))][..self.width]
     }
 
-    /// The position of the member that owns this key.
+    /// Returns the position of the member that owns this key.
     pub fn owner(&self, key: &str) -> u16 {
         self.owner_of_hash(stable_hash(key.as_bytes()))
     }
 
-    /// As `owner`, for a key's `stable_hash`.
+    /// Returns the owner for a key's `stable_hash`.
     pub fn owner_of_hash(&self, hash: u64) -> u16 {
         self.rows[slot_of(hash)][0]
     }
 
-    /// The owner of every slot.
+    /// Returns the owner of every slot.
     pub fn owners(&self) -> impl ExactSizeIterator<Item = u16> {
         self.rows.iter().map(|row| row[0])
     }
@@ -86,7 +86,7 @@ impl Choice {
         (self.0 & 0xffff) as usize
     }
 
-    /// At least its distance.
+    /// Returns an upper bound of its distance.
     fn distance(self) -> f64 {
         f64::from_bits(self.0 | 0xffff)
     }
@@ -123,7 +123,7 @@ impl Members {
         if let Some(bad) = positions.iter().find(|position| !(weight(position) > 0.0 && weight(position).is_normal())) {
             return Err(format!("the weight of member {:?} is not a positive number", id(bad)));
         }
-        // By the heaviest, so that no sum overflows.
+        // In units of the heaviest, so that no sum overflows.
         let heaviest = positions.iter().map(weight).fold(0.0, f64::max);
         let total: f64 = positions.iter().map(|position| weight(position) / heaviest).sum();
         let mut members: Vec<Member> = positions
@@ -135,14 +135,14 @@ impl Members {
                 Member { keys, scale: (heaviest / weight(position)).min(1e100), limit: bound as usize }
             })
             .collect();
-        // With thousands of members rounding down could leave slots to nobody.
+        // With thousands of members rounding down could leave slots without an owner.
         while members.iter().map(|member| member.limit).sum::<usize>() < SLOTS {
             members.iter_mut().for_each(|member| member.limit += 1);
         }
         Ok(Members { members, positions })
     }
 
-    /// Each member's draw for the slot: uniform in 0..2^53.
+    /// Returns each member's draw for the slot: uniform in 0..2^53.
     fn draws(&self, slot: usize) -> impl Iterator<Item = (usize, f64, f64)> {
         let keys = (mix64(slot as u64 + 1), mix64(!(slot as u64)));
         self.members.iter().enumerate().map(move |(number, member)| {
@@ -156,7 +156,7 @@ impl Members {
         let mut best = [Choice::NONE; CANDIDATES];
         let mut farthest = f64::MAX;
         for (member, draw, scale) in self.draws(slot) {
-            // exponential(x) is at least x: nearly all members are out without computing it.
+            // exponential(x) is at least x, which rules out nearly all members without computing it.
             if draw * scale < farthest {
                 let mut choice = Choice::new(exponential(draw) * scale, member);
                 for kept in &mut best {
@@ -168,13 +168,14 @@ impl Members {
         best
     }
 
-    /// The slot's next choice after that one.
+    /// Returns the slot's next choice after that one.
     fn next(&self, slot: usize, last: Choice) -> Choice {
         let all = self.draws(slot).map(|(member, draw, scale)| Choice::new(exponential(draw) * scale, member));
         all.filter(|choice| *choice > last).min().unwrap_or(Choice::NONE)
     }
 
-    /// Deferred acceptance: each slot asks its choices in turn; a member over its limit lets go of its farthest slot.
+    /// Returns the owner of each slot by deferred acceptance: each slot asks its choices in turn, and a member over its
+    /// limit turns its farthest slot away.
     fn owners(&self, choices: &[Choices]) -> Vec<Choice> {
         let mut held: Vec<BinaryHeap<(Choice, u16)>> = self.members.iter().map(|_| BinaryHeap::new()).collect();
         let mut asked = vec![0_usize; SLOTS];
@@ -198,8 +199,8 @@ impl Members {
     }
 }
 
-/// -ln(1 - x) in units of 2^-53, for x = draw / 2^53: turns a uniform draw into an exponential one. Libraries'
-/// logarithms differ in the last bit, this one is the same everywhere; it is good to 1e-5.
+/// Turns a uniform draw into an exponential one: -ln(1 - x) in units of 2^-53, for x = draw / 2^53. Libraries'
+/// logarithms differ in the last bit; this one is the same everywhere, and exact to 1e-5.
 fn exponential(draw: f64) -> f64 {
     const ONE: f64 = (1_u64 << 53) as f64;
     let mut rest = ONE - draw;

@@ -25,7 +25,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const BACKLOG: i32 = 1024;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// Where a node listens: `host:port` or `unix:/path`.
+/// The address of a node: `host:port` or `unix:/path`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Address {
     Tcp(String),
@@ -74,7 +74,7 @@ fn open_unix() -> io::Result<Tracked<OwnedFd>> {
     Tracked::open(|| Ok(net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?))
 }
 
-/// Begins to connect: the socket becomes writable once that is decided, and `connected` tells how.
+/// Begins to connect. The socket becomes writable when that has ended.
 pub fn connect(address: &Address) -> io::Result<Tracked<OwnedFd>> {
     let (socket, begun) = match address {
         Address::Tcp(text) => {
@@ -96,7 +96,7 @@ pub fn connect(address: &Address) -> io::Result<Tracked<OwnedFd>> {
     }
 }
 
-/// What became of a connect, asked once the socket is writable.
+/// Returns how a connect ended, once the socket is writable.
 pub fn connected(socket: &Tracked<OwnedFd>) -> io::Result<()> {
     Ok(sockopt::socket_error(socket)??)
 }
@@ -104,12 +104,12 @@ pub fn connected(socket: &Tracked<OwnedFd>) -> io::Result<()> {
 /// A bound, listening socket, non-blocking.
 pub struct Listener {
     pub socket: Tracked<OwnedFd>,
-    /// With the port that was really taken.
+    /// With the port that the system chose.
     pub address: Address,
     pub file: Option<SocketFile>,
 }
 
-/// The file of a Unix socket: goes when this is dropped, if it is still the same one.
+/// The file of a Unix socket. It is removed when this is dropped, if it is still the same file.
 pub struct SocketFile {
     path: PathBuf,
     id: (u64, u64), // device and inode
@@ -117,7 +117,7 @@ pub struct SocketFile {
 }
 
 impl Listener {
-    /// Listens at the first of the places that an address stands for.
+    /// Listens at the first place of an address that can be bound.
     pub fn bind(address: &Address, places: &[Address]) -> io::Result<Self> {
         let mut failed = io::ErrorKind::AddrNotAvailable.into();
         for place in places {
@@ -170,8 +170,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Locks the directory of a socket file: no other node finds a file stale, binds or removes one meanwhile. Whoever holds
-/// the lock for long, like a stopped process, is not waited for.
+/// Locks the directory of a socket file, so that no other node finds a file stale, binds or removes one meanwhile. Goes
+/// on without the lock if another process holds it for long, as a stopped one does.
 fn alone(path: &Path) -> Option<Tracked<OwnedFd>> {
     let directory = path.parent()?;
     let lock = Tracked::open(|| Ok(OwnedFd::from(fs::File::open(directory)?))).ok()?;
@@ -185,7 +185,7 @@ fn alone(path: &Path) -> Option<Tracked<OwnedFd>> {
     None
 }
 
-/// Removes a socket file that nobody listens on any more.
+/// Removes a socket file on which no process listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         return Ok(()); // bind says what is wrong with anything else

@@ -1,19 +1,19 @@
 //! Versions: a hybrid logical clock orders all writes of a group (Kulkarni, Demirbas et al., "Logical Physical Clocks",
 //! OPODIS 2014).
 //!
-//! A version is 48 bits of milliseconds since 1970, 16 bits of counter, 64 bits of the node that gave it. 0 is older than
-//! every write.
+//! A version is 48 bits of milliseconds since 1970, 16 bits of counter, 64 bits of the node that made it. 0 is older
+//! than every write.
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Clock;
 
 const MILLISECOND: u64 = 1_000_000;
 
-/// Gives versions that follow both time and causality.
+/// Makes versions that follow both time and causality.
 pub struct Hlc {
     clock: Arc<Clock>,
     node: u64,
-    /// The greatest version given or merged: it never decreases.
+    /// The greatest version made or merged: it never decreases.
     last: Mutex<u128>,
 }
 
@@ -22,7 +22,7 @@ impl Hlc {
         Self { clock, node, last: Mutex::new(0) }
     }
 
-    /// A version greater than all given or merged here, and than `above`. None where no greater one exists.
+    /// Returns a version greater than all made or merged here, and than `above`. None: no greater one exists.
     pub fn next(&self, above: u128) -> Option<u128> {
         // Time in the upper bits: a counter that overflows runs into the milliseconds, which keeps the order.
         let physical = (self.clock.unix() / MILLISECOND) << 16;
@@ -38,7 +38,7 @@ impl Hlc {
         *last = version.max(*last);
     }
 
-    /// The greatest version given or merged.
+    /// Returns the greatest version made or merged.
     pub fn latest(&self) -> u128 {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,7 +22,7 @@ const LIMITS: Limits = Limits { arguments: 1000, argument: 10_000, command: 100_
 
 type Commands = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
 
-/// All commands in the input, fed in pieces that end at `cuts`.
+/// Returns all commands in the input, fed in pieces that end at `cuts`.
 fn commands(input: &[u8], cuts: &[usize]) -> Commands {
     let mut parser = Parser::new(LIMITS);
     let (mut buffer, mut found, mut fed) = (Vec::new(), Vec::new(), 0);
@@ -283,7 +283,7 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
     }
 }
 
-/// Whatever its arguments, also where nobody answers what is asked of Python.
+/// With any arguments, even if Python answers nothing.
 #[test]
 fn every_command_keeps_the_connection() {
     let server = Arc::new(transport(Security::default()));
@@ -322,7 +322,7 @@ fn every_command_keeps_the_connection() {
     answering.join().unwrap();
 }
 
-/// Who reads no answers cannot be answered any more, and would stay for ever.
+/// A client that reads no answers cannot be answered, and would stay for ever.
 #[test]
 fn strangers_that_do_not_read_are_let_go() {
     let security = Security { password: Some(Password::new("secret").unwrap()), ..Security::default() };

@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::errors::{duration, registry_error};
 
-/// RegistryError where etcd refuses, ConnectionError where it is out of reach.
+/// Returns RegistryError if etcd refuses, ConnectionError if it is out of reach.
 fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
     match trouble.kind {
         TroubleKind::Away => PyConnectionError::new_err(trouble.text.clone()),
@@ -82,7 +82,7 @@ impl EtcdSession {
         let entries = py.detach(|| self.inner.list(&under, timeout)).map_err(|trouble| error(py, &trouble))?;
         let found = PyList::empty(py);
         for (key, value) in entries {
-            // Other keys are none of ours.
+            // A key that is not UTF-8 is not of this package.
             if let Ok(rest) = std::str::from_utf8(&key[under.len()..]) {
                 found.append((rest, PyBytes::new(py, &value)))?;
             }

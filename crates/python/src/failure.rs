@@ -1,4 +1,4 @@
-//! Failures of the wire as exceptions: of peers those of kamacache.errors, of the system OSError with its number.
+//! Failures of the network as exceptions: of kamacache.errors for peers, OSError with its number for the system.
 use std::io;
 
 use kamacache_engine::peer::{Failure, FailureKind};
@@ -6,7 +6,7 @@ use pyo3::{exceptions::PyOSError, prelude::*};
 
 use crate::errors;
 
-/// PeerError, Overloaded or UnknownGroup.
+/// Returns PeerError, Overloaded or UnknownGroup.
 pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
     let text = failure.text.as_str();
     let flag = match failure.kind {
@@ -20,7 +20,7 @@ pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
     error.value(py).setattr(flag, true).err().unwrap_or(error)
 }
 
-/// The OSError subclass that the error's number stands for; `about` is what it happened to.
+/// Returns the subclass of OSError for the error's number; `about` is the address concerned.
 pub fn os_error(error: &io::Error, about: &str) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {

@@ -20,7 +20,7 @@ pub struct Pipeline {
     address: String,
 }
 
-/// What can end a receive: the connection's failure, or Python's.
+/// The end of a receive: a failure of the connection, or an exception of Python.
 enum Ended {
     Failure(peer::Failure),
     Error(PyErr),

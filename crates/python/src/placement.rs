@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;
 
-/// Who owns which key: an immutable table of 65,536 slots (weighted rendezvous hashing with bounded loads).
+/// The owners of keys: an immutable table of 65,536 slots (weighted rendezvous hashing with bounded loads).
 #[pyclass(module = "kamacache._engine", frozen)]
 pub struct Placement {
     pub table: Arc<placement::Placement>,

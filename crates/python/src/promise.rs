@@ -1,5 +1,5 @@
-//! What one thread will know and others wait for. concurrent.futures.Future does the same in Python, where an interrupt
-//! between two instructions of a waiter can leave its lock taken for ever.
+//! A result that one thread will have and others wait for. concurrent.futures.Future does the same in Python, where an
+//! interrupt between two instructions of a waiter can leave its lock taken for ever.
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::{
@@ -8,17 +8,17 @@ use pyo3::{
     prelude::*,
 };
 
-/// How often a waker is called again that was interrupted: interrupts come to an end.
+/// How often an interrupted waker is called at most: interrupts come to an end.
 const CALLS: usize = 1_000;
 
-/// Calls every waker, again if it was interrupted; the first interrupt is raised when all have been called.
+/// Calls every waker, again if it was interrupted. Returns the first interrupt when all have been called.
 pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
     let mut interrupt = None;
     for waker in wakers {
         for _ in 0..CALLS {
             match waker.call0(py) {
                 Ok(_) => break,
-                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => break, // its loop is closed: nobody waits
+                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => break, // its loop is closed, so its task waits no more
                 Err(error) => interrupt = interrupt.or(Some(error)),
             }
         }
@@ -26,8 +26,8 @@ pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
     interrupt.map_or(Ok(()), Err)
 }
 
-/// Invariant: wakers wait here only while there is no end. The lock is held by attached threads alone and for a moment;
-/// no Python object is made, dropped or called under it.
+/// Invariant: there are wakers only while there is no end. Only attached threads take the lock, for a moment: no Python
+/// object is made, dropped or called under it.
 #[pyclass(frozen, module = "kamacache._engine")]
 #[derive(Default)]
 pub struct Promise(Mutex<State>);

@@ -1,6 +1,6 @@
-//! A hit in the owner's memory with no Python on its way: whom a store asks by itself where nothing is here.
+//! A hit in the owner's memory without Python: the owners that a store asks by itself on a miss.
 //!
-//! What needs thought stays Python's: keeping a near copy, passing over a member that does not answer, loading.
+//! Python does the rest: it keeps near copies, passes over members that do not answer, and loads.
 use std::{
     sync::{
         Arc,
@@ -41,7 +41,7 @@ impl Flag {
     }
 }
 
-/// A peer's address, whether it is held for dead, and the peer itself.
+/// A peer's address, whether it is considered dead, and the peer itself.
 type Listed = (String, Py<Flag>, Py<PyAny>);
 
 struct Peer {
@@ -50,7 +50,7 @@ struct Peer {
     object: Py<PyAny>,
 }
 
-/// Who owns what, and how to ask them: made anew whenever the owners change.
+/// The owners of keys and how to ask them. It is replaced when the owners change.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Remote {
     transport: Py<Transport>,
@@ -62,11 +62,11 @@ pub struct Remote {
     suspect: Py<PyAny>,
 }
 
-/// What came of asking.
+/// The result of asking.
 pub enum Asked<'py> {
-    /// Nobody was: the key is this node's, or its owner is held for dead.
+    /// No peer was asked: this node owns the key, or the owner is considered dead.
     Nobody,
-    /// Nothing that is good enough.
+    /// The owner has nothing that is good enough.
     Nothing,
     /// None: known to be absent.
     Found(Option<Bound<'py, PyBytes>>),
@@ -115,7 +115,7 @@ impl Remote {
         Ok(Asked::Found(value))
     }
 
-    /// What is hot may stay here for a while.
+    /// Has Python keep a near copy of a hot key.
     fn keep(
         &self,
         py: Python<'_>,

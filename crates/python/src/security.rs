@@ -7,7 +7,7 @@ use kamacache_engine::security::{
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-/// What a node protects itself with, and proves itself by to others. Shows nothing of it.
+/// The password and the certificates of a node. It shows none of them.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Security {
     pub inner: Arc<security::Security>,

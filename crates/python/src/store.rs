@@ -1,4 +1,4 @@
-//! Store for Python. Hits run in `hit.rs`; everything here may take its time.
+//! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
 mod held;
 mod reading;
 
@@ -43,7 +43,7 @@ pub struct Store {
     cell: Arc<Cell>,
     on_miss: Held<PyAny>,
     remote: Held<Remote>,
-    /// Writes of this node are pending, for which a get may have to wait.
+    /// Writes of this node are under way, for which a get may have to wait.
     pending: AtomicBool,
     decode: Held<PyAny>,
     decodes: bool,

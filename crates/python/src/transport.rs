@@ -32,12 +32,12 @@ use crate::{
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
 pub struct Transport {
     inner: Arc<transport::Transport>,
-    /// The tokens of calls under way. Locked for a moment by attached threads alone.
+    /// The tokens of calls and connects under way. Only attached threads take the lock, for a moment.
     tokens: Mutex<HashMap<u64, Py<PyAny>>>,
 }
 
 impl Transport {
-    /// The connections for questions on the caller's own thread.
+    /// Returns the connections for reads on the caller's own thread.
     pub fn pool(&self) -> Result<&Pool, Failure> {
         self.inner.pool()
     }
@@ -70,7 +70,7 @@ impl Transport {
         })
     }
 
-    /// Has next_event return how something ended that was begun here.
+    /// Returns the end of a call or connect, for next_event.
     fn ended<'py>(&self, py: Python<'py>, id: u64, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let token = self.tokens.lock().remove(&id);
         Ok(Some((token, result).into_pyobject(py)?.into_any()))

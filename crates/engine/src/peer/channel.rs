@@ -1,7 +1,7 @@
 //! Calls to other nodes over gRPC.
 //!
-//! Invariant: a `Peer` is in the table while its channel is believed good; a call counts in `waiting` for as long as it
-//! waits, and while any does exactly one probe task runs (`probing`).
+//! Invariant: a `Peer` is in the table while its channel is believed good. A call counts in `waiting` while it waits;
+//! while any call waits, exactly one probe task runs (`probing`).
 use std::{collections::HashMap, error::Error, future::Future, io, sync::Arc, time::Duration};
 
 use crate::sync::Mutex;
@@ -27,7 +27,7 @@ use crate::{
     socket::Address,
 };
 
-/// A load is queued within this time, or the peer counts as failed.
+/// A peer must queue a load within this time.
 const ACCEPT: Duration = Duration::from_millis(500);
 
 /// Another node's gRPC server.
@@ -46,7 +46,7 @@ struct Waiting {
 }
 
 impl Peer {
-    /// Whether nothing waits on it any more, so that its probe task is to end.
+    /// Returns whether no call waits any more: then the probe task ends.
     fn is_idle(&self) -> bool {
         let mut waiting = self.waiting.lock();
         waiting.probing = waiting.calls > 0;
@@ -54,7 +54,7 @@ impl Peer {
     }
 }
 
-/// Says the password with every call.
+/// Adds the password to every call.
 #[derive(Clone)]
 struct Says(Arc<Security>);
 
@@ -89,7 +89,7 @@ impl Peers {
         Self { peers: Mutex::default(), names, security, max_message }
     }
 
-    /// On the runtime, as the channel's task starts here.
+    /// Returns the peer of that name, with its channel. Runs on the runtime, as the channel's task starts here.
     fn peer(&self, name: &str) -> Result<Arc<Peer>, Failure> {
         let mut peers = self.peers.lock();
         if let Some(peer) = peers.get(name) {
@@ -104,7 +104,7 @@ impl Peers {
                 Ok::<_, io::Error>(TokioIo::new(connected??))
             }
         });
-        // The address is the connector's affair, the URI only the :authority.
+        // The connector knows the address; the URI is only the :authority.
         let channel = Endpoint::from_static("http://kamacache")
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -115,7 +115,7 @@ impl Peers {
         Ok(peer)
     }
 
-    /// Lets go of a channel that failed, unless another took its place already.
+    /// Drops a channel that failed, unless another has taken its place.
     fn drop_peer(&self, peer: &Arc<Peer>) {
         let mut peers = self.peers.lock();
         if peers.get(&peer.name).is_some_and(|now| Arc::ptr_eq(now, peer)) {
@@ -123,7 +123,7 @@ impl Peers {
         }
     }
 
-    /// Closes the connection to an address. What waits on it fails, unless the peer still finishes what it serves.
+    /// Closes the connection to an address. Calls that wait on it fail, unless the peer still finishes what it serves.
     pub fn forget(&self, name: &str, finishing: bool) {
         let peer = self.peers.lock().remove(name);
         if let Some(peer) = peer.filter(|_| !finishing) {
@@ -131,7 +131,7 @@ impl Peers {
         }
     }
 
-    /// Asks a peer. Without a timeout the answer may take as long as the peer shows life.
+    /// Asks a peer. Without a timeout the answer may take as long as the peer answers probes.
     pub async fn call(
         self: Arc<Self>,
         address: String,
@@ -205,7 +205,8 @@ impl Peers {
     }
 }
 
-/// The event `accepted` in time, then the answer however late. The outer error is the peer's silence.
+/// Waits for the event `accepted`, within `ACCEPT`, then for the answer without a limit. The outer error: the peer is
+/// silent.
 async fn load(
     mut client: PeerClient<InterceptedService<Channel, Says>>,
     message: pb::LoadRequest,
@@ -237,7 +238,7 @@ async fn load(
     }
 }
 
-/// What a status means, and whether the connection is of no more use.
+/// Returns the failure that a status stands for, and whether the connection is broken.
 fn failure(address: &str, status: &Status) -> (Failure, bool) {
     let mut cause: Option<&(dyn Error + 'static)> = status.source();
     let transport = cause.is_some();
@@ -259,7 +260,7 @@ fn failure(address: &str, status: &Status) -> (Failure, bool) {
     }
 }
 
-/// As `timeout`, but when time is up looks once more: if this process was stopped, the answer may lie in the socket.
+/// Polls once more when `timeout` would give up: if this process was stopped, the answer may lie in the socket.
 async fn patient<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     match timeout(limit, &mut future).await {

@@ -57,7 +57,7 @@ impl<const N: usize> Lists<N> {
         self.links[list].older.checked_sub(N as u32)
     }
 
-    /// The slots of a list, oldest first.
+    /// Returns the slots of a list, oldest first.
     pub fn iter(&self, list: usize) -> impl Iterator<Item = Slot> {
         let newer = |slot: &Slot| self.links[*slot as usize + N].newer.checked_sub(N as u32);
         std::iter::successors(self.oldest(list), newer)

@@ -1,9 +1,9 @@
 //! S3-FIFO: Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023.
 //!
 //! A newcomer enters a small queue (a tenth of the capacity). At its end it moves on to the main queue if it was hit
-//! twice by then, else it leaves and only its hash stays, in the ghost queue; who comes back while remembered there
-//! enters the main queue at once. At the end of the main queue an entry goes round again for each hit, three at most.
-//! A hit only counts: it moves nothing.
+//! twice by then; else it leaves, and only its hash stays, in the ghost queue. A key that comes back while its hash is
+//! there enters the main queue at once. At the end of the main queue an entry goes round again for each hit, three at
+//! most. A hit only counts: it moves nothing.
 //!
 //! The ghost queue remembers as many hashes as nine tenths of the entries here: a number, not a weight, so that its
 //! memory is bounded by what the entries themselves take.
@@ -35,12 +35,12 @@ pub struct S3Fifo {
     len: usize,
     main: u64,
     main_limit: u64,
-    /// The last one inserted: room is made for it, not by it.
+    /// The last slot inserted: it must not be evicted to make room for itself.
     newcomer: Slot,
 }
 
 impl S3Fifo {
-    /// For a shard of `capacity` in weight.
+    /// Makes the policy of a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
         S3Fifo {
             lists: Lists::new(),
@@ -77,8 +77,8 @@ impl S3Fifo {
         self.hits[slot as usize] = hits;
     }
 
-    /// The queue that has to give: main while over its share. The newest of small stays while main has anything, else a
-    /// heavy newcomer would evict itself.
+    /// Returns the queue to evict from: main while over its share. The newest of small stays while main has anything,
+    /// else a heavy newcomer would evict itself.
     fn giver(&self) -> usize {
         if self.lists.oldest(LAST).is_some() {
             return LAST;

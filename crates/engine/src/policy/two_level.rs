@@ -25,7 +25,7 @@ pub struct TwoLevel {
 }
 
 impl TwoLevel {
-    /// For a shard of `capacity` in weight.
+    /// Makes the policy of a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
         TwoLevel { lists: Lists::new(), entries: Vec::new(), limit: capacity / 3, used: 0 }
     }
@@ -40,7 +40,7 @@ impl TwoLevel {
         u64::from(entry.weight)
     }
 
-    /// To the front of the second level, or of the first where the second could not hold it.
+    /// Moves a slot to the front of the second level, or of the first if the second could not hold it.
     fn promote(&mut self, slot: Slot) {
         let weight = self.take(slot);
         if weight > self.limit {

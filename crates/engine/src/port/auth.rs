@@ -6,7 +6,7 @@ use tonic::{Request, Status, service::Interceptor};
 use super::http2::Door;
 use crate::security::Security;
 
-/// `authorization: Bearer <password>`, checked before a message is read.
+/// Checks `authorization: Bearer <password>` before a message is read.
 #[derive(Clone)]
 pub struct Bearer(pub Arc<Security>);
 

@@ -1,5 +1,5 @@
-//! The gRPC server: kamacache.v1.Peer, whose calls become `Incoming`s that the node answers in its own time, and the
-//! services of foreign.rs.
+//! The gRPC server: kamacache.v1.Peer, whose calls become `Incoming`s for the node to answer, and the services of
+//! foreign.rs.
 use std::{
     convert::Infallible,
     future::{Future, ready},

@@ -1,4 +1,4 @@
-//! A RESP command: everything that is known of it, in one entry beside its handler.
+//! A RESP command: its properties, in one entry beside its handler.
 use super::{
     output::Output,
     session::{Arguments, Next, Outcome, Pending, Session, Then},
@@ -9,13 +9,13 @@ use crate::{
     memory::Groups,
 };
 
-/// Commands of one connection that may be under way together; those of two kinds wait for each other.
+/// Which commands of one connection may be under way together. Those of different kinds wait for each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Together {
     Alone,
     /// GET and MGET.
     Loads,
-    /// EXISTS and its like, which see what a GET before them has loaded.
+    /// EXISTS and the like, which see what a GET before them has loaded.
     Looks,
 }
 
@@ -95,7 +95,7 @@ pub struct Invocation<'a> {
     pub command: &'static Command,
     pub arguments: Arguments<'a>,
     pub groups: &'a Groups,
-    /// The way to the node's Python, which answers what memory does not.
+    /// The queue to the node's Python, which answers what memory does not.
     pub events: &'a Events,
 }
 

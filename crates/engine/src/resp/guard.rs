@@ -19,7 +19,7 @@ impl<'a> Guard<'a> {
         Self { security, origin, open: security.password.is_none() }
     }
 
-    /// Whether every command is executed from now on.
+    /// Returns whether every command is executed from now on.
     pub fn is_open(&self) -> bool {
         self.open
     }

@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use super::codec::{line, put};
 
-/// A value of at least this size is sent from where it lies instead of being copied into the buffer.
+/// A value of at least this size is sent without a copy into the buffer.
 const LARGE: usize = 16 * 1024;
 
 /// Bytes, with large values between them.
@@ -38,7 +38,7 @@ impl Output {
         other.clear();
     }
 
-    /// Adds bytes: a copy of few, of many what `keep` returns.
+    /// Adds bytes: a copy of few; for many, what `keep` returns.
     pub fn value(&mut self, bytes: &[u8], keep: impl FnOnce() -> Bytes) {
         if bytes.len() < LARGE {
             self.bytes.extend_from_slice(bytes);

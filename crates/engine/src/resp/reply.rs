@@ -1,4 +1,4 @@
-//! What nodes ask each other over RESP (proto/RESP.md), and the replies.
+//! Requests of nodes to each other over RESP (proto/RESP.md), and the replies.
 use std::ops::Range;
 
 use super::codec::{ENCRYPTED, ProtocolError, line, number, put};
@@ -33,7 +33,7 @@ pub enum Reply {
 /// The longest simple string or error accepted.
 const TEXT: usize = 512;
 
-/// A whole reply at the start of `input` and its length, or (Err) the bytes that are needed to go on.
+/// A whole reply at the start of the input and its length, or (Err) how many bytes the input needs to go on.
 pub type Parsed = Result<(Reply, usize), usize>;
 
 /// Looks for a whole reply of at most `cap` bytes at the start of `input`.
@@ -100,7 +100,7 @@ fn integer(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ProtocolErro
     }
 }
 
-/// The four elements of a KC.GET's answer.
+/// Reads the four elements of the answer to KC.GET.
 fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> {
     let (value, at) = match bulk(input, at, cap)? {
         Ok(found) => found,
@@ -138,7 +138,7 @@ impl<'a> Unpack<'a> {
         Ok(bytes.try_into().expect("as long as asked"))
     }
 
-    /// The next answer; None: nothing there.
+    /// Returns the next answer; None: the key is not there.
     pub fn answer(&mut self) -> Result<Option<Answer>, ProtocolError> {
         let [state] = self.take()?;
         if state & FOUND == 0 {
@@ -160,13 +160,13 @@ impl<'a> Unpack<'a> {
         Ok(Some(Answer { value, version, remaining_ms, flags: state & !FOUND }))
     }
 
-    /// Whether everything was read.
+    /// Returns whether everything was read.
     pub fn is_done(&self) -> bool {
         self.at == self.packed.len()
     }
 }
 
-/// A packed answer up to its value: its state, version, remaining time and the value's length.
+/// Writes a packed answer up to its value: state, version, remaining time and the value's length.
 pub fn pack(out: &mut Vec<u8>, version: u128, remaining_ms: i64, flags: u8, length: Option<usize>) {
     out.push(FOUND | flags);
     out.extend_from_slice(&version.to_be_bytes());
@@ -176,12 +176,12 @@ pub fn pack(out: &mut Vec<u8>, version: u128, remaining_ms: i64, flags: u8, leng
     }
 }
 
-/// A packed "nothing here".
+/// Writes the packed answer that a key is not here.
 pub fn pack_nothing(out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// A peer's question: KC.GET for one key, else KC.MGET; with `former` also for what is no longer owned.
+/// Writes the request to a peer's memory: KC.GET for one key, else KC.MGET; with `former` also for former copies.
 pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item = &'k str>, former: bool) {
     let single = keys.len() == 1;
     line(out, b'*', (keys.len() + 2 + usize::from(single && former)) as i64);
@@ -204,12 +204,12 @@ pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item
     }
 }
 
-/// Says the password.
+/// Writes the request that gives the password.
 pub fn auth(out: &mut Vec<u8>, password: &str) {
     line(out, b'*', 2);
     put(out, b"AUTH");
     put(out, password.as_bytes());
 }
 
-/// Asks whether the engine answers; the reply is `PONG`.
+/// Asks whether the engine answers. The reply is `PONG`.
 pub const PING: &[u8] = b"*1\r\n$7\r\nKC.PING\r\n";

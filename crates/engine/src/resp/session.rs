@@ -1,4 +1,4 @@
-//! A RESP connection: what it remembers between commands, and how it goes on after each.
+//! The state of a RESP connection between commands, and how it goes on after each.
 use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
@@ -19,10 +19,10 @@ pub enum Next {
     Wait(Pending),
 }
 
-/// How a command ends; an error is written as such.
+/// How a command ends. An error is written as a RESP error.
 pub type Outcome = Result<Next, Cow<'static, str>>;
 
-/// A reply to come, and how it is written.
+/// A reply that comes later, and how it is written.
 pub struct Pending {
     pub answer: oneshot::Receiver<Answered>,
     pub then: Then,
@@ -30,7 +30,7 @@ pub struct Pending {
 
 pub enum Then {
     Value,
-    /// What memory had (Some(None): absent); the answer fills the gaps.
+    /// The values that memory had (Some(None): absent). The answer fills the gaps.
     Values(Vec<Option<Option<Bytes>>>),
     Ok,
     Number,
@@ -59,7 +59,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Returns a foreign name, short enough for an error's line.
+/// Returns a client's text, cut to fit into an error.
 pub fn shown(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&name[..name.len().min(64)])
 }

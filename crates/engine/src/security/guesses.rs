@@ -1,4 +1,4 @@
-//! Who gave a wrong password, and how often, until somebody is told of it.
+//! Addresses that gave a wrong password, with counts, until they are reported.
 use std::{
     collections::HashMap,
     mem,
@@ -7,9 +7,9 @@ use std::{
 
 use crate::sync::Mutex;
 
-/// Each address is told of once in this time.
+/// Each address is reported once in this time.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Addresses that are told apart.
+/// Addresses that are counted apart from each other.
 const MOST: usize = 1000;
 const OTHERS: &str = "other addresses";
 
@@ -30,7 +30,7 @@ impl Guesses {
         guessers.entry(address.to_owned()).or_default().count += 1;
     }
 
-    /// Each address with the number of its guesses since it was told of last, where it is time.
+    /// Returns the addresses that are due for a report, with the number of their guesses since the last one.
     pub fn due(&self, now: Instant) -> Vec<(String, u64)> {
         let mut guessers = self.0.lock();
         let is_due = |told: Option<Instant>| told.is_none_or(|told| now.saturating_duration_since(told) >= PAUSE);

@@ -15,7 +15,7 @@ pub struct Password {
 }
 
 impl Password {
-    /// Of visible ASCII characters, so that it can stand in a header; None for any other.
+    /// Takes visible ASCII characters, which a header can hold. None: there are others.
     pub fn new(text: &str) -> Option<Self> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
@@ -26,23 +26,23 @@ impl Password {
         Some(Self { tag: hmac::sign(&key, text.as_bytes()), key, text: text.to_owned(), bearer })
     }
 
-    /// Whether this is it.
+    /// Returns whether this is the password.
     pub fn is(&self, given: &[u8]) -> bool {
         hmac::verify(&self.key, given, self.tag.as_ref()).is_ok()
     }
 
-    /// Whether the value of an `authorization` header has it.
+    /// Returns whether the value of an `authorization` header has it.
     pub fn is_in(&self, authorization: &[u8]) -> bool {
         let scheme = authorization.get(..BEARER.len());
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER)) && self.is(&authorization[BEARER.len()..])
     }
 
-    /// As it was given, to be said to a peer.
+    /// Returns the password as text, to send to a peer.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The value of `authorization` that says it.
+    /// Returns the value of an `authorization` header that has it.
     pub fn bearer(&self) -> &MetadataValue<Ascii> {
         &self.bearer
     }

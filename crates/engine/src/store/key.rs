@@ -27,7 +27,7 @@ impl Key {
         }
     }
 
-    /// By words: most keys are too short for memcmp to pay.
+    /// Compares by words, as most keys are too short for memcmp to be worthwhile.
     #[inline]
     pub fn is(&self, key: &[u8]) -> bool {
         let own = self.as_bytes();

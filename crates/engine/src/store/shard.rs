@@ -1,4 +1,4 @@
-//! One shard: a table of keys, a slab of entries, and the policies that decide which of them goes.
+//! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
 use super::{
     key::Key,
     table::Table,
@@ -24,7 +24,7 @@ pub enum Kind {
     Former = 2,
 }
 
-/// What comes with a loaded or fetched value.
+/// The circumstances of a loaded or fetched value.
 #[derive(Clone, Copy)]
 pub struct Fill {
     pub version: u128,
@@ -37,7 +37,7 @@ pub struct Fill {
     pub since: Option<Mark>,
 }
 
-/// What a hit reads: one cache line.
+/// The part of an entry that a hit reads: one cache line.
 #[repr(C, align(64))]
 pub struct Entry<V> {
     pub key: Key,
@@ -65,7 +65,7 @@ impl<V: Value> Entry<V> {
         Self { key, value, hash, expires, asked_in: 0, asked: 0, kind }
     }
 
-    /// Whether its time is over; the clock is read only for entries that have one.
+    /// Returns whether its time is over. The clock is read only for entries that expire.
     #[inline]
     pub fn expired(&self, now: impl FnOnce() -> u64) -> bool {
         self.expires != NEVER && self.expires <= now()
@@ -81,7 +81,7 @@ impl<V: Value> Entry<V> {
     }
 }
 
-/// What a clear swaps out.
+/// The part of a shard that a clear swaps out.
 #[repr(C)]
 pub struct Contents<V> {
     table: Table,
@@ -89,7 +89,7 @@ pub struct Contents<V> {
     /// By slot, as the slab.
     origins: Vec<Origin>,
     free: Vec<Slot>,
-    /// Main and former copies. Near copies have a budget and so an order of their own.
+    /// The order of main and former copies. Near copies have a budget of their own, and so an order.
     main: AnyPolicy,
     near: Lru,
     /// Weights of all entries, and of the near copies among them.
@@ -142,7 +142,7 @@ impl<V: Value> Contents<V> {
         self.slab[slot as usize].as_mut().expect("resident")
     }
 
-    /// Tells the policy that the entry was asked for. A former copy stays the next to go.
+    /// Notifies the policy that the entry was asked for. A former copy stays the next to go.
     #[inline]
     pub fn touch(&mut self, slot: Slot, kind: Kind) {
         match kind {
@@ -152,8 +152,8 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// Takes an entry in, in the place of the one of the same key. It is unknown to its policy, so that it cannot be
-    /// chosen to make room for itself, until `admit` unless the answer is true.
+    /// Stores an entry, in place of the one of the same key. If the last result is false its policy does not know it
+    /// before `admit`, so that it cannot be chosen to make room for itself.
     pub fn store(&mut self, entry: Entry<V>, origin: Origin, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
         let weight = entry.weight(overhead);
         self.soonest = self.soonest.min(entry.expires);
@@ -202,12 +202,12 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// The next near copy to go. Its order has forgotten it: `take_out` or `admit` is due.
+    /// Chooses the next near copy to go. The order forgets it: `take_out` or `admit` must follow.
     pub fn choose_near(&mut self) -> Option<Slot> {
         self.near.evict()
     }
 
-    /// The policy's choice, a near copy where nothing else is left; as `choose_near`.
+    /// Chooses the next entry to go, a near copy if nothing else is left. The same must follow.
     pub fn choose(&mut self) -> Option<Slot> {
         self.main.evict().or_else(|| self.near.evict())
     }
@@ -228,7 +228,8 @@ impl<V: Value> Contents<V> {
         self.take_out(slot, overhead)
     }
 
-    /// Main copies that are not `owned` become former ones, served until then, and the other way round.
+    /// Makes main copies that are not `owned` former ones, served until then, and former ones that are owned main
+    /// copies.
     pub fn place(&mut self, until: u64, owned: &dyn Fn(&str) -> bool) {
         for slot in 0..self.slab.len() {
             let Some(entry) = &mut self.slab[slot] else { continue };
@@ -250,7 +251,7 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// Removes what is chosen, telling the soonest expiry of the rest.
+    /// Removes the chosen entries, and finds the soonest expiry of the rest.
     pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
         let mut gone = Vec::new();
         self.soonest = NEVER;
@@ -281,7 +282,7 @@ impl<V: Value> Contents<V> {
     }
 }
 
-/// Counted under the shard's lock, where a hit is anyway.
+/// Counters that are changed under the shard's lock, which a hit holds anyway.
 #[derive(Default)]
 pub struct Counts {
     pub gets: u64,
@@ -293,7 +294,7 @@ pub struct Counts {
     pub expirations: u64,
 }
 
-/// What a hit touches stands first.
+/// The parts that a hit touches stand first.
 #[repr(C)]
 pub struct Shard<V> {
     pub counts: Counts,
@@ -303,6 +304,6 @@ pub struct Shard<V> {
     pub floor: u128,
     /// No entry and no remembered write here is newer.
     pub newest: u128,
-    /// What the store's budgets hold of `contents.bytes` and `near_bytes`.
+    /// The part of the store's budgets that stands for `contents.bytes` and `near_bytes`.
     pub accounted: (u64, u64),
 }

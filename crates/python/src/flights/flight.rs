@@ -20,7 +20,7 @@ pub(super) struct Plan {
     /// The numbers of its Flights and of its Lead.
     pub group: u64,
     pub number: u64,
-    /// They load in this process, and so never wait for another node's load.
+    /// They load in this process, and so never wait for the load of another node.
     pub here: bool,
     /// One thread loads their keys one after the other.
     pub serial: bool,
@@ -63,7 +63,7 @@ impl Plan {
 pub struct Flight {
     pub(super) key: Arc<str>,
     pub(super) plan: Arc<Plan>,
-    /// By the store's clock.
+    /// When its load began, by the store's clock.
     pub(super) began: u64,
     pub(super) state: Mutex<State>,
 }
@@ -75,7 +75,7 @@ pub(super) struct State {
     pub wakers: Vec<Py<PyAny>>,
 }
 
-/// How a flight ended. What the loader brought becomes an Outcome only if somebody asks for it.
+/// How a flight ended. A loaded value becomes an Outcome only when one is asked for.
 pub(super) enum End {
     Outcome(Py<PyAny>),
     Loaded(Py<PyType>, Loaded),

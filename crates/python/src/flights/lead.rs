@@ -1,4 +1,4 @@
-//! What one caller leads.
+//! The flights that one caller leads.
 use std::{
     collections::HashMap,
     sync::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::errors::key as text;
 
-/// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
+/// The flights that one caller leads. They begin with `with`; those that are open at its end are aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Lead {
     pub(super) plan: Arc<Plan>,
@@ -80,7 +80,7 @@ impl Lead {
         let engine = flights.cell.get();
         let mut joined = None;
         for key in &self.keys {
-            // Made before the lock is taken: that may run the collector, and it any code.
+            // Made before the lock is taken: that may run the collector, which may run any code.
             let began = engine.options().clock.coarse();
             let (key, plan, state) = (key.clone(), self.plan.clone(), Mutex::new(State::default()));
             let made = Py::new(py, Flight { key, plan, began, state })?;
@@ -291,7 +291,7 @@ impl Lead {
     }
 }
 
-/// Nobody can end what is left any more: it never began, or its loop was closed around it.
+/// Aborts what is left, which no other code can end: it never began, or its loop was closed.
 impl Drop for Lead {
     fn drop(&mut self) {
         if !self.is_open() {

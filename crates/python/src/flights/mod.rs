@@ -1,11 +1,11 @@
 //! Singleflight: one running load per key, for threads and tasks alike.
 //!
-//! Native for one reason: a signal handler that raises, or an exception that another thread sends, can come between any
-//! two instructions of Python, and never inside one of these methods. So a flight is either not begun, or has a leader
-//! whose `__exit__`, or in the end whose destruction, ends it.
+//! It is native for one reason: a signal handler that raises, or an exception that another thread sends, can come
+//! between any two instructions of Python, but never inside one of these methods. So a flight either has not begun, or
+//! has a leader whose `__exit__` ends it, or at last its destruction.
 //!
-//! Invariants: `table` holds no flight that has ended. Its lock and a flight's are held by attached threads alone and for
-//! a moment: no Python object is made, dropped or called under them. The end of a flight and its wakers change together.
+//! Invariants: `table` holds no flight that has ended. Only attached threads take its lock and a flight's, for a
+//! moment: no Python object is made, dropped or called under them. The end of a flight and its wakers change together.
 //!
 //! After Go's golang.org/x/sync/singleflight, whose calls know neither versions nor interrupts.
 mod chain;
@@ -44,10 +44,10 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 pub struct Flights {
     store: Py<Store>,
     cell: Arc<Cell>,
-    /// The class of outcomes, and the one of a flight whose leader was interrupted.
+    /// The class of outcomes, and the outcome of a flight whose leader was interrupted.
     outcome: Py<PyType>,
     aborted: Py<PyAny>,
-    /// Of the calls of the loader.
+    /// The times of the calls of the loader.
     times: Py<Histogram>,
     /// The size over which a value is not kept.
     max_value: usize,
@@ -60,14 +60,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Flights {
-    /// Whether a caller may join the flight: it is in time, and no write has become known since its load began.
+    /// Returns whether a caller may join the flight: it is in time, and no write has become known since its load began.
     fn joinable(&self, flight: &Flight, here: bool) -> bool {
         let mark = lock(&flight.state).mark;
         (flight.plan.here || !here) && !flight.plan.late() && self.cell.get().fresh(&flight.key, mark)
     }
 
-    /// Ends a flight: the one place where its state changes. Only the first end counts. Wakes whoever waits, and gives
-    /// back what interrupted that.
+    /// Ends a flight, the only place where its state changes. Only the first end counts. Wakes every waiter, and
+    /// returns the exception that interrupted that.
     fn finish(&self, py: Python<'_>, flight: &Py<Flight>, end: End) -> PyResult<bool> {
         let inner = flight.get();
         let mut table = lock(&self.table);

@@ -60,7 +60,7 @@ fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py
     client_request_class(py)?.call1((m.command, &m.keys, value, m.ttl_ms.map(|ms| ms as f64 / 1000.0), &m.arguments))
 }
 
-/// The named tuple of a question.
+/// Returns the named tuple of a request.
 pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
     match request {
         Request::Hello(m) => hello(py, m),
@@ -80,7 +80,7 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
     }
 }
 
-/// The named tuple of an answer.
+/// Returns the named tuple of a reply.
 pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
     match reply {
         Reply::Client(m) => {

@@ -9,12 +9,12 @@ use pyo3::{exceptions::PyTypeError, prelude::*, pybacked::PyBackedBytes};
 use super::classes::*;
 use crate::answers::milliseconds;
 
-/// 16 bytes, big-endian; none for 0.
+/// Returns 16 bytes, big-endian; none for 0.
 fn to_version(version: u128) -> Bytes {
     if version == 0 { Bytes::new() } else { Bytes::copy_from_slice(&version.to_be_bytes()) }
 }
 
-/// The caller's bytes object, held rather than copied.
+/// Returns the caller's bytes, held rather than copied if they are many.
 fn to_value(value: Option<PyBackedBytes>) -> Bytes {
     value.map_or_else(Bytes::new, |value| {
         if value.len() < 4096 { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
@@ -82,7 +82,7 @@ fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     Ok(PyTypeError::new_err(format!("not a {kind}: {name}")))
 }
 
-/// A request, from its named tuple.
+/// Returns the request of a named tuple.
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
@@ -106,7 +106,7 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     }
 }
 
-/// A reply, from its named tuple.
+/// Returns the reply of a named tuple.
 pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = message.py();
     if message.is_instance(load_reply_class(py)?)? {

@@ -1,4 +1,4 @@
-//! The commands on keys, which are `group:key`. Memory answers a GET if it can; the rest is asked of the node's Python.
+//! The commands on keys, which are `group:key`. Memory answers a GET if it can; the node's Python answers the rest.
 use std::sync::Arc;
 
 use bytes::Bytes;
