@@ -73,13 +73,14 @@ class ServedLoad:
 
     def _finish(self) -> None:
         again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted
+        failures = [outcome.failure for outcome in self._outcomes.values() if outcome.failure is not None]
+        closed = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed)]
         try:
             if again:
                 self._go(again)
+            elif closed:
+                self.answer.set_exception(raised(closed[0], self._keys[0]))  # the peer goes on to the next candidate
             else:
-                for key, outcome in self._outcomes.items():
-                    if outcome.failure is not None and outcome.failure.kind in (NodeClosed, GroupClosed):
-                        raise raised(outcome.failure, key)  # the peer goes on to the next candidate
                 self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
         except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits
             self.answer.set_exception(error)

@@ -156,7 +156,7 @@ impl Lead {
         drop(before);
     }
 
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_open() {
             return Ok(());
         }
