@@ -311,8 +311,8 @@ class Node(GroupMethods):
     def __repr__(self) -> str:
         if "_start" not in vars(self):  # its constructor has raised, and a traceback shows its locals
             return super().__repr__()
-        state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
-        return f"<kamacache.Node {self._options.service!r} {state}>"
+        idle = "alone" if self._registry is None else "not started"
+        return f"<kamacache.Node {self._options.service!r} {'closed' if self._closed else self._address or idle}>"
 
     def __deepcopy__(self, _: object = None) -> Self:
         return self

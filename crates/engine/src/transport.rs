@@ -213,8 +213,7 @@ impl Transport {
             times.of_kind(kind).observe(asked.elapsed());
             call.end(result);
         };
-        let _ = self.runtime.spawn(task); // if that fails, dropping the task ends the call
-        Ok(())
+        self.runtime.spawn(task).map_err(|error| Failure::unreachable(error.to_string()))
     }
 
     /// Starts a connect for an event loop; its end is an event of that id.
