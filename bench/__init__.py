@@ -1,1 +1,1 @@
-"""What things cost. Each module runs alone: python -m bench.local_hit."""
+"""Measure what things cost. Each module runs alone: python -m bench.local_hit."""

@@ -1,4 +1,4 @@
-"""All benches, each in a process of its own, and one table: what was measured beside what is asked for.
+"""Run all benches, each in a process of its own, and print one table of results and targets.
 
 python -m bench [--short] [--json]
 """
@@ -19,7 +19,7 @@ from bench.import_time import BAR_MS, IMPORTS
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `bar` is empty where nothing is asked for."""
+    """One line of the table; `bar` is the target, empty if there is none."""
 
     what: str
     measured: str
@@ -109,7 +109,7 @@ def import_time(result: Any) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Bench:
-    """A module of this package, how it is told to be brief, and what its answer means."""
+    """A module of this package, its arguments for a short run, and the reader of its output."""
 
     module: str
     short: tuple[str, ...]

@@ -1,9 +1,9 @@
-"""A key that nobody has, asked for by everybody at once: how often it is loaded, and how long callers wait.
+"""Measure how often a new key is loaded that all callers request at once, and how long they wait.
 
     python -m bench.cold_key [--rounds 10] [--callers 200] [--nodes 3] [--json]
 
-Real processes find each other on this machine (local://). In each, tasks or threads ask for the same new key at the
-same time. Waking hundreds of threads takes an interpreter tens of milliseconds, which is in the figures of threads.
+Real processes find each other on this machine (local://). In each, tasks or threads request the same new key at the
+same time. An interpreter takes tens of milliseconds to wake hundreds of threads, which the figures of threads include.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KINDS = ("tasks", "threads")
 
 
 def run_node(folder: str, nodes: int, callers: int) -> None:
-    """One process: for each line "kind key moment" all its callers ask for the key at that moment."""
+    """Run one process: for each line "kind key moment" all its callers request the key at that moment."""
     loads = [0]
 
     def load(key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What benches share: worker processes that answer lines of JSON, pinning, and the spread of rounds."""
+"""Share code between benches: worker processes that answer lines of JSON, pinning, the spread of rounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Worker:
-    """A process of this interpreter: takes a line, prints one of JSON, ends with its standard input."""
+    """A process of this interpreter that takes lines, prints lines of JSON, and ends with its standard input."""
 
     def __init__(self, running: subprocess.Popen[str]) -> None:
         self._running = running
@@ -51,7 +51,7 @@ def worker(module: str, *arguments: str) -> Iterator[Worker]:
 
 @contextlib.contextmanager
 def server(command: Sequence[str], answers: Callable[[], object]) -> Iterator[int]:
-    """Another system's server process, once `answers` does not raise any more; its id."""
+    """Run the server of another system, and yield its process id once `answers` no longer raises."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
         try:
             wait_until(lambda: not raises(answers), f"{command[0]} does not start")
@@ -77,7 +77,7 @@ def wait_until(condition: Callable[[], bool], failure: str, seconds: float = 20.
 
 
 def pin(pids: Sequence[int], cores: set[int]) -> None:
-    """All threads of these processes."""
+    """Pin all threads of these processes."""
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(ProcessLookupError):
@@ -93,6 +93,6 @@ def spread(values: Sequence[float], digits: int = 1) -> dict[str, float]:
 
 
 def copied(function: F) -> F:
-    """Return a copy of a function: the interpreter adapts its calls to what this copy alone meets."""
+    """Return a copy of a function, whose calls the interpreter adapts to the arguments of this copy alone."""
     assert isinstance(function, types.FunctionType)  # noqa: S101 - it is written in Python
     return cast("F", types.FunctionType(function.__code__.replace(), function.__globals__))

@@ -1,4 +1,4 @@
-"""Hit ratios of the policies on recorded traces ($KAMACACHE_TRACES), or on a seeded Zipf trace without them.
+"""Measure the hit ratios of the policies on recorded traces ($KAMACACHE_TRACES), else on a seeded Zipf trace.
 
 python -m bench.hit_ratio [--short] [--json]        every entry weighs one; capacity in percent of the unique keys
 """

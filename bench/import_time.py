@@ -1,4 +1,4 @@
-"""What importing kamacache costs over the bare interpreter, in milliseconds: the least of interleaved runs.
+"""Measure the milliseconds that importing kamacache adds to the bare interpreter: the least of interleaved runs.
 
 Bytecode is cached for the runs, in a directory of their own, as it is for users, whatever PYTHONDONTWRITEBYTECODE says
 here: without it the compiler would be measured.

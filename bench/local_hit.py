@@ -1,7 +1,7 @@
-"""A hit in the process's own memory, against caches that keep Python objects in one process.
+"""Measure a hit in the memory of the process, beside caches that keep Python objects in one process.
 
-Each round times every cache in turn over the same slice of shuffled keys, short enough that a busy neighbour hits all
-of them alike; only ratios within a run carry over to other machines.
+Each round times every cache in turn over the same slice of shuffled keys, short enough that a busy neighbour slows
+all of them alike. Only ratios within a run carry over to other machines.
 Each cache has a loop of its own, as in a program, where the interpreter adapts each call to what it meets there.
 """
 
@@ -27,18 +27,17 @@ SLICE = 5_000
 
 
 class Cached:
-    """A function of functools.lru_cache, asked as the others are."""
+    """A function of functools.lru_cache with the interface of the others."""
 
     __slots__ = ("get",)
 
     def __init__(self, get: Callable[[str], Any]) -> None:
-        """With the cached function."""
         self.get = get
 
 
 def group(node: Node, name: str, pairs: dict[str, bytes], ttl: float | None) -> Group[bytes]:
     made: Group[bytes] = node.group(name, None, max_bytes=1 << 30)
-    store = made._core.store
+    store = made._core.store  # noqa: SLF001 - filled at once, with no cost of a write
     for key, value in pairs.items():
         store.put(key, value, 0, ttl, store.MAIN)
     return made
@@ -68,7 +67,7 @@ def caches(pairs: dict[str, bytes]) -> dict[str, Any]:
 
 
 def timed(cache: Any, keys: list[str]) -> float:
-    """Nanoseconds of this thread's CPU for each get, the loop included."""
+    """Return the nanoseconds of CPU time of this thread for each get, the loop included."""
     start = time.thread_time_ns()
     for key in keys:
         cache.get(key)
@@ -95,7 +94,7 @@ def main() -> None:
         for part in slices * options.rounds:
             for name in order:
                 rounds[name].append(loops[name](made[name], part))
-            order.append(order.pop(0))  # the first one finds the keys and values of a part cold: each is it in turn
+            order.append(order.pop(0))  # the first finds the keys and values of a part cold, so each is first in turn
         told[count] = {name: summary(times, rounds["cachebox TTL"]) for name, times in rounds.items()}
     if options.json:
         print(json.dumps(told))

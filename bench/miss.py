@@ -1,4 +1,4 @@
-"""A miss on a node alone whose loader returns at once, beside caches that keep Python objects in one process.
+"""Measure a miss on a single node whose loader returns at once, beside caches that keep objects in one process.
 
     python -m bench.miss [--rounds 30] [--keys 1000] [--json]
 

@@ -1,4 +1,4 @@
-"""How long a change of membership keeps a node busy: building the table of candidates.
+"""Measure how long a node takes to build the table of candidates when the members change.
 
 python -m bench.placement [--json]
 """
@@ -15,7 +15,7 @@ ROUNDS = 7
 
 
 def build_ms(count: int, *, weighted: bool) -> float:
-    """Build a table some times; the best, in milliseconds."""
+    """Build a table several times and return the shortest time in milliseconds."""
     members = [(f"10.0.{n // 256}.{n % 256}:8001", 1.0 + n % 4 if weighted else 1.0) for n in range(count)]
     times = []
     for _ in range(ROUNDS):

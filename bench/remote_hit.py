@@ -1,9 +1,9 @@
-"""A hit in another process's memory through Group.get, beside redis-py with hiredis and pymemcache on real servers.
+"""Measure a hit in another process through Group.get, beside redis-py with hiredis and pymemcache on real servers.
 
     python -m bench.remote_hit [--rounds 7] [--number 3000] [--seconds 1] [--json]
 
 For latency, all processes are pinned to one core, so that waking an idle core (20 to 40 us) does not drown what is
-measured. Rounds of all contestants are interleaved; told are the median of the rounds and the quickest and slowest one.
+measured. Rounds of all contestants are interleaved; the output has the median, the quickest and the slowest round.
 Near copies are off: every get goes to the other process. Eight threads are measured pinned and not pinned.
 """
 
@@ -51,7 +51,7 @@ def make_node(registry: str, listen: str | None) -> tuple[kamacache.Node, kamaca
 
 
 def run_nodes(folder: str, ours: str, theirs: str) -> None:
-    """The server process: a node on a Unix socket and one on TCP."""
+    """Run the server process: a node on a Unix socket and one on TCP."""
     print(json.dumps("started"), flush=True)
     nodes = [make_node(f"local://{folder}", None)[0], make_node(f"static://{ours},{theirs}", theirs)[0]]
     print(json.dumps("ready"), flush=True)
@@ -61,7 +61,7 @@ def run_nodes(folder: str, ours: str, theirs: str) -> None:
 
 
 def remote_keys(node: kamacache.Node, group: kamacache.Group[bytes]) -> list[str]:
-    """Keys that the other process owns and holds."""
+    """Return keys that the other process owns and holds."""
     names = [f"key:{n:016}" for n in range(20 * KEYS)]
     keys = [name for name in names if node.owner("bench", name).address != node.address][:KEYS]
     group.get_many(keys)
@@ -105,7 +105,7 @@ def throughput(ask: Ask, keys: list[str], seconds: float) -> float:
 
 
 class Contestants:
-    """Everybody who is measured: name -> (how to ask, the keys), and the processes that belong to them."""
+    """The systems that are measured, as name: (function, keys), and their processes."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack

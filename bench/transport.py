@@ -1,10 +1,10 @@
-"""What a hit in a peer's memory costs, beside redis-py with hiredis and a real redis-server.
+"""Measure a hit in the memory of a peer, beside redis-py with hiredis and a real redis-server.
 
     python bench/transport.py [--rounds 7] [--number 4000] [--json]
 
 Client and server are two processes pinned to one core, so that waking an idle core (20 to 40 us) does not drown what
-is measured. Rounds of all contestants are interleaved; told are the median over the rounds of each round's p50 and
-the spread between the quickest and the slowest round. The throughput of eight threads of one client process runs
+is measured. Rounds of all contestants are interleaved; the output has the median of the p50 of all rounds, and the
+quickest and the slowest round. The throughput of eight threads of one client process runs
 unpinned.
 """
 
@@ -33,7 +33,7 @@ Ask = Callable[[], object]
 
 
 def serve(addresses: list[str]) -> None:
-    """Be the server process: print that it is ready, end with the standard input."""
+    """Run the server process: print that it is ready, and end with the standard input."""
     store = Store(
         "bench",
         max_bytes=64 << 20,
@@ -75,7 +75,7 @@ def process(command: list[str], ready: Callable[[subprocess.Popen[bytes]], None]
 
 
 def pin(pid: int, cores: set[int]) -> None:
-    """All threads of a process."""
+    """Pin all threads of a process."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):  # a thread that ended meanwhile
             os.sched_setaffinity(int(task.name), cores)

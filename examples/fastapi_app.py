@@ -1,6 +1,6 @@
-"""A FastAPI app before a slow, limited API: uvicorn's workers share what they have fetched.
+"""Serve a FastAPI app in front of a slow, limited API: the workers of uvicorn share what they have fetched.
 
-The loader is async, and runs on uvicorn's own loop, with the app's own HTTP client.
+The loader is async and runs on the loop of uvicorn, with the HTTP client of the app.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fastapi.responses import JSONResponse
 
 import kamacache
 
-UPSTREAM = os.environ.get("UPSTREAM", "https://api.github.com")  # 60 questions an hour without a token
+UPSTREAM = os.environ.get("UPSTREAM", "https://api.github.com")  # 60 requests an hour without a token
 
 node = kamacache.Node.from_env(registry="local://", service="fastapi-app")
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Join before the first request; at the end the node goes first, as its loads need the client."""
+    """Join before the first request; at the end close the node first, because its loads need the client."""
     async with httpx.AsyncClient(base_url=UPSTREAM, timeout=10) as app.state.upstream, node:
         yield
 
@@ -34,7 +34,7 @@ app = FastAPI(title="Users", lifespan=lifespan)
 
 @node.loader("users", codec="json", ttl="10m", negative_ttl="1m")
 async def users(login: str) -> dict[str, str | None] | None:
-    """Ask the slow API. None: there is no such user. What is raised reaches the callers as LoadError."""
+    """Ask the slow API. None: there is no such user. An exception reaches the callers as a LoadError."""
     answer = await app.state.upstream.get(f"/users/{quote(login, safe='')}")
     if answer.status_code == httpx.codes.NOT_FOUND:
         return None
@@ -44,7 +44,7 @@ async def users(login: str) -> dict[str, str | None] | None:
 
 @app.get("/users/{login}")
 async def user(login: str) -> dict[str, str | None]:
-    """Answer from the cache, wherever the value is, or by one question to the slow API."""
+    """Answer from the cache of any worker, or with one request to the slow API."""
     found = await users.aget(login)
     if found is None:
         raise HTTPException(404, f"there is no user {login}")
@@ -53,7 +53,7 @@ async def user(login: str) -> dict[str, str | None]:
 
 @app.post("/users/{login}/changed")
 async def changed(login: str) -> dict[str, bool]:
-    """Be told, by a webhook say, that a user has changed: no worker answers with the old one from now on."""
+    """Drop a user that has changed, for example for a webhook: no worker answers with the old one from now on."""
     return {"everywhere": await users.adelete(login) is True}
 
 
@@ -65,5 +65,5 @@ async def healthz() -> dict[str, Any]:
 
 @app.exception_handler(kamacache.LoadError)
 async def no_answer(_: Request, error: kamacache.LoadError) -> JSONResponse:
-    """Say that the slow API has failed, and how; nothing of it is kept, so the next request asks again."""
+    """Report the failure of the slow API. A failure is not kept, so the next request asks again."""
     return JSONResponse({"detail": f"the users cannot be asked: {error.cause_type}"}, 502)

@@ -1,4 +1,4 @@
-"""One process: what was loaded stays in memory, until its time is over or somebody says that it has changed."""
+"""Cache values in one process: a loaded value stays in memory until its ttl ends or the program deletes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ node = kamacache.Node()
 
 
 def load_capitals(countries: list[str]) -> dict[str, str]:
-    """Ask for many at once, which takes the source no longer than one."""
+    """Load several at once, which takes the source no longer than one."""
     time.sleep(0.2)
     print(f"  the source was asked for {', '.join(sorted(countries))}")
     return {country: CAPITALS[country] for country in countries if country in CAPITALS}
@@ -32,13 +32,13 @@ if __name__ == "__main__":
         print("fr:", capitals.get("fr"))  # from memory
         print("xx:", capitals.get("xx"))  # absent, which is remembered too
 
-        print("many:", capitals.get_many(["fr", "it", "kz", "xx"]))  # the two that are missing, in one question
+        print("many:", capitals.get_many(["fr", "it", "kz", "xx"]))  # the two that are missing, in one request
 
         CAPITALS["kz"] = "Nur-Sultan"  # change the source first,
-        capitals.delete("kz")  # then say so: the next get loads again
+        capitals.delete("kz")  # then the cache: the next get loads again
         print("kz:", capitals.get("kz"))
 
-        capitals.set("fr", "Versailles", ttl="100ms")  # holds for so long, and then the source is asked
+        capitals.set("fr", "Versailles", ttl="100ms")  # valid for that time; then a get asks the source
         print("fr:", capitals.get("fr"))
         time.sleep(0.2)
         print("fr:", capitals.get("fr"))

@@ -1,6 +1,6 @@
-"""Nodes that find each other by etcd: run this in three terminals, then end one of the three.
+"""Run a node that finds others through etcd: start this in three terminals, then end one of the three.
 
-Each asks for all keys every second. It prints who is there, who owns a key, and what it had to load by itself.
+Each requests all keys every second. It prints the members, the owner of a key, and how many keys it loaded itself.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def squares(key: str) -> int:
     return int(key) ** 2
 
 
-def until_told() -> threading.Event:
-    """Be set by SIGTERM or Ctrl-C."""
-    told = threading.Event()
+def on_signal() -> threading.Event:
+    """Return an event that SIGTERM or Ctrl-C sets."""
+    ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
-    return told
+        signal.signal(number, lambda *_: ended.set())
+    return ended
 
 
 if __name__ == "__main__":
-    told = until_told()
+    ended = on_signal()
     with node:  # joins here, and says goodbye at the end
         print(f"this is {node.address}", flush=True)
-        while not told.wait(1.0):
+        while not ended.wait(1.0):
             before, begun = squares.stats().loads, time.perf_counter()
             found = squares.get_many(KEYS)
             took, loads = time.perf_counter() - begun, squares.stats().loads - before

@@ -196,7 +196,7 @@ def _attributes(cls: type) -> list[str]:
 
 @functools.cache
 def _attribute_texts(cls: type) -> dict[str, str]:
-    """Return what stands beneath each attribute in the source of its class; Python does not keep these texts."""
+    """Return the text beneath each attribute in the source of its class; Python does not keep these texts."""
     try:
         (tree,) = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body
     except (OSError, TypeError):  # a native class

@@ -1,4 +1,4 @@
-"""A shop whose gunicorn workers share one cache: a product is read from the database once for all of them.
+"""Serve a shop whose gunicorn workers share one cache: one of them reads a product from the database for all.
 
 GET /products/42 reads through the cache, PUT changes the database and drops the product in every worker.
 """
@@ -31,14 +31,14 @@ def products(key: str) -> dict[str, Any] | None:
 
 
 def save(key: str, name: str, price: float) -> bool:
-    """Change the database first, then the cache: True when no worker has the old product any more."""
+    """Change the database first, then the cache. Return True if no worker has the old product any more."""
     with closing(sqlite3.connect(DATABASE, timeout=30)) as database, database:
         database.execute("REPLACE INTO products VALUES (?, ?, ?)", [key, name, price])
     return products.delete(key) is True
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer a request, as WSGI has it; Flask and Django would call the same two functions."""
+    """Answer a WSGI request; with Flask or Django, views would call the same two functions."""
     prefix, _, key = environ["PATH_INFO"].strip("/").rpartition("/")
     if prefix != "products":
         status, answer = "404 Not Found", None

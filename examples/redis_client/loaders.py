@@ -1,4 +1,4 @@
-"""What `kamacache serve` loads from, in place of a database."""
+"""Load books for `kamacache serve`, from a dict in place of a database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ BOOKS = {1: "The Art of Computer Programming", 2: "Structure and Interpretation 
 
 
 def load_book(key: str) -> dict[str, str] | None:
-    """Return a book, or None: there is no such book. A key that is no number raises ValueError."""
+    """Return a book, or None: there is no such book. A key that is not a number raises ValueError."""
     title = BOOKS.get(int(key))
     return None if title is None else {"title": title}
 

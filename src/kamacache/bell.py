@@ -9,7 +9,7 @@ from kamacache.deadline import Deadline
 
 
 class Bell:
-    """Wake one thread. Unlike threading.Event it may be rung in a signal handler that interrupts its own methods."""
+    """Wakes one thread. Unlike threading.Event it may be rung in a signal handler that interrupts its own methods."""
 
     def __init__(self) -> None:
         self._silent = threading.Lock()
@@ -17,9 +17,9 @@ class Bell:
 
     def ring(self) -> None:
         """End the wait under way, or the next one."""
-        with suppress(RuntimeError):  # it rings already
+        with suppress(RuntimeError):  # it is ringing
             self._silent.release()
 
     def wait(self, deadline: Deadline) -> bool:
-        """Wait until it rings, and return whether it did before the deadline."""
+        """Wait until it rings. Return whether it did before the deadline."""
         return self._silent.acquire(timeout=min(deadline.left(), threading.TIMEOUT_MAX))

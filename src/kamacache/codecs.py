@@ -1,4 +1,4 @@
-"""Codecs turn the values of a group into bytes and back. Built in: bytes, text, json, msgpack (an extra)."""
+"""Turn the values of a group into bytes and back. Built in: bytes, text, json, msgpack (an extra)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ V = TypeVar("V")
 class Codec(Protocol[V]):
     """Turn values of one type into bytes and back.
 
-    Both methods are called from any thread, several at once. An error from them reaches the user as a CodecError, with
-    the error as its `__cause__`.
+    Both methods are called from any thread, several at once. An error that they raise reaches the user as a CodecError,
+    with that error as its `__cause__`.
     """
 
     @property
@@ -92,7 +92,6 @@ class MsgpackCodec:
     shareable = False
 
     def __init__(self, msgpack: ModuleType) -> None:
-        """Take the functions of the imported module."""
         self._pack: Callable[..., bytes] = msgpack.packb
         self._unpack: Callable[..., Any] = msgpack.unpackb
 
@@ -144,7 +143,7 @@ def codec_name(codec: Codec[Any]) -> str:
 
 
 def is_shareable(codec: Codec[Any]) -> bool:
-    """Return whether decoded values may be shared; those of a codec that does not say may not."""
+    """Return whether callers may share a decoded value; False if the codec does not say."""
     return getattr(codec, "shareable", False) is True
 
 

@@ -1,4 +1,4 @@
-"""What serves one group in one life of its node: its store, its misses and its writes. Imported when a group is made."""
+"""What serves one group in one life of its node: its store, misses and writes. Imported when a group is made."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ from typing import Any
 
 
 class KamaCacheError(Exception):
-    """Stand for every error of this package: `except KamaCacheError` catches each."""
+    """The base of every error of this package: `except KamaCacheError` catches them all."""
 
 
 class ConfigError(KamaCacheError, ValueError):
-    """Report an option that cannot be; the text names it and says what can."""
+    """Report an option that is not allowed; the text names it and says what is allowed."""
 
 
 class GroupExists(ConfigError):
@@ -52,10 +52,10 @@ class ValueTooLarge(KamaCacheError, ValueError):
 
 
 class LoadError(KamaCacheError):
-    """Report that a loader raised.
+    """Report that a loader raised an exception.
 
-    - `__cause__`: what it raised, if it ran in this process.
-    - `cause_type`: the name of the type of what it raised, also if it ran on another node.
+    - `__cause__`: that exception, if the loader ran in this process.
+    - `cause_type`: the name of its type, also if the loader ran on another node.
     - `key`: the key that failed; for get_many the first one.
     - `loaded`: for get_many, the values of the keys that did not fail.
     """
@@ -86,11 +86,11 @@ class Overloaded(KamaCacheError):
 
 
 class GroupClosed(KamaCacheError):
-    """Report a call of a group that was closed."""
+    """Report a call of a closed group."""
 
 
 class NodeClosed(KamaCacheError):
-    """Report a call of a node, or of a group of a node, that was closed."""
+    """Report a call of a closed node, or of one of its groups."""
 
 
 class RegistryError(KamaCacheError):
@@ -116,7 +116,7 @@ class UnknownGroup(KamaCacheError, KeyError):
 
 
 class NoEventLoop(KamaCacheError, RuntimeError):
-    """A method for asyncio was awaited where no asyncio event loop runs."""
+    """Report that a method for asyncio was awaited without a running asyncio event loop."""
 
 
 def text_of(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Nodes across fork, drop and exit: a child joins as a new member, a node that nobody uses any more says goodbye."""
+"""Nodes at fork, drop and exit: a forked child joins as a new member; a node that is not used any more is closed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,8 @@ from kamacache.errors import Overloaded
 if TYPE_CHECKING:
     from kamacache.node import Node
 
-_nodes: WeakSet[Node] = WeakSet()
+nodes: WeakSet[Node] = WeakSet()  # to be renewed in a forked child, and closed at exit
 _AT_EXIT = 0.5  # seconds for pending writes
-
-
-def keep(node: Node) -> None:
-    """Renew this node in a forked child, and close it at exit."""
-    _nodes.add(node)
-
-
-def nodes() -> list[Node]:
-    """Return the nodes of this process that are in use."""
-    return list(_nodes)
 
 
 def drop(node: Node) -> None:
@@ -33,7 +23,7 @@ def drop(node: Node) -> None:
     import warnings  # noqa: PLC0415 - rarely needed
 
     text = f"{node!r} was dropped without close()"
-    with suppress(Overloaded):  # a garbage collection in any thread may come here, and is not to wait
+    with suppress(Overloaded):  # called by the garbage collector in any thread, which must not wait
         thread.start("kamacache-drop", node.close, _AT_EXIT)
     warnings.warn(text, ResourceWarning, source=node, stacklevel=3)
 
@@ -56,12 +46,12 @@ def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
 
 def _in_child() -> None:
     _engine.after_fork_in_child()
-    for node in nodes():
-        node._after_fork_in_child()  # noqa: SLF001 - users are not to see it
+    for node in list(nodes):
+        node._after_fork_in_child()  # noqa: SLF001 - not for users
 
 
 def _at_exit() -> None:
-    for node in nodes():
+    for node in list(nodes):
         node.close(drain=_AT_EXIT)
 
 

@@ -214,7 +214,7 @@ class Group(Getter[V]):
     @overload
     def delete(self, key: str, *, wait: bool) -> bool | None: ...
     def delete(self, key: str, *, wait: bool = True) -> bool | None:
-        """Delete a key everywhere, so that the next get loads it. Return what set returns, whether it existed or not."""
+        """Delete a key everywhere, so that the next get loads it. Return what set returns, also if it did not exist."""
         return self._write(self._deletes([key]), wait)
 
     @overload

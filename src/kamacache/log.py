@@ -1,4 +1,4 @@
-"""The logger `kamacache`, looked up at the first word: importing logging costs as much as all of this package."""
+"""Look up the logger `kamacache` at the first message: importing logging takes as long as importing this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A member as nodes and users see it, apart from messages.py: most of what nodes say is imported when a node is."""
+"""Define a member of a cluster. It is not in net/messages.py, so that importing the package stays cheap."""
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 from typing import NamedTuple
@@ -7,7 +7,7 @@ PROTOCOL = 1
 
 
 class Member(NamedTuple):
-    """A node as others know it; str() is its address."""
+    """A node as other nodes know it; str() is its address."""
 
     id: str
     address: str | None

@@ -1,6 +1,6 @@
-"""A node: what a process embeds. It has the groups, and lends them the network, the members and the threads.
+"""A node: one member of a cluster. It has the groups, and lends them the network, the members and the threads.
 
-Its parts are imported when one is made: importing the package is to cost little.
+Its parts are imported when a node is made, so that importing the package costs little.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from kamacache.errors import ConfigError, NodeClosed
 from kamacache.groups import Groups, View
 from kamacache.log import log
 from kamacache.member import Member
-from kamacache.options import TLS, Duration, NodeOptions, Size, check_listen, parse_duration
+from kamacache.net.security import TLS
+from kamacache.options import NodeOptions, check_listen
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry
 from kamacache.registry import parse as parse_registry
 from kamacache.signatures import GroupMethods
 from kamacache.steps import Wait
+from kamacache.units import Duration, Size, parse_duration
 
 if TYPE_CHECKING:
     from kamacache.net.lane import Lane
 else:  # for typing.get_type_hints; the module is imported when a node is made
     Lane = Any
 
-GOODBYE = 1.0  # seconds to leave
+GOODBYE = 1.0  # seconds to say goodbye
 
 
 class Node(GroupMethods):
@@ -115,11 +117,11 @@ class Node(GroupMethods):
         self._groups = Groups(self._clock, ensure=self._ensure, aensure=self._aensure, is_open=self._is_open)
         self._live(lane or NativeLane(max_value=options.max_value, protection=options.protection))
         if self._registry is not None:
-            warn_of_twins(self, fork.nodes())
-        fork.keep(self)
+            warn_of_twins(self, list(fork.nodes))
+        fork.nodes.add(self)
 
     def _live(self, lane: Lane) -> None:
-        """Begin a life: in the constructor, and again in a forked child."""
+        """Begin a life, in the constructor and again in a forked child."""
         from kamacache.runtime import Runtime
         from kamacache.serve.peers import Serving
         from kamacache.start import Start
@@ -131,7 +133,7 @@ class Node(GroupMethods):
         self._meet()
         self._serving = Serving(self._runtime, view, options)
         self._sweeper = Sweeper(view)
-        self._start = Start(self._open, self._undo, lambda: self._closed, self._end, self.__repr__)
+        self._start = Start(self)
         self._ended = False
         self._bound: str | None = None
         self._address: str | None = None
@@ -140,21 +142,20 @@ class Node(GroupMethods):
         self._lock = self._groups.lock  # guards the start too
 
     def _meet(self) -> None:
-        """Begin with no other members."""
+        """Make a membership that knows no peers."""
         from kamacache.cluster.membership import Membership
 
-        me, service, view = Member(self.id, None, self._options.weight), self._options.service, View(self._groups)
-        hooks: dict[str, Any] = {"states": view.states, "heard_of": view.heard_of, "placed": view.placed}
-        self._membership = Membership(me, self._runtime, self._registry, service, **hooks)
+        me, view = Member(self.id, None, self._options.weight), View(self._groups)
+        self._membership = Membership(me, self._runtime, self._registry, self._options.service, view)
         self._runtime.membership = self._membership
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen, register, and return when joined; after 5 s with a warning, and go on trying.
+        """Listen, register, and return when the node has joined, or after 5 s with a warning; it goes on trying.
 
-        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed: then nothing of
-        the start is left, and another may follow. Twice is fine.
+        A second call does nothing. Raises ConfigError (an address that cannot be bound or advertised), RegistryError,
+        NodeClosed; then nothing of the start is left, and start may be called again.
         """
         thread.check_real()
         self._runtime.home.adopt_running()
@@ -162,14 +163,14 @@ class Node(GroupMethods):
         self._start.run()
 
     async def astart(self) -> None:
-        """See start."""
+        """Do what start does, on a thread."""
         import asyncio
 
         self._runtime.home.adopt_running()
         await asyncio.to_thread(self.start)
 
     def _open(self, deadline: Deadline) -> bool:
-        """Bind, tell the membership who we are, and join. Return whether that was done by the deadline."""
+        """Listen, tell the membership the address, and join. Return whether that was done by the deadline."""
         registry, lane, listen = self._registry, self._runtime.lane, self._listen
         if listen is None and registry is not None:
             listen = registry.default_listen(self._options.service, self.id)
@@ -194,13 +195,13 @@ class Node(GroupMethods):
         return joined
 
     def _undo(self) -> None:
-        """Close what a start has opened that failed, and put new things in its place for another start."""
+        """Close what a failed start has opened, and make new parts for another start."""
         self._membership.stop()
         self._membership.leave(Deadline.after(GOODBYE))
         lane = self._runtime.lane
         self._runtime.lane = lane.renewed()
         lane.close()
-        self._membership.deregister()  # a second time: nothing listens any more
+        self._membership.deregister()  # a second time: now that nothing listens
         self._sweeper.close()
         self._bound = self._address = None
         self._meet()
@@ -219,16 +220,17 @@ class Node(GroupMethods):
                 await wait.arun()
 
     def _autostart(self) -> Wait | None:
-        """Start a node that is alone at once, another on a thread. Return the step that waits for it."""
+        """Start the node: at once if it is alone, else on a thread. Return the step that waits for that."""
         thread.check_real()
         self._runtime.home.adopt_running()
         alone = self._registry is None and self._listen is None
         return self.start() if alone else self._start.begin()  # type: ignore[func-returns-value]
 
     def close(self, drain: Duration = "5s") -> None:
-        """Send pending writes, say goodbye, finish what is served, for `drain` at most. NodeClosed from then on.
+        """Send pending writes, say goodbye, and finish what others wait for, for at most `drain`.
 
-        In a signal handler that interrupts `start` it returns at once, and `start` closes the node instead.
+        All calls raise NodeClosed from then on. In a signal handler that interrupts `start`, close returns at once, and
+        `start` closes the node.
         """
         deadline = Deadline.after(parse_duration(drain, name="drain"))
         with self._lock:
@@ -238,14 +240,14 @@ class Node(GroupMethods):
         self._runtime.lane.ready(False)
         for core in cores:
             if not core.behind.flush(deadline):
-                log.warning("writes of %r were still pending when the node was closed", core.name)
+                log.warning("pending writes of %r were not sent before the node was closed; raise drain=", core.name)
         with self._lock:
             if self._closed:
                 return
             self._closed, self._drained = True, deadline
         for core in cores:
-            core.store.close()  # after its goodbye a node hears of no write, so it serves nothing from memory
-        self._membership.stop()  # a start that waits gives way
+            core.store.close()  # after its goodbye it is not notified of writes, so it must serve nothing from memory
+        self._membership.stop()  # ends a start that waits
         if not self._start.is_here:
             self._start.stop(Deadline.after(GOODBYE))
             self._end()
@@ -268,13 +270,13 @@ class Node(GroupMethods):
             self._registry.close()
 
     async def aclose(self, drain: Duration = "5s") -> None:
-        """See close."""
+        """Do what close does, on a thread."""
         import asyncio
 
         await asyncio.to_thread(self.close, drain)
 
     def _after_fork_in_child(self) -> None:
-        """Become a new member: nothing of the parent's threads, sockets and locks is usable here."""
+        """Become a new member: the threads, sockets and locks of the parent cannot be used here."""
         if self._closed:
             return
         if self._registry is not None:
@@ -307,10 +309,10 @@ class Node(GroupMethods):
         return self._membership.members()
 
     def __repr__(self) -> str:
-        if "_start" not in vars(self):  # its constructor has raised: what shows the locals of a traceback comes here
+        if "_start" not in vars(self):  # its constructor has raised, and a traceback shows its locals
             return super().__repr__()
-        state = "closed" if self._closed else self._address or ("alone" if self._registry is None else "not started")
-        return f"<kamacache.Node {self._options.service!r} {state}>"
+        idle = "alone" if self._registry is None else "not started"
+        return f"<kamacache.Node {self._options.service!r} {'closed' if self._closed else self._address or idle}>"
 
     def __deepcopy__(self, _: object = None) -> Self:
         return self
@@ -325,5 +327,5 @@ class Node(GroupMethods):
             fork.drop(self)
 
     def _is_open(self) -> bool:
-        """Whether others can see what this node serves and owns."""
+        """Return whether others can see what this node serves and owns."""
         return "_start" in vars(self) and (self._start.done or self._address is not None)

@@ -1,4 +1,4 @@
-"""Check the options of groups and nodes before anything is built from them."""
+"""Check the options of groups and nodes before they are used."""
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 import math
@@ -10,42 +10,13 @@ from kamacache.codecs import Codec, CodecName, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
-from kamacache.units import (
-    UNSET,
-    Duration,
-    Missing,
-    Size,
-    Unset,
-    check_name,
-    parse_duration,
-    parse_size,
-    parse_ttl,
-    shown,
-)
-
-__all__ = [
-    "POLICIES",
-    "TLS",
-    "UNSET",
-    "Duration",
-    "GroupOptions",
-    "Missing",
-    "NodeOptions",
-    "OnEvict",
-    "Size",
-    "Unset",
-    "check_listen",
-    "check_name",
-    "parse_duration",
-    "parse_size",
-    "parse_ttl",
-]
+from kamacache.units import Duration, Size, check_name, parse_duration, parse_size, parse_ttl, shown
 
 OnEvict = Callable[[str, Any, str], None]
 """on_evict(key, value, reason); `reason` is "capacity" or "expired"."""
 
 PolicyName = Literal["s3fifo", "lru", "lru2"]  # POLICIES, for type checkers
-ALONE = "none"  # what KAMACACHE_REGISTRY says for a node without a registry
+ALONE = "none"  # the value of KAMACACHE_REGISTRY for a node without a registry
 _LEAST_BYTES = 4096
 _MOST_BYTES = 2**62  # more than any machine has, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
@@ -175,10 +146,13 @@ class NodeOptions(NamedTuple):
         size = parse_size(max_value, name="max_value")
         if not 1 <= size <= _GREATEST_VALUE:
             raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")
-        if type(loader_threads) is not int or not 1 <= loader_threads <= _MOST_THREADS:
-            raise ConfigError(f"loader_threads={loader_threads!r}: must be a whole number from 1 to {_MOST_THREADS}")
-        if type(loader_queue) is not int or not 1 <= loader_queue <= _LONGEST_QUEUE:
-            raise ConfigError(f"loader_queue={loader_queue!r}: must be a whole number from 1 to {_LONGEST_QUEUE}")
+        threads, queue = (
+            ("loader_threads", loader_threads, _MOST_THREADS),
+            ("loader_queue", loader_queue, _LONGEST_QUEUE),
+        )
+        for name, number, most in (threads, queue):
+            if type(number) is not int or not 1 <= number <= most:
+                raise ConfigError(f"{name}={number!r}: must be a whole number from 1 to {most}")
         return cls(
             listen=listen,
             advertise=advertise,
@@ -194,18 +168,18 @@ class NodeOptions(NamedTuple):
 
     @property
     def protected(self) -> bool:
-        """Whether addresses beyond this machine are allowed."""
+        """Whether the node may listen on addresses beyond this machine."""
         return self.insecure or self.protection.is_enough
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> "NodeOptions":
-        """Return the options that KAMACACHE_LISTEN and so on give, one for each option of make.
+        """Return the options that the variables KAMACACHE_LISTEN and so on set, one for each option of make.
 
-        - `environ`: the variables. Spaces around a value do not matter, an empty one counts as not set. With
-          KAMACACHE_REGISTRY=none the node is alone, whatever the defaults say.
+        - `environ`: the variables. Spaces around a value do not matter, and an empty one counts as not set. With
+          KAMACACHE_REGISTRY=none the node runs alone, whatever the defaults say.
         - `defaults`: options of make, each used if its variable is not set.
 
-        Raises ConfigError for an option that cannot be.
+        Raises ConfigError for an option that is not allowed.
         """
         given = dict(defaults)
         for option in ("listen", "advertise", "registry", "service", "max_value"):
@@ -255,7 +229,7 @@ def _flag(text: str) -> bool:
 
 def check_listen(listen: str, *, protected: bool) -> None:
     """Raise ConfigError unless `listen` is an address that only this machine reaches, or that is protected."""
-    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - most nodes are given no address
+    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - few nodes get an address
 
     address = parse_address(listen, name="listen")
     if not (address.is_unix or address.is_loopback or protected):
@@ -267,7 +241,7 @@ def check_listen(listen: str, *, protected: bool) -> None:
 
 
 def _check_advertise(advertise: str) -> None:
-    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - the same
+    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - as above
 
     address = parse_address(advertise, name="advertise")
     if address.is_unix or address.is_unspecified or address.port == 0:

@@ -1,4 +1,4 @@
-"""Where in the program a node was made, to notice that a module or a notebook's cell ran again."""
+"""The place in the program that made a node, to notice that a module or a cell of a notebook ran again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FUNCTION = 2  # CO_NEWLOCALS: a flag of functions, which modules and the cells 
 
 
 class Origin(NamedTuple):
-    """The module that made a node, and the module or cell that was being run meanwhile, with its code."""
+    """The module that made a node, and the module or cell that ran at the time, with its code."""
 
     module: str
     running: str
@@ -38,9 +38,9 @@ class Origin(NamedTuple):
         return cls(module, str(top.f_globals.get("__name__", "")), top.f_code)
 
     def repeats(self, other: Origin) -> bool:
-        """Return whether the same module made both, but its code was run again in between.
+        """Return whether the same module made both, and its code has run again in between.
 
-        Every import, reload or run of a cell compiles or reads code of its own.
+        Each import, reload or run of a cell has a code object of its own.
         """
         return self[:2] == other[:2] and None not in (self.code, other.code) and self.code is not other.code
 

@@ -1,4 +1,4 @@
-"""What a node lends to all its groups: time, the network, the members, and places to run loaders."""
+"""What a node lends to its groups: clocks, the network, the members, and threads to run loaders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Runtime:
-    """One life of a node: a forked child gets a new one. `membership` is set when it exists."""
+    """One life of a node; a forked child makes a new one. The node sets `membership`."""
 
     membership: Membership
 
@@ -33,7 +33,7 @@ class Runtime:
         self._loader_threads = options.loader_threads
         self._loader_queue = options.loader_queue
         self._lock = threading.RLock()
-        self._pools: dict[int, Pool] = {}  # one for each depth of nested loads, so that they cannot starve each other
+        self._pools: dict[int, Pool] = {}  # by depth of nested loads, so that these cannot starve each other
         self._closed = False
 
     @property
@@ -44,15 +44,15 @@ class Runtime:
         return self.membership.route(group)
 
     def suspect(self, peer: Peer, error: Exception) -> None:
-        """A peer did not answer."""
+        """Skip a peer that did not answer."""
         self.membership.suspect(peer, error)
 
     def saw(self, version: int) -> None:
-        """A version came in with a message."""
+        """Take in a version that came with a message."""
         self.hlc.merge(version)
 
     def pool(self, depth: int) -> Pool:
-        """The threads for loaders that are `depth` loaders deep."""
+        """Return the pool for loaders that `depth` other loaders wait for."""
         with self._lock:
             pool = self._pools.get(depth)
             if pool is None:

@@ -12,14 +12,14 @@ from kamacache.errors import NodeClosed, UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
 from kamacache.member import Member
-from kamacache.options import GroupOptions, OnEvict, PolicyName, check_name
-from kamacache.units import Duration, Size
+from kamacache.options import GroupOptions, OnEvict, PolicyName
+from kamacache.units import Duration, Size, check_name
 
 V = TypeVar("V")
 Load = Callable[[str], Any]
 LoadMany = Callable[[list[str]], Any]
 
-if TYPE_CHECKING:  # what only type checkers read costs nothing at import
+if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
     from typing import Protocol, TypedDict, Unpack
 
     from kamacache.cluster.membership import Membership
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # what only type checkers read costs nothing at import
     AnyCodec = Literal["json", "msgpack"] | Codec[V]
 
     class Options(TypedDict, total=False):
-        """The options of a group but for its codec, which decides about its type."""
+        """The options of a group, except its codec, which decides its type."""
 
         load_many: LoadMany | None
         max_bytes: Size
@@ -59,7 +59,7 @@ if TYPE_CHECKING:  # what only type checkers read costs nothing at import
 
 
 class GroupMethods:
-    """Make and show the groups of a node, which sets these attributes."""
+    """Make and show the groups of a node. The node sets these attributes."""
 
     _closed: bool
     _groups: Groups
@@ -116,7 +116,7 @@ class GroupMethods:
         - `load_many`: load_many(keys) returns a mapping of key to value for a list of keys, for batches. It is async if
           `loader` is. None: `loader` is called for each key.
         - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
-        - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: for ever.
+        - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: without end.
         - `policy`: which values are evicted first: "s3fifo", "lru" or "lru2".
         - `codec`: how values become bytes: "bytes", "text", "json", "msgpack" or a Codec.
         - `near_ttl`: how long other nodes may keep copies; 0: not at all.
@@ -204,7 +204,7 @@ class GroupMethods:
         return self._membership.me if peer is None else peer.member
 
     def _make(self, name: str, load: Load | None, load_many: LoadMany | None, options: GroupOptions) -> Group[Any]:
-        from kamacache.load.loader import Loader  # noqa: PLC0415 - importing the package is to cost little
+        from kamacache.load.loader import Loader  # noqa: PLC0415 - so that importing the package costs little
 
         loader = Loader(load, load_many)
         with self._groups.lock:

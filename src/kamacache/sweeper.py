@@ -24,7 +24,7 @@ _JOIN = 0.5
 
 
 class Sweeper:
-    """Sweeps every group's store, a few times a second."""
+    """Sweeps the store of each group, four times a second."""
 
     def __init__(self, groups: Mapping[str, GroupCore]) -> None:
         self._cores = groups
@@ -42,7 +42,7 @@ class Sweeper:
             self.sweep()
 
     def sweep(self) -> None:
-        """One round over all groups."""
+        """Drop what has expired in each group, and call `on_evict`."""
         with suppress(Exception):
             wake_late()
         for core in list(self._cores.values()):
@@ -52,7 +52,9 @@ class Sweeper:
                 abandon_idle(flights)
                 gone = core.store.sweep(flights.oldest())
             except Exception:
-                log.exception("what left group %r cannot be shown to on_evict", core.name)
+                log.exception(
+                    "values that left group %r could not be decoded for on_evict, which misses them", core.name
+                )
                 continue
             for key, value, reason in gone:
                 try:

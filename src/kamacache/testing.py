@@ -1,4 +1,4 @@
-"""A cluster in memory, for tests: a network whose messages can be held, lost and let go, and a registry to match.
+"""Build a cluster in memory, for tests: a network whose messages a test can hold and lose, and its registry.
 
     network = Network()
     a, b = (Node(registry=network.registry(), lane=network.lane(), clock=Clock(manual=True)) for _ in range(2))
@@ -17,18 +17,18 @@ from typing import Any
 from kamacache._engine import Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.net.lane import HOT, Call, Found, WithoutEngine
+from kamacache.net.lane import HOT, Call, Found, Lane
 from kamacache.net.messages import Member, Request
 from kamacache.registry import Registry
 from kamacache.steps import Wait
 
-GATE_TIMEOUT = 10.0  # seconds after which a forgotten gate gives way with an error
+GATE_TIMEOUT = 10.0  # seconds after which a gate that is still closed raises an error
 SILENCE = 0.05  # seconds after which a frozen member counts as silent
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What the fast lane asks; stands beside the messages of kamacache.net.messages."""
+    """The request of the fast lane, beside the messages of kamacache.net.messages."""
 
     group: str
     keys: list[str]
@@ -37,7 +37,7 @@ class Peek:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message on its way. `stage` is "request" or "reply"; `message` is the request in both."""
+    """A message under way. `stage` is "request" or "reply"; `message` is the request in both."""
 
     stage: str
     source: str
@@ -47,7 +47,7 @@ class Parcel:
 
 
 class Gate:
-    """Holds the parcels that match until `open`. `arrived` is set when the first is held."""
+    """Hold the parcels that match until `open`. `arrived` is set when the first one is held."""
 
     def __init__(self, matches: Callable[[Parcel], bool]) -> None:
         self.matches = matches
@@ -56,27 +56,27 @@ class Gate:
         self._opened = threading.Event()
 
     def hold(self, parcel: Parcel) -> None:
-        """Called by the network."""
+        """Hold a parcel until the gate is open; the network calls this."""
         self.parcels.append(parcel)
         self.arrived.set()
         if not self._opened.wait(GATE_TIMEOUT):
             raise TimeoutError(f"a gate was never opened for {parcel}")
 
     def wait(self) -> None:
-        """Until a parcel is held here."""
+        """Wait until a parcel is held here."""
         if not self.arrived.wait(GATE_TIMEOUT):
-            raise TimeoutError("nothing came to the gate")
+            raise TimeoutError("no message came to the gate")
 
     def open(self) -> None:
-        """Let everything through from now on."""
+        """Let every parcel pass from now on."""
         self._opened.set()
 
 
 class Network:
-    """Members by address, and what stands between them."""
+    """The members by address, and the gates between them."""
 
     def __init__(self, *, hot: bool = True) -> None:
-        self.hot = hot  # whether owners call their values worth a near copy
+        self.hot = hot  # whether owners mark their values as hot
         self.sent: list[Parcel] = []
         self._lanes: dict[str, MemoryLane] = {}
         self._gates: list[Gate] = []
@@ -87,11 +87,11 @@ class Network:
         self._lock = threading.Lock()
 
     def lane(self) -> MemoryLane:
-        """A way into this network, for one node."""
+        """Return a lane through this network, for one node."""
         return MemoryLane(self)
 
     def registry(self) -> MemoryRegistry:
-        """The registry of this network, for one node."""
+        """Return the registry of this network, for one node."""
         return MemoryRegistry(self)
 
     def gate(
@@ -102,7 +102,7 @@ class Network:
         source: str | None = None,
         target: str | None = None,
     ) -> Gate:
-        """Hold messages of a kind, from or to an address."""
+        """Hold the messages of a kind, from or to an address if one is given."""
         gate = Gate(
             lambda parcel: (
                 parcel.stage == stage
@@ -115,20 +115,20 @@ class Network:
         return gate
 
     def freeze(self, address: str) -> None:
-        """The member there goes silent: it is reached, and does not answer; nor does it reach anyone."""
+        """Silence a member: it accepts messages but does not answer, and its own messages get no answer."""
         self._frozen.add(address)
 
     def thaw(self, address: str) -> None:
-        """It answers again."""
+        """Let a frozen member answer again."""
         self._frozen.discard(address)
 
     def kill(self, address: str) -> None:
-        """Nothing listens there any more."""
+        """Refuse connections to this address from now on."""
         with self._lock:
             self._lanes.pop(address, None)
 
     def unregister(self, address: str) -> None:
-        """The registry forgets a member."""
+        """Remove a member from the list of the registry."""
         for members in self._members.values():
             members.pop(address, None)
         self.changed()
@@ -136,27 +136,27 @@ class Network:
     # -- for lanes and registries ------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """The registry's list is another."""
+        """Notify all nodes that the list of the registry has changed."""
         for watcher in list(self._watchers):
             watcher()
 
     def listed(self, service: str) -> dict[str, Member]:
-        """The registry's members by address."""
+        """Return the registered members by address."""
         return self._members.setdefault(service, {})
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Have changes of the list told."""
+        """Call `watcher` whenever the list changes."""
         self._watchers.append(watcher)
 
     def attach(self, lane: MemoryLane, address: str | None) -> str:
-        """Give a lane its address."""
+        """Connect a lane and return its address."""
         address = address or f"memory:{next(self._numbers)}"
         with self._lock:
             self._lanes[address] = lane
         return address
 
     def deliver(self, source: str, target: str, message: Request | Peek) -> MemoryLane:
-        """The lane at `target`, once every gate is open; PeerError when it is dead or silent."""
+        """Return the lane at `target` when every gate has let the request pass; PeerError if it is dead or silent."""
         self._pass(Parcel("request", source, target, message))
         lane = self._lanes.get(target)
         if lane is None:
@@ -169,7 +169,7 @@ class Network:
         return lane
 
     def returned(self, source: str, target: str, message: Request | Peek, reply: Any) -> None:
-        """The reply is on its way back."""
+        """Let the reply pass the gates on its way back."""
         self._pass(Parcel("reply", source, target, message, reply))
 
     def _pass(self, parcel: Parcel) -> None:
@@ -189,7 +189,7 @@ class _Call:
         self._promise = promise
 
     def accept(self) -> None:
-        """Nothing waits for it here."""
+        """Do nothing: no caller here waits for this."""
 
     def reply(self, message: Any, /) -> None:
         self._promise.set_result(message)
@@ -199,7 +199,7 @@ class _Call:
         self._promise.set_exception(errors.get(status, PeerError)(text))
 
 
-class MemoryLane(WithoutEngine):
+class MemoryLane(Lane):
     """See kamacache.net.lane.Lane."""
 
     def __init__(self, network: Network) -> None:
@@ -224,7 +224,9 @@ class MemoryLane(WithoutEngine):
         return self._peek(address, group, [key], former)[0]
 
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        return (await self._apeek(address, group, [key], former))[0]
+        import asyncio  # noqa: PLC0415 - it is running
+
+        return await asyncio.to_thread(self.peek, address, group, key, former=former)
 
     def peek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
@@ -244,11 +246,6 @@ class MemoryLane(WithoutEngine):
 
         return await asyncio.to_thread(self.peek_many, asks, group, former=former)
 
-    async def _apeek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        return await asyncio.to_thread(self._peek, address, group, keys, former)
-
     def _peek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
         message = Peek(group, keys, former)
         lane = self._network.deliver(self._address, address, message)
@@ -258,7 +255,7 @@ class MemoryLane(WithoutEngine):
         return found
 
     def _shown(self, found: Found | None, former: bool) -> Found | None:
-        """What the fast lane tells of an entry."""
+        """Return an entry as the fast lane sends it."""
         if found is None or (found[3] == Store.FORMER and not former):
             return None
         hot = self._network.hot and found[3] == Store.MAIN
@@ -277,16 +274,13 @@ class MemoryLane(WithoutEngine):
                 lane._receive(_Call(message, answer))  # noqa: SLF001 - another of this class
                 reply = Wait(answer, Deadline.after(GATE_TIMEOUT)).run()
                 self._network.returned(self._address, address, message, reply)
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits
                 promise.set_exception(error)
             else:
                 promise.set_result(reply)
 
         threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
         return promise
-
-    def forget(self, address: str, *, finishing: bool = False) -> None:
-        """Nothing is kept of it."""
 
     def close(self) -> None:
         if not self._closed:
@@ -298,7 +292,7 @@ class MemoryLane(WithoutEngine):
 
 
 class MemoryRegistry(Registry):
-    """The list of a Network."""
+    """The registry of a Network."""
 
     lease = 1.0
     poll = 0.05

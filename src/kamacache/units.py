@@ -1,10 +1,11 @@
-"""Durations, sizes and names as users write them."""
+"""Parse durations, sizes and names as users write them."""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, SupportsFloat, TypeAlias
 
@@ -28,17 +29,16 @@ class Missing(Enum):
     UNSET = "UNSET"
 
     def __repr__(self) -> str:
-        """Show it as it is written."""
         return self.value
 
 
 UNSET: Final = Missing.UNSET
 Unset = Literal[Missing.UNSET]
 
-# Longer durations are cut to this: no process lives to see it, and every clock and wait can count it.
+# Longer durations are cut to this: no process lives that long, and every clock and wait can count it.
 LONGEST: Final = 100 * 365 * 86400.0
 
-# Patterns are compiled when first used, by re itself: few programs use them all.
+# The module re compiles a pattern when it is first used: few programs use them all.
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS = {"d": "86400", "h": "3600", "m": "60", "s": "1", "ms": "0.001"}  # seconds, exactly
 _DURATION = r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS)
@@ -57,10 +57,8 @@ def parse_duration(value: object, *, name: str, least: float = 0.0) -> float:
     if isinstance(value, str):
         seconds = _duration_text(value.strip())
     elif isinstance(value, SupportsFloat) and not isinstance(value, bool):
-        try:
+        with suppress(OverflowError, ValueError):
             seconds = float(value)
-        except (OverflowError, ValueError):
-            seconds = None
     elif isinstance(value, timedelta):
         seconds = value.total_seconds()
     if seconds is None or not math.isfinite(seconds) or seconds < least:
@@ -82,7 +80,7 @@ def _duration_text(text: str) -> float | None:
 
 
 def parse_ttl(value: object, *, name: str) -> float | None:
-    """Seconds of a time to live: more than zero, or None for values that never expire; else ConfigError."""
+    """Return the seconds of a time to live, None for values that never expire; ConfigError unless it is above zero."""
     if value is None:
         return None
     seconds = parse_duration(value, name=name)
@@ -92,7 +90,7 @@ def parse_ttl(value: object, *, name: str) -> float | None:
 
 
 def parse_size(value: object, *, name: str) -> int:
-    """Bytes, zero or more, of a Size; ConfigError naming the option `name` for anything else."""
+    """Return the bytes of a Size, zero or more; ConfigError naming the option `name` for anything else."""
     size: int | None = None
     if isinstance(value, str):
         text = value.strip()
@@ -102,24 +100,22 @@ def parse_size(value: object, *, name: str) -> int:
 
             size = int(Decimal(match[1]) * _FACTORS[match[2] or "B"])
     elif not isinstance(value, bool):
-        try:
+        with suppress(TypeError):
             size = operator.index(value)  # type: ignore[arg-type] # integers of other libraries count too
-        except TypeError:
-            size = None
     if size is None or size < 0:
         raise ConfigError(f"{name}={shown(value)}: {_SIZE_HELP}")
     return size
 
 
 def check_name(value: object, *, what: str) -> str:
-    """Give the name of a group or service back; ConfigError unless it is 1 to 64 of A-Z a-z 0-9 _ . -."""
+    """Return the name of a group or service; ConfigError unless it is 1 to 64 of A-Z a-z 0-9 _ . -."""
     if not isinstance(value, str) or not re.fullmatch(_NAME, value):
         raise ConfigError(f"{what} name {shown(value)}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     return value
 
 
 def shown(value: object) -> str:
-    """How an error text shows a value, however long it is."""
+    """Return a value as an error text shows it, cut if it is long."""
     try:
         text = repr(value)
     except ValueError:  # an int of more digits than Python prints

@@ -1,12 +1,11 @@
-"""The value that a loader returns to give one key its own time to live."""
+"""Define the value that a loader returns to give one key its own time to live."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, Generic, NoReturn, TypeVar
 
-from kamacache.options import UNSET, Duration, Unset
-from kamacache.units import parse_duration
+from kamacache.units import UNSET, Duration, Unset, parse_duration
 
 V = TypeVar("V")
 
@@ -18,10 +17,10 @@ class Value(Generic[V]):  # no dataclass: importing these takes longer than the 
 
     - `value`: the value itself, anything but None.
     - `ttl`: seconds, a timedelta or text such as "5m". None: the value never expires. Zero or less, as
-      `expires_at - now` gives for a token that has run out: the callers get the value, and it is not kept. Left out:
-      the group's ttl.
+      `expires_at - now` is for a token that has expired: the callers get the value, and it is not kept. Default: the
+      ttl of the group.
 
-    Raises TypeError for None as the value, ConfigError for a ttl that is no duration.
+    Raises TypeError for None as the value, ConfigError for a ttl that is not a duration.
     """
 
     __slots__ = ("ttl", "value")

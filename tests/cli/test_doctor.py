@@ -38,7 +38,7 @@ def wrong(program: Program, *arguments: str) -> list[dict[str, Any]]:
 
 def test_no_nodes_of_the_service(program: Program) -> None:
     (finding,) = wrong(program, "--service", "other")
-    assert "lists nobody for service 'other'" in finding["text"]
+    assert "lists no member of service 'other'" in finding["text"]
     assert "start a node" in finding["advice"]
 
 
@@ -63,7 +63,7 @@ def test_a_frozen_member(program: Program) -> None:
     texts = {finding["what"]: finding for finding in findings}
     assert "no answer in time" in texts[frozen.address]["text"]
     assert "frozen" in texts[frozen.address]["advice"]
-    assert f"holds {frozen.address} for dead" in texts[stays.address]["text"]
+    assert f"considers {frozen.address} dead" in texts[stays.address]["text"]
     for _ in range(2):  # whichever is first on the list
         assert program.out("get", "users", "7", "--timeout", "20s") == "value of 7"
 

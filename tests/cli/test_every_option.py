@@ -102,6 +102,7 @@ def test_options_of_a_node_from_each_source(program: Program, source: str) -> No
         "weight": 2.5,
         "max_value": "1 MiB",
         "loader_threads": 3,
+        "loader_queue": 7,
         "password_file": "password",
     }
     arguments: list[str] = []

@@ -104,18 +104,18 @@ def test_alone_it_needs_an_address(program: Program) -> None:
     ("config", "said"),
     [
         ("listen = ", "wrong.toml"),
-        ('lisen = "127.0.0.1:0"', "'lisen' is no option; there are advertise"),
+        ('lisen = "127.0.0.1:0"', "'lisen' is not an option; there are advertise"),
         ("weight = true", "weight = True: must be text or a number"),
         ('listen = ["127.0.0.1:0"]', "must be text or a number"),
         ('insecure = "no"', "insecure = 'no': must be true or false"),
         ("[tls]\nmutual = 1", "[tls]: mutual = 1: must be true or false"),
         ("[tls]\ncert = true", "[tls]: cert = True: must be text or a number"),
-        ('password = "secret"', "'password' is no option"),
+        ('password = "secret"', "'password' is not an option"),
         ("groups = 1", "groups: each is a table"),
         ("[groups]\nusers = 1", "groups: each is a table"),
         ("tls = 1", "[tls]"),
-        ("[tls]\ncertificate = 1", "'certificate' is no option"),
-        ("[groups.users]\nlodaer = 1", "[groups.users]: 'lodaer' is no option"),
+        ("[tls]\ncertificate = 1", "'certificate' is not an option"),
+        ("[groups.users]\nlodaer = 1", "[groups.users]: 'lodaer' is not an option"),
     ],
 )
 def test_mistakes_in_a_file_are_named(tmp_path: Path, config: str, said: str) -> None:

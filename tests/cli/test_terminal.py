@@ -104,6 +104,6 @@ def test_bash_completes(program: Program) -> None:
         pytest.skip("this bash is too old for click")
     assert done.stdout.splitlines() == [
         "serve set stats",
-        "--listen --loader-threads --log-level",
+        "--listen --loader-threads --loader-queue --log-level",
         "debug info warning error",
     ], done.stderr

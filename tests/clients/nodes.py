@@ -111,7 +111,7 @@ def connect(node: Node) -> socket.socket:
 def waiting(node: Node) -> int:
     """Return the number of requests of clients that this node works on."""
     clients = node._serving._clients
-    return 0 if clients is None else clients._waiting
+    return 0 if clients is None else len(clients._under_way)
 
 
 def command(*arguments: bytes) -> bytes:

@@ -181,13 +181,13 @@ def test_health_before_the_node_has_joined(tmp_path: Path, channel: Channel) -> 
     """Report health while a member that accepts but never answers delays the joining of the others."""
     node = Node(registry=f"local://{tmp_path}/reg")
     node.group("users", Source().load)
-    node._membership._peers.settled = lambda: False  # type: ignore[method-assign]
+    node._membership.peers.settled = lambda: False  # type: ignore[method-assign]
     starting = threading.Thread(target=node.start)
     starting.start()
     wait_until(lambda: node.address is not None, PATIENCE)
     one = channel(node)
     assert check(one) == NOT_SERVING
-    del node._membership._peers.settled
+    del node._membership.peers.settled
     wait_until(lambda: check(one) == SERVING, PATIENCE)
     starting.join(PATIENCE)
     node.close()

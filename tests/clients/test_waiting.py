@@ -37,7 +37,7 @@ def test_too_many_waiting_clients_get_an_error(trio: Trio, monkeypatch: pytest.M
     gets = [in_thread(client.get, "users:slow") for client in connections[:2]]
     wait_until(lambda: waiting(node) == 2, PATIENCE)
     refused = connections[2]
-    with pytest.raises(redis.ResponseError, match=r"^OVERLOADED 2 questions of clients wait here$"):
+    with pytest.raises(redis.ResponseError, match=r"^OVERLOADED 2 requests of clients wait here$"):
         refused.get("users:k")
     trio.source.go_on.set()
     assert [get.result(PATIENCE) for get in gets] == [b"value of slow"] * 2

@@ -177,7 +177,7 @@ class Cluster:
             addresses = {node.address for node in self.nodes}
             if any({member.address for member in node.members()} != addresses for node in self.nodes):
                 return False
-            if any(not peer.greeted for node in self.nodes for peer in node._membership._peers.all()):
+            if any(not peer.greeted for node in self.nodes for peer in node._membership.peers.all()):
                 return False
             with_group = [node for node in self.nodes if "g" in node.groups]
             keys = [f"settle{number}" for number in range(50)]
@@ -217,7 +217,7 @@ class Cluster:
         return [next(node for node in self.nodes if node.address == address) for address in addresses]
 
     def peer(self, seen_by: Node, other: Node) -> Peer:
-        return next(peer for peer in seen_by._membership._peers.all() if peer.address == other.address)
+        return next(peer for peer in seen_by._membership.peers.all() if peer.address == other.address)
 
     def consider_dead(self, by: Node, other: Node) -> Gate:
         """Make a node consider another dead until the gate is opened: its probes and hellos do not come through."""

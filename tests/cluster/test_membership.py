@@ -289,6 +289,19 @@ def test_goodbye_is_noticed_at_once() -> None:
         }
 
 
+def test_group_that_is_closed_while_its_owner_loads_fails_no_caller_elsewhere() -> None:
+    """1. A asks B, the owner, to load. 2. B closes its group. 3. A goes on with the next in line, which is A itself."""
+    with Cluster(2, use_async=True) as cluster:
+        a, b = cluster.nodes
+        key = cluster.key_of(b)
+        hold = cluster.source.hold(key)
+        asking = in_thread(a.groups["g"].get, key)
+        hold.wait()
+        b.groups["g"].close()
+        assert asking.result(10.0) == b"old"
+        hold.open()
+
+
 # -- changes ---------------------------------------------------------------------------------------------------------
 
 
@@ -399,7 +412,7 @@ def test_a_former_owner_too_slow_for_a_peek_is_not_considered_dead(monkeypatch: 
         monkeypatch.setattr(lane, "peek_many", ask_in_vain)
         assert c.groups["g"].get(key) == b"old"
         assert cluster.source.loads[key] == 2
-        assert not [peer for peer in c._membership.known() if peer.dead]
+        assert not [peer for peer in c._membership.peers.known() if peer.dead]
 
 
 def test_stand_in_gives_way_when_the_owner_is_back() -> None:

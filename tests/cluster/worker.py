@@ -140,7 +140,7 @@ class Worker:
 
     def registered(self) -> list[str]:
         """Return the other members that the registry lists, dead or alive."""
-        return [peer.address for peer in self.node._membership._peers.registered()]
+        return [peer.address for peer in self.node._membership.peers.registered()]
 
     def owners(self, keys: list[str], group: str = "g") -> list[str]:
         return [str(self.node.owner(group, key)) for key in keys]

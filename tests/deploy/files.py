@@ -12,7 +12,7 @@ import yaml
 from kamacache.cli.config import read
 from kamacache.cli.serve import serve
 from kamacache.net.security import PASSWORD
-from kamacache.options import parse_duration, parse_size
+from kamacache.units import parse_duration, parse_size
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from kamacache.options import parse_duration, parse_size
+from kamacache.units import parse_duration, parse_size
 from tests.deploy.conftest import PORT, Replicas
 from tests.deploy.files import (
     APP,

@@ -6,7 +6,8 @@ import re
 import signal
 from typing import Any
 
-from kamacache.options import NodeOptions, parse_size
+from kamacache.options import NodeOptions
+from kamacache.units import parse_size
 from tests.deploy.conftest import PORT, Replicas
 from tests.deploy.files import APP, EXAMPLES, Container, app, budget, command_of, documents, goodbye, unknown
 from tests.deploy.test_compose import services

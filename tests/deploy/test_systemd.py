@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from kamacache.cli.config import read
-from kamacache.options import parse_duration, parse_size
+from kamacache.units import parse_duration, parse_size
 from tests.deploy.conftest import Replicas
 from tests.deploy.files import APP, EXAMPLES, Container, budget, goodbye, unit
 from tests.etcd.server import Etcd

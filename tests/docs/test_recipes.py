@@ -11,9 +11,9 @@ from typing import get_args
 
 import pytest
 
-from kamacache._engine import Store
+from kamacache._engine import POLICIES, Store
 from kamacache.load import outcome
-from kamacache.options import POLICIES, GroupOptions, PolicyName
+from kamacache.options import GroupOptions, PolicyName
 from kamacache.registry import _BUILT_IN
 from tests.docs.test_documents import ROOT
 

@@ -96,7 +96,7 @@ def test_a_stranger_that_has_gone_for_good_is_no_trouble(tmp_path: Path) -> None
         membership = node._membership
         wait_until(lambda: any(str(stranger.address) in trouble for trouble in membership.troubles()))
         stranger.close()
-        wait_until(lambda: not membership.known())
+        wait_until(lambda: not membership.peers.known())
         wait_until(lambda: not membership.troubles())
 
 

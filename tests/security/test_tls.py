@@ -275,9 +275,9 @@ class TestTheOption:
         assert len({tls, TLS("/c", "/k", Path("/a"), mutual=False)}) == 1
         assert tls not in (TLS("/c", "/k", "/a"), None, "tls")
         assert repr(tls) == "TLS(cert='/c', key='/k', ca='/a', mutual=False)"
-        with pytest.raises(AttributeError, match="does not change"):
-            tls.cert = "/d"
-        with pytest.raises(AttributeError, match="does not change"):
+        with pytest.raises(AttributeError):
+            tls.cert = "/d"  # type: ignore[misc]
+        with pytest.raises(AttributeError):
             del tls.ca
 
     def test_the_environment(self) -> None:

@@ -160,7 +160,7 @@ def test_a_doubt_is_reported_before_it_counts() -> None:
     """Report a doubt first: a view that counts one unknown to the parent would have it passed over for ever."""
     told: list[int] = []
     doubts = Doubts(lambda: told.append(doubts.count))
-    for words in ("a is held for dead: no answer", "a answers again"):
+    for words in ("a is considered dead: no answer", "a answers again"):
         doubts.emit(logging.makeLogRecord({"msg": words}))
     assert (told, doubts.count) == ([0], 1)
 

@@ -40,8 +40,7 @@ def test_a_dropped_node_warns_and_is_released(tmp_path: Path, kind: str, way: st
     files, threads = descriptors(), threading.active_count()
     with pytest.warns(ResourceWarning, match=r"was dropped without close\(\)"):  # noqa: PT031 - either may collect it
         node = use(tmp_path, KINDS[kind], way)
-        gc.collect()
-    assert node() is None
+        until(lambda: gc.collect() >= 0 and node() is None)  # a thread of the pool may still end its last job
     until(lambda: threading.active_count() <= threads and descriptors() <= files)
 
 

@@ -35,7 +35,7 @@ FLOORS = (  # from the ground up
     ("write.behind",),
     ("core",),
     ("group",),
-    ("serve.admin", "sweeper", "fork", "serve.metrics"),
+    ("serve.admin", "serve.loads", "serve.metrics", "sweeper", "fork"),
     ("serve.clients",),
     ("serve.peers",),
     ("groups",),

@@ -9,7 +9,17 @@ import weakref
 
 import pytest
 
-from kamacache import Group, InvalidKey, Node
+from kamacache import (
+    Group,
+    GroupClosed,
+    InvalidKey,
+    LoadCycle,
+    LoadError,
+    LoadTimeout,
+    Node,
+    NodeClosed,
+    Overloaded,
+)
 from kamacache._engine import MISSING, Getter
 
 from .test_store import build
@@ -36,6 +46,31 @@ def test_reads_the_store() -> None:
     with pytest.raises(InvalidKey):
         getter.get("")
     assert store.stats()["gets"] == 4
+
+
+def test_a_get_of_a_subclass_stays() -> None:
+    class Loud(Getter[bytes]):
+        def get(self, key: str, /) -> bytes | None:
+            found = super().get(key)
+            return found and found.upper()
+
+    class Louder(Loud):
+        pass
+
+    store = build()
+    store.put("k", b"v", 0, None, store.MAIN)
+    for made in (Loud(store), Louder(store)):
+        assert made.get("k") == b"V"
+        assert made._lookup("k") == b"v"
+    assert "get" not in vars(Louder)
+
+
+def test_help_says_what_get_does() -> None:
+    text = inspect.getdoc(Group.get) or ""
+    assert text.startswith("Return the value for `key`, loading it on a miss; None if the source has none.")
+    for error in (InvalidKey, LoadError, LoadTimeout, LoadCycle, Overloaded, GroupClosed, NodeClosed):
+        assert f"    {error.__name__}: " in text
+    assert "aget" in text
 
 
 def test_refuses_objects_that_are_no_getter() -> None:

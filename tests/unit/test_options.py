@@ -14,17 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamacache.errors import CodecError, ConfigError, KamaCacheError
-from kamacache.net.security import Protection
-from kamacache.options import (
-    TLS,
-    UNSET,
-    GroupOptions,
-    NodeOptions,
-    check_name,
-    parse_duration,
-    parse_size,
-    parse_ttl,
-)
+from kamacache.net.security import TLS, Protection
+from kamacache.options import GroupOptions, NodeOptions
+from kamacache.units import UNSET, check_name, parse_duration, parse_size, parse_ttl
 from kamacache.value import Value
 
 
@@ -226,7 +218,7 @@ class TestGroupOptions:
 
 class TestNodeOptions:
     def test_defaults(self) -> None:
-        assert NodeOptions.make() == NodeOptions(None, None, None, "kamacache", 1.0, 4 * 2**20, 32, False)
+        assert NodeOptions.make() == NodeOptions(None, None, None, "kamacache", 1.0, 4 * 2**20, 32, 10_000, False)
 
     @pytest.mark.parametrize(
         "listen",
@@ -251,6 +243,7 @@ class TestNodeOptions:
             *(("weight", bad) for bad in (0, -1, 1e-308, 1e308, math.nan, math.inf, True, "2", None, 10**400)),
             *(("max_value", bad) for bad in (0, "big", "2 GiB", None)),
             *(("loader_threads", bad) for bad in (0, 1025, 1.5, True, "8", None)),
+            *(("loader_queue", bad) for bad in (0, 1_000_001, 1.5, True, "8", None)),
             *(("service", bad) for bad in ("", "a/b", None)),
             *(("insecure", bad) for bad in ("yes", 1, None)),
             *(("password", bad) for bad in ("", "a b", 5)),
@@ -278,15 +271,26 @@ class TestEnvironment:
                 "KAMACACHE_WEIGHT": "2.5",
                 "KAMACACHE_MAX_VALUE": "1 MiB",
                 "KAMACACHE_LOADER_THREADS": "8",
+                "KAMACACHE_LOADER_QUEUE": "9",
                 "KAMACACHE_INSECURE": "Yes",
                 "KAMACACHE_SOMETHING_ELSE": "x",
                 "PATH": "/bin",
             }
         )
-        assert options == NodeOptions("0.0.0.0:8001", "10.0.0.1:8001", "local://", "shop", 2.5, 2**20, 8, True)
+        assert options == NodeOptions("0.0.0.0:8001", "10.0.0.1:8001", "local://", "shop", 2.5, 2**20, 8, 9, True)
 
     def test_nothing_or_empty_is_the_default(self) -> None:
-        names = ("LISTEN", "REGISTRY", "SERVICE", "WEIGHT", "LOADER_THREADS", "INSECURE", "PASSWORD", "TLS")
+        names = (
+            "LISTEN",
+            "REGISTRY",
+            "SERVICE",
+            "WEIGHT",
+            "LOADER_THREADS",
+            "LOADER_QUEUE",
+            "INSECURE",
+            "PASSWORD",
+            "TLS",
+        )
         assert NodeOptions.from_env({}) == NodeOptions.make()
         assert NodeOptions.from_env({f"KAMACACHE_{name}": "" for name in names}) == NodeOptions.make()
 
@@ -340,6 +344,7 @@ class TestEnvironment:
             ("WEIGHT", "heavy"),
             ("WEIGHT", "nan"),
             ("LOADER_THREADS", "2.5"),
+            ("LOADER_QUEUE", "many"),
             ("INSECURE", "maybe"),
             ("MAX_VALUE", "big"),
             ("SERVICE", "a b"),

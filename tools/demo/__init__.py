@@ -1,1 +1,1 @@
-"""The demonstration: `python -m tools.demo` runs a cluster of three processes and checks what it promises."""
+"""Run a cluster of three processes and check what it promises: `python -m tools.demo`."""

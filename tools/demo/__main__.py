@@ -1,4 +1,4 @@
-"""python -m tools.demo: exit code 0 when everything promised held, 1 when not, 2 for wrong arguments or no etcd."""
+"""Run the demonstration. Exit code 0: every promise held; 1: one did not; 2: wrong arguments or no etcd."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(words: str, code: int) -> int:
-    print(f"demo: {words}", file=sys.stderr)  # noqa: T201 - a program's own words
+    print(f"demo: {words}", file=sys.stderr)  # noqa: T201 - the error text
     return code
 
 

@@ -25,8 +25,8 @@ from typing import TypeVar
 from tools.demo.evidence import Load, Write
 from tools.demo.views import Window, any_meets
 
-BACK = 5.0  # seconds on top of its lease within which the registry has everyone again, once it is back
-PROBED = 1.0  # seconds within which a node that is gone is found to be
+BACK = 5.0  # seconds, besides its lease, within which a registry that is back lists every node again
+PROBED = 1.0  # seconds within which a probe finds that a node is gone
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,10 +101,10 @@ def _by_key(found: Iterable[_Keyed]) -> dict[int, list[_Keyed]]:
 
 @dataclass(slots=True, frozen=True)
 class Overlaps:
-    """Return the pairs of loads of one key that ran at the same time."""
+    """The pairs of loads of one key that ran at the same time."""
 
     by_writes: list[tuple[Load, Load]]  # a write came in between
-    in_windows: list[tuple[Load, Load]]  # the nodes did not agree on who is there
+    in_windows: list[tuple[Load, Load]]  # the nodes did not agree on the members
     broken: list[tuple[Load, Load]]  # neither
 
 

@@ -1,4 +1,4 @@
-"""The processes of the demonstration: started, spoken to over pipes, killed and started again."""
+"""Start the processes of the demonstration, send them orders over pipes, kill them and start them again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SERVICE = "demo"
 PATIENCE = 30.0  # seconds for anything that takes a moment on an idle machine
 
 
-View = tuple[tuple[str, ...], int]  # the members as one node sees them, and who owns what, as a number to compare
+View = tuple[tuple[str, ...], int]  # the members as one node sees them, and a checksum of the owners
 
 
 class DemoError(KamaCacheError):
-    """Raised if the demonstration cannot go on."""
+    """Report that the demonstration cannot continue."""
 
 
 @dataclass
@@ -33,16 +33,18 @@ class Process:
     """One life of the process of a node, and the latest facts that it reported."""
 
     name: str
-    life: str  # its name and which life of it, as in A2
+    life: str  # its name and the number of its life, as in A2
     popen: subprocess.Popen[str]
     errors: Path
     died: float | None = None
     address: str | None = None
     view: View | None = None
-    views: list[tuple[float, View]] = field(default_factory=list)  # and since when
-    unsure: list[tuple[float, float]] = field(default_factory=list)  # from when to when its view may have been another
+    views: list[tuple[float, View]] = field(default_factory=list)  # each with its start
+    unsure: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # from when to when its view may have been different
     doubts: list[float] = field(default_factory=list)  # when it considered another dead
-    looked: int = 0  # after how many of them its view was told
+    looked: int = 0  # how many of them its last view includes
     registered: bool = False
     counters: dict[str, Any] = field(default_factory=dict)
     answers: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
@@ -161,7 +163,7 @@ class Cluster:
         while not self.agreed():
             if time.monotonic() > until:
                 views = {process.name: process.view and process.view[0] for process in self.alive}
-                raise DemoError(f"the nodes did not agree within {PATIENCE:g} s on who is there: {views}")
+                raise DemoError(f"the nodes did not agree on the members within {PATIENCE:g} s: {views}")
             self.check()
             tick()
             time.sleep(0.01)

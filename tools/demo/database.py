@@ -1,4 +1,4 @@
-"""The slow source of the demonstration: a real SQLite database of users, each row with a version number."""
+"""Provide the slow source of the demonstration: a real SQLite database of users with a version in each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real etcd in a process of its own, that may be killed, emptied and started again on the same port."""
+"""Run a real etcd in a process of its own, which can be killed, emptied and started again on the same port."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from kamacache.errors import RegistryError
 
 PATIENCE = 30.0  # seconds until etcd serves, on a busy machine
-_GUARD = 'read -r _; kill -9 "$0"'  # waits until the process that started it is gone, however it went
+_GUARD = 'read -r _; kill -9 "$0"'  # waits until the process that started it has ended, in whatever way
 
-_ports = iter(random.sample(range(15_000, 30_000), 1000))  # none twice
+_ports = iter(random.sample(range(15_000, 30_000), 1000))  # each is used once
 
 
 def packaged() -> Path | None:
@@ -89,7 +89,9 @@ class Etcd:
             "--unsafe-no-fsync",
         ]
         environment = os.environ | {"ETCD_UNSUPPORTED_ARCH": "arm64"}
-        with self._log.open("ab") as log:  # in sessions of their own: Ctrl-C and a closed terminal are not theirs
+        with self._log.open(
+            "ab"
+        ) as log:  # in sessions of their own, so that Ctrl-C and a closed terminal do not end them
             self._process = subprocess.Popen(  # noqa: S603 - found by `installed`
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
             )

@@ -1,7 +1,7 @@
-"""The records of the processes of the demonstration, from which its promises are checked afterwards.
+"""Keep the records of the processes of the demonstration, from which its promises are checked afterwards.
 
-The journal: each process appends every load and every write, begin and end, with the machine's monotonic time; what
-was written survives kill -9. The confirmed versions: one number for each row, shared by all processes.
+The journal: each process appends every load and every write, begin and end, with the machine's monotonic time. These
+records survive kill -9. The confirmed versions: one number for each row, shared by all processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 LOAD, LOADED = b"L", b"l"
 DELETE, SET = b"D", b"S"
 CONFIRMED, UNCONFIRMED = b"+", b"-"
-_RECORD = struct.Struct("<cxxxIQQ")  # what, key, which load or write of this process, nanoseconds
+_RECORD = struct.Struct("<cxxxIQQ")  # kind, key, number of the load or write in this process, nanoseconds
 
 
 class Journal:
@@ -53,7 +53,7 @@ class Write:
 
 
 def read_journal(path: Path, node: str, died: float) -> tuple[list[Load], list[Write]]:
-    """The records of one process. Calls that it did not finish ended when it `died`."""
+    """Return the records of one process. Calls that it did not finish ended when it `died`."""
     loads: list[Load] = []
     writes: list[Write] = []
     began: dict[tuple[bool, int], tuple[bytes, int, float]] = {}

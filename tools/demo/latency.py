@@ -1,4 +1,4 @@
-"""The durations of reads: a histogram with an error of 1.6 % that is cheap to fill and to merge."""
+"""Count the durations of reads in a histogram with an error of 1.6 % that is cheap to fill and to merge."""
 
 from __future__ import annotations
 

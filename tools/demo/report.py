@@ -1,4 +1,4 @@
-"""The output of the demonstration: events as they happen, a line of progress, and the table at the end."""
+"""Print the demonstration: events as they happen, a line of progress, and the table at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MILLISECOND = 1e-3
 
 
 class Report:
-    """Writes to a terminal or, plainly, to anything else."""
+    """The output to a terminal or, in plain text, to anything else."""
 
     def __init__(self, out: TextIO = sys.stdout, *, color: bool = True) -> None:
         self._out = out
@@ -33,7 +33,7 @@ class Report:
         self._bars = ("█", "░") if encoding == "utf8" else ("#", ".")
         self._micro = "µs" if encoding == "utf8" else "us"
         self._shown = 0.0
-        self._open = False  # whether the line of progress stands on the screen
+        self._open = False  # whether the line of progress is on the screen
 
     def title(self, words: str) -> None:
         self._line(self._paint(words, _BOLD))

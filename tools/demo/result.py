@@ -1,4 +1,4 @@
-"""The result of the demonstration, for people and machines."""
+"""Hold the result of the demonstration, for people and machines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Numbers:
 
 @dataclass
 class Result:
-    """Everything that the table shows."""
+    """The numbers and checks that the table shows."""
 
     registry: str
     nodes: dict[str, Numbers]

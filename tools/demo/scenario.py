@@ -1,4 +1,4 @@
-"""The course of the demonstration: meet, share, load, kill, restart, count; with etcd, which fails twice meanwhile."""
+"""Run the demonstration: meet, share, load, kill, restart, count; with etcd, which fails twice meanwhile."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Scenario:
         with closing(EtcdRegistry(etcd.url)) as observer:
             while not self._registered(observer):
                 if time.monotonic() > until:
-                    raise DemoError(f"not everyone was registered again within {PATIENCE:g} s")
+                    raise DemoError(f"not every node was registered again within {PATIENCE:g} s")
                 self._pause()
         return time.monotonic()
 
@@ -249,7 +249,7 @@ class Scenario:
             known = any_meets(self._windows, window.begin, window.end)
             if not known and self._began < window.begin < self._ended:
                 took = (window.end - window.begin) * 1e3
-                words = f"for {took:.0f} ms the nodes may not have agreed on who is there"
+                words = f"for {took:.0f} ms the nodes may not have agreed on the members"
                 self._report.event(window.begin - self._began, words)
         return found
 

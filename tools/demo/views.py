@@ -1,4 +1,4 @@
-"""The times in which the nodes of the demonstration did not agree on the members. Pure functions, as the checks."""
+"""Find the times in which the nodes did not agree on the members. Pure functions, as the checks."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def merged(windows: Iterable[Window]) -> list[Window]:
     for window in sorted(windows, key=lambda window: window.begin):
         if found and found[-1].meets(window.begin, window.end):
             last = found.pop()
-            window = Window(last.begin, max(last.end, window.end))  # noqa: PLW2901 - it goes on
+            window = Window(last.begin, max(last.end, window.end))  # noqa: PLW2901 - the window grows
         found.append(window)
     return found

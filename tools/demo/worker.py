@@ -1,6 +1,6 @@
-"""One process of the demonstration: it embeds a node and obeys its parent.
+"""Run one process of the demonstration, which embeds a node and obeys its parent.
 
-Orders come on standard input, one JSON object a line; facts go to standard output the same way, unasked ones too: the
+Orders come on standard input, one JSON object a line. Facts go to standard output in the same way: answers, the
 members as this node sees them whenever they change, and its counters several times a second.
 """
 
@@ -45,13 +45,13 @@ class Doubts(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
-        if "is held for dead" in record.getMessage():
+        if "is considered dead" in record.getMessage():
             self._tell()  # first: a view is reported with the count, and the parent must know what was counted
             self.count += 1
 
 
 class Worker:
-    """The node, its groups, and what the parent may order."""
+    """The node, its groups, and the orders of the parent."""
 
     def __init__(self, name: str, directory: Path, rows: int, registry: str, share: tuple[int, int]) -> None:
         self._name = name
@@ -85,7 +85,7 @@ class Worker:
         threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._report)]
         for thread in threads:
             thread.start()
-        for line in sys.stdin:  # ends with the parent, whatever becomes of it
+        for line in sys.stdin:  # ends with the parent, in whatever way
             order = json.loads(line)
             answer = getattr(self, "do_" + order.pop("do"))(**order)
             self._say(fact="done", answer=answer)
@@ -157,7 +157,7 @@ class Worker:
 
 def main() -> None:
     """Run as a child, with a name, the directory, the rows, the registry and its share of the writes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who then closes our standard input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and then closes our standard input
     name, directory, rows, registry, which, of = sys.argv[1:]
     Worker(name, Path(directory), int(rows), registry, (int(which), int(of))).run()
 

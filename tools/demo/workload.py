@@ -1,6 +1,6 @@
-"""The load that one process puts on the cache: pages that read users by Zipf's law, and a writer.
+"""Put load on the cache, as one process: pages that read users by Zipf's law, and a writer.
 
-A read is stale when its value is older than what was confirmed to a writer, anywhere, before the read was called.
+A read is stale if its value is older than a write that was confirmed, on any node, before the read began.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Workload:
         self._database = database
         self._confirmed = versions.confirmed
         self._journal = journal
-        self._share = share  # (which, of how many): two writers of one row could set in another order than they update
+        self._share = share  # (which, of how many): two writers of one row could set in one order and update in another
         self._stop = threading.Event()
         self.tallies = [Tally() for _ in range(READERS + 1)]
         rows = len(self._confirmed)
@@ -94,7 +94,7 @@ class Workload:
                 begin = clock()
                 try:
                     user = self._users.get(keys[number])
-                except Exception as error:  # noqa: BLE001 - each one is a promise broken, and is shown
+                except Exception as error:  # noqa: BLE001 - each one breaks a promise, and is shown
                     tally.error(f"get {number}: {type(error).__name__}: {error}")
                     continue
                 took = clock() - begin

@@ -1,5 +1,5 @@
-//! Requests that come to a node and requests that it sends, their replies and refusals: what passes between the port,
-//! other nodes and Python.
+//! Requests that a node receives or sends, with their replies and refusals, as they pass between the port, other nodes
+//! and Python.
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Code, Status};
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use crate::{fork, proto::peer as pb};
 
 /// A request of a node to another over gRPC, or of a client.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Request {
     Hello(pb::HelloMessage),
     Load(pb::LoadRequest),
@@ -18,7 +18,7 @@ pub enum Request {
 }
 
 /// The reply to a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Reply {
     Hello(pb::HelloMessage),
     Load(pb::LoadReply),
@@ -28,7 +28,7 @@ pub enum Reply {
 }
 
 impl Request {
-    /// Whether a reply is of the kind that this request takes.
+    /// Returns whether a reply is of the kind that answers this request.
     pub fn takes(&self, reply: &Reply) -> bool {
         matches!(
             (self, reply),
@@ -41,33 +41,33 @@ impl Request {
     }
 }
 
-/// Bytes of a key at most.
+/// A key has at most this many bytes.
 pub const KEY: usize = 65_536;
 
 /// A request of a client that is not a node (Redis or gRPC, the command line) which memory could not answer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ClientRequest {
-    /// As the node's Python knows it.
+    /// The name by which the node's Python knows it.
     pub command: &'static str,
     /// Groups and keys.
     pub keys: Vec<(String, String)>,
     pub value: Option<Bytes>,
     /// None: as the group has it.
     pub ttl_ms: Option<i64>,
-    /// What commands that name no key take.
+    /// The arguments of commands that name no key.
     pub arguments: Vec<String>,
 }
 
 /// The reply to it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ClientReply {
     /// One for each key asked; None: absent.
     pub values: Vec<Option<Bytes>>,
     pub number: i64,
 }
 
-/// Why a call is refused, in words that the client may read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A refused call, with a text for the client.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Refused {
     pub refusal: Refusal,
     pub text: String,
@@ -75,16 +75,13 @@ pub struct Refused {
 
 pub type Answered = Result<ClientReply, Refused>;
 
-/// The refusal of a node that closes.
+/// Returns the refusal of a node that closes.
 pub fn nobody() -> Refused {
-    Refused {
-        refusal: Refusal::Closed,
-        text: "nobody answers here".into(),
-    }
+    Refused { refusal: Refusal::Closed, text: "nobody answers here".into() }
 }
 
 /// Why a call is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Overloaded,
     UnknownGroup,
@@ -109,16 +106,14 @@ impl Refusal {
 }
 
 /// The way to the caller.
-#[derive(Debug)]
 pub enum Answer {
     Once(oneshot::Sender<Result<Reply, Status>>),
     Load(mpsc::Sender<Result<pb::LoadEvent, Status>>),
     Client(oneshot::Sender<Answered>),
 }
 
-/// A call of a peer or a client. An asker that is gone is not told anything; one that still waits when this is dropped
-/// is told that nobody answers.
-#[derive(Debug)]
+/// A call of a peer or a client. If it is dropped without an answer, a caller that still waits is refused as by a node
+/// that closes.
 pub struct Incoming {
     pub request: Request,
     answer: Option<Answer>,
@@ -131,11 +126,7 @@ fn event(event: pb::load_event::Event) -> pb::LoadEvent {
 
 impl Incoming {
     pub fn new(request: Request, answer: Answer) -> Self {
-        Self {
-            request,
-            answer: Some(answer),
-            generation: fork::generation(),
-        }
+        Self { request, answer: Some(answer), generation: fork::generation() }
     }
 
     /// Returns a client's call, and where its reply will come.
@@ -148,7 +139,7 @@ impl Incoming {
         matches!(self.request, Request::Client(_))
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Returns whether no caller waits for the answer any more.
     pub fn is_gone(&self) -> bool {
         self.generation == fork::generation()
             && match &self.answer {
@@ -159,7 +150,7 @@ impl Incoming {
             }
     }
 
-    /// The way to the asker, unless used up. In a forked child it is the parent's: left alone, for good.
+    /// Takes the way to the caller. In a forked child that belongs to the parent, so it is leaked.
     fn take(&mut self) -> Option<Answer> {
         let answer = self.answer.take()?;
         if self.generation == fork::generation() {
@@ -169,7 +160,7 @@ impl Incoming {
         None
     }
 
-    /// Tells the asker of a load that it is queued.
+    /// Notifies the caller of a load that it is queued.
     pub fn accept(&self) {
         if self.generation != fork::generation() {
             return;
@@ -179,7 +170,7 @@ impl Incoming {
         }
     }
 
-    /// Answers; false where that was done already, or with the answer to another question.
+    /// Replies. Returns false if the call was answered before, or if the reply is of another kind.
     pub fn reply(&mut self, reply: Reply) -> bool {
         if !self.request.takes(&reply) {
             return false;
@@ -195,7 +186,7 @@ impl Incoming {
         true
     }
 
-    /// Refuses; false where it was answered already.
+    /// Refuses. Returns false if the call was answered before.
     pub fn fail(&mut self, refusal: Refusal, text: &str) -> bool {
         let status = Status::new(refusal.code(), text);
         match self.take() {

@@ -1,4 +1,4 @@
-//! The time of a node: the machine's, or one that a test moves by hand.
+//! The time of a node: the machine's, or one that a test advances.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -13,10 +13,8 @@ const COARSE: ClockId = ClockId::MonotonicCoarse;
 const COARSE: ClockId = ClockId::Monotonic;
 
 /// All times are nanoseconds.
-#[derive(Debug)]
 pub struct Clock(Source);
 
-#[derive(Debug)]
 enum Source {
     Machine,
     Manual { passed: AtomicU64, unix: u64 },
@@ -29,23 +27,20 @@ impl Clock {
 
     /// Stands still at `unix` since 1970 until it is advanced.
     pub fn manual(unix: u64) -> Self {
-        Self(Source::Manual {
-            passed: AtomicU64::new(0),
-            unix,
-        })
+        Self(Source::Manual { passed: AtomicU64::new(0), unix })
     }
 
-    /// Only grows, from an arbitrary start.
+    /// Returns a time that only grows, from an arbitrary start.
     pub fn now(&self) -> u64 {
         self.read(ClockId::Monotonic)
     }
 
-    /// As `now`, cheap and at most a tick behind: for expiry.
+    /// Returns `now`, cheaply and at most a tick late: for expiry.
     pub fn coarse(&self) -> u64 {
         self.read(COARSE)
     }
 
-    /// Since 1970.
+    /// Returns the time since 1970.
     pub fn unix(&self) -> u64 {
         match &self.0 {
             Source::Machine => read(ClockId::Realtime),
@@ -53,7 +48,7 @@ impl Clock {
         }
     }
 
-    /// False for the machine's clock, which nobody moves.
+    /// Advances a manual clock. Returns false for the machine's.
     pub fn advance(&self, by: u64) -> bool {
         match &self.0 {
             Source::Machine => false,
@@ -74,6 +69,6 @@ impl Clock {
 
 fn read(id: ClockId) -> u64 {
     let time = clock_gettime(id);
-    // The kernel gives neither negative seconds for these clocks nor nanoseconds beyond a second.
+    // The kernel returns neither negative seconds for these clocks nor nanoseconds beyond a second.
     time.tv_sec as u64 * SECOND + time.tv_nsec as u64
 }

@@ -1,7 +1,7 @@
-//! What a transport has to tell its node: calls of peers and clients, and the ends of the node's own calls.
+//! What a transport reports to its node: calls of peers and clients, and the ends of the node's own calls.
 //!
-//! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls,
-//! so that each of them is told exactly once.
+//! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls, so that
+//! each of them is reported exactly once.
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -18,8 +18,7 @@ use crate::{
 /// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
 const CALLS: usize = 10_000;
 
-/// A question for the metrics. Dropped without an answer, there are none to be had.
-#[derive(Debug)]
+/// A request for the metrics. Dropped without an answer, it is answered that there are none.
 pub struct Scrape(oneshot::Sender<String>);
 
 impl Scrape {
@@ -29,11 +28,10 @@ impl Scrape {
     }
 
     pub fn reply(self, text: String) {
-        let _ = self.0.send(text); // who asked may be gone
+        let _ = self.0.send(text); // the caller may be gone
     }
 }
 
-#[derive(Debug)]
 pub enum Event {
     Call(Incoming),
     Scrape(Scrape),
@@ -42,21 +40,21 @@ pub enum Event {
     Connected(u64, Result<(String, Link), Failure>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     queue: VecDeque<Event>,
     calls: usize,
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Events {
     state: Mutex<State>,
     arrived: Condvar,
 }
 
 impl Events {
-    /// Queues a call; refuses it where too many wait, or the transport is closed.
+    /// Queues a call, or refuses it if too many wait or the transport is closed.
     pub fn call(&self, mut call: Incoming) {
         let mut state = self.state.lock();
         let room = if call.is_client() { CALLS / 2 } else { CALLS };
@@ -70,7 +68,7 @@ impl Events {
         self.arrived.notify_one();
     }
 
-    /// Queues a question for the metrics; lets go of it where the transport is closed.
+    /// Queues a request for the metrics, or drops it if the transport is closed.
     pub fn scrape(&self, scrape: Scrape) {
         let mut state = self.state.lock();
         if !state.closed {
@@ -79,14 +77,14 @@ impl Events {
         }
     }
 
-    /// Queues the end of what this node began itself.
+    /// Queues the end of a call or connect that this node began.
     pub fn ended(&self, end: Event) {
         let mut state = self.state.lock();
         state.queue.push_back(end);
         self.arrived.notify_one();
     }
 
-    /// The next event; None after that time, or when closed and empty.
+    /// Returns the next event; None after that time, or when closed and empty.
     pub fn next(&self, timeout: Duration) -> Option<Event> {
         let deadline = Instant::now() + timeout;
         let mut state = self.state.lock();
@@ -106,15 +104,13 @@ impl Events {
         }
     }
 
-    /// Takes no more calls, lets go of those that wait, and wakes everyone.
+    /// Takes no more calls, drops those that wait, and wakes every waiter.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         state.calls = 0;
-        let (ends, asked) = state
-            .queue
-            .drain(..)
-            .partition(|event| matches!(event, Event::Done(..) | Event::Connected(..)));
+        let (ends, asked) =
+            state.queue.drain(..).partition(|event| matches!(event, Event::Done(..) | Event::Connected(..)));
         state.queue = ends;
         self.arrived.notify_all();
         drop(state);

@@ -1,15 +1,15 @@
-//! Which generation of processes this is: whatever owns threads or sockets compares it before use.
+//! The generation of this process. Every owner of threads or sockets compares it before use.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Grows by one in each forked child: a handle made in an earlier generation is dead (and must be leaked, not dropped,
-/// where dropping would join threads that do not exist here).
+/// Returns a number that grows by one in each forked child. A handle of an earlier generation is dead; it must be
+/// leaked if dropping it would join threads, which do not exist here.
 pub fn generation() -> u64 {
     GENERATION.load(Relaxed)
 }
 
-/// For the child's fork handler alone.
+/// Begins a new generation. Only the fork handler of a child calls this.
 pub fn next_generation() {
     GENERATION.fetch_add(1, Relaxed);
 }

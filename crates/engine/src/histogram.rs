@@ -27,7 +27,7 @@ pub const BOUNDS: [Duration; 18] = [
     Duration::from_secs(30),
 ];
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
     nanos: AtomicU64,
@@ -37,11 +37,10 @@ impl Histogram {
     pub fn observe(&self, time: Duration) {
         let bucket = BOUNDS.partition_point(|&bound| bound < time);
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.nanos
-            .fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// How many times fell into each bucket, and their sum.
+    /// Returns how many times fell into each bucket, and their sum.
     pub fn read(&self) -> (Vec<u64>, Duration) {
         let counts = self.buckets.iter().map(|count| count.load(Relaxed)).collect();
         (counts, Duration::from_nanos(self.nanos.load(Relaxed)))
@@ -55,13 +54,7 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_its_bucket() {
         let histogram = Histogram::default();
-        let times = [
-            Duration::ZERO,
-            BOUNDS[0],
-            BOUNDS[0] + Duration::from_nanos(1),
-            BOUNDS[17],
-            BOUNDS[17] * 2,
-        ];
+        let times = [Duration::ZERO, BOUNDS[0], BOUNDS[0] + Duration::from_nanos(1), BOUNDS[17], BOUNDS[17] * 2];
         for time in times {
             histogram.observe(time);
         }

@@ -1,4 +1,4 @@
-//! The engine of KamaCache: what a hit needs, here or in a peer's memory. Knows no Python.
+//! The engine of KamaCache: memory, placement and the network. Knows no Python.
 #![forbid(unsafe_code)]
 
 pub mod call;

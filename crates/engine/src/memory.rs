@@ -1,25 +1,25 @@
-//! What the transport reads of a group's memory: the store as its peers see it, whatever holds the bytes.
+//! A group's memory as the transport reads it, whatever type holds the bytes.
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::sync::Mutex;
 
-/// A value as a store keeps it: a shared handle to bytes that never change. Cloning it is a reference count.
+/// A value as a store keeps it: a shared handle to bytes that never change. Cloning it counts a reference.
 pub trait Value: Clone + Send + Sync + 'static {
     fn bytes(&self) -> &[u8];
-    /// What a hit will touch: any number, where there is no such address.
+    /// Returns the address that a hit will touch, or any number if there is none.
     fn hint(&self) -> usize {
         0
     }
-    /// Begins to fetch what `hint` named, which may be gone by now.
+    /// Begins to fetch that address, whose contents may be gone by now.
     fn prefetch(_hint: usize) {}
 }
 
 /// A value whose type is not known here.
 pub trait Held {
     fn bytes(&self) -> &[u8];
-    /// The same bytes, kept alive past the visit without copying them: for large values in an output queue.
+    /// Returns the same bytes, kept alive past the visit without a copy: for large values in an output queue.
     fn keep(&self) -> Bytes;
 }
 
@@ -41,7 +41,7 @@ impl<V: Value> Held for V {
     }
 }
 
-/// One key's copy, as told to a peer.
+/// The copy of a key, as a peer is answered.
 #[derive(Clone, Copy)]
 pub struct Found<'a> {
     /// None: known to be absent.
@@ -49,24 +49,24 @@ pub struct Found<'a> {
     pub version: u128,
     /// Milliseconds until it expires, at least 0; None: never.
     pub remaining_ms: Option<u64>,
-    /// Peers ask for it so often that a near copy pays. Main copies only.
+    /// Peers ask for it so often that a near copy is worthwhile. Main copies only.
     pub hot: bool,
 }
 
-/// What a local get finds: None: nothing; Some(None): known to be absent.
+/// What a local get finds. None: nothing; Some(None): known to be absent.
 pub type Looked<'a> = Option<Option<&'a dyn Held>>;
 
 /// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.
 pub trait Memory: Send + Sync {
-    /// The group.
+    /// Returns the name of the group.
     fn name(&self) -> &str;
 
     /// Calls `visit` exactly once, after all locks are released, with what is here of this key: the main copy or a
     /// near copy, with `former` also a main copy that is no longer owned. A copy found counts in `served`.
     fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
 
-    /// The same for a client in the place of a caller in this process: what a get here finds, counted as that get. A
-    /// miss is not counted here; the code that continues the request counts it.
+    /// Does the same for a client that stands for a caller in this process, and counts as a get here. A miss is not
+    /// counted here; the code that continues the request counts it.
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>));
 }
 

@@ -1,4 +1,4 @@
-//! Names of hosts, looked up on threads of their own: nothing else ever waits for a resolver.
+//! Host names, looked up on threads of their own, so that nothing else waits for a resolver.
 //!
 //! Invariant, under the lock: a name that is `looking` is in `queue` once, or one of the `threads` works on it.
 use std::{
@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use crate::{socket::Address, sync::Mutex};
 
-/// So many slow names at a time do not hold up others.
+/// This many slow names at a time do not delay others.
 const THREADS: usize = 4;
-/// An answer of the resolver is looked up again after this time. Until the new one comes, the old one holds.
+/// A name is looked up again after this time. Until the new answer comes, the old one holds.
 const FRESH: Duration = Duration::from_secs(1);
 
 type Found = Option<Result<Vec<Address>, String>>;
@@ -35,18 +35,12 @@ struct Table {
     threads: usize,
 }
 
-/// What the names of peers stand for, as it was last heard.
+/// The addresses of peers' names, as last looked up.
 #[derive(Clone, Default)]
 pub struct Names(Arc<Mutex<Table>>);
 
-impl std::fmt::Debug for Names {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Names").finish_non_exhaustive()
-    }
-}
-
 impl Names {
-    /// Returns every place that an address stands for. The caller puts a limit on the time.
+    /// Returns every place that an address stands for. The caller limits the time.
     pub async fn find(&self, address: &Address) -> io::Result<Vec<Address>> {
         let text = match address {
             Address::Tcp(text) if text.parse::<SocketAddr>().is_err() => text,
@@ -66,7 +60,7 @@ impl Names {
         drop(name);
     }
 
-    /// Starts a lookup if one is due; the receiver holds the answer as soon as there is any.
+    /// Starts a lookup if one is due. The receiver holds the answer as soon as there is one.
     fn look(&self, text: &str) -> watch::Receiver<Found> {
         let mut table = self.0.lock();
         let name = table.names.entry(text.to_owned()).or_insert_with(|| Name {
@@ -79,17 +73,13 @@ impl Names {
             return answers;
         }
         name.looking = true;
-        name.found
-            .send_if_modified(|found| found.take_if(|found| found.is_err()).is_some());
+        name.found.send_if_modified(|found| found.take_if(|found| found.is_err()).is_some());
         table.queue.push_back(text.to_owned());
         if table.threads < THREADS {
             let names = self.clone();
-            match thread::Builder::new()
-                .name("kamacache-names".into())
-                .spawn(move || names.work())
-            {
+            match thread::Builder::new().name("kamacache-names".into()).spawn(move || names.work()) {
                 Ok(_) => table.threads += 1,
-                Err(_) if table.threads > 0 => {} // those that run come to it
+                Err(_) if table.threads > 0 => {} // a running thread will take it
                 Err(error) => {
                     table.queue.pop_back();
                     table.heard(text, Err(error));

@@ -1,18 +1,17 @@
-//! Who owns which key: members -> an immutable table of candidates, equal wherever the same members are known.
+//! The owners of keys: members -> an immutable table of candidates, equal on every node that knows the same members.
 //!
-//! A key's stable hash picks one of 65,536 slots. Each slot ranks the members by weighted rendezvous hashing (Thaler and
-//! Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM ToN 1998; Schindelhauer and Schomaker,
+//! A key's stable hash picks one of 65,536 slots. Each slot ranks the members by weighted rendezvous hashing (Thaler
+//! and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM ToN 1998; Schindelhauer and Schomaker,
 //! "Weighted distributed hash tables", SPAA 2005), and no member owns more than 1.06 of its share (bounded loads:
-//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018). Who must turn slots away
-//! keeps those that rank it best: that is a stable matching (Gale and Shapley, 1962), so it depends on no order, and a
-//! change of one member moves little else. Limits are whole slots: at a few hundred members and more they are small, and
-//! the change that lifts all of them by one (from 993 members to 992, say) moves several shares.
+//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018). A member that must turn
+//! slots away keeps those that rank it best. That is a stable matching (Gale and Shapley, 1962): it depends on no
+//! order, and a change of one member moves little else. Limits are whole slots: at a few hundred members and more they
+//! are small, and the change that lifts all of them by one (from 993 members to 992, say) moves several shares.
 //!
 //! Integers and basic IEEE arithmetic only: every platform builds the same table.
 
 use crate::hash::{mix64, stable_hash};
 use std::collections::BinaryHeap;
-use std::fmt;
 
 /// Slots of a table.
 pub const SLOTS: usize = 1 << 16;
@@ -20,39 +19,16 @@ pub const SLOTS: usize = 1 << 16;
 pub const CANDIDATES: usize = 4;
 const BOUND: f64 = 1.06;
 
-/// Why there is no table for these members.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlacementError {
-    NoMembers,
-    TooManyMembers,
-    RepeatedId(String),
-    /// The member's weight is not a positive, normal number.
-    BadWeight(String),
-}
-
-impl fmt::Display for PlacementError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMembers => write!(f, "a placement needs at least one member"),
-            Self::TooManyMembers => write!(f, "a placement takes at most {} members", u16::MAX),
-            Self::RepeatedId(id) => write!(f, "member {id:?} is named twice"),
-            Self::BadWeight(id) => write!(f, "the weight of member {id:?} is not a positive number"),
-        }
-    }
-}
-
-impl std::error::Error for PlacementError {}
-
 /// The table of one set of members.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     rows: Vec<[u16; CANDIDATES]>,
     width: usize,
 }
 
 impl Placement {
-    /// From (id, weight) pairs, in any order; a member's share of the slots follows its weight.
-    pub fn new<S: AsRef<str>>(members: &[(S, f64)]) -> Result<Self, PlacementError> {
+    /// Builds the table of (id, weight) pairs, in any order; a member's share of the slots follows its weight. The error
+    /// says what is wrong with the members.
+    pub fn new<S: AsRef<str>>(members: &[(S, f64)]) -> Result<Self, String> {
         let ranked = Members::new(members)?;
         let width = members.len().min(CANDIDATES);
         let mut choices: Vec<Choices> = (0..SLOTS).map(|slot| ranked.best(slot)).collect();
@@ -64,28 +40,25 @@ impl Placement {
             choices[0] = owner;
             choices.map(|choice| ranked.positions.get(choice.member()).copied().unwrap_or(0))
         });
-        Ok(Placement {
-            rows: rows.collect(),
-            width,
-        })
+        Ok(Placement { rows: rows.collect(), width })
     }
 
-    /// Positions in the members given: the owner, the next in line, and so on; as many as there are, four at most.
+    /// Returns positions in the members given: the owner, the next in line, and so on; four at most.
     pub fn candidates(&self, key: &str) -> &[u16] {
         &self.rows[slot_of(stable_hash(key.as_bytes()))][..self.width]
     }
 
-    /// The position of the member that owns this key.
+    /// Returns the position of the member that owns this key.
     pub fn owner(&self, key: &str) -> u16 {
         self.owner_of_hash(stable_hash(key.as_bytes()))
     }
 
-    /// As `owner`, for a key's `stable_hash`.
+    /// Returns the owner for a key's `stable_hash`.
     pub fn owner_of_hash(&self, hash: u64) -> u16 {
         self.rows[slot_of(hash)][0]
     }
 
-    /// The owner of every slot.
+    /// Returns the owner of every slot.
     pub fn owners(&self) -> impl ExactSizeIterator<Item = u16> {
         self.rows.iter().map(|row| row[0])
     }
@@ -97,7 +70,7 @@ fn slot_of(hash: u64) -> usize {
 
 /// A member as a slot sees it, the nearest first: the distance as the bits of a float (positive ones order as their
 /// bits), the lowest 16 replaced by the member, so that no two are equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Choice(u64);
 
 type Choices = [Choice; CANDIDATES];
@@ -113,7 +86,7 @@ impl Choice {
         (self.0 & 0xffff) as usize
     }
 
-    /// At least its distance.
+    /// Returns an upper bound of its distance.
     fn distance(self) -> f64 {
         f64::from_bits(self.0 | 0xffff)
     }
@@ -133,27 +106,24 @@ struct Members {
 }
 
 impl Members {
-    fn new<S: AsRef<str>>(given: &[(S, f64)]) -> Result<Self, PlacementError> {
+    fn new<S: AsRef<str>>(given: &[(S, f64)]) -> Result<Self, String> {
         if given.is_empty() {
-            return Err(PlacementError::NoMembers);
+            return Err("a placement needs at least one member".into());
         }
         if given.len() > usize::from(u16::MAX) {
-            return Err(PlacementError::TooManyMembers);
+            return Err(format!("a placement takes at most {} members", u16::MAX));
         }
         let id = |position: &u16| given[usize::from(*position)].0.as_ref();
         let weight = |position: &u16| given[usize::from(*position)].1;
         let mut positions: Vec<u16> = (0..given.len() as u16).collect();
         positions.sort_unstable_by_key(id);
         if let Some(pair) = positions.windows(2).find(|pair| id(&pair[0]) == id(&pair[1])) {
-            return Err(PlacementError::RepeatedId(id(&pair[0]).to_owned()));
+            return Err(format!("member {:?} is named twice", id(&pair[0])));
         }
-        if let Some(bad) = positions
-            .iter()
-            .find(|position| !(weight(position) > 0.0 && weight(position).is_normal()))
-        {
-            return Err(PlacementError::BadWeight(id(bad).to_owned()));
+        if let Some(bad) = positions.iter().find(|position| !(weight(position) > 0.0 && weight(position).is_normal())) {
+            return Err(format!("the weight of member {:?} is not a positive number", id(bad)));
         }
-        // By the heaviest, so that no sum overflows.
+        // In units of the heaviest, so that no sum overflows.
         let heaviest = positions.iter().map(weight).fold(0.0, f64::max);
         let total: f64 = positions.iter().map(|position| weight(position) / heaviest).sum();
         let mut members: Vec<Member> = positions
@@ -162,21 +132,17 @@ impl Members {
                 let hash = stable_hash(id(position).as_bytes());
                 let keys = (mix64(hash), mix64(hash.wrapping_add(0x9e37_79b9_7f4a_7c15)));
                 let bound = BOUND * SLOTS as f64 * (weight(position) / heaviest / total);
-                Member {
-                    keys,
-                    scale: (heaviest / weight(position)).min(1e100),
-                    limit: bound as usize,
-                }
+                Member { keys, scale: (heaviest / weight(position)).min(1e100), limit: bound as usize }
             })
             .collect();
-        // With thousands of members rounding down could leave slots to nobody.
+        // With thousands of members rounding down could leave slots without an owner.
         while members.iter().map(|member| member.limit).sum::<usize>() < SLOTS {
             members.iter_mut().for_each(|member| member.limit += 1);
         }
         Ok(Members { members, positions })
     }
 
-    /// Each member's draw for the slot: uniform in 0..2^53.
+    /// Returns each member's draw for the slot: uniform in 0..2^53.
     fn draws(&self, slot: usize) -> impl Iterator<Item = (usize, f64, f64)> {
         let keys = (mix64(slot as u64 + 1), mix64(!(slot as u64)));
         self.members.iter().enumerate().map(move |(number, member)| {
@@ -190,7 +156,7 @@ impl Members {
         let mut best = [Choice::NONE; CANDIDATES];
         let mut farthest = f64::MAX;
         for (member, draw, scale) in self.draws(slot) {
-            // exponential(x) is at least x: nearly all members are out without computing it.
+            // exponential(x) is at least x, which rules out nearly all members without computing it.
             if draw * scale < farthest {
                 let mut choice = Choice::new(exponential(draw) * scale, member);
                 for kept in &mut best {
@@ -202,15 +168,14 @@ impl Members {
         best
     }
 
-    /// The slot's next choice after that one.
+    /// Returns the slot's next choice after that one.
     fn next(&self, slot: usize, last: Choice) -> Choice {
-        let all = self
-            .draws(slot)
-            .map(|(member, draw, scale)| Choice::new(exponential(draw) * scale, member));
+        let all = self.draws(slot).map(|(member, draw, scale)| Choice::new(exponential(draw) * scale, member));
         all.filter(|choice| *choice > last).min().unwrap_or(Choice::NONE)
     }
 
-    /// Deferred acceptance: each slot asks its choices in turn; a member over its limit lets go of its farthest slot.
+    /// Returns the owner of each slot by deferred acceptance: each slot asks its choices in turn, and a member over its
+    /// limit turns its farthest slot away.
     fn owners(&self, choices: &[Choices]) -> Vec<Choice> {
         let mut held: Vec<BinaryHeap<(Choice, u16)>> = self.members.iter().map(|_| BinaryHeap::new()).collect();
         let mut asked = vec![0_usize; SLOTS];
@@ -227,18 +192,15 @@ impl Members {
                 let Some((last, refused)) = held.pop() else { break };
                 slot = usize::from(refused);
                 asked[slot] += 1;
-                current[slot] = choices[slot]
-                    .get(asked[slot])
-                    .copied()
-                    .unwrap_or_else(|| self.next(slot, last));
+                current[slot] = choices[slot].get(asked[slot]).copied().unwrap_or_else(|| self.next(slot, last));
             }
         }
         current
     }
 }
 
-/// -ln(1 - x) in units of 2^-53, for x = draw / 2^53: turns a uniform draw into an exponential one. Libraries'
-/// logarithms differ in the last bit, this one is the same everywhere; it is good to 1e-5.
+/// Turns a uniform draw into an exponential one: -ln(1 - x) in units of 2^-53, for x = draw / 2^53. Libraries'
+/// logarithms differ in the last bit; this one is the same everywhere, and exact to 1e-5.
 fn exponential(draw: f64) -> f64 {
     const ONE: f64 = (1_u64 << 53) as f64;
     let mut rest = ONE - draw;

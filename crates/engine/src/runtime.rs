@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{sync::Mutex, tracked::Also};
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum State {
     #[default]
     Idle,
@@ -27,7 +27,7 @@ enum State {
     Closed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Runtime(Mutex<State>);
 
 impl Runtime {
@@ -77,7 +77,7 @@ impl Runtime {
     }
 }
 
-/// Finds the epoll of a runtime, its copies, and the eventfd that wakes it, which tokio keeps to itself: the system tells
+/// Finds the epoll of a runtime, its copies, and the eventfd that wakes it. Tokio does not expose them, but /proc shows
 /// which epoll watches a socket of this runtime, and what else that epoll watches.
 fn descriptors(runtime: &Handle) -> io::Result<Vec<RawFd>> {
     let _entered = runtime.enter();
@@ -86,11 +86,9 @@ fn descriptors(runtime: &Handle) -> io::Result<Vec<RawFd>> {
     for entry in fs::read_dir("/proc/self/fdinfo")? {
         let path = entry?.path();
         let number = |text: &str| text.parse::<RawFd>().ok();
-        let told = fs::read_to_string(&path).unwrap_or_default(); // one that was just closed is none of ours
+        let told = fs::read_to_string(&path).unwrap_or_default(); // one that was just closed is not ours
         let watched = told.lines().filter_map(|line| line.strip_prefix("tfd:"));
-        let watched: Vec<_> = watched
-            .filter_map(|line| number(line.split_whitespace().next()?))
-            .collect();
+        let watched: Vec<_> = watched.filter_map(|line| number(line.split_whitespace().next()?)).collect();
         if watched.contains(&mark.as_raw_fd()) {
             found.extend(path.file_name().and_then(|name| number(name.to_str()?)));
             found.extend(watched.into_iter().filter(is_eventfd));

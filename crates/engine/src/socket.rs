@@ -25,8 +25,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const BACKLOG: i32 = 1024;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// Where a node listens: `host:port` or `unix:/path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The address of a node: `host:port` or `unix:/path`.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Address {
     Tcp(String),
     Unix(PathBuf),
@@ -41,9 +41,7 @@ impl FromStr for Address {
             return match path.len() {
                 0 => Err(invalid("a Unix socket needs a path")),
                 1..=107 => Ok(Self::Unix(path.into())),
-                long => Err(invalid(&format!(
-                    "a Unix socket's path has at most 107 bytes, this one has {long}"
-                ))),
+                long => Err(invalid(&format!("a Unix socket's path has at most 107 bytes, this one has {long}"))),
             };
         }
         match text.rsplit_once(':') {
@@ -68,11 +66,7 @@ fn ip(text: &str) -> io::Result<SocketAddr> {
 }
 
 fn open(address: &SocketAddr) -> io::Result<Tracked<OwnedFd>> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     Tracked::open(|| Ok(net::socket_with(family, SocketType::STREAM, FLAGS, None)?))
 }
 
@@ -80,7 +74,7 @@ fn open_unix() -> io::Result<Tracked<OwnedFd>> {
     Tracked::open(|| Ok(net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?))
 }
 
-/// Begins to connect: the socket becomes writable once that is decided, and `connected` tells how.
+/// Begins to connect. The socket becomes writable when that has ended.
 pub fn connect(address: &Address) -> io::Result<Tracked<OwnedFd>> {
     let (socket, begun) = match address {
         Address::Tcp(text) => {
@@ -102,22 +96,20 @@ pub fn connect(address: &Address) -> io::Result<Tracked<OwnedFd>> {
     }
 }
 
-/// What became of a connect, asked once the socket is writable.
+/// Returns how a connect ended, once the socket is writable.
 pub fn connected(socket: &Tracked<OwnedFd>) -> io::Result<()> {
     Ok(sockopt::socket_error(socket)??)
 }
 
 /// A bound, listening socket, non-blocking.
-#[derive(Debug)]
 pub struct Listener {
     pub socket: Tracked<OwnedFd>,
-    /// With the port that was really taken.
+    /// With the port that the system chose.
     pub address: Address,
     pub file: Option<SocketFile>,
 }
 
-/// The file of a Unix socket: goes when this is dropped, if it is still the same one.
-#[derive(Debug)]
+/// The file of a Unix socket. It is removed when this is dropped, if it is still the same file.
 pub struct SocketFile {
     path: PathBuf,
     id: (u64, u64), // device and inode
@@ -125,7 +117,7 @@ pub struct SocketFile {
 }
 
 impl Listener {
-    /// Listens at the first of the places that an address stands for.
+    /// Listens at the first place of an address that can be bound.
     pub fn bind(address: &Address, places: &[Address]) -> io::Result<Self> {
         let mut failed = io::ErrorKind::AddrNotAvailable.into();
         for place in places {
@@ -149,11 +141,7 @@ impl Listener {
                 let named = address.to_string();
                 let host = named.rsplit_once(':').map_or("", |(host, _)| host);
                 let address = Address::Tcp(format!("{host}:{}", bound.port()));
-                Ok(Self {
-                    socket,
-                    address,
-                    file: None,
-                })
+                Ok(Self { socket, address, file: None })
             }
             Address::Unix(path) => {
                 let _alone = alone(path);
@@ -162,17 +150,9 @@ impl Listener {
                 net::bind(&socket, &SocketAddrUnix::new(path)?)?;
                 let made = fs::symlink_metadata(path)?;
                 let id = (made.dev(), made.ino());
-                let file = Some(SocketFile {
-                    path: path.clone(),
-                    id,
-                    generation: fork::generation(),
-                });
+                let file = Some(SocketFile { path: path.clone(), id, generation: fork::generation() });
                 net::listen(&socket, BACKLOG)?;
-                Ok(Self {
-                    socket,
-                    address: address.clone(),
-                    file,
-                })
+                Ok(Self { socket, address: address.clone(), file })
             }
         }
     }
@@ -190,8 +170,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Locks the directory of a socket file: no other node finds a file stale, binds or removes one meanwhile. Whoever holds
-/// the lock for long, like a stopped process, is not waited for.
+/// Locks the directory of a socket file, so that no other node finds a file stale, binds or removes one meanwhile. Goes
+/// on without the lock if another process holds it for long, as a stopped one does.
 fn alone(path: &Path) -> Option<Tracked<OwnedFd>> {
     let directory = path.parent()?;
     let lock = Tracked::open(|| Ok(OwnedFd::from(fs::File::open(directory)?))).ok()?;
@@ -205,7 +185,7 @@ fn alone(path: &Path) -> Option<Tracked<OwnedFd>> {
     None
 }
 
-/// Removes a socket file that nobody listens on any more.
+/// Removes a socket file on which no process listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         return Ok(()); // bind says what is wrong with anything else

@@ -1,8 +1,8 @@
-//! The memory of one group in one process: what is here, until when, and which write it comes after.
+//! The memory of one group in one process: its entries, their expiry, and the write that each comes after.
 //!
-//! Invariants: each operation holds one shard's lock at a time, runs no foreign code
-//! under it, and lets values go after it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is
-//! held, and within their budgets whenever no operation is under way.
+//! Invariants: each operation holds one shard's lock at a time, runs no foreign code under it, and drops values after
+//! it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is held, and within their budgets
+//! whenever no operation is under way.
 mod key;
 mod read;
 mod shard;
@@ -32,11 +32,11 @@ use self::{
 };
 use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy};
 
-/// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most; the oldest make room for more.
+/// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most. The oldest make room for more.
 pub const EVICTED: usize = 10_000;
 
-/// What makes a store. Times are nanoseconds.
-#[derive(Clone, Debug)]
+/// The options of a store. Times are nanoseconds.
+#[derive(Clone)]
 pub struct Options {
     pub name: String,
     pub max_bytes: u64,
@@ -49,26 +49,24 @@ pub struct Options {
     pub remember: u64,
     /// The true cost of an entry beyond its key and value.
     pub overhead: u64,
-    /// Whether `sweep` tells what was evicted.
+    /// Whether `sweep` returns what was evicted.
     pub keep_evicted: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     Capacity,
     Expired,
 }
 
 /// An entry that was evicted or has expired.
-#[derive(Debug)]
 pub struct Evicted<V> {
     pub key: Key,
     pub value: Option<V>,
     pub reason: Reason,
 }
 
-/// Values that an operation let go of: drop it where dropping a value may run code.
-#[derive(Debug)]
+/// Values that an operation removed, to be dropped by the caller: dropping a value may run code.
 pub struct Gone<V>(pub Vec<V>);
 
 impl<V> Default for Gone<V> {
@@ -97,7 +95,7 @@ pub struct Store<V> {
     attic: Mutex<Attic<V>>,
 }
 
-/// What waits for a sweep.
+/// Entries that wait for a sweep.
 struct Attic<V> {
     evicted: VecDeque<Evicted<V>>,
     /// Values' bytes among the evicted.
@@ -108,26 +106,14 @@ struct Attic<V> {
 
 impl<V> Default for Attic<V> {
     fn default() -> Self {
-        Self {
-            evicted: VecDeque::new(),
-            bytes: 0,
-            cleared: Vec::new(),
-        }
-    }
-}
-
-impl<V> std::fmt::Debug for Store<V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        Self { evicted: VecDeque::new(), bytes: 0, cleared: Vec::new() }
     }
 }
 
 impl<V: Value> Store<V> {
-    /// None: no such policy.
+    /// Makes an empty store. None: there is no such policy.
     pub fn new(options: Options) -> Option<Self> {
-        // A shard per MiB keeps small groups in exact order and lets large ones be used by many threads.
+        // A shard for each MiB keeps small groups in exact order, and lets many threads use large ones.
         let shards = (options.max_bytes >> 20).clamp(1, 16);
         let shards = 1 << shards.ilog2();
         let capacity = options.max_bytes / shards;
@@ -160,20 +146,15 @@ impl<V: Value> Store<V> {
         &self.options
     }
 
-    /// Whether an entry of that value size may be kept: at most an eighth of the budget.
+    /// Returns whether an entry of that value size may be kept: it takes at most an eighth of the budget.
     pub fn fits(&self, key: &str, size: usize) -> bool {
-        (key.len() as u64)
-            .saturating_add(size as u64)
-            .saturating_add(self.options.overhead)
+        (key.len() as u64).saturating_add(size as u64).saturating_add(self.options.overhead)
             <= self.options.max_bytes / 8
     }
 
-    /// Adds to a counter of [`OUTCOMES`]; false: no such counter.
+    /// Adds to a counter of [`OUTCOMES`]. Returns false if there is no such counter.
     pub fn count(&self, outcome: usize, n: u64) -> bool {
-        self.outcomes
-            .get(outcome)
-            .map(|counter| counter.fetch_add(n, Relaxed))
-            .is_some()
+        self.outcomes.get(outcome).map(|counter| counter.fetch_add(n, Relaxed)).is_some()
     }
 
     pub fn closed(&self) -> bool {
@@ -188,7 +169,7 @@ impl<V: Value> Store<V> {
         self.lock(self.index(hash))
     }
 
-    /// From bits that `Table` does not use and hashbrown does not within a table of fewer than 2^32 entries.
+    /// Chooses the shard by bits that `Table` does not use, nor hashbrown in a table of fewer than 2^32 entries.
     fn index(&self, hash: u64) -> usize {
         (hash >> 40) as usize & (self.shards.len() - 1)
     }
@@ -201,7 +182,7 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// A panic left this shard torn: forget what it holds. Leaked, as dropping it may panic again.
+    /// Empties a shard that a panic left torn. The contents are leaked, as dropping them may panic again.
     #[cold]
     #[inline(never)]
     fn recover<'a>(&self, index: usize, mut shard: MutexGuard<'a, Shard<V>>) -> MutexGuard<'a, Shard<V>> {
@@ -229,7 +210,7 @@ impl<V: Value> Store<V> {
     }
 }
 
-/// Seeds differ between processes, so that nobody can prepare keys that collide.
+/// Returns a seed that differs between processes, so that keys that collide cannot be prepared.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)

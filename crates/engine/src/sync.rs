@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mutex<T>(StdMutex<T>);
 
 impl<T> Mutex<T> {
@@ -20,7 +20,7 @@ impl<T> Mutex<T> {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Condvar(StdCondvar);
 
 impl Condvar {

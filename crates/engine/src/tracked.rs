@@ -1,5 +1,5 @@
-//! Sockets that a forked child must not keep: it closes the ones it inherited, and never touches the objects that own
-//! them, since their threads and locks did not come along.
+//! Sockets that a forked child must not keep. It closes those that it inherited, and never touches the objects that own
+//! them: their threads and locks do not exist there.
 //!
 //! Invariant: a descriptor is in `SOCKETS` exactly while it is open, seen from anyone who holds that lock; so sockets
 //! are opened and closed under it, and it is held across fork() itself (`before_fork`, `after_fork`), not from Python's
@@ -27,7 +27,7 @@ fn sockets() -> MutexGuard<'static, BTreeSet<RawFd>> {
     SOCKETS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Just before fork(), on the thread that forks: no socket opens or closes until `after_fork`.
+/// Keeps sockets from opening and closing until `after_fork`. Runs just before fork(), on the thread that forks.
 pub fn before_fork() {
     FORKING.with_borrow_mut(|held| {
         if held.is_none() {
@@ -36,18 +36,17 @@ pub fn before_fork() {
     });
 }
 
-/// Just after fork(), in both processes, on the same thread.
+/// Ends that. Runs just after fork(), on the same thread in both processes.
 pub fn after_fork() {
     FORKING.take();
 }
 
-/// In a child: the inherited sockets. The caller closes each of them; their owners never will.
+/// Returns the inherited sockets in a child. The caller closes each of them, as their owners never will.
 pub fn inherited() -> BTreeSet<RawFd> {
     std::mem::take(&mut *sockets())
 }
 
 /// A socket that forked children close.
-#[derive(Debug)]
 pub struct Tracked<T: AsRawFd> {
     socket: Option<T>, // None only inside drop and try_map
     generation: u64,
@@ -59,13 +58,10 @@ impl<T: AsRawFd> Tracked<T> {
         let mut all = sockets();
         let socket = open()?;
         all.insert(socket.as_raw_fd());
-        Ok(Self {
-            socket: Some(socket),
-            generation: generation(),
-        })
+        Ok(Self { socket: Some(socket), generation: generation() })
     }
 
-    /// As `open`, for an attempt that may not be ready yet.
+    /// Opens a socket as `open` does, if the attempt is ready.
     pub fn poll_open(open: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<Self>> {
         let mut pending = false;
         let opened = Self::open(|| match open() {
@@ -78,16 +74,13 @@ impl<T: AsRawFd> Tracked<T> {
         if pending { Poll::Pending } else { Poll::Ready(opened) }
     }
 
-    /// Wraps the same descriptor in another type. Where that fails it is closed.
+    /// Wraps the same descriptor in another type, and closes it if that fails.
     pub fn try_map<U: AsRawFd>(mut self, map: impl FnOnce(T) -> io::Result<U>) -> io::Result<Tracked<U>> {
         let mut all = sockets();
         let socket = self.socket.take().expect("present until dropped");
         let fd = socket.as_raw_fd();
         match map(socket) {
-            Ok(socket) => Ok(Tracked {
-                socket: Some(socket),
-                generation: self.generation,
-            }),
+            Ok(socket) => Ok(Tracked { socket: Some(socket), generation: self.generation }),
             Err(error) => {
                 all.remove(&fd);
                 Err(error)
@@ -109,8 +102,7 @@ impl<T: AsRawFd> Drop for Tracked<T> {
     }
 }
 
-/// Descriptors that forked children close, too, while this lives. It goes before they are closed here.
-#[derive(Debug)]
+/// Further descriptors that forked children close while this lives. Drop it before they are closed here.
 pub struct Also {
     descriptors: Vec<RawFd>,
     generation: u64,
@@ -123,13 +115,7 @@ impl Also {
         let (opened, descriptors) = open()?;
         all.extend(&descriptors);
         let generation = generation();
-        Ok((
-            opened,
-            Self {
-                descriptors,
-                generation,
-            },
-        ))
+        Ok((opened, Self { descriptors, generation }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A node's one port and its ways to other nodes. Owns one thread, which never runs Python and never waits for it.
+//! A node's port and its ways to other nodes. Owns one thread, which never runs Python and never waits for it.
 use std::{
     io, mem,
     sync::{
@@ -41,10 +41,10 @@ use crate::{
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
 const COMMAND: usize = 64 << 20;
-/// For what was answered before a close to reach those who asked.
+/// A close waits this long until answers have left.
 const LAST: Duration = Duration::from_millis(250);
 
-/// What serves the port, once there is one.
+/// The services of the port, once there is one.
 struct Server {
     shared: Shared,
     ending: oneshot::Sender<()>,
@@ -68,15 +68,7 @@ pub struct Transport {
     generation: u64,
 }
 
-impl std::fmt::Debug for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Something of this node's that was begun: dropped before its end (the runtime stops), it ends as a failure.
+/// A call or connect of this node. If it is dropped before its end, as by a runtime that stops, it ends as a failure.
 struct Begun<T> {
     events: Arc<Events>,
     end: fn(u64, Result<T, Failure>) -> Event,
@@ -98,15 +90,12 @@ impl<T> Drop for Begun<T> {
 }
 
 impl Transport {
-    /// gRPC messages have at most `max_message` bytes, as has an argument of a RESP command.
-    pub fn new(max_message: usize, security: Arc<Security>) -> Self {
+    /// gRPC messages and arguments of RESP commands have at most `max_message` bytes, values of foreign gRPC clients
+    /// `max_value`.
+    pub fn new(max_message: usize, max_value: usize, security: Arc<Security>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         let (runtime, names) = (Arc::<Runtime>::default(), Names::default());
-        let dialer = Dialer {
-            runtime: runtime.clone(),
-            names: names.clone(),
-            security: security.clone(),
-        };
+        let dialer = Dialer { runtime: runtime.clone(), names: names.clone(), security: security.clone() };
         Self {
             runtime,
             server: Mutex::default(),
@@ -120,42 +109,29 @@ impl Transport {
             security,
             ids: AtomicU64::new(0),
             max_message,
-            max_value: max_message,
+            max_value,
             generation: fork::generation(),
         }
     }
 
-    /// What foreign clients send has at most so many bytes.
-    pub fn with_max_value(mut self, max_value: usize) -> Self {
-        self.max_value = max_value;
-        self
-    }
-
-    /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
+    /// Fails in a forked child. Every use begins here, as a child must not touch the parent's locks.
     fn alive(&self) -> Result<(), Failure> {
-        if self.generation == fork::generation() {
-            Ok(())
-        } else {
-            Err(Failure::forked())
-        }
+        if self.generation == fork::generation() { Ok(()) } else { Err(Failure::forked()) }
     }
 
-    /// Whether this process is a forked child of the one that made it.
+    /// Returns whether this process is a forked child of the one that made it.
     pub fn is_forked(&self) -> bool {
         self.alive().is_err()
     }
 
-    /// Starts what serves, if nothing does yet.
+    /// Starts the services unless they run.
     fn server(&self) -> io::Result<Shared> {
         let mut server = self.server.lock();
         if let Some(server) = &*server {
             return Ok(server.shared.clone());
         }
         let (http2, connections) = tokio::sync::mpsc::channel(64);
-        let clients = Foreign {
-            groups: self.groups.clone(),
-            events: self.events.clone(),
-        };
+        let clients = Foreign { groups: self.groups.clone(), events: self.events.clone() };
         let (ending, until) = oneshot::channel::<()>();
         let (tell, ended) = mpsc::channel();
         let (state, security) = (self.status.state(), self.security.clone());
@@ -167,11 +143,8 @@ impl Transport {
             let _ = grpc::serve(connections, clients, state, security, max_value, max_message, until).await;
             drop(tell);
         })?;
-        let limits = Limits {
-            arguments: 1 << 20,
-            argument: self.max_message,
-            command: COMMAND.max(2 * self.max_message),
-        };
+        let limits =
+            Limits { arguments: 1 << 20, argument: self.max_message, command: COMMAND.max(2 * self.max_message) };
         let shared = Shared {
             groups: self.groups.clone(),
             events: self.events.clone(),
@@ -180,22 +153,17 @@ impl Transport {
             security: self.security.clone(),
             http2,
         };
-        *server = Some(Server {
-            shared: shared.clone(),
-            ending,
-            ended,
-        });
+        *server = Some(Server { shared: shared.clone(), ending, ended });
         Ok(shared)
     }
 
-    /// Binds an address, whose name is resolved within that time, and serves it; the address bound.
+    /// Binds an address, whose name is resolved within that time, and serves it. Returns the address bound.
     pub fn listen(&self, address: &str, within: Duration) -> io::Result<String> {
         self.alive().map_err(io::Error::other)?;
         let (address, names) = (address.parse::<Address>()?, self.names.clone());
         let (tell, told) = mpsc::sync_channel(1);
         let named = address.clone();
-        self.runtime
-            .spawn(async move { drop(tell.send(names.find(&named).await)) })?;
+        self.runtime.spawn(async move { drop(tell.send(names.find(&named).await)) })?;
         let slow = |_| Err(io::Error::other("its name could not be resolved in time"));
         let listener = Listener::bind(&address, &told.recv_timeout(within).unwrap_or_else(slow)?)?;
         let bound = listener.address.to_string();
@@ -219,7 +187,7 @@ impl Transport {
         }
     }
 
-    /// The connections for questions on the caller's own thread.
+    /// Returns the connections for reads on the caller's own thread.
     pub fn pool(&self) -> Result<&Pool, Failure> {
         self.alive()?;
         if self.runtime.is_closed() {
@@ -228,7 +196,7 @@ impl Transport {
         Ok(&self.pool)
     }
 
-    /// An id that no other call or connect has.
+    /// Returns an id that no other call or connect has.
     pub fn id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -245,8 +213,7 @@ impl Transport {
             times.of_kind(kind).observe(asked.elapsed());
             call.end(result);
         };
-        let _ = self.runtime.spawn(task); // where that fails, the call ends with it
-        Ok(())
+        self.runtime.spawn(task).map_err(|error| Failure::unreachable(error.to_string()))
     }
 
     /// Starts a connect for an event loop; its end is an event of that id.
@@ -260,39 +227,35 @@ impl Transport {
     }
 
     fn begin<T>(&self, id: u64, end: fn(u64, Result<T, Failure>) -> Event) -> Begun<T> {
-        Begun {
-            events: self.events.clone(),
-            end,
-            id,
-            result: None,
-        }
+        Begun { events: self.events.clone(), end, id, result: None }
     }
 
-    /// Drives a connection for an event loop; the times of its answers count here.
+    /// Returns the driver of a connection for an event loop; the times of its answers are counted here.
     pub fn pipeline<T>(&self, address: String, link: Link) -> Pipeline<T> {
         let times = self.times.of(&address);
         Pipeline::new(address, link, times)
     }
 
-    /// What HTTP says of this node.
+    /// Returns the state of this node, as HTTP reports it.
     pub fn status(&self) -> Result<&Status, Failure> {
         self.alive()?;
         Ok(&self.status)
     }
 
-    /// How long peers took so far.
+    /// Returns how long peers have taken to answer.
     pub fn times(&self) -> Result<Vec<times::Read>, Failure> {
         self.alive()?;
         Ok(self.times.read())
     }
 
-    /// The next event; None after that time or when closed.
+    /// Returns the next event; None after that time, or when closed.
     pub fn next_event(&self, timeout: Duration) -> Result<Option<Event>, Failure> {
         self.alive()?;
         Ok(self.events.next(timeout))
     }
 
-    /// Closes the connections to an address; what waits on them fails, unless the peer still finishes what it serves.
+    /// Closes the connections to an address. Calls that wait on them fail, unless the peer still finishes what it
+    /// serves.
     pub fn forget(&self, address: &str, finishing: bool) -> Result<(), Failure> {
         self.alive()?;
         self.pool.forget(address);
@@ -302,7 +265,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Stops listening, fails what waits, ends the thread.
+    /// Stops listening, fails waiting calls, ends the thread.
     pub fn close(&self) {
         if self.alive().is_err() {
             return;
@@ -310,7 +273,7 @@ impl Transport {
         let server = self.server.lock().take();
         if let Some(server) = server {
             drop(server.ending);
-            let _ = server.ended.recv_timeout(LAST); // what was answered is written; RESP takes a turn of this
+            let _ = server.ended.recv_timeout(LAST); // time to write the answers, those over RESP too
         }
         self.runtime.close();
         self.events.close();

@@ -1,33 +1,28 @@
 //! Versions: a hybrid logical clock orders all writes of a group (Kulkarni, Demirbas et al., "Logical Physical Clocks",
 //! OPODIS 2014).
 //!
-//! A version is 48 bits of milliseconds since 1970, 16 bits of counter, 64 bits of the node that gave it. 0 is older than
-//! every write.
+//! A version is 48 bits of milliseconds since 1970, 16 bits of counter, 64 bits of the node that made it. 0 is older
+//! than every write.
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Clock;
 
 const MILLISECOND: u64 = 1_000_000;
 
-/// Gives versions that follow both time and causality.
-#[derive(Debug)]
+/// Makes versions that follow both time and causality.
 pub struct Hlc {
     clock: Arc<Clock>,
     node: u64,
-    /// The greatest version given or merged: it never decreases.
+    /// The greatest version made or merged: it never decreases.
     last: Mutex<u128>,
 }
 
 impl Hlc {
     pub fn new(clock: Arc<Clock>, node: u64) -> Self {
-        Self {
-            clock,
-            node,
-            last: Mutex::new(0),
-        }
+        Self { clock, node, last: Mutex::new(0) }
     }
 
-    /// A version greater than all given or merged here, and than `above`. None where no greater one exists.
+    /// Returns a version greater than all made or merged here, and than `above`. None: no greater one exists.
     pub fn next(&self, above: u128) -> Option<u128> {
         // Time in the upper bits: a counter that overflows runs into the milliseconds, which keeps the order.
         let physical = (self.clock.unix() / MILLISECOND) << 16;
@@ -43,7 +38,7 @@ impl Hlc {
         *last = version.max(*last);
     }
 
-    /// The greatest version given or merged.
+    /// Returns the greatest version made or merged.
     pub fn latest(&self) -> u128 {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,27 +47,4 @@ impl Hlc {
 /// Milliseconds and counter of a version.
 fn time(version: u128) -> u64 {
     (version >> 64) as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grows_past_time_merges_and_above() {
-        let clock = Arc::new(Clock::manual(5_000 * MILLISECOND));
-        let hlc = Hlc::new(clock.clone(), 7);
-        let first = hlc.next(0).unwrap();
-        assert_eq!(first, (5_000u128 << 16) << 64 | 7);
-        let second = hlc.next(0).unwrap();
-        assert_eq!(second, (5_000u128 << 16 | 1) << 64 | 7);
-        clock.advance(MILLISECOND);
-        assert_eq!(hlc.next(0).unwrap(), (5_001u128 << 16) << 64 | 7);
-        let seen = (9_000u128 << 16 | 3) << 64 | 9;
-        hlc.merge(seen);
-        assert_eq!(hlc.latest(), seen);
-        assert_eq!(hlc.next(0).unwrap(), (9_000u128 << 16 | 4) << 64 | 7);
-        assert!(hlc.next(u128::from(u64::MAX - 1) << 64).unwrap() >> 64 == u128::from(u64::MAX));
-        assert_eq!(hlc.next(0), None);
-    }
 }

@@ -1,23 +1,16 @@
 //! Placement: equal tables everywhere, balance, and how little moves when a member comes or goes.
 
 use kamacache_engine::hash::stable_hash;
-use kamacache_engine::placement::{Placement, PlacementError, SLOTS};
-use proptest::prelude::*;
+use kamacache_engine::placement::{Placement, SLOTS};
 
 type Members = Vec<(String, f64)>;
 
 fn equal(count: usize) -> Members {
-    (0..count)
-        .map(|number| (format!("10.0.{}.{}:8001", number / 256, number % 256), 1.0))
-        .collect()
+    (0..count).map(|number| (format!("10.0.{}.{}:8001", number / 256, number % 256), 1.0)).collect()
 }
 
 fn weighted(count: usize) -> Members {
-    equal(count)
-        .into_iter()
-        .enumerate()
-        .map(|(number, (id, _))| (id, 1.0 + (number % 4) as f64))
-        .collect()
+    equal(count).into_iter().enumerate().map(|(number, (id, _))| (id, 1.0 + (number % 4) as f64)).collect()
 }
 
 fn table(members: &Members) -> Placement {
@@ -25,10 +18,7 @@ fn table(members: &Members) -> Placement {
 }
 
 fn owners<'a>(members: &'a Members, placement: &Placement) -> Vec<&'a str> {
-    placement
-        .owners()
-        .map(|owner| members[usize::from(owner)].0.as_str())
-        .collect()
+    placement.owners().map(|owner| members[usize::from(owner)].0.as_str()).collect()
 }
 
 fn share(members: &Members, number: usize) -> f64 {
@@ -40,14 +30,9 @@ fn nobody_owns_more_than_a_little_over_its_share() {
     for count in [3, 10, 100, 1000] {
         for members in [equal(count), weighted(count)] {
             let mut loads = vec![0; count];
-            table(&members)
-                .owners()
-                .for_each(|owner| loads[usize::from(owner)] += 1);
+            table(&members).owners().for_each(|owner| loads[usize::from(owner)] += 1);
             for (number, load) in loads.into_iter().enumerate() {
-                assert!(
-                    f64::from(load) <= 1.06 * share(&members, number),
-                    "{count} members: {load} slots"
-                );
+                assert!(f64::from(load) <= 1.06 * share(&members, number), "{count} members: {load} slots");
             }
         }
     }
@@ -66,10 +51,7 @@ fn little_more_than_the_share_moves() {
                 let pairs = owners(&with, &before).into_iter().zip(owners(&without, &after));
                 let moved = pairs.filter(|(before, after)| before != after).count();
                 let share = share(&with, number);
-                assert!(
-                    moved as f64 <= most * share,
-                    "{count} members: {moved} moved, a share is {share}"
-                );
+                assert!(moved as f64 <= most * share, "{count} members: {moved} moved, a share is {share}");
             }
         }
     }
@@ -82,25 +64,18 @@ fn known_tables_never_change() {
         stable_hash(&bytes)
     };
     let digests = [equal(10), weighted(10), equal(300), weighted(300)].map(|members| digest(&members));
-    let known = [
-        17613100205614172243,
-        9189611544509079123,
-        995156468640467909,
-        3457390939428870606,
-    ];
+    let known = [17613100205614172243, 9189611544509079123, 995156468640467909, 3457390939428870606];
     assert_eq!(digests, known);
 }
 
 #[test]
 fn bad_members_are_refused() {
-    let new = |members: &[(&str, f64)]| Placement::new(members).expect_err("bad members");
-    assert_eq!(new(&[]), PlacementError::NoMembers);
-    assert_eq!(
-        new(&[("a", 1.0), ("b", 1.0), ("a", 2.0)]),
-        PlacementError::RepeatedId("a".into())
-    );
+    let trouble = |members: &[(&str, f64)]| Placement::new(members).err();
+    assert_eq!(trouble(&[]).unwrap(), "a placement needs at least one member");
+    assert_eq!(trouble(&[("a", 1.0), ("b", 1.0), ("a", 2.0)]).unwrap(), "member \"a\" is named twice");
     for weight in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-320] {
-        assert_eq!(new(&[("a", 1.0), ("b", weight)]), PlacementError::BadWeight("b".into()));
+        let text = "the weight of member \"b\" is not a positive number";
+        assert_eq!(trouble(&[("a", 1.0), ("b", weight)]).unwrap(), text);
     }
 }
 
@@ -109,28 +84,4 @@ fn weights_far_apart_still_give_a_whole_table() {
     let table = Placement::new(&[("a", 1e300), ("b", 1e-300), ("c", 1.0)]).expect("good members");
     assert!(table.owners().all(|owner| owner == 0));
     assert_eq!(table.candidates("42").len(), 3);
-}
-
-fn shuffled() -> impl Strategy<Value = (Members, Members)> {
-    prop::collection::btree_map("[a-z]{1,8}", 0.1..10.0_f64, 1..20)
-        .prop_map(|members| members.into_iter().collect::<Members>())
-        .prop_flat_map(|members| (Just(members.clone()), Just(members).prop_shuffle()))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))] // $PROPTEST_CASES, else 256
-    #[test]
-    fn order_does_not_matter((one, other) in shuffled(), key in ".{1,40}") {
-        let (first, second) = (table(&one), table(&other));
-        prop_assert_eq!(owners(&one, &first), owners(&other, &second));
-        let candidates = first.candidates(&key);
-        prop_assert_eq!(candidates.len(), one.len().min(4));
-        prop_assert_eq!(candidates[0], first.owner(&key));
-        let mut names: Vec<_> = candidates.iter().map(|&number| &one[usize::from(number)].0).collect();
-        let again: Vec<_> = second.candidates(&key).iter().map(|&number| &other[usize::from(number)].0).collect();
-        prop_assert_eq!(&names, &again);
-        names.sort();
-        names.dedup();
-        prop_assert_eq!(names.len(), candidates.len());
-    }
 }

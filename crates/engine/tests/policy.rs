@@ -14,7 +14,6 @@ enum Op {
     Remove(usize),
     Demote(usize),
     Evict,
-    Clear,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -25,7 +24,6 @@ fn op() -> impl Strategy<Value = Op> {
         4 => any::<usize>().prop_map(Op::Remove),
         2 => any::<usize>().prop_map(Op::Demote),
         2 => Just(Op::Evict),
-        1 => Just(Op::Clear),
     ]
 }
 
@@ -56,9 +54,7 @@ impl Shard {
         if self.resident.values().any(|(other, _)| *other == hash) {
             return Ok(());
         }
-        let slot = (0..)
-            .find(|slot| !self.resident.contains_key(slot))
-            .expect("slots do not run out");
+        let slot = (0..).find(|slot| !self.resident.contains_key(slot)).expect("slots do not run out");
         self.policy.insert(slot, hash, weight);
         self.resident.insert(slot, (hash, weight));
         self.shrink()?;
@@ -71,10 +67,6 @@ impl Shard {
         match *op {
             Op::Insert { hash, weight } => self.insert(hash, weight)?,
             Op::Evict => self.evict()?,
-            Op::Clear => {
-                self.policy.clear();
-                self.resident.clear();
-            }
             Op::Hit(number) => {
                 if let Some(slot) = nth(number) {
                     self.policy.hit(slot);

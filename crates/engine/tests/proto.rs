@@ -21,10 +21,7 @@ fn generated_code_is_current() {
     let mut names = 0;
     for file in fs::read_dir(&renewed).unwrap() {
         let file = file.unwrap();
-        let (text, place) = (
-            fs::read_to_string(file.path()).unwrap(),
-            committed.join(file.file_name()),
-        );
+        let (text, place) = (fs::read_to_string(file.path()).unwrap(), committed.join(file.file_name()));
         if env::var_os("KAMACACHE_RENEW").is_some() {
             fs::write(&place, text).unwrap();
         } else {

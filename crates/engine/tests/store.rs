@@ -21,13 +21,7 @@ impl Value for Bytes {
 
 fn fill(version: u128, ttl: Option<u64>, kind: Kind, foreign: bool) -> Fill {
     let since = None;
-    Fill {
-        version,
-        ttl,
-        kind,
-        foreign,
-        since,
-    }
+    Fill { version, ttl, kind, foreign, since }
 }
 
 fn bytes(size: usize, tag: u8) -> Bytes {
@@ -54,42 +48,15 @@ fn store(policy: &str, max_bytes: u64, clock: &Arc<Clock>) -> Store<Bytes> {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Put {
-        key: u8,
-        size: Option<usize>,
-        version: u128,
-        ttl: Option<u64>,
-        kind: Kind,
-    },
-    Write {
-        key: u8,
-        size: Option<usize>,
-        version: u128,
-        ttl: Option<u64>,
-    },
-    Note {
-        key: u8,
-        version: u128,
-    },
-    Get {
-        key: u8,
-    },
-    Read {
-        key: u8,
-        former: bool,
-    },
-    Drop {
-        key: u8,
-    },
-    Clear {
-        version: u128,
-    },
-    Place {
-        owned: u8,
-    },
-    Advance {
-        by: u64,
-    },
+    Put { key: u8, size: Option<usize>, version: u128, ttl: Option<u64>, kind: Kind },
+    Write { key: u8, size: Option<usize>, version: u128, ttl: Option<u64> },
+    Note { key: u8, version: u128 },
+    Get { key: u8 },
+    Read { key: u8, former: bool },
+    Drop { key: u8 },
+    Clear { version: u128 },
+    Place { owned: u8 },
+    Advance { by: u64 },
     Sweep,
     Empty,
 }
@@ -120,11 +87,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 fn name(key: u8) -> String {
     // Some on either side of what is kept inline.
-    if key % 3 == 0 {
-        format!("a key of more than twenty-two bytes: {key}")
-    } else {
-        format!("k{key}")
-    }
+    if key % 3 == 0 { format!("a key of more than twenty-two bytes: {key}") } else { format!("k{key}") }
 }
 
 fn number(name: &str) -> u8 {
@@ -155,30 +118,17 @@ impl Model {
     }
 
     fn serves(&self, key: &str) -> Option<&Entry> {
-        self.live(key)
-            .filter(|entry| entry.kind != Kind::Former || entry.served > self.now)
+        self.live(key).filter(|entry| entry.kind != Kind::Former || entry.served > self.now)
     }
 
     fn known(&self, key: &str) -> u128 {
         let written = self.writes.get(key).map_or(0, |&(version, _)| version);
-        self.live(key)
-            .map_or(0, |entry| entry.version)
-            .max(written)
-            .max(self.floor)
+        self.live(key).map_or(0, |entry| entry.version).max(written).max(self.floor)
     }
 
     fn keep(&mut self, key: &str, value: Option<Bytes>, version: u128, ttl: Option<u64>, kind: Kind) {
         let expires = ttl.map_or(u64::MAX, |ttl| self.now + ttl);
-        self.entries.insert(
-            key.into(),
-            Entry {
-                value,
-                version,
-                expires,
-                kind,
-                served: self.now + NEAR_TTL,
-            },
-        );
+        self.entries.insert(key.into(), Entry { value, version, expires, kind, served: self.now + NEAR_TTL });
     }
 }
 
@@ -190,20 +140,10 @@ fn fits(key: &str, size: usize, max: u64) -> bool {
 fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u64, tag: u8, exact: bool) {
     let mut gone = Gone::default();
     match op.clone() {
-        Op::Put {
-            key,
-            size,
-            version,
-            ttl,
-            kind,
-        } => {
+        Op::Put { key, size, version, ttl, kind } => {
             let key = name(key);
             let value = size.map(|size| bytes(size, tag));
-            let ttl = if kind == Kind::Near {
-                Some(ttl.map_or(NEAR_TTL, |ttl| ttl.min(NEAR_TTL)))
-            } else {
-                ttl
-            };
+            let ttl = if kind == Kind::Near { Some(ttl.map_or(NEAR_TTL, |ttl| ttl.min(NEAR_TTL))) } else { ttl };
             let possible = ttl != Some(0) && fits(&key, size.unwrap_or(0), max);
             let expected = possible && version >= model.known(&key);
             let kept = store.put(&key, value.clone(), fill(version, ttl, kind, false), &mut gone);
@@ -213,12 +153,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
                 model.keep(&key, value, version, ttl, kind);
             }
         }
-        Op::Write {
-            key,
-            size,
-            version,
-            ttl,
-        } => {
+        Op::Write { key, size, version, ttl } => {
             let key = name(key);
             let value = size.map(|size| bytes(size, tag));
             let written = store.write(&key, value.clone(), version, ttl, &mut gone);
@@ -252,25 +187,16 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             };
             assert_eq!(store.peek(&key), store.lookup(&key, Bytes::clone));
             let found = store.lookup(&key, Bytes::clone);
-            assert!(
-                found == expected || (!exact && found == Lookup::Miss),
-                "{key}: {found:?}, expected {expected:?}"
-            );
+            assert!(found == expected || (!exact && found == Lookup::Miss), "{key}: {found:?}, expected {expected:?}");
         }
         Op::Read { key, former } => {
             let key = name(key);
             let expected = model.live(&key).filter(|entry| former || entry.kind != Kind::Former);
             store.read(&key, former, &mut |found| {
-                assert!(
-                    found.is_some() == expected.is_some() || (!exact && found.is_none()),
-                    "{key}"
-                );
+                assert!(found.is_some() == expected.is_some() || (!exact && found.is_none()), "{key}");
                 if let (Some(found), Some(expected)) = (found, expected) {
                     assert_eq!(found.version, expected.version);
-                    assert_eq!(
-                        found.value.map(|v| v.bytes().to_vec()),
-                        expected.value.as_ref().map(|v| v.0.to_vec())
-                    );
+                    assert_eq!(found.value.map(|v| v.bytes().to_vec()), expected.value.as_ref().map(|v| v.0.to_vec()));
                     let left = (expected.expires != u64::MAX).then(|| (expected.expires - model.now) / 1_000_000);
                     assert_eq!(found.remaining_ms, left);
                 }
@@ -309,11 +235,8 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             model.writes.retain(|_, (_, at)| *at + REMEMBER > now);
             if exact {
                 let mut recent = store.recent();
-                let mut expected: Vec<_> = model
-                    .writes
-                    .iter()
-                    .map(|(key, (version, _))| (key.clone(), *version))
-                    .collect();
+                let mut expected: Vec<_> =
+                    model.writes.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
                 recent.sort();
                 expected.sort();
                 assert_eq!(recent, expected);
@@ -387,12 +310,7 @@ fn a_full_memory_of_writes_refuses_too_much_rather_than_too_little() {
     for n in 0..WRITES {
         store.note(&format!("w{n}"), 5, &mut gone);
     }
-    assert!(!store.put(
-        "fetched",
-        Some(bytes(1, 1)),
-        fill(100, None, Kind::Near, true),
-        &mut gone
-    ));
+    assert!(!store.put("fetched", Some(bytes(1, 1)), fill(100, None, Kind::Near, true), &mut gone));
     assert!(store.put("loaded", Some(bytes(1, 1)), fill(3, None, Kind::Main, false), &mut gone));
     assert_eq!(store.note("late", 50, &mut gone), 50);
     assert_eq!(store.recent().len(), WRITES);
@@ -411,18 +329,8 @@ fn a_full_memory_of_writes_refuses_too_much_rather_than_too_little() {
 fn a_key_asked_for_by_peers_four_times_in_a_second_is_hot() {
     let clock = Arc::new(Clock::manual(0));
     let store = store("s3fifo", 1 << 20, &clock);
-    store.put(
-        "main",
-        Some(bytes(1, 1)),
-        fill(1, None, Kind::Main, false),
-        &mut Gone::default(),
-    );
-    store.put(
-        "near",
-        Some(bytes(1, 1)),
-        fill(1, None, Kind::Near, false),
-        &mut Gone::default(),
-    );
+    store.put("main", Some(bytes(1, 1)), fill(1, None, Kind::Main, false), &mut Gone::default());
+    store.put("near", Some(bytes(1, 1)), fill(1, None, Kind::Near, false), &mut Gone::default());
     let ask = |key: &str| {
         let mut hot = None;
         store.read(key, false, &mut |found| hot = found.map(|found| found.hot));
@@ -469,10 +377,7 @@ fn a_load_is_as_old_as_its_beginning() {
     let clock = Arc::new(Clock::manual(0));
     let store = store("s3fifo", 1 << 20, &clock);
     let gone = &mut Gone::default();
-    let since = |mark| Fill {
-        since: Some(mark),
-        ..fill(mark.version, None, Kind::Main, false)
-    };
+    let since = |mark| Fill { since: Some(mark), ..fill(mark.version, None, Kind::Main, false) };
     store.note("k", 7, gone);
     let before = store.mark("k");
     assert!(store.fresh("k", before));

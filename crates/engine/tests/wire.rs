@@ -18,23 +18,15 @@ use kamacache_engine::{
 };
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits {
-    arguments: 1000,
-    argument: 10_000,
-    command: 100_000,
-};
+const LIMITS: Limits = Limits { arguments: 1000, argument: 10_000, command: 100_000 };
 
 type Commands = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
 
-/// All commands in the input, fed in pieces that end at `cuts`.
+/// Returns all commands in the input, fed in pieces that end at `cuts`.
 fn commands(input: &[u8], cuts: &[usize]) -> Commands {
     let mut parser = Parser::new(LIMITS);
     let (mut buffer, mut found, mut fed) = (Vec::new(), Vec::new(), 0);
-    let mut ends: Vec<_> = cuts
-        .iter()
-        .map(|cut| cut % (input.len() + 1))
-        .chain([input.len()])
-        .collect();
+    let mut ends: Vec<_> = cuts.iter().map(|cut| cut % (input.len() + 1)).chain([input.len()]).collect();
     ends.sort_unstable();
     for end in ends {
         buffer.extend_from_slice(&input[fed..end]);
@@ -42,13 +34,7 @@ fn commands(input: &[u8], cuts: &[usize]) -> Commands {
         loop {
             match parser.parse(&buffer) {
                 Ok(true) => {
-                    found.push(
-                        parser
-                            .arguments()
-                            .iter()
-                            .map(|range| buffer[range.clone()].to_vec())
-                            .collect(),
-                    );
+                    found.push(parser.arguments().iter().map(|range| buffer[range.clone()].to_vec()).collect());
                     buffer.drain(..parser.finish());
                 }
                 Ok(false) => break,
@@ -195,18 +181,17 @@ impl Memory for Fixed {
     fn read(&self, key: &str, _former: bool, visit: &mut dyn FnMut(Option<Found<'_>>)) {
         let value = self.0.get(key).cloned().map(Shared);
         let held = value.as_ref().map(|value| value as &dyn Held);
-        visit(held.map(|held| Found {
-            value: Some(held),
-            version: 7,
-            remaining_ms: Some(1500),
-            hot: true,
-        }));
+        visit(held.map(|held| Found { value: Some(held), version: 7, remaining_ms: Some(1500), hot: true }));
     }
 
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
         let value = self.0.get(key).cloned().map(Shared);
         visit(value.as_ref().map(|value| Some(value as &dyn Held)));
     }
+}
+
+fn transport(security: Security) -> Transport {
+    Transport::new(1 << 20, 1 << 20, Arc::new(security))
 }
 
 fn question(keys: &[&str]) -> Vec<u8> {
@@ -219,35 +204,22 @@ fn question(keys: &[&str]) -> Vec<u8> {
 fn a_memory_is_served_and_asked() {
     let big = vec![5; 1 << 20];
     let values = HashMap::from([("small", "v".into()), ("big", big.clone().into())]);
-    let (server, client) = (
-        Transport::new(1 << 20, Arc::default()),
-        Transport::new(1 << 20, Arc::default()),
-    );
+    let (server, client) = (transport(Security::default()), transport(Security::default()));
     server.serve(Arc::new(Fixed(values)));
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let pool = client.pool().unwrap();
 
     let second = Duration::from_secs(1);
     let (reply, connection) = pool.ask(&address, &question(&["big"]), second).unwrap();
-    let Reply::Found(answer) = reply else {
-        panic!("{reply:?}")
-    };
+    let Reply::Found(answer) = reply else { panic!("{reply:?}") };
     assert_eq!(&connection.input()[answer.value.unwrap()], big);
-    assert_eq!(
-        (answer.version, answer.remaining_ms, answer.flags),
-        (7, 1500, resp::HOT)
-    );
+    assert_eq!((answer.version, answer.remaining_ms, answer.flags), (7, 1500, resp::HOT));
     pool.put(&address, connection);
 
-    let asks = vec![
-        (address.clone(), question(&["none", "small"])),
-        (address.clone(), question(&["none"])),
-    ];
+    let asks = vec![(address.clone(), question(&["none", "small"])), (address.clone(), question(&["none"]))];
     let mut outcomes = ask_many(pool, &asks, second).into_iter();
     let (reply, connection) = outcomes.next().unwrap().unwrap();
-    let Reply::Packed(packed) = reply else {
-        panic!("{reply:?}")
-    };
+    let Reply::Packed(packed) = reply else { panic!("{reply:?}") };
     let packed = &connection.input()[packed];
     let mut unpack = Unpack::new(packed);
     assert_eq!(unpack.answer().unwrap(), None);
@@ -269,13 +241,13 @@ fn talk(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
 fn next_call(server: &Transport) -> Incoming {
     match server.next_event(Duration::from_secs(20)).unwrap() {
         Some(Event::Call(call)) => call,
-        other => panic!("{other:?}"),
+        _ => panic!("no call came"),
     }
 }
 
 #[test]
 fn what_memory_does_not_have_is_asked_and_answered_in_order() {
-    let server = Transport::new(1 << 20, Arc::default());
+    let server = transport(Security::default());
     server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -283,18 +255,11 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
     let get = |name: &str| encode(&[b"GET".to_vec(), name.into()]);
 
     talk(&mut stream, &get("fixed:small"), b"$1\r\nv\r\n");
-    stream
-        .write_all(&[get("fixed:a"), get("fixed:small"), get("fixed:b"), get("fixed:c")].concat())
-        .unwrap();
+    stream.write_all(&[get("fixed:a"), get("fixed:small"), get("fixed:b"), get("fixed:c")].concat()).unwrap();
     for (name, answer) in [("a", Some("A")), ("b", None)] {
         let mut call = next_call(&server);
-        let Request::Client(request) = &call.request else {
-            panic!("{call:?}")
-        };
-        assert_eq!(
-            (request.command, &request.keys),
-            ("get", &vec![("fixed".to_owned(), name.to_owned())])
-        );
+        let Request::Client(request) = &call.request else { panic!("a call of a node") };
+        assert_eq!((request.command, &request.keys), ("get", &vec![("fixed".to_owned(), name.to_owned())]));
         let values = vec![answer.map(Into::into)];
         assert!(!call.is_gone());
         assert!(call.reply(call::Reply::Client(ClientReply { values, number: 0 })));
@@ -318,10 +283,10 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
     }
 }
 
-/// Whatever its arguments, also where nobody answers what is asked of Python.
+/// With any arguments, even if Python answers nothing.
 #[test]
 fn every_command_keeps_the_connection() {
-    let server = Arc::new(Transport::new(1 << 20, Arc::default()));
+    let server = Arc::new(transport(Security::default()));
     server.serve(Arc::new(Fixed(HashMap::new())));
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -332,9 +297,8 @@ fn every_command_keeps_the_connection() {
             move || while let Some(Event::Call(_)) = server.next_event(Duration::from_secs(20)).unwrap() {},
         )
     };
-    let words: [&[u8]; 12] = [
-        b"fixed:x", b"2", b"3", b"EX", b"AUTH", b"SETNAME", b"ID", b"DOCS", b"\xff", b"", b"0", b"-1",
-    ];
+    let words: [&[u8]; 12] =
+        [b"fixed:x", b"2", b"3", b"EX", b"AUTH", b"SETNAME", b"ID", b"DOCS", b"\xff", b"", b"0", b"-1"];
     for command in table::commands().filter(|command| command.name != "quit") {
         for count in 0..5 {
             for shift in 0..words.len() {
@@ -343,9 +307,7 @@ fn every_command_keeps_the_connection() {
                 let end = format!("end of {asked:?}");
                 stream.write_all(&encode(&asked)).unwrap();
                 stream.write_all(&encode(&[b"DISCARD".to_vec()])).unwrap(); // after MULTI nothing is executed
-                stream
-                    .write_all(&encode(&[b"ECHO".to_vec(), end.clone().into()]))
-                    .unwrap();
+                stream.write_all(&encode(&[b"ECHO".to_vec(), end.clone().into()])).unwrap();
                 let mut received = Vec::new();
                 let mut chunk = [0; 4096];
                 while !received.ends_with(format!("{end}\r\n").as_bytes()) {
@@ -360,14 +322,11 @@ fn every_command_keeps_the_connection() {
     answering.join().unwrap();
 }
 
-/// Who reads no answers cannot be answered any more, and would stay for ever.
+/// A client that reads no answers cannot be answered, and would stay for ever.
 #[test]
 fn strangers_that_do_not_read_are_let_go() {
-    let security = Security {
-        password: Some(Password::new("secret").unwrap()),
-        ..Security::default()
-    };
-    let server = Transport::new(1 << 20, Arc::new(security));
+    let security = Security { password: Some(Password::new("secret").unwrap()), ..Security::default() };
+    let server = transport(security);
     let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
     let ping = encode(&[b"PING".to_vec()]);
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"; // and empty settings
@@ -381,10 +340,7 @@ fn strangers_that_do_not_read_are_let_go() {
                 let questions = question.repeat(1000);
                 let error = (0..1_000_000).find_map(|_| stream.write_all(&questions).err());
                 let kind = error.expect("it is not read for ever").kind();
-                assert!(
-                    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
-                    "{kind}"
-                );
+                assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
             });
         }
     });

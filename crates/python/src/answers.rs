@@ -1,4 +1,4 @@
-//! A peer's answers as Python tuples (value, version, remaining seconds, flags), made straight from the bytes received.
+//! A peer's answers as Python tuples (value, version, remaining seconds, flags), made from the bytes received.
 use kamacache_engine::{
     peer::Failure,
     resp::{Answer, Reply, Unpack},
@@ -10,12 +10,12 @@ use pyo3::{
 
 use crate::failure::peer_error;
 
-/// A duration of the wire: seconds, None for one that never ends (-1).
+/// Returns a duration of a message in seconds; None for one that never ends (-1).
 pub fn seconds(ms: i64) -> Option<f64> {
     (ms >= 0).then(|| ms as f64 / 1000.0)
 }
 
-/// A duration for the wire: rounded down, but a positive one never to nothing.
+/// Returns a duration for a message: rounded down, but a positive one never to 0.
 pub fn milliseconds(seconds: Option<f64>) -> i64 {
     match seconds {
         None => -1,
@@ -29,7 +29,7 @@ fn tuple<'py>(py: Python<'py>, answer: &Answer, input: &[u8]) -> PyResult<Bound<
     (value, answer.version, seconds(answer.remaining_ms), answer.flags).into_pyobject(py)
 }
 
-/// An error reply: a peer that has no such group has nothing of it in memory.
+/// Raises an error reply, unless the peer does not have the group: then it has none of its keys.
 fn refused(py: Python<'_>, address: &str, text: &[u8]) -> PyResult<()> {
     if text.starts_with(b"NOGROUP ") {
         return Ok(());
@@ -37,7 +37,7 @@ fn refused(py: Python<'_>, address: &str, text: &[u8]) -> PyResult<()> {
     Err(peer_error(py, &Failure::error(address, text)))
 }
 
-/// The answer to a question for one key.
+/// Returns the answer to a request for one key.
 pub fn one<'py>(py: Python<'py>, address: &str, reply: &Reply, input: &[u8]) -> PyResult<Option<Bound<'py, PyTuple>>> {
     match reply {
         Reply::Found(answer) => tuple(py, answer, input).map(Some),
@@ -47,7 +47,7 @@ pub fn one<'py>(py: Python<'py>, address: &str, reply: &Reply, input: &[u8]) -> 
     }
 }
 
-/// The answers to a question for `keys` keys.
+/// Returns the answers to a request for `keys` keys.
 pub fn many<'py>(
     py: Python<'py>,
     address: &str,

@@ -1,4 +1,4 @@
-//! Where a Store finds its engine, which a forked child replaces.
+//! The engine of a Store, which a forked child replaces.
 use std::sync::{
     Arc,
     atomic::{AtomicPtr, Ordering},
@@ -12,7 +12,6 @@ use crate::value::{Value, release};
 /// The engine's store of Python values.
 pub type Engine = Store<Value>;
 
-/// Where a Store finds its engine; a forked child puts a new one there.
 pub struct Cell(AtomicPtr<Engine>);
 
 impl Cell {
@@ -26,7 +25,7 @@ impl Cell {
         unsafe { &*self.0.load(Ordering::Acquire) }
     }
 
-    /// For threads that outlive this cell.
+    /// Returns the engine for threads that may outlive this cell.
     pub fn share(&self) -> Arc<Engine> {
         let engine = self.0.load(Ordering::Acquire);
         // SAFETY: the pointer comes from Arc::into_raw, and self owns one count of it.
@@ -36,7 +35,7 @@ impl Cell {
         }
     }
 
-    /// A new, empty engine with the options of the old one, which is leaked without taking its locks.
+    /// Puts an empty engine with the same options in place of this one, which is leaked without taking its locks.
     pub fn renew(&self) {
         let old = self.get();
         let new = Engine::new(old.options().clone()).expect("its options were good before");

@@ -18,11 +18,7 @@ impl Clock {
     #[new]
     #[pyo3(signature = (*, manual = false, unix = 0.0))]
     fn new(manual: bool, unix: f64) -> PyResult<Self> {
-        let clock = if manual {
-            clock::Clock::manual(nanoseconds(unix)?)
-        } else {
-            clock::Clock::machine()
-        };
+        let clock = if manual { clock::Clock::manual(nanoseconds(unix)?) } else { clock::Clock::machine() };
         Ok(Self(Arc::new(clock)))
     }
 
@@ -42,9 +38,7 @@ impl Clock {
         if self.0.advance(nanoseconds(seconds)?) {
             return Ok(());
         }
-        Err(PyTypeError::new_err(
-            "this is the machine's clock; only Clock(manual=True) can be advanced",
-        ))
+        Err(PyTypeError::new_err("this is the machine's clock; only Clock(manual=True) can be advanced"))
     }
 }
 
@@ -61,9 +55,7 @@ impl Hlc {
 
     #[pyo3(signature = (above = 0))]
     fn next(&self, above: u128) -> PyResult<u128> {
-        self.0
-            .next(above)
-            .ok_or_else(|| PyOverflowError::new_err("no greater version exists"))
+        self.0.next(above).ok_or_else(|| PyOverflowError::new_err("no greater version exists"))
     }
 
     fn merge(&self, version: u128) {

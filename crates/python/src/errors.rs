@@ -1,14 +1,13 @@
-//! The one place where engine and Python errors meet: exceptions of kamacache.errors, looked up once.
+//! Exceptions of kamacache.errors, each looked up once, and arguments that may be wrong.
 use std::time::Duration;
 
+use kamacache_engine::{call::KEY, store::Kind};
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyString, PyType},
 };
-
-const MAX_KEY: usize = 65_536;
 
 macro_rules! exceptions {
     ($($function:ident => $name:literal),* $(,)?) => {$(
@@ -25,37 +24,31 @@ macro_rules! exceptions {
 
 exceptions! {
     invalid_key => "InvalidKey",
+    overloaded => "Overloaded",
+    peer_error => "PeerError",
     registry_error => "RegistryError",
+    unknown_group => "UnknownGroup",
 }
 
-/// The key's UTF-8, or InvalidKey that says what is wrong with it.
+/// Returns the key's UTF-8, or InvalidKey that says what is wrong with it.
 pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     let py = key.py();
     let Ok(text) = key.cast::<PyString>() else {
         let kind = key.get_type().name()?;
-        return Err(invalid_key(
-            py,
-            format!("a key must be a str, not {kind}: {}", shown(key)),
-        ));
+        return Err(invalid_key(py, format!("a key must be a str, not {kind}: {}", shown(key))));
     };
     match text.to_str() {
         Ok("") => Err(invalid_key(py, "a key must not be empty")),
-        Ok(text) if text.len() <= MAX_KEY => Ok(text),
+        Ok(text) if text.len() <= KEY => Ok(text),
         Ok(text) => {
             let size = text.len();
-            Err(invalid_key(
-                py,
-                format!("a key has at most {MAX_KEY} bytes in UTF-8, not {size}: {}", shown(key)),
-            ))
+            Err(invalid_key(py, format!("a key has at most {KEY} bytes in UTF-8, not {size}: {}", shown(key))))
         }
-        Err(_) => Err(invalid_key(
-            py,
-            format!("a key must not hold lone surrogates: {}", shown(key)),
-        )),
+        Err(_) => Err(invalid_key(py, format!("a key must not hold lone surrogates: {}", shown(key)))),
     }
 }
 
-/// The start of its repr: keys may be long, and are not ours to spread.
+/// Returns the start of its repr: keys may be long, and may be secret.
 fn shown(key: &Bound<'_, PyAny>) -> String {
     let Ok(repr) = key.repr() else {
         return "(no repr)".to_owned();
@@ -69,7 +62,7 @@ fn shown(key: &Bound<'_, PyAny>) -> String {
     start
 }
 
-/// A duration in nanoseconds; a negative one is over at once, one beyond 584 years never.
+/// Returns a duration in nanoseconds; a negative one is over at once, one beyond 584 years never.
 pub fn nanoseconds(seconds: f64) -> PyResult<u64> {
     if seconds.is_nan() {
         return Err(PyValueError::new_err("a duration must not be NaN"));
@@ -79,6 +72,14 @@ pub fn nanoseconds(seconds: f64) -> PyResult<u64> {
 
 pub fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
+}
+
+/// Returns the kind of an entry from its number: Store.MAIN, NEAR or FORMER.
+pub fn kind(number: u8) -> PyResult<Kind> {
+    [Kind::Main, Kind::Near, Kind::Former]
+        .into_iter()
+        .find(|&kind| kind as u8 == number)
+        .ok_or_else(|| PyValueError::new_err("kind must be MAIN, NEAR or FORMER"))
 }
 
 /// Returns a time to wait: at least 0, at most 30 years.

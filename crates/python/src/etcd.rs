@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::errors::{duration, registry_error};
 
-/// RegistryError where etcd refuses, ConnectionError where it is out of reach.
+/// Returns RegistryError if etcd refuses, ConnectionError if it is out of reach.
 fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
     match trouble.kind {
         TroubleKind::Away => PyConnectionError::new_err(trouble.text.clone()),
@@ -36,7 +36,6 @@ impl Drop for EtcdSession {
 
 #[pymethods]
 impl EtcdSession {
-    /// Connects at the first use.
     #[new]
     #[pyo3(signature = (endpoints, *, lease, user = None, password = None, ca = None, cert = None, key = None))]
     fn new(
@@ -51,50 +50,39 @@ impl EtcdSession {
         let options = Options {
             endpoints,
             user: user.zip(password),
-            tls: ca.map(|ca| TlsFiles {
-                ca: ca.into(),
-                pair: cert.map(Into::into).zip(key.map(Into::into)),
-            }),
+            tls: ca.map(|ca| TlsFiles { ca: ca.into(), pair: cert.map(Into::into).zip(key.map(Into::into)) }),
             lease,
         };
         let inner = Arc::new(Session::new(options));
         Self { inner }
     }
 
-    /// ValueError for options and files of no use.
     fn check(&self) -> PyResult<()> {
         self.inner.check().map_err(PyValueError::new_err)
     }
 
-    /// Keep these written, in this order, in place of what was. RegistryError, ConnectionError: not yet.
     #[pyo3(signature = (entries, timeout, /))]
     fn register(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>, timeout: f64) -> PyResult<()> {
         let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
         let entries = entries.collect();
         let timeout = duration(timeout)?;
-        py.detach(|| self.inner.register(entries, timeout))
-            .map_err(|trouble| error(py, &trouble))
+        py.detach(|| self.inner.register(entries, timeout)).map_err(|trouble| error(py, &trouble))
     }
 
-    /// Take back what was registered. RegistryError, ConnectionError: the lease ends it later.
     #[pyo3(signature = (timeout, /))]
     fn withdraw(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
         let timeout = duration(timeout)?;
-        py.detach(|| self.inner.withdraw(timeout))
-            .map_err(|trouble| error(py, &trouble))
+        py.detach(|| self.inner.withdraw(timeout)).map_err(|trouble| error(py, &trouble))
     }
 
-    /// What is written under a prefix: (rest of the key, value). RegistryError, ConnectionError.
     #[pyo3(signature = (prefix, timeout, /))]
     fn entries<'py>(&self, py: Python<'py>, prefix: &str, timeout: f64) -> PyResult<Bound<'py, PyList>> {
         let under = Bytes::copy_from_slice(prefix.as_bytes());
         let timeout = duration(timeout)?;
-        let entries = py
-            .detach(|| self.inner.list(&under, timeout))
-            .map_err(|trouble| error(py, &trouble))?;
+        let entries = py.detach(|| self.inner.list(&under, timeout)).map_err(|trouble| error(py, &trouble))?;
         let found = PyList::empty(py);
         for (key, value) in entries {
-            // Other keys are none of ours.
+            // A key that is not UTF-8 is not of this package.
             if let Ok(rest) = std::str::from_utf8(&key[under.len()..]) {
                 found.append((rest, PyBytes::new(py, &value)))?;
             }
@@ -102,21 +90,17 @@ impl EtcdSession {
         Ok(found)
     }
 
-    /// Wait until what is listed may have changed since `seen`: another number. ConnectionError once closed.
     #[pyo3(signature = (seen, timeout, /))]
     fn wait(&self, py: Python<'_>, seen: u64, timeout: f64) -> PyResult<u64> {
         let timeout = duration(timeout)?;
-        py.detach(|| self.inner.wait(seen, timeout))
-            .map_err(|trouble| error(py, &trouble))
+        py.detach(|| self.inner.wait(seen, timeout)).map_err(|trouble| error(py, &trouble))
     }
 
-    /// Whether what was registered is in etcd, under a lease that lives.
     #[getter]
     fn registered(&self) -> bool {
         self.inner.is_registered()
     }
 
-    /// Withdraw, waiting no longer than that, and end the thread. Twice is fine.
     #[pyo3(signature = (timeout, /))]
     fn close(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
         let timeout = duration(timeout)?;

@@ -1,36 +1,26 @@
-//! Failures of the wire as exceptions: of peers those of kamacache.errors, of the system OSError with its number.
+//! Failures of the network as exceptions: of kamacache.errors for peers, OSError with its number for the system.
 use std::io;
 
 use kamacache_engine::peer::{Failure, FailureKind};
-use pyo3::{exceptions::PyOSError, prelude::*, sync::PyOnceLock, types::PyType};
+use pyo3::{exceptions::PyOSError, prelude::*};
 
-/// PeerError, Overloaded or UnknownGroup.
+use crate::errors;
+
+/// Returns PeerError, Overloaded or UnknownGroup.
 pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
-    static PEER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static OVERLOADED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static UNKNOWN_GROUP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let (cell, name) = match failure.kind {
-        FailureKind::Refused | FailureKind::Denied | FailureKind::Unreachable => (&PEER_ERROR, "PeerError"),
-        FailureKind::Overloaded => (&OVERLOADED, "Overloaded"),
-        FailureKind::UnknownGroup => (&UNKNOWN_GROUP, "UnknownGroup"),
-    };
-    let class = match cell.import(py, "kamacache.errors", name) {
-        Ok(class) => class.clone(),
-        Err(error) => return error,
-    };
-    let error = PyErr::from_type(class, (failure.text.clone(),));
+    let text = failure.text.as_str();
     let flag = match failure.kind {
+        FailureKind::Overloaded => return errors::overloaded(py, text),
+        FailureKind::UnknownGroup => return errors::unknown_group(py, text),
+        FailureKind::Unreachable => return errors::peer_error(py, text),
         FailureKind::Refused => "refused",
         FailureKind::Denied => "denied",
-        _ => return error,
     };
-    match error.value(py).setattr(flag, true) {
-        Ok(()) => error,
-        Err(error) => error,
-    }
+    let error = errors::peer_error(py, text);
+    error.value(py).setattr(flag, true).err().unwrap_or(error)
 }
 
-/// The OSError subclass that the error's number stands for; `about` is what it happened to.
+/// Returns the subclass of OSError for the error's number; `about` is the address concerned.
 pub fn os_error(error: &io::Error, about: &str) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {

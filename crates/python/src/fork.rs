@@ -1,9 +1,9 @@
-//! What a forked child does before user code runs.
+//! The work of a forked child before user code runs.
 //!
-//! Nothing is locked around a fork. Holding the stores' locks from a Python fork handler would deadlock: handlers that
-//! run later may lose the GIL to a thread that then waits for such a lock, GIL in hand. Instead the child takes new
-//! stores and leaks the old ones, whose locks may be held and whose contents may be torn by threads that do not exist
-//! there; they are memory shared with the parent until somebody touches it.
+//! No store is locked around a fork. Holding their locks from a Python fork handler would deadlock: handlers that run
+//! later may lose the GIL to a thread that then waits for such a lock while it holds the GIL. Instead the child makes
+//! new stores and leaks the old ones, whose locks may be held and whose contents may be torn by threads that do not
+//! exist there. Their memory stays shared with the parent until it is written to.
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicU32, Ordering},
@@ -14,10 +14,11 @@ use pyo3::prelude::*;
 
 use crate::{cell::Cell, inherited::close_sockets};
 
-/// The process that has done so last.
+/// The process that has done it last.
 static CHILD: AtomicU32 = AtomicU32::new(0);
 
-/// All stores. Locked by attached threads alone, and the thread that forks is one: never held across a fork.
+/// All stores. Only attached threads take the lock, and the thread that forks is one: so it is never held across a
+/// fork.
 static STORES: Mutex<Vec<Weak<Cell>>> = Mutex::new(Vec::new());
 
 pub fn register(_py: Python<'_>, store: &Arc<Cell>) {
@@ -28,7 +29,7 @@ pub fn register(_py: Python<'_>, store: &Arc<Cell>) {
     stores.push(Arc::downgrade(store));
 }
 
-/// Empties every store and starts a new generation: older transports are dead from now on. Once in each process.
+/// Empties every store and starts a new generation, in which older transports are dead. Runs once in each process.
 #[pyfunction]
 pub fn after_fork_in_child(_py: Python<'_>) {
     let pid = std::process::id();

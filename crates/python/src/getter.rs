@@ -1,4 +1,4 @@
-//! What a class of Python's inherits to have a native `get`.
+//! The base of Group, with a native `get`.
 use std::sync::Arc;
 
 use pyo3::{
@@ -13,7 +13,8 @@ use crate::{
     store::Store,
 };
 
-/// The reading half of a store.
+/// The reading half of a store. The interpreter calls a native method directly only on instances of the very class that
+/// has it, so each subclass gets its own.
 #[pyclass(frozen, subclass, module = "kamacache._engine")]
 pub struct Getter {
     /// The store's own: a hit need not pass through the object.
@@ -34,8 +35,8 @@ impl Reader for Getter {
 
 impl Getter {
     pub fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-        hit::add_get::<Self>(class)?;
-        let doc = c"_lookup($self, key, /)\n--\n\nAs get, but MISSING where nothing is here.";
+        hit::add_get::<Self>(class, hit::GET)?;
+        let doc = c"_lookup($self, key, /)\n--\n\nReturn the value in memory, None if it is known to be absent, else MISSING.";
         hit::add_lookup::<Self>(class, c"_lookup", doc)
     }
 }
@@ -49,10 +50,11 @@ impl Getter {
         Self { cell, store }
     }
 
-    /// The interpreter calls a native method directly only on instances of the very class that has it.
     #[classmethod]
     fn __init_subclass__(cls: &Bound<'_, PyType>) -> PyResult<()> {
-        Self::add_methods(cls)
+        let native = cls.py().get_type::<Self>().getattr("get")?.get_type();
+        // A `get` that a class wrote in Python stays, also for the classes that inherit it.
+        if cls.getattr("get")?.get_type().is(&native) { Self::add_methods(cls) } else { Ok(()) }
     }
 
     #[classmethod]

@@ -8,7 +8,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use kamacache_engine::store::Lookup;
+use kamacache_engine::{call::KEY, store::Lookup};
 use pyo3::{
     PyClass,
     exceptions::PySystemError,
@@ -26,7 +26,28 @@ type Miss = fn(Python<'_>, &Store, &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>;
 
 static MISSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// What lookup returns where nothing is here.
+/// The text signature and the documentation of Group.get.
+pub const GET: &CStr = c"get($self, key, /)
+--
+
+Return the value for `key`, loading it on a miss; None if the source has none.
+
+A value in the memory of this process is returned at once. Otherwise the owner of the key is asked: it answers from its
+memory or loads the value. The loader runs here if this node is the owner, or if no other candidate for the key answers.
+Callers that ask for the key meanwhile share that one load. This blocks the thread; under asyncio use aget.
+
+Raises:
+    InvalidKey: `key` is not a str of 1 to 65,536 bytes in UTF-8.
+    LoadError: The loader raised.
+    LoadTimeout: The load took longer than `load_timeout`.
+    LoadCycle: The loader waits, through other loads, for itself.
+    Overloaded: Too many loads wait.
+    GroupClosed: The group is closed.
+    NodeClosed: The node is closed.
+
+";
+
+/// Returns the object that stands for a value that is not in memory.
 pub fn missing(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     MISSING.get_or_try_init(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
 }
@@ -34,17 +55,16 @@ pub fn missing(py: Python<'_>) -> PyResult<&Py<PyAny>> {
 /// A class whose instances read a store.
 pub trait Reader: PyClass<Frozen = True> + Sync {
     fn engine(&self) -> &Engine;
-    /// Whom to ask where nothing is here.
+    /// The store that continues on a miss.
     fn store(&self) -> &Store;
 }
 
 /// Puts `get` on a class, which is R or a subclass of it.
-pub fn add_get<R: Reader>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let doc = c"get($self, key, /)\n--\n\nThe value, or None where it is known to be absent; on_miss(key) where nothing is here. Counts.";
+pub fn add_get<R: Reader>(class: &Bound<'_, PyType>, doc: &'static CStr) -> PyResult<()> {
     add_method(class, c"get", doc, get::<R>)
 }
 
-/// As `add_get`: the same without on_miss, under a name that `doc` repeats.
+/// Puts the same without on_miss on a class, under a name that `doc` repeats.
 pub fn add_lookup<R: Reader>(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr) -> PyResult<()> {
     add_method(class, name, doc, lookup::<R>)
 }
@@ -123,7 +143,7 @@ enum Taken {
     Handle(Value),
 }
 
-/// Under the shard's lock: a new reference, or a handle where a codec has to run.
+/// Takes a new reference, or a handle if a codec has to run. Runs under the shard's lock.
 #[inline(always)]
 fn take(value: &Value) -> Taken {
     match value.ready() {
@@ -136,7 +156,7 @@ fn take(value: &Value) -> Taken {
     }
 }
 
-/// The key's UTF-8, borrowed; None: not a good key.
+/// Returns the key's UTF-8, borrowed, or None for a bad key.
 ///
 /// # Safety
 /// The thread is attached and `key` is an object that outlives the text.
@@ -153,17 +173,14 @@ unsafe fn utf8<'a>(key: *mut PyObject) -> Option<&'a str> {
             ffi::PyErr_Clear();
             return None;
         }
-        if !(1..=65_536).contains(&len) {
+        if !(1..=KEY as isize).contains(&len) {
             return None;
         }
-        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(
-            data.cast(),
-            len as usize,
-        )))
+        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), len as usize)))
     }
 }
 
-/// Everything but a hit: attaches, and gives the interpreter the object or the exception.
+/// Attaches, runs everything but a hit, and returns the object, or null with the exception set.
 #[cold]
 fn otherwise(key: *mut PyObject, run: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> *mut PyObject {
     Python::attach(|py| {

@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::messages;
 
-/// A call from a peer or a client, waiting for its answer. Dropped without one, the asker is told `unavailable`.
+/// A call from a peer or a client, waiting for its answer. Dropped without one, it fails as `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
     call: Mutex<call::Incoming>,
@@ -20,10 +20,7 @@ pub struct Incoming {
 
 impl Incoming {
     pub fn new(call: call::Incoming) -> Self {
-        Self {
-            call: Mutex::new(call),
-            message: PyOnceLock::new(),
-        }
+        Self { call: Mutex::new(call), message: PyOnceLock::new() }
     }
 }
 
@@ -31,12 +28,9 @@ impl Incoming {
 impl Incoming {
     #[getter]
     fn message<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Py<PyAny>> {
-        self.message.get_or_try_init(py, || {
-            messages::from_request(py, &self.call.lock().request).map(Bound::unbind)
-        })
+        self.message.get_or_try_init(py, || messages::from_request(py, &self.call.lock().request).map(Bound::unbind))
     }
 
-    /// Tell the asker of a Load that its work is queued.
     fn accept(&self) {
         self.call.lock().accept();
     }
@@ -47,13 +41,11 @@ impl Incoming {
         answered_once(self.call.lock().reply(reply))
     }
 
-    /// Whether nobody waits for the answer any more.
     #[getter]
     fn gone(&self) -> bool {
         self.call.lock().is_gone()
     }
 
-    /// Refuse: "overloaded", "unknown_group", "closed", "internal", "load" or "invalid".
     #[pyo3(signature = (status, text = ""))]
     fn fail(&self, status: &str, text: &str) -> PyResult<()> {
         let refusal = match status {
@@ -73,7 +65,5 @@ fn answered_once(answered: bool) -> PyResult<()> {
     if answered {
         return Ok(());
     }
-    Err(PyRuntimeError::new_err(
-        "answered already, or with the answer to another question",
-    ))
+    Err(PyRuntimeError::new_err("answered already, or with the answer to another question"))
 }

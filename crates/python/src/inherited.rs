@@ -22,17 +22,18 @@ extern "C" fn after() {
     tracked::after_fork();
 }
 
-/// Once, at import. Unlike Python's hooks these run inside fork() itself, so that nothing of Python's happens between.
+/// Registers the handlers, once, at import. Unlike Python's hooks they run inside fork() itself, so no Python code runs
+/// in between.
 pub fn watch_forks() -> PyResult<()> {
-    // SAFETY: the handlers are functions of this module, which Python never unloads; they take one lock and let it go
-    // on the thread that forks, and whoever else holds that lock waits for nothing.
+    // SAFETY: the handlers are functions of this module, which Python never unloads; they take and release one lock on
+    // the thread that forks, and every other holder of that lock waits for nothing.
     match unsafe { pthread_atfork(Some(before), Some(after), Some(after)) } {
         0 => Ok(()),
         error => Err(PyOSError::new_err((error, "pthread_atfork"))),
     }
 }
 
-/// In a child: closes the sockets of the parent's transports.
+/// Closes the sockets of the parent's transports, in a child.
 pub fn close_sockets() {
     for fd in tracked::inherited() {
         // SAFETY: open in the parent when it forked, hence here; its owner belongs to an older generation now and is

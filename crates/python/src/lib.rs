@@ -1,4 +1,6 @@
 //! The only crate that knows Python: thin classes over the engine, as `kamacache._engine`.
+//!
+//! Their methods are documented in src/kamacache/_engine.pyi, Group.get in hit.rs.
 // Every use of unsafe states why it is sound.
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -51,6 +53,10 @@ mod _engine {
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
+    use super::placement::Placement;
+    #[pymodule_export]
+    use super::policy::PolicyRun;
+    #[pymodule_export]
     use super::promise::{Promise, wake_late};
     #[pymodule_export]
     use super::remote::{Flag, Remote};
@@ -61,17 +67,11 @@ mod _engine {
     #[pymodule_export]
     use super::transport::Transport;
 
-    /// Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8.
     #[pyfunction]
     #[pyo3(signature = (key, /))]
     fn check_key(key: &Bound<'_, PyAny>) -> PyResult<()> {
         errors::key(key).map(drop)
     }
-
-    #[pymodule_export]
-    use super::placement::Placement;
-    #[pymodule_export]
-    use super::policy::PolicyRun;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

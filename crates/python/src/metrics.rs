@@ -1,4 +1,4 @@
-//! `Histogram` and `Scrape`: what the metrics of a node are made of, and who asks for them.
+//! `Histogram` and `Scrape`: the times in a node's metrics, and requests for them.
 use std::time::Duration;
 
 use kamacache_engine::{events, histogram, sync::Mutex};
@@ -34,14 +34,13 @@ impl Histogram {
         Ok(())
     }
 
-    /// How many times fell into each bucket, and their sum in seconds.
     fn read(&self) -> (Vec<u64>, f64) {
         let (counts, sum) = self.0.read();
         (counts, sum.as_secs_f64())
     }
 }
 
-/// A question for the metrics, waiting for its answer; dropped without one, there are none.
+/// A request for the metrics, waiting for its answer. Dropped without one, it is answered that there are none.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Scrape(Mutex<Option<events::Scrape>>);
 

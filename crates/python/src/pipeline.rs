@@ -20,7 +20,7 @@ pub struct Pipeline {
     address: String,
 }
 
-/// What can end a receive: the connection's failure, or Python's.
+/// The end of a receive: a failure of the connection, or an exception of Python.
 enum Ended {
     Failure(peer::Failure),
     Error(PyErr),
@@ -40,10 +40,7 @@ impl From<PyErr> for Ended {
 
 impl Pipeline {
     pub fn new(transport: &transport::Transport, address: String, link: Link) -> Self {
-        Self {
-            inner: transport.pipeline(address.clone(), link),
-            address,
-        }
+        Self { inner: transport.pipeline(address.clone(), link), address }
     }
 }
 
@@ -53,7 +50,6 @@ impl Pipeline {
         self.inner.fd().map_err(|failure| peer_error(py, &failure))
     }
 
-    /// Put a request in the buffer: KC.GET for one key, KC.MGET for more.
     #[pyo3(signature = (token, group, keys, former, /))]
     fn ask(
         &mut self,
@@ -72,12 +68,10 @@ impl Pipeline {
         asked.map_err(|failure| peer_error(py, &failure))
     }
 
-    /// Write what is buffered; False while some is left (wait until writable). PeerError when broken.
     fn flush(&mut self, py: Python<'_>) -> PyResult<bool> {
         self.inner.flush().map_err(|failure| peer_error(py, &failure))
     }
 
-    /// Read what has arrived: the tokens answered, in order, each with its answers. PeerError when closed.
     fn receive<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let answered = PyList::empty(py);
         let address = &self.address;
@@ -92,15 +86,12 @@ impl Pipeline {
         }
     }
 
-    /// Return for how many seconds the peer may go on: `silence` without a byte, `whole` until the next answer is here.
-    /// None if nothing is waited for.
     #[pyo3(signature = (silence, whole, /))]
     fn patience(&self, silence: f64, whole: f64) -> Option<f64> {
         let (silence, whole) = (Duration::from_secs_f64(silence), Duration::from_secs_f64(whole));
         self.inner.patience(silence, whole).map(|left| left.as_secs_f64())
     }
 
-    /// Close; the tokens still unanswered.
     fn close(&mut self) -> Vec<Py<PyAny>> {
         self.inner.close().collect()
     }

@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;
 
-/// Who owns which key: an immutable table of 65,536 slots (weighted rendezvous hashing with bounded loads).
+/// The owners of keys: an immutable table of 65,536 slots (weighted rendezvous hashing with bounded loads).
 #[pyclass(module = "kamacache._engine", frozen)]
-#[derive(Debug)]
 pub struct Placement {
     pub table: Arc<placement::Placement>,
 }
@@ -20,25 +19,20 @@ impl Placement {
 
     #[new]
     fn new(py: Python<'_>, members: Vec<(String, f64)>) -> PyResult<Self> {
-        let table = py.detach(|| placement::Placement::new(&members));
-        table
-            .map(|table| Placement { table: Arc::new(table) })
-            .map_err(|error| PyValueError::new_err(error.to_string()))
+        let table = py.detach(|| placement::Placement::new(&members)).map_err(PyValueError::new_err)?;
+        Ok(Self { table: Arc::new(table) })
     }
 
-    /// Positions in `members`, as it was given: the owner, the next in line, and so on; at most four.
     #[pyo3(signature = (key, /))]
     fn candidates<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.table.candidates(key))
     }
 
-    /// The position of the owner.
     #[pyo3(signature = (key, /))]
     fn owner(&self, key: &str) -> u16 {
         self.table.owner(key)
     }
 
-    /// The owner's position for every slot.
     fn slots(&self) -> Vec<u16> {
         self.table.owners().collect()
     }

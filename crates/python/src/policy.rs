@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 /// An eviction policy alone: one shard, weight one for each key until reweighed. For tests, simulations and hit ratios.
 #[pyclass(module = "kamacache._engine")]
-#[derive(Debug)]
 pub struct PolicyRun {
     policy: AnyPolicy,
     capacity: u64,
@@ -61,27 +60,17 @@ impl PolicyRun {
         let policy = AnyPolicy::new(policy, capacity).ok_or_else(|| {
             PyValueError::new_err(format!("policy must be one of {:?}, not {policy:?}", AnyPolicy::NAMES))
         })?;
-        Ok(PolicyRun {
-            policy,
-            capacity,
-            used: 0,
-            slots: HashMap::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-        })
+        Ok(PolicyRun { policy, capacity, used: 0, slots: HashMap::new(), entries: Vec::new(), free: Vec::new() })
     }
 
-    /// Ask for a key and keep it where it was missing: True for a hit.
     fn access(&mut self, key: i64) -> bool {
         self.ask(key)
     }
 
-    /// access each; the number of hits.
     fn run(&mut self, py: Python<'_>, keys: Vec<i64>) -> usize {
         py.detach(|| keys.into_iter().filter(|&key| self.ask(key)).count())
     }
 
-    /// Take a key out: whether it was there.
     fn remove(&mut self, key: i64) -> bool {
         let Some(&slot) = self.slots.get(&key) else {
             return false;
@@ -91,7 +80,6 @@ impl PolicyRun {
         true
     }
 
-    /// Make a key the next to go: whether it was there.
     fn demote(&mut self, key: i64) -> bool {
         let Some(&slot) = self.slots.get(&key) else {
             return false;
@@ -100,7 +88,6 @@ impl PolicyRun {
         true
     }
 
-    /// Give a key another weight, at least 1: whether it was there.
     fn reweigh(&mut self, key: i64, weight: u64) -> PyResult<bool> {
         if weight == 0 {
             return Err(PyValueError::new_err("weight must be at least 1"));
@@ -115,12 +102,7 @@ impl PolicyRun {
         Ok(true)
     }
 
-    /// The resident keys in the policy's own order, the next to go first.
     fn contents(&self) -> Vec<i64> {
-        self.policy
-            .order()
-            .into_iter()
-            .map(|slot| self.entries[slot as usize].0)
-            .collect()
+        self.policy.order().into_iter().map(|slot| self.entries[slot as usize].0).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! What one thread will know and others wait for. concurrent.futures.Future does the same in Python, where an interrupt
-//! between two instructions of a waiter can leave its lock taken for ever.
+//! A result that one thread will have and others wait for. concurrent.futures.Future does the same in Python, where an
+//! interrupt between two instructions of a waiter can leave its lock taken for ever.
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::{
@@ -44,8 +44,8 @@ pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
     interrupt.map_or(Ok(()), Err)
 }
 
-/// Invariant: wakers wait here only while there is no end. The lock is held by attached threads alone and for a moment;
-/// no Python object is made, dropped or called under it.
+/// Invariant: there are wakers only while there is no end. Only attached threads take the lock, for a moment: no Python
+/// object is made, dropped or called under it.
 #[pyclass(frozen, module = "kamacache._engine")]
 #[derive(Default)]
 pub struct Promise(Mutex<State>);
@@ -81,19 +81,16 @@ impl Promise {
         Self::default()
     }
 
-    /// Fulfil the promise. Return False if it has ended before.
     #[pyo3(signature = (value, /))]
     fn set_result(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<bool> {
         self.end(py, Ok(value))
     }
 
-    /// Break the promise with an exception. Return False if it has ended before.
     #[pyo3(signature = (error, /))]
     fn set_exception(&self, py: Python<'_>, error: Py<PyAny>) -> PyResult<bool> {
         self.end(py, Err(error))
     }
 
-    /// Return True for the first caller, who is to do what was promised or to see to it that nobody does.
     fn begin(&self) -> bool {
         let mut state = self.lock();
         let first = state.end.is_none() && !state.begun;
@@ -106,7 +103,6 @@ impl Promise {
         self.lock().end.is_some()
     }
 
-    /// Return the exception that ended it; None if a value did, or nothing yet.
     fn exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.lock().end.as_ref()? {
             Ok(_) => None,
@@ -114,7 +110,6 @@ impl Promise {
         }
     }
 
-    /// Return the value or raise the exception that ended it, without waiting. ValueError if nothing has.
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.lock().end.as_ref() {
             Some(Ok(value)) => Ok(value.clone_ref(py)),
@@ -123,16 +118,14 @@ impl Promise {
         }
     }
 
-    /// Have `waker` called, from any thread, at the end. Return False if that was before.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut state = self.lock();
-        if state.end.is_none() {
+        let open = state.end.is_none();
+        if open {
             state.wakers.push(waker);
-            return true;
         }
-        drop(state);
-        false
+        open
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -143,8 +136,8 @@ impl Promise {
         state.wakers.iter().try_for_each(|waker| visit.call(waker))
     }
 
-    /// An exception has a traceback, which has the frames that have the promise.
     fn __clear__(&self) {
+        // The traceback of an exception has the frames that have the promise.
         let end = self.lock().end.take();
         drop(end);
     }

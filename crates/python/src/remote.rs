@@ -1,6 +1,6 @@
-//! A hit in the owner's memory with no Python on its way: whom a store asks by itself where nothing is here.
+//! A hit in the owner's memory without Python: the owners that a store asks by itself on a miss.
 //!
-//! What needs thought stays Python's: keeping a near copy, passing over a member that does not answer, loading.
+//! Python does the rest: it keeps near copies, passes over members that do not answer, and loads.
 use std::{
     sync::{
         Arc,
@@ -44,7 +44,7 @@ impl Flag {
     }
 }
 
-/// A peer's address, whether it is held for dead, and the peer itself.
+/// A peer's address, whether it is considered dead, and the peer itself.
 type Listed = (String, Py<Flag>, Py<PyAny>);
 
 struct Peer {
@@ -53,7 +53,7 @@ struct Peer {
     object: Py<PyAny>,
 }
 
-/// Who owns what, and how to ask them: made anew whenever the owners change.
+/// The owners of keys and how to ask them. It is replaced when the owners change.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Remote {
     transport: Py<Transport>,
@@ -65,11 +65,11 @@ pub struct Remote {
     suspect: Py<PyAny>,
 }
 
-/// What came of asking.
+/// The result of asking.
 pub enum Asked<'py> {
-    /// Nobody was: the key is this node's, or its owner is held for dead.
+    /// No peer was asked: this node owns the key, or the owner is considered dead.
     Nobody,
-    /// Nothing that is good enough.
+    /// The owner has nothing that is good enough.
     Nothing,
     /// None: known to be absent.
     Found(Option<Bound<'py, PyBytes>>),
@@ -78,11 +78,7 @@ pub enum Asked<'py> {
 impl Remote {
     /// Asks the owner of a key, and counts a hit.
     pub fn ask<'py>(&self, py: Python<'py>, store: &Store, key: &str) -> PyResult<Asked<'py>> {
-        let Some(peer) = self
-            .peers
-            .get(usize::from(self.table.owner(key)))
-            .and_then(Option::as_ref)
-        else {
+        let Some(peer) = self.peers.get(usize::from(self.table.owner(key))).and_then(Option::as_ref) else {
             return Ok(Asked::Nobody);
         };
         if peer.down.load(Ordering::Relaxed) {
@@ -122,7 +118,7 @@ impl Remote {
         Ok(Asked::Found(value))
     }
 
-    /// What is hot may stay here for a while.
+    /// Has Python keep a near copy of a hot key.
     fn keep(
         &self,
         py: Python<'_>,
@@ -132,22 +128,14 @@ impl Remote {
         begun: f64,
     ) -> PyResult<()> {
         if let Some(keep) = self.keep.as_ref().filter(|_| answer.flags & resp::HOT != 0) {
-            let found = (
-                value,
-                answer.version,
-                answers::seconds(answer.remaining_ms),
-                answer.flags,
-            );
+            let found = (value, answer.version, answers::seconds(answer.remaining_ms), answer.flags);
             call(keep.bind(py), &(key, found, begun).into_pyobject(py)?)?;
         }
         Ok(())
     }
 
     fn silent<'py>(&self, py: Python<'py>, peer: &Peer, error: &PyErr) -> PyResult<Asked<'py>> {
-        call(
-            self.suspect.bind(py),
-            &(&peer.object, error.value(py)).into_pyobject(py)?,
-        )?;
+        call(self.suspect.bind(py), &(&peer.object, error.value(py)).into_pyobject(py)?)?;
         Ok(Asked::Nothing)
     }
 }
@@ -165,11 +153,7 @@ impl Remote {
         keep: Option<Py<PyAny>>,
         suspect: Py<PyAny>,
     ) -> PyResult<Self> {
-        let peer = |(address, down, object): Listed| Peer {
-            address,
-            down: down.bind(py).get().0.clone(),
-            object,
-        };
+        let peer = |(address, down, object): Listed| Peer { address, down: down.bind(py).get().0.clone(), object };
         Ok(Self {
             transport,
             table: placement.table.clone(),

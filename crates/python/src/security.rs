@@ -7,7 +7,7 @@ use kamacache_engine::security::{
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-/// What a node protects itself with, and proves itself by to others. Shows nothing of it.
+/// The password and the certificates of a node. It shows none of them.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Security {
     pub inner: Arc<security::Security>,
@@ -15,7 +15,6 @@ pub struct Security {
 
 #[pymethods]
 impl Security {
-    /// Reads the files, given as (certificate, key, authorities).
     #[new]
     #[pyo3(signature = (*, password = None, tls = None, mutual = true))]
     fn new(py: Python<'_>, password: Option<&str>, tls: Option<[String; 3]>, mutual: bool) -> PyResult<Self> {
@@ -26,31 +25,18 @@ impl Security {
             let [cert, key, ca] = files.map(Into::into);
             Files { cert, key, ca, mutual }
         });
-        let tls = py
-            .detach(|| files.map(Tls::new).transpose())
-            .map_err(PyValueError::new_err)?;
-        Ok(Self {
-            inner: Arc::new(security::Security {
-                password,
-                tls,
-                ..Default::default()
-            }),
-        })
+        let tls = py.detach(|| files.map(Tls::new).transpose()).map_err(PyValueError::new_err)?;
+        Ok(Self { inner: Arc::new(security::Security { password, tls, ..Default::default() }) })
     }
 
-    /// The same for a forked child.
     fn renewed(&self) -> Self {
-        Self {
-            inner: Arc::new(self.inner.renewed()),
-        }
+        Self { inner: Arc::new(self.inner.renewed()) }
     }
 
-    /// Wrong passwords that were given since they were told last: (address, how many), each address once a minute.
     fn guesses(&self) -> Vec<(String, u64)> {
         self.inner.guesses.due(Instant::now())
     }
 
-    /// Look whether the files have changed: True when new ones are in use from now on.
     fn reload(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(tls) = &self.inner.tls else { return Ok(false) };
         py.detach(|| tls.reload()).map_err(PyValueError::new_err)

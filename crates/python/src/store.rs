@@ -1,4 +1,4 @@
-//! Store for Python. Hits run in `hit.rs`; everything here may take its time.
+//! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
 mod held;
 mod reading;
 
@@ -11,7 +11,7 @@ use kamacache_engine::{
     memory::Memory,
     outcome::OUTCOMES,
     policy::AnyPolicy,
-    store::{Fill, Gone, Kind, Lookup, Options, Reason},
+    store::{Fill, Gone, Kind, Lookup, Options},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -23,7 +23,7 @@ use pyo3::{
 use crate::{
     cell::{Cell, Engine},
     clock::Clock,
-    errors::{nanoseconds, seconds},
+    errors::{self, key as text, nanoseconds},
     fork,
     hit::{self, Reader},
     placement::Placement,
@@ -31,15 +31,11 @@ use crate::{
     value::{Value, drain, release},
 };
 use held::Held;
+use reading::{Found, Left, Many};
 
 /// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
 /// table and the policy, and what growing leaves unused.
 const OVERHEAD: u64 = 240;
-
-/// A value (None: absent), its version, remaining seconds and kind.
-type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
-/// A key, its value as a get would give it, and why it left.
-type Told<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 
 /// The memory of one group in one process.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -47,18 +43,11 @@ pub struct Store {
     cell: Arc<Cell>,
     on_miss: Held<PyAny>,
     remote: Held<Remote>,
-    /// Writes of this node are pending, for which a get may have to wait.
+    /// Writes of this node are under way, for which a get may have to wait.
     pending: AtomicBool,
     decode: Held<PyAny>,
     decodes: bool,
     shareable: bool,
-}
-
-pub fn kind(number: u8) -> PyResult<Kind> {
-    [Kind::Main, Kind::Near, Kind::Former]
-        .into_iter()
-        .find(|&kind| kind as u8 == number)
-        .ok_or_else(|| PyValueError::new_err("kind must be MAIN, NEAR or FORMER"))
 }
 
 impl Reader for Store {
@@ -75,16 +64,15 @@ impl Reader for Store {
 impl Store {
     pub fn add_methods(py: Python<'_>) -> PyResult<()> {
         let class = py.get_type::<Self>();
-        hit::add_get::<Self>(&class)?;
-        let doc = c"lookup($self, key, /)\n--\n\nAs get, but MISSING where nothing is here.";
-        hit::add_lookup::<Self>(&class, c"lookup", doc)
+        hit::add_get::<Self>(&class, c"get($self, key, /)\n--\n\n")?;
+        hit::add_lookup::<Self>(&class, c"lookup", c"lookup($self, key, /)\n--\n\n")
     }
 
     pub fn cell(&self) -> Arc<Cell> {
         self.cell.clone()
     }
 
-    /// What a transport serves. A forked child must ask again.
+    /// Returns what a transport serves. A forked child must ask again.
     pub fn memory(&self) -> Arc<dyn Memory> {
         self.cell.share()
     }
@@ -93,7 +81,7 @@ impl Store {
         Value::new(bytes, !self.decodes)
     }
 
-    /// Runs a change, then lets go of what it let go.
+    /// Runs a change, then releases the values that it removed.
     fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&Engine, &mut Gone<Value>) -> R) -> R {
         let mut gone = Gone::default();
         let result = change(self.engine(), &mut gone);
@@ -106,11 +94,11 @@ impl Store {
 #[pymethods]
 impl Store {
     #[classattr]
-    const MAIN: u8 = Kind::Main as u8;
+    pub const MAIN: u8 = Kind::Main as u8;
     #[classattr]
-    const NEAR: u8 = Kind::Near as u8;
+    pub const NEAR: u8 = Kind::Near as u8;
     #[classattr]
-    const FORMER: u8 = Kind::Former as u8;
+    pub const FORMER: u8 = Kind::Former as u8;
 
     #[classattr]
     #[pyo3(name = "OUTCOMES")]
@@ -200,13 +188,13 @@ impl Store {
     }
 
     #[pyo3(signature = (keys, /))]
-    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<reading::Many<'py>> {
+    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Many<'py>> {
         self.read_many(py, keys)
     }
 
     #[pyo3(signature = (key, /))]
     fn peek<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.engine().peek(crate::errors::key(key)?) {
+        match self.engine().peek(text(key)?) {
             Lookup::Hit(value) => self.take_object(py, value).map(Some),
             Lookup::Absent | Lookup::Miss => Ok(None),
         }
@@ -214,22 +202,17 @@ impl Store {
 
     #[pyo3(signature = (key, /))]
     fn find<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Found<'py>>> {
-        let found = self.engine().find(crate::errors::key(key)?);
-        Ok(found.map(|(value, version, remaining, kind)| {
-            let bytes = value.as_ref().map(|value| value.bytes(py));
-            value.into_iter().for_each(|value| value.release(py));
-            (bytes, version, remaining.map(seconds), kind as u8)
-        }))
+        Ok(self.found(py, text(key)?))
     }
 
     #[pyo3(signature = (key, /))]
     fn known(&self, key: &Bound<'_, PyAny>) -> PyResult<u128> {
-        Ok(self.engine().known(crate::errors::key(key)?))
+        Ok(self.engine().known(text(key)?))
     }
 
     #[pyo3(signature = (key, size, /))]
     fn fits(&self, key: &Bound<'_, PyAny>, size: usize) -> PyResult<bool> {
-        Ok(self.engine().fits(crate::errors::key(key)?, size))
+        Ok(self.engine().fits(text(key)?, size))
     }
 
     #[pyo3(signature = (key, value, version, ttl, kind, *, foreign = false))]
@@ -244,15 +227,9 @@ impl Store {
         kind: u8,
         foreign: bool,
     ) -> PyResult<bool> {
-        let key = crate::errors::key(key)?;
-        let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, self::kind(kind)?);
-        let fill = Fill {
-            version,
-            ttl,
-            kind,
-            foreign,
-            since: None,
-        };
+        let key = text(key)?;
+        let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, errors::kind(kind)?);
+        let fill = Fill { version, ttl, kind, foreign, since: None };
         let value = value.map(|bytes| self.value(bytes));
         Ok(self.change(py, |engine, gone| engine.put(key, value, fill, gone)))
     }
@@ -265,20 +242,20 @@ impl Store {
         version: u128,
         ttl: Option<f64>,
     ) -> PyResult<bool> {
-        let key = crate::errors::key(key)?;
+        let key = text(key)?;
         let ttl = ttl.map(nanoseconds).transpose()?;
         let value = value.map(|bytes| self.value(bytes));
         Ok(self.change(py, |engine, gone| engine.write(key, value, version, ttl, gone)))
     }
 
     fn note(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<u128> {
-        let key = crate::errors::key(key)?;
+        let key = text(key)?;
         Ok(self.change(py, |engine, gone| engine.note(key, version, gone)))
     }
 
     #[pyo3(signature = (key, /))]
     fn drop(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        let key = crate::errors::key(key)?;
+        let key = text(key)?;
         self.change(py, |engine, gone| engine.drop_entry(key, gone));
         Ok(())
     }
@@ -299,23 +276,10 @@ impl Store {
     }
 
     #[pyo3(signature = (since = u64::MAX, /))]
-    fn sweep<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Told<'py>>> {
-        let mut gone = Gone::default();
+    fn sweep<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Left<'py>>> {
         let engine = self.cell.share();
-        let evicted = py.detach(|| engine.sweep(since, &mut gone));
-        release(py, gone);
-        drain(py);
-        evicted
-            .into_iter()
-            .map(|entry| {
-                let value = entry.value.map(|value| self.take_object(py, value)).transpose()?;
-                let reason = match entry.reason {
-                    Reason::Capacity => "capacity",
-                    Reason::Expired => "expired",
-                };
-                Ok((entry.key.as_str().to_owned(), value, reason))
-            })
-            .collect()
+        let evicted = self.change(py, |_, gone| py.detach(|| engine.sweep(since, gone)));
+        evicted.into_iter().map(|entry| self.left(py, entry)).collect()
     }
 
     #[pyo3(signature = (outcome, n = 1, /))]

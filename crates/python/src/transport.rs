@@ -32,12 +32,12 @@ use crate::{
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
 pub struct Transport {
     inner: Arc<transport::Transport>,
-    /// The tokens of calls under way. Locked for a moment by attached threads alone.
+    /// The tokens of calls and connects under way. Only attached threads take the lock, for a moment.
     tokens: Mutex<HashMap<u64, Py<PyAny>>>,
 }
 
 impl Transport {
-    /// The connections for questions on the caller's own thread.
+    /// Returns the connections for reads on the caller's own thread.
     pub fn pool(&self) -> Result<&Pool, Failure> {
         self.inner.pool()
     }
@@ -70,7 +70,7 @@ impl Transport {
         })
     }
 
-    /// Has next_event return how something ended that was begun here.
+    /// Returns the end of a call or connect, for next_event.
     fn ended<'py>(&self, py: Python<'py>, id: u64, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let token = self.tokens.lock().remove(&id);
         Ok(Some((token, result).into_pyobject(py)?.into_any()))
@@ -97,26 +97,19 @@ impl Transport {
     #[pyo3(signature = (*, max_message, max_value = None, security = None))]
     fn new(max_message: usize, max_value: Option<usize>, security: Option<&Security>) -> Self {
         let security = security.map(|security| security.inner.clone()).unwrap_or_default();
-        let transport = transport::Transport::new(max_message, security);
-        Self {
-            inner: Arc::new(transport.with_max_value(max_value.unwrap_or(max_message))),
-            tokens: Mutex::default(),
-        }
+        let inner = transport::Transport::new(max_message, max_value.unwrap_or(max_message), security);
+        Self { inner: Arc::new(inner), tokens: Mutex::default() }
     }
 
-    /// Bind "host:port" or "unix:/path", a name resolved within `within` seconds; the address bound. OSError as the
-    /// system says it.
     #[pyo3(signature = (address, /, within = 5.0))]
     fn listen(&self, py: Python<'_>, address: &str, within: f64) -> PyResult<String> {
         let within = duration(within)?;
         if self.inner.is_forked() {
             return Err(peer_error(py, &Failure::forked()));
         }
-        py.detach(|| self.inner.listen(address, within))
-            .map_err(|error| os_error(&error, address))
+        py.detach(|| self.inner.listen(address, within)).map_err(|error| os_error(&error, address))
     }
 
-    /// Answer KC.GET and KC.MGET for this group from now on.
     #[pyo3(signature = (store, /))]
     fn serve(&self, py: Python<'_>, store: &crate::store::Store) {
         let memory = store.memory();
@@ -128,7 +121,6 @@ impl Transport {
         py.detach(|| self.inner.hide(group));
     }
 
-    /// Ask a member's memory; None: nothing there. PeerError when it does not answer in time.
     #[pyo3(signature = (address, group, key, former, timeout, /))]
     fn peek<'py>(
         &self,
@@ -154,7 +146,6 @@ impl Transport {
         answer
     }
 
-    /// Ask several members at once, one request each; a PeerError in the place of one that did not answer.
     #[pyo3(signature = (asks, group, former, timeout, /))]
     fn peek_many<'py>(
         &self,
@@ -179,13 +170,11 @@ impl Transport {
         let outcomes = py.detach(|| ask_many(pool, &questions, timeout));
         let results = PyList::empty(py);
         for ((outcome, (address, _)), keys) in outcomes.into_iter().zip(&questions).zip(counts) {
-            let answers = outcome
-                .map_err(|failure| peer_error(py, &failure))
-                .and_then(|(reply, connection)| {
-                    let answers = answers::many(py, address, keys, &reply, connection.input());
-                    pool.put(address, connection);
-                    answers
-                });
+            let answers = outcome.map_err(|failure| peer_error(py, &failure)).and_then(|(reply, connection)| {
+                let answers = answers::many(py, address, keys, &reply, connection.input());
+                pool.put(address, connection);
+                answers
+            });
             match answers {
                 Ok(answers) => results.append(answers)?,
                 Err(error) => results.append(error.into_value(py))?,
@@ -194,17 +183,12 @@ impl Transport {
         Ok(results)
     }
 
-    /// PeerError unless the member's engine answers in time.
     #[pyo3(signature = (address, timeout, /))]
     fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
         let mut ponged = self.ping_many(py, vec![address.to_owned()], timeout)?;
-        ponged
-            .pop()
-            .flatten()
-            .map_or(Ok(()), |error| Err(PyErr::from_value(error)))
+        ponged.pop().flatten().map_or(Ok(()), |error| Err(PyErr::from_value(error)))
     }
 
-    /// Ask all these members at once whether their engines answer; None, or a PeerError, for each.
     #[pyo3(signature = (addresses, timeout, /))]
     fn ping_many<'py>(
         &self,
@@ -215,12 +199,9 @@ impl Transport {
         let timeout = duration(timeout)?;
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
         let ponged = py.detach(|| ping_many(pool, addresses, timeout)).into_iter();
-        Ok(ponged
-            .map(|one| one.err().map(|failure| exception(py, &failure)))
-            .collect())
+        Ok(ponged.map(|one| one.err().map(|failure| exception(py, &failure))).collect())
     }
 
-    /// Start a call; next_event brings (token, reply or exception).
     #[pyo3(signature = (token, address, message, timeout, /))]
     fn call(
         &self,
@@ -235,13 +216,11 @@ impl Transport {
         self.begin(py, token, |id| self.inner.call(id, address, request, timeout))
     }
 
-    /// Start a connect for an event loop; next_event brings (token, Pipeline or exception).
     #[pyo3(signature = (token, address, /))]
     fn connect(&self, py: Python<'_>, token: Py<PyAny>, address: &str) -> PyResult<()> {
         self.begin(py, token, |id| self.inner.connect(id, address))
     }
 
-    /// Answer to these names over HTTP, beside IP addresses and localhost.
     #[pyo3(signature = (names, /))]
     fn answer_to(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
         let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
@@ -249,7 +228,6 @@ impl Transport {
         Ok(())
     }
 
-    /// What /readyz says; False is for good.
     #[pyo3(signature = (ready, /))]
     fn ready(&self, py: Python<'_>, ready: bool) -> PyResult<()> {
         let status = self.inner.status().map_err(|failure| peer_error(py, &failure))?;
@@ -261,22 +239,16 @@ impl Transport {
         Ok(())
     }
 
-    /// How long peers took to answer so far: (address, what they were asked, counts, seconds) as of Histogram.read.
     fn peer_times(&self, py: Python<'_>) -> PyResult<Vec<PeerTimes>> {
-        let times = py
-            .detach(|| self.inner.times())
-            .map_err(|failure| peer_error(py, &failure))?;
+        let times = py.detach(|| self.inner.times()).map_err(|failure| peer_error(py, &failure))?;
         let seconds = |(address, kind, counts, sum): (_, _, _, Duration)| (address, kind, counts, sum.as_secs_f64());
         Ok(times.into_iter().map(seconds).collect())
     }
 
-    /// The next call from a peer, scrape, or end of a call or connect of ours; None after `timeout` seconds or when closed.
     #[pyo3(signature = (timeout, /))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
-        let event = py
-            .detach(|| self.inner.next_event(timeout))
-            .map_err(|failure| peer_error(py, &failure))?;
+        let event = py.detach(|| self.inner.next_event(timeout)).map_err(|failure| peer_error(py, &failure))?;
         match event {
             None => Ok(None),
             Some(Event::Call(call)) => Ok(Some(Bound::new(py, Incoming::new(call))?.into_any())),
@@ -298,14 +270,11 @@ impl Transport {
         }
     }
 
-    /// Close the connections to a member that is gone; what waits on them fails at once, unless it is still finishing.
     #[pyo3(signature = (address, /, *, finishing = false))]
     fn forget(&self, py: Python<'_>, address: &str, finishing: bool) -> PyResult<()> {
-        py.detach(|| self.inner.forget(address, finishing))
-            .map_err(|failure| peer_error(py, &failure))
+        py.detach(|| self.inner.forget(address, finishing)).map_err(|failure| peer_error(py, &failure))
     }
 
-    /// Stop listening, fail what waits, end the thread. Within a second; twice is fine.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.inner.close());
     }

@@ -1,7 +1,7 @@
 //! A Python bytes object as the engine keeps it: shared with threads that never hold the GIL.
 //!
 //! Reference counts are touched by threads attached to the interpreter alone. A handle that dies elsewhere leaves its
-//! objects in the graveyard, for the next attached thread to let go of.
+//! objects in the graveyard, for the next attached thread to drop.
 use std::{
     ptr::{self, NonNull},
     sync::{
@@ -16,13 +16,13 @@ use pyo3::{prelude::*, types::PyBytes};
 /// A handle to a value. Cloning touches no Python object.
 #[derive(Clone)]
 pub struct Value {
-    /// What a get returns, where that is known from the start: beside the handle, it saves a cache miss.
+    /// The object that a get returns, if that is known from the start. Having it beside the handle saves a cache miss.
     ready: Option<NonNull<pyo3::ffi::PyObject>>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// None once it was let go.
+    /// None once it was released.
     bytes: Option<Py<PyBytes>>,
     decoded: OnceLock<Py<PyAny>>,
     data: NonNull<u8>,
@@ -40,7 +40,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Value {
-    /// With `ready`, a get returns the bytes themselves.
+    /// Makes a handle. With `ready`, a get returns the bytes themselves.
     pub fn new(bytes: &Bound<'_, PyBytes>, ready: bool) -> Self {
         let data = bytes.as_bytes();
         let shared = Shared {
@@ -50,35 +50,28 @@ impl Value {
             len: data.len(),
         };
         let ready = NonNull::new(bytes.as_ptr()).filter(|_| ready);
-        Self {
-            ready,
-            shared: Arc::new(shared),
-        }
+        Self { ready, shared: Arc::new(shared) }
     }
 
-    /// The object that a get returns without running any code, if there is one: borrowed, alive as long as the handle.
+    /// Returns the object that a get returns without running any code, if there is one: borrowed, alive as long as the
+    /// handle.
     #[inline]
     pub fn ready(&self) -> Option<NonNull<pyo3::ffi::PyObject>> {
-        self.ready.or_else(|| {
-            self.shared
-                .decoded
-                .get()
-                .and_then(|object| NonNull::new(object.as_ptr()))
-        })
+        self.ready.or_else(|| self.shared.decoded.get().and_then(|object| NonNull::new(object.as_ptr())))
     }
 
     pub fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let bytes = self.shared.bytes.as_ref().expect("let go of with the last handle only");
+        let bytes = self.shared.bytes.as_ref().expect("released with the last handle only");
         bytes.bind(py).clone()
     }
 
-    /// Keeps the decoded object for later gets; the one kept, which another thread may have decoded.
+    /// Keeps the decoded object for later gets, and returns the one kept, which another thread may have decoded.
     pub fn keep_decoded<'py>(&self, object: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
         let py = object.py();
         self.shared.decoded.get_or_init(|| object.unbind()).bind(py).clone()
     }
 
-    /// Lets the handle go while attached: objects whose last handle it was go at once.
+    /// Drops the handle while attached. Objects whose last handle it was are dropped at once.
     pub fn release(self, py: Python<'_>) {
         if let Some(mut shared) = Arc::into_inner(self.shared) {
             let objects = (shared.bytes.take(), shared.decoded.take());
@@ -119,16 +112,13 @@ impl memory::Value for Value {
 impl Drop for Shared {
     fn drop(&mut self) {
         // This thread may not be attached.
-        for object in [self.bytes.take().map(Py::into_any), self.decoded.take()]
-            .into_iter()
-            .flatten()
-        {
+        for object in [self.bytes.take().map(Py::into_any), self.decoded.take()].into_iter().flatten() {
             bury(object);
         }
     }
 }
 
-/// Objects to let go of: a stack that is pushed to and taken as a whole, without a lock that a fork could tear.
+/// Objects to drop: a stack that is pushed to and taken as a whole, without a lock that a fork could tear.
 static GRAVEYARD: AtomicPtr<Grave> = AtomicPtr::new(ptr::null_mut());
 
 struct Grave {
@@ -137,10 +127,7 @@ struct Grave {
 }
 
 fn bury(object: Py<PyAny>) {
-    let grave = Box::into_raw(Box::new(Grave {
-        object,
-        next: GRAVEYARD.load(Ordering::Relaxed),
-    }));
+    let grave = Box::into_raw(Box::new(Grave { object, next: GRAVEYARD.load(Ordering::Relaxed) }));
     loop {
         // SAFETY: the grave is ours until the exchange publishes it.
         let next = unsafe { (*grave).next };
@@ -152,7 +139,7 @@ fn bury(object: Py<PyAny>) {
     }
 }
 
-/// Lets go of what died on threads that were not attached.
+/// Drops the objects that died on threads that were not attached.
 pub fn drain(py: Python<'_>) {
     if GRAVEYARD.load(Ordering::Relaxed).is_null() {
         return;
@@ -166,7 +153,7 @@ pub fn drain(py: Python<'_>) {
     }
 }
 
-/// Lets values go in batches, giving other threads the interpreter in between.
+/// Drops values in batches, and lets other threads have the interpreter in between.
 pub fn release(py: Python<'_>, gone: Gone<Value>) {
     for (index, value) in gone.0.into_iter().enumerate() {
         value.release(py);

@@ -1,4 +1,4 @@
-"""The command line `kamacache`. Its one dependency is click, which the extra `cli` installs."""
+"""Run the command line `kamacache`. Its one dependency is click, which the extra `cli` installs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _USAGE = 2
 def main() -> None:
     """Run the command line; the exit codes are in kamacache.cli.commands."""
     try:
-        from kamacache.cli.commands import cli  # noqa: PLC0415 - it may not be installed
+        from kamacache.cli.commands import cli  # noqa: PLC0415 - click may not be installed
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise

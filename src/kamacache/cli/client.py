@@ -1,4 +1,4 @@
-"""A connection to a running node: one question after the other over RESP, on the caller's thread."""
+"""Query a running node: one command after the other over RESP, on the caller's thread."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 Reply = str | int | bytes | list[Any] | None
 
 _CHUNK = 65536
-_LINE = 65536  # bytes of a line that is no value
+_LINE = 65536  # bytes, the longest line that is not a value
 _CONNECT = 5.0  # seconds
-_ALERT = b"\x15"  # the first byte of what TLS answers to who does not speak it
-_TLS = {  # what failed, as OpenSSL names it
-    "CERTIFICATE_REQUIRED": "it asks for a certificate: give --tls-cert and --tls-key",
+_ALERT = b"\x15"  # the first byte of the answer of a TLS server to plain text
+_TLS = {  # advice by the name that OpenSSL has for the failure
+    "CERTIFICATE_REQUIRED": "it requires a certificate: give --tls-cert and --tls-key",
     "UNKNOWN_CA": "it does not trust the certificate of --tls-cert",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is not one that --tls-ca vouches for at this address",
+    "CERTIFICATE_VERIFY_FAILED": "--tls-ca does not vouch for its certificate at this address",
     "HANDSHAKE_FAILURE": "it has no TLS: leave --tls-ca out",
 }
 
 
 class OutOfReach(Exception):
-    """The node does not answer."""
+    """Report a node that does not answer."""
 
 
 class Refused(Exception):
-    """The node answers, with an error: `code` is its first word."""
+    """Report that the node answered with an error; `code` is its first word."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -42,12 +42,12 @@ class Refused(Exception):
 
     @property
     def has_no_password(self) -> bool:
-        """Whether it was given one, and was started without: this it says in the words of Redis."""
+        """Whether the node got a password but was started without one; it says so in the words of Redis."""
         return str(self).startswith("ERR AUTH ")
 
 
 class Client:
-    """Talks to the node at `address`; no question takes longer than `timeout` seconds."""
+    """A connection to the node at `address`; no command takes longer than `timeout` seconds."""
 
     def __init__(
         self,
@@ -75,23 +75,20 @@ class Client:
     def _connect(self, tls: ssl.SSLContext | None) -> socket.socket:
         place = parse_address(self.address, name="node")
         left = self._left()
-        if place.path is not None:
+        if place.path is None:
+            raw = socket.create_connection((place.host, place.port), timeout=left)
+        else:
             raw = socket.socket(socket.AF_UNIX)
-            try:
+        try:
+            if place.path is not None:  # without TLS: the permissions of its file protect a Unix socket
                 raw.settimeout(left)
                 raw.connect(place.path)
-            except BaseException:
-                raw.close()
-                raise
-        else:
-            raw = socket.create_connection((place.host, place.port), timeout=left)
-        if tls is None or place.path is not None:  # the permissions of its file protect a Unix socket
-            return raw
-        try:
-            return tls.wrap_socket(raw, server_hostname=place.host)
+            elif tls is not None:
+                return tls.wrap_socket(raw, server_hostname=place.host)
         except BaseException:
             raw.close()
             raise
+        return raw
 
     def __enter__(self) -> Self:
         return self
@@ -100,15 +97,15 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def ask(self, *arguments: str | bytes, within: float = math.inf) -> Reply:
-        """The answer to one command, within so many seconds and the timeout; OutOfReach, Refused."""
+        """Return the answer to one command. Raises OutOfReach after `within` seconds or the timeout, and Refused."""
         self._deadline = time.monotonic() + min(self._timeout, within)
         try:
             self._socket.settimeout(self._left())
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # why it hung up may be there to read
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the reason may be there to read
                 self._socket.sendall(_command(arguments))
             reply: Reply | Refused = self._read()
         except OSError as error:
@@ -118,10 +115,10 @@ class Client:
         return reply
 
     def ask_json(self, *arguments: str) -> Any:
-        """The same, of a command that answers JSON."""
+        """Return the answer of a command that answers in JSON."""
         reply = self.ask(*arguments)
         if not isinstance(reply, bytes):
-            raise OutOfReach(f"{self.address} answers {arguments[0]} as no node does")
+            raise OutOfReach(f"{self.address} does not answer {arguments[0]} as a node does")
         return json.loads(reply)
 
     def _left(self) -> float:
@@ -147,14 +144,14 @@ class Client:
                 return [self._read() for _ in range(number)]
             value = self._take(number + 2)
             return value[:-2]
-        raise OSError("it is no node of kamacache, or of another version")
+        raise OSError("it is not a kamacache node, or has another version")
 
     def _line(self) -> bytes:
         while (end := self._input.find(b"\r\n")) < 0:
             if self._input.startswith(_ALERT):
-                raise OSError("it wants TLS: give --tls-ca")
+                raise OSError("it requires TLS: give --tls-ca")
             if len(self._input) > _LINE:
-                raise OSError("it is no node of kamacache, or of another version")
+                raise OSError("it is not a kamacache node, or has another version")
             self._receive()
         return self._take(end + 2)[:-2]
 

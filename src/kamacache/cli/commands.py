@@ -1,4 +1,4 @@
-"""The commands of `kamacache`.
+"""Define the commands of `kamacache`.
 
 Exit codes: 0 done, 1 absent, not confirmed or a check failed, 2 wrong usage or configuration, 3 no node or registry in
 reach, 4 the node refused, 130 Ctrl-C.
@@ -28,7 +28,7 @@ _SIZES = {"bytes", "near_bytes", "max_bytes"}
 
 
 class Program(click.Group):
-    """Turns what went wrong into words and an exit code."""
+    """Turn errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,14 +47,14 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # whoever reads has had enough: click ends quietly
+                raise  # the reader has closed the pipe: click ends quietly
             code, text = USAGE, str(error)
         click.echo(f"kamacache: {text}", err=True)
         sys.exit(code)
 
 
 def _name(ctx: click.Context, param: click.Parameter, group: str | None) -> str | None:
-    """Checked here: in a command to a node the key follows the group's name after a colon."""
+    """Check the name here: in a command to a node the key follows it after a colon."""
     if group is None:
         return None
     try:
@@ -64,7 +64,7 @@ def _name(ctx: click.Context, param: click.Parameter, group: str | None) -> str 
 
 
 def _utf8(ctx: click.Context, param: click.Parameter, typed: str | tuple[str, ...]) -> Any:
-    """Keys as they were typed, whatever the locale."""
+    """Return keys as they were typed, whatever the locale."""
     if isinstance(typed, tuple):
         return tuple(_utf8(ctx, param, key) for key in typed)
     try:
@@ -89,7 +89,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON value, 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(kamacache.__version__, prog_name="kamacache")
 def cli() -> None:
-    """A distributed read-through cache: run nodes, ask them, look after them.
+    """A distributed read-through cache: run nodes, query them, check them.
 
     Exit codes: 0 done; 1 absent, not confirmed, or a check failed; 2 wrong usage or configuration; 3 no node or
     registry in reach; 4 the node refused; 130 Ctrl-C.
@@ -108,14 +108,14 @@ cli.add_command(doctor)
 @as_json
 @places
 def get(place: Place, group: str, key: str, as_json: bool) -> None:
-    """Print the value of KEY, loaded where nobody has it.
+    """Print the value of KEY, loading it if no node has it.
 
-    Exit code 1 where there is none.
+    Exit code 1 if there is none.
     """
     with place.connect(group) as client:
         value = client.ask("GET", f"{group}:{key}")
     if value is not None and not isinstance(value, bytes):
-        raise OutOfReach(f"{client.address} answers GET as no node does")
+        raise OutOfReach(f"{client.address} does not answer GET as a node does")
     if as_json:
         output.show_json({"group": group, "key": key, "value": output.value_as_json(value)})
     elif value is not None:
@@ -135,7 +135,7 @@ def get(place: Place, group: str, key: str, as_json: bool) -> None:
 def set(place: Place, group: str, key: str, value: str, ttl: str | None) -> None:  # noqa: A001 - the command's name
     """Set KEY to VALUE on all nodes.
 
-    VALUE is what the group's codec writes; - reads it from standard input.
+    VALUE is the bytes that the codec of the group writes; - reads them from standard input.
     """
     lives: list[str] = []
     if ttl is not None:
@@ -173,7 +173,7 @@ def delete(place: Place, group: str, keys: tuple[str, ...]) -> None:
 def clear(place: Place, group: str) -> None:
     """Forget every key of GROUP on all nodes.
 
-    Exit code 1 where one of them did not confirm.
+    Exit code 1 if one of them did not confirm.
     """
     with place.connect(group) as client:
         if not client.ask_json("KC.CLEAR", group)["confirmed"]:
@@ -215,7 +215,7 @@ def members(place: Place, as_json: bool) -> None:
 @as_json
 @places
 def owner(place: Place, group: str, key: str, as_json: bool) -> None:
-    """Show which member owns KEY, and who is next in line."""
+    """Show which member owns KEY, and the candidates after it."""
     with place.connect(group) as client:
         found = client.ask_json("KC.OWNER", group, key)
     if as_json:
@@ -232,10 +232,7 @@ def owner(place: Place, group: str, key: str, as_json: bool) -> None:
 @as_json
 @places
 def stats(place: Place, group: str | None, as_json: bool) -> None:
-    """Show the counters of one node.
-
-    Those of GROUP, or of all its groups.
-    """
+    """Show the counters of one node, of GROUP or of all groups."""
     with place.connect(group) as client:
         found = client.ask_json("KC.STATS", *([] if group is None else [group]))
     if as_json:

@@ -1,4 +1,4 @@
-"""What `kamacache serve` is told in a file: options of the node, and groups."""
+"""Read the file of `kamacache serve`: the options of the node, and groups."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from kamacache.node import Node
 from kamacache.options import GroupOptions
 
 NODE = {
-    *{"listen", "advertise", "registry", "service", "weight", "max_value", "loader_threads", "insecure"},
-    *{"password_file", "drain", "log_level"},
+    *{"listen", "advertise", "registry", "service", "weight", "max_value", "loader_threads", "loader_queue"},
+    *{"insecure", "password_file", "drain", "log_level"},
 }
 _TLS = {"cert", "key", "ca", "mutual"}
 _SWITCHES = {"insecure", "mutual"}
@@ -28,7 +28,7 @@ _GROUP = _FUNCTIONS | set(inspect.signature(GroupOptions.make).parameters)
 
 
 class Config(NamedTuple):
-    """A file's content, checked for names that mean nothing."""
+    """The content of a file, checked for unknown names."""
 
     node: dict[str, Any]
     groups: dict[str, dict[str, Any]]
@@ -58,11 +58,11 @@ def read(path: str) -> Config:
 def _known(given: Mapping[str, Any], names: set[str], where: str) -> None:
     for name in given:
         if name not in names:
-            raise ConfigError(f"{where}: {name!r} is no option; there are {', '.join(sorted(names))}")
+            raise ConfigError(f"{where}: {name!r} is not an option; there are {', '.join(sorted(names))}")
 
 
 def _plain(given: Mapping[str, Any], where: str) -> None:
-    """What becomes an option of the command line must be what can be written there."""
+    """Raise ConfigError for a value that no option of the command line can have."""
     for name, value in given.items():
         if name in _SWITCHES and not isinstance(value, bool):
             raise ConfigError(f"{where}: {name} = {value!r}: must be true or false")
@@ -71,7 +71,7 @@ def _plain(given: Mapping[str, Any], where: str) -> None:
 
 
 def with_flags(groups: Mapping[str, Mapping[str, Any]], flags: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The file's groups and those of --group: a name, and after = its loader, which comes before the file's."""
+    """Return the groups of the file and of --group, whose loader after = replaces that of the file."""
     merged = {name: dict(options) for name, options in groups.items()}
     for flag in flags:
         name, equals, loader = flag.partition("=")
@@ -80,10 +80,10 @@ def with_flags(groups: Mapping[str, Mapping[str, Any]], flags: Iterable[str]) ->
 
 
 def make_groups(node: Node, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make the groups, with the functions that they name; ConfigError."""
+    """Make the groups, with the functions that they name. Raises ConfigError."""
     here = os.getcwd()  # noqa: PTH109 - sys.path holds text
     if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` would have it: loaders mostly stand beside the file
+        sys.path.insert(0, here)  # as `python -m` does: loaders are mostly beside the file
     for name, options in groups.items():
         given = dict(options)
         for option in _FUNCTIONS & given.keys():
@@ -97,7 +97,7 @@ def make_groups(node: Node, groups: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def imported(place: object, what: str) -> Any:
-    """The object at "module:name"; ConfigError."""
+    """Return the object at "module:name". Raises ConfigError."""
     module, colon, name = str(place).partition(":")
     if not colon or not module or not name:
         raise ConfigError(f"{what}={place!r}: must be module:function")
@@ -112,7 +112,7 @@ def imported(place: object, what: str) -> Any:
 
 
 def _where(error: BaseException) -> str:
-    """The line of the user's module that raised, if it came as far as that."""
+    """Return the line of the user's module that raised, if the import reached it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     ours = last.filename in {__file__, importlib.__file__} or last.filename.startswith("<frozen")
     return "" if ours else f" ({last.filename}:{last.lineno})"

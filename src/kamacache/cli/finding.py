@@ -1,4 +1,4 @@
-"""Which node a command talks to: the one named, or a member that the registry knows."""
+"""Find the node that a command queries: the given one, or a member that the registry lists."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from kamacache.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_REGISTRY = 5.0  # seconds for a list of members: enough for a registry to pass over endpoints that are silent
-_ANSWER = 2.0  # seconds in which one of several members is to answer a ping
-_AGAIN = 0.1  # seconds
+_REGISTRY = 5.0  # seconds for a list of members, in which a registry can skip silent endpoints
+_ANSWER = 2.0  # seconds in which one of several members must answer a ping
+_AGAIN = 0.1  # seconds between two attempts to read the registry
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where nodes are, and what opens their doors."""
+    """The place where nodes are, and the credentials for them."""
 
     node: str | None
     registry: str
@@ -40,11 +40,11 @@ class Place:
 
     @property
     def scheme(self) -> str:
-        """What may be shown of the registry's URL: the rest may hold a password."""
+        """The scheme of the URL of the registry. The rest is never shown: it may hold a password."""
         return self.registry.partition("://")[0] + "://"
 
     def members(self) -> list[Member]:
-        """Who the registry lists; OutOfReach, RegistryError, ConfigError."""
+        """Return the members that the registry lists. Raises OutOfReach, RegistryError, ConfigError."""
         registry: Registry = parse_registry(self.registry)
         deadline = time.monotonic() + min(self.timeout, _REGISTRY)
         try:
@@ -59,15 +59,15 @@ class Place:
             registry.close()
 
     def client(self, address: str) -> Client:
-        """A connection to this node; OutOfReach."""
+        """Connect to this node. Raises OutOfReach."""
         return Client(address, password=self.password, tls=self.tls, timeout=self.timeout)
 
     def _answering(self, address: str) -> Client:
-        """A connection to this node if it does answer: to a frozen one connections can be made, too."""
+        """Connect to this node if it answers; a frozen one accepts connections, too."""
         client = self.client(address)
         try:
             client.ask("PING", within=_ANSWER)
-        except Refused:  # it answers, and wants a password: the question itself will say so
+        except Refused:  # it answers, but requires a password: the command itself will report that
             pass
         except BaseException:
             client.close()
@@ -75,7 +75,7 @@ class Place:
         return client
 
     def connect(self, group: str | None = None) -> Client:
-        """A connection to the node named, else to the first that answers, of those with the group if there are any."""
+        """Connect to the given node, or to the first member that answers, preferring those that have the group."""
         if self.node is not None:
             return self.client(self.node)
         members = sorted(self.members(), key=lambda member: group not in member.groups)
@@ -121,14 +121,14 @@ _OPTIONS = (
         default="kamacache",
         show_default=True,
         metavar="NAME",
-        help="Of which service.",
+        help="The service of the node.",
     ),
-    click.option("--timeout", default="30s", show_default=True, metavar="TIME", help="To wait for an answer."),
+    click.option("--timeout", default="30s", show_default=True, metavar="TIME", help="The time to wait for an answer."),
     click.option(
         "--password-file",
         envvar="KAMACACHE_PASSWORD_FILE",
         metavar="FILE",
-        help="Holds the password; else it is KAMACACHE_PASSWORD's.",
+        help="Contains the password; default: KAMACACHE_PASSWORD.",
     ),
     click.option("--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", help="The authority of the nodes."),
     click.option("--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", help="Your own certificate."),
@@ -137,26 +137,21 @@ _OPTIONS = (
 
 
 def places(command: F) -> F:
-    """Give a command the options that say where nodes are, as one argument `place`."""
+    """Add the options that say where nodes are to a command, which gets them as one argument `place`."""
 
     @functools.wraps(command)
-    def wrapped(
-        *arguments: Any,
-        node: str | None,
-        registry: str,
-        service: str,
-        timeout: str,
-        password_file: str | None,
-        tls_ca: str | None,
-        tls_cert: str | None,
-        tls_key: str | None,
-        **options: Any,
-    ) -> Any:
-        seconds = parse_duration(timeout, name="--timeout")
-        context = _context(tls_ca, tls_cert, tls_key)
-        place = Place(node, registry, service, seconds, password_from(os.environ, password_file), context)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        take = options.pop
+        place = Place(
+            node=take("node"),
+            registry=take("registry"),
+            service=take("service"),
+            timeout=parse_duration(take("timeout"), name="--timeout"),
+            tls=_context(take("tls_ca"), take("tls_cert"), take("tls_key")),
+            password=password_from(os.environ, take("password_file")),
+        )
         return command(*arguments, place=place, **options)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
-    return wrapped  # type: ignore[return-value] # click's decorators keep what they wrap
+    return wrapped  # type: ignore[return-value] # the decorators of click keep the type

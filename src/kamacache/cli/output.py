@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for machines."""
+"""Print tables for people and JSON for machines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _STEP = 1024
 
 
 def show_json(value: Any) -> None:
-    """One JSON value on standard output, in UTF-8 whatever the locale."""
+    """Print one JSON value in UTF-8, whatever the locale."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False).encode())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str | float]], *, right: bool = False) -> None:
-    """Columns under their names; numbers stand on the right, with `right` all but the first column."""
+    """Print columns under their names, aligning numbers to the right; with `right`, all but the first column."""
     texts = [[_text(cell) for cell in row] for row in rows]
     places = range(len(head))
     widths = [max(len(line[place]) for line in [head, *texts]) for place in places]
@@ -35,7 +35,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str | float]], *, right: 
 
 
 def size(count: float) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes as people read it."""
     for unit in _UNITS[:-1]:
         if count < _STEP:
             return f"{count:.3g} {unit}" if count % 1 else f"{count:.0f} {unit}"
@@ -44,7 +44,7 @@ def size(count: float) -> str:
 
 
 def value_as_json(value: bytes | None) -> Any:
-    """Text where it is some, else its base64 under that name."""
+    """Return a value as text, or as its base64 under that name if it is not UTF-8."""
     if value is None:
         return None
     try:
@@ -54,6 +54,4 @@ def value_as_json(value: bytes | None) -> Any:
 
 
 def _text(cell: str | float) -> str:
-    if isinstance(cell, str):
-        return cell
-    return f"{cell:,}"
+    return cell if isinstance(cell, str) else f"{cell:,}"

@@ -1,4 +1,4 @@
-"""`kamacache serve`: a process that is a node, until it is told to end."""
+"""Run a node until a signal ends it: `kamacache serve`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ADVISED = re.compile("|".join(f"{re.escape(option)}(?![\\w'])" for option in _F
 
 
 def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str, dict[str, Any]]:
-    """The file's options stand behind flags and environment; its groups are the option's value."""
+    """Use the options of the file as defaults of flags and environment, and return its groups."""
     if path is None:
         return {}
     found = config.read(path)
@@ -53,7 +53,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
     help="A TOML file with these options, and with groups.",
 )
 @click.option("--listen", envvar="KAMACACHE_LISTEN", metavar="ADDRESS", help="host:port or unix:/path.")
-@click.option("--advertise", envvar="KAMACACHE_ADVERTISE", metavar="ADDRESS", help="What others use to reach it.")
+@click.option("--advertise", envvar="KAMACACHE_ADVERTISE", metavar="ADDRESS", help="The address that others use.")
 @click.option(
     "--registry",
     envvar="KAMACACHE_REGISTRY",
@@ -63,10 +63,11 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
     help="How nodes find each other; none: alone.",
 )
 @click.option("--service", envvar="KAMACACHE_SERVICE", default="kamacache", show_default=True, metavar="NAME")
-@click.option("--weight", envvar="KAMACACHE_WEIGHT", type=float, default=1.0, help="The share of keys beside others'.")
-@click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="Larger is not kept.")
+@click.option("--weight", envvar="KAMACACHE_WEIGHT", type=float, default=1.0, help="Its relative share of the keys.")
+@click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="The largest kept.")
 @click.option("--loader-threads", envvar="KAMACACHE_LOADER_THREADS", type=int, default=32, help="Loaders at once.")
-@click.option("--password-file", envvar="KAMACACHE_PASSWORD_FILE", metavar="FILE", help="Else KAMACACHE_PASSWORD's.")
+@click.option("--loader-queue", envvar="KAMACACHE_LOADER_QUEUE", type=int, default=10_000, help="Loads that wait.")
+@click.option("--password-file", envvar="KAMACACHE_PASSWORD_FILE", metavar="FILE", help="Default: KAMACACHE_PASSWORD.")
 @click.option("--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", help="The node's certificate.")
 @click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", help="Its key.")
 @click.option("--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", help="The authority of all nodes.")
@@ -74,7 +75,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
     "--tls-mutual/--no-tls-mutual",
     envvar="KAMACACHE_TLS_MUTUAL",
     default=True,
-    help="Whether clients must show a certificate, too.",
+    help="Whether clients need a certificate, too.",
 )
 @click.option("--insecure", envvar="KAMACACHE_INSECURE", is_flag=True, help="Allow other machines, unprotected.")
 @click.option(
@@ -82,13 +83,13 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
     "more",
     multiple=True,
     metavar="NAME[=MODULE:FUNCTION]",
-    help="A group with this loader or none; the file's have options.",
+    help="A group, with this loader if one is given; groups of the file have options.",
 )
-@click.option("--drain", default="5s", show_default=True, metavar="TIME", help="To finish what is served, at the end.")
+@click.option("--drain", default="5s", show_default=True, metavar="TIME", help="To finish requests, at the end.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-@click.option("--json", "as_json", is_flag=True, help="Say where it serves in one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print its address in one line of JSON.")
 def serve(
     groups: dict[str, dict[str, Any]],
     more: tuple[str, ...],
@@ -105,15 +106,15 @@ def serve(
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
 
-    Then it finishes what it serves; a second signal ends it at once. Flags come before KAMACACHE_* variables, these
-    before the file.
+    Then it finishes the requests that it serves; a second signal ends it at once. Flags win over KAMACACHE_*
+    variables, and these over the file.
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     parse_duration(drain, name="drain")
     all_groups = config.with_flags(groups, more)
-    ended = _until_told()
+    ended = _ended_by_signal()
     if registry == ALONE and options["listen"] is None:
-        raise ConfigError("--registry none: then give --listen ADDRESS, else nobody reaches this node")
+        raise ConfigError("--registry none: give --listen ADDRESS, too, else no client can reach this node")
     with _in_flags():
         node = Node(
             registry=None if registry == ALONE else registry,
@@ -125,7 +126,7 @@ def serve(
         config.make_groups(node, all_groups)
         with _in_flags():
             node.start()
-        _tell(node, options["service"], sorted(all_groups), as_json)
+        _announce(node, options["service"], sorted(all_groups), as_json)
         ended.wait()
         click.echo(f"kamacache: ending, within {drain}; a second signal ends it at once", err=True)
     finally:
@@ -134,7 +135,7 @@ def serve(
 
 @contextlib.contextmanager
 def _in_flags() -> Iterator[None]:
-    """What errors advise, in the words of this program: `listen=` is --listen here."""
+    """Put the advice of errors in the words of this program: `listen=` is --listen here."""
     try:
         yield
     except ConfigError as error:
@@ -142,7 +143,7 @@ def _in_flags() -> Iterator[None]:
 
 
 def _password(file: str | None) -> str | None:
-    """The environment, which has two variables for it, comes before a `password_file` of the TOML file."""
+    """Return the password: the environment, with two variables for it, wins over `password_file` of the TOML file."""
     source = click.get_current_context().get_parameter_source("password_file")
     if source is ParameterSource.DEFAULT_MAP and (password := password_from(os.environ)) is not None:
         return password
@@ -157,21 +158,21 @@ def _tls(cert: str | None, key: str | None, ca: str | None, mutual: bool) -> TLS
     return TLS(cert, key, ca, mutual=mutual)
 
 
-def _until_told() -> threading.Event:
-    """Set by the first signal; the second, of either kind, has its usual effect."""
+def _ended_by_signal() -> threading.Event:
+    """Return an event that the first signal sets; the second, of either kind, has its usual effect."""
     ended = threading.Event()
 
-    def told(*_: object) -> None:
+    def end(*_: object) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         ended.set()
 
     for number in _SIGNALS:
-        signal.signal(number, told)
+        signal.signal(number, end)
     return ended
 
 
-def _tell(node: Node, service: str, groups: list[str], as_json: bool) -> None:
+def _announce(node: Node, service: str, groups: list[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"address": node.address, "id": node.id, "service": service, "groups": groups}))
         return

@@ -1,1 +1,1 @@
-"""What a member knows of the others, and which of them owns a key."""
+"""The other members as a node knows them, and the owner of each key."""

@@ -1,7 +1,8 @@
-"""The other members as this node sees them: what the registry lists, what they say, and whether they answer."""
+"""The other members as this node sees them: what the registry lists, what they say, whether they answer."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -12,13 +13,15 @@ from kamacache.member import Member
 if TYPE_CHECKING:
     from kamacache._engine import Clock
 
-_UNANSWERED = 2  # probes in a row after which a member counts as dead
+log = logging.getLogger("kamacache")
+
+_UNANSWERED = 2  # probes in a row after which a peer is considered dead
 
 
 class Peer:
-    """A member as this node sees it. Liveness is private: others may see it differently.
+    """A member as this node sees it. Other nodes may see it differently.
 
-    Its fields change under the lock of Peers; `dead` may be read without it, as the engine does by `down`.
+    Its fields change under the lock of Peers. `dead` may be read without it; the engine reads the same as `down`.
     """
 
     __slots__ = ("address", "down", "greeted", "heard", "id", "left", "member", "refused", "registered", "unanswered")
@@ -35,7 +38,7 @@ class Peer:
 
     @property
     def dead(self) -> bool:
-        """Whether requests pass over it."""
+        """Whether requests skip it."""
         return bool(self.down)
 
     @dead.setter
@@ -43,7 +46,7 @@ class Peer:
         self.down.set(dead)
 
     def update(self, member: Member) -> None:
-        """It has said, or the registry has, who it is now."""
+        """Take in what the member itself or the registry says of it."""
         self.member = member
         self.id = member.id
         self.address = member.address or ""
@@ -53,9 +56,9 @@ class Peer:
 
 
 class Peers:
-    """Everyone seen and not yet forgotten; knows no network.
+    """All peers seen and not yet forgotten. Nothing here uses the network.
 
-    Invariant, under `_lock`: `_peers` has them by address, this node (`own`) never among them.
+    Invariant, under `_lock`: `_peers` has them by address, and never this node (`own`).
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -68,25 +71,25 @@ class Peers:
     def __len__(self) -> int:
         return len(self._peers)
 
-    # -- who is there ------------------------------------------------------------------------------------------------
+    # -- what is there -----------------------------------------------------------------------------------------------
 
     def all(self) -> list[Peer]:
-        """Everyone who has not said goodbye."""
+        """Return the peers that have not said goodbye."""
         with self._lock:
             return [peer for peer in self._peers.values() if not peer.left]
 
     def known(self) -> list[Peer]:
-        """Everyone, by address."""
+        """Return all peers, the dead and the leaving included, in the order of their addresses."""
         with self._lock:
             return sorted(self._peers.values(), key=lambda peer: peer.address)
 
     def registered(self) -> list[Peer]:
-        """Those that the registry lists."""
+        """Return the peers that the registry lists."""
         with self._lock:
             return [peer for peer in self._peers.values() if peer.registered]
 
     def listeners(self, silence: float) -> list[Peer]:
-        """Those who must be told of writes: not gone, and not silent for longer than that many seconds."""
+        """Return the peers that must be notified of writes: not gone, nor silent for longer than `silence` seconds."""
         if not self._peers:
             return []
         now = self._clock.now()
@@ -94,7 +97,7 @@ class Peers:
             return [peer for peer in self._peers.values() if _listens(peer, now, silence)]
 
     def ungreeted(self) -> list[Peer]:
-        """Those who have not answered a hello and may do so."""
+        """Return the peers that have not answered a hello and may do so."""
         with self._lock:
             return [
                 peer
@@ -103,12 +106,12 @@ class Peers:
             ]
 
     def settled(self) -> bool:
-        """Whether everyone who is registered has answered a hello, or is held for dead."""
+        """Return whether each registered peer has answered a hello or is considered dead."""
         with self._lock:
             return all(peer.greeted or peer.dead or not peer.registered for peer in self._peers.values())
 
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
-        """Those of these members that are known here."""
+        """Return those of these members that are known here."""
         wanted = set(ids)
         with self._lock:
             return {peer.id: peer for peer in self._peers.values() if peer.id in wanted}
@@ -116,12 +119,12 @@ class Peers:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def listed(self, members: Iterable[Member]) -> None:
-        """The registry's list as it is now."""
+        """Take in the list of the registry."""
         listed = {member.address: member for member in members if member.address not in (None, self.own)}
         with self._lock:
             for address, member in listed.items():
                 peer = self._known(address, member)
-                if member.protocol:  # what a hello says is known better than a bare list
+                if member.protocol:  # a list without more than addresses says less than a hello
                     peer.update(member)
                 peer.registered = not peer.left
             for address, peer in self._peers.items():
@@ -129,16 +132,16 @@ class Peers:
                     peer.registered = False
 
     def heard(self, member: Member, *, leaving: bool, answered: bool) -> float:
-        """A hello came in, in answer to ours or by itself: the seconds since the member was last heard of.
+        """Take in a hello, `answered` to ours or sent by itself. Return for how many seconds its member was silent.
 
-        Who was held for dead is alive only once it has answered a hello of ours, and with it learned what it missed.
+        A peer that was considered dead is alive only after it has answered a hello of ours, which says what it missed.
         """
         with self._lock:
             peer = self._known(member.address, member)
-            if peer.left:  # said before its goodbye, and late: an id never comes back
+            if peer.left:  # sent before its goodbye: an id never comes back
                 return 0.0
             now = self._clock.now()
-            silent = now - peer.heard if peer.member.protocol else 0.0  # what never spoke, we have not missed
+            silent = now - peer.heard if peer.member.protocol else 0.0  # we missed nothing of a member that never spoke
             peer.update(member)
             peer.heard = now
             peer.unanswered = 0
@@ -157,18 +160,18 @@ class Peers:
         return silent
 
     def greeted(self, peer: Peer) -> None:
-        """It answered a hello."""
+        """Note that a peer has answered a hello."""
         with self._lock:
             peer.greeted = True
 
     def greet(self, *peers: Peer) -> None:
-        """Have these greeted again; all, if none are given."""
+        """Have these peers greeted again; all, if none are given."""
         with self._lock:
             for peer in peers or self._peers.values():
                 peer.greeted = False
 
     def answered(self, peer: Peer) -> bool:
-        """It answered a probe: whether it was held for dead, and is to be greeted first."""
+        """Note an answer to a probe. Return whether the peer was considered dead, so that it must be greeted first."""
         with self._lock:
             peer.unanswered = 0
             peer.refused = False
@@ -178,28 +181,31 @@ class Peers:
                 peer.heard = self._clock.now()
             return peer.dead
 
-    def unanswered(self, peer: Peer, error: Exception) -> bool:
-        """It did not answer a probe or a hello: whether it counts as dead from now on."""
+    def unanswered(self, peer: Peer, error: Exception) -> None:
+        """Note that a peer did not answer a probe or a hello, and consider it dead if that is enough."""
         with self._lock:
             peer.unanswered += 1
             dead = peer.unanswered >= _UNANSWERED or getattr(error, "refused", False)
-        return dead and self.died(peer, error)
+        if dead:
+            self.died(peer, error)
 
     def died(self, peer: Peer, error: Exception) -> bool:
-        """It is held for dead: whether that is new."""
+        """Consider a peer dead. Return whether that is new."""
         with self._lock:
             peer.refused |= getattr(error, "refused", False)
             new, peer.dead = not peer.dead, True
+        if new:
+            log.info("%s is considered dead: %s; requests skip it until it answers", peer.address, error)
         return new
 
     def take_revived(self) -> bool:
-        """Whether someone was back since the last call."""
+        """Return whether any peer has revived since the last call, and reset that."""
         with self._lock:
             revived, self._revived = self._revived, False
         return revived
 
     def forget(self, silence: float) -> list[Peer]:
-        """Let go of whoever is not registered and no listener any more."""
+        """Drop the peers that are neither registered nor listeners any more, and return them."""
         now = self._clock.now()
         with self._lock:
             gone = [peer for peer in self._peers.values() if not (peer.registered or _listens(peer, now, silence))]
@@ -208,7 +214,7 @@ class Peers:
         return gone
 
     def _known(self, address: str | None, member: Member) -> Peer:
-        """Under the lock: the peer at an address; a new one where another process has taken the address over."""
+        """Return the peer at an address, a new one if another process has taken the address over. Holds the lock."""
         peer = self._peers.get(address or "")
         if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
             peer = self._peers[address or ""] = Peer(member, self._clock.now())

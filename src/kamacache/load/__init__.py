@@ -1,4 +1,6 @@
-"""What happens to a get of a value that is not in this process's memory. Read downward, as the request goes:
+"""The way of a get whose value is not in this process's memory.
+
+Read downward, as the request goes:
 
 miss      one key or a batch: wait for own writes that are pending, then
 peek      ask the memory of the key's owner; where it has nothing,

@@ -104,7 +104,7 @@ class Call:
         if self._pool is not None:
             with suppress(Overloaded):
                 for _ in range(min(len(self._keys), self._pool.threads) - 1):
-                    helpers.append(self._pool.submit(lambda: self._run_each(keys)))
+                    helpers.append(self._pool.submit(lambda: self._run_each(keys)))  # noqa: PERF401 - until one is refused
         self._run_each(keys)
         for helper in helpers:
             if not helper.begin():  # it has begun already, else it never will

@@ -164,7 +164,7 @@ class Start:
         """Begin elsewhere. If that fails, it is how the load ends."""
         try:
             self._elsewhere()
-        except Exception as error:  # noqa: BLE001 - a task factory of the user's may raise anything
+        except Exception as error:
             end = failed(error) if isinstance(error, KamaCacheError) else Outcome(failure=caused(error))
             if not isinstance(error, KamaCacheError):
                 log.exception("the load of %r could not begin", next(iter(self._lead.keys), ""))

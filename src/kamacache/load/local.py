@@ -30,8 +30,8 @@ from kamacache.load.outcome import (
     timed_out,
 )
 from kamacache.log import log
-from kamacache.options import UNSET, Missing
 from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
+from kamacache.units import UNSET, Missing
 from kamacache.value import Value
 
 if TYPE_CHECKING:
@@ -124,10 +124,11 @@ class Local:
         driver = runtime.home.running() if loader.is_async else None
         first, *rest = parts(keys, _AT_ONCE)
         lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async)
-        with lead as joined:
+        with lead as found:
+            joined = found or {}
             for part in rest:
                 yield PAUSE
-                joined = (joined or {}) | (lead.extend(part) or {})
+                joined |= lead.extend(part) or {}
             if not lead.ended:
                 pool = None if loader.is_async else runtime.pool(depth)
 
@@ -139,7 +140,7 @@ class Local:
 
                 inline = None if loader.is_async else lambda: drive(self._lead(lead, loader, skipped))
                 yield Start(lead, inline, elsewhere)
-        return Flying(lead, joined or {})
+        return Flying(lead, joined)
 
     def _lead(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool = False) -> Path[None]:
         """End every flight: from memory, from a former owner, or by the loader."""
@@ -216,7 +217,7 @@ class Local:
                 if isinstance(value, Value):
                     value, ttl = value.value, value.ttl
                 raw = None if value is None else codecs.encode(self._options.codec, value)
-            except BaseException as error:  # noqa: BLE001 - the codec does not take it: a failed load like any other
+            except BaseException as error:
                 if running_loop() is None:
                     failed_here(error)
                 elif not isinstance(error, Exception):  # it ends the loop, and the load all the same

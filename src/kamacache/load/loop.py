@@ -20,8 +20,9 @@ _START_WAIT = 1.0
 
 
 class HomeLoop:
-    """The loop that ran when the node was started, else one on a thread of its own. One that is closed or runs no more
-    is replaced.
+    """The event loop that ran when the node was started, else one on a thread of its own.
+
+    A loop that is closed or does not run any more is replaced.
 
     Invariant, under `_lock`: `_loop` is the home, `_thread` runs it exactly if it is our own.
     """

@@ -30,9 +30,9 @@ def on_pool() -> bool:
 class Pool:
     """At most `threads` threads and a queue of jobs.
 
-    Invariant: no lock is taken, so that a finaliser may come here at any instant. `_threads` holds the threads that run,
-    `_busy` those of them that have a job; both change in single steps. Whoever adds a job looks for an idle thread after
-    that, and a thread that goes looks for a job after it has left `_threads`: one of the two sees the other.
+    Invariant: no lock is waited for, so a finaliser may come here at any instant. `_threads` holds the threads that
+    run, `_busy` those of them that have a job; both change in single steps. `submit` looks for an idle thread after it
+    has added its job; a thread that ends looks for a job after it has left `_threads`. One of the two sees the other.
     """
 
     def __init__(self, threads: int, name: str, own: int) -> None:

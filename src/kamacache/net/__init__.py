@@ -1,1 +1,1 @@
-"""How nodes reach each other: addresses, messages, the native lane."""
+"""The network between nodes: addresses, messages, the lane of the engine."""

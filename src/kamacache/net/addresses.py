@@ -1,4 +1,4 @@
-"""Addresses as text: "host:port", "[v6]:port" or "unix:/path", and which of them others can reach."""
+"""Addresses as text: "host:port", "[v6]:port" or "unix:/path", and which of them other machines reach."""
 
 from __future__ import annotations
 
@@ -6,35 +6,33 @@ import ipaddress
 import re
 import socket
 import sys
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from kamacache import thread
+from kamacache._engine import Promise
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
+from kamacache.steps import Wait
 
 _SYNTAX = '"host:port", "[v6]:port" or "unix:/path"'
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _PORT = re.compile(r"[0-9]{1,5}")
-# What sockaddr_un holds, its closing NUL taken off.
-UNIX_PATH_MAX = 103 if sys.platform == "darwin" else 107
-RESOLVE = 1.0  # seconds that one question about an address waits for names
-# Documentation addresses (RFC 5737, RFC 3849): nothing is sent there, only the route is looked up.
+UNIX_PATH_MAX = 103 if sys.platform == "darwin" else 107  # bytes in sockaddr_un without the closing NUL
+RESOLVE = 1.0  # seconds to look up the names of one address
+# Addresses for documentation (RFC 5737, RFC 3849): only the route there is looked up, nothing is sent.
 _ANYWHERE = ("192.0.2.1", "2001:db8::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place to listen or to connect; `path` for a Unix socket, else `host` (no brackets) and `port`."""
+    """An address to listen on or connect to: `path` for a Unix socket, else `host` (no brackets) and `port`."""
 
     host: str
     port: int
     path: str | None = None
 
     def __str__(self) -> str:
-        """Write it as users do."""
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -46,7 +44,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it over IP. A name other than localhost is not looked up."""
+        """Whether it is an IP address of this machine alone. A name other than localhost is not looked up."""
         ip = _ip(self.host)
         return ip.is_loopback if ip is not None else self.path is None and self.host.lower() == "localhost"
 
@@ -67,7 +65,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def parse_address(text: object, *, name: str) -> Address:
-    """Read an address; port 0 means any free one. ConfigError naming the option for anything else."""
+    """Return the address in a text; port 0 is any free port. ConfigError names the option for anything else."""
     if not isinstance(text, str):
         raise ConfigError(f"{name}={text!r}: an address is text, {_SYNTAX}")
     if text.startswith("unix:"):
@@ -101,10 +99,10 @@ def _parse_unix(text: str, *, name: str) -> Address:
 
 
 def advertised(bound: str, remote: str | None) -> str:
-    """Choose what to tell others, who may be on other machines, of a node bound to `bound`.
+    """Return the address that other machines use to reach a node bound to `bound`; ConfigError if there is none.
 
-    `remote` is the "host:port" of the registry, None where it has none. 0.0.0.0 becomes this machine's address on
-    the route there. Where nobody else could reach the node: ConfigError.
+    `remote` is the "host:port" of the registry, None if it has none. 0.0.0.0 becomes the address of this machine on the
+    route there.
     """
     here = parse_address(bound, name="listen")
     there = parse_address(remote, name="registry") if remote is not None else None
@@ -124,23 +122,24 @@ def advertised(bound: str, remote: str | None) -> str:
 
 def look_up(host: str, port: int, deadline: Deadline, family: int = 0) -> list[tuple[Any, ...]]:
     """Return what socket.getaddrinfo finds for datagrams; OSError if it finds nothing by the deadline."""
-    found: Future[list[tuple[Any, ...]]] = Future()
+    found = Promise()
 
     def ask() -> None:
         try:
             found.set_result(list(socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)))
-        except Exception as error:  # noqa: BLE001 - it belongs to the asker
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller
             found.set_exception(error)
 
     if _ip(host) is None:
         thread.start("kamacache-names", ask)
     else:
         ask()
-    return found.result(min(deadline.left(), threading.TIMEOUT_MAX))
+    places: list[tuple[Any, ...]] = Wait(found, deadline).run()
+    return places
 
 
 def is_on_this_machine(remote: Address, deadline: Deadline) -> bool:
-    """Return whether this address, or one that its name stands for, is loopback."""
+    """Return whether this address, or one that its name resolves to, is loopback."""
     if remote.is_loopback:
         return True
     try:
@@ -151,10 +150,9 @@ def is_on_this_machine(remote: Address, deadline: Deadline) -> bool:
 
 
 def _route(here: Address, there: Address | None, deadline: Deadline, *, alone: bool) -> str:
-    """Look up the own address on the way to `there`, of a family that `here` accepts."""
+    """Return the address of this machine on the route to `there`, of a family that `here` accepts."""
     families = (socket.AF_INET,) if ":" not in here.host else (socket.AF_INET, socket.AF_INET6)
-    hosts = _ANYWHERE if there is None else (there.host,)
-    port = there.port or 1 if there is not None else 1
+    hosts, port = (_ANYWHERE, 1) if there is None else ((there.host,), there.port or 1)
     for host in hosts:
         for family in families:
             try:

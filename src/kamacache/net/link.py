@@ -1,10 +1,10 @@
-"""A connection of an event loop to a peer's memory."""
+"""A connection from an event loop to a peer's memory."""
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from kamacache._engine import Promise
 from kamacache.errors import PeerError
 
 if TYPE_CHECKING:
@@ -20,16 +20,15 @@ _HELD_UP = 0.05  # seconds by which a timer is late if its loop, not the peer, s
 
 
 class Link:
-    """One pipelined connection to a peer's memory, of one event loop and used on its thread alone.
+    """One pipelined connection to a peer's memory. It belongs to one event loop and is used on its thread alone.
 
-    Requests of one turn of the loop are written together; answers come in order.
+    The requests of one turn of the loop are written together; answers come in order.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: Transport, address: str, *, guarded: bool) -> None:
-        import asyncio  # noqa: PLC0415 - it is running
-
         self.address = address
         self.closed = False
+        self.connected = Promise()  # of a Pipeline
         self._loop = loop
         self._guarded = guarded
         self._pipeline: Pipeline | None = None
@@ -37,25 +36,21 @@ class Link:
         self._flushing = False
         self._blocked = False
         self._timer: asyncio.TimerHandle | None = None
-        connecting: Future[Pipeline] = Future()
-        transport.connect(connecting, address)
-        self.connected: asyncio.Future[Pipeline] = asyncio.wrap_future(connecting, loop=loop)
-        self.connected.add_done_callback(self._open)
+        self.connected.wake(lambda: loop.call_soon_threadsafe(self._open))
+        transport.connect(self.connected, address)
 
-    def _open(self, connected: asyncio.Future[Pipeline]) -> None:
-        if connected.cancelled() or connected.exception() is not None:
+    def _open(self) -> None:
+        if self.connected.exception() is not None:
             self.closed = True
-        elif self.closed:
-            connected.result().close()
-        elif self._pipeline is None:
-            self._pipeline = connected.result()
+        elif not self.closed and self._pipeline is None:
+            self._pipeline = self.connected.result()
             self._fd = self._pipeline.fileno()
             self._loop.add_reader(self._fd, self._readable)
 
     def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
-        """Return the answers to come; PeerError if there are none in time."""
+        """Return the answers to come, once `connected` has ended; PeerError if there are none in time."""
         if self._pipeline is None:
-            self._open(self.connected)  # its callback comes a turn later than a task that finds it connected
+            self._open()  # the waker calls it a turn later than a task finds it connected
         if self.closed or self._pipeline is None:
             raise PeerError(f"the connection to {self.address} was closed")
         future: asyncio.Future[list[Found | None]] = self._loop.create_future()
@@ -110,7 +105,7 @@ class Link:
             self._timer = None
 
     def _late(self, silence: float, due: float) -> None:
-        """Fail if the peer was silent for too long; a loop that was itself held up reads first, and waits once more."""
+        """Fail if the peer was silent for too long. A loop that was held up itself reads first, and waits once more."""
         self._timer = None
         held_up = self._loop.time() - due > _HELD_UP
         self._readable()
@@ -141,7 +136,7 @@ class Link:
         """Close from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._fail, PeerError(f"the connection to {self.address} was closed"))
-        except RuntimeError:  # the loop is closed, and with it everyone who waited
+        except RuntimeError:  # the loop is closed, and its tasks with it
             self.closed = True
             if self._pipeline is not None:
                 self._pipeline.close()

@@ -1,8 +1,8 @@
-"""What nodes say to each other, as plain values: the Python face of proto/peer.proto.
+"""The messages between nodes as plain values: the Python side of proto/peer.proto.
 
-The native transport turns these into protobuf and back; an in-memory lane passes them on as they are. A version is an
-int of 128 bits (0: no write known), a remaining time is in seconds (None: never ends). Named tuples, as making a
-dataclass takes several times longer.
+The engine turns them into protobuf and back; the in-memory lane passes them on as they are. A version is an int of 128
+bits (0: no write known), a remaining time is in seconds (None: without end). They are named tuples, because a dataclass
+takes several times longer to make.
 """
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
@@ -13,7 +13,7 @@ from kamacache.member import Member as Member  # noqa: PLC0414 - it is one of th
 
 
 class GroupState(NamedTuple):
-    """What a node knows of the writes of one group."""
+    """The writes of one group that a node knows."""
 
     name: str
     codec: str
@@ -22,7 +22,7 @@ class GroupState(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """Who I am and what I know; the answer is one too."""
+    """The sender, and the writes it knows. The answer is a Hello too."""
 
     member: Member
     clock: int
@@ -31,7 +31,7 @@ class Hello(NamedTuple):
 
 
 class LoadRequest(NamedTuple):
-    """Load these keys, having passed over the candidates in `skipped`."""
+    """Load these keys in the place of the candidates in `skipped`."""
 
     group: str
     keys: list[str]
@@ -41,7 +41,7 @@ class LoadRequest(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of one key: a value, absence (value None), too large to travel, or a failed load (error_type)."""
+    """The outcome for one key: a value, absence (value None), too large to send, or a failed load (error_type)."""
 
     value: bytes | None = None
     version: int = 0
@@ -53,14 +53,14 @@ class Answer(NamedTuple):
 
 
 class LoadReply(NamedTuple):
-    """One answer for each key asked, in that order."""
+    """An answer for each key of the request, in that order."""
 
     answers: list[Answer]
     clock: int = 0
 
 
 class WriteItem(NamedTuple):
-    """A set (value) or a delete (value None) that wants a version greater than `above`."""
+    """A set (value) or a delete (value None), to be given a version greater than `above`."""
 
     key: str
     value: bytes | None
@@ -78,7 +78,7 @@ class WriteRequest(NamedTuple):
 
 
 class WriteReply(NamedTuple):
-    """A version for each item, or a refusal with the members the asked node knows."""
+    """A version for each item, or a refusal with the members that the answering node knows."""
 
     versions: list[int]
     refused: bool = False
@@ -87,7 +87,7 @@ class WriteReply(NamedTuple):
 
 
 class TellRequest(NamedTuple):
-    """Writes that were ordered: (key, version) pairs, and the floor when the group was cleared (else 0)."""
+    """Notify of writes that were ordered: pairs of key and version, and the floor if the group was cleared (else 0)."""
 
     group: str
     writes: list[tuple[str, int]]
@@ -96,7 +96,7 @@ class TellRequest(NamedTuple):
 
 
 class TellReply(NamedTuple):
-    """For each write 0 (confirmed) or the greater version known here; the same for the floor."""
+    """For each write, and for the floor: 0 (confirmed), or the greater version that the listener knows."""
 
     greater: list[int]
     floor: int = 0
@@ -104,10 +104,10 @@ class TellReply(NamedTuple):
 
 
 class ClientRequest(NamedTuple):
-    """What a client that is no node asks: a Redis or gRPC client, the command line.
+    """A request of a client: a Redis or gRPC client, the command line.
 
-    `command` is get, set, del, exists or ttl, which name `keys` as (group, key), or one of administration, which has
-    `arguments`. Without a `ttl` a set takes the group's.
+    `command` is get, set, del, exists or ttl, with `keys` as pairs of group and key, or a command of administration,
+    with `arguments`. A set without a `ttl` takes the ttl of the group.
     """
 
     command: str
@@ -118,7 +118,7 @@ class ClientRequest(NamedTuple):
 
 
 class ClientReply(NamedTuple):
-    """A value for each key asked, in that order, or a number, or one value of JSON."""
+    """A value for each key of the request, in that order; or a number; or one value of JSON."""
 
     values: list[bytes | None] = []  # noqa: RUF012 - named tuples are never changed, nor what they hold
     number: int = 0

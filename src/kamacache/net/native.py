@@ -1,4 +1,4 @@
-"""The native lane: RESP and gRPC by the engine, a thread for what comes in, a connection per event loop and peer."""
+"""The lane of the engine: RESP and gRPC, a thread for what comes in, a connection for each event loop and peer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
 from kamacache._engine import Incoming, Promise, Remote, Scrape, Security, Store, Transport
+from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.net.link import FORMER_TIMEOUT, PEEK_TIMEOUT, Link
 from kamacache.net.security import Protection, look_after
+from kamacache.steps import Wait, needed_loop
 
 if TYPE_CHECKING:
     import asyncio
 
     from kamacache.cluster.routes import Route
-    from kamacache.deadline import Deadline
-    from kamacache.net.lane import Call, Found, Keep, Lane, PeerTimes, Suspect
+    from kamacache.net.lane import Call, Found, Keep, Lane, Suspect
     from kamacache.net.messages import Request
 
 log = logging.getLogger("kamacache")
@@ -32,14 +33,16 @@ _LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed
 
 
 class NativeLane:
-    """See Lane. Invariant, under `_lock`: `_links` has one open Link per loop that is not closed and address."""
+    """See Lane. Invariant, under `_lock`: `_links` has at most one open Link for each open loop and address."""
 
     def __init__(self, *, max_value: int, protection: Protection, security: Security | None = None) -> None:
         self._max_value = max_value
         self._protection = protection
         self._security = security or protection.engine()
         most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
-        self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
+        transport = self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
+        self.serve, self.hide = transport.serve, transport.hide
+        self.ready, self.peer_times = transport.ready, transport.peer_times
         self._lock = threading.Lock()
         self._links: dict[asyncio.AbstractEventLoop, dict[str, Link]] = {}
         self._thread: threading.Thread | None = None
@@ -76,23 +79,11 @@ class NativeLane:
                     else:
                         promise.set_result(result)
             except Exception:
-                log.exception("an event of the wire could not be handled")
+                log.exception("a message could not be handled, and is dropped")
 
     def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
         self._metrics = metrics
         self._transport.answer_to(names)
-
-    def ready(self, ready: bool) -> None:
-        self._transport.ready(ready)
-
-    def peer_times(self) -> list[PeerTimes]:
-        return self._transport.peer_times()
-
-    def serve(self, store: Store) -> None:
-        self._transport.serve(store)
-
-    def hide(self, group: str) -> None:
-        self._transport.hide(group)
 
     def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
         placement = route.placement
@@ -130,22 +121,16 @@ class NativeLane:
 
     async def _aask(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
         link = self._link(address)
-        if not link.connected.done():
-            import asyncio  # noqa: PLC0415 - it is running
-
+        if not link.connected.ended:
             try:
-                async with asyncio.timeout(_CONNECT):
-                    await asyncio.shield(link.connected)
+                await Wait(link.connected, Deadline.after(_CONNECT)).arun()
             except TimeoutError:
                 raise PeerError(f"no connection to {address} within {_CONNECT * 1000:.0f} ms") from None
         return await link.ask(group, keys, former)
 
     def _link(self, address: str) -> Link:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        loop = asyncio.get_running_loop()
-        links = self._links.get(loop)
-        link = links.get(address) if links is not None else None
+        loop = needed_loop()
+        link = self._links.get(loop, {}).get(address)
         if link is None or link.closed:
             if self._closed:
                 raise NodeClosed("the node was closed")

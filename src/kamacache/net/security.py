@@ -1,10 +1,10 @@
-"""What keeps strangers out: a node's password and certificates, and what the engine makes of them."""
+"""The password and the certificates of a node."""
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, Self
 
 from kamacache._engine import Security
 from kamacache.errors import ConfigError
@@ -15,67 +15,52 @@ PASSWORD = "KAMACACHE_PASSWORD"  # noqa: S105 - the variable's name
 _PASSWORD = rf"[!-~]{{1,{_LONGEST}}}"
 
 
-class TLS:
-    """Certificates of a node, as PEM files: they are read again when they change.
-
-    `cert` is the node's own, with those between it and its authority; it must be good for the host that others reach
-    the node by, and for servers and clients alike. `key` is its private key. `ca` has the authorities that sign the
-    certificates of all nodes. Whoever connects must show one as well, unless `mutual=False`.
-    """
-
-    __slots__ = ("ca", "cert", "key", "mutual")
-
+class _Certificates(NamedTuple):
     cert: str
     key: str
     ca: str
     mutual: bool
 
-    def __init__(
-        self, cert: str | os.PathLike[str], key: str | os.PathLike[str], ca: str | os.PathLike[str], mutual: bool = True
-    ) -> None:
-        for name, given in (("cert", cert), ("key", key), ("ca", ca)):
-            path = os.fspath(given) if isinstance(given, os.PathLike) else given
-            if not isinstance(path, str) or not path or "\0" in path:
-                raise ConfigError(f"tls: {name}={given!r}: must be the path of a PEM file")
-            object.__setattr__(self, name, os.path.abspath(path))  # noqa: PTH100 - as text, wherever a daemon goes
+
+class TLS(_Certificates):
+    """Certificates of a node, as PEM files. They are read again when they change.
+
+    `cert` is the certificate of the node, followed by those between it and its authority. It must name the host that
+    others use to reach the node, and be valid for servers and clients. `key` is its private key. `ca` has the
+    authorities that sign the certificates of all nodes. Clients must show a certificate too, unless `mutual=False`.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, cert: str | os.PathLike[str], key: str | os.PathLike[str], ca: str | os.PathLike[str], mutual: bool = True
+    ) -> Self:
         if type(mutual) is not bool:
             raise ConfigError(f"tls: mutual={mutual!r}: must be True or False")
-        object.__setattr__(self, "mutual", mutual)
+        return super().__new__(cls, _path("cert", cert), _path("key", key), _path("ca", ca), mutual)
 
     @property
     def files(self) -> tuple[str, str, str]:
-        """The three paths, from the root."""
-        return self.cert, self.key, self.ca
+        """The three paths, absolute."""
+        return self[:3]
 
-    def __setattr__(self, name: str, _: Any) -> NoReturn:
-        raise AttributeError(f"a TLS does not change: {name!r} cannot be set")
 
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a TLS does not change: {name!r} cannot be deleted")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TLS) and (self.files, self.mutual) == (other.files, other.mutual)
-
-    def __hash__(self) -> int:
-        return hash((self.files, self.mutual))
-
-    def __repr__(self) -> str:
-        mutual = "" if self.mutual else ", mutual=False"
-        return f"TLS(cert={self.cert!r}, key={self.key!r}, ca={self.ca!r}{mutual})"
-
-    def __reduce__(self) -> Any:
-        return TLS, (*self.files, self.mutual)
+def _path(name: str, given: object) -> str:
+    path = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError(f"tls: {name}={given!r}: must be the path of a PEM file")
+    return os.path.abspath(path)  # noqa: PTH100 - as text, wherever a daemon goes
 
 
 class Protection(NamedTuple):
-    """What a node was given to keep strangers out, checked; nothing is the default."""
+    """The password and the TLS of a node, checked. The default is none."""
 
     password: str | None = None
     tls: TLS | None = None
 
     @classmethod
     def make(cls, password: object, tls: object) -> "Protection":
-        """Refuse what is no password, without showing it, and what is no TLS; ConfigError."""
+        """Return the protection of these options; ConfigError, which does not show the password."""
         if password is not None and not (isinstance(password, str) and re.fullmatch(_PASSWORD, password)):
             raise ConfigError(
                 f"password: must be text of 1 to {_LONGEST} visible ASCII characters without spaces, as in "
@@ -90,11 +75,11 @@ class Protection(NamedTuple):
 
     @property
     def is_enough(self) -> bool:
-        """Whether nobody can talk to the node who was given nothing by its owner."""
+        """Whether only those who have the password or a certificate can use the node."""
         return self.password is not None or (self.tls is not None and self.tls.mutual)
 
     def engine(self) -> Security | None:
-        """The same for the engine, which reads the files; None: nothing. ConfigError."""
+        """Return the same for the engine, which reads the files; None if there is none. ConfigError."""
         if self.password is None and self.tls is None:
             return None
         if self.tls is None:
@@ -105,21 +90,21 @@ class Protection(NamedTuple):
             raise ConfigError(f"tls: {error}") from None
 
     def warn(self, bound: str) -> None:
-        """Say so where the password can be read on its way here."""
+        """Log a warning if the password can be read on its way here."""
         if self.password is None or self.tls is not None:
             return
         from kamacache.net.addresses import parse_address  # noqa: PLC0415 - it brings the modules of the network
 
         address = parse_address(bound, name="listen")
         if not (address.is_unix or address.is_loopback):
-            log.warning("%s: without TLS, whoever can listen in between here and there reads the password", bound)
+            log.warning("%s: without TLS, the password can be read on its way here; pass tls= to encrypt it", bound)
 
 
 NOTHING = Protection()
 
 
 def password_from(environ: Mapping[str, str], file: str | None = None) -> str | None:
-    """Read the file named, else that of KAMACACHE_PASSWORD_FILE, else KAMACACHE_PASSWORD; None where none is set."""
+    """Return the password in `file`, else KAMACACHE_PASSWORD_FILE, else KAMACACHE_PASSWORD; None if none is set."""
     file = file or environ.get(f"{PASSWORD}_FILE", "").strip()
     if not file:
         return environ.get(PASSWORD, "").strip() or None
@@ -132,7 +117,7 @@ def password_from(environ: Mapping[str, str], file: str | None = None) -> str | 
 
 
 def tls_from(environ: Mapping[str, str]) -> TLS | None:
-    """Read KAMACACHE_TLS_CERT, _KEY, _CA and _MUTUAL; None where none is set."""
+    """Return the TLS of KAMACACHE_TLS_CERT, _KEY, _CA and _MUTUAL; None if none is set."""
     prefix = "KAMACACHE_TLS_"
     if not any(text.strip() for name, text in environ.items() if f"{name}_".startswith(prefix)):
         return None
@@ -147,7 +132,7 @@ def tls_from(environ: Mapping[str, str]) -> TLS | None:
 
 
 def look_after(security: Security) -> None:
-    """Warn of wrong passwords. Take in changed certificates; broken ones are warned of once."""
+    """Warn of wrong passwords. Load certificates that have changed, and warn once if they are broken."""
     for address, count in security.guesses():
         log.warning("wrong passwords came from %s: %d", address, count)
     try:

@@ -1,4 +1,4 @@
-"""Registries by URL: the scheme decides, through entry points, so that other packages can add theirs."""
+"""Registries by the scheme of a URL. Other packages add theirs by entry points."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _static(url: str) -> Registry:
     return StaticRegistry(url)
 
 
-# Known without the package's metadata, so that a source tree on the path is enough. Each is imported when it is used:
-# importing the package is to cost little. It is imported by a statement: PyInstaller is to find it.
+# Known without the metadata of the package, so that a source tree on the path is enough. Each is imported when it is
+# used, so that importing the package costs little, and by a statement, which PyInstaller finds.
 _BUILT_IN = {"etcd": _etcd, "local": _local, "static": _static}
 
 
@@ -47,8 +47,7 @@ def parse(registry: str | Registry) -> Registry:
     scheme, colon, _ = registry.partition("://")
     scheme = scheme.lower()
     if not colon:
-        # The text is not shown: it may hold a password.
-        raise ConfigError(f"registry: must be a URL with one of {_schemes(_found())}")
+        raise ConfigError(f"registry: must be a URL with one of {_schemes(_found())}")  # not shown: may hold a password
     if scheme in _BUILT_IN:
         return _BUILT_IN[scheme](registry)
     found = _found()
@@ -60,7 +59,7 @@ def parse(registry: str | Registry) -> Registry:
         raise ConfigError(f"registry {scheme}://: cannot import {found[scheme].value}: {error}") from error
     built: Any = factory(registry)
     if not isinstance(built, Registry):
-        raise ConfigError(f"registry {scheme}://: its entry point gave a {type(built).__qualname__}, not a Registry")
+        raise ConfigError(f"registry {scheme}://: its entry point returns a {type(built).__qualname__}, no Registry")
     return built
 
 

@@ -1,4 +1,4 @@
-"""Directories that nobody but this user can touch, opened so that they cannot be exchanged afterwards."""
+"""Directories that only this user can touch, opened so that they cannot be exchanged afterwards."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_private(base: str, name: str, *, make: bool) -> int:
-    """Open `base`/`name`, both real directories, ours, of mode 0700; made so where missing, with `make`.
+    """Open `base`/`name`, both real directories of this user with mode 0700, and return the descriptor.
 
-    Gives a descriptor: everything inside is reached through it, whatever happens to the path. FileNotFoundError
-    where there is nothing and `make` is False. RegistryError names the path that is not safe and what to do.
+    Everything inside is reached through it, whatever happens to the path. With `make`, a missing directory is made,
+    else it raises FileNotFoundError. RegistryError names the path that is not safe and what to do.
     """
     outer = _open(base, None, base, make=make)
     try:

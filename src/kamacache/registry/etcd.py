@@ -2,13 +2,13 @@
 
     etcd://user:password@host1:2379,host2:2379?ca=/etc/etcd/ca.pem&cert=/etc/etcd/me.pem&key=/etc/etcd/me.key
 
-Special characters of the password are percent-encoded. `ca` is the PEM file of those who vouch for etcd, and means TLS;
-`cert` and `key` are this client's own.
+Special characters of the password are percent-encoded. `ca` is the PEM file of the authorities of etcd and turns on
+TLS; `cert` and `key` are those of this client.
 
-The engine's session does the work, on a thread of its own: it keeps a lease alive and this node's two keys written
-under it, `/kamacache/{service}/nodes/{address}` first, by which nodes know each other, then
-`/services/{service}/{address}`, by which other clients of the service find it. Whoever writes only the second is a
-client: it may call nodes, and is never sent anything.
+The engine's session does the work on a thread of its own. It keeps a lease alive, and two keys under it: nodes know
+each other by `/kamacache/{service}/nodes/{address}`, which is written first; other clients of the service find the node
+by `/services/{service}/{address}`. A process that writes only the second key is a client: it may call nodes, and nodes
+never call it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from kamacache.units import check_name
 
 _PORT = 2379
 _FILES = ("ca", "cert", "key")
+_nodes, _services = "/kamacache/{}/nodes/".format, "/services/{}/".format
 _LIST, _REGISTER, _WITHDRAW, _END = 1.0, 2.0, 1.0, 0.5  # seconds that calls wait for etcd
 _LONG = 3600.0
 
@@ -39,7 +40,7 @@ class EtcdRegistry(Registry):
     lease = 10.0
 
     def __init__(self, url: str) -> None:
-        """Read the URL; nothing is connected yet. ConfigError never shows a password."""
+        """Read the URL, and connect to nothing yet. ConfigError never shows a password."""
         rest, _, query = url.partition("://")[2].partition("?")
         login, at, hosts = rest.rpartition("@")
         if "@" in login or "@" in query:
@@ -58,7 +59,7 @@ class EtcdRegistry(Registry):
             raise ConfigError(f"registry etcd://: {error}") from None
         self._service = ""
         self._keys: tuple[str, ...] = ()
-        self._changed: Callable[[], None] = _nobody
+        self._changed: Callable[[], None] = lambda: None
         self._watcher: threading.Thread | None = None
         self._read: dict[str, tuple[bytes, Member | None]] = {}  # by address, so that what stays is parsed once
 
@@ -66,17 +67,17 @@ class EtcdRegistry(Registry):
         return f"<EtcdRegistry {', '.join(map(str, self._endpoints))}>"
 
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - the same for all
-        """Give a free port: of this machine alone where etcd is for this machine alone."""
+        """Return a free port, on loopback if etcd is on this machine."""
         return "127.0.0.1:0" if is_on_this_machine(self._farthest(), Deadline.after(RESOLVE)) else "0.0.0.0:0"
 
     def advertise(self, address: str) -> str:
-        """Where etcd is for other machines too, loopback is no address for others."""
+        """Return the address; ConfigError if it is loopback and etcd is on another machine."""
         return advertised(address, str(self._farthest()))
 
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
-        """Have the engine keep this registration, from now on and whatever happens to etcd.
+        """Have the engine keep this registration, whatever happens to etcd.
 
-        RegistryError where etcd refuses, ConnectionError where it is out of reach for now.
+        RegistryError if etcd refuses, ConnectionError if it cannot be reached now.
         """
         check_name(service, what="service")
         if me.address is None:
@@ -90,12 +91,12 @@ class EtcdRegistry(Registry):
         try:
             self._session.register(entries, _REGISTER)
         except ConnectionError:
-            self._watch()  # it is registered as soon as that can be
+            self._watch()  # the session registers as soon as it can
             raise
         self._watch()
 
     def members(self, service: str) -> list[Member]:
-        """List who is registered now; ConnectionError while etcd is out of reach."""
+        """Return the members that are registered now; ConnectionError while etcd cannot be reached."""
         check_name(service, what="service")
         entries = self._session.entries(_nodes(service), _LIST)
         before = self._read if service == self._service else {}
@@ -108,20 +109,20 @@ class EtcdRegistry(Registry):
         return [member for _, member in self._read.values() if member is not None]
 
     def clients(self, service: str) -> list[str]:
-        """List who stands under `/services/` alone; ConnectionError while etcd is out of reach."""
+        """Return the addresses under `/services/` alone; ConnectionError while etcd cannot be reached."""
         check_name(service, what="service")
         if service != self._service:
-            self.members(service)  # each round asks for both: what it has just read is not read again
+            self.members(service)  # not if it was just read: each round calls both
         listed = [address for address, _ in self._session.entries(_services(service), _LIST)]
         return [address for address in listed if address not in self._read]
 
     @property
     def registered(self) -> bool:
-        """Whether this node's registration is in etcd now, under a lease that lives."""
+        """Whether the registration of this node is in etcd now, under a lease that lives."""
         return self._session.registered
 
     def deregister(self) -> None:
-        """Revoke the lease; ConnectionError where etcd cannot be told, and the lease has to run out."""
+        """Revoke the lease; ConnectionError if etcd cannot be reached, so that the lease must run out."""
         self._keys = ()
         self._session.withdraw(_WITHDRAW)
 
@@ -134,7 +135,7 @@ class EtcdRegistry(Registry):
             watcher.join(_END)
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent its session, and begin one of our own."""
+        """Leave the session to the parent, and begin another."""
         self._session = self._make()
         self._watcher = None
         self._keys = ()
@@ -148,7 +149,7 @@ class EtcdRegistry(Registry):
         return EtcdSession(endpoints, lease=int(self.lease), user=user, password=password, **self._files)
 
     def _farthest(self) -> Address:
-        """An endpoint on another machine, if there is one."""
+        """Return an endpoint on another machine, if there is one."""
         until = Deadline.after(RESOLVE)
         beyond = (endpoint for endpoint in self._endpoints if not is_on_this_machine(endpoint, until))
         return next(beyond, self._endpoints[0])
@@ -169,18 +170,10 @@ class EtcdRegistry(Registry):
                 self._changed()
 
 
-def _nodes(service: str) -> str:
-    return f"/kamacache/{service}/nodes/"
-
-
-def _services(service: str) -> str:
-    return f"/services/{service}/"
-
-
 def _endpoint(host: str) -> Address:
     if not host:
         raise ConfigError("registry etcd://: name a host, or several with commas, as in etcd://10.0.0.5:2379")
-    if _has_port(host) and not host.rpartition(":")[2].isdigit():  # not shown: a login without a host looks like it
+    if _has_port(host) and not host.rpartition(":")[2].isdigit():  # not shown: it may be a login without a host
         raise ConfigError("registry etcd://: an address is host:port, as in etcd://10.0.0.5:2379")
     address = parse_address(host if _has_port(host) else f"{host}:{_PORT}", name="registry etcd://")
     if address.is_unix or address.is_unspecified or address.port == 0:
@@ -193,7 +186,7 @@ def _has_port(host: str) -> bool:
 
 
 def _files(query: str) -> dict[str, str]:
-    """Read ?ca=…&cert=…&key=…; names alone are shown where they are wrong."""
+    """Return the files of ?ca=…&cert=…&key=…; errors show names alone."""
     given = parse_qsl(query, keep_blank_values=True)
     files = dict(given)
     unknown = sorted(files.keys() - set(_FILES))
@@ -204,7 +197,3 @@ def _files(query: str) -> dict[str, str]:
     if ("cert" in files) != ("key" in files) or (files and "ca" not in files):
         raise ConfigError("registry etcd://: TLS needs ca; cert and key are given together or not at all")
     return files
-
-
-def _nobody() -> None:
-    """Whom to tell of changes before anybody has registered."""

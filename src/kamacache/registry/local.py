@@ -1,9 +1,9 @@
 """local:// — the processes of one user on one machine find each other in a directory.
 
-Each member has {id}.json (who it is), {id}.lock (a POSIX record lock, held as long as its process lives) and, by
-default, {id}.sock to listen on. A lock that can be taken belongs to a dead member, whose files anyone removes. A lock
-file gets its name when it is locked already, so there is no moment at which a starting member looks dead; and its
-lock goes last when files are removed, so that a cleaning cut short is finished by the next.
+Each member has {id}.json (its registration), {id}.lock (a POSIX record lock, held as long as its process lives) and, by
+default, {id}.sock to listen on. A lock that can be taken belongs to a dead member, whose files any member removes. A
+lock file is locked before it gets its name, so a starting member never looks dead. It is removed last, so that the next
+member finishes a cleaning that was cut short.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kamacache.units import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ORPHAN_AGE = 60.0  # seconds after which a temporary file cannot belong to a registration that goes on
+_ORPHAN_AGE = 60.0  # seconds after which no registration can still be writing a temporary file
 
 
 class LocalRegistry(Registry):
@@ -37,24 +37,24 @@ class LocalRegistry(Registry):
     beyond_machine = False
 
     def __init__(self, url: str = "local://") -> None:
-        """Take the directory from the URL, by default one in /tmp for each user; nothing is touched yet."""
+        """Take the directory from the URL, by default one in /tmp for each user. Touch nothing yet."""
         path = url.partition("://")[2]
         if path and not path.startswith("/"):
             raise ConfigError(f"registry={url!r}: the directory is a whole path, as in local:///run/myapp")
-        # The directory is refused unless it is ours alone, so its well-known name is no danger.
+        # The name is well known, but the directory is refused unless it belongs to this user alone.
         self._base = os.path.normpath(path) if path else f"/tmp/kamacache-{os.geteuid()}"  # noqa: S108
-        self._mutex = threading.Lock()  # guards all below; taken before the guard of `locks`, never after
+        self._mutex = threading.Lock()  # guards all below; taken before the lock of locks.py, never after
         self._service = ""
         self._me: Member | None = None
         self._held: locks.Held | None = None
-        # Of the service looked at last: lock files of members elsewhere, kept open (a test is then one call of the
-        # system), and registrations as they were read.
+        # For the service looked at last: open lock files of members in other processes (so that a test is one system
+        # call), and registrations as they were read.
         self._looked_at = ""
         self._watched: dict[str, int] = {}
         self._read: dict[str, tuple[tuple[int, int, int], Member | None]] = {}
 
     def default_listen(self, service: str, node_id: str) -> str | None:
-        """Give a Unix socket in the directory, which is made; RegistryError if that is not safe to use."""
+        """Return a Unix socket in the directory, which is made; RegistryError if that is not safe to use."""
         directory = self._path(check_name(service, what="service"))
         for name in _socket_names(check_name(node_id, what="member")):
             path = f"{directory}/{name}"
@@ -66,18 +66,18 @@ class LocalRegistry(Registry):
                 "path; choose a shorter directory, or give listen='127.0.0.1:0'"
             )
         with self._mutex, self._open(service) as at:
-            self._hold(service, node_id, at)  # from now on the socket has an owner, whose death is seen
+            self._hold(service, node_id, at)  # from now on others see when the owner of the socket is dead
         return f"unix:{path}"
 
     def advertise(self, address: str) -> str:
-        """Everybody is on this machine: 0.0.0.0 becomes its loopback address."""
+        """Return the address, with loopback for 0.0.0.0: all members are on this machine."""
         bound = parse_address(address, name="listen")
         if bound.is_unspecified:
             return str(Address("::1" if ":" in bound.host else "127.0.0.1", bound.port))
         return address
 
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - polled
-        """Write or replace the own registration in one step; RegistryError if the directory is not safe to use."""
+        """Write or replace the registration in one step; RegistryError if the directory is not safe to use."""
         check_name(service, what="service")
         with self._mutex, self._open(service) as at:
             self._hold(service, me.id, at)
@@ -85,21 +85,22 @@ class LocalRegistry(Registry):
             _write(me, at)
 
     def members(self, service: str) -> list[Member]:
-        """List the living, remove what the dead left, and write the own files again if somebody removed them."""
+        """Return the living members, remove the files of dead ones, and write our own again if they were removed."""
         with self._mutex:
             own = self._me if service == self._service else None
             try:
                 with self._open(service, make=own is not None) as at:
                     if own is not None:
                         self._hold(service, own.id, at)
-                        if not _exists(f"{own.id}.json", at):
-                            _write(own, at)
-                    return self._scan(service, at)
+                    names = os.listdir(at)  # noqa: PTH208 - a descriptor has no path
+                    if own is not None and f"{own.id}.json" not in names:
+                        _write(own, at)
+                    return self._scan(service, at, names)
             except FileNotFoundError:
                 return []
 
     def deregister(self) -> None:
-        """Remove the own registration; the lock and the socket stay until close. Without one, remove those."""
+        """Remove the registration; the lock and the socket stay until close. Without a registration, remove those."""
         with self._mutex:
             me, self._me = self._me, None
             if me is None:
@@ -109,7 +110,7 @@ class LocalRegistry(Registry):
                 _remove(at, f"{me.id}.json")
 
     def close(self) -> None:
-        """Remove all own files, and release the lock."""
+        """Remove all our files, and release the lock."""
         self.deregister()
         with self._mutex:
             self._forget(set())
@@ -127,7 +128,7 @@ class LocalRegistry(Registry):
             held.release()
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's lock: record locks are not inherited, and closing ours leaves the parent's."""
+        """Forget the lock of the parent. Record locks are not inherited, and closing our descriptor keeps it."""
         self._mutex = threading.Lock()
         held, self._held = self._held, None
         self._me = None
@@ -140,7 +141,7 @@ class LocalRegistry(Registry):
 
     @contextlib.contextmanager
     def _open(self, service: str, *, make: bool = True) -> Iterator[int]:
-        """Open the directory of a service, checked; FileNotFoundError where there is none and `make` is False."""
+        """Open the directory of a service, checked; FileNotFoundError if there is none and `make` is False."""
         descriptor = open_private(self._base, _directory_name(service), make=make)
         try:
             yield descriptor
@@ -150,17 +151,16 @@ class LocalRegistry(Registry):
             os.close(descriptor)
 
     def _hold(self, service: str, member: str, at: int) -> None:
-        """Hold the lock file of this member in this directory, as a new file if somebody removed the old one."""
+        """Hold the lock file of this member in this directory, as a new file if the old one was removed."""
         held = self._held
         if held is not None and held.member == member and self._service == service and held.is_at(at):
             return
         self._held = locks.Held.take(at, check_name(member, what="member"))
         self._service = service
         if held is not None:
-            held.release()  # after the new one has its name: whoever tests the old file sees that it was replaced
+            held.release()  # after the new one has its name, so that a test of the old one sees that
 
-    def _scan(self, service: str, at: int) -> list[Member]:
-        names = os.listdir(at)
+    def _scan(self, service: str, at: int, names: list[str]) -> list[Member]:
         for name in names:
             if name.endswith(".tmp"):
                 _remove_orphan(at, name)
@@ -171,7 +171,7 @@ class LocalRegistry(Registry):
         return [member for member in living if member is not None]
 
     def _is_alive(self, at: int, member: str) -> bool:
-        """Test the lock; the files of a dead member are removed."""
+        """Return whether the process of a member lives, and remove its files if not."""
         descriptor = self._watched.get(member)
         if descriptor is None:
             try:
@@ -186,13 +186,13 @@ class LocalRegistry(Registry):
         try:
             if not locks.is_named(descriptor, at, member):
                 return True
-            _remove_all(at, member)  # under its lock: a second cleaner sees it taken and leaves
+            _remove_all(at, member)  # under its lock, so that no other process does it too
             return False
         finally:
             os.close(self._watched.pop(member))
 
     def _load(self, at: int, member: str) -> Member | None:
-        """Read a registration, unless it is the file read before; None where there is none, or none we understand."""
+        """Return a registration, read again only if its file has changed; None if there is none that we understand."""
         name = f"{member}.json"
         try:
             status = os.stat(name, dir_fd=at, follow_symlinks=False)
@@ -201,13 +201,14 @@ class LocalRegistry(Registry):
             if read is None or read[0] != stamp:
                 descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
                 with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-                    read = self._read[member] = (stamp, _parse(file.read(), member))
+                    found = record.read(file.read())
+                read = self._read[member] = (stamp, found if found is not None and found.id == member else None)
         except FileNotFoundError:
             return None
         return read[1]
 
     def _forget(self, here: set[str]) -> None:
-        """Let go of what is kept of members that are not `here`."""
+        """Drop what is kept of members that are not `here`."""
         for member in self._watched.keys() - here:
             os.close(self._watched.pop(member))
         for member in self._read.keys() - here:
@@ -215,18 +216,13 @@ class LocalRegistry(Registry):
 
 
 def _directory_name(service: str) -> str:
-    # "." and ".." are names of services, too.
+    # "." and ".." are valid names of services.
     return service.replace(".", "%2E") if set(service) == {"."} else service
 
 
 def _socket_names(member: str) -> tuple[str, str]:
-    """Give the usual name, and a shorter one for directories with long paths."""
+    """Return the usual name, and a shorter one for directories with long paths."""
     return f"{member}.sock", f"{zlib.crc32(member.encode()):08x}.sock"
-
-
-def _parse(data: bytes, member: str) -> Member | None:
-    found = record.read(data)
-    return found if found is not None and found.id == member else None
 
 
 def _write(me: Member, at: int) -> None:
@@ -237,27 +233,19 @@ def _write(me: Member, at: int) -> None:
     os.rename(temporary, f"{me.id}.json", src_dir_fd=at, dst_dir_fd=at)
 
 
-def _exists(name: str, at: int) -> bool:
-    try:
-        os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _remove(at: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=at)
 
 
 def _remove_all(at: int, member: str) -> None:
-    """Remove a member's files: at once no member any more, its lock last."""
+    """Remove the files of a member: its registration first, its lock last."""
     for name in (f"{member}.json", f"{member}.json.tmp", *_socket_names(member), f"{member}.lock"):
         _remove(at, name)
 
 
 def _remove_orphan(at: int, name: str) -> None:
-    """Remove a temporary file that nobody finishes: a registration takes no minute."""
+    """Remove a temporary file that no process writes any more."""
     with contextlib.suppress(FileNotFoundError):
         if time.time() - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime > _ORPHAN_AGE:
             os.unlink(name, dir_fd=at)

@@ -1,8 +1,8 @@
 """Lock files that tell whether their process lives.
 
-POSIX record locks: the system lets go of them when the process ends, however it ends, and a forked child does not
-have them. Their trap: a process that closes *any* descriptor of a file loses its lock on it. So this process must
-never open a lock file that it holds itself; it knows those by device and inode.
+The system releases POSIX record locks when the process ends, however it ends, and a forked child does not have them.
+But a process that closes *any* descriptor of a file loses its lock on it. So this process must never open a lock file
+that it holds itself; it knows these by device and inode.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import os
 import threading
 from dataclasses import dataclass
 
-# The lock files this process holds. Invariant: under _guard, a lock file of this process that has its name is in
-# _own; taking one and opening one to watch each hold _guard throughout, so none is opened that is just being taken.
+# The lock files that this process holds. Invariant, under _guard: a lock file of this process that has its name is in
+# _own. Both taking one and opening one to watch hold _guard throughout, so a file that is being taken is not opened.
 _own: set[tuple[int, int]] = set()
 _guard = threading.Lock()
 
 
 def _reset_in_child() -> None:
-    global _guard  # noqa: PLW0603 - another thread of the parent may hold the old one for ever
+    global _guard  # noqa: PLW0603 - a thread of the parent may hold the old one
     _guard = threading.Lock()
     _own.clear()
 
@@ -42,7 +42,7 @@ class Held:
 
     @classmethod
     def take(cls, at: int, member: str) -> Held:
-        """Make {member}.lock in the directory `at`: locked first, named then."""
+        """Make {member}.lock in the directory `at`: lock it first, then name it."""
         temporary = f"{member}.lock.tmp"
         with _guard:
             with contextlib.suppress(FileNotFoundError):
@@ -59,25 +59,25 @@ class Held:
         return cls(member, descriptor, identity)
 
     def is_at(self, at: int) -> bool:
-        """Whether the file is still what its name in this directory means."""
+        """Return whether its name in this directory still means this file."""
         try:
             return _identity(os.stat(f"{self.member}.lock", dir_fd=at, follow_symlinks=False)) == self.identity
         except FileNotFoundError:
             return False
 
     def release(self) -> None:
-        """Let the lock go; removing the file before is the caller's part."""
+        """Release the lock. The caller has removed the file."""
         with _guard:
             _own.discard(self.identity)
             os.close(self.descriptor)
 
     def forget(self) -> None:
-        """Close the descriptor inherited from the parent, whose lock this does not touch."""
+        """Close the descriptor inherited from the parent, which keeps its lock."""
         os.close(self.descriptor)
 
 
 def watch(at: int, member: str) -> int | None:
-    """Open {member}.lock to test it; None where this process holds it itself. FileNotFoundError where it is gone."""
+    """Open {member}.lock to test it; None if this process holds it itself. FileNotFoundError if it is gone."""
     name = f"{member}.lock"
     with _guard:
         if _identity(os.stat(name, dir_fd=at, follow_symlinks=False)) in _own:
@@ -86,7 +86,7 @@ def watch(at: int, member: str) -> int | None:
 
 
 def seize(descriptor: int) -> bool:
-    """Take the lock of a watched file, which works if its process is dead; closing the descriptor lets it go."""
+    """Take the lock of a watched file, if its process is dead. Closing the descriptor releases it."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # POSIX allows either
@@ -95,10 +95,10 @@ def seize(descriptor: int) -> bool:
 
 
 def is_named(descriptor: int, at: int, member: str) -> bool:
-    """Whether a watched file is still {member}.lock.
+    """Return whether a watched file is still {member}.lock.
 
-    A living member whose file was removed by somebody makes a new one before it lets the old one go: one that was
-    seized and is not named says nothing.
+    A live member whose lock file was deleted names a new one before it unlocks the old. So an unlocked file that lost
+    its name does not prove that the member is dead.
     """
     try:
         named = os.stat(f"{member}.lock", dir_fd=at, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""A member as registries keep it, in JSON."""
+"""The registration of a member in JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kamacache.member import Member
 
 
 def written(me: Member, *, address: bool) -> bytes:
-    """Write what others must know of a member; its address only where nothing else names it."""
+    """Return the registration of a member, with its address if nothing else names it."""
     record = {"id": me.id, "weight": me.weight, "groups": me.groups, "protocol": me.protocol}
     if address:
         record["address"] = me.address
@@ -17,7 +17,7 @@ def written(me: Member, *, address: bool) -> bytes:
 
 
 def read(data: bytes, *, address: str | None = None) -> Member | None:
-    """Read a member, whose address is the one given or its own; None if a version that we cannot talk to wrote it."""
+    """Return the member of a registration, at `address` or its own; None if it was written by an unknown version."""
     try:
         record = json.loads(data)
         groups = tuple(str(group) for group in record["groups"])

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class StaticRegistry(Registry):
-    """The members named in the URL, for every service: whether one is up is found out by talking to it.
+    """The members named in the URL, for every service. Probes find out which of them are up.
 
-    Each member has its address for an id and protocol 0, "not yet heard of", the own one included.
+    The id of each member is its address, and its protocol is 0, "only the address is known", for this node too.
     """
 
-    beyond_machine = False  # the user wrote the list: its addresses are as good as they are
+    beyond_machine = False  # the user wrote the list: its addresses are taken as they are
 
     def __init__(self, url: str) -> None:
-        """Read the list; ConfigError if it is empty, names an address twice, or has one that is not."""
+        """Read the list; ConfigError if it is empty, names an address twice, or has one that is none."""
         self._list: dict[str, Address] = {}
         for text in url.partition("://")[2].rstrip("/").split(","):
             if "@" in text:  # not shown: it may be a password
@@ -36,12 +36,12 @@ class StaticRegistry(Registry):
                 raise ConfigError(f"registry static://: {address} is in the list twice")
             self._list[str(address)] = address
 
-    def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - it is the user who knows
-        """Refuse: which of the addresses is this node's, only the user knows."""
+    def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - only the user knows
+        """Raise ConfigError: only the user knows which of the addresses is that of this node."""
         raise ConfigError(f"with registry static:// give listen= the address of this node, one of {self._shown()}")
 
     def advertise(self, address: str) -> str:
-        """Find the own address in the list; a node on 0.0.0.0 has that of its port whose host is this machine."""
+        """Return the node's address in the list. On 0.0.0.0 it is the one with its port and a host of this machine."""
         own = parse_address(address, name="listen")
         if str(own) in self._list:
             return str(own)
@@ -57,22 +57,22 @@ class StaticRegistry(Registry):
         )
 
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - nothing changes
-        """Check that the own address is in the list; ConfigError if not."""
+        """Raise ConfigError if the address of this node is not in the list."""
         self.advertise(me.address or "")
 
     def members(self, service: str) -> list[Member]:  # noqa: ARG002 - the same for all
-        """Give the whole list."""
+        """Return the whole list."""
         return [Member(id=address, address=address, protocol=0) for address in self._list]
 
     def deregister(self) -> None:
-        """Nothing to take back."""
+        """Do nothing."""
 
     def _shown(self) -> str:
         return ", ".join(self._list)
 
 
 def _is_here(host: str, deadline: Deadline) -> bool:
-    """Return whether this is an address of this machine: only those can be bound."""
+    """Return whether this is an address of this machine: only such an address can be bound."""
     try:
         found = look_up(host, 0, deadline)
     except OSError:

@@ -1,1 +1,1 @@
-"""What a node answers to peers, clients and operators."""
+"""The answers of a node to peers, clients and operators."""

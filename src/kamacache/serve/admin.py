@@ -1,4 +1,4 @@
-"""What the command line asks of a running node: KC.INFO, KC.MEMBERS, KC.OWNER, KC.STATS, KC.CLEAR, answered as JSON."""
+"""The requests of the command line, answered as JSON: KC.INFO, KC.MEMBERS, KC.OWNER, KC.STATS, KC.CLEAR."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Administration:
         self._options = options
 
     async def answer(self, command: str, arguments: Sequence[str]) -> bytes:
-        """The answer to a command as JSON; UnknownGroup, InvalidKey."""
+        """Return the answer to a command as JSON; UnknownGroup, InvalidKey."""
         import json  # noqa: PLC0415 - only here
 
         result: Any
@@ -45,7 +45,7 @@ class Administration:
         return json.dumps(result, separators=(",", ":")).encode()
 
     def info(self) -> dict[str, Any]:
-        """The node and its groups."""
+        """Return the node and its groups."""
         me, runtime = self._runtime.membership.me, self._runtime
         return {
             "version": __version__,
@@ -64,24 +64,29 @@ class Administration:
         }
 
     def members(self) -> list[dict[str, Any]]:
-        """Everyone this node knows of, itself first; then those that may call and are no members."""
+        """Return the members that this node knows, itself first, then the clients on the list of the registry."""
         membership = self._runtime.membership
-        me = _member(membership.me) | {"me": True, "state": "alive", "registered": membership.joined}
-        found = [me, *(_peer(peer) for peer in membership.known())]
-        members = {member["address"] for member in found}  # one that comes or goes may be half listed for a moment
+        me = membership.me._asdict() | {"me": True, "state": "alive", "registered": membership.joined}
+        found = [me, *(_peer(peer) for peer in membership.peers.known())]
+        members = {
+            member["address"] for member in found
+        }  # a node that comes or goes may be listed as a client for a moment
         return found + [_client(address) for address in sorted(membership.clients) if address not in members]
 
     def owner(self, group: str, key: str) -> dict[str, Any]:
-        """Who owns a key, and who is next in line, as this node sees it."""
+        """Return the owner of a key and the candidates, as this node sees them."""
         check_key(key)
         self._core(group)
         me, route = self._runtime.membership.me, self._runtime.route(group)
         line = [me if peer is None else peer.member for peer in route.all_candidates(key)]
         first = route.first(key)
-        return {"owner": _member(me if first is None else first.member), "candidates": [_member(one) for one in line]}
+        return {
+            "owner": (me if first is None else first.member)._asdict(),
+            "candidates": [one._asdict() for one in line],
+        }
 
     def stats(self, group: str | None = None) -> dict[str, Any]:
-        """The counters of one group or of all, by name."""
+        """Return the counters of one group or of all, by name."""
         cores = list(self._cores.items()) if group is None else [(group, self._core(group))]
         return {name: core.stats().as_dict() for name, core in cores}
 
@@ -93,40 +98,23 @@ class Administration:
 
 
 def _kind(registry: object) -> str | None:
-    """The scheme of a registry's URL, which may hold a password; the class of a user's own."""
+    """Return the scheme of a registry's URL, which may hold a password, or the class of a user's own."""
     if registry is None or isinstance(registry, str):
         return registry and registry.split(":")[0]
     return type(registry).__name__
 
 
-def _member(member: Member) -> dict[str, Any]:
-    return {
-        "id": member.id,
-        "address": member.address,
-        "weight": member.weight,
-        "groups": list(member.groups),
-        "protocol": member.protocol,
-    }
-
-
 def _peer(peer: Peer) -> dict[str, Any]:
     state = "left" if peer.left else "dead" if peer.dead else "alive" if peer.greeted else "unknown"
-    return _member(peer.member) | {"me": False, "state": state, "registered": peer.registered}
+    return peer.member._asdict() | {"me": False, "state": state, "registered": peer.registered}
 
 
 def _client(address: str) -> dict[str, Any]:
-    nobody = Member("", address, weight=0.0, protocol=0)
-    return _member(nobody) | {"me": False, "state": "client", "registered": False}
+    member = Member("", address, weight=0.0, protocol=0)
+    return member._asdict() | {"me": False, "state": "client", "registered": False}
 
 
 def _options(options: GroupOptions) -> dict[str, Any]:
-    return {
-        "codec": codecs.codec_name(options.codec),
-        "policy": options.policy,
-        "max_bytes": options.max_bytes,
-        "ttl": options.ttl,
-        "near_ttl": options.near_ttl,
-        "negative_ttl": options.negative_ttl,
-        "jitter": options.jitter,
-        "load_timeout": options.load_timeout,
-    }
+    shown = options._asdict() | {"codec": codecs.codec_name(options.codec)}
+    del shown["on_evict"]
+    return shown

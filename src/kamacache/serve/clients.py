@@ -1,20 +1,20 @@
-"""What clients that are no nodes ask: Redis clients, foreign gRPC clients, the command line.
+"""The requests of clients: Redis clients, foreign gRPC clients, the command line.
 
-Each question is a task on a loop of a thread of its own. Waiting for a slow load costs no thread then, and what peers
-ask (serving.py) never queues behind clients. Who is gone is dropped; a load or a write under way goes on.
+Each request is a task on an event loop of a thread of its own. So waiting for a slow load costs no thread, and the
+requests of peers (peers.py) never queue behind those of clients. The task of a client that is gone is cancelled; a load
+or a write under way goes on.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Store
-from kamacache.deadline import Deadline
+from kamacache._engine import Promise, Store
 from kamacache.errors import (
     CodecError,
     GroupClosed,
@@ -31,7 +31,7 @@ from kamacache.load.loop import HomeLoop
 from kamacache.load.outcome import GETS
 from kamacache.net.messages import ClientReply, ClientRequest, WriteItem
 from kamacache.serve.admin import Administration
-from kamacache.steps import adrive, whole
+from kamacache.steps import Wait, adrive, whole
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kamacache")
 
-MOST = 1_000  # questions under way
+MOST = 1_000  # requests under way
 _LOOK = 0.25  # seconds between looks for clients that are gone
-NOT_THERE, FOR_EVER = -2, -1  # as TTL answers
+NOT_THERE, FOR_EVER = -2, -1  # as Redis answers TTL
 _STATUS: dict[str, tuple[type[Exception], ...]] = {
     "overloaded": (Overloaded,),
     "unknown_group": (UnknownGroup, GroupClosed),
@@ -62,38 +62,27 @@ class Clients:
         self._cores = groups
         self._administration = Administration(runtime, groups, options)
         self._loop = HomeLoop("kamacache-clients")
-        self._idle = threading.Condition()
-        self._waiting = 0  # questions under way; guarded by _idle
-        self._calls: dict[asyncio.Task[Any], Call] = {}  # the same by task; used on the loop's thread alone
+        self._under_way: set[Promise] = set()  # ends of requests; changes in single steps
+        self._calls: dict[asyncio.Task[Any], Call] = {}  # the same requests; used on the loop's thread alone
         self._timer: asyncio.TimerHandle | None = None
 
     def receive(self, call: Call, request: ClientRequest) -> None:
         """Answer a call later; Overloaded, NodeClosed."""
-        with self._idle:
-            if self._waiting >= MOST:
-                raise Overloaded(f"{MOST:,} questions of clients wait here")
-            self._waiting += 1
-        try:
-            spawned = self._loop.spawn(self._serve(call, request))
-        except BaseException:
-            self._done()
-            raise
-        if not spawned.wake(self._done):
-            self._done()
-
-    def _done(self) -> None:
-        with self._idle:
-            self._waiting -= 1
-            self._idle.notify_all()
+        if len(self._under_way) >= MOST:
+            raise Overloaded(f"{MOST:,} requests of clients wait here")
+        served = self._loop.spawn(self._serve(call, request))
+        self._under_way.add(served)
+        if not served.wake(lambda: self._under_way.discard(served)):
+            self._under_way.discard(served)
 
     def drain(self, deadline: Deadline) -> None:
-        """Wait until all are answered, at the latest until the deadline."""
-        with self._idle:
-            while self._waiting and (left := deadline.left()) > 0:
-                self._idle.wait(left)
+        """Wait until all clients have their answers, until the deadline at the latest."""
+        with suppress(TimeoutError):
+            while under_way := list(self._under_way):
+                Wait(under_way[0], deadline).run()
 
     def close(self) -> None:
-        """Drop who still waits, and end the thread."""
+        """Drop the clients that still wait, and end the thread."""
         self._loop.close()
 
     async def _serve(self, call: Call, request: ClientRequest) -> None:
@@ -107,9 +96,8 @@ class Clients:
         try:
             call.reply(await self._answer(request))
         except asyncio.CancelledError:
-            if not call.gone:  # the node is closing
-                raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told its type
+            pass  # the client is gone, or the node is closing
+        except Exception as error:  # noqa: BLE001 - the client gets its type
             call.fail(*_refusal(error))
         finally:
             del self._calls[task]
@@ -148,7 +136,7 @@ class Clients:
         return core
 
     async def _get(self, keys: Iterable[tuple[str, str]]) -> list[bytes | None]:
-        """As Group.get or get_many, but with the bytes as they are; memory has been looked into already."""
+        """Do what Group.get and get_many do after a miss, but return the bytes as they are."""
         found: dict[tuple[str, str], bytes | None] = {}
         for name, asked in _by_group(keys).items():
             core = self._core(name)
@@ -165,18 +153,18 @@ class Clients:
         assert request.value is not None  # noqa: S101 - the engine sends it with each set
         name, key = request.keys[0]
         core = self._core(name)
-        codecs.decode(core.options.codec, request.value)  # what no get could read is refused
+        codecs.decode(core.options.codec, request.value)  # refuses what no get could read
         ttl = core.options.ttl if request.ttl is None else request.ttl
         await whole(core.write([core.item(key, request.value, ttl)]))
 
     async def _delete(self, keys: Iterable[tuple[str, str]]) -> None:
         by_group = _by_group(keys)
-        every = [(self._core(name), keys) for name, keys in by_group.items()]  # all are there, or nothing is done
+        every = [(self._core(name), keys) for name, keys in by_group.items()]  # if one is missing, nothing is done
         for core, asked in every:
             await whole(core.write([WriteItem(key, None) for key in asked]))
 
     async def _remaining(self, name: str, key: str) -> int:
-        """Milliseconds left to the copy in its owner's memory, FOR_EVER or NOT_THERE; nothing is loaded."""
+        """Return the milliseconds left to the copy in its owner's memory, FOR_EVER or NOT_THERE. Load nothing."""
         core = self._core(name)
         await adrive(core.misses.wait_for_writes((key,)))
         skipped: set[str] = set()
@@ -198,7 +186,7 @@ class Clients:
 
 
 def _by_group(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The keys of each group, every key once."""
+    """Return the keys of each group, every key once."""
     by_group: dict[str, list[str]] = defaultdict(list)
     for name, key in dict.fromkeys(keys):
         by_group[name].append(key)
@@ -206,7 +194,7 @@ def _by_group(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _refusal(error: Exception) -> tuple[str, str]:
-    """What a client is told: texts of our own, and of users' exceptions the type alone."""
+    """Return the status and the text for a client: our own texts, and of users' exceptions the type alone."""
     kind = type(error).__name__
     if isinstance(error, LoadError):
         return "load", error.cause_type if type(error) is LoadError and error.cause_type else kind
@@ -218,5 +206,5 @@ def _refusal(error: Exception) -> tuple[str, str]:
         if isinstance(error, kinds):
             return status, str(error)
     if not isinstance(error, KamaCacheError):
-        log.error("a client's call failed", exc_info=error)
+        log.error("a request of a client failed inside the library; the client gets an error", exc_info=error)
     return "internal", kind

@@ -1,4 +1,4 @@
-"""The loads that peers ask for. No thread waits here for what another one loads, so none can wait for its own turn."""
+"""Loads for peers. No thread waits here for the load of another one, so none can wait for its own turn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
+from kamacache.errors import GroupClosed, NodeClosed
 from kamacache.load.flight import Flying
-from kamacache.load.outcome import ABORTED, Outcome, answers
+from kamacache.load.outcome import ABORTED, Outcome, answers, raised
 from kamacache.steps import Path, drive
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class ServedLoad:
-    """The load of some keys for a peer that has passed over the members in `skipped`; `answer` ends with its end.
+    """The load of some keys for a peer that has skipped the members in `skipped`. `answer` ends when it ends.
 
-    It loads here or joins what is loading here already, and forwards nothing.
+    It loads here or joins the flights here, and never forwards the request.
     """
 
     def __init__(self, core: GroupCore, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> None:
-        """Begin. Raises GroupClosed, NodeClosed, Overloaded."""
+        """Begin the load. Raises GroupClosed, NodeClosed, Overloaded."""
         core.misses.check_open()
         self.answer = Promise()  # of a list of Answer
         self._core = core
@@ -60,7 +61,7 @@ class ServedLoad:
         self._next()
 
     def _next(self) -> None:
-        """Go on with what has ended; called again when the next flight has."""
+        """Take in the flights that have ended. The end of the next one calls this again."""
         while self._flying:
             key, flight = self._flying[-1]
             if flight.wake(self._next):
@@ -72,9 +73,13 @@ class ServedLoad:
 
     def _finish(self) -> None:
         again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted
+        failures = [outcome.failure for outcome in self._outcomes.values() if outcome.failure is not None]
+        closed = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed)]
         try:
             if again:
                 self._go(again)
+            elif closed:
+                self.answer.set_exception(raised(closed[0], self._keys[0]))  # the peer goes on to the next candidate
             else:
                 self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
         except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits

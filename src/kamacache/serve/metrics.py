@@ -1,4 +1,4 @@
-"""The metrics of a node in the text format of Prometheus (0.0.4), as `/metrics` gives them."""
+"""The metrics of a node in the text format of Prometheus (0.0.4), for `/metrics`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 OUTCOMES = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads")
-_COUNTERS = ("loads", "load_errors", "writes", "evictions", "expirations", "served")
 _GAUGES = ("entries", "bytes", "near_bytes", "max_bytes")
 _HELP = {
     "loads": "Keys loaded here for callers here.",
     "load_errors": "Loads here that raised or ran out of time.",
     "writes": "Keys set or deleted, and clears, called here.",
-    "evictions": "Entries dropped for want of room.",
+    "evictions": "Entries dropped to make room.",
     "expirations": "Entries dropped because their time was over.",
     "served": "Keys worked on for peers.",
     "entries": "Entries in memory, remembered absences and near copies included.",
@@ -33,18 +32,18 @@ Sample = tuple[dict[str, str], float]  # labels, value
 
 
 class Page:
-    """Text that grows by one metric after the other."""
+    """A page of metrics."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     def metric(self, name: str, kind: str, text: str, samples: Iterable[Sample]) -> None:
-        """A counter or a gauge."""
+        """Add a counter or a gauge."""
         self._head(name, kind, text)
         self._lines += [f"{name}{_labels(labels)} {value}" for labels, value in samples]
 
     def histogram(self, name: str, text: str, samples: Iterable[tuple[dict[str, str], list[int], float]]) -> None:
-        """Labels, counts of the buckets of Histogram, and the sum of each."""
+        """Add a histogram, given labels, counts of the buckets of Histogram, and the sum of each."""
         self._head(name, "histogram", text)
         bounds = [*(repr(bound) for bound in Histogram.BOUNDS), "+Inf"]
         for labels, counts, total in samples:
@@ -73,7 +72,7 @@ def _escaped(value: str) -> str:
 
 
 def render(groups: Mapping[str, GroupCore], runtime: Runtime) -> str:
-    """Read everything now."""
+    """Return the page with the values of now."""
     page = Page()
     _node(page, runtime)
     cores = dict(sorted(groups.items()))
@@ -81,46 +80,46 @@ def render(groups: Mapping[str, GroupCore], runtime: Runtime) -> str:
     loads = [({"group": name}, *core.misses.times.read()) for name, core in cores.items()]
     page.histogram("kamacache_load_seconds", "Time of the calls of loaders here; a batch is one call.", loads)
     peers = [({"peer": peer, "kind": kind}, counts, total) for peer, kind, counts, total in runtime.lane.peer_times()]
-    page.histogram("kamacache_peer_seconds", "Time that other members took to answer, or to be given up.", peers)
+    page.histogram("kamacache_peer_seconds", "Time until other members answered, or this node gave up.", peers)
     return str(page)
 
 
 def _node(page: Page, runtime: Runtime) -> None:
-    import platform  # noqa: PLC0415 - only who scrapes needs it
+    import platform  # noqa: PLC0415 - only a scrape needs it
 
     build = {"version": __version__, "python": platform.python_version()}
     page.metric("kamacache_build_info", "gauge", "Versions of kamacache and Python.", [(build, 1)])
     page.metric("kamacache_joined", "gauge", "Whether the node has joined.", [({}, int(runtime.joined))])
     up = runtime.membership.troubles().keys().isdisjoint({AWAY, UNREGISTERED})
     page.metric("kamacache_registry_up", "gauge", "Whether the registry answers; 1 without one.", [({}, int(up))])
-    peers = [peer for peer in runtime.membership.known() if not peer.left]
+    peers = [peer for peer in runtime.membership.peers.known() if not peer.left]
     states = {"alive": 1, "dead": 0, "unlisted": 0}
     for peer in peers:
         states["dead" if peer.dead else "alive" if peer.registered else "unlisted"] += 1
     members = [({"state": state}, count) for state, count in states.items()]
     page.metric("kamacache_members", "gauge", "Members as this node sees them, itself included.", members)
     alive = [({"peer": peer.address}, int(not peer.dead)) for peer in peers]
-    page.metric("kamacache_peer_up", "gauge", "Whether this node holds another member for alive.", alive)
+    page.metric("kamacache_peer_up", "gauge", "Whether this node considers another member alive.", alive)
 
 
 def _gets(page: Page, stats: Mapping[str, GroupStats]) -> None:
-    """Gets count when they are answered, so that their outcomes add up to them at any moment."""
+    """Add the counters. A get counts when it is answered, so that the outcomes add up to the gets at any moment."""
     answered = {name: sum(getattr(of, outcome) for outcome in OUTCOMES) for name, of in stats.items()}
     page.metric(
-        "kamacache_gets_total", "counter", "Keys asked by get and its kin, and answered.", _each(answered.items())
+        "kamacache_gets_total", "counter", "Keys requested by get and the like, and answered.", _each(answered.items())
     )
     under_way = ((name, of.gets - answered[name]) for name, of in stats.items())
-    page.metric("kamacache_gets_under_way", "gauge", "Keys asked and not answered yet.", _each(under_way))
+    page.metric("kamacache_gets_under_way", "gauge", "Keys requested and not answered yet.", _each(under_way))
     outcomes = [
         ({"group": name, "outcome": outcome}, getattr(of, outcome))
         for name, of in stats.items()
         for outcome in OUTCOMES
     ]
-    page.metric("kamacache_get_outcomes_total", "counter", "The same gets by where their answers came from.", outcomes)
-    for field in (*_COUNTERS, *_GAUGES):
+    page.metric("kamacache_get_outcomes_total", "counter", "The same gets by the origin of their answers.", outcomes)
+    for field, text in _HELP.items():
         values = _each((name, getattr(of, field)) for name, of in stats.items())
-        kind, name = ("counter", f"kamacache_{field}_total") if field in _COUNTERS else ("gauge", f"kamacache_{field}")
-        page.metric(name, kind, _HELP[field], values)
+        kind, name = ("gauge", f"kamacache_{field}") if field in _GAUGES else ("counter", f"kamacache_{field}_total")
+        page.metric(name, kind, text, values)
 
 
 def _each(values: Iterable[tuple[str, float]]) -> list[Sample]:

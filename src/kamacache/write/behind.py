@@ -42,9 +42,9 @@ class _Pending:
 class WriteBehind:
     """The pending writes of one group.
 
-    Invariant: a write is pending exactly while it is in `_queue` or `_sending`; callers add to the one in a single step,
-    the thread alone takes from both. What was known of its key before is older than what the store knows from then on
-    (see `_noted`), so nothing that arrives for it meanwhile is kept. `_last` has the last pending write of each key,
+    Invariant: a write is pending exactly while it is in `_queue` or `_sending`; callers add to `_queue` in a single
+    step, the thread alone takes from both. Every value of its key from before is older than what the store knows from
+    then on (see `_noted`), so that none that arrives meanwhile is kept. `_last` has the last pending write of each key,
     under `_lock`. While any is pending, the store's `pending` is set, so that it asks nobody by itself.
     """
 

@@ -29,42 +29,35 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// A list of all members comes in one message.
 const LARGEST: usize = 256 << 20;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TroubleKind {
-    /// etcd does not let us: password, rights, certificates.
+    /// etcd refuses: password, rights, certificates.
     Refused,
     /// Out of reach, for now.
     Away,
 }
 
-/// Why etcd was of no help.
-#[derive(Clone, Debug)]
+/// Why etcd did not answer a request.
+#[derive(Clone)]
 pub struct Trouble {
     pub kind: TroubleKind,
     pub text: String,
-    /// etcd has no such lease (any more).
+    /// etcd has no such lease, or no longer.
     pub no_lease: bool,
 }
 
 impl Trouble {
     pub fn away(text: impl Into<String>) -> Self {
-        Self {
-            kind: TroubleKind::Away,
-            text: text.into(),
-            no_lease: false,
-        }
+        Self { kind: TroubleKind::Away, text: text.into(), no_lease: false }
     }
 
     fn refused(text: String) -> Self {
-        Self {
-            kind: TroubleKind::Refused,
-            ..Self::away(text)
-        }
+        Self { kind: TroubleKind::Refused, ..Self::away(text) }
     }
 }
 
 /// PEM files. They are read at each connect, so that certificates may be renewed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TlsFiles {
     pub ca: PathBuf,
     /// Certificate and key of this client.
@@ -72,7 +65,7 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// What a connection needs of them; the error names the file.
+    /// Reads the files into what a connection needs; the error names the file.
     pub fn read(&self) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -89,7 +82,7 @@ impl TlsFiles {
     }
 }
 
-/// Where etcd is, and what it asks for. Not printed: it holds a password.
+/// The endpoints and credentials of etcd. Never print it: it holds a password.
 pub struct Options {
     /// "host:port", "[v6]:port"
     pub endpoints: Vec<String>,
@@ -99,7 +92,7 @@ pub struct Options {
     pub lease: u16,
 }
 
-/// Every request says who we are, and that a member of etcd without a leader is of no use.
+/// Adds to every request the token of the login, and asks for a member of etcd that has a leader.
 #[derive(Clone)]
 pub struct Headers {
     token: Option<MetadataValue<Ascii>>,
@@ -118,7 +111,7 @@ impl Interceptor for Headers {
 
 type Service = InterceptedService<Channel, Headers>;
 
-/// Never connects again by itself: a new connection is a new `Connection`.
+/// Never reconnects: a new connection is a new `Connection`.
 pub struct Connection {
     service: Service,
     endpoint: String,
@@ -144,10 +137,7 @@ impl Connection {
         let channel = channel.map_err(|error| broken(endpoint, &error))?;
         let mut headers = Headers { token: None };
         if let Some((name, password)) = &options.user {
-            let request = pb::AuthenticateRequest {
-                name: name.clone(),
-                password: password.clone(),
-            };
+            let request = pb::AuthenticateRequest { name: name.clone(), password: password.clone() };
             let mut auth = AuthClient::new(channel.clone());
             match timeout(ANSWER, auth.authenticate(request)).await {
                 Err(_) => return Err(Trouble::away(format!("etcd at {endpoint} does not answer"))),
@@ -158,17 +148,13 @@ impl Connection {
                         token
                     });
                 }
-                // It asks nobody for a password. That is for its administrator to decide, as for etcd's own client.
+                // This etcd has no passwords. Its administrator decides that; etcd's own client goes on too.
                 Ok(Err(status)) if status.code() == Code::FailedPrecondition => {}
                 Ok(Err(status)) => return Err(trouble(endpoint, &status, false)),
             }
         }
         let logged_in = headers.token.is_some();
-        Ok(Self {
-            service: InterceptedService::new(channel, headers),
-            endpoint: endpoint.to_owned(),
-            logged_in,
-        })
+        Ok(Self { service: InterceptedService::new(channel, headers), endpoint: endpoint.to_owned(), logged_in })
     }
 
     pub fn kv(&self) -> KvClient<Service> {
@@ -183,7 +169,7 @@ impl Connection {
         WatchClient::new(self.service.clone()).max_decoding_message_size(LARGEST)
     }
 
-    /// Waits for an answer, not for ever.
+    /// Waits for an answer, at most `ANSWER`.
     pub async fn answer<T>(&self, asked: impl Future<Output = Result<T, Status>>) -> Result<T, Trouble> {
         match timeout(ANSWER, asked).await {
             Ok(answer) => answer.map_err(|status| trouble(&self.endpoint, &status, self.logged_in)),
@@ -191,12 +177,12 @@ impl Connection {
         }
     }
 
-    /// The same for a single request.
+    /// Waits in the same way for the answer to a single request.
     pub async fn ask<T>(&self, asked: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Trouble> {
         Ok(self.answer(asked).await?.into_inner())
     }
 
-    /// What a stream brought: an end of it is trouble, too.
+    /// Returns a message of a stream; the end of a stream is an error too.
     pub fn message<T>(&self, message: Result<Option<T>, Status>) -> Result<T, Trouble> {
         match message {
             Ok(Some(message)) => Ok(message),
@@ -206,7 +192,7 @@ impl Connection {
     }
 }
 
-/// A connected stream, encrypted where that is asked for.
+/// Connects, and encrypts if the options say so.
 async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Trouble> {
     let away = |error: io::Error| broken(endpoint, &error);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -214,7 +200,7 @@ async fn open(options: &Options, endpoint: &str) -> Result<Box<dyn Bytes>, Troub
     let addresses: Vec<_> = lookup_host(endpoint).await.map_err(away)?.collect();
     for address in &addresses {
         let address = Address::Tcp(address.to_string());
-        // Of several, as of IPv6 and IPv4, one that swallows everything leaves time for the next.
+        // With several addresses, such as IPv6 and IPv4, one that does not answer leaves time for the next.
         match timeout(CONNECT / addresses.len() as u32, Stream::connect(&address)).await {
             Ok(Ok(stream)) => {
                 connected = Some(stream);
@@ -240,7 +226,7 @@ fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-/// What a status means for us.
+/// Returns the trouble that a status stands for.
 fn trouble(endpoint: &str, status: &Status, logged_in: bool) -> Trouble {
     if let Some(cause) = status.source() {
         return broken(endpoint, cause);
@@ -248,17 +234,14 @@ fn trouble(endpoint: &str, status: &Status, logged_in: bool) -> Trouble {
     let text = format!("etcd at {endpoint}: {}", status.message());
     match status.code() {
         Code::PermissionDenied | Code::InvalidArgument => Trouble::refused(text),
-        // A token is of no use to an etcd that was restarted: the next connection brings a new one.
+        // A restarted etcd does not know the token: the next connection brings a new one.
         Code::Unauthenticated if !logged_in => Trouble::refused(text),
-        Code::NotFound => Trouble {
-            no_lease: true,
-            ..Trouble::away(text)
-        },
+        Code::NotFound => Trouble { no_lease: true, ..Trouble::away(text) },
         _ => Trouble::away(text),
     }
 }
 
-/// A connection that broke: why lies at the bottom of the error.
+/// Returns the trouble of a broken connection; the reason is the innermost cause of the error.
 fn broken(endpoint: &str, error: &(dyn Error + 'static)) -> Trouble {
     let (mut cause, mut text) = (Some(error), error.to_string());
     while let Some(error) = cause {

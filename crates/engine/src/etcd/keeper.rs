@@ -1,4 +1,4 @@
-//! The session's task: connects, keeps the lease alive, writes what is wanted, watches; and begins again elsewhere.
+//! The task of a session: connects, keeps the lease alive, writes, watches; and on trouble tries the next endpoint.
 use std::{
     hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
@@ -19,9 +19,9 @@ use super::{
     state::{Job, Lease, State},
 };
 
-/// After a round of all endpoints in vain; with chance added, so that not all nodes come back at once.
+/// The pause after all endpoints have failed, at least; a random part keeps nodes from coming back all at once.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Before connecting again where etcd has just answered.
+/// The pause before a new connection if etcd has just answered.
 const BREATH: Duration = Duration::from_millis(20);
 
 /// Runs until it is dropped.
@@ -50,17 +50,10 @@ pub async fn run(shared: &Shared, options: &Options) {
     }
 }
 
-/// Does on one connection all there is to do, until it breaks.
+/// Does all work on one connection until it breaks.
 async fn attend(shared: &Shared, options: &Options, connection: Connection, answered: &mut bool) -> Trouble {
     shared.update(State::reconnected);
-    let mut keeper = Keeper {
-        shared,
-        connection,
-        ttl: options.lease,
-        alive: None,
-        watch: None,
-        beat: Instant::now(),
-    };
+    let mut keeper = Keeper { shared, connection, ttl: options.lease, alive: None, watch: None, beat: Instant::now() };
     loop {
         if let Err(trouble) = keeper.turn(answered).await {
             return trouble;
@@ -81,12 +74,13 @@ struct Keeper<'a> {
     ttl: u16,
     alive: Option<Stream<pb::LeaseKeepAliveRequest, pb::LeaseKeepAliveResponse>>,
     watch: Option<Stream<pb::WatchRequest, pb::WatchResponse>>,
-    /// When the lease is to be kept alive next: on a new connection at once, as that tells whether it outlived the last.
+    /// When the lease is to be kept alive next: at once on a new connection, as the answer says whether the lease still
+    /// lives.
     beat: Instant,
 }
 
 impl Keeper<'_> {
-    /// Does what is to be done, then waits for more.
+    /// Does the pending jobs, then waits for more.
     async fn turn(&mut self, answered: &mut bool) -> Result<(), Trouble> {
         if Instant::now() >= self.beat {
             *answered |= self.keep_alive().await?;
@@ -117,9 +111,7 @@ impl Keeper<'_> {
             Job::Grant => self.grant().await,
             Job::Revoke(id) => {
                 let request = pb::LeaseRevokeRequest { id };
-                self.connection
-                    .ask(self.connection.lease().lease_revoke(request))
-                    .await?;
+                self.connection.ask(self.connection.lease().lease_revoke(request)).await?;
                 self.shared.update(State::lost_lease);
                 Ok(())
             }
@@ -132,15 +124,12 @@ impl Keeper<'_> {
     async fn grant(&mut self) -> Result<(), Trouble> {
         let asked = Instant::now();
         let request = pb::LeaseGrantRequest { ttl: self.ttl.into() };
-        let granted = self
-            .connection
-            .ask(self.connection.lease().lease_grant(request))
-            .await?;
+        let granted = self.connection.ask(self.connection.lease().lease_grant(request)).await?;
         self.lives(granted.id, granted.ttl, asked);
         Ok(())
     }
 
-    /// Whether there was a lease to ask for.
+    /// Keeps the lease alive. Returns whether there was one.
     async fn keep_alive(&mut self) -> Result<bool, Trouble> {
         let asked = Instant::now();
         self.beat = asked + self.rhythm();
@@ -184,11 +173,7 @@ impl Keeper<'_> {
     async fn write(&mut self, version: u64, lease: Lease, entries: Vec<(Bytes, Bytes)>) -> Result<(), Trouble> {
         let mut first = None;
         for (key, value) in entries {
-            let request = pb::PutRequest {
-                key,
-                value,
-                lease: lease.id,
-            };
+            let request = pb::PutRequest { key, value, lease: lease.id };
             let put = self.connection.ask(self.connection.kv().put(request)).await?;
             first.get_or_insert(put.header.map_or(0, |header| header.revision));
         }
@@ -197,24 +182,19 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Reads all under a prefix, and watches it from there on unless that is done already.
+    /// Reads all keys under a prefix and, with `watch`, watches it from there on.
     async fn read(&mut self, prefix: &Bytes, question: u64, watch: bool) -> Result<(), Trouble> {
-        let request = pb::RangeRequest {
-            key: prefix.clone(),
-            range_end: end(prefix),
-            ..Default::default()
-        };
+        let request = pb::RangeRequest { key: prefix.clone(), range_end: end(prefix), ..Default::default() };
         let read = self.connection.ask(self.connection.kv().range(request)).await?;
         let revision = read.header.map_or(0, |header| header.revision);
         if watch {
             self.watch(prefix, revision + 1).await?;
         }
-        self.shared
-            .update(|state| state.read(prefix, question, revision, read.kvs));
+        self.shared.update(|state| state.read(prefix, question, revision, read.kvs));
         Ok(())
     }
 
-    /// Asks only how many there are and which is the latest: mostly that is what the watch has told.
+    /// Asks only how many keys there are and which changed last: usually the watch has brought just that.
     async fn check(&mut self, prefix: &Bytes, question: u64) -> Result<(), Trouble> {
         let request = pb::RangeRequest {
             key: prefix.clone(),
@@ -237,14 +217,8 @@ impl Keeper<'_> {
     }
 
     async fn watch(&mut self, prefix: &Bytes, start_revision: i64) -> Result<(), Trouble> {
-        let create = pb::WatchCreateRequest {
-            key: prefix.clone(),
-            range_end: end(prefix),
-            start_revision,
-        };
-        let request = pb::WatchRequest {
-            request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)),
-        };
+        let create = pb::WatchCreateRequest { key: prefix.clone(), range_end: end(prefix), start_revision };
+        let request = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
         if let Some(watch) = &self.watch {
             let _ = watch.ask.send(request); // an end of the stream shows in what it brings
             return Ok(());
@@ -276,7 +250,7 @@ async fn next<Q, A>(stream: &mut Option<Stream<Q, A>>) -> Result<Option<A>, Stat
     }
 }
 
-/// The end of the range of all keys with this prefix.
+/// Returns the end of the range of all keys with this prefix.
 fn end(prefix: &Bytes) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {

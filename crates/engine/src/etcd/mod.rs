@@ -1,7 +1,7 @@
-//! etcd: a lease kept alive, keys kept written under it, and prefixes mirrored, as one session that looks after itself.
+//! etcd: a session that keeps a lease alive, keeps keys written under it, mirrors prefixes, and recovers by itself.
 //!
-//! Owns one thread, which runs no Python: whatever the process is busy with, the lease lives. Callers say what they want,
-//! and wait until it is so, until the session knows that etcd is out of reach, or until their time is up.
+//! Owns one thread, which runs no Python, so the lease lives while the interpreter is busy. Callers state what they
+//! want and wait until it is so, until the session knows that etcd is out of reach, or until their time is up.
 mod connection;
 mod keeper;
 mod state;
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What callers and the thread share. `changed` follows every change of `state` that the thread makes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -42,7 +42,6 @@ impl Shared {
     }
 }
 
-#[derive(Debug)]
 struct Running {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -56,7 +55,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects to nothing yet.
+    /// Makes a session that connects at its first use.
     pub fn new(options: Options) -> Self {
         Self {
             shared: Arc::default(),
@@ -66,7 +65,7 @@ impl Session {
         }
     }
 
-    /// What is wrong with the options.
+    /// Checks the options; the error says what is wrong with them.
     pub fn check(&self) -> Result<(), String> {
         if self.options.endpoints.is_empty() || self.options.lease == 0 {
             return Err("needs endpoints, and a lease of a second at least".into());
@@ -77,12 +76,12 @@ impl Session {
         }
     }
 
-    /// Whether this process is a forked child of the one that made it.
+    /// Returns whether this process is a forked child of the one that made it.
     pub fn is_forked(&self) -> bool {
         self.generation != fork::generation()
     }
 
-    /// Every use begins here: in a forked child nothing of the parent's is touched, its locks least of all.
+    /// Starts the thread if need be. Every use begins here: a forked child must not touch the parent's locks.
     fn begin(&self) -> Result<(), Trouble> {
         if self.is_forked() {
             return Err(Trouble::away("this session with etcd belongs to the parent process"));
@@ -99,10 +98,7 @@ impl Session {
     }
 
     fn start(&self) -> std::io::Result<Running> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(2)
-            .build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
         let (shared, options) = (self.shared.clone(), self.options.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("kamacache-etcd".into()).spawn(move || {
@@ -117,15 +113,15 @@ impl Session {
         Ok(Running { stop, thread })
     }
 
-    /// Keeps these entries written, in this order, from now on: returns once they are. Where that fails it goes on
-    /// trying.
+    /// Keeps these entries written from now on, in this order, and returns once they are. After a failure the session
+    /// goes on trying.
     pub fn register(&self, entries: Vec<(Bytes, Bytes)>, within: Duration) -> Result<(), Trouble> {
         self.begin()?;
         self.shared.state.lock().want(entries);
         self.wait_for(within, |state| state.is_done().then_some(()))
     }
 
-    /// Takes them back, by revoking the lease: whoever has taken a key over keeps it.
+    /// Withdraws the entries by revoking the lease. A node that has taken a key over keeps it.
     pub fn withdraw(&self, within: Duration) -> Result<(), Trouble> {
         if self.is_forked() || self.running.lock().is_none() {
             return Ok(());
@@ -134,7 +130,7 @@ impl Session {
         self.wait_for(within, |state| state.is_done().then_some(()))
     }
 
-    /// The entries under a prefix, as they are no earlier than this call, or told by the watch a moment ago.
+    /// Returns the entries under a prefix: as old as this call at most, or as the watch brought them a moment ago.
     pub fn list(&self, prefix: &Bytes, within: Duration) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
         self.begin()?;
         let question = self.shared.state.lock().ask(prefix);
@@ -144,7 +140,7 @@ impl Session {
         })
     }
 
-    /// Waits until what is listed may have changed since `seen`, that is, until this returns another number.
+    /// Waits until a list may have changed since `seen`: then the number returned is another one.
     pub fn wait(&self, seen: u64, within: Duration) -> Result<u64, Trouble> {
         self.begin()?;
         let deadline = Instant::now() + within;
@@ -159,7 +155,7 @@ impl Session {
         if state.closed { Err(closed()) } else { Ok(state.changes) }
     }
 
-    /// Whether what is to be registered is in etcd, under a lease that lives.
+    /// Returns whether the entries are in etcd, under a lease that lives.
     pub fn is_registered(&self) -> bool {
         !self.is_forked() && self.shared.state.lock().is_registered()
     }
@@ -187,12 +183,12 @@ impl Session {
         }
     }
 
-    /// Withdraws what is registered, waiting no longer than that, and ends the thread. Twice is fine.
+    /// Withdraws the entries, waiting no longer than that, and ends the thread. May be called twice.
     pub fn close(&self, within: Duration) {
         if self.is_forked() {
             return;
         }
-        let _ = self.withdraw(within); // if not, the lease ends by itself
+        let _ = self.withdraw(within); // if that fails, the lease ends by itself
         let running = self.running.lock().take();
         self.shared.update(|state| state.closed = true);
         if let Some(running) = running {

@@ -1,4 +1,4 @@
-//! What the session is to achieve, and how far it has come. Knows no network: `State::next` says what to do.
+//! What a session is to achieve, and how far it has come. Knows no network: `State::next` says what to do.
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -12,36 +12,36 @@ use crate::proto::etcd as pb;
 /// With news from the watch a mirror counts as fresh for this long.
 const FRESH: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lease {
     pub id: i64,
-    /// Until then it lives for certain.
+    /// It lives until then at least.
     pub until: Instant,
 }
 
-/// All entries were written: which version of them, and the revision from which they stand.
-#[derive(Clone, Copy, Debug)]
+/// The version of the entries that was written, and the revision from which they are in etcd.
+#[derive(Clone, Copy)]
 struct Written {
     version: u64,
     revision: i64,
 }
 
 /// The keys under a prefix, as etcd has them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mirror {
     entries: BTreeMap<Bytes, (Bytes, i64)>, // value, revision of its last change
-    /// Everything up to this revision is in it; 0: to be read afresh.
+    /// It has everything up to this revision; 0: it must be read again.
     pub revision: i64,
     asked: u64,
     answered: u64,
-    /// When it was last compared with etcd; None: it is to be now.
+    /// When it was last compared with etcd; None: it must be now.
     checked: Option<Instant>,
     /// Whether the watch has brought something since.
     news: bool,
 }
 
 impl Mirror {
-    /// Count and greatest revision: equal for equal contents, as every put has a revision of its own.
+    /// Returns count and greatest revision: equal for equal contents, as every put has a revision of its own.
     fn fingerprint(&self) -> (i64, i64) {
         let latest = self.entries.values().map(|(_, revision)| *revision).max();
         (self.entries.len() as i64, latest.unwrap_or(0))
@@ -49,7 +49,7 @@ impl Mirror {
 }
 
 /// The next thing to ask of etcd.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Job {
     Revoke(i64),
     Grant,
@@ -59,7 +59,7 @@ pub enum Job {
     Check(Bytes, u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct State {
     wanted: Vec<(Bytes, Bytes)>,
     version: u64,
@@ -76,7 +76,7 @@ pub struct State {
 impl State {
     // -- what is asked of the session --------------------------------------------------------------------------------
 
-    /// Keep these written from now on, in this order; none: none. The prefixes that they lie under are mirrored.
+    /// Sets the entries to keep written, in this order, in place of those before. Their prefixes are mirrored.
     pub fn want(&mut self, entries: Vec<(Bytes, Bytes)>) {
         for (key, _) in &entries {
             let prefix = key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
@@ -87,11 +87,11 @@ impl State {
             self.version += 1;
         }
         for mirror in self.mirrors.values_mut() {
-            mirror.checked = None; // who has changed something sees it in the list
+            mirror.checked = None; // so that a list shows what its caller has changed
         }
     }
 
-    /// Whether etcd has what is wanted, as far as we know.
+    /// Returns whether etcd has what is wanted, as far as is known.
     pub fn is_done(&self) -> bool {
         match (&self.wanted[..], self.lease, self.written) {
             ([], lease, _) => lease.is_none(),
@@ -100,12 +100,12 @@ impl State {
         }
     }
 
-    /// Whether what is wanted is in etcd, under a lease that lives.
+    /// Returns whether the entries are in etcd, under a lease that lives.
     pub fn is_registered(&self) -> bool {
         !self.wanted.is_empty() && self.is_done() && self.lease.is_some_and(|lease| lease.until > Instant::now())
     }
 
-    /// Asks for the entries under a prefix; None: as they are at hand, else the number of the question.
+    /// Asks for the entries under a prefix. Returns the number of the question, or None if the mirror is fresh.
     pub fn ask(&mut self, prefix: &Bytes) -> Option<u64> {
         let mirror = self.mirrors.entry(prefix.clone()).or_default();
         let fresh = mirror.checked.is_some_and(|at| mirror.news && at.elapsed() < FRESH);
@@ -117,9 +117,7 @@ impl State {
     }
 
     pub fn is_answered(&self, prefix: &Bytes, question: u64) -> bool {
-        self.mirrors
-            .get(prefix)
-            .is_some_and(|mirror| mirror.answered >= question)
+        self.mirrors.get(prefix).is_some_and(|mirror| mirror.answered >= question)
     }
 
     pub fn list(&self, prefix: &Bytes) -> Vec<(Bytes, Bytes)> {
@@ -129,14 +127,14 @@ impl State {
 
     // -- what the session does ---------------------------------------------------------------------------------------
 
-    /// On a new connection nothing is watched, and etcd may be another one than before.
+    /// Notes a new connection: nothing is watched there, and it may lead to another etcd.
     pub fn reconnected(&mut self) {
         for mirror in self.mirrors.values_mut() {
             mirror.revision = 0;
         }
     }
 
-    /// etcd has answered all that was asked.
+    /// Notes that etcd has answered everything.
     pub fn mended(&mut self) {
         if self.trouble.take().is_some() {
             self.changes += 1;
@@ -168,19 +166,16 @@ impl State {
         self.written = None;
     }
 
-    /// All of these were put, the first of them at this revision.
+    /// Notes that the entries were put, the first of them at this revision.
     pub fn wrote(&mut self, version: u64, revision: i64) {
         self.written = Some(Written { version, revision });
     }
 
-    /// All that etcd has under a prefix, at this revision.
+    /// Takes in all that etcd has under a prefix, at this revision.
     pub fn read(&mut self, prefix: &Bytes, question: u64, revision: i64, kvs: Vec<pb::KeyValue>) {
         let mirror = self.mirrors.entry(prefix.clone()).or_default();
         mirror.revision = revision;
-        let read = kvs
-            .into_iter()
-            .map(|kv| (kv.key, (kv.value, kv.mod_revision)))
-            .collect();
+        let read = kvs.into_iter().map(|kv| (kv.key, (kv.value, kv.mod_revision))).collect();
         if mirror.entries != read {
             mirror.entries = read;
             self.changes += 1;
@@ -192,7 +187,8 @@ impl State {
         self.checked(prefix, question);
     }
 
-    /// Whether etcd has under this prefix what we have. None: it went back in time, so it is another one.
+    /// Returns whether etcd has under this prefix what the mirror has. None: its revision went back, so it is another
+    /// etcd.
     pub fn compare(&self, prefix: &Bytes, answer: &pb::RangeResponse) -> Option<bool> {
         let mirror = self.mirrors.get(prefix)?;
         let revision = answer.header.as_ref().map_or(0, |header| header.revision);
@@ -200,7 +196,7 @@ impl State {
         (revision >= mirror.revision).then(|| mirror.fingerprint() == (answer.count, latest))
     }
 
-    /// A mirror was compared with etcd, or read.
+    /// Notes that a mirror was compared with etcd, or read.
     pub fn checked(&mut self, prefix: &Bytes, question: u64) {
         if let Some(mirror) = self.mirrors.get_mut(prefix) {
             mirror.answered = mirror.answered.max(question);
@@ -209,13 +205,9 @@ impl State {
         }
     }
 
-    /// What a watch brought. What was known from reading already is passed over.
+    /// Takes in events of a watch, except those that an earlier read has covered.
     pub fn watched(&mut self, events: Vec<pb::Event>) {
-        let known: BTreeMap<Bytes, i64> = self
-            .mirrors
-            .iter()
-            .map(|(p, mirror)| (p.clone(), mirror.revision))
-            .collect();
+        let known: BTreeMap<Bytes, i64> = self.mirrors.iter().map(|(p, mirror)| (p.clone(), mirror.revision)).collect();
         for event in events {
             let (deleted, Some(kv)) = (event.r#type() == pb::event::EventType::Delete, event.kv) else {
                 continue;

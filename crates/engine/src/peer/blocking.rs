@@ -1,4 +1,4 @@
-//! Questions to a peer's memory on the caller's own thread, over pooled connections.
+//! Reads of a peer's memory on the caller's own thread, over pooled connections.
 use std::{
     collections::HashMap,
     io::ErrorKind,
@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    CONNECT, Failure,
+    CONNECT, Failure, REPLY,
     dial::Dialer,
     link::Link,
     times::{PeerTimes, Times},
@@ -33,42 +33,34 @@ const IDLE: usize = 16;
 /// A buffer larger than this is not kept with an idle connection.
 const KEEP: usize = 2 << 20;
 const BUFFER: usize = 16 * 1024;
-/// After its own time a connect is looked at once more: if this process was stopped, it may just have been made.
+/// Time for a connect beyond its limit: if this process was stopped meanwhile, it may just have succeeded.
 const GRACE: Duration = Duration::from_millis(10);
-/// A reply is whole after this time, however steadily its bytes come.
+/// A reply must be whole within this time, even if its bytes keep coming.
 const WHOLE: Duration = Duration::from_secs(1);
-/// No reply is longer: a packed one is at most 64 MiB and what it took to notice.
-const REPLY: usize = 512 << 20;
 
 /// A connected socket and what has been read of the current reply.
-#[derive(Debug)]
 pub struct Connection {
     link: Link,
     input: Vec<u8>,
     /// The time limit set on the socket.
     patience: Option<Duration>,
-    /// Kept here, so that no answer has to look them up.
+    /// Kept here, so that an answer need not look them up.
     times: Arc<PeerTimes>,
 }
 
-/// Where a step of an exchange stands.
+/// How far an exchange is after a step.
 pub(super) enum Step {
     Done(Reply),
     /// Nothing more to read for now.
     Waiting,
-    /// Closed by the other side before anything of the reply came: on a pooled connection, a peer that restarted.
+    /// The peer closed before any byte of the reply: if the connection was pooled, the peer has restarted.
     Stale,
 }
 
 impl Connection {
     pub(super) fn new(address: &str, link: Link, pool: &Pool) -> Result<Self, Failure> {
         ioctl_fionbio(link.socket(), false).map_err(|error| Failure::io(address, &error.into()))?;
-        Ok(Self {
-            link,
-            input: Vec::with_capacity(BUFFER),
-            patience: None,
-            times: pool.times.of(address),
-        })
+        Ok(Self { link, input: Vec::with_capacity(BUFFER), patience: None, times: pool.times.of(address) })
     }
 
     pub(super) fn times(&self) -> &PeerTimes {
@@ -79,12 +71,12 @@ impl Connection {
         self.link.socket()
     }
 
-    /// Whether something that was sent waits for the socket.
+    /// Returns whether something that was sent waits for the socket.
     pub(super) fn has_unsent(&self) -> bool {
         self.link.has_unsent()
     }
 
-    /// The bytes that the last reply's positions count in.
+    /// Returns the bytes that the positions in the last reply refer to.
     pub fn input(&self) -> &[u8] {
         &self.input
     }
@@ -100,12 +92,13 @@ impl Connection {
         }
     }
 
-    /// Sends what the system takes of `request`; how much.
+    /// Sends what the system takes of `request`, and returns how much.
     pub(super) fn send(&mut self, request: &[u8], flags: SendFlags) -> std::io::Result<usize> {
         self.link.send(request, flags)
     }
 
-    /// Reads until the reply is whole or nothing more is there; after `WHOLE` even a peer that trickles is silent.
+    /// Reads until the reply is whole or nothing more has arrived. After `WHOLE` a peer that sends slowly counts as
+    /// silent.
     pub(super) fn receive(&mut self, address: &str, flags: RecvFlags, asked: Instant) -> Result<Step, Failure> {
         loop {
             match resp::reply(&self.input, REPLY).map_err(|error| Failure::protocol(address, error))? {
@@ -116,7 +109,7 @@ impl Connection {
                 Ok((reply, used)) if used == self.input.len() => return Ok(Step::Done(reply)),
                 Ok(_) => return Err(Failure::nonsense(address, "more than was asked for")),
                 Err(need) => {
-                    // Doubles what has arrived, whatever was claimed.
+                    // Doubles what has arrived, whatever length the peer claims.
                     let more = (need - self.input.len()).clamp(BUFFER, BUFFER.max(self.input.len()));
                     self.input.reserve(more);
                 }
@@ -135,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// One request and its reply, at the latest by the deadline.
+    /// Sends a request and reads its reply, by the deadline. None: the connection was stale.
     fn exchange(
         &mut self,
         address: &str,
@@ -178,14 +171,11 @@ impl Connection {
     }
 }
 
-/// Polls until something is ready; false past the deadline.
+/// Polls until a socket is ready. Returns false past the deadline.
 pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec {
-            tv_sec: 3600,
-            tv_nsec: 0,
-        });
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
         match poll(sockets, Some(&left)) {
             Ok(0) => return false,
             Err(Errno::INTR) if Instant::now() < deadline => {}
@@ -196,7 +186,6 @@ pub(super) fn wait(sockets: &mut [PollFd<'_>], deadline: Instant) -> bool {
 }
 
 /// The idle connections of one process.
-#[derive(Debug)]
 pub struct Pool {
     idle: Mutex<HashMap<String, Vec<Connection>>>,
     pub(crate) dialer: Dialer,
@@ -204,23 +193,19 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Counts the times of its answers in `times`.
+    /// Makes an empty pool that counts the times of its answers in `times`.
     pub fn new(dialer: Dialer, times: Arc<Times>) -> Self {
-        Self {
-            idle: Mutex::default(),
-            dialer,
-            times,
-        }
+        Self { idle: Mutex::default(), dialer, times }
     }
 
-    /// Counts a question that was not answered, unless its peer was forgotten meanwhile.
+    /// Counts a request that was not answered, unless its peer was forgotten meanwhile.
     pub(super) fn unanswered(&self, address: &str, asked: Instant) {
         if let Some(times) = self.times.known(address) {
             times.peek().observe(asked.elapsed());
         }
     }
 
-    /// An idle connection, the one used last.
+    /// Takes the idle connection that was used last.
     pub(super) fn take(&self, address: &str) -> Option<Connection> {
         self.idle.lock().get_mut(address)?.pop()
     }
@@ -242,7 +227,7 @@ impl Pool {
             return;
         }
         drop(idle);
-        drop(connection); // closes it, so not under the lock
+        drop(connection); // closes it, which must not happen under the lock
     }
 
     /// Closes the idle connections to an address.
@@ -257,7 +242,7 @@ impl Pool {
         drop(all);
     }
 
-    /// Asks one peer: the reply, and the connection that holds its bytes, to be `put` back once they are read.
+    /// Asks one peer. Returns the reply, and the connection that holds its bytes: `put` it back once they are read.
     pub fn ask(&self, address: &str, request: &[u8], timeout: Duration) -> Result<(Reply, Connection), Failure> {
         let asked = Instant::now();
         let answer = self.exchange(address, request, asked + timeout, timeout);
@@ -279,7 +264,7 @@ impl Pool {
             if let Some(reply) = connection.exchange(address, request, deadline, timeout)? {
                 return Ok((reply, connection));
             }
-            self.forget(address); // as stale as this one
+            self.forget(address); // the others are as stale
         }
         let mut connection = Connection::connect(address, self, deadline, timeout)?;
         match connection.exchange(address, request, deadline, timeout)? {

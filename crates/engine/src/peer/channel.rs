@@ -1,7 +1,7 @@
 //! Calls to other nodes over gRPC.
 //!
-//! Invariant: a `Peer` is in the table while its channel is believed good; a call counts in `waiting` for as long as it
-//! waits, and while any does exactly one probe task runs (`probing`).
+//! Invariant: a `Peer` is in the table while its channel is believed good. A call counts in `waiting` while it waits;
+//! while any call waits, exactly one probe task runs (`probing`).
 use std::{collections::HashMap, error::Error, future::Future, io, sync::Arc, time::Duration};
 
 use crate::sync::Mutex;
@@ -27,7 +27,7 @@ use crate::{
     socket::Address,
 };
 
-/// A load is queued within this time, or the peer counts as failed.
+/// A peer must queue a load within this time.
 const ACCEPT: Duration = Duration::from_millis(500);
 
 /// Another node's gRPC server.
@@ -46,7 +46,7 @@ struct Waiting {
 }
 
 impl Peer {
-    /// Whether nothing waits on it any more, so that its probe task is to end.
+    /// Returns whether no call waits any more: then the probe task ends.
     fn is_idle(&self) -> bool {
         let mut waiting = self.waiting.lock();
         waiting.probing = waiting.calls > 0;
@@ -54,16 +54,14 @@ impl Peer {
     }
 }
 
-/// Says the password with every call.
+/// Adds the password to every call.
 #[derive(Clone)]
 struct Says(Arc<Security>);
 
 impl Interceptor for Says {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         if let Some(password) = &self.0.password {
-            request
-                .metadata_mut()
-                .insert("authorization", password.bearer().clone());
+            request.metadata_mut().insert("authorization", password.bearer().clone());
         }
         Ok(request)
     }
@@ -77,14 +75,6 @@ pub struct Peers {
     max_message: usize,
 }
 
-impl std::fmt::Debug for Peers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peers")
-            .field("max_message", &self.max_message)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Counts a call as waiting while it lives.
 struct Waits(Arc<Peer>);
 
@@ -96,15 +86,10 @@ impl Drop for Waits {
 
 impl Peers {
     pub fn new(names: Names, security: Arc<Security>, max_message: usize) -> Self {
-        Self {
-            peers: Mutex::default(),
-            names,
-            security,
-            max_message,
-        }
+        Self { peers: Mutex::default(), names, security, max_message }
     }
 
-    /// On the runtime, as the channel's task starts here.
+    /// Returns the peer of that name, with its channel. Runs on the runtime, as the channel's task starts here.
     fn peer(&self, name: &str) -> Result<Arc<Peer>, Failure> {
         let mut peers = self.peers.lock();
         if let Some(peer) = peers.get(name) {
@@ -119,24 +104,18 @@ impl Peers {
                 Ok::<_, io::Error>(TokioIo::new(connected??))
             }
         });
-        // The address is the connector's affair, the URI only the :authority.
+        // The connector knows the address; the URI is only the :authority.
         let channel = Endpoint::from_static("http://kamacache")
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .connect_with_connector_lazy(connect);
         let alarm = watch::Sender::new(None);
-        let peer = Arc::new(Peer {
-            address,
-            name: name.to_owned(),
-            channel,
-            alarm,
-            waiting: Mutex::default(),
-        });
+        let peer = Arc::new(Peer { address, name: name.to_owned(), channel, alarm, waiting: Mutex::default() });
         peers.insert(name.to_owned(), peer.clone());
         Ok(peer)
     }
 
-    /// Lets go of a channel that failed, unless another took its place already.
+    /// Drops a channel that failed, unless another has taken its place.
     fn drop_peer(&self, peer: &Arc<Peer>) {
         let mut peers = self.peers.lock();
         if peers.get(&peer.name).is_some_and(|now| Arc::ptr_eq(now, peer)) {
@@ -144,16 +123,15 @@ impl Peers {
         }
     }
 
-    /// Closes the connection to an address. What waits on it fails, unless the peer still finishes what it serves.
+    /// Closes the connection to an address. Calls that wait on it fail, unless the peer still finishes what it serves.
     pub fn forget(&self, name: &str, finishing: bool) {
         let peer = self.peers.lock().remove(name);
         if let Some(peer) = peer.filter(|_| !finishing) {
-            peer.alarm
-                .send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
+            peer.alarm.send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
         }
     }
 
-    /// Asks a peer. Without a timeout the answer may take as long as the peer shows life.
+    /// Asks a peer. Without a timeout the answer may take as long as the peer answers probes.
     pub async fn call(
         self: Arc<Self>,
         address: String,
@@ -186,14 +164,8 @@ impl Peers {
             .max_decoding_message_size(self.max_message)
             .max_encoding_message_size(self.max_message);
         let result = match request {
-            Request::Hello(message) => client
-                .hello(message)
-                .await
-                .map(|reply| Reply::Hello(reply.into_inner())),
-            Request::Write(message) => client
-                .write(message)
-                .await
-                .map(|reply| Reply::Write(reply.into_inner())),
+            Request::Hello(message) => client.hello(message).await.map(|reply| Reply::Hello(reply.into_inner())),
+            Request::Write(message) => client.write(message).await.map(|reply| Reply::Write(reply.into_inner())),
             Request::Tell(message) => client.tell(message).await.map(|reply| Reply::Tell(reply.into_inner())),
             Request::Load(message) => match load(client, message, &peer.name).await {
                 Ok(result) => result.map(Reply::Load),
@@ -233,7 +205,8 @@ impl Peers {
     }
 }
 
-/// The event `accepted` in time, then the answer however late. The outer error is the peer's silence.
+/// Waits for the event `accepted`, within `ACCEPT`, then for the answer without a limit. The outer error: the peer is
+/// silent.
 async fn load(
     mut client: PeerClient<InterceptedService<Channel, Says>>,
     message: pb::LoadRequest,
@@ -247,18 +220,14 @@ async fn load(
     };
     let (mut events, mut next) = match patient(ACCEPT, begun).await {
         None => {
-            return Err(Failure::unreachable(format!(
-                "{address} did not accept the load within 500 ms"
-            )));
+            return Err(Failure::unreachable(format!("{address} did not accept the load within 500 ms")));
         }
         Some(Err(status)) => return Ok(Err(status)),
         Some(Ok(begun)) => begun,
     };
     loop {
         match next {
-            Some(pb::LoadEvent {
-                event: Some(Event::Reply(reply)),
-            }) => return Ok(Ok(reply)),
+            Some(pb::LoadEvent { event: Some(Event::Reply(reply)) }) => return Ok(Ok(reply)),
             Some(_) => {}
             None => return Ok(Err(Status::unavailable("the load ended without an answer"))),
         }
@@ -269,7 +238,7 @@ async fn load(
     }
 }
 
-/// What a status means, and whether the connection is of no more use.
+/// Returns the failure that a status stands for, and whether the connection is broken.
 fn failure(address: &str, status: &Status) -> (Failure, bool) {
     let mut cause: Option<&(dyn Error + 'static)> = status.source();
     let transport = cause.is_some();
@@ -284,26 +253,14 @@ fn failure(address: &str, status: &Status) -> (Failure, bool) {
     }
     let text = || format!("{address}: {}", status.message());
     match status.code() {
-        Code::ResourceExhausted => (
-            Failure {
-                kind: FailureKind::Overloaded,
-                text: text(),
-            },
-            false,
-        ),
+        Code::ResourceExhausted => (Failure { kind: FailureKind::Overloaded, text: text() }, false),
         Code::Unauthenticated => (Failure::denied(address, status.message().as_bytes()), false),
-        Code::NotFound => (
-            Failure {
-                kind: FailureKind::UnknownGroup,
-                text: text(),
-            },
-            false,
-        ),
+        Code::NotFound => (Failure { kind: FailureKind::UnknownGroup, text: text() }, false),
         _ => (Failure::unreachable(text()), false),
     }
 }
 
-/// As `timeout`, but when time is up looks once more: if this process was stopped, the answer may lie in the socket.
+/// Polls once more when `timeout` would give up: if this process was stopped, the answer may lie in the socket.
 async fn patient<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     match timeout(limit, &mut future).await {

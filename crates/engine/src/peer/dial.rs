@@ -1,4 +1,4 @@
-//! Connects to peers, on the runtime, whoever asks: names are resolved and all their addresses tried.
+//! Connects to peers on the runtime. Names are resolved and all their addresses tried.
 use std::{
     io::{self, ErrorKind},
     os::fd::OwnedFd,
@@ -16,7 +16,7 @@ use crate::{
     names::Names, port::stream::Stream, runtime::Runtime, security::Security, socket::Address, tracked::Tracked,
 };
 
-/// An address of a name is tried for this long before the next one is tried beside it.
+/// An address of a name is tried alone for this long, then the next one beside it.
 const HEAD_START: Duration = Duration::from_millis(50);
 /// Pause before a Unix socket with a full backlog is tried again.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -63,8 +63,7 @@ async fn connect(place: Address) -> io::Result<Stream> {
     }
 }
 
-/// Connects for those who are not on the runtime.
-#[derive(Debug)]
+/// Connects for threads and event loops outside the runtime.
 pub struct Dialer {
     pub runtime: Arc<Runtime>,
     pub names: Names,
@@ -72,7 +71,7 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Connects, and calls `then` on the runtime. It is dropped uncalled if the runtime ends before.
+    /// Connects and calls `then` on the runtime, or drops it uncalled if the runtime ends before that.
     pub fn start(
         &self,
         address: &str,

@@ -1,7 +1,7 @@
-//! A connection to a peer's memory, for threads and for event loops: TLS where it is to be, and the password first.
+//! A connection to a peer's memory, for threads and for event loops: with TLS and the password if the node has them.
 //!
-//! What `send` took and the system did not is held here, and goes out before anything is read. Without a password and
-//! TLS that is nothing, ever, and this is the socket itself.
+//! Bytes that `send` took and the system did not are held here, and leave before anything is read. Without a password
+//! and TLS there are none: then this is just the socket.
 use std::{io, mem, os::fd::OwnedFd};
 
 use rustix::{
@@ -17,19 +17,17 @@ use crate::{
     tracked::Tracked,
 };
 
-#[derive(Debug)]
 pub struct Link {
     socket: Tracked<OwnedFd>,
     guarded: Option<Box<Guarded>>,
 }
 
-/// What lies between the requests and the socket, while anything does.
-#[derive(Debug)]
+/// What stands between the requests and the socket, if anything does.
 struct Guarded {
     tls: Option<Session>,
     /// Without TLS.
     unsent: Vec<u8>,
-    /// The password was sent, and its reply is still to come.
+    /// The password was sent, but its reply has not come.
     unproven: bool,
 }
 
@@ -63,7 +61,7 @@ impl Guarded {
 }
 
 impl Link {
-    /// Protects a connected socket as this node is set up to.
+    /// Protects a connected socket as this node's options say.
     pub fn new(socket: Tracked<OwnedFd>, to: &Address, security: &Security) -> io::Result<Self> {
         let guarded = Guarded::new(to, security)?;
         Ok(Self { socket, guarded })
@@ -73,12 +71,12 @@ impl Link {
         &self.socket
     }
 
-    /// Whether nothing lies between requests and socket.
+    /// Returns whether nothing stands between requests and socket.
     pub fn is_plain(&self) -> bool {
         self.guarded.is_none()
     }
 
-    /// Whether something that was sent waits for the socket.
+    /// Returns whether something that was sent waits for the socket.
     pub fn has_unsent(&self) -> bool {
         self.guarded.as_ref().is_some_and(|guarded| match &guarded.tls {
             Some(tls) => tls.has_unsent(),
@@ -86,7 +84,7 @@ impl Link {
         })
     }
 
-    /// Sends or holds bytes; how many.
+    /// Sends or holds bytes, and returns how many.
     pub fn send(&mut self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
         let Some(guarded) = &mut self.guarded else {
             return Ok(send(&self.socket, bytes, flags | SendFlags::NOSIGNAL)?);
@@ -109,14 +107,12 @@ impl Link {
         }
     }
 
-    /// Reads what has arrived into the spare room of a buffer, with TLS at its end; how much, 0 at the end.
+    /// Reads what has arrived into the spare room of a buffer, with TLS at its end. Returns how much; 0 at the end of
+    /// the stream.
     pub fn recv(&mut self, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
         if let Some(guarded) = &mut self.guarded {
             let wait = !flags.contains(RecvFlags::DONTWAIT);
-            match guarded.flush(
-                &self.socket,
-                if wait { SendFlags::empty() } else { SendFlags::DONTWAIT },
-            ) {
+            match guarded.flush(&self.socket, if wait { SendFlags::empty() } else { SendFlags::DONTWAIT }) {
                 Err(error) if !is_delay(&error) => return Err(error),
                 _ => {} // what cannot leave now must not keep the peer's answers out
             }
@@ -127,7 +123,7 @@ impl Link {
         Ok(recv(&self.socket, spare_capacity(into), flags)?.1)
     }
 
-    /// Whether this reply is to the password, which was accepted.
+    /// Returns whether this reply is the one to the password, and accepts it.
     pub fn proves(&mut self, address: &str, reply: &Reply, input: &[u8]) -> Result<bool, Failure> {
         let Some(guarded) = &mut self.guarded else {
             return Ok(false);
@@ -147,7 +143,7 @@ impl Link {
     }
 }
 
-/// Whether sending may go on later.
+/// Returns whether sending may go on later.
 fn is_delay(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, NotConnected, WouldBlock};
     matches!(error.kind(), WouldBlock | Interrupted | NotConnected)

@@ -1,4 +1,4 @@
-//! One question to each of several peers, all at once, on the caller's thread.
+//! One request to each of several peers, all at once, on the caller's thread.
 use std::{
     io::ErrorKind,
     sync::mpsc::{self, Receiver, Sender},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::resp::{self, Reply};
 
-/// Pause between looks for new connections while answers are waited for on others.
+/// How often new connections are looked for while answers are awaited on others.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What one peer replied, with the connection that holds its bytes.
@@ -30,7 +30,7 @@ struct Exchange<'a> {
     fresh: bool,
     sent: usize,
     asked: Instant,
-    /// Whether the time of its answer counts.
+    /// Whether the time of its answer is counted.
     counts: bool,
     outcome: Option<Outcome>,
 }
@@ -47,10 +47,7 @@ impl Dials {
     fn start(&mut self, place: usize, exchange: &mut Exchange<'_>, pool: &Pool) {
         (exchange.fresh, exchange.sent) = (true, 0);
         let tell = self.made.0.clone();
-        match pool
-            .dialer
-            .start(exchange.address, move |link| drop(tell.send((place, link))))
-        {
+        match pool.dialer.start(exchange.address, move |link| drop(tell.send((place, link)))) {
             Ok(()) => self.open += 1,
             Err(failure) => exchange.fail(failure, pool),
         }
@@ -66,7 +63,7 @@ impl Exchange<'_> {
         self.outcome = Some(Err(failure));
     }
 
-    /// Goes as far as it can without waiting; true if the connection was stale, and another is needed.
+    /// Goes as far as it can without waiting. Returns true if the connection was stale and another is needed.
     fn advance(&mut self, pool: &Pool) -> bool {
         match self.step() {
             Ok(Step::Done(reply)) => {
@@ -117,7 +114,7 @@ impl Exchange<'_> {
     }
 }
 
-/// The outcomes in the order of the questions, all by the deadline.
+/// Asks all these peers, and returns the outcomes in the same order, within `timeout`.
 pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration) -> Vec<Outcome> {
     exchange(pool, questions, timeout, true)
 }
@@ -125,10 +122,7 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
 fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, counts: bool) -> Vec<Outcome> {
     let asked = Instant::now();
     let deadline = asked + timeout;
-    let mut dials = Dials {
-        made: mpsc::channel(),
-        open: 0,
-    };
+    let mut dials = Dials { made: mpsc::channel(), open: 0 };
     let mut exchanges: Vec<_> = questions
         .iter()
         .map(|(address, request)| Exchange {
@@ -148,10 +142,7 @@ fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, cou
         }
     }
     while exchanges.iter().any(|exchange| exchange.outcome.is_none()) {
-        let open = exchanges
-            .iter()
-            .enumerate()
-            .filter(|(_, exchange)| exchange.outcome.is_none());
+        let open = exchanges.iter().enumerate().filter(|(_, exchange)| exchange.outcome.is_none());
         let (places, mut sockets): (Vec<_>, Vec<_>) = open
             .filter_map(|(place, exchange)| {
                 let socket = exchange.connection.as_ref()?.socket();
@@ -172,7 +163,7 @@ fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, cou
             false => Duration::ZERO,
         };
         let now = Instant::now();
-        // Past the deadline what has arrived still counts, as this process may itself have been stopped.
+        // Past the deadline a reply that has arrived still counts: this process may itself have been stopped.
         for place in if now < deadline { ready } else { places } {
             if exchanges[place].advance(pool) {
                 dials.start(place, &mut exchanges[place], pool);
@@ -195,10 +186,7 @@ fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, cou
         }
     }
     let lost = |exchange: &Exchange<'_>| Err(Failure::closed(exchange.address));
-    exchanges
-        .into_iter()
-        .map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange)))
-        .collect()
+    exchanges.into_iter().map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange))).collect()
 }
 
 /// Asks all of these at once whether their engines answer.

@@ -1,4 +1,4 @@
-//! Ways to other nodes: their memory over RESP, everything slow over gRPC.
+//! Ways to other nodes: their memory over RESP, slow requests over gRPC.
 pub mod blocking;
 pub mod channel;
 pub mod dial;
@@ -15,21 +15,23 @@ use crate::resp::{self, ProtocolError};
 
 /// A connect takes this long at most.
 pub const CONNECT: Duration = Duration::from_millis(250);
+/// A peer's reply has at most this many bytes: a packed one has 64 MiB and the last value that fitted.
+const REPLY: usize = 512 << 20;
 
-/// How a question to another node failed.
+/// How a request to another node failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
     pub text: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
     /// Nothing listens there.
     Refused,
     /// No answer, or none in time.
     Unreachable,
-    /// One of the two is set up not to trust the other.
+    /// The options of one node do not trust the other.
     Denied,
     Overloaded,
     UnknownGroup,
@@ -37,13 +39,10 @@ pub enum FailureKind {
 
 impl Failure {
     pub fn unreachable(text: impl Into<String>) -> Self {
-        Self {
-            kind: FailureKind::Unreachable,
-            text: text.into(),
-        }
+        Self { kind: FailureKind::Unreachable, text: text.into() }
     }
 
-    /// It was given `timeout` in all.
+    /// The peer did not answer within `timeout`.
     pub fn silent(address: &str, timeout: Duration) -> Self {
         Self::unreachable(format!("{address} did not answer within {} ms", timeout.as_millis()))
     }
@@ -57,7 +56,7 @@ impl Failure {
         Self::unreachable(format!("{address} closed the connection"))
     }
 
-    /// It wants a password, or another one.
+    /// The peer asks for a password, or for another one.
     pub fn denied(address: &str, text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         Self {
@@ -66,7 +65,7 @@ impl Failure {
         }
     }
 
-    /// A reply that is an error.
+    /// The peer's reply is an error.
     pub fn error(address: &str, text: &[u8]) -> Self {
         if text.starts_with(b"NOAUTH") {
             Self::denied(address, text)
@@ -75,17 +74,17 @@ impl Failure {
         }
     }
 
-    /// Bytes came that are no answer.
+    /// The peer sent bytes that are no answer.
     pub fn nonsense(address: &str, what: &str) -> Self {
         Self::unreachable(format!("{address} gave no proper answer: {what}"))
     }
 
-    /// This process is a forked child, the handle its parent's.
+    /// This process is a forked child, and the handle belongs to its parent.
     pub fn forked() -> Self {
         Self::unreachable("forked: this handle belongs to the parent process")
     }
 
-    /// Bytes came that break the protocol.
+    /// The peer sent bytes that break the protocol.
     pub fn protocol(address: &str, error: ProtocolError) -> Self {
         match error {
             resp::ENCRYPTED => Self::distrust(address, error.0),
@@ -94,10 +93,7 @@ impl Failure {
     }
 
     fn distrust(address: &str, what: &str) -> Self {
-        Self {
-            kind: FailureKind::Denied,
-            text: format!("{address}: {what}"),
-        }
+        Self { kind: FailureKind::Denied, text: format!("{address}: {what}") }
     }
 
     pub fn io(address: &str, error: &io::Error) -> Self {
@@ -105,10 +101,9 @@ impl Failure {
             return Self::distrust(address, &format!("{} (TLS: {error})", trouble(error)));
         }
         match error.kind() {
-            _ if is_refusal(error) => Self {
-                kind: FailureKind::Refused,
-                text: format!("{address} refused the connection"),
-            },
+            _ if is_refusal(error) => {
+                Self { kind: FailureKind::Refused, text: format!("{address} refused the connection") }
+            }
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
                 Self::closed(address)
             }
@@ -118,12 +113,12 @@ impl Failure {
     }
 }
 
-/// Whether this says that nothing listens there.
+/// Returns whether this says that nothing listens there.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
-/// What a handshake that failed means.
+/// Returns what the peer does that makes a handshake fail.
 fn trouble(error: &rustls::Error) -> &'static str {
     use rustls::{AlertDescription as Alert, Error::*};
     match error {

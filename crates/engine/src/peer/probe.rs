@@ -1,4 +1,4 @@
-//! Probes, which tell a frozen peer from a busy one while calls wait on it.
+//! Probes, which distinguish a frozen peer from a busy one while calls wait on it.
 use std::{io, time::Duration};
 
 use tokio::{
@@ -18,7 +18,7 @@ use crate::{
 /// The rhythm of probes; two in a row without an answer and the peer counts as frozen.
 const PROBE: Duration = Duration::from_millis(250);
 
-/// Probes a peer until nothing waits on it any more (None), or it is found dead or frozen.
+/// Probes a peer until no call waits on it (None), or until it is found dead or frozen.
 pub async fn probe(
     address: &Address,
     name: &str,
@@ -32,7 +32,7 @@ pub async fn probe(
     loop {
         tick += PROBE;
         sleep_until(tick).await;
-        tick = tick.max(Instant::now() - PROBE); // after a stall no ticks are made up for
+        tick = tick.max(Instant::now() - PROBE); // ticks that a stall has missed are skipped
         if is_idle() {
             return None;
         }
@@ -51,12 +51,12 @@ pub async fn probe(
     }
 }
 
-/// A connection with what protects it; the caller puts a limit on the time.
+/// Connects, with TLS if this node has it. The caller limits the time.
 pub async fn connect(address: &Address, names: &Names, security: &Security, h2: bool) -> io::Result<Stream> {
     tls::connect(dial(address, names).await?, address, security, h2).await
 }
 
-/// One KC.PING; gives the connection back.
+/// Sends one KC.PING, and returns the connection.
 async fn ping(address: &Address, names: &Names, security: &Security, connection: Option<Stream>) -> io::Result<Stream> {
     let (mut request, mut expected) = (Vec::new(), Vec::new());
     let mut stream = match connection {
@@ -75,9 +75,5 @@ async fn ping(address: &Address, names: &Names, security: &Security, connection:
     stream.flush().await?;
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).await?;
-    if answer == expected {
-        Ok(stream)
-    } else {
-        Err(io::Error::other("gave no proper answer to a probe"))
-    }
+    if answer == expected { Ok(stream) } else { Err(io::Error::other("gave no proper answer to a probe")) }
 }

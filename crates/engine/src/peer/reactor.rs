@@ -1,4 +1,4 @@
-//! One non-blocking connection to a peer's memory, driven by an event loop: `Pipeline`.
+//! A non-blocking connection to a peer's memory, driven by an event loop: `Pipeline`.
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
@@ -9,17 +9,15 @@ use std::{
 
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Failure, link::Link, times::PeerTimes};
+use super::{Failure, REPLY, link::Link, times::PeerTimes};
 use crate::{
     fork,
     resp::{self, Reply},
 };
 
 const BUFFER: usize = 64 * 1024;
-const REPLY: usize = 512 << 20;
 
-/// Requests whose replies come in their order. `T` names a request for its asker.
-#[derive(Debug)]
+/// Requests whose replies come in the same order. `T` names a request for its caller.
 pub struct Pipeline<T> {
     address: String,
     link: Option<Link>,
@@ -28,13 +26,13 @@ pub struct Pipeline<T> {
     input: Vec<u8>,
     waiting: VecDeque<(T, usize, Instant)>, // with the number of keys asked for, and when
     times: Arc<PeerTimes>,
-    /// When something was last read, or asked while nothing was waited for.
+    /// When something was last read, or was asked while no reply was due.
     moved: Instant,
     generation: u64,
 }
 
 impl<T> Pipeline<T> {
-    /// Counts the times of its answers in `times`.
+    /// Drives a connection, and counts the times of its answers in `times`.
     pub fn new(address: String, link: Link, times: Arc<PeerTimes>) -> Self {
         Self {
             address,
@@ -53,16 +51,14 @@ impl<T> Pipeline<T> {
         if self.generation != fork::generation() {
             return Err(Failure::forked());
         }
-        self.link
-            .as_mut()
-            .ok_or_else(|| Failure::unreachable(format!("{}: this connection is closed", self.address)))
+        self.link.as_mut().ok_or_else(|| Failure::unreachable(format!("{}: this connection is closed", self.address)))
     }
 
     pub fn fd(&mut self) -> Result<RawFd, Failure> {
         Ok(self.link()?.socket().as_raw_fd())
     }
 
-    /// Buffers a question; `keys` is not empty.
+    /// Buffers a request; `keys` is not empty.
     pub fn ask<'k>(
         &mut self,
         token: T,
@@ -80,7 +76,7 @@ impl<T> Pipeline<T> {
         Ok(())
     }
 
-    /// Writes what is buffered; false while the socket takes no more.
+    /// Writes what is buffered. Returns false while the socket takes no more.
     pub fn flush(&mut self) -> Result<bool, Failure> {
         self.link()?;
         loop {
@@ -109,7 +105,7 @@ impl<T> Pipeline<T> {
         Failure::io(&self.address, error)
     }
 
-    /// Reads what has arrived and gives each whole reply to `answered`, with the bytes that its positions count in.
+    /// Reads what has arrived and passes each whole reply to `answered`, with the bytes that its positions refer to.
     pub fn receive<E: From<Failure>>(
         &mut self,
         mut answered: impl FnMut(T, usize, Reply, &[u8]) -> Result<(), E>,
@@ -145,7 +141,7 @@ impl<T> Pipeline<T> {
             match need {
                 Err(failure) => break Some(failure),
                 Ok(_) if drained => break None,
-                // Doubles what has arrived, whatever was claimed.
+                // Doubles what has arrived, whatever length the peer claims.
                 Ok(need) => self.input.reserve((need - held).clamp(BUFFER / 4, BUFFER.max(held))),
             }
             let room = self.input.capacity() - held;
@@ -167,11 +163,11 @@ impl<T> Pipeline<T> {
         }
         match ended {
             Some(failure) if !any => Err(failure.into()),
-            _ => Ok(()), // what ended the connection shows again at the next call
+            _ => Ok(()), // the next call meets the end of the connection again
         }
     }
 
-    /// Whether the reply at that position is to the password, which was accepted.
+    /// Returns whether the reply at that position is the one to the password, and accepts it.
     fn proves(&mut self, reply: &Reply, at: usize) -> Result<bool, Failure> {
         match &mut self.link {
             Some(link) => link.proves(&self.address, reply, &self.input[at..]),
@@ -180,14 +176,14 @@ impl<T> Pipeline<T> {
     }
 
     /// Returns how long the peer may go on before it counts as silent: `silence` without a byte, `whole` for an answer.
-    /// Zero if it may not, None if nothing is waited for.
+    /// Zero: it counts as silent now. None: no reply is due.
     pub fn patience(&self, silence: Duration, whole: Duration) -> Option<Duration> {
         let (.., asked) = self.waiting.front()?;
         let quiet = silence.saturating_sub(self.moved.elapsed());
         Some(quiet.min(whole.saturating_sub(asked.elapsed())))
     }
 
-    /// Closes; the tokens still unanswered.
+    /// Closes, and returns the tokens that were not answered.
     pub fn close(&mut self) -> impl Iterator<Item = T> {
         self.link = None;
         self.output.clear();

@@ -6,8 +6,8 @@ use crate::{call::Request, histogram::Histogram, sync::Mutex};
 /// What peers are asked.
 pub const KINDS: [&str; 5] = ["peek", "hello", "load", "write", "tell"];
 
-/// One peer's, in the order of KINDS. Unanswered questions count with the time it took to give up.
-#[derive(Debug, Default)]
+/// The times of one peer, in the order of KINDS. An unanswered request counts with the time until it was given up.
+#[derive(Default)]
 pub struct PeerTimes([Histogram; KINDS.len()]);
 
 impl PeerTimes {
@@ -20,7 +20,7 @@ impl PeerTimes {
     }
 }
 
-/// The place of a question in KINDS.
+/// Returns the place of a request in KINDS.
 pub fn kind(request: &Request) -> usize {
     match request {
         Request::Client(_) => unreachable!("nodes are not asked as clients ask"),
@@ -31,11 +31,11 @@ pub fn kind(request: &Request) -> usize {
     }
 }
 
-/// One histogram as it was read: address, kind, counts, sum.
+/// The values of one histogram: address, kind, counts, sum.
 pub type Read = (String, &'static str, Vec<u64>, Duration);
 
-/// All peers' by address.
-#[derive(Debug, Default)]
+/// The times of all peers by address.
+#[derive(Default)]
 pub struct Times(Mutex<HashMap<String, Arc<PeerTimes>>>);
 
 impl Times {
@@ -47,25 +47,20 @@ impl Times {
         peers.entry(address.to_owned()).or_default().clone()
     }
 
-    /// A peer's, if there are any.
+    /// Returns the times of a peer that is known.
     pub fn known(&self, address: &str) -> Option<Arc<PeerTimes>> {
         self.0.lock().get(address).cloned()
     }
 
-    /// The peer is gone for good.
+    /// Forgets a peer that is gone for good.
     pub fn forget(&self, address: &str) {
         let times = self.0.lock().remove(address);
         drop(times);
     }
 
-    /// What has been counted so far.
+    /// Returns what has been counted so far.
     pub fn read(&self) -> Vec<Read> {
-        let mut peers: Vec<_> = self
-            .0
-            .lock()
-            .iter()
-            .map(|(a, times)| (a.clone(), times.clone()))
-            .collect();
+        let mut peers: Vec<_> = self.0.lock().iter().map(|(a, times)| (a.clone(), times.clone())).collect();
         peers.sort_by(|one, other| one.0.cmp(&other.0));
         let each = peers.iter().flat_map(|(address, times)| {
             times.0.iter().zip(KINDS).map(|(histogram, kind)| {
@@ -73,7 +68,6 @@ impl Times {
                 (address.clone(), kind, counts, sum)
             })
         });
-        each.filter(|(_, _, counts, _)| counts.iter().any(|&count| count > 0))
-            .collect()
+        each.filter(|(_, _, counts, _)| counts.iter().any(|&count| count > 0)).collect()
     }
 }

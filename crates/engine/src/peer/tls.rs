@@ -1,4 +1,4 @@
-//! TLS on a socket, for threads and event loops: as much as can be done now, without waiting of its own.
+//! TLS on a socket, for threads and event loops. It never waits by itself.
 use std::{
     io::{self, BufRead, Read, Write},
     os::fd::OwnedFd,
@@ -12,7 +12,6 @@ use crate::{
     tracked::Tracked,
 };
 
-#[derive(Debug)]
 pub struct Session(ClientConnection);
 
 impl Session {
@@ -23,12 +22,12 @@ impl Session {
         Ok(Self(session))
     }
 
-    /// Takes bytes to be sent; they leave with `flush`, once there has been a handshake.
+    /// Takes bytes to send. They leave with `flush`, after the handshake.
     pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.writer().write_all(bytes)
     }
 
-    /// Whether something is ready to leave.
+    /// Returns whether something is ready to leave.
     pub fn has_unsent(&self) -> bool {
         self.0.wants_write()
     }
@@ -40,7 +39,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads once what has been decrypted; how much, 0 at the end.
+    /// Reads decrypted bytes once. Returns how many; 0 at the end of the stream.
     pub fn recv(&mut self, socket: &Tracked<OwnedFd>, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
         loop {
             let mut reader = self.0.reader();

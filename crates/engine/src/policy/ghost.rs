@@ -7,7 +7,6 @@ const LIVE: usize = 0;
 const FREE: usize = 1;
 
 /// A FIFO set of hashes; a collision of two keys costs a wrong guess about one of them, no more.
-#[derive(Debug)]
 pub(super) struct Ghost {
     lists: Lists<2>,
     hashes: Vec<u64>,
@@ -16,15 +15,7 @@ pub(super) struct Ghost {
 
 impl Ghost {
     pub fn new() -> Self {
-        Ghost {
-            lists: Lists::new(),
-            hashes: Vec::new(),
-            table: HashTable::new(),
-        }
-    }
-
-    pub fn clear(&mut self) {
-        *self = Self::new();
+        Ghost { lists: Lists::new(), hashes: Vec::new(), table: HashTable::new() }
     }
 
     /// Adds `hash` as the newest, then forgets the oldest ones over `limit`.
@@ -37,16 +28,12 @@ impl Ghost {
         if limit == 0 {
             return;
         }
-        let place = self
-            .lists
-            .oldest(FREE)
-            .inspect(|&place| self.lists.unlink(place))
-            .unwrap_or_else(|| {
-                let place = self.hashes.len() as Slot;
-                self.hashes.push(hash);
-                self.lists.reserve(place);
-                place
-            });
+        let place = self.lists.oldest(FREE).inspect(|&place| self.lists.unlink(place)).unwrap_or_else(|| {
+            let place = self.hashes.len() as Slot;
+            self.hashes.push(hash);
+            self.lists.reserve(place);
+            place
+        });
         self.hashes[place as usize] = hash;
         self.lists.push_newest(LIVE, place);
         let hashes = &self.hashes;

@@ -2,7 +2,7 @@
 
 use super::Slot;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Link {
     newer: u32,
     older: u32,
@@ -12,22 +12,13 @@ struct Link {
 ///
 /// Each list closes its circle through a sentinel (links `0..N`; slot `s` is link `N + s`), so that taking a slot out
 /// needs neither a branch nor the name of its list.
-#[derive(Debug)]
 pub(super) struct Lists<const N: usize> {
     links: Vec<Link>,
 }
 
 impl<const N: usize> Lists<N> {
     pub fn new() -> Self {
-        let mut lists = Lists { links: Vec::new() };
-        lists.clear();
-        lists
-    }
-
-    pub fn clear(&mut self) {
-        self.links.clear();
-        self.links
-            .extend((0..N as u32).map(|own| Link { newer: own, older: own }));
+        Lists { links: (0..N as u32).map(|own| Link { newer: own, older: own }).collect() }
     }
 
     /// Makes room for `slot`; its link is meaningless until it is pushed.
@@ -66,7 +57,7 @@ impl<const N: usize> Lists<N> {
         self.links[list].older.checked_sub(N as u32)
     }
 
-    /// The slots of a list, oldest first.
+    /// Returns the slots of a list, oldest first.
     pub fn iter(&self, list: usize) -> impl Iterator<Item = Slot> {
         let newer = |slot: &Slot| self.links[*slot as usize + N].newer.checked_sub(N as u32);
         std::iter::successors(self.oldest(list), newer)

@@ -3,20 +3,13 @@
 use super::{Policy, Slot, list::Lists};
 
 /// LRU. Weights do not matter to it: the order of use alone decides.
-#[derive(Debug)]
 pub struct Lru {
     lists: Lists<1>,
 }
 
-impl Lru {
-    pub fn new() -> Self {
-        Lru { lists: Lists::new() }
-    }
-}
-
 impl Default for Lru {
     fn default() -> Self {
-        Self::new()
+        Self { lists: Lists::new() }
     }
 }
 
@@ -53,9 +46,5 @@ impl Policy for Lru {
 
     fn order(&self) -> Vec<Slot> {
         self.lists.iter(0).collect()
-    }
-
-    fn clear(&mut self) {
-        self.lists.clear();
     }
 }

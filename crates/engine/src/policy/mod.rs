@@ -19,44 +19,41 @@ pub type Slot = u32;
 /// `remove`, `reweigh` and `demote` name resident slots only; after `insert` and `reweigh` the caller evicts until its
 /// own sum of weights fits again. Weights are at least 1.
 pub trait Policy: Send {
-    /// Takes in an entry just stored. `hash` stays the key's name after the slot is gone (ghosts).
+    /// Adds an entry just stored. `hash` stays the key's name after the slot is gone (ghosts).
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64);
-    /// The entry was asked for.
+    /// Notes that the entry was asked for.
     fn hit(&mut self, slot: Slot);
-    /// The entry was replaced in place by one of another weight.
+    /// Notes that the entry was replaced in place by one of another weight.
     fn reweigh(&mut self, slot: Slot, weight: u64);
-    /// The entry leaves for another reason than eviction (deleted, expired).
+    /// Removes an entry for another reason than eviction (deleted, expired).
     fn remove(&mut self, slot: Slot);
-    /// The entry should be the next to go. A later hit takes that back.
+    /// Makes the entry the next to go. A later hit takes that back.
     fn demote(&mut self, slot: Slot);
     /// Chooses the next entry to go and forgets it; None when empty.
     fn evict(&mut self) -> Option<Slot>;
-    /// Resident slots in the policy's own order, the next to go first.
+    /// Returns the resident slots in the policy's own order, the next to go first.
     fn order(&self) -> Vec<Slot>;
-    /// Forgets everything, ghosts too.
-    fn clear(&mut self);
 }
 
-/// Entries of 4 GiB and more weigh 4 GiB where a policy divides the budget among its own queues: half the memory.
+/// Caps the weight at 4 GiB in the queues among which a policy divides the budget: that takes half the memory.
 fn stored_weight(weight: u64) -> u32 {
     u32::try_from(weight).unwrap_or(u32::MAX)
 }
 
-/// The policy that a user named: dispatch by match, so that a hit may be inlined.
-#[derive(Debug)]
+/// The policy that a user named. It dispatches by match, so that a hit may be inlined.
 pub enum AnyPolicy {
     S3Fifo(S3Fifo),
     Lru(Lru),
     TwoLevel(TwoLevel),
 }
 
-/// A policy's name, and how it is made for a shard of some capacity in weight.
+/// A policy's name, and its constructor for a shard of some capacity in weight.
 type Named = (&'static str, fn(u64) -> AnyPolicy);
 
 /// Every policy, the default first.
 const POLICIES: [Named; 3] = [
     ("s3fifo", |capacity| AnyPolicy::S3Fifo(S3Fifo::new(capacity))),
-    ("lru", |_| AnyPolicy::Lru(Lru::new())),
+    ("lru", |_| AnyPolicy::Lru(Lru::default())),
     ("lru2", |capacity| AnyPolicy::TwoLevel(TwoLevel::new(capacity))),
 ];
 
@@ -116,9 +113,5 @@ impl Policy for AnyPolicy {
 
     fn order(&self) -> Vec<Slot> {
         each!(self, policy => policy.order())
-    }
-
-    fn clear(&mut self) {
-        each!(self, policy => policy.clear());
     }
 }

@@ -1,9 +1,9 @@
 //! S3-FIFO: Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023.
 //!
 //! A newcomer enters a small queue (a tenth of the capacity). At its end it moves on to the main queue if it was hit
-//! twice by then, else it leaves and only its hash stays, in the ghost queue; who comes back while remembered there
-//! enters the main queue at once. At the end of the main queue an entry goes round again for each hit, three at most.
-//! A hit only counts: it moves nothing.
+//! twice by then; else it leaves, and only its hash stays, in the ghost queue. A key that comes back while its hash is
+//! there enters the main queue at once. At the end of the main queue an entry goes round again for each hit, three at
+//! most. A hit only counts: it moves nothing.
 //!
 //! The ghost queue remembers as many hashes as nine tenths of the entries here: a number, not a weight, so that its
 //! memory is bounded by what the entries themselves take.
@@ -18,7 +18,7 @@ const LAST: usize = 2;
 const HITS_TO_STAY: u8 = 2;
 const MOST_HITS: u8 = 3;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Entry {
     hash: u64,
     weight: u32,
@@ -26,7 +26,6 @@ struct Entry {
 }
 
 /// S3-FIFO. Invariant: `main` is the sum of the weights on the main queue.
-#[derive(Debug)]
 pub struct S3Fifo {
     lists: Lists<3>,
     /// Apart from the entries: a hit touches this byte and nothing else.
@@ -36,12 +35,12 @@ pub struct S3Fifo {
     len: usize,
     main: u64,
     main_limit: u64,
-    /// The last one inserted: room is made for it, not by it.
+    /// The last slot inserted: it must not be evicted to make room for itself.
     newcomer: Slot,
 }
 
 impl S3Fifo {
-    /// For a shard of `capacity` in weight.
+    /// Makes the policy of a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
         S3Fifo {
             lists: Lists::new(),
@@ -78,8 +77,8 @@ impl S3Fifo {
         self.hits[slot as usize] = hits;
     }
 
-    /// The queue that has to give: main while over its share. The newest of small stays while main has anything, else a
-    /// heavy newcomer would evict itself.
+    /// Returns the queue to evict from: main while over its share. The newest of small stays while main has anything,
+    /// else a heavy newcomer would evict itself.
     fn giver(&self) -> usize {
         if self.lists.oldest(LAST).is_some() {
             return LAST;
@@ -87,11 +86,7 @@ impl S3Fifo {
         let lone = self.lists.oldest(SMALL) == self.lists.newest(SMALL);
         let oldest = self.lists.oldest(MAIN);
         let main = oldest.is_some() && !self.is_lone_newcomer(oldest);
-        if main && (lone || self.main > self.main_limit) || self.lists.oldest(SMALL).is_none() {
-            MAIN
-        } else {
-            SMALL
-        }
+        if main && (lone || self.main > self.main_limit) || self.lists.oldest(SMALL).is_none() { MAIN } else { SMALL }
     }
 
     fn is_lone_newcomer(&self, oldest: Option<Slot>) -> bool {
@@ -107,11 +102,7 @@ impl Policy for S3Fifo {
             self.entries.resize(needed, Entry::default());
             self.hits.resize(needed, 0);
         }
-        self.entries[slot as usize] = Entry {
-            hash,
-            weight: stored_weight(weight),
-            list: 0,
-        };
+        self.entries[slot as usize] = Entry { hash, weight: stored_weight(weight), list: 0 };
         self.hits[slot as usize] = 0;
         self.len += 1;
         self.newcomer = slot;
@@ -167,17 +158,6 @@ impl Policy for S3Fifo {
     }
 
     fn order(&self) -> Vec<Slot> {
-        self.lists
-            .iter(LAST)
-            .chain(self.lists.iter(SMALL))
-            .chain(self.lists.iter(MAIN))
-            .collect()
-    }
-
-    fn clear(&mut self) {
-        self.lists.clear();
-        self.ghost.clear();
-        self.len = 0;
-        self.main = 0;
+        self.lists.iter(LAST).chain(self.lists.iter(SMALL)).chain(self.lists.iter(MAIN)).collect()
     }
 }

@@ -10,14 +10,13 @@ use super::{Policy, Slot, list::Lists, stored_weight};
 const FIRST: usize = 0;
 const SECOND: usize = 1;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Entry {
     weight: u32,
     second: bool,
 }
 
 /// Two-level LRU. Invariant: the weights on the second level sum up to `used`, which is at most `limit`.
-#[derive(Debug)]
 pub struct TwoLevel {
     lists: Lists<2>,
     entries: Vec<Entry>,
@@ -26,14 +25,9 @@ pub struct TwoLevel {
 }
 
 impl TwoLevel {
-    /// For a shard of `capacity` in weight.
+    /// Makes the policy of a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
-        TwoLevel {
-            lists: Lists::new(),
-            entries: Vec::new(),
-            limit: capacity / 3,
-            used: 0,
-        }
+        TwoLevel { lists: Lists::new(), entries: Vec::new(), limit: capacity / 3, used: 0 }
     }
 
     fn take(&mut self, slot: Slot) -> u64 {
@@ -46,7 +40,7 @@ impl TwoLevel {
         u64::from(entry.weight)
     }
 
-    /// To the front of the second level, or of the first where the second could not hold it.
+    /// Moves a slot to the front of the second level, or of the first if the second could not hold it.
     fn promote(&mut self, slot: Slot) {
         let weight = self.take(slot);
         if weight > self.limit {
@@ -75,10 +69,7 @@ impl Policy for TwoLevel {
         if self.entries.len() < needed {
             self.entries.resize(needed, Entry::default());
         }
-        self.entries[slot as usize] = Entry {
-            weight: stored_weight(weight),
-            second: false,
-        };
+        self.entries[slot as usize] = Entry { weight: stored_weight(weight), second: false };
         self.lists.push_newest(FIRST, slot);
     }
 
@@ -120,10 +111,5 @@ impl Policy for TwoLevel {
 
     fn order(&self) -> Vec<Slot> {
         self.lists.iter(FIRST).chain(self.lists.iter(SECOND)).collect()
-    }
-
-    fn clear(&mut self) {
-        self.lists.clear();
-        self.used = 0;
     }
 }

@@ -6,8 +6,8 @@ use tonic::{Request, Status, service::Interceptor};
 use super::http2::Door;
 use crate::security::Security;
 
-/// `authorization: Bearer <password>`, checked before a message is read.
-#[derive(Clone, Debug)]
+/// Checks `authorization: Bearer <password>` before a message is read.
+#[derive(Clone)]
 pub struct Bearer(pub Arc<Security>);
 
 impl Interceptor for Bearer {

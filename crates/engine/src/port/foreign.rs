@@ -1,7 +1,7 @@
 //! pb.KamaCache, the service of KamaCache-Go's nodes, for foreign gRPC clients; and grpc.health.v1.
 //!
-//! What memory has is answered at once; the rest is asked of the node's Python. A call that is cancelled or whose time
-//! is over is dropped, and its question with it.
+//! Memory answers at once what it has; the node's Python answers the rest. A call that is cancelled or late is dropped,
+//! and so is its request to Python.
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::{
     proto::foreign::{self as pb, kama_cache_server},
 };
 
-/// What a message has around its value: the name of a group, a key, and their tags.
+/// Bytes of a message beside its value: the name of a group, a key, and their tags.
 const ROOM: usize = KEY + 1024;
 
 #[derive(Clone)]
@@ -57,17 +57,15 @@ impl Foreign {
         self.events.call(incoming);
         let answered = match limit {
             None => answer.await,
-            Some(limit) => timeout(limit, answer)
-                .await
-                .map_err(|_| Status::deadline_exceeded("the time of this call is over"))?,
+            Some(limit) => {
+                timeout(limit, answer).await.map_err(|_| Status::deadline_exceeded("the time of this call is over"))?
+            }
         };
-        answered
-            .unwrap_or_else(|_| Err(nobody()))
-            .map_err(|refused| Status::new(refused.refusal.code(), refused.text))
+        answered.unwrap_or_else(|_| Err(nobody())).map_err(|refused| Status::new(refused.refusal.code(), refused.text))
     }
 }
 
-/// The time that a call has, as its client says. The server ends it, too, but calls that a cancellation: this is earlier.
+/// Returns the time that the client gives a call, less a little: the server ends a late call as well, but as cancelled.
 fn limit<T>(request: &Request<T>) -> Option<Duration> {
     let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -91,18 +89,10 @@ impl kama_cache_server::KamaCache for Foreign {
         let request = request.into_inner();
         let memory = self.find(&request)?;
         let mut found = None;
-        memory.get(&request.key, &mut |here| {
-            found = here.map(|value| value.map(|held| held.keep()))
-        });
+        memory.get(&request.key, &mut |here| found = here.map(|value| value.map(|held| held.keep())));
         let value = match found {
             Some(value) => value,
-            None => self
-                .ask("get", request, None, limit)
-                .await?
-                .values
-                .into_iter()
-                .next()
-                .flatten(),
+            None => self.ask("get", request, None, limit).await?.values.into_iter().next().flatten(),
         };
         let value = value.ok_or_else(|| Status::not_found("no such key"))?;
         Ok(Response::new(pb::ResponseForGet { value }))
@@ -126,14 +116,14 @@ impl kama_cache_server::KamaCache for Foreign {
     }
 }
 
-/// The service for values of at most `max_value` bytes.
+/// Returns the service for values of at most `max_value` bytes.
 pub fn service(foreign: Foreign, max_value: usize, max_message: usize) -> kama_cache_server::KamaCacheServer<Foreign> {
     kama_cache_server::KamaCacheServer::new(foreign)
         .max_decoding_message_size(max_value.saturating_add(ROOM).min(max_message))
         .max_encoding_message_size(max_message)
 }
 
-/// The health of the node and of each service: serving while it is ready.
+/// Returns the health service: the node and each of its services are serving while the node is ready.
 pub fn health(mut state: watch::Receiver<State>) -> HealthServer<HealthService> {
     let reporter = HealthReporter::new();
     let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));

@@ -1,5 +1,5 @@
-//! The gRPC server: kamacache.v1.Peer, whose calls become `Incoming`s that the node answers in its own time, and the
-//! services of foreign.rs.
+//! The gRPC server: kamacache.v1.Peer, whose calls become `Incoming`s for the node to answer, and the services of
+//! foreign.rs.
 use std::{
     convert::Infallible,
     future::{Future, ready},
@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// The service of other nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Calls(Arc<Events>);
 
 impl Calls {
@@ -56,9 +56,7 @@ impl Calls {
     async fn once(&self, request: Request) -> Result<Reply, Status> {
         let (answer, answered) = oneshot::channel();
         self.queue(request, Answer::Once(answer));
-        answered
-            .await
-            .unwrap_or_else(|_| Err(Status::unavailable("nobody answers here")))
+        answered.await.unwrap_or_else(|_| Err(Status::unavailable("nobody answers here")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/1.1 for probes and Prometheus: `/healthz`, `/readyz`, `/metrics`; one request per connection, without a body.
 //!
-//! Health and readiness are answered here, at once; metrics by the node, which renders them.
+//! Health and readiness are answered here at once; the node renders the metrics.
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
@@ -23,27 +23,26 @@ use crate::{
 
 const HEAD: usize = 8 * 1024;
 const HEADERS: usize = 64;
-/// For the whole of a request.
+/// A client has this long for its whole request, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What a client goes on sending is read for this long: an answer to a connection closed over unread bytes is lost.
+/// A client's further bytes are read for this long: closing over unread bytes would lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How far a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What /readyz says of a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Joining,
     Ready,
     Leaving,
 }
 
-/// What HTTP says of a node.
-#[derive(Debug)]
+/// The state of a node, as HTTP reports it.
 pub struct Status {
     state: watch::Sender<State>,
     names: Mutex<Vec<String>>,
     events: Arc<Events>,
     security: Arc<Security>,
-    /// Renderings are taken one at a time, so that no crowd of scrapes keeps the node from its peers.
+    /// Metrics are rendered one at a time, so that many scrapes do not keep the node from its peers.
     scraping: Semaphore,
 }
 
@@ -58,7 +57,7 @@ impl Status {
         }
     }
 
-    /// The node has joined; it does not come back from leaving.
+    /// Notes that the node has joined, unless it is leaving.
     pub fn joined(&self) {
         self.state.send_if_modified(|state| {
             let joins = *state == State::Joining;
@@ -69,7 +68,7 @@ impl Status {
         });
     }
 
-    /// The node takes no more work.
+    /// Notes that the node takes no more work.
     pub fn leaving(&self) {
         self.state.send_replace(State::Leaving);
     }
@@ -78,7 +77,7 @@ impl Status {
         self.state.subscribe()
     }
 
-    /// The names that a request may use for this node, beside IP addresses and localhost.
+    /// Sets the names that a request may use for this node, beside IP addresses and localhost.
     pub fn answer_to(&self, names: Vec<String>) {
         *self.names.lock() = names;
     }
@@ -99,7 +98,7 @@ impl Status {
     }
 }
 
-/// A Host without its port.
+/// Returns a Host without its port.
 fn name_of(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -112,12 +111,9 @@ fn is_bracketed(name: &str) -> bool {
     inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
 }
 
-/// The methods of HTTP/1.1, as far as their first four bytes tell.
+/// Returns whether a method of HTTP/1.1 begins with these bytes.
 pub fn is_method(first: &[u8; 4]) -> bool {
-    [
-        b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"CONN",
-    ]
-    .contains(&first)
+    [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"CONN"].contains(&first)
 }
 
 /// Answers one request, whose first bytes are in `head`, and closes.
@@ -150,7 +146,7 @@ pub async fn serve(mut stream: Stream, mut head: Vec<u8>, status: &Status) -> io
     answer(stream, &found, is_head).await
 }
 
-/// Reads to the end of the head: where that is; None when it is too long.
+/// Reads to the end of the head, and returns where that is; None if the head is too long.
 async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, head: &mut Vec<u8>) -> io::Result<Option<usize>> {
     loop {
         let seen = &head[..head.len().min(HEAD)];
@@ -172,7 +168,7 @@ enum Page {
     Metrics,
 }
 
-/// The page, and whether only its head is asked for; or the refusal.
+/// Returns the page, and whether only its head is asked for; or the refusal.
 fn parse(head: &[u8], status: &Status, origin: &Origin) -> Result<(Page, bool), Answer> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -188,10 +184,7 @@ fn parse(head: &[u8], status: &Status, origin: &Origin) -> Result<(Page, bool), 
     };
     let host = std::str::from_utf8(host.value).unwrap_or_default();
     if !status.is_us(host) {
-        return Err(Answer::text(
-            421,
-            "this node has no such name: use an IP address, or the name it advertises",
-        ));
+        return Err(Answer::text(421, "this node has no such name: use an IP address, or the name it advertises"));
     }
     let body = request
         .headers
@@ -225,19 +218,11 @@ struct Answer {
 
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
-        Self {
-            status,
-            kind: "text/plain; charset=utf-8",
-            body: format!("{text}\n"),
-        }
+        Self { status, kind: "text/plain; charset=utf-8", body: format!("{text}\n") }
     }
 
     fn metrics(body: String) -> Self {
-        Self {
-            status: 200,
-            kind: "text/plain; version=0.0.4; charset=utf-8",
-            body,
-        }
+        Self { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body }
     }
 
     fn reason(&self) -> &'static str {
@@ -255,7 +240,7 @@ impl Answer {
     }
 }
 
-/// Writes the answer, without its body where that was not asked for, and closes.
+/// Writes the answer, without its body if only the head is asked for, and closes.
 async fn answer<S>(mut stream: S, answer: &Answer, head_only: bool) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,

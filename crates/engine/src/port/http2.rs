@@ -1,5 +1,5 @@
-//! A connection that speaks HTTP/2, as the gRPC server takes it: with its first bytes put back in front, and a limit on
-//! the time that a stranger has to say the password.
+//! A connection that speaks HTTP/2, for the gRPC server: with its first bytes put back in front, and a limit on the
+//! time until a call has the password.
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -22,12 +22,12 @@ use tonic::transport::server::Connected;
 use super::stream::Stream;
 use crate::security::Origin;
 
-/// Flow control windows of HTTP/2, so that a large value needs no waiting for window updates.
+/// Flow control windows of HTTP/2, so that a large value need not wait for window updates.
 pub const STREAM_WINDOW: u32 = 4 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// Opens when a call on the connection has said the password.
-#[derive(Clone, Debug)]
+/// Opens when a call on the connection has had the password.
+#[derive(Clone)]
 pub struct Door {
     pub origin: Origin,
     is_open: Arc<AtomicBool>,
@@ -39,23 +39,19 @@ impl Door {
     }
 }
 
-#[derive(Debug)]
 pub struct Connection {
     first: Bytes,
     stream: Stream,
     door: Door,
-    /// Until then the door must be open; None: it need not, or is.
+    /// The door must be open by then; None: it need not, or is open.
     until: Option<Pin<Box<Sleep>>>,
-    /// Among the connections that there may be.
+    /// Holds one of the places for connections.
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
     pub fn new(first: Vec<u8>, stream: Stream, place: OwnedSemaphorePermit, until: Option<Instant>) -> Self {
-        let door = Door {
-            origin: stream.origin(),
-            is_open: Arc::default(),
-        };
+        let door = Door { origin: stream.origin(), is_open: Arc::default() };
         Self {
             first: first.into(),
             stream,
@@ -65,7 +61,8 @@ impl Connection {
         }
     }
 
-    /// The stream, while there is time. Writing is asked for too: who reads nothing keeps us from reading on.
+    /// Returns the stream, unless time is up. Also called to write: a client that does not read keeps the server from
+    /// reading.
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut Stream>> {
         if self.door.is_open.load(Ordering::Relaxed) {
             self.until = None;

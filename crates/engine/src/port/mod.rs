@@ -1,4 +1,4 @@
-//! A node's one port: connections, and every protocol spoken on it except RESP.
+//! A node's port: its connections, and every protocol spoken on it except RESP.
 pub mod auth;
 pub mod foreign;
 pub mod grpc;

@@ -1,4 +1,4 @@
-//! Accepts connections, tells by their first bytes what they speak, and serves RESP.
+//! Accepts connections, finds out by their first bytes what they speak, and serves RESP.
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -35,22 +35,18 @@ use crate::{
     socket::Listener,
 };
 
-/// What a connection may claim before the password: room for AUTH and HELLO.
-const STRANGER: Limits = Limits {
-    arguments: 10,
-    argument: 1024,
-    command: 4096,
-};
+/// The limits of a connection before the password: enough for AUTH and HELLO.
+const STRANGER: Limits = Limits { arguments: 10, argument: 1024, command: 4096 };
 
 const BUFFER: usize = 16 * 1024;
-/// Replies are written once they have grown to this size, and nothing is read meanwhile.
+/// Replies are written when they have grown to this size; nothing is read meanwhile.
 const OUTPUT: usize = 1 << 20;
-/// Bytes of later commands that are taken in while an answer is waited for.
+/// Bytes of later commands that are read while an answer is due.
 const AHEAD: usize = 64 * 1024;
-/// Within this time the password is said where there is one, and first bytes that are not RESP's are complete.
+/// A connection must give the password, if there is one, and complete first bytes other than RESP's within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A process without a limit of its own has so many descriptors.
+/// The number of descriptors of a process without a limit.
 const DESCRIPTORS: u64 = 1 << 20;
 /// How HTTP/2 begins.
 const HTTP2: &[u8; 4] = b"PRI ";
@@ -59,7 +55,7 @@ const HTTP2: &[u8; 4] = b"PRI ";
 #[derive(Clone)]
 pub struct Shared {
     pub groups: Arc<Groups>,
-    /// Where clients' questions go that memory does not answer.
+    /// The queue for requests of clients that memory does not answer.
     pub events: Arc<Events>,
     pub status: Arc<http::Status>,
     pub limits: Limits,
@@ -68,7 +64,7 @@ pub struct Shared {
     pub http2: mpsc::Sender<io::Result<Connection>>,
 }
 
-/// Accepts until the runtime ends, and takes a Unix socket's file with it.
+/// Accepts until the runtime ends, then removes the file of a Unix socket.
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     let _file = listener.file;
     let acceptor = Acceptor::new(listener.socket, &listener.address)?;
@@ -80,22 +76,22 @@ pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
                 Err(_) => drop(stream),
             },
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // Out of descriptors, mostly: the connection waits in the backlog for better times.
+            // Mostly for want of descriptors: the connection waits in the backlog.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-/// Connections at a time: all descriptors but an eighth, and 64 at least, which the application is to have for itself
-/// whoever connects here.
+/// Returns how many connections may be open at a time: all descriptors but an eighth, at least 64, which are left to
+/// the application.
 fn most() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(DESCRIPTORS, |limit| limit.min(DESCRIPTORS));
     (limit - (limit / 8).max(64).min(limit / 2)) as usize
 }
 
-/// Whether these first bytes tell what is spoken. HTTP/2 has 24 of its own, all of which are wanted here: nobody else
-/// puts a limit on the time that they take.
+/// Returns whether these first bytes show which protocol is spoken. All 24 bytes of the preface of HTTP/2 are awaited
+/// here, where their time is limited.
 fn is_told(input: &[u8]) -> bool {
     match input.first_chunk() {
         _ if input.first() == Some(&b'*') => true,
@@ -104,7 +100,7 @@ fn is_told(input: &[u8]) -> bool {
     }
 }
 
-/// Serves one connection to its end. A client that breaks off is nobody's concern.
+/// Serves one connection to its end. A client that breaks off needs no report.
 async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     let Some(mut stream) = tls::accept(stream, &shared.security).await else {
         return;
@@ -112,7 +108,7 @@ async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     let mut deadline = Instant::now() + PATIENCE;
     let mut input = Vec::with_capacity(BUFFER);
     while !is_told(&input) {
-        let idle = input.is_empty() && shared.security.password.is_none(); // a friend may connect long before it asks
+        let idle = input.is_empty() && shared.security.password.is_none(); // without a password a client may connect long before it asks
         let read = stream.read_buf(&mut input);
         let read = if idle {
             let read = read.await;
@@ -140,7 +136,7 @@ async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
     };
 }
 
-/// Work that has to be done by then, if there is such a time.
+/// Runs work that must be done by that time, if there is one.
 async fn until<T>(time: Option<Instant>, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match time {
         None => work.await,
@@ -148,14 +144,10 @@ async fn until<T>(time: Option<Instant>, work: impl Future<Output = io::Result<T
     }
 }
 
-/// Whoever has to say the password does so until `deadline`: a stranger may keep us from reading, and from writing.
+/// Serves RESP. A client must give the password by `deadline`, as one that does not can block both reading and writing.
 async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
     let mut session = Session::new(Guard::new(&shared.security, stream.origin()));
-    let mut parser = Parser::new(if session.guard.is_open() {
-        shared.limits
-    } else {
-        STRANGER
-    });
+    let mut parser = Parser::new(if session.guard.is_open() { shared.limits } else { STRANGER });
     let mut out = Output::default();
     let mut queue = Queue::default();
     loop {
@@ -163,15 +155,12 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
         let go_on = loop {
             match parser.parse(&input[start..]) {
                 Ok(true) => {
-                    let arguments = Arguments {
-                        input: &input[start..],
-                        ranges: parser.arguments(),
-                    };
+                    let arguments = Arguments { input: &input[start..], ranges: parser.arguments() };
                     let command = arguments.get(0).and_then(table::find);
                     let keys = arguments.count().saturating_sub(1);
                     if !queue.admits(command, keys) {
                         write(&mut stream, &mut out).await?;
-                        input.drain(..mem::take(&mut start)); // else it would grow while there is more to be read
+                        input.drain(..mem::take(&mut start)); // else it would grow while more can be read
                         let enough = AHEAD + parser.arguments().last().map_or(0, |last| last.end);
                         queue.next(&mut stream, &mut input, enough, &session, &mut out).await?;
                         continue;
@@ -219,12 +208,10 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
             input.drain(..start);
         }
         if input.capacity() - input.len() < BUFFER / 4 {
-            input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever was claimed
+            input.reserve(BUFFER.max(input.len())); // doubles what has arrived, whatever length the client claims
         }
         if !queue.is_empty() {
-            queue
-                .next(&mut stream, &mut input, usize::MAX, &session, &mut out)
-                .await?;
+            queue.next(&mut stream, &mut input, usize::MAX, &session, &mut out).await?;
             continue;
         }
         if until(limit, stream.read_buf(&mut input)).await? == 0 {
@@ -233,7 +220,7 @@ async fn resp(mut stream: Stream, mut input: Vec<u8>, deadline: Instant, shared:
     }
 }
 
-/// Writes everything, large values from where they lie.
+/// Writes everything, large values without a copy.
 async fn write(stream: &mut Stream, out: &mut Output) -> io::Result<()> {
     if out.large.is_empty() {
         if !out.bytes.is_empty() {

@@ -21,31 +21,29 @@ use crate::{
     tracked::Tracked,
 };
 
-/// After so long a silence the system asks whether the other side is still there: one that lost its power, or its way
-/// here, never says that it went.
+/// After this long without a byte the system probes the other side, which may have lost its power or its network.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A connected stream socket.
-#[derive(Debug)]
 pub enum Stream {
     Tcp(Tracked<TcpStream>),
     Unix(Tracked<UnixStream>),
-    /// One of the others, with TLS taken off.
+    /// One of the others, decrypted.
     Tls(Box<TlsStream<Stream>>),
 }
 
 impl Stream {
     pub fn origin(&self) -> Origin {
         Origin(match self {
-            Self::Tcp(stream) => stream
-                .peer_addr()
-                .map_or("a host that is gone".into(), |peer| peer.ip().to_string().into()),
+            Self::Tcp(stream) => {
+                stream.peer_addr().map_or("a host that is gone".into(), |peer| peer.ip().to_string().into())
+            }
             Self::Unix(_) => "a process of this machine".into(),
             Self::Tls(stream) => return stream.get_ref().0.origin(),
         })
     }
 
-    /// Hands a connected non-blocking socket to the runtime.
+    /// Registers a connected non-blocking socket with the runtime.
     pub fn new(socket: Tracked<OwnedFd>, of: &Address) -> io::Result<Self> {
         Ok(match of {
             Address::Tcp(_) => Self::Tcp(socket.try_map(|fd| TcpStream::from_std(fd.into()))?),
@@ -53,7 +51,7 @@ impl Stream {
         })
     }
 
-    /// Connects; the caller puts a limit on the time.
+    /// Connects. The caller limits the time.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         let stream = Self::new(socket::connect(address)?, address)?;
         let failed = match &stream {
@@ -72,14 +70,13 @@ impl Stream {
 }
 
 /// A listening socket.
-#[derive(Debug)]
 pub enum Acceptor {
     Tcp(Tracked<TcpListener>),
     Unix(Tracked<UnixListener>),
 }
 
 impl Acceptor {
-    /// Hands a listening non-blocking socket to the runtime.
+    /// Registers a listening non-blocking socket with the runtime.
     pub fn new(socket: Tracked<OwnedFd>, of: &Address) -> io::Result<Self> {
         Ok(match of {
             Address::Tcp(_) => Self::Tcp(socket.try_map(|fd| TcpListener::from_std(fd.into()))?),
@@ -87,13 +84,13 @@ impl Acceptor {
         })
     }
 
-    /// The next connection.
+    /// Returns the next connection.
     pub async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
                 let stream = poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?;
-                // Who went meanwhile lets these fail: reading will tell.
+                // These fail if the client is gone; then reading fails too.
                 let _ = stream.set_nodelay(true);
                 let _ = SockRef::from(&*stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE));
                 Ok(Stream::Tcp(stream))

@@ -1,4 +1,4 @@
-//! TLS under a connection of the runtime: what speaks here goes on as if it were plain.
+//! TLS under a connection of the runtime, whose protocols need not know of it.
 use std::{io, time::Duration};
 
 use tokio::{
@@ -15,14 +15,14 @@ use crate::{
 
 /// A handshake takes this long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Who was refused has this long to read why.
+/// A refused client has this long to read the alert.
 const LINGER: Duration = Duration::from_secs(1);
-/// The first byte of who wants to speak TLS.
+/// The first byte of a client that speaks TLS.
 pub const HANDSHAKE: u8 = 0x16;
 /// A fatal alert, "handshake failure".
 const ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2, 40];
 
-/// A new connection with TLS taken off; None where it was refused.
+/// Accepts TLS on a new connection if this node has it. None: the connection was refused.
 pub async fn accept(stream: Stream, security: &Security) -> Option<Stream> {
     let (Stream::Tcp(_), Some(tls)) = (&stream, &security.tls) else {
         return Some(stream);
@@ -38,14 +38,14 @@ pub async fn accept(stream: Stream, security: &Security) -> Option<Stream> {
     }
 }
 
-/// Tells someone that this port has no TLS.
+/// Sends a client the alert that this port has no TLS.
 pub async fn refuse(mut stream: Stream) -> io::Result<()> {
     stream.write_all(ALERT).await?;
     linger(stream).await;
     Ok(())
 }
 
-/// Closes only once the other side has, or in a second: what it sent and nobody read would otherwise cut off the alert.
+/// Closes only once the other side has, or in a second: closing over unread bytes would cut off the alert.
 async fn linger(mut stream: Stream) {
     let _ = timeout(LINGER, async {
         let _ = stream.shutdown().await;
@@ -55,7 +55,7 @@ async fn linger(mut stream: Stream) {
     .await;
 }
 
-/// TLS for gRPC on a connection to that address, where it is to have any.
+/// Begins TLS on a connection to that address, if it is TCP and this node has TLS.
 pub async fn connect(stream: Stream, address: &Address, security: &Security, h2: bool) -> io::Result<Stream> {
     let (Address::Tcp(text), Some(tls)) = (address, &security.tls) else {
         return Ok(stream);

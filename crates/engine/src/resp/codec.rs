@@ -1,18 +1,18 @@
 //! RESP, the Redis serialization protocol: its lines, and requests (arrays of bulk strings).
 //!
-//! This parser and that of replies hold nothing but positions: a claimed length is checked against its cap and then waited for, memory is
-//! taken only by bytes that have arrived, and no byte is looked at twice however a message is split.
+//! The parsers hold only positions. A claimed length is checked against its cap and then awaited, only bytes that have
+//! arrived take memory, and no byte is read twice however a message is split.
 use std::ops::Range;
 
-/// Bytes that cannot be RESP, or exceed a cap. The connection is of no more use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bytes that are not RESP or exceed a cap. The connection cannot go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProtocolError(pub &'static str);
 
-/// The alert of a port with TLS.
+/// A port with TLS sent an alert.
 pub const ENCRYPTED: ProtocolError = ProtocolError("this port wants TLS, and this node was given none");
 
-/// What a request may claim.
-#[derive(Clone, Copy, Debug)]
+/// The sizes that a request may claim.
+#[derive(Clone, Copy)]
 pub struct Limits {
     /// Arguments of one command.
     pub arguments: usize,
@@ -25,15 +25,11 @@ pub struct Limits {
 /// The longest `<type><number>\r\n` accepted.
 const LINE: usize = 32;
 
-/// `-?digits\r\n` from `at` on: the number and where the line ends; None while it has not arrived.
+/// Reads `-?digits\r\n` at `at`: the number, and where the line ends. None while it has not arrived.
 pub(super) fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ProtocolError> {
     let rest = &input[at.min(input.len())..];
     let Some(end) = rest.iter().take(LINE).position(|&byte| byte == b'\r') else {
-        return if rest.len() >= LINE {
-            Err(ProtocolError("too long a number"))
-        } else {
-            Ok(None)
-        };
+        return if rest.len() >= LINE { Err(ProtocolError("too long a number")) } else { Ok(None) };
     };
     let (negative, digits) = match rest[..end].split_first() {
         Some((b'-', digits)) => (true, digits),
@@ -51,10 +47,9 @@ pub(super) fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, Pr
 }
 
 /// Reads commands out of a growing buffer.
-#[derive(Debug)]
 pub struct Parser {
     limits: Limits,
-    /// Everything before this position is understood.
+    /// Everything before this position has been read.
     at: usize,
     /// Arguments still to come; None before the array's header.
     left: Option<usize>,
@@ -63,21 +58,16 @@ pub struct Parser {
 
 impl Parser {
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            at: 0,
-            left: None,
-            arguments: Vec::new(),
-        }
+        Self { limits, at: 0, left: None, arguments: Vec::new() }
     }
 
-    /// Other limits, from the next command on.
+    /// Sets other limits, from the next command on.
     pub fn limit(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// Looks for a whole command at the start of `input`, which since the last call may only have grown; on true
-    /// `arguments` are it. Then call `finish` and drop as many bytes from the front of the input.
+    /// Looks for a whole command at the start of `input`, which may only have grown since the last call. On true
+    /// `arguments` has it: then call `finish`, and drop as many bytes from the front of the input.
     pub fn parse(&mut self, input: &[u8]) -> Result<bool, ProtocolError> {
         let mut left = match self.left {
             Some(left) => left,
@@ -126,12 +116,12 @@ impl Parser {
         Ok(true)
     }
 
-    /// The arguments of the command found, as positions in the input.
+    /// Returns the arguments of the command found, as positions in the input.
     pub fn arguments(&self) -> &[Range<usize>] {
         &self.arguments
     }
 
-    /// Makes ready for the next command: how many bytes the last one had.
+    /// Prepares for the next command, and returns how many bytes the last one had.
     pub fn finish(&mut self) -> usize {
         self.left = None;
         self.arguments.clear();
@@ -139,7 +129,7 @@ impl Parser {
     }
 }
 
-/// `<kind><number>\r\n`.
+/// Writes `<kind><number>\r\n`.
 pub fn line(out: &mut Vec<u8>, kind: u8, number: i64) {
     use std::io::Write;
     out.push(kind);
@@ -151,7 +141,7 @@ pub fn line(out: &mut Vec<u8>, kind: u8, number: i64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A bulk string.
+/// Writes a bulk string.
 pub fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     line(out, b'$', bytes.len() as i64);
     out.extend_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! A RESP command: everything that is known of it, in one entry beside its handler.
+//! A RESP command: its properties, in one entry beside its handler.
 use super::{
     output::Output,
     session::{Arguments, Next, Outcome, Pending, Session, Then},
@@ -9,18 +9,18 @@ use crate::{
     memory::Groups,
 };
 
-/// Commands of one connection that may be under way together; those of two kinds wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which commands of one connection may be under way together. Those of different kinds wait for each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Together {
     Alone,
     /// GET and MGET.
     Loads,
-    /// EXISTS and its like, which see what a GET before them has loaded.
+    /// EXISTS and the like, which see what a GET before them has loaded.
     Looks,
 }
 
 /// The keys among a command's arguments, as `COMMAND` describes them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Keys {
     None,
     First,
@@ -29,7 +29,6 @@ pub enum Keys {
 
 pub type Run = fn(&mut Session<'_>, &Invocation<'_>, &mut Output) -> Outcome;
 
-#[derive(Debug)]
 pub struct Command {
     pub name: &'static str,
     /// The number of arguments, the name included; negative: at least so many.
@@ -70,17 +69,11 @@ impl Command {
     }
 
     pub const fn before_password(self) -> Self {
-        Self {
-            before_password: true,
-            ..self
-        }
+        Self { before_password: true, ..self }
     }
 
     pub const fn in_transaction(self) -> Self {
-        Self {
-            in_transaction: true,
-            ..self
-        }
+        Self { in_transaction: true, ..self }
     }
 
     pub fn is(&self, name: &[u8]) -> bool {
@@ -88,11 +81,7 @@ impl Command {
     }
 
     pub fn takes(&self, given: usize) -> bool {
-        if self.arity < 0 {
-            given as i64 >= -self.arity
-        } else {
-            given as i64 == self.arity
-        }
+        if self.arity < 0 { given as i64 >= -self.arity } else { given as i64 == self.arity }
     }
 
     pub fn wrong_number(&self) -> String {
@@ -106,7 +95,7 @@ pub struct Invocation<'a> {
     pub command: &'static Command,
     pub arguments: Arguments<'a>,
     pub groups: &'a Groups,
-    /// The way to the node's Python, which answers what memory does not.
+    /// The queue to the node's Python, which answers what memory does not.
     pub events: &'a Events,
 }
 

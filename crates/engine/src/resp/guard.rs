@@ -8,7 +8,6 @@ const NONE: &str = "ERR AUTH <password> called without any password configured f
                     Are you sure your configuration is correct?";
 
 /// Whether a connection has given the password.
-#[derive(Debug)]
 pub struct Guard<'a> {
     security: &'a Security,
     origin: Origin,
@@ -17,14 +16,10 @@ pub struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     pub fn new(security: &'a Security, origin: Origin) -> Self {
-        Self {
-            security,
-            origin,
-            open: security.password.is_none(),
-        }
+        Self { security, origin, open: security.password.is_none() }
     }
 
-    /// Whether every command is executed from now on.
+    /// Returns whether every command is executed from now on.
     pub fn is_open(&self) -> bool {
         self.open
     }

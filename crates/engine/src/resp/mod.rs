@@ -1,4 +1,4 @@
-//! RESP, the protocol of Redis: how nodes read each other's memory, and what Redis clients and the command line ask.
+//! RESP, the protocol of Redis: for nodes that read each other's memory, for Redis clients and for the command line.
 pub mod codec;
 pub mod command;
 pub mod commands;

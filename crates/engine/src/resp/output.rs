@@ -3,11 +3,11 @@ use bytes::Bytes;
 
 use super::codec::{line, put};
 
-/// A value of at least this size is sent from where it lies instead of being copied into the buffer.
+/// A value of at least this size is sent without a copy into the buffer.
 const LARGE: usize = 16 * 1024;
 
 /// Bytes, with large values between them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Output {
     pub bytes: Vec<u8>,
     /// Large values, each with its position in `bytes`.
@@ -33,13 +33,12 @@ impl Output {
     pub fn append(&mut self, other: &mut Self) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
-        self.large
-            .extend(other.large.drain(..).map(|(at, value)| (base + at, value)));
+        self.large.extend(other.large.drain(..).map(|(at, value)| (base + at, value)));
         self.large_size += other.large_size;
         other.clear();
     }
 
-    /// Adds bytes: a copy of few, of many what `keep` returns.
+    /// Adds bytes: a copy of few; for many, what `keep` returns.
     pub fn value(&mut self, bytes: &[u8], keep: impl FnOnce() -> Bytes) {
         if bytes.len() < LARGE {
             self.bytes.extend_from_slice(bytes);

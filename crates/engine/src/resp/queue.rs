@@ -1,7 +1,7 @@
-//! Answers of one connection that are still to come, in the order of their questions.
+//! Replies of one connection that are still to come, in the order of their commands.
 //!
-//! Reads that follow each other are under way together; everything else waits until all before it are answered, and is
-//! answered before what comes after it is begun.
+//! Reads that follow each other are under way together. Every other command waits for the replies to all before it, and
+//! those after it wait for its reply.
 use std::{collections::VecDeque, io};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -13,24 +13,23 @@ use super::{
 };
 use crate::call::nobody;
 
-/// Keys that one connection has under way at once: a single command may have more.
+/// Keys that one connection has under way at once. A single command may have more.
 const TOGETHER: usize = 16;
-/// Bytes of answers that wait for those before them, from which on nothing more is begun.
+/// No further command begins while this many bytes of replies wait for those before them.
 const HELD: usize = 1 << 20;
-/// Bytes that are made room for at a time.
+/// Bytes of room that are added to the input at a time.
 const CHUNK: usize = 4 * 1024;
 
-#[derive(Debug)]
 struct Question {
     pending: Pending,
     together: Together,
     keys: usize,
-    /// What was answered at once after it.
+    /// Replies to later commands that were answered at once.
     after: Output,
 }
 
-/// Empty for as long as memory has all answers.
-#[derive(Debug, Default)]
+/// Empty while memory has all answers.
+#[derive(Default)]
 pub struct Queue(VecDeque<Question>);
 
 impl Queue {
@@ -38,7 +37,7 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// Whether a command of so many keys may begin now.
+    /// Returns whether a command of this many keys may begin now.
     pub fn admits(&self, command: Option<&Command>, keys: usize) -> bool {
         let Some(last) = self.0.back() else { return true };
         last.together != Together::Alone
@@ -56,13 +55,13 @@ impl Queue {
         });
     }
 
-    /// Where the answers of commands go that need not wait for theirs.
+    /// Returns where a reply goes that is known at once.
     pub fn place<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Output {
         self.0.back_mut().map_or(out, |last| &mut last.after)
     }
 
-    /// Waits for the first answer, and takes in what the client sends meanwhile, until `input` has `enough`: its end is
-    /// an error. Returns when there is either.
+    /// Waits for the first answer or for bytes of the client, which are read until `input` has `enough`. An end of the
+    /// stream is an error.
     pub async fn next<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,

@@ -1,10 +1,10 @@
-//! What nodes ask each other over RESP (proto/RESP.md), and the replies.
+//! Requests of nodes to each other over RESP (proto/RESP.md), and the replies.
 use std::ops::Range;
 
 use super::codec::{ENCRYPTED, ProtocolError, line, number, put};
 
 /// The copy of a key in a peer's memory: positions of its bytes in the input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// None: known to be absent.
     pub value: Option<Range<usize>>,
@@ -21,7 +21,7 @@ pub const ABSENT: u8 = 2;
 const FOUND: u8 = 4;
 
 /// What a peer replied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
     Nothing,
     Simple(Range<usize>),
@@ -33,7 +33,7 @@ pub enum Reply {
 /// The longest simple string or error accepted.
 const TEXT: usize = 512;
 
-/// A whole reply at the start of `input` and its length, or (Err) the bytes that are needed to go on.
+/// A whole reply at the start of the input and its length, or (Err) how many bytes the input needs to go on.
 pub type Parsed = Result<(Reply, usize), usize>;
 
 /// Looks for a whole reply of at most `cap` bytes at the start of `input`.
@@ -43,11 +43,7 @@ pub fn reply(input: &[u8], cap: usize) -> Result<Parsed, ProtocolError> {
         None => more,
         Some(b'+' | b'-') => match input.iter().take(TEXT).position(|&byte| byte == b'\r') {
             Some(end) if input.get(end + 1) == Some(&b'\n') => {
-                let text = if input[0] == b'+' {
-                    Reply::Simple(1..end)
-                } else {
-                    Reply::Error(1..end)
-                };
+                let text = if input[0] == b'+' { Reply::Simple(1..end) } else { Reply::Error(1..end) };
                 Ok(Ok((text, end + 2)))
             }
             Some(end) if end + 1 < input.len() => Err(ProtocolError("a line ends with CR LF")),
@@ -104,7 +100,7 @@ fn integer(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ProtocolErro
     }
 }
 
-/// The four elements of a KC.GET's answer.
+/// Reads the four elements of the answer to KC.GET.
 fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> {
     let (value, at) = match bulk(input, at, cap)? {
         Ok(found) => found,
@@ -114,11 +110,7 @@ fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> 
         Ok((version, at)) => (&input[version.unwrap_or(0..0)], at),
         Err(need) => return Ok(Err(need)),
     };
-    let version = u128::from_be_bytes(
-        version
-            .try_into()
-            .map_err(|_| ProtocolError("a version has 16 bytes"))?,
-    );
+    let version = u128::from_be_bytes(version.try_into().map_err(|_| ProtocolError("a version has 16 bytes"))?);
     let Some((remaining_ms, at)) = integer(input, at)? else {
         return Ok(Err(input.len() + 1));
     };
@@ -126,19 +118,10 @@ fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> 
         return Ok(Err(input.len() + 1));
     };
     let flags = (flags & 0xff) as u8;
-    Ok(Ok((
-        Reply::Found(Answer {
-            value,
-            version,
-            remaining_ms,
-            flags,
-        }),
-        end,
-    )))
+    Ok(Ok((Reply::Found(Answer { value, version, remaining_ms, flags }), end)))
 }
 
 /// Reads the answers packed in a KC.MGET's bulk string, in the order asked; positions count from the start of `packed`.
-#[derive(Debug)]
 pub struct Unpack<'a> {
     packed: &'a [u8],
     at: usize,
@@ -150,15 +133,12 @@ impl<'a> Unpack<'a> {
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], ProtocolError> {
-        let bytes = self
-            .packed
-            .get(self.at..self.at + N)
-            .ok_or(ProtocolError("a packed answer is cut"))?;
+        let bytes = self.packed.get(self.at..self.at + N).ok_or(ProtocolError("a packed answer is cut"))?;
         self.at += N;
         Ok(bytes.try_into().expect("as long as asked"))
     }
 
-    /// The next answer; None: nothing there.
+    /// Returns the next answer; None: the key is not there.
     pub fn answer(&mut self) -> Result<Option<Answer>, ProtocolError> {
         let [state] = self.take()?;
         if state & FOUND == 0 {
@@ -177,21 +157,16 @@ impl<'a> Unpack<'a> {
         } else {
             None
         };
-        Ok(Some(Answer {
-            value,
-            version,
-            remaining_ms,
-            flags: state & !FOUND,
-        }))
+        Ok(Some(Answer { value, version, remaining_ms, flags: state & !FOUND }))
     }
 
-    /// Whether everything was read.
+    /// Returns whether everything was read.
     pub fn is_done(&self) -> bool {
         self.at == self.packed.len()
     }
 }
 
-/// A packed answer up to its value: its state, version, remaining time and the value's length.
+/// Writes a packed answer up to its value: state, version, remaining time and the value's length.
 pub fn pack(out: &mut Vec<u8>, version: u128, remaining_ms: i64, flags: u8, length: Option<usize>) {
     out.push(FOUND | flags);
     out.extend_from_slice(&version.to_be_bytes());
@@ -201,12 +176,12 @@ pub fn pack(out: &mut Vec<u8>, version: u128, remaining_ms: i64, flags: u8, leng
     }
 }
 
-/// A packed "nothing here".
+/// Writes the packed answer that a key is not here.
 pub fn pack_nothing(out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// A peer's question: KC.GET for one key, else KC.MGET; with `former` also for what is no longer owned.
+/// Writes the request to a peer's memory: KC.GET for one key, else KC.MGET; with `former` also for former copies.
 pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item = &'k str>, former: bool) {
     let single = keys.len() == 1;
     line(out, b'*', (keys.len() + 2 + usize::from(single && former)) as i64);
@@ -229,12 +204,12 @@ pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item
     }
 }
 
-/// Says the password.
+/// Writes the request that gives the password.
 pub fn auth(out: &mut Vec<u8>, password: &str) {
     line(out, b'*', 2);
     put(out, b"AUTH");
     put(out, password.as_bytes());
 }
 
-/// Asks whether the engine answers; the reply is `PONG`.
+/// Asks whether the engine answers. The reply is `PONG`.
 pub const PING: &[u8] = b"*1\r\n$7\r\nKC.PING\r\n";

@@ -1,4 +1,4 @@
-//! A RESP connection: what it remembers between commands, and how it goes on after each.
+//! The state of a RESP connection between commands, and how it goes on after each.
 use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
@@ -11,7 +11,6 @@ use crate::call::{Answered, ClientReply, Refusal};
 pub const REPLY: usize = 64 << 20;
 
 /// How a connection goes on after a command.
-#[derive(Debug)]
 pub enum Next {
     Done,
     /// This reply is the last one.
@@ -20,20 +19,18 @@ pub enum Next {
     Wait(Pending),
 }
 
-/// How a command ends; an error is written as such.
+/// How a command ends. An error is written as a RESP error.
 pub type Outcome = Result<Next, Cow<'static, str>>;
 
-/// A reply to come, and how it is written.
-#[derive(Debug)]
+/// A reply that comes later, and how it is written.
 pub struct Pending {
     pub answer: oneshot::Receiver<Answered>,
     pub then: Then,
 }
 
-#[derive(Debug)]
 pub enum Then {
     Value,
-    /// What memory had (Some(None): absent); the answer fills the gaps.
+    /// The values that memory had (Some(None): absent). The answer fills the gaps.
     Values(Vec<Option<Option<Bytes>>>),
     Ok,
     Number,
@@ -41,7 +38,7 @@ pub enum Then {
 }
 
 /// A command's arguments, its name included.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Arguments<'a> {
     pub input: &'a [u8],
     pub ranges: &'a [Range<usize>],
@@ -62,12 +59,11 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Returns a foreign name, short enough for an error's line.
+/// Returns a client's text, cut to fit into an error.
 pub fn shown(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&name[..name.len().min(64)])
 }
 
-#[derive(Debug)]
 pub struct Session<'a> {
     pub guard: Guard<'a>,
     /// Version 2 or 3 of the protocol, for replies to clients; nodes speak 2.
@@ -83,19 +79,11 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub fn new(guard: Guard<'a>) -> Self {
-        Self {
-            guard,
-            protocol: 2,
-            name: Vec::new(),
-            id: 0,
-            transaction: false,
-            packed: Output::default(),
-        }
+        Self { guard, protocol: 2, name: Vec::new(), id: 0, transaction: false, packed: Output::default() }
     }
 
     pub fn nil(&self, out: &mut Output) {
-        out.bytes
-            .extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
+        out.bytes.extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     pub fn map(&self, entries: usize, out: &mut Output) {
@@ -133,9 +121,7 @@ impl<'a> Session<'a> {
         match then {
             Then::Value => self.value(values.next().flatten(), out),
             Then::Values(found) => {
-                let all = found
-                    .into_iter()
-                    .map(|value| value.unwrap_or_else(|| values.next().flatten()));
+                let all = found.into_iter().map(|value| value.unwrap_or_else(|| values.next().flatten()));
                 self.values(all.collect(), out);
             }
             Then::Ok => out.simple("OK"),

@@ -1,4 +1,4 @@
-//! The table of RESP commands; and COMMAND, which describes them.
+//! The table of RESP commands, and COMMAND, which describes them.
 use super::{
     command::{Command, Invocation, Keys, command},
     commands::{admin, connection, keys, peers, transaction},
@@ -7,14 +7,8 @@ use super::{
 };
 use crate::{events::Events, memory::Groups};
 
-const FAMILIES: [&[Command]; 6] = [
-    keys::COMMANDS,
-    connection::COMMANDS,
-    transaction::COMMANDS,
-    COMMAND,
-    peers::COMMANDS,
-    admin::COMMANDS,
-];
+const FAMILIES: [&[Command]; 6] =
+    [keys::COMMANDS, connection::COMMANDS, transaction::COMMANDS, COMMAND, peers::COMMANDS, admin::COMMANDS];
 
 #[rustfmt::skip]
 const COMMAND: &[Command] = &[
@@ -31,7 +25,7 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     commands().find(|command| command.is(name))
 }
 
-/// Executes a command (none: one that `find` does not know).
+/// Executes a command. None: `find` does not know it.
 pub fn execute(
     session: &mut Session<'_>,
     command: Option<&'static Command>,
@@ -41,7 +35,7 @@ pub fn execute(
     out: &mut Output,
 ) -> Next {
     let Some(name) = arguments.get(0) else {
-        return Next::Done; // an empty array asks nothing
+        return Next::Done; // an empty array asks for nothing
     };
     let outcome = match command {
         _ if !session.guard.is_open() && !command.is_some_and(|command| command.before_password) => {
@@ -53,12 +47,7 @@ pub fn execute(
             Err("ERR transactions are not supported here: use a pipeline without MULTI".into())
         }
         Some(command) => {
-            let asked = Invocation {
-                command,
-                arguments,
-                groups,
-                events,
-            };
+            let asked = Invocation { command, arguments, groups, events };
             (command.run)(session, &asked, out)
         }
     };

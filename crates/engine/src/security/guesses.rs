@@ -1,4 +1,4 @@
-//! Who gave a wrong password, and how often, until somebody is told of it.
+//! Addresses that gave a wrong password, with counts, until they are reported.
 use std::{
     collections::HashMap,
     mem,
@@ -7,19 +7,19 @@ use std::{
 
 use crate::sync::Mutex;
 
-/// Each address is told of once in this time.
+/// Each address is reported once in this time.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Addresses that are told apart.
+/// Addresses that are counted apart from each other.
 const MOST: usize = 1000;
 const OTHERS: &str = "other addresses";
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Guesser {
     count: u64,
     told: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Guesses(Mutex<HashMap<String, Guesser>>);
 
 impl Guesses {
@@ -30,14 +30,12 @@ impl Guesses {
         guessers.entry(address.to_owned()).or_default().count += 1;
     }
 
-    /// Each address with the number of its guesses since it was told of last, where it is time.
+    /// Returns the addresses that are due for a report, with the number of their guesses since the last one.
     pub fn due(&self, now: Instant) -> Vec<(String, u64)> {
         let mut guessers = self.0.lock();
         let is_due = |told: Option<Instant>| told.is_none_or(|told| now.saturating_duration_since(told) >= PAUSE);
         guessers.retain(|_, guesser| guesser.count > 0 || !is_due(guesser.told));
-        let due = guessers
-            .iter_mut()
-            .filter(|(_, guesser)| guesser.count > 0 && is_due(guesser.told));
+        let due = guessers.iter_mut().filter(|(_, guesser)| guesser.count > 0 && is_due(guesser.told));
         due.map(|(address, guesser)| {
             guesser.told = Some(now);
             (address.clone(), mem::take(&mut guesser.count))

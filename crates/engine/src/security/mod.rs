@@ -1,4 +1,4 @@
-//! Who may talk to this node, and how it shows others who it is.
+//! Access to this node, and how it proves itself to others.
 mod guesses;
 mod password;
 pub mod tls;
@@ -8,12 +8,12 @@ pub use password::Password;
 
 use std::sync::Arc;
 
-/// Where a connection comes from, in words for the log.
-#[derive(Clone, Debug)]
+/// The origin of a connection, in words for the log.
+#[derive(Clone)]
 pub struct Origin(pub Arc<str>);
 
-/// What a node was given to protect itself. Nothing: whoever reaches it may talk to it.
-#[derive(Debug, Default)]
+/// The password and certificates of a node. Without any, every host that reaches the node may use it.
+#[derive(Default)]
 pub struct Security {
     pub password: Option<Password>,
     /// For TCP; the permissions of its file protect a Unix socket.
@@ -22,7 +22,7 @@ pub struct Security {
 }
 
 impl Security {
-    /// Whether the value of an `authorization` header, if there is one, lets in who is at this address.
+    /// Checks the value of an `authorization` header, if there is one, from this address. The error is for the client.
     pub fn admits(&self, authorization: Option<&[u8]>, address: &str) -> Result<(), &'static str> {
         match (&self.password, authorization) {
             (None, None) => Ok(()),
@@ -36,7 +36,7 @@ impl Security {
         }
     }
 
-    /// The same for a forked child.
+    /// Returns the same for a forked child.
     pub fn renewed(&self) -> Self {
         Self {
             password: self.password.clone(),

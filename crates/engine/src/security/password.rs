@@ -1,6 +1,4 @@
 //! The password that all nodes and clients of a service share.
-use std::fmt;
-
 use ring::{hmac, rand::SystemRandom};
 use tonic::metadata::{Ascii, MetadataValue};
 
@@ -16,14 +14,8 @@ pub struct Password {
     bearer: MetadataValue<Ascii>,
 }
 
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password")
-    }
-}
-
 impl Password {
-    /// Of visible ASCII characters, so that it can stand in a header; None for any other.
+    /// Takes visible ASCII characters, which a header can hold. None: there are others.
     pub fn new(text: &str) -> Option<Self> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
@@ -31,31 +23,26 @@ impl Password {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         let mut bearer = MetadataValue::try_from([BEARER, text.as_bytes()].concat()).ok()?;
         bearer.set_sensitive(true); // neither printed nor kept in a table of headers
-        Some(Self {
-            tag: hmac::sign(&key, text.as_bytes()),
-            key,
-            text: text.to_owned(),
-            bearer,
-        })
+        Some(Self { tag: hmac::sign(&key, text.as_bytes()), key, text: text.to_owned(), bearer })
     }
 
-    /// Whether this is it.
+    /// Returns whether this is the password.
     pub fn is(&self, given: &[u8]) -> bool {
         hmac::verify(&self.key, given, self.tag.as_ref()).is_ok()
     }
 
-    /// Whether the value of an `authorization` header has it.
+    /// Returns whether the value of an `authorization` header has it.
     pub fn is_in(&self, authorization: &[u8]) -> bool {
         let scheme = authorization.get(..BEARER.len());
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER)) && self.is(&authorization[BEARER.len()..])
     }
 
-    /// As it was given, to be said to a peer.
+    /// Returns the password as text, to send to a peer.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The value of `authorization` that says it.
+    /// Returns the value of an `authorization` header that has it.
     pub fn bearer(&self) -> &MetadataValue<Ascii> {
         &self.bearer
     }

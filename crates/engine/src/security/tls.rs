@@ -1,4 +1,4 @@
-//! Certificates: what this node shows, and whom it trusts. Read from files, and again when they have changed.
+//! The certificates that a node shows and trusts. They are read from files, and again when those have changed.
 use std::{
     fs, io,
     os::unix::fs::MetadataExt,
@@ -17,7 +17,7 @@ use rustls::{
 use crate::sync::Mutex;
 
 /// PEM files, and whether clients must show a certificate too.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Files {
     /// The node's certificate, and those between it and the authority.
     pub cert: PathBuf,
@@ -29,25 +29,22 @@ pub struct Files {
 
 /// Everything a handshake needs. No sessions are resumed, so that each connection shows certificates that are good now;
 /// nothing here has a lock, so that forked children may share it.
-#[derive(Debug)]
 pub struct Configs {
     pub server: Arc<ServerConfig>,
     pub resp: Arc<ClientConfig>,
     pub grpc: Arc<ClientConfig>,
 }
 
-/// What tells that a file is another one: its inode, size and time of change.
+/// The inode, size and time of change of a file, which show that it is another one.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
-#[derive(Debug)]
 struct State {
     configs: Arc<Configs>,
-    /// The files that `configs` came from, or that turned out to be broken.
+    /// The files that `configs` came from, or that proved to be broken.
     read: [Stamp; 3],
     seen: [Stamp; 3],
 }
 
-#[derive(Debug)]
 pub struct Tls {
     files: Files,
     first: Arc<Configs>,
@@ -55,7 +52,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Err: what is wrong with which file.
+    /// Reads the files. The error says what is wrong with which.
     pub fn new(files: Files) -> Result<Self, String> {
         let read = files.stamps();
         let first = Arc::new(files.load()?);
@@ -63,19 +60,12 @@ impl Tls {
     }
 
     fn with(files: Files, first: Arc<Configs>, read: [Stamp; 3]) -> Self {
-        let state = State {
-            configs: first.clone(),
-            read,
-            seen: read,
-        };
-        Self {
-            files,
-            first,
-            state: Mutex::new(state),
-        }
+        let state = State { configs: first.clone(), read, seen: read };
+        Self { files, first, state: Mutex::new(state) }
     }
 
-    /// The same for a forked child, which cannot know who holds the lock: the files as they are now, or as they were first.
+    /// Returns the same for a forked child, in which a lost thread may hold the lock: the files as they are now or, if
+    /// they are broken, as they were first.
     pub fn renewed(&self) -> Self {
         Self::new(self.files.clone()).unwrap_or_else(|_| Self::with(self.files.clone(), self.first.clone(), [None; 3]))
     }
@@ -84,8 +74,9 @@ impl Tls {
         self.state.lock().configs.clone()
     }
 
-    /// Looks at the files: whether new ones are in use from now on. They are read once two looks have found them alike,
-    /// as they are not all written at once. Err, once: what is wrong with them; the old ones stay in use.
+    /// Returns whether the files have changed and new ones are in use from now on. They are read once two calls have
+    /// found them alike, as they are not all written at once. The error, returned once, says what is wrong with them;
+    /// the old ones stay in use.
     pub fn reload(&self) -> Result<bool, String> {
         let now = self.files.stamps();
         {
@@ -105,7 +96,7 @@ impl Tls {
     }
 }
 
-/// The name that the certificate at an address must have: its host.
+/// Returns the name that the certificate at an address must have: its host.
 pub fn server_name(address: &str) -> io::Result<ServerName<'static>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -166,7 +157,7 @@ impl Files {
         let mut config = builder.with_single_cert(chain, key).map_err(mine)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        // Who offers both is a browser or the like; gRPC clients offer h2 alone.
+        // A client that offers both is a browser or the like; gRPC clients offer h2 alone.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
         Ok(config)
     }
@@ -174,9 +165,7 @@ impl Files {
 
 /// Returns the certificates in a PEM file, at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| said(path, &error))?
-        .collect();
+    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| said(path, &error))?.collect();
     match all {
         Ok(all) if all.is_empty() => Err(said(path, &"there is no certificate in it")),
         all => all.map_err(|error| said(path, &error)),

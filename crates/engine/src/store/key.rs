@@ -16,10 +16,7 @@ impl Key {
         }
         let mut bytes = [0; INLINE];
         bytes[..key.len()].copy_from_slice(key.as_bytes());
-        Self(Repr::Inline {
-            len: key.len() as u8,
-            bytes,
-        })
+        Self(Repr::Inline { len: key.len() as u8, bytes })
     }
 
     #[inline]
@@ -30,7 +27,7 @@ impl Key {
         }
     }
 
-    /// By words: most keys are too short for memcmp to pay.
+    /// Compares by words, as most keys are too short for memcmp to be worthwhile.
     #[inline]
     pub fn is(&self, key: &[u8]) -> bool {
         let own = self.as_bytes();
@@ -54,12 +51,6 @@ impl Key {
 #[inline]
 fn word(bytes: &[u8], at: usize) -> Option<&[u8; 8]> {
     bytes[at..].first_chunk()
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.as_str().fmt(f)
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a store answers.
+//! Reads of a store.
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -12,11 +12,11 @@ use crate::{
     policy::Slot,
 };
 
-/// Asks by peers within a second that make a key hot.
+/// This many reads by peers within a second make a key hot.
 const HOT: u8 = 4;
 
 /// The answer to a local caller.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Lookup<R> {
     Hit(R),
     Absent,
@@ -24,7 +24,7 @@ pub enum Lookup<R> {
 }
 
 /// All numbers of a store at one moment of each shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Stats {
     /// By position in [`OUTCOMES`].
     pub outcomes: [u64; OUTCOMES.len()],
@@ -36,7 +36,7 @@ pub struct Stats {
 }
 
 impl<V: Value> Contents<V> {
-    /// Whether local callers are given it.
+    /// Returns whether local callers may have the entry.
     #[inline]
     fn serves(&self, slot: Slot, entry: &Entry<V>, now: impl Fn() -> u64) -> bool {
         !entry.expired(&now) && (entry.kind != Kind::Former || now() < self.origin(slot).served_until)
@@ -44,14 +44,14 @@ impl<V: Value> Contents<V> {
 }
 
 impl<V: Value> Store<V> {
-    /// What is here for a local caller: counts, and tells the policy. `hit` runs under the shard's lock: a handle or a
-    /// reference count, no more.
+    /// Looks a key up for a local caller, counts, and notifies the policy. `hit` runs under the shard's lock: it may
+    /// take a handle or a reference, no more.
     #[inline(always)]
     pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
         self.look(key, true, hit)
     }
 
-    /// As lookup; a miss counts only with `misses`.
+    /// Does the same; a miss counts only with `misses`.
     #[inline(always)]
     fn look<R>(&self, key: &str, misses: bool, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
         let hash = self.hash(key);
@@ -80,7 +80,7 @@ impl<V: Value> Store<V> {
         answer
     }
 
-    /// As lookup, neither counted nor touched.
+    /// Looks a key up without counting it or notifying the policy.
     pub fn peek(&self, key: &str) -> Lookup<V> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
@@ -94,38 +94,30 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// The value (None: absent), version, remaining nanoseconds and kind of whatever is here.
+    /// Returns the value (None: absent), version, remaining nanoseconds and kind of an entry of any kind.
     pub fn find(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind)> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
         let slot = shard.contents.find(hash, key.as_bytes())?;
         let entry = shard.contents.get(slot);
         let remaining = self.remaining(entry)?;
-        Some((
-            entry.value.clone(),
-            shard.contents.origin(slot).version,
-            remaining,
-            entry.kind,
-        ))
+        Some((entry.value.clone(), shard.contents.origin(slot).version, remaining, entry.kind))
     }
 
-    /// The greatest version of this key known here: of its entry, its remembered write, or the floor.
+    /// Returns the greatest version of this key known here: of its entry, its remembered write, or the floor.
     pub fn known(&self, key: &str) -> u128 {
         let hash = self.hash(key);
         self.known_in(&self.shard(hash), hash, key)
     }
 
-    /// What a load of this key that begins now can have seen.
+    /// Returns the mark of a load of this key that begins now.
     pub fn mark(&self, key: &str) -> Mark {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        Mark {
-            version: self.known_in(&shard, hash, key),
-            arrived: shard.writes.arrived(),
-        }
+        Mark { version: self.known_in(&shard, hash, key), arrived: shard.writes.arrived() }
     }
 
-    /// Whether no write has become known since a load of this key with that mark began.
+    /// Returns whether no write has become known since a load of this key with that mark began.
     pub fn fresh(&self, key: &str, mark: Mark) -> bool {
         let hash = self.hash(key);
         let shard = self.shard(hash);
@@ -141,22 +133,16 @@ impl<V: Value> Store<V> {
         entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
     }
 
-    /// The version of the last clear that has reached all shards.
+    /// Returns the version of the last clear that has reached all shards.
     pub fn floor(&self) -> u128 {
         self.lock(0).floor
     }
 
-    /// The remembered writes.
+    /// Returns the remembered writes.
     pub fn recent(&self) -> Vec<(String, u128)> {
         let all = (0..self.shards.len()).map(|index| self.lock(index));
-        all.flat_map(|shard| {
-            shard
-                .writes
-                .iter()
-                .map(|(key, version)| (key.to_owned(), version))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+        all.flat_map(|shard| shard.writes.iter().map(|(key, version)| (key.to_owned(), version)).collect::<Vec<_>>())
+            .collect()
     }
 
     pub fn stats(&self) -> Stats {
@@ -181,7 +167,7 @@ impl<V: Value> Store<V> {
         stats
     }
 
-    /// None: expired; Some(None): never expires.
+    /// Returns the time left to an entry. None: it has expired; Some(None): it never expires.
     fn remaining(&self, entry: &Entry<V>) -> Option<Option<u64>> {
         if entry.expires == NEVER {
             return Some(None);

@@ -1,4 +1,4 @@
-//! One shard: a table of keys, a slab of entries, and the policies that decide which of them goes.
+//! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
 use super::{
     key::Key,
     table::Table,
@@ -12,8 +12,9 @@ use crate::{
 /// The expiry of what never expires.
 pub const NEVER: u64 = u64::MAX;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
+#[derive(Debug)]
 pub enum Kind {
     /// The main copy, at the owner.
     Main = 0,
@@ -23,8 +24,8 @@ pub enum Kind {
     Former = 2,
 }
 
-/// What comes with a loaded or fetched value.
-#[derive(Clone, Copy, Debug)]
+/// The circumstances of a loaded or fetched value.
+#[derive(Clone, Copy)]
 pub struct Fill {
     pub version: u128,
     /// Nanoseconds; None: without end.
@@ -36,7 +37,7 @@ pub struct Fill {
     pub since: Option<Mark>,
 }
 
-/// What a hit reads: one cache line.
+/// The part of an entry that a hit reads: one cache line.
 #[repr(C, align(64))]
 pub struct Entry<V> {
     pub key: Key,
@@ -61,18 +62,10 @@ pub struct Origin {
 impl<V: Value> Entry<V> {
     pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
-        Self {
-            key,
-            value,
-            hash,
-            expires,
-            asked_in: 0,
-            asked: 0,
-            kind,
-        }
+        Self { key, value, hash, expires, asked_in: 0, asked: 0, kind }
     }
 
-    /// Whether its time is over; the clock is read only for entries that have one.
+    /// Returns whether its time is over. The clock is read only for entries that expire.
     #[inline]
     pub fn expired(&self, now: impl FnOnce() -> u64) -> bool {
         self.expires != NEVER && self.expires <= now()
@@ -88,7 +81,7 @@ impl<V: Value> Entry<V> {
     }
 }
 
-/// What a clear swaps out.
+/// The part of a shard that a clear swaps out.
 #[repr(C)]
 pub struct Contents<V> {
     table: Table,
@@ -96,7 +89,7 @@ pub struct Contents<V> {
     /// By slot, as the slab.
     origins: Vec<Origin>,
     free: Vec<Slot>,
-    /// Main and former copies. Near copies have a budget and so an order of their own.
+    /// The order of main and former copies. Near copies have a budget of their own, and so an order.
     main: AnyPolicy,
     near: Lru,
     /// Weights of all entries, and of the near copies among them.
@@ -114,7 +107,7 @@ impl<V: Value> Contents<V> {
             origins: Vec::new(),
             free: Vec::new(),
             main: policy,
-            near: Lru::new(),
+            near: Lru::default(),
             bytes: 0,
             near_bytes: 0,
             soonest: NEVER,
@@ -149,7 +142,7 @@ impl<V: Value> Contents<V> {
         self.slab[slot as usize].as_mut().expect("resident")
     }
 
-    /// Tells the policy that the entry was asked for. A former copy stays the next to go.
+    /// Notifies the policy that the entry was asked for. A former copy stays the next to go.
     #[inline]
     pub fn touch(&mut self, slot: Slot, kind: Kind) {
         match kind {
@@ -159,8 +152,8 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// Takes an entry in, in the place of the one of the same key. It is unknown to its policy, so that it cannot be
-    /// chosen to make room for itself, until `admit` unless the answer is true.
+    /// Stores an entry, in place of the one of the same key. If the last result is false its policy does not know it
+    /// before `admit`, so that it cannot be chosen to make room for itself.
     pub fn store(&mut self, entry: Entry<V>, origin: Origin, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
         let weight = entry.weight(overhead);
         self.soonest = self.soonest.min(entry.expires);
@@ -209,12 +202,12 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// The next near copy to go. Its order has forgotten it: `take_out` or `admit` is due.
+    /// Chooses the next near copy to go. The order forgets it: `take_out` or `admit` must follow.
     pub fn choose_near(&mut self) -> Option<Slot> {
         self.near.evict()
     }
 
-    /// The policy's choice, a near copy where nothing else is left; as `choose_near`.
+    /// Chooses the next entry to go, a near copy if nothing else is left. The same must follow.
     pub fn choose(&mut self) -> Option<Slot> {
         self.main.evict().or_else(|| self.near.evict())
     }
@@ -235,7 +228,8 @@ impl<V: Value> Contents<V> {
         self.take_out(slot, overhead)
     }
 
-    /// Main copies that are not `owned` become former ones, served until then, and the other way round.
+    /// Makes main copies that are not `owned` former ones, served until then, and former ones that are owned main
+    /// copies.
     pub fn place(&mut self, until: u64, owned: &dyn Fn(&str) -> bool) {
         for slot in 0..self.slab.len() {
             let Some(entry) = &mut self.slab[slot] else { continue };
@@ -257,7 +251,7 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// Removes what is chosen, telling the soonest expiry of the rest.
+    /// Removes the chosen entries, and finds the soonest expiry of the rest.
     pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
         let mut gone = Vec::new();
         self.soonest = NEVER;
@@ -276,11 +270,7 @@ impl<V: Value> Contents<V> {
     }
 
     fn policy(&mut self, kind: Kind) -> &mut dyn Policy {
-        if kind == Kind::Near {
-            &mut self.near
-        } else {
-            &mut self.main
-        }
+        if kind == Kind::Near { &mut self.near } else { &mut self.main }
     }
 
     fn discount(&mut self, entry: &Entry<V>, overhead: u64) {
@@ -292,7 +282,7 @@ impl<V: Value> Contents<V> {
     }
 }
 
-/// Counted under the shard's lock, where a hit is anyway.
+/// Counters that are changed under the shard's lock, which a hit holds anyway.
 #[derive(Default)]
 pub struct Counts {
     pub gets: u64,
@@ -304,7 +294,7 @@ pub struct Counts {
     pub expirations: u64,
 }
 
-/// What a hit touches stands first.
+/// The parts that a hit touches stand first.
 #[repr(C)]
 pub struct Shard<V> {
     pub counts: Counts,
@@ -314,6 +304,6 @@ pub struct Shard<V> {
     pub floor: u128,
     /// No entry and no remembered write here is newer.
     pub newest: u128,
-    /// What the store's budgets hold of `contents.bytes` and `near_bytes`.
+    /// The part of the store's budgets that stands for `contents.bytes` and `near_bytes`.
     pub accounted: (u64, u64),
 }

@@ -1,7 +1,7 @@
 //! Finds the slots of a shard's entries by hash: open addressing, linear probing, removal by shifting back.
 //!
 //! A cell holds the slot beside half of the hash, so that a hit finds both in one cache line; hashbrown keeps them in
-//! two, and most of a hit in a large store is waiting for such lines. Beside them lies a hint: where the value is, so
+//! two, and a hit in a large store mostly waits for such lines. Beside them is a hint, the address of the value, so
 //! that the processor can fetch it together with the entry instead of after it.
 use crate::policy::Slot;
 
@@ -14,7 +14,7 @@ struct Cell {
 
 #[derive(Default)]
 pub struct Table {
-    /// None or a power of two, a quarter of them empty at least: what ends every search.
+    /// None or a power of two, at least a quarter of them empty, which ends every search.
     cells: Vec<Cell>,
     len: usize,
 }
@@ -24,7 +24,7 @@ impl Table {
         self.len
     }
 
-    /// The slot of this hash that is the `same`, which is also given the hint.
+    /// Returns the slot of this hash for which `same` returns true; `same` gets the slot and its hint.
     #[inline]
     pub fn find(&self, hash: u64, same: impl Fn(Slot, usize) -> bool) -> Option<Slot> {
         self.position(hash, same).map(|at| slot(self.cells[at]))
@@ -37,20 +37,15 @@ impl Table {
         }
     }
 
-    /// Takes in a slot that is not here.
+    /// Adds a slot that is not here.
     pub fn insert(&mut self, hash: u64, slot: Slot, hint: usize) {
         let below = slot.checked_add(1).expect("fewer than 2^32 entries in a shard");
         if (self.len + 1) * 4 > self.cells.len() * 3 {
             let cells = vec![Cell::default(); (self.cells.len() * 2).max(8)];
             let old = std::mem::replace(&mut self.cells, cells);
-            old.into_iter()
-                .filter(|&cell| !empty(cell))
-                .for_each(|cell| self.settle(cell));
+            old.into_iter().filter(|&cell| !empty(cell)).for_each(|cell| self.settle(cell));
         }
-        self.settle(Cell {
-            place: hash << 32 | u64::from(below),
-            hint,
-        });
+        self.settle(Cell { place: hash << 32 | u64::from(below), hint });
         self.len += 1;
     }
 
@@ -67,7 +62,7 @@ impl Table {
             if empty(cell) {
                 break;
             }
-            // It fills the hole unless its search begins behind it.
+            // The cell fills the hole unless its search begins behind it.
             if at.wrapping_sub(home(cell)) & mask >= at.wrapping_sub(hole) & mask {
                 self.cells[hole] = cell;
                 hole = at;
@@ -108,7 +103,7 @@ fn empty(cell: Cell) -> bool {
     cell.place == 0
 }
 
-/// Where the search for it begins, to be masked.
+/// Returns where the search for a cell begins, before masking.
 #[inline]
 fn home(cell: Cell) -> usize {
     (cell.place >> 32) as usize

@@ -1,4 +1,4 @@
-//! What changes a store.
+//! Changes of a store.
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -40,8 +40,8 @@ impl<V: Value> Store<V> {
         true
     }
 
-    /// Applies a write as its owner: remembers it and keeps the value (None: a delete) where it fits. False, and nothing
-    /// is done: a version as great is known, or the store is closed.
+    /// Applies a write as its owner: remembers it, and keeps the value (None: a delete) if it fits. Returns false and
+    /// does nothing if a version as great is known, or if the store is closed.
     pub fn write(&self, key: &str, value: Option<V>, version: u128, ttl: Option<u64>, gone: &mut Gone<V>) -> bool {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
@@ -69,7 +69,8 @@ impl<V: Value> Store<V> {
         true
     }
 
-    /// Is told of a write: remembers it and drops what is older. The greatest version now known here.
+    /// Notes a write of another node: remembers it and drops an older entry. Returns the greatest version now known
+    /// here.
     pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
@@ -77,7 +78,7 @@ impl<V: Value> Store<V> {
         if version > known && !self.closed() {
             self.remember(&mut shard, hash, key, version);
         }
-        // Whatever is known: where writes go unnamed, that may be another key's.
+        // Even if a greater version is known: while writes are unnamed that may be another key's.
         let slot = shard.contents.find(hash, key.as_bytes());
         if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
             self.forget(&mut shard, hash, key, gone);
@@ -85,20 +86,19 @@ impl<V: Value> Store<V> {
         known.max(version)
     }
 
-    /// Lets go of the entry, without a version.
+    /// Drops an entry, without a version.
     pub fn drop_entry(&self, key: &str, gone: &mut Gone<V>) {
         let hash = self.hash(key);
         self.forget(&mut self.shard(hash), hash, key, gone);
     }
 
-    /// Raises the floor: what is older can no longer be served. The floor now. O(1) unless the store knows anything at
-    /// least as new; then that is looked for in the shards that have it.
+    /// Raises the floor, below which nothing is served, and returns the floor now. O(1) unless the store knows
+    /// something at least as new: then the shards that have it are searched.
     pub fn clear(&self, version: u128, gone: &mut Gone<V>) -> u128 {
-        // Nobody has swept since an earlier clear: at most one of them waits.
+        // Without a sweep since an earlier clear: at most one clear waits.
         let unswept = std::mem::take(&mut self.attic().cleared);
-        gone.0
-            .extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
-        // The first shard comes last, so that floor() tells what holds everywhere.
+        gone.0.extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        // The first shard comes last, so that floor() returns what holds everywhere.
         for index in (0..self.shards.len()).rev() {
             let mut guard = self.lock(index);
             let shard = &mut *guard;
@@ -121,7 +121,7 @@ impl<V: Value> Store<V> {
         self.floor()
     }
 
-    /// Demotes the main copies that are not `owned` any more, promotes those that are again.
+    /// Demotes the main copies that are no longer `owned`, and promotes those that are again.
     pub fn place(&self, owned: &dyn Fn(&str) -> bool) {
         let until = self.served(Kind::Former);
         for index in 0..self.shards.len() {
@@ -129,8 +129,9 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Drops what has expired and forgets old writes, but none that arrived at `since` or later: a load that began then
-    /// is still under way. With keep_evicted: what was evicted or has expired since the last sweep.
+    /// Drops expired entries and forgets old writes, but none that arrived at `since` or later: a load that began then
+    /// is still under way. With keep_evicted it returns the entries that were evicted or have expired since the last
+    /// sweep.
     pub fn sweep(&self, since: u64, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
         let now = self.options.clock.coarse();
         for index in 0..self.shards.len() {
@@ -150,35 +151,26 @@ impl<V: Value> Store<V> {
         attic.bytes = 0;
         let evicted = std::mem::take(&mut attic.evicted);
         drop(attic);
-        gone.0
-            .extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0.extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         evicted.into()
     }
 
-    /// Lets go of all entries and remembered writes; the floor stays. With `close`, for good.
+    /// Drops all entries and remembered writes; the floor stays. With `close`, nothing is kept from now on.
     pub fn empty(&self, close: bool, gone: &mut Gone<V>) {
-        // Before the locks: whoever takes one later sees it.
+        // Before the locks, so that every operation that takes one later sees it.
         self.closed.fetch_or(close, Relaxed);
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
             let old = self.swap(&mut shard, true);
             drop(shard);
-            gone.0
-                .extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
+            gone.0.extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
         }
         let attic = std::mem::take(&mut *self.attic());
-        gone.0.extend(
-            attic
-                .cleared
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter_map(|entry| entry.value),
-        );
+        gone.0.extend(attic.cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
         gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
     }
 
-    /// Lets go of an entry whose time is over; as sweep does, for one key.
+    /// Drops an expired entry, as sweep does, for one key.
     pub fn expire(&self, key: &str, gone: &mut Gone<V>) {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
@@ -200,7 +192,7 @@ impl<V: Value> Store<V> {
     fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
         let now = self.options.clock.coarse();
         if !self.has_room() {
-            // Nobody sweeps, or not often enough. The slack makes each look free a fair part of what it reads.
+            // Sweeps are missing or too rare. The slack makes each search free a fair part of what it reads.
             let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
             self.writes.fetch_sub(forgotten as u64, Relaxed);
         }
@@ -210,7 +202,7 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Takes an entry in and makes room for it in this shard, its own order first.
+    /// Stores an entry and makes room for it in this shard.
     fn keep(
         &self,
         shard: &mut Shard<V>,
@@ -225,17 +217,14 @@ impl<V: Value> Store<V> {
         if let Some(old) = old {
             gone.add(old);
         }
-        self.shrink(
-            shard,
-            |chosen| (chosen == slot).then(|| admitted = false).is_some(),
-            evicted,
-        );
+        self.shrink(shard, |chosen| (chosen == slot).then(|| admitted = false).is_some(), evicted);
         if !admitted {
             shard.contents.admit(slot, overhead);
         }
     }
 
-    /// Evicts from this shard until the budgets hold or nothing is left that may go. `spared` stays in the table.
+    /// Evicts from this shard until the budgets hold or nothing is left to evict. A slot that is `spared` stays in the
+    /// table.
     fn shrink(&self, shard: &mut Shard<V>, mut spared: impl FnMut(Slot) -> bool, evicted: &mut Vec<Entry<V>>) {
         let before = evicted.len();
         loop {
@@ -252,7 +241,7 @@ impl<V: Value> Store<V> {
         shard.counts.evictions += (evicted.len() - before) as u64;
     }
 
-    /// Evicts from the neighbours what the inserting shard could not.
+    /// Evicts from the other shards what the inserting shard could not.
     fn spread(&self, hash: u64, evicted: &mut Vec<Entry<V>>) {
         let own = self.index(hash);
         for step in 1..=self.shards.len() {
@@ -261,7 +250,7 @@ impl<V: Value> Store<V> {
             {
                 return;
             }
-            // The own shard comes last again: others may have filled it since.
+            // The own shard comes last again: other threads may have filled it since.
             self.shrink(&mut self.lock((own + step) % self.shards.len()), |_| false, evicted);
         }
     }
@@ -287,7 +276,7 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Gives evicted entries to the next sweep where somebody wants to know of them, else lets them go.
+    /// Keeps evicted entries for the next sweep with keep_evicted, else drops them.
     fn retire(&self, entries: Vec<Entry<V>>, reason: Reason, gone: &mut Gone<V>) {
         if entries.is_empty() {
             return;
@@ -302,7 +291,7 @@ impl<V: Value> Store<V> {
             attic.bytes += size(&value);
             attic.evicted.push_back(Evicted { key, value, reason });
         }
-        // Bounded in bytes too: nobody may ever sweep.
+        // Bounded in bytes too, as there may never be a sweep.
         while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes {
             let Some(oldest) = attic.evicted.pop_front() else { break };
             attic.bytes -= size(&oldest.value);
@@ -322,10 +311,6 @@ impl<V: Value> Store<V> {
     }
 
     fn served(&self, kind: Kind) -> u64 {
-        if kind == Kind::Former {
-            self.options.clock.coarse().saturating_add(self.options.near_ttl)
-        } else {
-            0
-        }
+        if kind == Kind::Former { self.options.clock.coarse().saturating_add(self.options.near_ttl) } else { 0 }
     }
 }

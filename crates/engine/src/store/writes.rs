@@ -1,4 +1,4 @@
-//! The recent writes of one shard: what keeps a value that was loaded before a write from being kept after it.
+//! The recent writes of one shard, which keep a value that was loaded before a write from being kept after it.
 use hashbrown::HashTable;
 
 use super::key::Key;
@@ -6,8 +6,8 @@ use super::key::Key;
 /// How many writes a store remembers at once.
 pub const LIMIT: usize = 65_536;
 
-/// What a load that begins now can have seen of the writes to its key.
-#[derive(Clone, Copy, Debug, Default)]
+/// The writes to a key that a load can have seen, by the time at which it begins.
+#[derive(Clone, Copy, Default)]
 pub struct Mark {
     /// The greatest version known of the key.
     pub version: u128,
@@ -26,14 +26,14 @@ struct Write {
 
 /// Remembers each write for `keep` nanoseconds at least.
 ///
-/// A write that finds no room is not remembered by its key: for as long, every key of this shard counts as written at
-/// that version. That refuses too much and never too little, and as `known` says so to everyone alike, writes are given
-/// versions above it.
+/// A write that finds no room is not remembered by its key: for the same time, every key of this shard counts as
+/// written at that version. That refuses too much and never too little. As `known` returns it for every key, later
+/// writes get versions above it.
 pub struct Writes {
     table: HashTable<Write>,
     keep: u64,
-    /// How many writes have arrived, and the number of the last arrival that is no longer remembered by its key: what
-    /// began before it may be older than a write of any key.
+    /// How many writes have arrived, and the number of the last arrival that is no longer remembered by its key. A load
+    /// that began before that one may be older than a write of any key.
     arrived: u64,
     forgotten: u64,
     /// No write here is older than this.
@@ -44,33 +44,21 @@ pub struct Writes {
 
 impl Writes {
     pub fn new(keep: u64) -> Self {
-        Self {
-            table: HashTable::new(),
-            keep,
-            arrived: 0,
-            forgotten: 0,
-            oldest: u64::MAX,
-            unnamed: 0,
-            unnamed_until: 0,
-        }
+        Self { table: HashTable::new(), keep, arrived: 0, forgotten: 0, oldest: u64::MAX, unnamed: 0, unnamed_until: 0 }
     }
 
-    /// An empty memory in the place of this one; `lost` unless a floor says what it said.
+    /// Returns an empty memory to take the place of this one; with `lost` unless a floor covers its writes.
     pub fn emptied(&self, lost: bool) -> Self {
         let arrived = self.arrived + u64::from(lost);
         let forgotten = if lost { arrived } else { self.forgotten };
-        Self {
-            arrived,
-            forgotten,
-            ..Self::new(self.keep)
-        }
+        Self { arrived, forgotten, ..Self::new(self.keep) }
     }
 
     pub fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// Whether every write that arrived since the mark is still known by its key, or covered by the floor.
+    /// Returns whether every write that arrived since the mark is still known by its key, or covered by the floor.
     pub fn complete_since(&self, mark: Mark) -> bool {
         self.forgotten <= mark.arrived
     }
@@ -79,20 +67,13 @@ impl Writes {
         self.table.len()
     }
 
-    /// The greatest version remembered for this key, 0 for none.
+    /// Returns the greatest version remembered for this key, 0 for none.
     pub fn known(&self, hash: u64, key: &str, now: impl Fn() -> u64) -> u128 {
-        let named = self
-            .table
-            .find(hash, |w| w.key.is(key.as_bytes()))
-            .map_or(0, |w| w.version);
-        if self.unnamed > named && now() < self.unnamed_until {
-            self.unnamed
-        } else {
-            named
-        }
+        let named = self.table.find(hash, |w| w.key.is(key.as_bytes())).map_or(0, |w| w.version);
+        if self.unnamed > named && now() < self.unnamed_until { self.unnamed } else { named }
     }
 
-    /// Remembers a version greater than `known`. Whether the table grew.
+    /// Remembers a version greater than `known`. Returns whether the table grew.
     pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
         self.arrived += 1;
         let number = self.arrived;
@@ -107,22 +88,12 @@ impl Writes {
             return false;
         }
         self.oldest = self.oldest.min(now);
-        self.table.insert_unique(
-            hash,
-            Write {
-                key: Key::new(key),
-                hash,
-                version,
-                at: now,
-                number,
-            },
-            |w| w.hash,
-        );
+        self.table.insert_unique(hash, Write { key: Key::new(key), hash, version, at: now, number }, |w| w.hash);
         true
     }
 
-    /// Forgets what was remembered for long enough and arrived before `since`; how many. Looks only if something is
-    /// overdue by `slack`.
+    /// Forgets writes that were remembered for long enough and arrived before `since`, and returns how many. Searches
+    /// only if one is overdue by `slack`.
     pub fn prune(&mut self, now: u64, slack: u64, since: u64) -> usize {
         let keep = self.keep;
         if self.unnamed_until <= now {
@@ -143,7 +114,7 @@ impl Writes {
         pruned
     }
 
-    /// Forgets what a clear of this version covers; how many.
+    /// Forgets the writes that a clear of this version covers, and returns how many.
     pub fn clear(&mut self, version: u128) -> usize {
         self.retain(|w| w.version > version)
     }

@@ -1,4 +1,4 @@
-//! One flight, and the chain of flights that code is inside of.
+//! One flight, and what it has in common with the others of its lead.
 use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Instant,
@@ -11,7 +11,7 @@ use pyo3::{
     types::{PyBytes, PyType},
 };
 
-use super::{Flights, Lead, lock};
+use super::{Flights, chain::Part, lock};
 use crate::errors::key as text;
 
 /// What the flights of one lead have in common: a class, so that the collector sees its references once.
@@ -21,20 +21,20 @@ pub(super) struct Plan {
     /// The numbers of its Flights and of its Lead.
     pub group: u64,
     pub number: u64,
-    /// They load in this process, and so never wait for another node's load.
+    /// They load in this process, and so never wait for the load of another node.
     pub here: bool,
     /// One thread loads their keys one after the other.
     pub serial: bool,
     pub began: Instant,
     pub deadline: Option<Instant>,
-    /// What runs them, or is to begin them, where that is an event loop.
+    /// The event loop that runs them or is to begin them, if there is one.
     pub driver: Mutex<Option<Py<PyAny>>>,
     /// A loop runs them from the beginning, and ends them in time.
     pub timed: bool,
     /// The thread that runs them, 0 for none: it must not wait for itself, in a signal handler or a finaliser.
     pub thread: AtomicUsize,
-    /// What the code that leads them is inside of, and how many loaders that makes with theirs.
-    pub outer: Option<Py<PyAny>>,
+    /// The load that the leading code is part of, and how many loaders are then inside each other, theirs included.
+    pub outer: Option<Part>,
     pub depth: usize,
     pub rest: Mutex<Rest>,
 }
@@ -65,7 +65,7 @@ impl Plan {
 impl Plan {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.flights)?;
-        visit.call(&self.outer)?;
+        self.outer.as_ref().map_or(Ok(()), |outer| outer.traverse(&visit))?;
         if let Ok(driver) = self.driver.try_lock() {
             visit.call(&*driver)?;
         }
@@ -76,7 +76,7 @@ impl Plan {
 
 thread_local!(static ME: u8 = const { 0 });
 
-/// A number that no other living thread has.
+/// Returns a number that no other living thread has.
 pub(super) fn this_thread() -> usize {
     ME.with(|me| std::ptr::from_ref(me) as usize)
 }
@@ -86,7 +86,7 @@ pub(super) fn this_thread() -> usize {
 pub struct Flight {
     pub(super) key: Arc<str>,
     pub(super) plan: Py<Plan>,
-    /// By the store's clock.
+    /// When its load began, by the store's clock.
     pub(super) began: u64,
     pub(super) state: Mutex<State>,
 }
@@ -98,7 +98,7 @@ pub(super) struct State {
     pub wakers: Vec<Py<PyAny>>,
 }
 
-/// How a flight ended. What the loader brought becomes an Outcome only if somebody asks for it.
+/// How a flight ended. A loaded value becomes an Outcome only when one is asked for.
 pub(super) enum End {
     Outcome(Py<PyAny>),
     Loaded(Py<PyType>, Loaded),
@@ -110,6 +110,10 @@ pub(super) type Loaded = (Option<Py<PyBytes>>, u128, Option<f64>, usize, bool);
 impl Flight {
     pub(super) fn is_open(&self) -> bool {
         lock(&self.state).end.is_none()
+    }
+
+    pub(super) fn loads(&self, group: u64, key: &str) -> bool {
+        self.plan.get().group == group && *self.key == *key && self.is_open()
     }
 }
 
@@ -145,7 +149,6 @@ impl Flight {
         !self.is_open()
     }
 
-    /// How it ended; None while it is open.
     #[getter]
     pub(super) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let (class, loaded) = match &lock(&self.state).end {
@@ -153,56 +156,39 @@ impl Flight {
             Some(End::Outcome(outcome)) => return Ok(Some(outcome.clone_ref(py))),
             Some(End::Loaded(class, (value, version, remaining, how, too_large))) => {
                 let value = value.as_ref().map(|value| value.clone_ref(py));
-                (
-                    class.clone_ref(py),
-                    (value, *version, *remaining, *how, py.None(), *too_large),
-                )
+                (class.clone_ref(py), (value, *version, *remaining, *how, py.None(), *too_large))
             }
         };
         class.call1(py, loaded).map(Some)
     }
 
-    /// The greatest version of its key that was known when its load began.
     #[getter]
     fn version(&self) -> u128 {
         lock(&self.state).mark.version
     }
 
-    /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
         self.plan.get().left()
     }
 
-    /// Have `waker` called, from any thread, when the flight ends. Return False if it has ended.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut state = lock(&self.state);
-        if state.end.is_none() {
+        let open = state.end.is_none();
+        if open {
             state.wakers.push(waker);
-            return true;
         }
-        drop(state);
-        false
+        open
     }
 
-    /// Return the innermost part of a chain, from here outwards, that is still open.
-    pub(super) fn open(this: Py<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if this.get().is_open() {
-            return Ok(Some(this.into_any()));
-        }
-        still_open(py, this.get().plan.get().outer.as_ref())
+    fn open(this: Py<Self>, py: Python<'_>) -> Option<Py<PyAny>> {
+        if this.get().is_open() { Some(this.into_any()) } else { this.get().plan.get().open_around(py) }
     }
 
-    /// Return whether the code around the caller loads this key.
     #[pyo3(signature = (flights, key, /))]
-    pub(super) fn inside(
-        &self,
-        py: Python<'_>,
-        flights: &Bound<'_, Flights>,
-        key: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let own = self.plan.get().group == flights.get().number && text(key)? == &*self.key && self.is_open();
-        Ok(own || is_inside(py, self.plan.get().outer.as_ref(), flights, key)?)
+    fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (group, key) = (flights.get().number, text(key)?);
+        Ok(self.loads(group, key) || self.plan.get().is_inside(group, key))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -216,55 +202,9 @@ impl Flight {
         state.wakers.iter().try_for_each(|waker| visit.call(waker))
     }
 
-    /// The outcome's error has a traceback, which has the frames that have the flight.
     fn __clear__(&self) {
+        // The traceback of an outcome's error has the frames that have the flight.
         let end = lock(&self.state).end.take();
         drop(end);
     }
-}
-
-/// What a part of a chain is: the flight, or in load_many the lead, that code is inside of.
-enum Part<'a, 'py> {
-    Flight(&'a Bound<'py, Flight>),
-    Lead(&'a Bound<'py, Lead>),
-}
-
-fn part<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<Part<'a, 'py>> {
-    if let Ok(flight) = object.cast::<Flight>() {
-        return Ok(Part::Flight(flight));
-    }
-    Ok(Part::Lead(object.cast::<Lead>()?))
-}
-
-pub(super) fn still_open(py: Python<'_>, outer: Option<&Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-    let Some(outer) = outer else { return Ok(None) };
-    match part(outer.bind(py))? {
-        Part::Flight(flight) => Flight::open(flight.clone().unbind(), py),
-        Part::Lead(lead) => Lead::open(lead.clone().unbind(), py),
-    }
-}
-
-pub(super) fn is_inside(
-    py: Python<'_>,
-    outer: Option<&Py<PyAny>>,
-    flights: &Bound<'_, Flights>,
-    key: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let Some(outer) = outer else { return Ok(false) };
-    match part(outer.bind(py))? {
-        Part::Flight(flight) => flight.get().inside(py, flights, key),
-        Part::Lead(lead) => lead.get().inside(py, flights, key),
-    }
-}
-
-/// The numbers of the leads that the code is inside of.
-pub(super) fn around(py: Python<'_>, outer: Option<&Py<PyAny>>) -> PyResult<Vec<u64>> {
-    let Some(outer) = outer else { return Ok(Vec::new()) };
-    let plan = match part(outer.bind(py))? {
-        Part::Flight(flight) => flight.get().plan.get(),
-        Part::Lead(lead) => lead.get().plan.get(),
-    };
-    let mut numbers = around(py, plan.outer.as_ref())?;
-    numbers.push(plan.number);
-    Ok(numbers)
 }

@@ -1,4 +1,4 @@
-//! What one caller leads.
+//! The flights that one caller leads.
 use std::{
     collections::HashMap,
     sync::{
@@ -7,31 +7,22 @@ use std::{
     },
 };
 
-use kamacache_engine::{
-    outcome::{ABSENT, HITS, NEAR_HITS},
-    store::{Fill, Gone, Kind},
-};
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyKeyError,
     prelude::*,
     types::{PyBytes, PyDict, PyList},
 };
+use rapidhash::fast::RandomState;
 
 use super::{
     Flight, Flights,
-    flight::{End, Plan, State, around, is_inside, still_open, this_thread},
+    flight::{End, Plan, State, this_thread},
     lock, texts,
 };
-use crate::{
-    errors::{key as text, nanoseconds, seconds},
-    value::{drain, release},
-};
+use crate::errors::key as text;
 
-/// From so many flights on they are looked up by an index.
-const MANY: usize = 8;
-
-/// What one caller leads: it begins with `with`, and whatever is left at the end of that is aborted.
+/// The flights that one caller leads. They begin with `with`; those that are open at its end are aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Lead {
     pub(super) plan: Py<Plan>,
@@ -43,39 +34,25 @@ pub struct Lead {
 #[derive(Default)]
 struct Led {
     flights: Vec<Py<Flight>>,
-    index: HashMap<Arc<str>, usize>,
+    /// The places of the flights by key.
+    index: HashMap<Arc<str>, usize, RandomState>,
 }
 
 impl Led {
     fn find(&self, key: &str) -> Option<&Py<Flight>> {
-        if self.flights.len() <= MANY {
-            return self.flights.iter().find(|flight| &*flight.get().key == key);
-        }
         self.index.get(key).map(|&at| &self.flights[at])
     }
 
     fn add(&mut self, flight: Py<Flight>) {
+        self.index.insert(flight.get().key.clone(), self.flights.len());
         self.flights.push(flight);
-        let first = match self.flights.len() {
-            ..=MANY => return,
-            _ if self.index.is_empty() => 0,
-            n => n - 1,
-        };
-        for (at, flight) in self.flights.iter().enumerate().skip(first) {
-            self.index.insert(flight.get().key.clone(), at);
-        }
     }
 }
 
 impl Lead {
     pub(super) fn new(keys: Vec<Arc<str>>, plan: Py<Plan>) -> Self {
         let handed_over = AtomicBool::new(false);
-        Self {
-            plan,
-            keys,
-            led: Mutex::default(),
-            handed_over,
-        }
+        Self { plan, keys, led: Mutex::default(), handed_over }
     }
 
     fn find(&self, py: Python<'_>, key: &str) -> PyResult<Py<Flight>> {
@@ -84,46 +61,20 @@ impl Lead {
     }
 
     fn all(&self, py: Python<'_>) -> Vec<Py<Flight>> {
-        lock(&self.led)
-            .flights
-            .iter()
-            .map(|flight| flight.clone_ref(py))
-            .collect()
+        lock(&self.led).flights.iter().map(|flight| flight.clone_ref(py)).collect()
     }
 
-    fn is_open(&self) -> bool {
-        lock(&self.plan.get().rest).open > 0
-    }
-
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        let flights = self.plan.get().flights.get();
-        if !self.is_open() {
-            return Ok(());
-        }
-        self.all(py)
-            .iter()
-            .try_for_each(|flight| flights.abort(py, flight).map(drop))
-    }
-
+    /// Leads the flight of every key that has none to join; one whose value is here by now ends at once.
     fn enter<'py>(&self, py: Python<'py>, keys: &[Arc<str>]) -> PyResult<Option<Bound<'py, PyDict>>> {
         let flights = self.plan.get().flights.get();
         let engine = flights.cell.get();
-        let around = around(py, self.plan.get().outer.as_ref())?;
         let mut joined = None;
         let before = lock(&self.led).flights.len();
         for key in keys {
-            // Made before the lock is taken: that may run the collector, and it any code.
+            // Made before the lock is taken: that may run the collector, which may run any code.
             let began = engine.options().clock.coarse();
             let (key, plan, state) = (key.clone(), self.plan.clone_ref(py), Mutex::new(State::default()));
-            let made = Py::new(
-                py,
-                Flight {
-                    key,
-                    plan,
-                    began,
-                    state,
-                },
-            )?;
+            let made = Py::new(py, Flight { key, plan, began, state })?;
             let key = &made.get().key;
             let (mut found, mut replaced) = (None, None);
             let mut table = lock(&flights.table);
@@ -133,7 +84,7 @@ impl Lead {
                 Some((_, plan)) if plan.number == self.plan.get().number => {} // asked for twice
                 Some((other, plan))
                     if flights.joinable(other.get(), self.plan.get().here)
-                        && !(plan.serial && around.contains(&plan.number)) =>
+                        && !(plan.serial && self.plan.get().is_inside_lead(plan.number)) =>
                 {
                     found = Some(other.clone_ref(py));
                 }
@@ -159,62 +110,21 @@ impl Lead {
         Ok(joined)
     }
 
-    /// What came into memory between the miss and the lead. An asker whose table is older than ours wants what is no
-    /// longer owned: good enough, as it is for a peek.
-    fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
-        let flights = self.plan.get().flights.get();
-        let (value, version, remaining, kind) = flights.cell.get().find(key)?;
-        let bytes = value.as_ref().map(|value| value.bytes(py).unbind());
-        value.into_iter().for_each(|value| value.release(py));
-        let how = match (kind, &bytes) {
-            (Kind::Former, _) if !self.plan.get().here => return None,
-            (_, None) => ABSENT,
-            (Kind::Near, _) => NEAR_HITS,
-            (Kind::Main | Kind::Former, _) => HITS,
-        };
-        let found = (bytes, version, remaining.map(seconds), how, false);
-        Some(End::Loaded(flights.outcome.clone_ref(py), found))
+    pub(super) fn is_open(&self) -> bool {
+        lock(&self.plan.get().rest).open > 0
     }
 
-    fn put(
-        &self,
-        py: Python<'_>,
-        flight: &Flight,
-        value: Option<&Bound<'_, PyBytes>>,
-        ttl: Option<f64>,
-        kind: u8,
-        version: Option<u128>,
-    ) -> PyResult<bool> {
-        let mark = lock(&flight.state).mark;
-        if self.plan.get().late() {
-            return Ok(false);
-        }
-        let fill = Fill {
-            version: version.unwrap_or(mark.version),
-            ttl: ttl.map(nanoseconds).transpose()?,
-            kind: crate::store::kind(kind)?,
-            foreign: version.is_some(),
-            since: Some(mark),
-        };
-        let flights = self.plan.get().flights.get();
-        let value = value.map(|bytes| flights.store.get().value(bytes));
-        let mut gone = Gone::default();
-        let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
-        release(py, gone);
-        drain(py);
-        Ok(kept)
+    pub(super) fn loads(&self, group: u64, key: &str) -> bool {
+        self.plan.get().group == group && lock(&self.led).find(key).is_some_and(|flight| flight.get().is_open())
     }
 }
 
 #[pymethods]
 impl Lead {
-    /// Lead the flight of every key that has none to join; one whose value is here by now ends at once. Return None if
-    /// all that is to be loaded, else the flights of others.
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.enter(py, &self.keys)
     }
 
-    /// Lead more keys in the same way.
     #[pyo3(signature = (keys, /))]
     fn extend<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.enter(py, &texts(keys)?)
@@ -228,37 +138,33 @@ impl Lead {
         _error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if self.handed_over.load(Relaxed) {
-            Ok(())
-        } else {
-            self.abort(py)
-        }
+        if self.handed_over.load(Relaxed) { Ok(()) } else { self.abandon(py) }
     }
 
-    /// Let another thread or task end what is led: the end of `with` does nothing any more.
     fn hand_over(&self) {
         self.plan.get().thread.store(0, Relaxed);
         self.handed_over.store(true, Relaxed);
     }
 
-    /// Say that this thread runs what is led.
     fn take_over(&self) {
         self.plan.get().thread.store(this_thread(), Relaxed);
     }
 
-    /// Say which event loop is to run or to begin what is led; None: no loop.
     #[pyo3(signature = (driver, /))]
     fn drive(&self, driver: Option<Py<PyAny>>) {
         let before = std::mem::replace(&mut *lock(&self.plan.get().driver), driver);
         drop(before);
     }
 
-    /// Abort what has not ended.
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
-        self.abort(py)
+    pub(super) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_open() {
+            return Ok(());
+        }
+        let flights = self.plan.get().flights.get();
+        let end = || End::Outcome(flights.aborted.clone_ref(py));
+        self.all(py).iter().try_for_each(|flight| flights.finish(py, flight, end()).map(drop))
     }
 
-    /// Whether every flight that is led here has ended.
     #[getter]
     fn ended(&self) -> bool {
         !self.is_open()
@@ -279,29 +185,24 @@ impl Lead {
         self.plan.get().driver(py)
     }
 
-    /// Return the seconds since it was prepared.
     fn took(&self) -> f64 {
         self.plan.get().began.elapsed().as_secs_f64()
     }
 
-    /// Return the seconds left, infinite without a limit.
     fn left(&self) -> f64 {
         self.plan.get().left()
     }
 
-    /// Have `waker` called, from any thread, when all that is led here has ended. Return False if it has.
     #[pyo3(signature = (waker, /))]
     fn wake(&self, waker: Py<PyAny>) -> bool {
         let mut rest = lock(&self.plan.get().rest);
-        if rest.open > 0 {
+        let open = rest.open > 0;
+        if open {
             rest.wakers.push(waker);
-            return true;
         }
-        drop(rest);
-        false
+        open
     }
 
-    /// Return the outcomes of the flights that are led here and have ended, by key.
     fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let outcomes = PyDict::new(py);
         for flight in self.all(py) {
@@ -312,21 +213,17 @@ impl Lead {
         Ok(outcomes)
     }
 
-    /// The keys whose flights are led here and have not ended.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let open = self.all(py).into_iter().filter(|flight| flight.get().is_open());
         PyList::new(py, open.map(|flight| flight.get().key.to_string()).collect::<Vec<_>>())
     }
 
-    /// Return the flight of a key that is led here.
     #[pyo3(signature = (key, /))]
     fn flight(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<Flight>> {
         self.find(py, text(key)?)
     }
 
-    /// Begin the load of a key only now: what it brings is as new as the writes known by now. Return False if it has
-    /// ended, or another flight has taken its place, whose load is newer.
     #[pyo3(signature = (key, /))]
     fn begin(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let flight = self.find(py, text(key)?)?;
@@ -344,15 +241,12 @@ impl Lead {
         Ok(true)
     }
 
-    /// Say that the answers for a key may be older than a write that is known: nobody joins its flight any more.
     #[pyo3(signature = (key, version, /))]
     fn age(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<()> {
         lock(&self.find(py, text(key)?)?.get().state).mark.version = version;
         Ok(())
     }
 
-    /// Keep a value from another node (None: absence) in the store unless the flight is late, or a write has become
-    /// known since its load began. Return whether it was kept.
     #[pyo3(signature = (key, value, ttl, kind, version, /))]
     fn keep(
         &self,
@@ -367,8 +261,6 @@ impl Lead {
         self.put(py, flight.get(), value, ttl, kind, Some(version))
     }
 
-    /// Keep what the loader brought for a key in the same way, unless it is too large, and end its flight with it. With
-    /// `own` it is the only key of a caller that waits on this thread, and the time that it took counts here.
     #[pyo3(signature = (key, value, ttl, kind, how, own, /))]
     #[allow(clippy::too_many_arguments)]
     fn loaded(
@@ -399,55 +291,25 @@ impl Lead {
         Ok(())
     }
 
-    /// End the flight of a key. Return whether it was open.
     #[pyo3(signature = (key, outcome, /))]
     fn end(&self, py: Python<'_>, key: &Bound<'_, PyAny>, outcome: Py<PyAny>) -> PyResult<bool> {
         let flight = self.find(py, text(key)?)?;
         self.plan.get().flights.get().finish(py, &flight, End::Outcome(outcome))
     }
 
-    /// Return the innermost part of a chain, from here outwards, that is still open.
-    pub(super) fn open(this: Py<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        if this.get().is_open() {
-            return Ok(Some(this.into_any()));
-        }
-        still_open(py, this.get().plan.get().outer.as_ref())
+    fn open(this: Py<Self>, py: Python<'_>) -> Option<Py<PyAny>> {
+        if this.get().is_open() { Some(this.into_any()) } else { this.get().plan.get().open_around(py) }
     }
 
-    /// Return whether the code around the caller loads this key.
     #[pyo3(signature = (flights, key, /))]
-    pub(super) fn inside(
-        &self,
-        py: Python<'_>,
-        flights: &Bound<'_, Flights>,
-        key: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let found = self.plan.get().group == flights.get().number;
-        let own = found && self.find(py, text(key)?).is_ok_and(|flight| flight.get().is_open());
-        Ok(own || is_inside(py, self.plan.get().outer.as_ref(), flights, key)?)
+    fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (group, key) = (flights.get().number, text(key)?);
+        Ok(self.loads(group, key) || self.plan.get().is_inside(group, key))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.plan)?;
         let Ok(led) = self.led.try_lock() else { return Ok(()) };
         led.flights.iter().try_for_each(|flight| visit.call(flight))
-    }
-}
-
-/// Nobody can end what is left any more: it never began, or its loop was closed around it.
-impl Drop for Lead {
-    fn drop(&mut self) {
-        if !self.is_open() {
-            return;
-        }
-        Python::try_attach(|py| {
-            let pending = PyErr::take(py);
-            if let Err(error) = self.abort(py) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(error) = pending {
-                error.restore(py);
-            }
-        });
     }
 }

@@ -1,14 +1,16 @@
 //! Singleflight: one running load per key, for threads and tasks alike.
 //!
-//! Native for one reason: a signal handler that raises, or an exception that another thread sends, can come between any
-//! two instructions of Python, and never inside one of these methods. So a flight is either not begun, or has a leader
-//! whose `__exit__`, or in the end whose destruction, ends it.
+//! It is native for one reason: a signal handler that raises, or an exception that another thread sends, can come
+//! between any two instructions of Python, but never inside one of these methods. So a flight either has not begun, or
+//! has a leader whose `__exit__` ends it, or at last its destruction.
 //!
-//! Invariants: `table` holds no flight that has ended. Its lock and a flight's are held by attached threads alone and for
-//! a moment: no Python object is made, dropped or called under them. The end of a flight and its wakers change together.
+//! Invariants: `table` holds no flight that has ended. Only attached threads take its lock and a flight's, for a
+//! moment: no Python object is made, dropped or called under them. The end of a flight and its wakers change together.
 //!
 //! After Go's golang.org/x/sync/singleflight, whose calls know neither versions nor interrupts.
+mod chain;
 mod flight;
+mod keep;
 mod lead;
 
 use std::{
@@ -28,7 +30,10 @@ use pyo3::{
 };
 use rapidhash::fast::RandomState;
 
-use self::flight::{End, Plan, this_thread};
+use self::{
+    chain::Part,
+    flight::{End, Plan, this_thread},
+};
 pub use self::{flight::Flight, lead::Lead};
 use crate::{cell::Cell, errors::key as text, metrics::Histogram, promise::wake, store::Store};
 
@@ -39,10 +44,10 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 pub struct Flights {
     store: Py<Store>,
     cell: Arc<Cell>,
-    /// The class of outcomes, and the one of a flight whose leader was interrupted.
+    /// The class of outcomes, and the outcome of a flight whose leader was interrupted.
     outcome: Py<PyType>,
     aborted: Py<PyAny>,
-    /// Of the calls of the loader.
+    /// The times of the calls of the loader.
     times: Py<Histogram>,
     /// The size over which a value is not kept.
     max_value: usize,
@@ -59,16 +64,15 @@ fn texts(keys: &Bound<'_, PyList>) -> PyResult<Vec<Arc<str>>> {
 }
 
 impl Flights {
-    /// Whether a caller may join the flight: it is in time, and no write has become known since its load began.
+    /// Returns whether a caller may join the flight: it is in time, and no write has become known since its load began.
     fn joinable(&self, flight: &Flight, here: bool) -> bool {
-        let mark = lock(&flight.state).mark;
-        let plan = flight.plan.get();
+        let (plan, mark) = (flight.plan.get(), lock(&flight.state).mark);
         let own = plan.thread.load(Relaxed) == this_thread();
         (plan.here || !here) && !own && !plan.late() && self.cell.get().fresh(&flight.key, mark)
     }
 
-    /// Ends a flight: the one place where its state changes. Only the first end counts. Wakes whoever waits, and gives
-    /// back what interrupted that.
+    /// Ends a flight, the only place where its state changes. Only the first end counts. Wakes every waiter, and
+    /// returns the exception that interrupted that.
     fn finish(&self, py: Python<'_>, flight: &Py<Flight>, end: End) -> PyResult<bool> {
         let inner = flight.get();
         let mut table = lock(&self.table);
@@ -93,10 +97,6 @@ impl Flights {
         drop(removed);
         wake(py, wakers).map(|()| true)
     }
-
-    fn abort(&self, py: Python<'_>, flight: &Py<Flight>) -> PyResult<bool> {
-        self.finish(py, flight, End::Outcome(self.aborted.clone_ref(py)))
-    }
 }
 
 #[pymethods]
@@ -107,19 +107,9 @@ impl Flights {
         let cell = store.get().cell();
         let number = NUMBERS.fetch_add(1, Relaxed);
         let table = Mutex::default();
-        Self {
-            store,
-            cell,
-            outcome,
-            aborted,
-            times,
-            max_value,
-            number,
-            table,
-        }
+        Self { store, cell, outcome, aborted, times, max_value, number, table }
     }
 
-    /// Prepare to load these keys, or one. `outer` is what the caller's code is inside of.
     #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, /))]
     #[allow(clippy::too_many_arguments)]
     fn lead(
@@ -128,16 +118,13 @@ impl Flights {
         keys: &Bound<'_, PyAny>,
         here: bool,
         timeout: Option<f64>,
-        outer: Option<Py<PyAny>>,
+        outer: Option<Part>,
         depth: usize,
         driver: Option<Py<PyAny>>,
         serial: bool,
     ) -> PyResult<Lead> {
         let keys = match keys.cast::<PyList>() {
-            Ok(keys) => keys
-                .iter()
-                .map(|key| text(&key).map(Into::into))
-                .collect::<PyResult<_>>()?,
+            Ok(keys) => keys.iter().map(|key| text(&key).map(Into::into)).collect::<PyResult<_>>()?,
             Err(_) => vec![text(keys)?.into()],
         };
         let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
@@ -160,7 +147,6 @@ impl Flights {
         Ok(Lead::new(keys, Py::new(py, plan)?))
     }
 
-    /// Return the flight of this key that a peer's load may join.
     #[pyo3(signature = (key, /))]
     fn running(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Py<Flight>>> {
         let key = text(key)?;
@@ -169,37 +155,26 @@ impl Flights {
         Ok(found.map(|flight| flight.clone_ref(py)))
     }
 
-    /// End a flight, wherever it is led. Return whether it was open.
     #[pyo3(signature = (flight, outcome, /))]
     fn end(&self, py: Python<'_>, flight: Py<Flight>, outcome: Py<PyAny>) -> PyResult<bool> {
         self.finish(py, &flight, End::Outcome(outcome))
     }
 
-    /// End every open flight.
     #[pyo3(signature = (outcome, /))]
     fn end_all(&self, py: Python<'_>, outcome: Py<PyAny>) -> PyResult<()> {
         let open: Vec<_> = lock(&self.table).values().map(|flight| flight.clone_ref(py)).collect();
         let end = || End::Outcome(outcome.clone_ref(py));
-        open.iter()
-            .try_for_each(|flight| self.finish(py, flight, end()).map(drop))
+        open.iter().try_for_each(|flight| self.finish(py, flight, end()).map(drop))
     }
 
-    /// Return the open flights that an event loop runs.
     fn driven(&self, py: Python<'_>) -> Vec<Py<Flight>> {
         let table = lock(&self.table);
-        let driven = table
-            .values()
-            .filter(|flight| lock(&flight.get().plan.get().driver).is_some());
+        let driven = table.values().filter(|flight| lock(&flight.get().plan.get().driver).is_some());
         driven.map(|flight| flight.clone_ref(py)).collect()
     }
 
-    /// Return the time of the store's clock, in nanoseconds, at which the oldest open flight began.
     fn oldest(&self) -> u64 {
-        lock(&self.table)
-            .values()
-            .map(|flight| flight.get().began)
-            .min()
-            .unwrap_or(u64::MAX)
+        lock(&self.table).values().map(|flight| flight.get().began).min().unwrap_or(u64::MAX)
     }
 
     #[getter]

@@ -12,10 +12,7 @@ use super::classes::*;
 use crate::answers::seconds;
 
 fn from_version(bytes: &[u8]) -> u128 {
-    bytes
-        .iter()
-        .take(16)
-        .fold(0, |version, &byte| version << 8 | u128::from(byte))
+    bytes.iter().take(16).fold(0, |version, &byte| version << 8 | u128::from(byte))
 }
 
 fn from_value<'py>(py: Python<'py>, value: &[u8], absent: bool) -> Option<Bound<'py, PyBytes>> {
@@ -28,10 +25,7 @@ fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
-    writes
-        .iter()
-        .map(|known| (known.key.as_str(), from_version(&known.version)))
-        .collect()
+    writes.iter().map(|known| (known.key.as_str(), from_version(&known.version))).collect()
 }
 
 fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
@@ -40,11 +34,7 @@ fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, 
 
 fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAny>> {
     let member = member(py, &h.member.clone().unwrap_or_default())?;
-    let groups = h
-        .groups
-        .iter()
-        .map(|group| group_state(py, group))
-        .collect::<PyResult<Vec<_>>>()?;
+    let groups = h.groups.iter().map(|group| group_state(py, group)).collect::<PyResult<Vec<_>>>()?;
     hello_class(py)?.call1((member, from_version(&h.clock), groups, h.leaving))
 }
 
@@ -67,16 +57,10 @@ fn write_item<'py>(py: Python<'py>, w: &pb::WriteItem) -> PyResult<Bound<'py, Py
 
 fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
     let value = m.value.as_ref().map(|value| PyBytes::new(py, value));
-    client_request_class(py)?.call1((
-        m.command,
-        &m.keys,
-        value,
-        m.ttl_ms.map(|ms| ms as f64 / 1000.0),
-        &m.arguments,
-    ))
+    client_request_class(py)?.call1((m.command, &m.keys, value, m.ttl_ms.map(|ms| ms as f64 / 1000.0), &m.arguments))
 }
 
-/// The named tuple of a question.
+/// Returns the named tuple of a request.
 pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
     match request {
         Request::Hello(m) => hello(py, m),
@@ -84,11 +68,7 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
             load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock)))
         }
         Request::Write(m) => {
-            let items = m
-                .items
-                .iter()
-                .map(|item| write_item(py, item))
-                .collect::<PyResult<Vec<_>>>()?;
+            let items = m.items.iter().map(|item| write_item(py, item)).collect::<PyResult<Vec<_>>>()?;
             let clock = from_version(&m.clock);
             write_request_class(py)?.call1((&m.group, items, &m.skipped, clock))
         }
@@ -100,15 +80,12 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
     }
 }
 
-/// The named tuple of an answer.
+/// Returns the named tuple of a reply.
 pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
     match reply {
         Reply::Client(m) => {
-            let values: Vec<_> = m
-                .values
-                .iter()
-                .map(|value| value.as_ref().map(|value| PyBytes::new(py, value)))
-                .collect();
+            let values: Vec<_> =
+                m.values.iter().map(|value| value.as_ref().map(|value| PyBytes::new(py, value))).collect();
             client_reply_class(py)?.call1((values, m.number))
         }
         Reply::Hello(m) => hello(py, m),

@@ -9,23 +9,15 @@ use pyo3::{exceptions::PyTypeError, prelude::*, pybacked::PyBackedBytes};
 use super::classes::*;
 use crate::answers::milliseconds;
 
-/// 16 bytes, big-endian; none for 0.
+/// Returns 16 bytes, big-endian; none for 0.
 fn to_version(version: u128) -> Bytes {
-    if version == 0 {
-        Bytes::new()
-    } else {
-        Bytes::copy_from_slice(&version.to_be_bytes())
-    }
+    if version == 0 { Bytes::new() } else { Bytes::copy_from_slice(&version.to_be_bytes()) }
 }
 
-/// The caller's bytes object, held rather than copied.
+/// Returns the caller's bytes, held rather than copied if they are many.
 fn to_value(value: Option<PyBackedBytes>) -> Bytes {
     value.map_or_else(Bytes::new, |value| {
-        if value.len() < 4096 {
-            Bytes::copy_from_slice(&value)
-        } else {
-            Bytes::from_owner(value)
-        }
+        if value.len() < 4096 { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
     })
 }
 
@@ -40,13 +32,7 @@ fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
 }
 
 fn member((id, address, weight, groups, protocol): Member) -> pb::Member {
-    pb::Member {
-        id,
-        address: address.unwrap_or_default(),
-        weight,
-        groups,
-        protocol,
-    }
+    pb::Member { id, address: address.unwrap_or_default(), weight, groups, protocol }
 }
 
 fn known((key, version): (String, u128)) -> pb::Known {
@@ -55,12 +41,7 @@ fn known((key, version): (String, u128)) -> pb::Known {
 }
 
 fn group_state((name, codec, floor, writes): GroupState) -> pb::GroupState {
-    pb::GroupState {
-        name,
-        codec,
-        floor: to_version(floor),
-        writes: all(writes, known),
-    }
+    pb::GroupState { name, codec, floor: to_version(floor), writes: all(writes, known) }
 }
 
 fn answer((value, version, remaining, hot, too_large, error_type, error_text): Answer) -> pb::Answer {
@@ -101,18 +82,12 @@ fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     Ok(PyTypeError::new_err(format!("not a {kind}: {name}")))
 }
 
-/// A request, from its named tuple.
+/// Returns the request of a named tuple.
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
         let (group, keys, skipped, depth, clock) = message.extract()?;
-        Ok(Request::Load(pb::LoadRequest {
-            group,
-            keys,
-            skipped,
-            depth,
-            clock: to_version(clock),
-        }))
+        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock: to_version(clock) }))
     } else if message.is_instance(tell_request_class(py)?)? {
         let (group, writes, floor, clock) = message.extract()?;
         Ok(Request::Tell(pb::TellRequest {
@@ -123,12 +98,7 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
         }))
     } else if message.is_instance(write_request_class(py)?)? {
         let (group, items, skipped, clock) = message.extract()?;
-        Ok(Request::Write(pb::WriteRequest {
-            group,
-            items: all(items, write_item),
-            skipped,
-            clock: to_version(clock),
-        }))
+        Ok(Request::Write(pb::WriteRequest { group, items: all(items, write_item), skipped, clock: to_version(clock) }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Request::Hello(hello(message)?))
     } else {
@@ -136,15 +106,12 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     }
 }
 
-/// A reply, from its named tuple.
+/// Returns the reply of a named tuple.
 pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = message.py();
     if message.is_instance(load_reply_class(py)?)? {
         let (answers, clock) = message.extract()?;
-        Ok(Reply::Load(pb::LoadReply {
-            answers: all(answers, answer),
-            clock: to_version(clock),
-        }))
+        Ok(Reply::Load(pb::LoadReply { answers: all(answers, answer), clock: to_version(clock) }))
     } else if message.is_instance(tell_reply_class(py)?)? {
         let (greater, floor, clock) = message.extract()?;
         Ok(Reply::Tell(pb::TellReply {

@@ -3,7 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
 
-/// Locked for a moment, by attached threads alone.
+/// Only attached threads take the lock, for a moment.
 pub struct Held<T>(Mutex<Option<Py<T>>>);
 
 impl<T> Default for Held<T> {
@@ -26,7 +26,7 @@ impl<T> Held<T> {
     }
 
     pub fn set(&self, object: Option<Py<T>>) {
-        // Let go after the lock: the old one may run code.
+        // Dropped after the lock: the old object may run code.
         let old = std::mem::replace(&mut *self.lock(), object);
         drop(old);
     }

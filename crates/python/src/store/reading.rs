@@ -1,7 +1,7 @@
-//! What a get returns: the object of a value that is here, else what the owner or the loader has.
+//! What reads return: the object of a value that is here, else what the owner or the loader has.
 use std::{ptr::NonNull, sync::atomic::Ordering};
 
-use kamacache_engine::store::{Gone, Lookup};
+use kamacache_engine::store::{Evicted, Gone, Lookup, Reason};
 use pyo3::{
     exceptions::PyException,
     prelude::*,
@@ -10,39 +10,39 @@ use pyo3::{
 
 use super::Store;
 use crate::{
-    errors::key,
+    errors::{key, seconds},
     guarded::call,
     hit::Reader,
     remote::Asked,
     value::{Value, release},
 };
 
-/// What was found, by key; the keys that are not here; and what could not be decoded.
+/// A value (None: absent), its version, remaining seconds and kind.
+pub type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
+/// A key, its value as a get returns it, and why it left.
+pub type Left<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
+/// What was found, by key; the keys that are not here; and the errors of those that could not be decoded.
 pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
 
 impl Store {
-    /// The object that a get returns for a value.
+    /// Returns the object that a get returns for a value.
     pub fn object<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
         if let Some(ready) = value.ready() {
             // SAFETY: `value` keeps the object alive.
             return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
         }
         let object = self.decoded(py, value.bytes(py))?;
-        Ok(if self.shareable {
-            value.keep_decoded(object)
-        } else {
-            object
-        })
+        Ok(if self.shareable { value.keep_decoded(object) } else { object })
     }
 
-    /// As object, for a handle that is ours to let go of.
+    /// Returns the same for a handle that the caller owns, and releases it.
     pub fn take_object<'py>(&self, py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
         let object = self.object(py, &value);
         value.release(py);
         object
     }
 
-    /// Lets an expired entry go, asks the owner's memory where it can do so natively, then on_miss.
+    /// Drops an expired entry, then asks the owner's memory if no Python is needed for that, then on_miss.
     pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.expire(py, asked)?;
         let mut peeked = false;
@@ -63,15 +63,11 @@ impl Store {
             Ok(exact) => exact.clone(),
             Err(_) => PyString::new(py, key(asked)?),
         };
-        let arguments = if peeked {
-            (asked, true).into_pyobject(py)?
-        } else {
-            (asked,).into_pyobject(py)?
-        };
+        let arguments = if peeked { (asked, true).into_pyobject(py)? } else { (asked,).into_pyobject(py)? };
         call(on_miss.bind(py), &arguments)
     }
 
-    /// The object that a get returns for a value that stays elsewhere.
+    /// Returns the object that a get returns for a value that is not kept here.
     fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         match self.decode.get(py) {
             Some(decode) => Ok(call(decode.bind(py), &(bytes,).into_pyobject(py)?)?.into_bound(py)),
@@ -85,6 +81,23 @@ impl Store {
         self.engine().expire(key(asked)?, &mut gone);
         release(py, gone);
         Ok(())
+    }
+
+    /// Returns what is here of a key; counts nothing.
+    pub fn found<'py>(&self, py: Python<'py>, key: &str) -> Option<Found<'py>> {
+        let (value, version, remaining, kind) = self.engine().find(key)?;
+        let bytes = value.as_ref().map(|value| value.bytes(py));
+        value.into_iter().for_each(|value| value.release(py));
+        Some((bytes, version, remaining.map(seconds), kind as u8))
+    }
+
+    pub(super) fn left<'py>(&self, py: Python<'py>, entry: Evicted<Value>) -> PyResult<Left<'py>> {
+        let value = entry.value.map(|value| self.take_object(py, value)).transpose()?;
+        let reason = match entry.reason {
+            Reason::Capacity => "capacity",
+            Reason::Expired => "expired",
+        };
+        Ok((entry.key.as_str().to_owned(), value, reason))
     }
 
     pub(super) fn read_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Many<'py>> {

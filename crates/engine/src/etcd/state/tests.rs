@@ -4,18 +4,11 @@ const MINE: &[u8] = b"/s/app/me";
 const PREFIX: &[u8] = b"/s/app/";
 
 fn kv(key: &'static [u8], mod_revision: i64) -> pb::KeyValue {
-    pb::KeyValue {
-        key: key.into(),
-        value: Bytes::new(),
-        mod_revision,
-    }
+    pb::KeyValue { key: key.into(), value: Bytes::new(), mod_revision }
 }
 
 fn event(deleted: bool, key: &'static [u8], revision: i64) -> pb::Event {
-    pb::Event {
-        r#type: i32::from(deleted),
-        kv: Some(kv(key, revision)),
-    }
+    pb::Event { r#type: i32::from(deleted), kv: Some(kv(key, revision)) }
 }
 
 /// Registered at revision 10, and read at revision 11.
@@ -73,11 +66,8 @@ fn a_list_is_compared_unless_the_watch_has_just_brought_news() {
     let (mut state, prefix) = (registered(), Bytes::from_static(PREFIX));
     let question = state.ask(&prefix).expect("no news");
     assert_eq!(state.next(), Some(Job::Check(prefix.clone(), question)));
-    let mut answer = pb::RangeResponse {
-        header: Some(pb::ResponseHeader { revision: 20 }),
-        kvs: vec![kv(MINE, 10)],
-        count: 1,
-    };
+    let mut answer =
+        pb::RangeResponse { header: Some(pb::ResponseHeader { revision: 20 }), kvs: vec![kv(MINE, 10)], count: 1 };
     assert_eq!(state.compare(&prefix, &answer), Some(true));
     answer.count = 2;
     assert_eq!(state.compare(&prefix, &answer), Some(false));

@@ -66,12 +66,10 @@ fn hello(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) ->
     if let Some((user, password)) = option.and_then(|at| arguments.get(at + 1).zip(arguments.get(at + 2))) {
         session.guard.admit(user, password)?;
     } else if !session.guard.is_open() {
-        return Err(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
+        return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
                     AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
                     version at the same time"
-                .into(),
-        );
+            .into());
     }
     let protocol = match arguments.get(1) {
         None => session.protocol,

@@ -1,4 +1,4 @@
-//! The commands on keys, which are `group:key`. Memory answers a GET if it can; the rest is asked of the node's Python.
+//! The commands on keys, which are `group:key`. Memory answers a GET if it can; the node's Python answers the rest.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,10 +48,7 @@ fn all<'a>(asked: &Invocation<'a>) -> Result<Vec<Key<'a>>, String> {
 fn request<'a>(command: &'static str, keys: impl IntoIterator<Item = Key<'a>>) -> ClientRequest {
     ClientRequest {
         command,
-        keys: keys
-            .into_iter()
-            .map(|(memory, key)| (memory.name().to_owned(), key.to_owned()))
-            .collect(),
+        keys: keys.into_iter().map(|(memory, key)| (memory.name().to_owned(), key.to_owned())).collect(),
         ..ClientRequest::default()
     }
 }
@@ -124,10 +121,7 @@ fn set(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
         at += 2;
     }
     let key = find(arguments.get(1).unwrap_or_default(), asked.groups)?;
-    let request = ClientRequest {
-        value: arguments.get(2).map(Bytes::copy_from_slice),
-        ttl_ms,
-        ..request("set", [key])
-    };
+    let request =
+        ClientRequest { value: arguments.get(2).map(Bytes::copy_from_slice), ttl_ms, ..request("set", [key]) };
     asked.later(Then::Ok, request)
 }

@@ -1,4 +1,4 @@
-//! The commands, one file a family: each its entries and their handlers.
+//! The commands, a file for each family: their entries and their handlers.
 pub mod admin;
 pub mod connection;
 pub mod keys;

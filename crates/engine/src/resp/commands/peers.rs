@@ -77,13 +77,7 @@ fn read_many(session: &mut Session<'_>, asked: &Invocation<'_>, former: bool, ou
         let mut visit = |found: Option<Found<'_>>| match found {
             Some(found) if packed.len() + found.value.map_or(0, |value| value.bytes().len()) < REPLY => {
                 let length = found.value.map(|value| value.bytes().len());
-                pack(
-                    &mut packed.bytes,
-                    found.version,
-                    remaining(&found),
-                    flags(&found),
-                    length,
-                );
+                pack(&mut packed.bytes, found.version, remaining(&found), flags(&found), length);
                 if let Some(value) = found.value {
                     packed.value(value.bytes(), || value.keep());
                 }

@@ -1,7 +1,7 @@
 //! MULTI, EXEC and DISCARD.
 //!
-//! Keys of one transaction may have several owners, so there are none. Half of one would be worse than an error. Clients
-//! send a transaction in one go; EXEC is refused as Redis refuses it after a command that cannot be queued.
+//! There are no transactions, as the keys of one may have several owners. Clients send a transaction in one go, so
+//! MULTI is accepted, and EXEC is refused as Redis refuses it after a command that cannot be queued.
 use crate::resp::{
     command::{Command, Invocation, Keys, command},
     output::Output,

@@ -1,0 +1,78 @@
+//! What a lead puts into the store and finds there, and its end if nothing else ended it.
+use kamacache_engine::{
+    outcome::{ABSENT, HITS, NEAR_HITS},
+    store::{Fill, Gone},
+};
+use pyo3::{prelude::*, types::PyBytes};
+
+use super::{Flight, Lead, flight::End, lock};
+use crate::{
+    errors::{kind as kind_of, nanoseconds},
+    store::Store,
+    value::{drain, release},
+};
+
+impl Lead {
+    /// Returns what came into memory between the miss and the lead. An asker whose table is older than ours wants what
+    /// is no longer owned: that is good enough, as it is for a peek.
+    pub(super) fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
+        let flights = self.plan.get().flights.get();
+        let (value, version, remaining, kind) = flights.store.get().found(py, key)?;
+        let how = match (kind, &value) {
+            (Store::FORMER, _) if !self.plan.get().here => return None,
+            (_, None) => ABSENT,
+            (Store::NEAR, _) => NEAR_HITS,
+            _ => HITS,
+        };
+        let found = (value.map(Bound::unbind), version, remaining, how, false);
+        Some(End::Loaded(flights.outcome.clone_ref(py), found))
+    }
+
+    /// Keeps what a flight brought unless it is late. Without a version it is as old as the beginning of its load.
+    pub(super) fn put(
+        &self,
+        py: Python<'_>,
+        flight: &Flight,
+        value: Option<&Bound<'_, PyBytes>>,
+        ttl: Option<f64>,
+        kind: u8,
+        version: Option<u128>,
+    ) -> PyResult<bool> {
+        let mark = lock(&flight.state).mark;
+        if self.plan.get().late() {
+            return Ok(false);
+        }
+        let fill = Fill {
+            version: version.unwrap_or(mark.version),
+            ttl: ttl.map(nanoseconds).transpose()?,
+            kind: kind_of(kind)?,
+            foreign: version.is_some(),
+            since: Some(mark),
+        };
+        let flights = self.plan.get().flights.get();
+        let value = value.map(|bytes| flights.store.get().value(bytes));
+        let mut gone = Gone::default();
+        let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
+        release(py, gone);
+        drain(py);
+        Ok(kept)
+    }
+}
+
+/// Aborts what is left, which no other code can end: it never began, or its loop was closed.
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.is_open() {
+            return;
+        }
+        Python::try_attach(|py| {
+            let pending = PyErr::take(py);
+            if let Err(error) = self.abandon(py) {
+                error.write_unraisable(py, None);
+            }
+            if let Some(error) = pending {
+                error.restore(py);
+            }
+        });
+    }
+}
