@@ -1,4 +1,4 @@
-"""For all tests: how many random inputs they take, an end to whatever hangs, and transports that end with them."""
+"""For all tests: the number of random inputs, an end for tests that hang, and transports that end with their test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def transports() -> Iterator[MakeTransport]:
-    """Makes transports, protected or not."""
+    """Yield a maker of transports, protected or not, and close them."""
     made: list[Transport] = []
 
     def make(security: Security | None = None) -> Transport:
@@ -64,5 +64,5 @@ def transports() -> Iterator[MakeTransport]:
 
 @pytest.fixture(params=["tcp", "unix"])
 def listen_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where to listen."""
+    """Return an address to listen on."""
     return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/node.sock"

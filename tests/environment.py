@@ -1,4 +1,4 @@
-"""What processes of tests find in their environment: nothing of ours that a test did not give them."""
+"""The environment of processes of tests: it has no variable of ours but those of the test."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment without KAMACACHE_*."""
+    """Return this process's environment without KAMACACHE_*."""
     return {name: value for name, value in os.environ.items() if not name.startswith("KAMACACHE_")}

@@ -20,13 +20,13 @@ RECORDED = {
 
 
 def folder() -> Path | None:
-    """Where the recorded traces are, if anywhere."""
+    """Return the folder of the recorded traces, if there is one."""
     path = os.environ.get(VARIABLE)
     return Path(path) if path else None
 
 
 def recorded(folder: Path, name: str) -> list[int]:
-    """The keys of a recorded trace in the order asked; FileNotFoundError where it is missing."""
+    """Return the keys of a recorded trace in the order asked. Raises FileNotFoundError if it is missing."""
     data = (folder / RECORDED[name]).read_bytes()
     if RECORDED[name].endswith(".xz"):
         return cache2k(lzma.decompress(data))
@@ -34,12 +34,12 @@ def recorded(folder: Path, name: str) -> list[int]:
 
 
 def cache2k(data: bytes) -> list[int]:
-    """A big-endian 32-bit integer for each request."""
+    """Read a big-endian 32-bit integer for each request."""
     return dense(np.frombuffer(data, dtype=">i4"))
 
 
 def arc(data: bytes) -> list[int]:
-    """Lines of `start count ignored number`, each a request for every block from start to start + count - 1."""
+    """Read lines of `start count ignored number`, each a request for every block from start to start + count - 1."""
     keys: list[int] = []
     for line in data.splitlines():
         start, count = map(int, line.split()[:2])
@@ -48,7 +48,7 @@ def arc(data: bytes) -> list[int]:
 
 
 def zipf(seed: int, requests: int, unique: int, exponent: float = 0.9) -> list[int]:
-    """Independent draws, key k as probable as 1 / (k + 1) ** exponent."""
+    """Draw keys independently, key k as probable as 1 / (k + 1) ** exponent."""
     odds = np.arange(1, unique + 1, dtype=np.float64) ** -exponent
     return dense(np.random.default_rng(seed).choice(unique, size=requests, p=odds / odds.sum()))
 

@@ -1,4 +1,4 @@
-"""The documents say what is true: their Python runs, their commands exist, their links lead somewhere.
+"""The documents are true: their Python runs, their commands exist, their links lead somewhere.
 
 The Python blocks of a document run in order, in one process of their own, as a reader would paste them.
 """
@@ -30,12 +30,12 @@ _TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 
 
 def blocks(text: str, *languages: str) -> list[tuple[int, str]]:
-    """The line on which each block of these languages begins, and its source."""
+    """Return the line on which each block of these languages begins, and its source."""
     return [(text[: match.start(2)].count("\n"), match[2]) for match in _BLOCK.finditer(text) if match[1] in languages]
 
 
 def program(text: str) -> str:
-    """All Python blocks on the lines where the document has them, so that tracebacks point there."""
+    """Return all Python blocks on the lines of the document, so that tracebacks point there."""
     source = ""
     for line, block in blocks(text, "python"):
         source += "\n" * (line - source.count("\n")) + block
@@ -97,13 +97,13 @@ def test_the_index_of_the_guide_has_every_page() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """What can be linked to in a document: its headings, as GitHub writes them."""
+    """Return the anchors of a document: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_two_readmes_are_alike() -> None:
-    """In code, headings, rows of tables, items of lists and links, if not in words."""
+    """Compare their code, headings, rows of tables, items of lists and links, but not their words."""
     english, chinese = (shape((ROOT / name).read_text()) for name in ("README.md", "README.zh-CN.md"))
     for what, there in english.items():
         assert there, what
@@ -111,7 +111,7 @@ def test_the_two_readmes_are_alike() -> None:
 
 
 def shape(text: str) -> dict[str, list[str]]:
-    """What a translation leaves as it is."""
+    """Return the parts that a translation does not change."""
     prose = _BLOCK.sub("", text)
     return {
         "code": [re.sub(r" *#.*", "", block) for _, block in blocks(text, "python", "sh")],  # comments are translated

@@ -15,7 +15,7 @@ from kamacache.options import GroupOptions
 from kamacache.serve.metrics import render
 from tests.docs.test_documents import ROOT
 
-# What KamaCache-Go offers, by its source.
+# The names of KamaCache-Go, by its source.
 THEIRS = {
     *{"NewGroup", "GetGroup", "ListGroups", "DestroyGroup", "DestroyAllGroups", "Getter", "GetterFunc"},
     *{"Group.Get", "Group.Set", "Group.Delete", "Group.Clear", "Group.Close", "Group.Stats", "RegisterPeers"},
@@ -34,14 +34,14 @@ THEIRS = {
     *{"loader_errors", "hit_rate", "avg_load_time_ms", "cache_initialized", "cache_closed", "cache_hits"},
     *{"cache_misses", "cache_hit_rate", "cache_size"},
 }
-# Words of theirs that stand without what they belong to, and codes of gRPC and Redis.
+# Their names that stand without their owner, and codes of gRPC and Redis.
 OTHERS = {"Get", "Set", "Delete", "Close", "Remove", "Stop", "SERVING", "NOT_FOUND", "INTERNAL", "DEL", "TTL", "PTTL"}
 OURS = (kamacache.Node, kamacache.Group, kamacache.GroupStats, kamacache.LoadError)
 
 
 @pytest.fixture(scope="module")
 def codes() -> list[str]:
-    """Everything between backticks, outside of blocks."""
+    """Return all text between backticks, outside of blocks."""
     text = (ROOT / "docs/from-kamacache-go.md").read_text()
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
 
@@ -59,7 +59,7 @@ def test_everything_of_ours_is_there(codes: list[str]) -> None:
 
 
 def test_names_of_ours_exist(codes: list[str]) -> None:
-    """Members as `Group.get`, options as `Node(listen=…)`, and names that stand alone as `InvalidKey`."""
+    """Find members as `Group.get`, options as `Node(listen=…)`, and names that stand alone as `InvalidKey`."""
     owners = {owner.__name__: owner for owner in OURS}
     members = [name for code in codes for name in re.findall(rf"\b({'|'.join(owners)})\.([a-z]\w*)", code)]
     assert len(members) > 50

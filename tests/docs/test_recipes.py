@@ -47,7 +47,7 @@ def holders(names: Iterable[str], folders: tuple[str, ...] = FOLDERS) -> set[str
 
 
 def check(title: str, names: Iterable[str], folders: tuple[str, ...] = FOLDERS) -> None:
-    """Every file with all of the names is listed, and every file listed has one of them, or says that it need not."""
+    """Check that every file with all of the names is listed, and that every listed file has one, or is an example."""
     names = list(names)
     steps = re.findall(r"^\d+\. (.*(?:\n   .*)*)", recipe(title), re.MULTILINE)
     must = {path for step in steps if "for example" not in step for path in files(step)}
@@ -85,7 +85,7 @@ def test_counters() -> None:
 
 
 def test_resp_commands() -> None:
-    """One entry for each command, in the file of its family; every family is named, and every command documented."""
+    """Check that each command has one entry, in the file of a family that the recipe names, and is documented."""
     entries = [
         (path.name, name)
         for path in sorted(COMMANDS.glob("*.rs"))

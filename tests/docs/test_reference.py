@@ -1,4 +1,4 @@
-"""docs/reference.md is what `make reference` writes now, and it leaves out nothing that users may call."""
+"""docs/reference.md equals the output of `make reference`, and has all that users may call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workflow of the public CI is one, runs what `.ci/run` runs, and builds with every Python that is supported."""
+"""The workflow of the public CI is valid, runs `.ci/run`, and builds with every Python that is supported."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Plain-Python references that decide what the native engine must do."""
+"""References in plain Python for the native engine."""

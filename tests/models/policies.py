@@ -17,7 +17,7 @@ class Model(Protocol):
 
 
 class Base:
-    """What all have in common: the queues, the weights, and evicting until they fit."""
+    """The common part of all policies: the queues, the weights, and evicting until they fit."""
 
     def __init__(self, capacity: int, queues: int) -> None:
         self.capacity = capacity
@@ -78,7 +78,7 @@ class Base:
         raise NotImplementedError
 
     def reweighed(self, key: int) -> None:
-        """By default a weight changes no order."""
+        """Change the weight of a key; by default this changes no order."""
 
 
 class Lru(Base):

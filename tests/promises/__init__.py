@@ -1,1 +1,1 @@
-"""What the package promises, tested from outside: through its public names alone."""
+"""The promises of the package, tested from outside, through its public names alone."""

@@ -1,4 +1,4 @@
-"""Interrupts at random instants: what is interrupted, by whom, and what must hold afterwards."""
+"""Interrupts at random instants: the work, its interrupters, and the checks afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HANG = 20.0  # seconds after which a call that takes less than a millisecond is 
 
 
 class Interrupt(BaseException):
-    """What a signal handler raises, or another thread sets."""
+    """The exception that a signal handler raises, or another thread sets."""
 
 
 class Table(Registry):
@@ -178,7 +178,7 @@ class Worker:
             self.done.release()
 
     def until_interrupted(self) -> None:
-        """Work; the interrupt comes at an instant that nobody chose."""
+        """Work until the interrupt comes, at a random instant."""
         self.begun.release()
         while not self.sent:
             self.storm.operate()

@@ -26,7 +26,7 @@ from kamacache import Group, Node
 from tests.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 60.0  # seconds for one test in its process; what is to be done there takes far less on the slowest machine
+LIMIT = 60.0  # seconds for one test in its process, which takes far less even on the slowest machine
 EVERY_CASE = os.environ.get("KAMACACHE_PROMISES") == "all"
 KINDS = ("plain", "async", "many", "async_many")
 
@@ -81,7 +81,7 @@ class Source:
         self._numbers = itertools.count()
 
     def made(self, key: str) -> bytes:
-        """Return a value of this key that nobody has had before."""
+        """Return a new value of this key, unlike all before."""
         return f"{key}={next(self._numbers)}".encode()
 
     def __call__(self, key: str) -> bytes:
@@ -141,7 +141,7 @@ def in_tasks(*calls: Callable[[], Any], within: float = 20.0) -> list[Any]:
 
 
 class Log(logging.Handler):
-    """What the package has logged."""
+    """The records that the package has logged."""
 
     def __init__(self) -> None:
         super().__init__()

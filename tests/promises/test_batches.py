@@ -1,4 +1,4 @@
-"""Batches: what they tell of the keys that were loaded, whom they wait for, and how long they keep the loop."""
+"""Batches: the loaded keys in their errors, the loads that they wait for, and the time for which they keep the loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STRETCH = 0.020  # seconds for which a batch may keep the event loop
 
 
 class Slow:
-    """Answers at once, except for the key "slow"."""
+    """A source that answers at once, except for the key "slow"."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -107,7 +107,7 @@ def test_loaded_keys_beside_one_that_failed(way: str, kind: str) -> None:
 
 
 class WatchedLane(MemoryLane):
-    """Says when a peer's question has been taken."""
+    """A lane that says when a peer's request has been taken."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
@@ -123,7 +123,7 @@ class WatchedLane(MemoryLane):
 
 
 def asked_by_a_peer(ask: str, first: str) -> float:
-    """Return how long a peer's question took that met an async caller's load, from when the pool was free."""
+    """Return how long a peer's request that met an async caller's load took after the pool was free."""
     network = Network()
     lane = WatchedLane(network)
     held = Held()

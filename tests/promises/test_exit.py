@@ -1,4 +1,4 @@
-"""A process whose threads still read when it ends, ends well."""
+"""A process ends well although its threads still read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.promises.support import EVERY_CASE, ROOT
 
 RUNS = 20 if EVERY_CASE else 6
 
-# The threads read until the interpreter is gone, some of them what is in memory and some what has to be loaded.
+# The threads read until the interpreter is gone: keys in memory, or keys that have to be loaded.
 READERS = """
 import itertools, sys, threading
 from kamacache import Node

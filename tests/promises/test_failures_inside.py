@@ -1,4 +1,4 @@
-"""What fails inside the library reaches the caller with its cause, and the log with its traceback."""
+"""A failure inside the library reaches the caller with its cause, and the log with its traceback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Odd(Exception):
 
 
 class OddBase(BaseException):
-    """No Exception at all."""
+    """An error that is no Exception."""
 
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -70,7 +70,7 @@ def check(found: list[Any], cause: type[BaseException]) -> None:
 
 
 class BrokenCodec:
-    """Raises while it is broken."""
+    """A codec that raises while it is broken."""
 
     shareable = True
 
@@ -119,7 +119,7 @@ def test_a_loader(error: str, kind: str) -> None:
     group = make_group(Node(), kind, answer, load_timeout=None)
     expected = type(ERRORS[error]())
     for way in WAYS:
-        # Python turns what a coroutine must not raise into another error that names it.
+        # Python turns a StopIteration of a coroutine into another error that names it.
         check(outcomes(group, way), RuntimeError if error == "StopIteration" and kind.startswith("async") else expected)
     broken = False
     assert all(right("k", value) for each in WAYS for value in outcomes(group, each))
@@ -153,7 +153,7 @@ def test_a_batch_that_cannot_be_read() -> None:
 
 
 class BrokenLane(MemoryLane):
-    """Raises what a lane must not, while its peeks or its calls are broken."""
+    """A lane that raises an unexpected error while its peeks or its calls are broken."""
 
     broken = ""
     raised = 0

@@ -28,14 +28,14 @@ actions = pytest.mark.parametrize("action", ["get", "set", "delete"])
 
 
 class Thing:
-    """A decoded value that says when it goes."""
+    """A decoded value, whose end can be watched."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
 
 
 class LoudThing(Thing):
-    """The same, by __del__."""
+    """A decoded value that calls `gone` in __del__."""
 
     gone: Callable[[], None] = staticmethod(lambda: None)
 
@@ -44,7 +44,7 @@ class LoudThing(Thing):
 
 
 class ThingCodec:
-    """Keeps decoded objects, which go when their entry does."""
+    """A codec of decoded objects, which end with their entry."""
 
     shareable = True
 
@@ -59,7 +59,7 @@ class ThingCodec:
 
 
 class Nested:
-    """What a finaliser or handler does with a group; nothing while it is at it already in this thread."""
+    """The act of a finaliser or handler on a group; none while one runs in this thread already."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self.act = act
@@ -76,7 +76,7 @@ class Nested:
             self.act()
         except KamaCacheError:
             pass  # at once
-        except BaseException as error:  # noqa: BLE001 - what a finaliser raises is not seen otherwise
+        except BaseException as error:  # noqa: BLE001 - an error of a finaliser is not seen otherwise
             self.wrong.append(error)
         finally:
             self._busy.now = False

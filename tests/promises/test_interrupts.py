@@ -1,4 +1,4 @@
-"""Interrupts at random instants of misses and writes leave nothing behind that a later caller would feel.
+"""Interrupts at random instants of misses and writes leave nothing behind that affects a later caller.
 
 There are KAMACACHE_INTERRUPTS of them in all, 20,000 unless it says otherwise.
 """
@@ -35,7 +35,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 @isolated(LIMIT)
 def test_threads_in_which_another_thread_sets_an_exception(kind: str, number: int) -> None:
     rng = seeded()
-    sys.setswitchinterval(1e-6)  # threads change everywhere, not only where they wait
+    sys.setswitchinterval(1e-6)  # threads change at any instruction, not only when they wait
     storm = Storm(kind, rng)
     workers = [Worker(storm) for _ in range(4)]
     for _ in range(-(-number // len(workers))):
@@ -44,7 +44,7 @@ def test_threads_in_which_another_thread_sets_an_exception(kind: str, number: in
         for worker in workers:
             assert worker.begun.acquire(timeout=HANG)
         for worker in rng.sample(workers, len(workers)):
-            time.sleep(rng.random() * 2e-4)  # at an instant that nobody chose
+            time.sleep(rng.random() * 2e-4)  # at a random instant
             worker.interrupt()
         for worker in workers:
             worker.wait()

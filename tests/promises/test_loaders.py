@@ -1,4 +1,4 @@
-"""Loaders: the keys that they see, the values that they may return, and how many of them may wait."""
+"""Loaders: the keys that they see, the values that they may return, and the number of those that wait."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def ask(group: Group[Any], way: str, key: str) -> Any:
     return found.get(key) if way.endswith("many") else found
 
 
-class Kind(str, Enum):  # noqa: UP042 - it is what many programs have
+class Kind(str, Enum):  # noqa: UP042 - as many programs have it
     """Keys whose text is another than what they are equal to."""
 
     BOOK = "book"
 
 
 class Shouted(str):
-    """The same for any class of one's own."""
+    """A str of the user's own whose text is another than what it is equal to."""
 
     __slots__ = ()
 
@@ -100,7 +100,7 @@ class Instance:
 
 
 class Promise:
-    """Neither coroutine nor future; awaitable all the same."""
+    """An awaitable that is neither a coroutine nor a future."""
 
     def __init__(self, key: str) -> None:
         self.key = key

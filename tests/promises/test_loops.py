@@ -1,4 +1,4 @@
-"""Event loops that stand still, end, or have a task factory of an older kind: async loaders are run all the same."""
+"""Async loaders run even if their event loop stands still, ends, or has a task factory of an older kind."""
 
 from __future__ import annotations
 

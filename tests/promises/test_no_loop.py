@@ -1,4 +1,4 @@
-"""A coroutine of the cache that no asyncio loop runs says so, and leaves the key usable by others."""
+"""A coroutine of the cache that no asyncio loop runs raises an error, and leaves the key usable by others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ timeouts = pytest.mark.parametrize("load_timeout", [None, "30s"])
 
 
 def driven(coroutine: Coroutine[Any, Any, Any]) -> BaseException | None:
-    """Run a coroutine as something that is no event loop would, until it waits or ends; return its error."""
+    """Run a coroutine without an event loop, until it waits or ends; return its error."""
     try:
         waits_for = coroutine.send(None)
     except StopIteration as end:

@@ -1,4 +1,4 @@
-"""What a loader starts and leaves behind may ask for the loader's key later; a load that waits for itself may not."""
+"""Work that a loader starts and leaves behind may ask for its key later; a load that waits for itself may not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.groups import Caller
 
 
 class Later:
-    """Something that starts in a load, waits until the load has ended, and then asks."""
+    """Work that starts in a load, waits until the load has ended, and then asks."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
         self.ask = ask
@@ -41,7 +41,7 @@ class Later:
             self.answer.set_exception(error)
 
     def start(self, how: str) -> None:
-        """Begin, once, as something that is left behind."""
+        """Begin once, as work that is left behind."""
         if self.started:
             return
         self.started = True
@@ -60,7 +60,7 @@ kept: list[Any] = []  # asyncio itself keeps no task alive
 
 
 def finish(later: Later, group: Group[Any]) -> None:
-    """Let it ask, now that the load has ended, for a key that has to be loaded again."""
+    """Let the work ask, now that the load has ended, for a key that has to be loaded again."""
     assert later.started
     group.delete("k")
     later.go.set()
