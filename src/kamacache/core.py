@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Store
+from kamacache._engine import Store, check_key
 from kamacache.errors import ValueTooLarge
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
 from kamacache.net.messages import GroupState, WriteItem
 from kamacache.stats import GroupStats
+from kamacache.units import UNSET, Duration, Missing, parse_ttl
 from kamacache.write.behind import WriteBehind
 from kamacache.write.write import Writes
 
@@ -75,6 +77,32 @@ class GroupCore:
             raise ValueTooLarge(f"{self.store.name}[{key[:40]!r}]: {len(raw):,} B are too many: {limits}")
         return WriteItem(key, raw, ttl)
 
+    def sets(self, values: Mapping[str, Any], ttl: Duration | Missing | None) -> list[WriteItem]:
+        """Return what sets these values. Raises InvalidKey, TypeError, CodecError, ValueTooLarge, ConfigError."""
+        if not isinstance(values, Mapping):
+            raise TypeError(f"set_many takes a mapping of key to value, not {type(values).__name__}")
+        seconds = self._seconds(ttl)
+        return [self._set(key, value, seconds) for key, value in values.items()]
+
+    def set_one(self, key: str, value: Any, ttl: Duration | Missing | None) -> list[WriteItem]:
+        """Return what sets one value, as `sets` does."""
+        return [self._set(key, value, self._seconds(ttl))]
+
+    def _seconds(self, ttl: Duration | Missing | None) -> float | None:
+        return self.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
+
+    def _set(self, key: str, value: Any, seconds: float | None) -> WriteItem:
+        check_key(key)
+        if value is None:
+            raise TypeError(
+                "None is not a value but the absence of one: use delete(key), or a value of your own for it"
+            )
+        return self.item(key, codecs.encode(self.options.codec, value), seconds)
+
+    def deletes(self, keys: Iterable[str]) -> list[WriteItem]:
+        """Return what deletes these keys. Raises InvalidKey, TypeError."""
+        return [WriteItem(key, None) for key in distinct(keys)]
+
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
         """Set and delete, after the writes of these keys that are pending."""
         if not items:
@@ -121,3 +149,13 @@ def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
 def remembered(options: GroupOptions) -> float:
     """Return the seconds for which the writes of a group are remembered at least."""
     return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)
+
+
+def distinct(keys: Iterable[str]) -> list[str]:
+    """Return every key once, in order. Raises InvalidKey, and TypeError for a single str."""
+    if isinstance(keys, str | bytes):
+        raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
+    keys = list(keys)
+    for key in keys:
+        check_key(key)
+    return list(dict.fromkeys(keys))

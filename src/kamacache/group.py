@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Union, overload
 
-from kamacache import codecs
-from kamacache._engine import MISSING, Getter, check_key
+from kamacache._engine import MISSING, Getter
 from kamacache.deadline import Deadline
 from kamacache.errors import GroupClosed, KamaCacheError
 from kamacache.stats import GroupStats
 from kamacache.steps import adrive, drive, needed_loop, whole
-from kamacache.units import UNSET, Duration, Missing, parse_ttl
+from kamacache.units import UNSET, Duration, Missing
 
 if TYPE_CHECKING:  # imported when a group is made
     from kamacache.core import GroupCore
@@ -61,6 +60,17 @@ class Group(Getter[V]):
 
     def __repr__(self) -> str:
         return f"<kamacache.Group {self.name!r}{' closed' if self._core.misses.closed else ''}>"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in Group.__slots__:
+            self.__delattr__(name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{name!r} of a Group cannot be replaced: in a test patch the class, mock.patch.object(Group, {name!r}), or "
+            "make the group with a loader of the test's own"
+        )
 
     def __deepcopy__(self, _: object = None) -> Self:
         return self
@@ -136,7 +146,9 @@ class Group(Getter[V]):
         return _in_order(asked, found) if missing else found
 
     def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str], dict[str, Exception]]:
-        asked = _distinct(keys)
+        from kamacache.core import distinct  # noqa: PLC0415 - imported when a group is made
+
+        asked = distinct(keys)
         if not asked:
             self._core.misses.check_open()
         return asked, *self._core.store.get_many(asked)
@@ -183,7 +195,7 @@ class Group(Getter[V]):
             ConfigError: The ttl is bad.
 
         """
-        return self._write([self._item(key, value, self._ttl(ttl))], wait)
+        return self._write(self._core.set_one(key, value, ttl), wait)
 
     @overload
     async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
@@ -191,7 +203,7 @@ class Group(Getter[V]):
     async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
     async def aset(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
         """Do what set does, without blocking the event loop. A cancelled caller does not stop the write half-way."""
-        return await self._awrite([self._item(key, value, self._ttl(ttl))], wait)
+        return await self._awrite(self._core.set_one(key, value, ttl), wait)
 
     @overload
     def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
@@ -199,7 +211,7 @@ class Group(Getter[V]):
     def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
     def set_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
         """Set several values as set does. Nothing is written unless every key and value can be."""
-        return self._write(self._items(values, ttl), wait)
+        return self._write(self._core.sets(values, ttl), wait)
 
     @overload
     async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
@@ -207,7 +219,7 @@ class Group(Getter[V]):
     async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
     async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
         """Do what set_many does, without blocking the event loop."""
-        return await self._awrite(self._items(values, ttl), wait)
+        return await self._awrite(self._core.sets(values, ttl), wait)
 
     @overload
     def delete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...
@@ -215,7 +227,7 @@ class Group(Getter[V]):
     def delete(self, key: str, *, wait: bool) -> bool | None: ...
     def delete(self, key: str, *, wait: bool = True) -> bool | None:
         """Delete a key everywhere, so that the next get loads it. Return what set returns, also if it did not exist."""
-        return self._write(self._deletes([key]), wait)
+        return self._write(self._core.deletes([key]), wait)
 
     @overload
     async def adelete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...
@@ -223,7 +235,7 @@ class Group(Getter[V]):
     async def adelete(self, key: str, *, wait: bool) -> bool | None: ...
     async def adelete(self, key: str, *, wait: bool = True) -> bool | None:
         """Do what delete does, without blocking the event loop."""
-        return await self._awrite(self._deletes([key]), wait)
+        return await self._awrite(self._core.deletes([key]), wait)
 
     @overload
     def delete_many(self, keys: Iterable[str], *, wait: Literal[True] = ...) -> bool: ...
@@ -231,7 +243,7 @@ class Group(Getter[V]):
     def delete_many(self, keys: Iterable[str], *, wait: bool) -> bool | None: ...
     def delete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
         """Delete several keys as delete does."""
-        return self._write(self._deletes(keys), wait)
+        return self._write(self._core.deletes(keys), wait)
 
     @overload
     async def adelete_many(self, keys: Iterable[str], *, wait: Literal[True] = ...) -> bool: ...
@@ -239,7 +251,7 @@ class Group(Getter[V]):
     async def adelete_many(self, keys: Iterable[str], *, wait: bool) -> bool | None: ...
     async def adelete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
         """Do what delete_many does, without blocking the event loop."""
-        return await self._awrite(self._deletes(keys), wait)
+        return await self._awrite(self._core.deletes(keys), wait)
 
     @overload
     def clear(self, *, wait: Literal[True] = ...) -> bool: ...
@@ -273,26 +285,6 @@ class Group(Getter[V]):
         await self._aensure()
         return await whole(self._core.write(items, wait=wait))
 
-    def _items(self, values: Mapping[str, V], ttl: _TTL) -> list[WriteItem]:
-        if not isinstance(values, Mapping):
-            raise TypeError(f"set_many takes a mapping of key to value, not {type(values).__name__}")
-        seconds = self._ttl(ttl)
-        return [self._item(key, value, seconds) for key, value in values.items()]
-
-    def _item(self, key: str, value: V, ttl: float | None) -> WriteItem:
-        check_key(key)
-        if value is None:
-            raise TypeError(
-                "None is not a value but the absence of one: use delete(key), or a value of your own for it"
-            )
-        return self._core.item(key, codecs.encode(self._core.options.codec, value), ttl)
-
-    def _deletes(self, keys: Iterable[str]) -> list[WriteItem]:
-        return [self._core.item(key, None) for key in _distinct(keys)]
-
-    def _ttl(self, ttl: _TTL) -> float | None:
-        return self._core.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
-
     # -- the rest ----------------------------------------------------------------------------------------------------
 
     def stats(self) -> GroupStats:
@@ -314,15 +306,6 @@ class Group(Getter[V]):
         import asyncio  # noqa: PLC0415 - it is running
 
         await asyncio.to_thread(self.close)
-
-
-def _distinct(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str | bytes):
-        raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
-    keys = list(keys)
-    for key in keys:
-        check_key(key)
-    return list(dict.fromkeys(keys))
 
 
 def _in_order(asked: list[str], found: dict[str, Any]) -> dict[str, Any]:

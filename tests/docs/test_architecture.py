@@ -29,6 +29,6 @@ def test_the_files_exist() -> None:
 
 
 def test_the_names_exist() -> None:
-    for owner, name in sorted(set(re.findall(r"`([A-Z]\w+)(?:\.|::)(\w+)(?:\(\))?`", TEXT))):
+    for owner, name in sorted(set(re.findall(r"`([A-Z][a-z]\w+)(?:\.|::)(\w+)(?:\(\))?`", TEXT))):
         assert re.search(rf"\b(class|struct|enum) {owner}\b", SOURCES), owner
         assert re.search(rf"\b(def|fn) {name}\b|\b{name}\s*[:=]|self\.{name}\b", SOURCES), f"{owner}.{name}"
