@@ -68,8 +68,8 @@ class Group(Getter[V]):
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(
-            f"{name!r} of a Group cannot be replaced: in a test patch the class, mock.patch.object(Group, {name!r}), or "
-            "make the group with a loader of the test's own"
+            f"{name!r} of a Group cannot be replaced: in a test patch the class, mock.patch.object(Group, {name!r}), "
+            "or make the group with a loader of the test's own"
         )
 
     def __deepcopy__(self, _: object = None) -> Self:
