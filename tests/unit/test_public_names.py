@@ -186,4 +186,4 @@ def test_reprs(node: Node) -> None:
 
 def test_attributes_cannot_be_misspelt(node: Node) -> None:
     with pytest.raises(AttributeError):
-        node.group("g", str.encode).timeout = 5  # type: ignore[attr-defined]
+        node.group("g", str.encode).timeout = 5

@@ -149,9 +149,9 @@ class Start:
 
     async def arun(self) -> Any:
         loop = needed_loop()
-        if self._lead.driver is loop:
-            self.begin()  # a task, which begins in the next turn of the loop
-        else:  # in that turn too, so that every caller of this turn joins
+        if self._lead.driver is not None:
+            self.begin()  # a task, which begins in the next turn of its loop
+        else:  # in the next turn of this loop, so that every caller of this turn joins
             self._lead.drive(loop)
             loop.call_soon(self._begin_here)
             self._lead.hand_over()
