@@ -10,7 +10,7 @@ import importlib.util
 import json
 import sys
 
-from tests import traces
+from tests.support import traces
 
 from kamacache._engine import PolicyRun
 

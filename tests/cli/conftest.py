@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import wait_until
-from tests.environment import own_environment
+from tests.support.environment import own_environment
 
 PATIENCE = 60.0  # seconds
 

@@ -16,9 +16,9 @@ import pytest
 from tests.cli.conftest import PATIENCE, end, launch
 from tests.cluster.cluster import wait_until
 from tests.deploy.files import Container
-from tests.environment import own_environment
 from tests.etcd.server import Etcd, free_port
 from tests.http.client import Answer, request
+from tests.support.environment import own_environment
 
 PORT = "8001"  # of all nodes of the examples, here each has another
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment import own_environment
+from tests.support.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from tests.cluster.cluster import wait_until
-from tests.environment import own_environment
+from tests.support.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from kamacache import Group, Node
-from tests.environment import own_environment
+from tests.support.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 60.0  # seconds for one test in its process, which takes far less even on the slowest machine

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tests.environment import own_environment
 from tests.promises.support import EVERY_CASE, ROOT
+from tests.support.environment import own_environment
 
 RUNS = 20 if EVERY_CASE else 6
 

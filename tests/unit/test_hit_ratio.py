@@ -3,8 +3,8 @@
 import pytest
 
 from kamacache._engine import PolicyRun
-from tests import traces
-from tests.models.policies import MODELS
+from tests.support import traces
+from tests.support.policies import MODELS
 
 CAPACITIES = (0.01, 0.05, 0.10)  # of the unique keys
 # libCacheSim's figures in percent, at those capacities.

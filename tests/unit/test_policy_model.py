@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kamacache._engine import PolicyRun
-from tests.models.policies import MODELS, Model
+from tests.support.policies import MODELS, Model
 
 KEYS = st.integers(0, 24)
 STEPS = st.one_of(

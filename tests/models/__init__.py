@@ -1,1 +1,0 @@
-"""References in plain Python for the native engine."""
