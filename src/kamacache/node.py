@@ -20,8 +20,7 @@ from kamacache.member import Member
 from kamacache.net.security import TLS
 from kamacache.options import NodeOptions, check_listen
 from kamacache.origin import Origin, warn_of_twins
-from kamacache.registry import Registry
-from kamacache.registry import parse as parse_registry
+from kamacache.registry import Registry, parse
 from kamacache.signatures import GroupMethods
 from kamacache.steps import Wait
 from kamacache.units import Duration, Size, parse_duration
@@ -110,7 +109,7 @@ class Node(GroupMethods):
         self._options = options
         self._origin = Origin.here()
         self._clock = clock if clock is not None else Clock()
-        self._registry = None if options.registry is None else parse_registry(options.registry)
+        self._registry = None if options.registry is None else parse(options.registry)
         self._listen = options.listen
         self._closed = False
         self._forked = False
