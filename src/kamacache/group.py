@@ -180,7 +180,7 @@ class Group(Getter[V]):
     def set(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
         """Set a value for the whole cluster.
 
-        Return True if every node has confirmed, False if one could not be reached (it is told as soon as it can be) or
+        Return True if every node has confirmed, False if one could not be reached (it is notified once it can be) or
         this node has not joined, None with wait=False.
 
         Args:

@@ -227,7 +227,7 @@ class _Timer:
         """Return what an async loader raised.
 
         A cancellation that is not its own doing is raised, and so is an interrupt, which is meant for a loop of the
-        user's; on a loop of our own nobody can want to interrupt anything, and it fails the load.
+        user's; on a loop of our own no user can want to interrupt anything, and it fails the load.
         """
         import asyncio  # noqa: PLC0415 - it is running
 
@@ -254,7 +254,7 @@ def checked(answer: object) -> Mapping[str, Any]:
 def failed_here(error: BaseException) -> Failed:
     """Return what a plain loader raised. On a caller's own thread an interrupt is for that caller, and is raised.
 
-    On a thread of the pool nobody can want to interrupt anything; there it fails the load.
+    On a thread of the pool no user can want to interrupt anything; there it fails the load.
     """
     if not isinstance(error, Exception) and not on_pool():
         raise error

@@ -63,7 +63,7 @@ class Local:
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
 
-    # -- one key, on the caller's thread, with nobody else to ask ----------------------------------------------------
+    # -- one key, on the caller's thread, with no other to ask ------------------------------------------------------
 
     def get(self, key: str) -> bytes | Flying | None:
         """Load one key with the plain loader on this thread. Return its bytes, or what to wait for if another leads.

@@ -117,7 +117,7 @@ class HomeLoop:
         if loop is not self._loop:  # it is about to end, and said so after it was chosen
             try:
                 context.run(self._begin, coroutine, promise)
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+            except Exception as error:  # noqa: BLE001 - it belongs to the one that waits
                 if promise is not None:
                     promise.set_exception(error)
             return
@@ -140,7 +140,7 @@ class HomeLoop:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # its flights carry it to whoever waits
+            task.exception()  # its flights carry it to those that wait
             return
         # Only a loop of the user's that is closing cancels these: use it no more.
         with self._lock:

@@ -53,7 +53,7 @@ class Misses:
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
         self._shareable = codecs.is_shareable(options.codec)
-        self.alone = False  # the node runs, and nobody else is to be asked
+        self.alone = False  # the node runs, and no other member is to be asked
 
     def route(self, route: Route) -> None:
         """Take note that other members own the keys."""
@@ -76,8 +76,7 @@ class Misses:
     def get(self, key: str, peeked: bool = False) -> Any:
         """Return the value of one key on the caller's thread. The store has counted it in gets.
 
-        With `peeked` the memory of the key's owner has been asked in vain. A node alone needs nothing but the first
-        lines.
+        With `peeked` the memory of the key's owner has been asked in vain. A node alone needs only the first part.
         """
         if self.alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is interrupted

@@ -1,4 +1,4 @@
-"""How a load ended: as the leader and the waiters see it, as it is counted, and as a peer that asked is told."""
+"""How a load ended: as the leader and the waiters see it, as it is counted, and as a peer that asked gets it."""
 
 from __future__ import annotations
 

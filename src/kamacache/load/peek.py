@@ -47,12 +47,12 @@ class Peeks:
         self._runtime = runtime
 
     def route(self, route: Route) -> None:
-        """Who owns what has changed: see Lane.route."""
+        """Take note that other members own the keys; see Lane.route."""
         keep = self.keep_near if self._near_ttl else None
         self._runtime.lane.route(self._store, route, keep, self._runtime.suspect)
 
     def ask_owner(self, owner: Peer, key: str) -> Path[Found | None]:
-        """What the owner's memory holds of one key; None also when it does not answer."""
+        """Return what the owner's memory holds of one key; None also if it does not answer."""
         lane, name, address = self._runtime.lane, self._name, owner.address
         asked = self._runtime.clock.now()
         try:
@@ -71,7 +71,7 @@ class Peeks:
         return found
 
     def ask_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
-        """The same for many keys, all owners at once."""
+        """Do the same for many keys, all owners at once."""
         by_owner: dict[Peer, list[str]] = defaultdict(list)
         route = self._runtime.route(self._name)
         for key in keys:
@@ -85,7 +85,7 @@ class Peeks:
         return found
 
     def ask(self, by_peer: Mapping[Peer, list[str]], *, former: bool = False) -> Path[dict[str, Found]]:
-        """Ask each for its keys, one request each; with `former` also for what they no longer own.
+        """Ask each peer for its keys, one request each; with `former` also for keys that it no longer owns.
 
         Of several answers for one key the newest counts.
         """

@@ -59,7 +59,7 @@ class Pool:
             if promise.begin():
                 try:
                     result = context.run(job)
-                except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the promise
+                except BaseException as error:  # noqa: BLE001 - it belongs to the one that waits for the promise
                     promise.set_exception(error)
                 else:
                     promise.set_result(result)

@@ -45,7 +45,7 @@ class WriteBehind:
     Invariant: a write is pending exactly while it is in `_queue` or `_sending`; callers add to `_queue` in a single
     step, the thread alone takes from both. Every value of its key from before is older than what the store knows from
     then on (see `_noted`), so that none that arrives meanwhile is kept. `_last` has the last pending write of each key,
-    under `_lock`. While any is pending, the store's `pending` is set, so that it asks nobody by itself.
+    under `_lock`. While any is pending, the store's `pending` is set, so that it asks no owner by itself.
     """
 
     def __init__(self, name: str, store: Store, writes: Writes, runtime: Runtime) -> None:

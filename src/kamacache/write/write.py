@@ -1,11 +1,12 @@
 """The writes of one group: set, delete, clear. Read it downward.
 
 write    the owner of each key orders it: applies it and gives it a version; all owners first
-tell         then every listener is told at once; who knows a greater version says so, and the write is ordered anew
+tell         then every listener is notified at once; one that knows a greater version says so, and the write is
+             ordered anew
 order    what an owner does when it is asked to write
-told     what a listener does when it is told
+told     what a listener does when it is notified
 
-True means: every listener confirmed, and nobody who joined meanwhile is untold.
+True means that every listener confirmed, those included that joined meanwhile.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Writes:
     # -- as the writer -----------------------------------------------------------------------------------------------
 
     def write(self, items: Sequence[WriteItem]) -> Path[bool]:
-        """Set and delete; every key once."""
+        """Set and delete; every key once. Return whether every listener confirmed."""
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
@@ -59,12 +60,12 @@ class Writes:
         return False
 
     def clear_here(self) -> int:
-        """Clear this node's copy: the floor. Any node may give a clear its version, as nobody owns a whole group."""
+        """Clear this node's copy: the floor. Any node may give a clear its version, as no node owns a whole group."""
         self._store.count(WRITES)
         return self.cleared(self._runtime.hlc.next(self._store.floor))
 
     def clear(self, floor: int) -> Path[bool]:
-        """Have everyone clear what is older than `floor`, as this node has."""
+        """Have every member clear what is older than `floor`, as this node has. Return whether all confirmed."""
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         for again in range(_ROUNDS):
@@ -78,7 +79,7 @@ class Writes:
         return False
 
     def _order_all(self, items: Sequence[WriteItem], deadline: Deadline) -> Path[tuple[dict[str, int], bool]]:
-        """A version for every key from its owner; whether every owner itself gave it."""
+        """Return a version for every key from its owner, and whether every owner itself gave it."""
         versions: dict[str, int] = {}
         whole = True
         skipped: dict[str, Peer] = {}
@@ -129,7 +130,10 @@ class Writes:
         return self._runtime.lane.call(peer.address, request, SILENCE)
 
     def _tell(self, request: TellRequest, deadline: Deadline) -> Path[tuple[bool, dict[str, int]]]:
-        """Tell every listener at once: whether all confirmed, and greater versions known to some ("": of the floor)."""
+        """Notify every listener at once. Return whether all confirmed, and the greater versions that some know.
+
+        The key "" stands for the floor.
+        """
         confirmed = True
         greater: dict[str, int] = {}
         told: set[Peer] = set()
@@ -137,7 +141,7 @@ class Writes:
             told.update(todo)
             request = request._replace(clock=self._runtime.hlc.latest())
             calls = [(peer, self._runtime.lane.call(peer.address, request, SILENCE)) for peer in todo if not peer.dead]
-            confirmed &= len(calls) == len(todo)  # who is held for dead is not waited for
+            confirmed &= len(calls) == len(todo)  # a member that is considered dead is not waited for
             for peer, call in calls:
                 try:
                     reply: TellReply = yield Wait(call, deadline)
@@ -155,7 +159,7 @@ class Writes:
         return confirmed, greater
 
     def _look_for(self, peer: Peer, deadline: Deadline) -> Path[None]:
-        """A connection broke: see whether anything still listens there."""
+        """See whether anything still listens where a connection broke."""
         if peer.refused or deadline.passed:
             return
         ping = partial(self._runtime.lane.ping, peer.address)
@@ -173,7 +177,7 @@ class Writes:
     # -- as the owner ------------------------------------------------------------------------------------------------
 
     def order(self, items: Sequence[WriteItem]) -> list[int]:
-        """Apply writes here and give each its version, greater than all known of its key."""
+        """Apply writes here. Return the version of each, greater than all that is known of its key."""
         versions = []
         for item in items:
             version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
@@ -200,7 +204,7 @@ class Writes:
         return TellReply(greater, floor if floor > request.floor else 0, self._runtime.hlc.latest())
 
     def _note(self, writes: Sequence[tuple[str, int]]) -> list[int]:
-        """For each write the greater version known here, or 0."""
+        """Return for each write the greater version known here, or 0."""
         greater = []
         for key, version in writes:
             self._runtime.saw(version)
@@ -209,19 +213,19 @@ class Writes:
         return greater
 
     def forget(self) -> None:
-        """Writes may have been missed that nobody remembers: start with an empty memory."""
+        """Start with an empty memory: writes may have been missed that no member remembers."""
         writes = self._store.recent()
         self._store.empty()
         self._note(writes)
 
     def heard_of(self, writes: Sequence[tuple[str, int]], floor: int) -> None:
-        """A hello brought writes that this node may have missed."""
+        """Take in writes of a hello that this node may have missed."""
         self._note(writes)
         if floor > self._store.floor:
             self.cleared(floor)
 
     def cleared(self, floor: int) -> int:
-        """Raise the floor; the greatest known now."""
+        """Raise the floor. Return the greatest that is known now."""
         self._runtime.saw(floor)
         return self._store.clear(floor)
 
