@@ -10,6 +10,7 @@ use std::{
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyKeyError,
+    ffi,
     prelude::*,
     types::{PyBytes, PyDict, PyList},
 };
@@ -75,6 +76,9 @@ impl Lead {
             let began = engine.options().clock.coarse();
             let (key, plan, state) = (key.clone(), self.plan.clone_ref(py), Mutex::new(State::default()));
             let made = Py::new(py, Flight { key, plan, began, state })?;
+            // SAFETY: the collector tracks the object, which is new. `finish` has it tracked again where it matters: ten
+            // thousand flights of a batch must not make its runs long.
+            unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
             let key = &made.get().key;
             let (mut found, mut replaced) = (None, None);
             let mut table = lock(&flights.table);

@@ -24,7 +24,7 @@ use std::{
 };
 
 use pyo3::{
-    PyTraverseError, PyVisit,
+    PyTraverseError, PyVisit, ffi,
     prelude::*,
     types::{PyList, PyType},
 };
@@ -80,6 +80,7 @@ impl Flights {
         if state.end.is_some() {
             return Ok(false);
         }
+        let may_be_cyclic = matches!(end, End::Outcome(_));
         state.end = Some(end);
         let mut wakers = mem::take(&mut state.wakers);
         drop(state);
@@ -95,6 +96,10 @@ impl Flights {
         };
         drop(table);
         drop(removed);
+        if may_be_cyclic {
+            // SAFETY: it is untracked since it was made, and ends once. The traceback of an error has frames that have it.
+            unsafe { ffi::PyObject_GC_Track(flight.as_ptr().cast()) };
+        }
         wake(py, wakers).map(|()| true)
     }
 }
