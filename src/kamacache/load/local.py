@@ -134,7 +134,7 @@ class Local:
 
                 def elsewhere() -> None:
                     if pool is None:
-                        runtime.home.begin(adrive(self._lead(lead, loader, skipped)))
+                        runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)))
                     else:
                         pool.submit(lambda: drive(self._lead(lead, loader, skipped, wide=True)), own=True)
 

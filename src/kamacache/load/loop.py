@@ -85,44 +85,51 @@ class HomeLoop:
 
     # -- work for it -------------------------------------------------------------------------------------------------
 
-    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run as a task of its own on the home loop, with a copy of this context, whatever becomes of the caller."""
-        self._begin(coroutine, None)
+    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run what `make` returns as a task of its own on the home loop, whatever becomes of the caller.
+
+        The task has a copy of this context. The coroutine is made when it begins, so that a loop that closes before drops
+        nothing that was never awaited.
+        """
+        self._begin(make, None)
 
     def spawn(self, awaitable: Awaitable[Any]) -> Promise:
         """Do the same and promise the result."""
         promise = Promise()
-        self._begin(_awaited(awaitable), promise)
+        self._begin(lambda: _awaited(awaitable), promise)
         return promise
 
-    def _begin(self, coroutine: Coroutine[Any, Any, Any], promise: Promise | None) -> None:
+    def _begin(self, make: Callable[[], Coroutine[Any, Any, Any]], promise: Promise | None) -> None:
         context = copy_context()
-        try:
+        while True:
             loop = self.running()
             if self.is_here():
-                self._start(loop, coroutine, promise, context)
+                self._start(loop, make, promise, context)
+                return
+            try:
+                loop.call_soon_threadsafe(self._start, loop, make, promise, context)
+            except RuntimeError:
+                if not loop.is_closed():
+                    raise
             else:
-                loop.call_soon_threadsafe(self._start, loop, coroutine, promise, context)
-        except BaseException:
-            coroutine.close()
-            raise
+                return  # else it was closed in between: take the next one
 
     def _start(
         self,
         loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, Any],
+        make: Callable[[], Coroutine[Any, Any, Any]],
         promise: Promise | None,
         context: Context,
     ) -> None:
         if loop is not self._loop:  # it is about to end, and said so after it was chosen
             try:
-                context.run(self._begin, coroutine, promise)
+                context.run(self._begin, make, promise)
             except Exception as error:  # noqa: BLE001 - it belongs to the one that waits
                 if promise is not None:
                     promise.set_exception(error)
             return
         # Not create_task(context=…): task factories of older tracing tools do not take it.
-        task = context.run(self.task, loop, coroutine)
+        task = context.run(self.task, loop, make())
         if promise is not None:
             task.add_done_callback(lambda task: _keep(promise, task))
 
