@@ -88,8 +88,8 @@ class HomeLoop:
     def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run what `make` returns as a task of its own on the home loop, whatever becomes of the caller.
 
-        The task has a copy of this context. The coroutine is made when it begins, so that a loop that closes before drops
-        nothing that was never awaited.
+        The task has a copy of this context. The coroutine is made when it begins, so that a loop which closes before
+        drops nothing that was never awaited.
         """
         self._begin(make, None)
 
