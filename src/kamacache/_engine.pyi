@@ -89,6 +89,16 @@ class Hlc:
         """Return the greatest version that was returned or merged."""
 
 @final
+class PendingWrite:
+    """A write of a key that waits to be sent: while it lives and is not settled, the store keeps no load of the key.
+
+    Nor is a flight of the key joined, so that a get of this node waits for the write.
+    """
+
+    def __init__(self, store: Store, key: str, /) -> None: ...
+    def settle(self) -> None:
+        """Take note that the write was sent, or given up."""
+
 class Store:
     """The memory of one group in one process."""
 
@@ -154,6 +164,9 @@ class Store:
 
     def note(self, key: str, version: int) -> int:
         """Remember a write and drop what is older. Return the greatest version now known here."""
+
+    def superseded(self, key: str, version: int, /) -> bool:
+        """Return whether a write of this very key, or a clear, is known that came after this version."""
 
     def drop(self, key: str, /) -> None:
         """Drop the entry, whatever its version."""

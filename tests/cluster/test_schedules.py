@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 
 from kamacache import Node
 from kamacache.errors import NodeClosed
+from kamacache.load.miss import Misses
 from kamacache.net.messages import Hello, LoadRequest, TellReply, TellRequest, WriteItem, WriteRequest
+from kamacache.steps import Path
 from kamacache.testing import Gate, Parcel, Peek
 from kamacache.write.write import Writes
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -288,6 +291,75 @@ def test_set_without_waiting_while_a_fetch_is_under_way() -> None:
         assert not any(get.done() for get in gets)
         request.open()
         assert [get.result(5) for get in gets] == [NEW, NEW]
+        cluster.assert_serves(key, NEW)
+
+
+@pytest.mark.parametrize("at", ["owner", "other"])
+@pytest.mark.parametrize("way", ["get", "get_many"])
+def test_load_that_begins_while_a_write_is_pending(monkeypatch: pytest.MonkeyPatch, way: str, at: str) -> None:
+    """Keep no load that began between a write with wait=False and its sending, or the writer would not wait for it.
+
+    1. A caller at C, the key's owner or another, misses a key that no write is pending for. It does not lead yet.
+    2. C sets the key with wait=False; that is not sent yet, and the source still has the old value.
+    3. The caller goes on and loads. Nothing of that stays at C: a get of C waits for the write.
+    4. The write is sent: the waiting get has the new value.
+    """
+    with Cluster(3) as cluster:
+        a, _b, c = cluster.nodes
+        key = cluster.key_of(c if at == "owner" else a)
+        group = cluster.group(c)
+        missed, lead, sending, send = (threading.Event() for _ in range(4))
+        wait_for_writes, write = Misses.wait_for_writes, Writes.write
+
+        def wait_and_hold(self: Misses, keys: Iterable[str]) -> Path[None]:
+            yield from wait_for_writes(self, keys)
+            if self is group._core.misses and not missed.is_set():
+                missed.set()
+                assert lead.wait(5)
+
+        def hold_and_write(self: Writes, items: Sequence[WriteItem]) -> Path[bool]:
+            sending.set()
+            assert send.wait(5)
+            return (yield from write(self, items))
+
+        monkeypatch.setattr(Misses, "wait_for_writes", wait_and_hold)
+        monkeypatch.setattr(Writes, "write", hold_and_write)
+        first = in_thread(group.get_many, [key]) if way == "get_many" else in_thread(group.get, key)
+        assert missed.wait(5)
+        assert group.set(key, NEW, wait=False) is None
+        assert sending.wait(5)
+        lead.set()
+        assert first.result(5) in (OLD, {key: OLD})
+        assert group.peek(key) is None
+        get = in_thread(group.get, key)
+        time.sleep(0.1)
+        assert not get.done()
+        send.set()
+        assert get.result(5) == NEW
+        cluster.source.value = NEW
+        cluster.assert_serves(key, NEW)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_write_that_is_told_after_a_later_one(*, wait: bool) -> None:
+    """Keep a write that was read already from coming back after a later one that returned True.
+
+    1. C, the owner, sets a key; its notice to B is held. A get at C has that value.
+    2. A sets the key to another value. C orders it, B is notified, and the set returns True.
+    3. The notice arrives: B knows a greater version. The first write is not ordered anew above it.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(c)
+        notice = cluster.network.gate(TellRequest, source=c.address, target=b.address)
+        first = in_thread(lambda: cluster.group(c).set(key, OLD, wait=wait))
+        notice.wait()
+        assert cluster.group(c).get(key) == OLD
+        cluster.source.value = NEW
+        assert cluster.group(a).set(key, NEW) is True
+        notice.open()
+        assert first.result(5) is (True if wait else None)
+        wait_until(lambda: not cluster.group(c)._core.behind._count())
         cluster.assert_serves(key, NEW)
 
 

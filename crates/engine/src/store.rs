@@ -28,7 +28,7 @@ pub use self::{
 };
 use self::{
     shard::{Contents, Counts, Entry, Shard},
-    writes::Writes,
+    writes::{Pending, Writes},
 };
 use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy};
 
@@ -122,6 +122,7 @@ impl<V: Value> Store<V> {
                 Some(Mutex::new(Shard {
                     contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?),
                     writes: Writes::new(options.remember),
+                    pending: Pending::default(),
                     floor: 0,
                     newest: 0,
                     accounted: (0, 0),

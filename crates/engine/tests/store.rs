@@ -6,7 +6,7 @@ use kamacache_engine::{
     memory::{Memory, Value},
     outcome,
     policy::AnyPolicy,
-    store::{Fill, Gone, Kind, Lookup, Options, Store, WRITES},
+    store::{Fill, Gone, Kind, Lookup, Mark, Options, Store, WRITES},
 };
 use proptest::prelude::*;
 
@@ -401,6 +401,30 @@ fn a_load_is_as_old_as_its_beginning() {
     store.clear(20, gone);
     assert!(!store.fresh("k", emptied));
     assert!(store.put("k", Some(bytes(1, 1)), since(store.mark("k")), gone));
+}
+
+#[test]
+fn no_load_is_kept_while_a_write_is_pending() {
+    let store = store("s3fifo", 1 << 20, &Arc::new(Clock::manual(0)));
+    let gone = &mut Gone::default();
+    let loaded = |mark: Mark| Fill { since: Some(mark), ..fill(mark.version, None, Kind::Main, false) };
+    store.expect("k");
+    store.expect("k");
+    store.note("k", 7, gone);
+    let mark = store.mark("k");
+    store.settle("k");
+    store.clear(6, gone);
+    store.empty(false, gone);
+    assert!(!store.fresh("k", store.mark("k")));
+    assert!(!store.put("k", Some(bytes(1, 1)), loaded(store.mark("k")), gone));
+    assert!(store.write("k", Some(bytes(1, 1)), 9, None, gone));
+    store.settle("k");
+    assert!(!store.fresh("k", mark));
+    assert!(!store.put("k", Some(bytes(1, 1)), loaded(mark), gone));
+    assert!(store.put("k", Some(bytes(1, 1)), loaded(store.mark("k")), gone));
+    assert!(store.superseded("k", 8) && !store.superseded("k", 9));
+    store.clear(10, gone);
+    assert!(store.superseded("k", 9) && store.superseded("other", 9));
 }
 
 #[test]

@@ -63,7 +63,7 @@ mod _engine {
     #[pymodule_export]
     use super::security::Security;
     #[pymodule_export]
-    use super::store::Store;
+    use super::store::{PendingWrite, Store};
     #[pymodule_export]
     use super::transport::Transport;
 

@@ -1,5 +1,6 @@
 //! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
 mod held;
+mod pending;
 mod reading;
 
 use std::sync::{
@@ -31,6 +32,7 @@ use crate::{
     value::{Value, drain, release},
 };
 use held::Held;
+pub use pending::PendingWrite;
 use reading::{Found, Left, Many};
 
 /// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
@@ -210,6 +212,11 @@ impl Store {
         Ok(self.engine().known(text(key)?))
     }
 
+    #[pyo3(signature = (key, version, /))]
+    fn superseded(&self, key: &Bound<'_, PyAny>, version: u128) -> PyResult<bool> {
+        Ok(self.engine().superseded(text(key)?, version))
+    }
+
     #[pyo3(signature = (key, size, /))]
     fn fits(&self, key: &Bound<'_, PyAny>, size: usize) -> PyResult<bool> {
         Ok(self.engine().fits(text(key)?, size))
@@ -284,10 +291,8 @@ impl Store {
 
     #[pyo3(signature = (outcome, n = 1, /))]
     fn count(&self, outcome: usize, n: u64) -> PyResult<()> {
-        if self.engine().count(outcome, n) {
-            return Ok(());
-        }
-        Err(PyValueError::new_err("outcome must be a position in OUTCOMES"))
+        let counted = self.engine().count(outcome, n).then_some(());
+        counted.ok_or_else(|| PyValueError::new_err("outcome must be a position in OUTCOMES"))
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -296,11 +301,11 @@ impl Store {
         for (name, n) in OUTCOMES.iter().zip(stats.outcomes) {
             dict.set_item(PyString::intern(py, name), n)?;
         }
-        dict.set_item("evictions", stats.evictions)?;
-        dict.set_item("expirations", stats.expirations)?;
-        dict.set_item("entries", stats.entries)?;
-        dict.set_item("bytes", stats.bytes)?;
-        dict.set_item("near_bytes", stats.near_bytes)?;
+        let evicted = [("evictions", stats.evictions), ("expirations", stats.expirations)];
+        let held = [("entries", stats.entries), ("bytes", stats.bytes), ("near_bytes", stats.near_bytes)];
+        for (name, n) in evicted.into_iter().chain(held) {
+            dict.set_item(name, n)?;
+        }
         dict.set_item("max_bytes", self.engine().options().max_bytes)?;
         Ok(dict)
     }

@@ -60,12 +60,16 @@ class LoadReply(NamedTuple):
 
 
 class WriteItem(NamedTuple):
-    """A set (value) or a delete (value None), to be given a version greater than `above`."""
+    """A set (value) or a delete (value None), to be given a version greater than `above`.
+
+    If it has the version `ordered` already, a write that came after that one supersedes it: it is not applied again.
+    """
 
     key: str
     value: bytes | None
     ttl: float | None = None
     above: int = 0
+    ordered: int = 0
 
 
 class WriteRequest(NamedTuple):
@@ -78,7 +82,7 @@ class WriteRequest(NamedTuple):
 
 
 class WriteReply(NamedTuple):
-    """A version for each item, or a refusal with the members that the answering node knows."""
+    """A version for each item (0: superseded), or a refusal with the members that the answering node knows."""
 
     versions: list[int]
     refused: bool = False

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache import thread
-from kamacache._engine import Promise
+from kamacache._engine import PendingWrite, Promise
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError
 from kamacache.log import log
@@ -31,11 +31,12 @@ _PATIENCE = 60.0  # seconds for which a call waits for one write to be sent
 class _Pending:
     """A set or delete, or with no item a clear that raised the floor here."""
 
-    __slots__ = ("end", "floor", "item")
+    __slots__ = ("end", "floor", "item", "mark")
 
-    def __init__(self, item: WriteItem | None, floor: int = 0) -> None:
+    def __init__(self, item: WriteItem | None, floor: int = 0, mark: PendingWrite | None = None) -> None:
         self.item = item
         self.floor = floor
+        self.mark = mark  # in the store
         self.end = Promise()
 
 
@@ -43,9 +44,9 @@ class WriteBehind:
     """The pending writes of one group.
 
     Invariant: a write is pending exactly while it is in `_queue` or `_sending`; callers add to `_queue` in a single
-    step, the thread alone takes from both. Every value of its key from before is older than what the store knows from
-    then on (see `_noted`), so that none that arrives meanwhile is kept. `_last` has the last pending write of each key,
-    under `_lock`. While any is pending, the store's `pending` is set, so that it asks no owner by itself.
+    step, the thread alone takes from both. The store has noted every pending set and delete (see `_noted`): it keeps
+    and joins no load of such a key, so that this node's gets wait for it. `_last` has the last pending write of each
+    key, under `_lock`. While any is pending, the store's `pending` is set, so that it asks no owner by itself.
     """
 
     def __init__(self, name: str, store: Store, writes: Writes, runtime: Runtime) -> None:
@@ -67,13 +68,14 @@ class WriteBehind:
         while self._count() > LIMIT and not self._is_here():
             for write in self._sending[:1] or list(self._queue)[:1]:
                 yield Wait(write.end, Deadline.after(_PATIENCE))
-        self._add([_Pending(self._noted(item)) for item in items])
+        self._add([self._noted(item) for item in items])
 
-    def _noted(self, item: WriteItem) -> WriteItem:
+    def _noted(self, item: WriteItem) -> _Pending:
         """Drop what is here, refuse what is older, and have the owner give the write a version above that."""
+        mark = PendingWrite(self._store, item.key)
         version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
         self._store.note(item.key, version)
-        return item._replace(above=version)
+        return _Pending(item._replace(above=version), mark=mark)
 
     def submit_clear(self, floor: int) -> None:
         """Have the others told of a clear."""
@@ -143,6 +145,7 @@ class WriteBehind:
                     with self._lock:
                         if not self._queue:
                             self._thread = None
+                            self._ident = 0  # another thread may get the same
                             return
                 continue
             self._take()
@@ -180,4 +183,6 @@ class WriteBehind:
                     del self._last[key]
             self._store.pending = bool(self._count())
         for write in batch:
+            if write.mark is not None:
+                write.mark.settle()
             write.end.set_result(None)

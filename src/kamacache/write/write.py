@@ -50,13 +50,19 @@ class Writes:
         for _ in range(_ROUNDS):
             versions, whole = yield from self._order_all(items, deadline)
             confirmed &= whole
-            self._note([(item.key, versions[item.key]) for item in items if item.key in versions])
-            request = TellRequest(self._name, list(versions.items()))
-            told, greater = yield from self._tell(request, deadline)
+            ordered = [(key, version) for key, version in versions.items() if version]
+            if not ordered:
+                return confirmed
+            self._note(ordered)
+            told, greater = yield from self._tell(TellRequest(self._name, ordered), deadline)
             confirmed &= told
             if not greater:
                 return confirmed
-            items = [item._replace(above=greater[item.key]) for item in items if item.key in greater]
+            items = [
+                item._replace(above=greater[item.key], ordered=versions[item.key])
+                for item in items
+                if item.key in greater
+            ]
         return False
 
     def clear_here(self) -> int:
@@ -177,9 +183,16 @@ class Writes:
     # -- as the owner ------------------------------------------------------------------------------------------------
 
     def order(self, items: Sequence[WriteItem]) -> list[int]:
-        """Apply writes here. Return the version of each, greater than all that is known of its key."""
+        """Apply writes here. Return the version of each, greater than all that is known of its key.
+
+        Once ordered, a write may have been read, and a later one confirmed. Ordered anew, above a version that some
+        listener knew, it would replace that one: it is superseded instead, and 0 returned.
+        """
         versions = []
         for item in items:
+            if item.ordered and self._store.superseded(item.key, item.ordered):
+                versions.append(0)
+                continue
             version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
             self._store.write(item.key, item.value, version, item.ttl)
             versions.append(version)

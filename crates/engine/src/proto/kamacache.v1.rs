@@ -131,10 +131,13 @@ pub struct WriteItem {
     /// give a version above this one
     #[prost(bytes = "bytes", tag = "5")]
     pub above: ::prost::bytes::Bytes,
+    /// the version that it has already: a write that came after that one supersedes it
+    #[prost(bytes = "bytes", tag = "6")]
+    pub ordered: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteReply {
-    /// one for each item
+    /// one for each item, empty where it was superseded
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub versions: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// not a candidate here: see members

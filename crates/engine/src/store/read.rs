@@ -110,6 +110,13 @@ impl<V: Value> Store<V> {
         self.known_in(&self.shard(hash), hash, key)
     }
 
+    /// Returns whether a write of this very key, or a clear, is known that came after this version.
+    pub fn superseded(&self, key: &str, version: u128) -> bool {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        shard.writes.named(hash, key).max(shard.floor) > version
+    }
+
     /// Returns the mark of a load of this key that begins now.
     pub fn mark(&self, key: &str) -> Mark {
         let hash = self.hash(key);
@@ -117,11 +124,13 @@ impl<V: Value> Store<V> {
         Mark { version: self.known_in(&shard, hash, key), arrived: shard.writes.arrived() }
     }
 
-    /// Returns whether no write has become known since a load of this key with that mark began.
+    /// Returns whether no write has become known since a load of this key with that mark began, and none is pending.
     pub fn fresh(&self, key: &str, mark: Mark) -> bool {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        shard.writes.complete_since(mark) && self.known_in(&shard, hash, key) <= mark.version
+        shard.writes.complete_since(mark)
+            && self.known_in(&shard, hash, key) <= mark.version
+            && !shard.pending.has(hash, key)
     }
 
     pub(super) fn known_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {

@@ -2,7 +2,7 @@
 use super::{
     key::Key,
     table::Table,
-    writes::{Mark, Writes},
+    writes::{Mark, Pending, Writes},
 };
 use crate::{
     memory::Value,
@@ -300,6 +300,7 @@ pub struct Shard<V> {
     pub counts: Counts,
     pub contents: Contents<V>,
     pub writes: Writes,
+    pub pending: Pending,
     /// The version of the last clear: no entry here is older.
     pub floor: u128,
     /// No entry and no remembered write here is newer.

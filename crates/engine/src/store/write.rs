@@ -2,14 +2,15 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    EVICTED, Evicted, Fill, Gone, Kind, Reason, Store, WRITES,
+    EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
     shard::{Contents, Entry, NEVER, Origin, Shard},
 };
 use crate::{memory::Value, policy::Slot};
 
 impl<V: Value> Store<V> {
     /// Keeps a loaded or fetched value (None: absence) unless it is older than what is known here, too large, its time
-    /// is over, or the store is closed; a foreign one also not while the memory of recent writes is full.
+    /// is over, a write of the key is pending, or the store is closed; a foreign one also not while the memory of recent
+    /// writes is full.
     pub fn put(&self, key: &str, value: Option<V>, fill: Fill, gone: &mut Gone<V>) -> bool {
         let Fill { version, kind, .. } = fill;
         let near_ttl = self.options.near_ttl;
@@ -24,8 +25,8 @@ impl<V: Value> Store<V> {
         }
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        let complete = fill.since.is_none_or(|mark| shard.writes.complete_since(mark));
-        if self.closed() || !complete || version < self.known_in(&shard, hash, key) {
+        let stale = fill.since.is_some_and(|mark| !shard.writes.complete_since(mark));
+        if self.closed() || stale || shard.pending.has(hash, key) || version < self.known_in(&shard, hash, key) {
             gone.0.extend(value);
             return false;
         }
@@ -67,23 +68,6 @@ impl<V: Value> Store<V> {
         self.spread(hash, &mut evicted);
         self.retire(evicted, Reason::Capacity, gone);
         true
-    }
-
-    /// Notes a write of another node: remembers it and drops an older entry. Returns the greatest version now known
-    /// here.
-    pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
-        let hash = self.hash(key);
-        let mut shard = self.shard(hash);
-        let known = self.known_in(&shard, hash, key);
-        if version > known && !self.closed() {
-            self.remember(&mut shard, hash, key, version);
-        }
-        // Even if a greater version is known: while writes are unnamed that may be another key's.
-        let slot = shard.contents.find(hash, key.as_bytes());
-        if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
-            self.forget(&mut shard, hash, key, gone);
-        }
-        known.max(version)
     }
 
     /// Drops an entry, without a version.
@@ -185,23 +169,6 @@ impl<V: Value> Store<V> {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.writes.load(Relaxed) < WRITES as u64
-    }
-
-    fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
-        let now = self.options.clock.coarse();
-        if !self.has_room() {
-            // Sweeps are missing or too rare. The slack makes each search free a fair part of what it reads.
-            let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
-            self.writes.fetch_sub(forgotten as u64, Relaxed);
-        }
-        shard.newest = shard.newest.max(version);
-        if shard.writes.remember(hash, key, version, now, self.has_room()) {
-            self.writes.fetch_add(1, Relaxed);
-        }
-    }
-
     /// Stores an entry and makes room for it in this shard.
     fn keep(
         &self,
@@ -270,7 +237,7 @@ impl<V: Value> Store<V> {
         self.account(shard, |contents| contents.remove_if(self.options.overhead, chosen))
     }
 
-    fn forget(&self, shard: &mut Shard<V>, hash: u64, key: &str, gone: &mut Gone<V>) {
+    pub(super) fn forget(&self, shard: &mut Shard<V>, hash: u64, key: &str, gone: &mut Gone<V>) {
         if let Some(slot) = shard.contents.find(hash, key.as_bytes()) {
             gone.add(self.account(shard, |contents| contents.remove(slot, self.options.overhead)));
         }

@@ -1,7 +1,10 @@
 //! The recent writes of one shard, which keep a value that was loaded before a write from being kept after it.
+use std::sync::atomic::Ordering::Relaxed;
+
 use hashbrown::HashTable;
 
-use super::key::Key;
+use super::{Gone, Store, key::Key, shard::Shard};
+use crate::memory::Value;
 
 /// How many writes a store remembers at once.
 pub const LIMIT: usize = 65_536;
@@ -13,6 +16,36 @@ pub struct Mark {
     pub version: u128,
     /// How many writes had arrived in the key's shard.
     pub arrived: u64,
+}
+
+/// The keys with writes that wait to be sent to their owners, and how many. What a load brings meanwhile is older than
+/// those, and so is neither kept nor joined: the writer's next get would not wait for its own write.
+#[derive(Default)]
+pub struct Pending(HashTable<(Key, u64, usize)>);
+
+impl Pending {
+    pub fn has(&self, hash: u64, key: &str) -> bool {
+        !self.0.is_empty() && self.0.find(hash, |(one, ..)| one.is(key.as_bytes())).is_some()
+    }
+
+    pub fn add(&mut self, hash: u64, key: &str) {
+        match self.0.find_mut(hash, |(one, ..)| one.is(key.as_bytes())) {
+            Some((.., number)) => *number += 1,
+            None => drop(self.0.insert_unique(hash, (Key::new(key), hash, 1), |(_, hash, _)| *hash)),
+        }
+    }
+
+    pub fn remove(&mut self, hash: u64, key: &str) {
+        if let Ok(mut found) = self.0.find_entry(hash, |(one, ..)| one.is(key.as_bytes())) {
+            found.get_mut().2 -= 1;
+            if found.get().2 == 0 {
+                found.remove();
+            }
+        }
+        if self.0.is_empty() {
+            self.0 = HashTable::new();
+        }
+    }
 }
 
 struct Write {
@@ -69,8 +102,13 @@ impl Writes {
 
     /// Returns the greatest version remembered for this key, 0 for none.
     pub fn known(&self, hash: u64, key: &str, now: impl Fn() -> u64) -> u128 {
-        let named = self.table.find(hash, |w| w.key.is(key.as_bytes())).map_or(0, |w| w.version);
+        let named = self.named(hash, key);
         if self.unnamed > named && now() < self.unnamed_until { self.unnamed } else { named }
+    }
+
+    /// Returns the version that is remembered under this very key, 0 for none.
+    pub fn named(&self, hash: u64, key: &str) -> u128 {
+        self.table.find(hash, |w| w.key.is(key.as_bytes())).map_or(0, |w| w.version)
     }
 
     /// Remembers a version greater than `known`. Returns whether the table grew.
@@ -138,5 +176,53 @@ impl Writes {
             self.table = HashTable::new();
         }
         before - self.table.len()
+    }
+}
+
+impl<V: Value> Store<V> {
+    /// Notes a write of another node: remembers it and drops an older entry. Returns the greatest version now known
+    /// here.
+    pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
+        let hash = self.hash(key);
+        let shard = &mut *self.shard(hash);
+        let known = self.known_in(shard, hash, key);
+        if version > known && !self.closed() {
+            self.remember(shard, hash, key, version);
+        }
+        // Even if a greater version is known: while writes are unnamed that may be another key's.
+        let slot = shard.contents.find(hash, key.as_bytes());
+        if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
+            self.forget(shard, hash, key, gone);
+        }
+        known.max(version)
+    }
+
+    /// Takes note that a write of this key is going to be sent. `settle` must follow, once for each.
+    pub fn expect(&self, key: &str) {
+        let hash = self.hash(key);
+        self.shard(hash).pending.add(hash, key);
+    }
+
+    /// Takes note that a write of this key was sent, or given up.
+    pub fn settle(&self, key: &str) {
+        let hash = self.hash(key);
+        self.shard(hash).pending.remove(hash, key);
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.writes.load(Relaxed) < LIMIT as u64
+    }
+
+    pub(super) fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
+        let now = self.options.clock.coarse();
+        if !self.has_room() {
+            // Sweeps are missing or too rare. The slack makes each search free a fair part of what it reads.
+            let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
+            self.writes.fetch_sub(forgotten as u64, Relaxed);
+        }
+        shard.newest = shard.newest.max(version);
+        if shard.writes.remember(hash, key, version, now, self.has_room()) {
+            self.writes.fetch_add(1, Relaxed);
+        }
     }
 }

@@ -52,7 +52,7 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
 
 fn write_item<'py>(py: Python<'py>, w: &pb::WriteItem) -> PyResult<Bound<'py, PyAny>> {
     let value = from_value(py, &w.value, w.delete);
-    write_item_class(py)?.call1((&w.key, value, seconds(w.ttl_ms), from_version(&w.above)))
+    write_item_class(py)?.call1((&w.key, value, seconds(w.ttl_ms), from_version(&w.above), from_version(&w.ordered)))
 }
 
 fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
