@@ -28,9 +28,10 @@ class Start:
     def __init__(self, node: Node) -> None:
         self.done = False
         self._node = node
-        self._one = threading.Lock()  # held by the start under way
+        # Reentrant, for a signal handler or a finaliser of the thread that has one of them.
+        self._one = threading.RLock()  # held by the start under way
         self._thread: int | None = None  # the thread of that start
-        self._lock = threading.Lock()  # guards _waiting
+        self._lock = threading.RLock()  # guards _waiting
         self._waiting: Wait | None = None
         self._ended = Bell()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kamacache import Group, KamaCacheError, Node
+from kamacache import Group, KamaCacheError, Node, thread
 from tests.promises.support import KINDS, Source, in_tasks, isolated, make_group, right, seeded
 from tests.unit.groups import Caller
 
@@ -225,6 +225,26 @@ def test_a_signal_handler(kind: str, world: str, action: str) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert not nested.wrong, nested.wrong
     check_calm(group)
+
+
+@isolated()
+def test_a_call_inside_the_beginning_of_an_automatic_start() -> None:
+    node = Node("127.0.0.1:0", registry="static://127.0.0.1:1")
+    group = make_group(node, "plain", Source())
+    begin, calls = thread.start, 0
+
+    def interrupted(name: str, target: Callable[..., Any], *args: Any) -> threading.Thread:
+        """Start a thread; a signal handler that deletes a key comes in between, once."""
+        nonlocal calls
+        calls += name == "kamacache-start"
+        if name == "kamacache-start" and calls == 1:
+            group.delete("k")
+        return begin(name, target, *args)
+
+    thread.start = interrupted
+    assert right("k", group.get("k"))
+    assert calls
+    node.close()
 
 
 def check_calm(group: Group[Any]) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.promises.storm import HANG, Bystander, Interrupt, Storm, Worker
-from tests.promises.support import came_from, isolated, seeded
+from kamacache.load import local, remote
+from kamacache.steps import adrive
+from tests.promises.storm import HANG, KEYS, Bystander, Interrupt, Storm, Worker
+from tests.promises.support import came_from, isolated, right, seeded
 
 KINDS = ("plain", "async", "many", "remote")
 CASES = 4 * len(KINDS)
@@ -159,7 +161,7 @@ def test_tasks_with_a_signal_handler_that_raises(kind: str, number: int) -> None
                 await asyncio.sleep(0)
             ended = True
             _, waiting = await asyncio.wait(tasks, timeout=HANG)
-            assert not waiting, f"a call was never answered: {waiting}"
+            assert not waiting, f"a call was never answered: {[awaited(task) for task in waiting]}"
             for task in tasks:
                 assert not task.cancelled(), "a task was cancelled that nobody cancelled"
                 if not isinstance(task.exception(), Interrupt):  # between two calls
@@ -168,6 +170,55 @@ def test_tasks_with_a_signal_handler_that_raises(kind: str, number: int) -> None
 
     asyncio.run(main())
     storm.end()
+
+
+@pytest.mark.parametrize("kind", ["async", "many", "remote"])
+@isolated(LIMIT)
+def test_before_the_first_instruction_of_a_load(kind: str) -> None:
+    """A load whose task, or job of a pool, is interrupted before it begins is begun again by those who wait."""
+    storm = Storm(kind, seeded())
+    interrupts = 0
+
+    def interrupted(real: Any) -> Any:
+        def call(path: Any) -> Any:
+            nonlocal interrupts
+            interrupts += 1
+            return raising() if real is adrive else fail()
+
+        return lambda path: real(path) if interrupts else call(path)
+
+    async def raising() -> None:
+        fail()
+
+    def fail() -> None:
+        raise Interrupt
+
+    async def main() -> None:
+        nonlocal interrupts
+        for group in storm.groups:
+            for key in KEYS:
+                await group.adelete(key)
+                interrupts = 0
+                async with asyncio.timeout(HANG):
+                    values = await asyncio.gather(*(group.aget(key) for _ in range(3)), return_exceptions=True)
+                assert interrupts
+                assert all(right(key, value) for value in values), values
+
+    for module in (local, remote):
+        for name in ("drive", "adrive"):
+            setattr(module, name, interrupted(getattr(module, name)))
+    asyncio.run(main())
+
+
+def awaited(task: asyncio.Task[Any]) -> list[str]:
+    """Return where a task stands, the innermost coroutine last."""
+    found: list[str] = []
+    each: Any = task.get_coro()
+    while each is not None:
+        frame = getattr(each, "cr_frame", None)
+        found.append(f"{each!r}" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        each = getattr(each, "cr_await", None)
+    return found
 
 
 def in_asyncio(frame: FrameType | None) -> bool:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,43 @@ def test_tasks_that_ask_at_any_turn_of_a_connect(lane: NativeLane, address: str)
 
     for _ in range(20):
         assert None not in asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_at"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_question_that_is_interrupted(
+    lane: NativeLane, address: str, monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool
+) -> None:
+    """An interrupt at any step of one question leaves no later one unsent, unread or unwatched."""
+
+    async def ask() -> None:
+        loop = asyncio.get_running_loop()
+        real, interrupted = getattr(loop, method), False
+
+        def call(*arguments: Any, **options: Any) -> object:
+            nonlocal interrupted
+            if interrupted or not any("Link" in getattr(each, "__qualname__", "") for each in arguments):
+                return real(*arguments, **options)
+            interrupted = True
+            if after:
+                real(*arguments, **options)
+            raise KeyboardInterrupt
+
+        assert await lane.apeek(address, "users", "k")
+        monkeypatch.setattr(loop, method, call)
+        await asyncio.gather(asyncio.create_task(question()), return_exceptions=True)
+        for _ in range(3):
+            async with asyncio.timeout(5):
+                assert all(await asyncio.gather(*(lane.apeek(address, "users", "k") for _ in range(3))))
+        assert interrupted
+
+    async def question() -> None:
+        try:
+            await lane.apeek(address, "users", "k")
+        except KeyboardInterrupt:
+            raise ValueError from None
+
+    asyncio.run(ask())
 
 
 def test_peers_that_came_and_went(lane: NativeLane, transports: MakeTransport, tmp_path: Path) -> None:

@@ -131,7 +131,11 @@ def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
 
 
 class Start:
-    """Begin what a lead leads: on the waiting thread if `inline` is given, else `elsewhere`, to outlive its callers."""
+    """Begin what a lead leads: on the waiting thread if `inline` is given, else `elsewhere`, to outlive its callers.
+
+    `elsewhere` sees to it that the lead is abandoned at the end of what it begins: an interrupt before the first
+    instruction of that, or a cancellation, would leave flights that nobody leads, as those who wait hold the lead.
+    """
 
     __slots__ = ("_elsewhere", "_inline", "_lead")
 

@@ -98,9 +98,8 @@ class Local:
         with lead as joined:
             if joined is not None:
                 return None
-            Start(
-                lead, None, lambda: self._runtime.home.task(loop, adrive(self._lead(lead, self.loader, NOBODY)))
-            ).begin()
+            path = self._lead(lead, self.loader, NOBODY)
+            Start(lead, None, lambda: self._runtime.home.task(loop, adrive(path), lead.abandon)).begin()
         await Landing(lead).arun()
         outcome: Outcome | None = lead.flight(key).outcome
         return None if outcome is ABORTED else outcome
@@ -134,9 +133,11 @@ class Local:
 
                 def elsewhere() -> None:
                     if pool is None:
-                        runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)))
-                    else:
-                        pool.submit(lambda: drive(self._lead(lead, loader, skipped, wide=True)), own=True)
+                        runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)), lead.abandon)
+                        return
+                    job = pool.submit(lambda: drive(self._lead(lead, loader, skipped, wide=True)), own=True)
+                    if not job.wake(lead.abandon):
+                        lead.abandon()
 
                 inline = None if loader.is_async else lambda: drive(self._lead(lead, loader, skipped))
                 yield Start(lead, inline, elsewhere)

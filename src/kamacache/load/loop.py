@@ -85,13 +85,13 @@ class HomeLoop:
 
     # -- work for it -------------------------------------------------------------------------------------------------
 
-    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]], ended: Callable[[], object]) -> None:
         """Run what `make` returns as a task of its own on the home loop, whatever becomes of the caller.
 
         The task has a copy of this context. The coroutine is made when it begins, so that a loop which closes before
-        drops nothing that was never awaited.
+        drops nothing that was never awaited. `ended` is called when the task has ended, even if it never began.
         """
-        self._begin(make, None)
+        self._begin(make, None, ended)
 
     def spawn(self, awaitable: Awaitable[Any]) -> Promise:
         """Do the same and promise the result."""
@@ -99,15 +99,20 @@ class HomeLoop:
         self._begin(lambda: _awaited(awaitable), promise)
         return promise
 
-    def _begin(self, make: Callable[[], Coroutine[Any, Any, Any]], promise: Promise | None) -> None:
+    def _begin(
+        self,
+        make: Callable[[], Coroutine[Any, Any, Any]],
+        promise: Promise | None,
+        ended: Callable[[], object] | None = None,
+    ) -> None:
         context = copy_context()
         while True:
             loop = self.running()
             if self.is_here():
-                self._start(loop, make, promise, context)
+                self._start(loop, make, promise, ended, context)
                 return
             try:
-                loop.call_soon_threadsafe(self._start, loop, make, promise, context)
+                loop.call_soon_threadsafe(self._start, loop, make, promise, ended, context)
             except RuntimeError:
                 if not loop.is_closed():
                     raise
@@ -119,22 +124,28 @@ class HomeLoop:
         loop: asyncio.AbstractEventLoop,
         make: Callable[[], Coroutine[Any, Any, Any]],
         promise: Promise | None,
+        ended: Callable[[], object] | None,
         context: Context,
     ) -> None:
         if loop is not self._loop:  # it is about to end, and said so after it was chosen
             try:
-                context.run(self._begin, make, promise)
+                context.run(self._begin, make, promise, ended)
             except Exception as error:  # noqa: BLE001 - it belongs to the one that waits
                 if promise is not None:
                     promise.set_exception(error)
             return
         # Not create_task(context=…): task factories of older tracing tools do not take it.
-        task = context.run(self.task, loop, make())
+        task = context.run(self.task, loop, make(), ended)
         if promise is not None:
             task.add_done_callback(lambda task: _keep(promise, task))
 
-    def task(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Create a task on the running loop and keep a reference until it finishes."""
+    def task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, Any],
+        ended: Callable[[], object] | None = None,
+    ) -> asyncio.Task[Any]:
+        """Create a task on the running loop and keep a reference until it finishes. Then `ended` is called."""
         try:
             task = loop.create_task(coroutine)
         except BaseException:
@@ -142,6 +153,8 @@ class HomeLoop:
             raise
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        if ended is not None:
+            task.add_done_callback(lambda _: ended())
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:

@@ -70,7 +70,7 @@ class Remote:
                     drive(self._lead(lead, own, flying))
 
                 def elsewhere() -> None:
-                    self._runtime.home.task(needed_loop(), adrive(self._lead(lead, [], flying)))
+                    self._runtime.home.task(needed_loop(), adrive(self._lead(lead, [], flying)), lead.abandon)
 
                 yield Start(lead, inline, elsewhere)
         if own and not flying:

@@ -32,7 +32,6 @@ class Link:
         self._loop = loop
         self._guarded = guarded
         self._pipeline: Pipeline | None = None
-        self._waiting = 0
         self._flushing = False
         self._blocked = False
         self._timer: asyncio.TimerHandle | None = None
@@ -43,9 +42,10 @@ class Link:
         if self.connected.exception() is not None:
             self.closed = True
         elif not self.closed and self._pipeline is None:
-            self._pipeline = self.connected.result()
-            self._fd = self._pipeline.fileno()
+            pipeline: Pipeline = self.connected.result()
+            self._fd = pipeline.fileno()
             self._loop.add_reader(self._fd, self._readable)
+            self._pipeline = pipeline
 
     def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
         """Return the answers to come, once `connected` has ended; PeerError if there are none in time."""
@@ -54,13 +54,14 @@ class Link:
         if self.closed or self._pipeline is None:
             raise PeerError(f"the connection to {self.address} was closed")
         future: asyncio.Future[list[Found | None]] = self._loop.create_future()
-        self._pipeline.ask(future, group, keys, former)
-        self._waiting += 1
+        # Each thing is done before it is noted, and the question comes last: an interrupt in between leaves a look at
+        # nothing, never a question that nobody sends or watches.
+        if not self._flushing:
+            self._loop.call_soon(self._flush)
+            self._flushing = True
         if self._timer is None:
             self._wait(FORMER_TIMEOUT if former else PEEK_TIMEOUT)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        self._pipeline.ask(future, group, keys, former)
         return future
 
     def _wait(self, silence: float, left: float | None = None) -> None:
@@ -93,14 +94,13 @@ class Link:
             return
         if self._guarded:
             self._flush()  # a handshake, or what waited for its end
-        self._waiting -= len(answers)
         for future, found in answers:
             if not future.done():
                 if isinstance(found, Exception):
                     future.set_exception(found)
                 else:
                     future.set_result(found)
-        if not self._waiting and self._timer is not None:
+        if self._timer is not None and self._pipeline.patience(PEEK_TIMEOUT, _WHOLE) is None:
             self._timer.cancel()
             self._timer = None
 
