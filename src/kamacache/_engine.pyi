@@ -25,6 +25,7 @@ __all__ = [
     "Hlc",
     "Incoming",
     "Lead",
+    "PendingWrite",
     "Pipeline",
     "Placement",
     "PolicyRun",
@@ -89,16 +90,6 @@ class Hlc:
         """Return the greatest version that was returned or merged."""
 
 @final
-class PendingWrite:
-    """A write of a key that waits to be sent: while it lives and is not settled, the store keeps no load of the key.
-
-    Nor is a flight of the key joined, so that a get of this node waits for the write.
-    """
-
-    def __init__(self, store: Store, key: str, /) -> None: ...
-    def settle(self) -> None:
-        """Take note that the write was sent, or given up."""
-
 class Store:
     """The memory of one group in one process."""
 
@@ -200,6 +191,17 @@ class Store:
 
     def close(self) -> None:
         """Drop everything and keep nothing from now on, so that every get is a miss."""
+
+@final
+class PendingWrite:
+    """A write of a key that waits to be sent: while it lives and is not settled, the store keeps no load of the key.
+
+    Nor is a flight of the key joined, so that a get of this node waits for the write.
+    """
+
+    def __new__(cls, store: Store, key: str, /) -> Self: ...
+    def settle(self) -> None:
+        """Take note that the write was sent, or given up."""
 
 @final
 class Promise:
