@@ -264,7 +264,7 @@ class MemoryLane(Lane):
     def ping(self, address: str) -> None:
         self._network.deliver(self._address, address, Peek("", []))
 
-    def call(self, address: str, message: Request, timeout: float | None) -> Promise:  # noqa: ARG002 - gates decide
+    def call(self, address: str, message: Request, deadline: Deadline) -> Promise:  # noqa: ARG002 - gates decide
         promise = Promise()
 
         def work() -> None:

@@ -63,7 +63,8 @@ def ask_directly(network: Network, address: str | None, keys: list[str]) -> list
     lane = network.lane()
     lane.start(None, lambda _: None, Deadline.after(1.0))
     reply: LoadReply = Wait(
-        lane.call(address or "", LoadRequest("users", keys, [], 0, 0), None), Deadline.after(GATE_TIMEOUT)
+        lane.call(address or "", LoadRequest("users", keys, [], 0, 0), Deadline.after(None)),
+        Deadline.after(GATE_TIMEOUT),
     ).run()
     return [answer.value for answer in reply.answers]
 

@@ -153,7 +153,7 @@ class Membership:
             self._thread.join(deadline.sooner(HELLO_TIMEOUT / 2).left())
         goodbye = Hello(self.me, self._runtime.hlc.latest(), [], leaving=True)
         call, until = self._runtime.lane.call, deadline.sooner(HELLO_TIMEOUT / 2)
-        calls = [call(peer.address, goodbye, until.left()) for peer in self.peers.all() if not peer.dead]
+        calls = [call(peer.address, goodbye, until) for peer in self.peers.all() if not peer.dead]
         self.deregister()
         for one in calls:
             with suppress(KamaCacheError, TimeoutError):  # its probes will find out
@@ -269,8 +269,8 @@ class Membership:
         if not peers:
             return
         mine = self.hello()
-        calls = [(peer, self._runtime.lane.call(peer.address, mine, HELLO_TIMEOUT)) for peer in peers]
         deadline = Deadline.after(HELLO_TIMEOUT)
+        calls = [(peer, self._runtime.lane.call(peer.address, mine, deadline)) for peer in peers]
         for peer, call in calls:
             try:
                 answer: Hello = Wait(call, deadline).run()

@@ -99,7 +99,8 @@ class Remote:
         while todo := lead.keys:
             by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
             asked = self._runtime.clock.now()
-            calls = [(peer, keys, self._ask(peer, keys, skipped)) for peer, keys in by_peer.items()]
+            deadline = Deadline.after(lead.left())
+            calls = [(peer, keys, self._ask(peer, keys, skipped, deadline)) for peer, keys in by_peer.items()]
             if own:
                 flying.append((yield from self._local.start(own, self._timeout)))
                 own = []
@@ -108,7 +109,7 @@ class Remote:
             for peer, keys, call in calls:
                 began = time.monotonic()
                 try:
-                    reply: LoadReply = yield Wait(call, Deadline.after(lead.left()))
+                    reply: LoadReply = yield Wait(call, deadline)
                 except (PeerError, UnknownGroup) as error:
                     wasted += time.monotonic() - began
                     self._runtime.suspect(peer, error)
@@ -147,14 +148,14 @@ class Remote:
                 by_peer[peer].append(key)
         return by_peer, here
 
-    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer]) -> Promise:
+    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer], deadline: Deadline) -> Promise:
         route = self._runtime.route(self._name)
         dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.dead}
         outer = chain()
         depth = 0 if outer is None else outer.depth
         latest = self._runtime.hlc.latest()
         request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest)
-        return self._runtime.lane.call(peer.address, request, self._timeout)
+        return self._runtime.lane.call(peer.address, request, deadline)
 
     def _load_here(self, lead: Lead, keys: list[str], skipped: Mapping[str, Peer]) -> Path[None]:
         """Load keys in this node after all, in the time that is left."""

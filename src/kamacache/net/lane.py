@@ -93,7 +93,7 @@ class Lane(Protocol):
                 found.append(error)
         return found
 
-    def call(self, address: str, message: Request, timeout: float | None) -> Promise: ...
+    def call(self, address: str, message: Request, deadline: Deadline) -> Promise: ...
     def forget(self, address: str, *, finishing: bool = False) -> None:
         """End what waits for a member that is gone, unless it said goodbye and finishes what it serves."""
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -149,10 +150,11 @@ class NativeLane:
         except PeerError as error:  # the transport is closed
             return [error] * len(addresses)
 
-    def call(self, address: str, message: Request, timeout: float | None) -> Promise:
+    def call(self, address: str, message: Request, deadline: Deadline) -> Promise:
         promise = Promise()
+        left = deadline.left()
         try:
-            self._transport.call(promise, address, message, timeout)
+            self._transport.call(promise, address, message, None if left == math.inf else left)
         except PeerError as error:
             promise.set_exception(error)
         return promise

@@ -133,7 +133,7 @@ class Writes:
 
     def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Promise:
         request = WriteRequest(self._name, items, skipped=sorted(skipped), clock=self._runtime.hlc.latest())
-        return self._runtime.lane.call(peer.address, request, SILENCE)
+        return self._runtime.lane.call(peer.address, request, Deadline.after(SILENCE))
 
     def _tell(self, request: TellRequest, deadline: Deadline) -> Path[tuple[bool, dict[str, int]]]:
         """Notify every listener at once. Return whether all confirmed, and the greater versions that some know.
@@ -146,7 +146,8 @@ class Writes:
         while todo := [peer for peer in self._runtime.membership.listeners() if peer not in told]:
             told.update(todo)
             request = request._replace(clock=self._runtime.hlc.latest())
-            calls = [(peer, self._runtime.lane.call(peer.address, request, SILENCE)) for peer in todo if not peer.dead]
+            sent = Deadline.after(SILENCE)  # a notice goes out even when the writer's time is over
+            calls = [(peer, self._runtime.lane.call(peer.address, request, sent)) for peer in todo if not peer.dead]
             confirmed &= len(calls) == len(todo)  # a member that is considered dead is not waited for
             for peer, call in calls:
                 try:
