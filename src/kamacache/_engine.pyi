@@ -1,6 +1,6 @@
 """Describe the native engine to type checkers; mypy.stubtest compares this with the built module.
 
-A method without a docstring here has one in the module: help(kamacache._engine.Lead).
+Group.get is documented in the module. The code of the other methods is in crates/python/src.
 """
 
 from collections.abc import Callable
@@ -98,7 +98,7 @@ class Store:
     FORMER: Final[int]  # a main copy that is no longer owned
     OUTCOMES: Final[tuple[str, ...]]  # the counters that count() takes, by position
 
-    # get calls it for a key that is not here and returns its result. A second argument, True: nor is it at its owner.
+    # get calls it for a key that is not here, and returns its result. A second argument True: its owner lacks it, too.
     on_miss: Callable[..., Any] | None
     remote: Remote | None  # get asks it before on_miss, unless writes are pending
     pending: bool  # writes of this node are under way, for which a get may have to wait
@@ -194,9 +194,10 @@ class Store:
 
 @final
 class PendingWrite:
-    """A write of a key that waits to be sent: while it lives and is not settled, the store keeps no load of the key.
+    """A write of a key that waits to be sent.
 
-    Nor is a flight of the key joined, so that a get of this node waits for the write.
+    While this object lives and is not settled, the store keeps no load of the key, and no caller joins a flight of the
+    key. So a get of this node waits for the write.
     """
 
     def __new__(cls, store: Store, key: str, /) -> Self: ...
@@ -205,9 +206,9 @@ class PendingWrite:
 
 @final
 class Promise:
-    """A result that one thread will have and others wait for. No interrupt leaves it in between.
+    """A result that one thread will set and others wait for. An interrupt never leaves it half set.
 
-    concurrent.futures.Future does the same in Python, where an interrupt of a waiter can leave its lock taken for ever.
+    concurrent.futures.Future does the same in Python, where an interrupt of a waiter can leave its lock taken forever.
     """
 
     def __new__(cls) -> Promise: ...
@@ -270,7 +271,7 @@ class Flight:
     def depth(self) -> int: ...
     @property
     def timed(self) -> bool:
-        """Whether an event loop runs it from the beginning, and ends it in time."""
+        """Return whether an event loop runs the load from its beginning, and ends it in time."""
 
     @property
     def ended(self) -> bool: ...
@@ -300,7 +301,7 @@ class Lead:
     def depth(self) -> int: ...
     @property
     def timed(self) -> bool:
-        """Whether an event loop runs it from the beginning, and ends it in time."""
+        """Return whether an event loop runs the loads from their beginning, and ends them in time."""
 
     @property
     def driver(self) -> Any: ...
@@ -354,11 +355,11 @@ class Flag:
 
 @final
 class Remote:
-    """The way of a store to the memory of owners, with no Python on it.
+    """The means by which a store asks the memory of owners without Python.
 
-    `peers` are (address, considered dead, the peer itself) by their positions in `placement`, None for this node. A
-    hot value goes to `keep(key, found, asked)`, where `asked` is a time of the store's clock. A peer that does not
-    answer within `timeout` seconds goes to `suspect(peer, PeerError)`.
+    `peers` are (address, considered dead, the peer itself) by their positions in `placement`, None for this node. For
+    a hot value, `keep(key, found, asked)` is called; `asked` is a time of the store's clock. For a peer that does not
+    answer within `timeout` seconds, `suspect(peer, PeerError)` is called.
     """
 
     def __new__(
@@ -433,7 +434,7 @@ class Security:
 class Transport:
     """One port for all protocols, and the connections to other members. It owns one thread, which runs no Python.
 
-    The ends of calls, and the requests of peers, come out of `next_event`, which a thread of the node must keep taking.
+    `next_event` returns the ends of calls and the requests of peers. A thread of the node must keep calling it.
     """
 
     HOT: Final[int]  # flags of an answer: worth a near copy

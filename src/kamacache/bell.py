@@ -9,7 +9,7 @@ from kamacache.deadline import Deadline
 
 
 class Bell:
-    """Wakes one thread. Unlike threading.Event it may be rung in a signal handler that interrupts its own methods."""
+    """Wake one thread. Unlike threading.Event, it may be rung in a signal handler that interrupts its own methods."""
 
     def __init__(self) -> None:
         self._silent = threading.Lock()
@@ -21,5 +21,5 @@ class Bell:
             self._silent.release()
 
     def wait(self, deadline: Deadline) -> bool:
-        """Wait until it rings. Return whether it did before the deadline."""
+        """Wait until the bell rings. Return whether it rang before the deadline."""
         return self._silent.acquire(timeout=min(deadline.left(), threading.TIMEOUT_MAX))

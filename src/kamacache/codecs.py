@@ -22,7 +22,7 @@ class Codec(Protocol[V]):
 
     @property
     def shareable(self) -> bool:
-        """Whether a decoded value may be kept and returned to all callers: True only if it cannot be changed."""
+        """Return whether a decoded value may be kept and returned to all callers: True only if it cannot be changed."""
         return False
 
     def encode(self, value: V, /) -> bytes:

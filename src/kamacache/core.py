@@ -1,4 +1,4 @@
-"""What serves one group in one life of its node: its store, misses and writes. Imported when a group is made."""
+"""Serve one group in one life of its node: its store, misses and writes. Imported when a group is made."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GroupCore:
 
     @property
     def remembered(self) -> float:
-        """The seconds for which the writes of the group are remembered at least."""
+        """Return the seconds for which the writes of the group are remembered at least."""
         return remembered(self.options)
 
     def renewed(self, runtime: Runtime) -> GroupCore:
@@ -65,7 +65,7 @@ class GroupCore:
         return GroupStats(**self.store.stats())
 
     def gave_up(self, keys: int) -> None:
-        """Count keys, which count in gets already, whose caller gave up before the node was started."""
+        """Count the outcome of keys whose caller gave up before the node was started. They are in gets already."""
         self.store.count(JOINED, keys)
 
     def item(self, key: str, raw: bytes | None, ttl: float | None = None) -> WriteItem:
@@ -78,14 +78,14 @@ class GroupCore:
         return WriteItem(key, raw, ttl)
 
     def sets(self, values: Mapping[str, Any], ttl: Duration | Missing | None) -> list[WriteItem]:
-        """Return what sets these values. Raises InvalidKey, TypeError, CodecError, ValueTooLarge, ConfigError."""
+        """Return items that set these values. Raises InvalidKey, TypeError, CodecError, ValueTooLarge, ConfigError."""
         if not isinstance(values, Mapping):
             raise TypeError(f"set_many takes a mapping of key to value, not {type(values).__name__}")
         seconds = self._seconds(ttl)
         return [self._set(key, value, seconds) for key, value in values.items()]
 
     def set_one(self, key: str, value: Any, ttl: Duration | Missing | None) -> list[WriteItem]:
-        """Return what sets one value, as `sets` does."""
+        """Return the list of one item that sets one value, as `sets` does."""
         return [self._set(key, value, self._seconds(ttl))]
 
     def _seconds(self, ttl: Duration | Missing | None) -> float | None:
@@ -100,11 +100,11 @@ class GroupCore:
         return self.item(key, codecs.encode(self.options.codec, value), seconds)
 
     def deletes(self, keys: Iterable[str]) -> list[WriteItem]:
-        """Return what deletes these keys. Raises InvalidKey, TypeError."""
+        """Return the items that delete these keys. Raises InvalidKey, TypeError."""
         return [WriteItem(key, None) for key in distinct(keys)]
 
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
-        """Set and delete, after the writes of these keys that are pending."""
+        """Set and delete keys, after the pending writes of these keys."""
         if not items:
             return True if wait else None
         if not wait:
@@ -114,7 +114,7 @@ class GroupCore:
         return (yield from self.writes.write(items))
 
     def clear(self, *, wait: bool = True) -> Path[bool | None]:
-        """Forget every key, after all writes that are pending."""
+        """Forget every key, after all pending writes."""
         yield from self.behind.settled()
         floor = self.writes.clear_here()
         if not wait:

@@ -1,4 +1,4 @@
-"""Nodes at fork, drop and exit: a forked child joins as a new member; a node that is not used any more is closed."""
+"""Handle fork, drop and exit: a forked child joins as a new member; a node that is no longer used is closed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drop(node: Node) -> None:
 
 
 def free_address(listen: str | None) -> str | None:
-    """Return the address on which a forked child listens, given its parent's."""
+    """Return the address on which a forked child listens, given the address of its parent."""
     if listen is None:
         return None
     if listen.startswith("unix:"):

@@ -22,7 +22,7 @@ _FLUSH = 1.0  # seconds for which close waits for pending writes
 
 
 class Group(Getter[V]):
-    """A group of a node, made by Node.group. Every method that may wait has a twin with an a for asyncio.
+    """A group of a node, made by Node.group. Methods that may wait have a twin for asyncio, whose name begins with a.
 
     All of them raise GroupClosed or NodeClosed once the group or its node is closed, and InvalidKey for a key that is
     not a str of 1 to 65,536 bytes in UTF-8.
@@ -94,7 +94,7 @@ class Group(Getter[V]):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _miss(self, key: str, peeked: bool = False) -> Any:
-        """Answer a get of which the store has nothing."""
+        """Answer a get of a key that the store does not have."""
         misses = self._core.misses
         if not misses.alone:
             try:
@@ -120,7 +120,8 @@ class Group(Getter[V]):
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return a dict of those of the keys that have a value, in the order asked.
 
-        What is not in memory is asked of all owners at once and loaded in a batch: by load_many if there is one.
+        Keys that are not in memory are requested from all owners at once, and loaded together by load_many if there is
+        one.
 
         Raises:
             LoadError: A key failed: `key` names the first, `loaded` has the values of the others.
@@ -162,7 +163,7 @@ class Group(Getter[V]):
             raise
 
     def peek(self, key: str) -> V | None:
-        """Return the value in this process's memory, or None. Never loads, asks another node, counts or touches."""
+        """Return the value in this process's memory, or None. Never load, ask another node, or count as a use."""
         self._core.misses.check_open()
         value: V | None = self._core.store.peek(key)
         return value
@@ -180,14 +181,14 @@ class Group(Getter[V]):
     def set(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
         """Set a value for the whole cluster.
 
-        Return True if every node has confirmed, False if one could not be reached (it is notified once it can be) or
-        this node has not joined, None with wait=False.
+        Return True if every node has confirmed, False if a node could not be reached (it is notified once it can be
+        reached) or if this node has not joined, None with wait=False.
 
         Args:
             key: The key.
             value: The value; None is a TypeError, use delete.
             ttl: Seconds, a timedelta, or text such as "10m"; None never expires. Default: the ttl of the group.
-            wait: With False the cluster follows by itself, in order; a get of the key on this node waits for that.
+            wait: With False the write is sent later, in order; a get of the key on this node waits for it.
 
         Raises:
             CodecError: The group's codec does not take the value.
@@ -226,7 +227,7 @@ class Group(Getter[V]):
     @overload
     def delete(self, key: str, *, wait: bool) -> bool | None: ...
     def delete(self, key: str, *, wait: bool = True) -> bool | None:
-        """Delete a key everywhere, so that the next get loads it. Return what set returns, also if it did not exist."""
+        """Delete a key everywhere, so that the next get loads it. Return what set returns, also for an absent key."""
         return self._write(self._core.deletes([key]), wait)
 
     @overload
@@ -296,7 +297,7 @@ class Group(Getter[V]):
         return self.stats()
 
     def close(self) -> None:
-        """Forget everything here and raise GroupClosed from now on; the name is free again. Twice is fine."""
+        """Forget everything here and free the name. Later calls raise GroupClosed, but a second close does nothing."""
         if self._core.misses.closed is None:
             self._core.behind.flush(Deadline.after(_FLUSH))
             self._leave(self._core, GroupClosed(f"the group {self.name!r} was closed"))

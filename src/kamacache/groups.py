@@ -1,4 +1,4 @@
-"""The groups of a node: made once for each name, found again, announced, closed."""
+"""Make the groups of a node once for each name, find them again, announce and close them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # imported when a group is made: importing the package is to 
     from kamacache.net.messages import GroupState
     from kamacache.runtime import Runtime
 
-_MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
+_MARGIN = 2.0  # seconds by which a silence may have been longer than measured
 
 
 class Groups:
-    """Hold the groups of one node by name, and what serves each, `cores`. Both change under `lock` alone."""
+    """Hold the groups of one node by name, and in `cores` the core of each. Both change under `lock` alone."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Groups:
 
     def close(self, core: GroupCore, error: KamaCacheError) -> None:
         """Close a group and free its name; its methods raise `error` from now on."""
-        with self.lock:  # so that no thread finds a group that is closed, nor makes one that is hidden in its place
+        with self.lock:  # so that no thread finds a closed group, or makes a new one that this call would hide
             core.close(error)
             if self.cores.get(core.name) is core:
                 del self.by_name[core.name], self.cores[core.name]
@@ -131,11 +131,11 @@ class View(Mapping[str, "GroupCore"]):
         return self._copy().items()
 
     def states(self) -> list[GroupState]:
-        """Return what a hello says of each group."""
+        """Return the state of each group for a hello."""
         return [core.state() for core in self.values()]
 
     def heard_of(self, state: GroupState, silent: float) -> None:
-        """Take in what a member's hello says of a group, after `silent` seconds without one."""
+        """Take in the state of a group from a member's hello, after `silent` seconds without a hello."""
         core = self.get(state.name)
         if core is None:
             return

@@ -1,4 +1,4 @@
-"""What a node lends to its groups: clocks, the network, the members, and threads to run loaders."""
+"""Hold the parts that all groups of a node share: clocks, the network, the members, and threads to run loaders."""
 
 from __future__ import annotations
 

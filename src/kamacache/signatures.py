@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
         on_evict: OnEvict | None
 
     class Decorator(Protocol):
-        """Turns a loader into a group of the values that it loads."""
+        """Turn a loader into a group of the values that it loads."""
 
         @overload
         def __call__(self, loader: AsyncValueLoad[V], /) -> Group[V]: ...
@@ -130,7 +130,7 @@ class GroupMethods:
         Create all groups before `start`. A group created later moves the ownership of keys. The same loader is the same
         function over the same objects: of two objects, partials or closures, each needs a group of its own.
 
-        Raises ConfigError for an option that cannot be, GroupExists for another loader or other options than the group
+        Raises ConfigError for an invalid option, GroupExists for another loader or other options than the group
         of this name has (close() that group first), NodeClosed.
         """
         check_name(name, what="group")

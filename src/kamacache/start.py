@@ -23,12 +23,12 @@ AUTO_TIMEOUT = 1.0  # seconds that all calls together wait for a node that start
 
 
 class Start:
-    """Starts a node. `done` is True once it has started."""
+    """Start a node. `done` is True once it has started."""
 
     def __init__(self, node: Node) -> None:
         self.done = False
         self._node = node
-        # Reentrant, for a signal handler or a finaliser of the thread that has one of them.
+        # Reentrant, for a signal handler or a finaliser on the thread that holds one of these locks.
         self._one = threading.RLock()  # held by the start under way
         self._thread: int | None = None  # the thread of that start
         self._lock = threading.RLock()  # guards _waiting
@@ -37,7 +37,7 @@ class Start:
 
     @property
     def is_here(self) -> bool:
-        """Whether the calling thread is starting the node, and was interrupted by a signal handler or a finaliser."""
+        """Return whether the calling thread starts the node already, as in a signal handler or a finaliser."""
         return self._thread == threading.get_ident()
 
     def run(self) -> None:
@@ -52,7 +52,7 @@ class Start:
                 raise NodeClosed("the node was closed") from error
             raise
         finally:
-            if self._node._closed:  # meanwhile, and left the rest to this thread
+            if self._node._closed:  # meanwhile; that close left the rest to this thread
                 self._node._end()
         if self._node._closed:
             raise NodeClosed("the node was closed")
@@ -102,7 +102,7 @@ class Start:
         started.set_result(None)
 
     def stop(self, deadline: Deadline) -> None:
-        """Try no more, and wait for a start under way on another thread."""
+        """Stop trying, and wait for a start under way on another thread."""
         self._ended.ring()
         if self._one.acquire(timeout=deadline.left()):
             self._one.release()

@@ -92,7 +92,7 @@ _UNDER_WAY: set[Any] = set()  # a loop holds its tasks weakly
 
 
 async def whole(path: Path[T]) -> T:
-    """Carry a path, a write's, to its end in a task of its own, even when its caller is cancelled half-way."""
+    """Carry the path of a write to its end in a task of its own, even if its caller is cancelled half-way."""
     import asyncio  # noqa: PLC0415 - it is running
 
     task = asyncio.get_running_loop().create_task(adrive(path))

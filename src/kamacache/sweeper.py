@@ -24,7 +24,7 @@ _JOIN = 0.5
 
 
 class Sweeper:
-    """Sweeps the store of each group, four times a second."""
+    """Sweep the store of each group, four times a second."""
 
     def __init__(self, groups: Mapping[str, GroupCore]) -> None:
         self._cores = groups

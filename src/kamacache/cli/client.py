@@ -42,7 +42,7 @@ class Refused(Exception):
 
     @property
     def has_no_password(self) -> bool:
-        """Whether the node got a password but was started without one; it says so in the words of Redis."""
+        """Return whether the node received a password but was started without one. Its words are those of Redis."""
         return str(self).startswith("ERR AUTH ")
 
 

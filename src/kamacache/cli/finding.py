@@ -40,7 +40,7 @@ class Place:
 
     @property
     def scheme(self) -> str:
-        """The scheme of the URL of the registry. The rest is never shown: it may hold a password."""
+        """Return the scheme of the URL of the registry. The rest is never shown, because it may hold a password."""
         return self.registry.partition("://")[0] + "://"
 
     def members(self) -> list[Member]:

@@ -3,10 +3,10 @@
 Read downward, as the request goes:
 
 miss      one key or a batch: wait for own writes that are pending, then
-peek      ask the memory of the key's owner; where it has nothing,
+peek      ask the memory of the key's owner; if it has nothing,
 flight    join the load of the key that is under way, or lead one:
-remote    the leader asks the owner to load, then the next in line; where this node is the one,
-local     it looks for a former copy, runs the loader, and keeps what comes unless a newer write is known
+remote    the leader asks the owner to load, then the next candidate; if that is this node,
+local     this node looks for a former copy, runs the loader, and keeps the value unless a newer write is known
 call      the call of the loader itself, on this thread, on a thread of the pool, or on the home loop
-outcome   how a load ended: what callers, counters and asking peers make of it
+outcome   the end of a load, for callers, counters and asking peers
 """

@@ -25,7 +25,7 @@ _LONG = 1e8  # seconds: no limit was asked for
 
 
 class Failed:
-    """What a loader raised, in the place of a value."""
+    """The exception that a loader raised, in the place of a value."""
 
     __slots__ = ("error",)
 
@@ -69,9 +69,9 @@ def _function(loader: Loader, argument: str | list[str]) -> Callable[[Any], Any]
 
 
 class Call:
-    """A step: run the loader for keys of a lead and give each value, or Failed, to `ended` as soon as it is there.
+    """A step: run the loader for keys of a lead and pass each value, or Failed, to `ended` as soon as it is there.
 
-    `wide` takes more threads of the pool for a plain loader of single keys, where no thread of a caller waits.
+    With a `pool`, a plain loader of single keys runs on more threads of the pool as well.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Call:
                     helpers.append(self._pool.submit(lambda: self._run_each(keys)))  # noqa: PERF401 - until one is refused
         self._run_each(keys)
         for helper in helpers:
-            if not helper.begin():  # it has begun already, else it never will
+            if not helper.begin():  # it has begun already; otherwise it never will
                 try:
                     Wait(helper, Deadline.after(self._lead.left())).run()
                 except TimeoutError:
@@ -173,7 +173,7 @@ class Call:
                 await asyncio.sleep(0)
 
     def _late(self, argument: str | list[str]) -> Callable[[], None]:
-        """Return what ends the flights in time, whatever their loader makes of its cancellation."""
+        """Return a function that ends the flights in time, even if their loader ignores its cancellation."""
 
         def late() -> None:
             for key in argument if isinstance(argument, list) else [argument]:
@@ -199,7 +199,7 @@ class Call:
 
 
 class _Timer:
-    """Cancels this task when its time is over. asyncio.timeout does the same at several times the cost."""
+    """Cancel this task when its time is over. asyncio.timeout does the same at several times the cost."""
 
     __slots__ = ("_handle", "_late", "_over", "_own_loop", "_task")
 
@@ -224,10 +224,10 @@ class _Timer:
             self._handle.cancel()
 
     def failed(self, error: BaseException) -> Failed:
-        """Return what an async loader raised.
+        """Return the failure of an async loader, or raise an error that is not meant for the load.
 
-        A cancellation that is not its own doing is raised, and so is an interrupt, which is meant for a loop of the
-        user's; on a loop of our own no user can want to interrupt anything, and it fails the load.
+        A cancellation of the task by other code is raised. So is an interrupt, because it is meant for the user's loop.
+        On a loop of our own no user can want to interrupt anything, so both fail the load.
         """
         import asyncio  # noqa: PLC0415 - it is running
 
@@ -245,16 +245,16 @@ class _Timer:
 
 
 def checked(answer: object) -> Mapping[str, Any]:
-    """Return what load_many answered. Raises TypeError unless it is a mapping."""
+    """Return the answer of load_many. Raises TypeError unless it is a mapping."""
     if not isinstance(answer, Mapping):
         raise TypeError(f"load_many must return a mapping of key to value, not {type(answer).__name__}")
     return answer
 
 
 def failed_here(error: BaseException) -> Failed:
-    """Return what a plain loader raised. On a caller's own thread an interrupt is for that caller, and is raised.
+    """Return the failure of a plain loader. On a caller's own thread an interrupt is for that caller, and is raised.
 
-    On a thread of the pool no user can want to interrupt anything; there it fails the load.
+    On a thread of the pool no user can want to interrupt anything, so an interrupt fails the load.
     """
     if not isinstance(error, Exception) and not on_pool():
         raise error

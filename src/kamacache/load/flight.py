@@ -1,7 +1,7 @@
-"""Waiting for loads that are under way, and the chain of loads that the running code is inside of.
+"""Wait for loads that are under way, and keep the chain of loads that the running code is inside of.
 
-The table of flights is native (crates/python/src/flights): a flight is begun, joined and ended in one step each, which
-no interrupt can come into. What stands here is how a thread and a task wait for one.
+The table of flights is native (crates/python/src/flights): a flight is begun, joined and ended in one step each, and
+no interrupt can come into such a step. This file has the two ways to wait for a flight: on a thread and in a task.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHAIN: ContextVar[Flight | Lead | None] = ContextVar("kamacache_chain", default=
 
 
 def chain() -> Flight | Lead | None:
-    """Return what the running code is inside of. A load that has ended does not count: its context may outlive it."""
+    """Return the load that the running code is inside of, unless it has ended: its context may outlive it."""
     inner = CHAIN.get()
     return None if inner is None else inner.open()
 
@@ -41,7 +41,7 @@ def own_loop(key: str) -> LoadCycle:
 
 
 class Landing:
-    """Wait until a flight, or everything that a lead leads, has ended. The result is whether it has, in its time."""
+    """Wait until a flight, or every flight of a lead, has ended. The result is whether that happened in time."""
 
     __slots__ = ("_flight",)
 
@@ -93,16 +93,16 @@ class Landing:
 
 
 class Flying(NamedTuple):
-    """What one call waits for: the flights that it leads, and those of others by key."""
+    """The flights that one call waits for: those that it leads, and those of other callers by key."""
 
     lead: Lead
     joined: dict[str, Flight]
 
 
 def land(flights: Flights, flying: Flying, timeout: float | None) -> Path[dict[str, Outcome]]:
-    """Return how the flights ended. A key whose leader was interrupted is missing and is to be asked for again.
+    """Return the outcomes of the flights. A key whose leader was interrupted is missing and must be requested again.
 
-    The first to notice that a flight's time is over ends it for all who wait.
+    The first caller that notices that a flight's time is over ends the flight for all callers that wait for it.
     """
     lead, joined = flying
     if not lead.ended and not (yield Landing(lead)):
@@ -122,7 +122,7 @@ def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
     if flight.left() <= 0:
         how = LOADS if flight.here else PEER_LOADS
         if flight.here and not flight.ended:
-            flights.store.count(LOAD_ERRORS)  # before those who wait look
+            flights.store.count(LOAD_ERRORS)  # before the waiting callers look
         flights.end(flight, timed_out(flight.key, timeout, how))
     elif flight.driver is not None and flight.driver is running_loop():
         raise own_loop(flight.key)
@@ -133,8 +133,9 @@ def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
 class Start:
     """Begin what a lead leads: on the waiting thread if `inline` is given, else `elsewhere`, to outlive its callers.
 
-    `elsewhere` sees to it that the lead is abandoned at the end of what it begins: an interrupt before the first
-    instruction of that, or a cancellation, would leave flights that nobody leads, as those who wait hold the lead.
+    `elsewhere` must have the lead abandoned at the end of the work that it begins. Otherwise an interrupt before the
+    first instruction of that work, or a cancellation, would leave flights without a leader: waiting callers keep the
+    lead alive, so its destruction does not end them.
     """
 
     __slots__ = ("_elsewhere", "_inline", "_lead")
@@ -165,7 +166,7 @@ class Start:
         self.begin()
 
     def begin(self) -> None:
-        """Begin elsewhere. If that fails, it is how the load ends."""
+        """Begin elsewhere. If that fails, the load ends with that failure."""
         try:
             self._elsewhere()
         except Exception as error:
@@ -181,7 +182,7 @@ class Start:
 
 
 def abandon_idle(flights: Flights) -> None:
-    """Abort what an event loop is to run that runs no more: those who wait load again. The sweeper calls this."""
+    """Abort the flights of event loops that no longer run: their callers load again. The sweeper calls this."""
     for flight in flights.driven():
         if not flight.driver.is_running():
             flights.end(flight, ABORTED)

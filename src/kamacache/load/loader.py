@@ -118,8 +118,8 @@ def _check(what: str, function: Callable[..., Any], argument: object) -> None:
 class Loader:
     """Hold the functions of a group: `single` loads a key, `many` a list of keys.
 
-    Either may be async, either may be missing. Raises ConfigError for what is no function, cannot be called with one
-    argument, or is half async.
+    Both may be async, and either may be missing. Raises ConfigError for an object that is no function, for a function
+    that cannot be called with one argument, and for a plain function beside an async one.
     """
 
     __slots__ = ("is_async", "lean", "many", "place", "single")
@@ -143,7 +143,7 @@ class Loader:
 
     @property
     def missing(self) -> bool:
-        """Whether there is nothing to load with."""
+        """Return whether the group has no function to load with."""
         return self.single is None and self.many is None
 
     def in_batch(self, keys: list[str]) -> bool:

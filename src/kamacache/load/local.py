@@ -1,8 +1,8 @@
-"""Loading here: once at a time per key, for callers and peers, kept unless a newer write is known by then.
+"""Load in this process: one load of a key at a time, for callers and peers, kept unless a newer write is known.
 
 A flight that loads here never waits for another node's load, so nodes cannot wait for each other in a ring. The version
-of a loaded value is the greatest write of its key that was known here *when the load began*: a later write refuses it
-wherever it arrives.
+of a loaded value is that of the greatest write of its key that was known here *when the load began*. So a node that
+knows of a later write refuses the value.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Local:
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
 
-    # -- one key, on the caller's thread, with no other to ask ------------------------------------------------------
+    # -- one key, on the caller's thread, with no other node to ask -------------------------------------------------
 
     def get(self, key: str) -> bytes | Flying | None:
-        """Load one key with the plain loader on this thread. Return its bytes, or what to wait for if another leads.
+        """Load one key with the plain loader on this thread. Return its bytes, or the flights to wait for.
 
         Raises LoadError.
         """
@@ -89,7 +89,7 @@ class Local:
     async def aget(self, key: str) -> Outcome | None:
         """Load one key with the async loader on this event loop, as a task of its own.
 
-        Return how that ended; None if the home loop is another, another caller leads, or the leader was interrupted.
+        Return its outcome; None if the home loop is another one, another caller leads, or the leader was interrupted.
         """
         loop = self._runtime.home.running()
         if loop is not running_loop():
@@ -113,9 +113,10 @@ class Local:
         skipped: Mapping[str, Peer] = NOBODY,
         depth: int | None = None,
     ) -> Path[Flying]:
-        """Lead or join the loads of these keys, having passed over the candidates in `skipped`.
+        """Lead or join the loads of these keys, after the candidates in `skipped` were passed over.
 
-        With a plain loader a thread has loaded what it leads when this returns; all else goes on by itself.
+        With a plain loader, a thread has loaded the keys that it leads when this returns. Other loads go on by
+        themselves.
         """
         loader, runtime = self.loader, self._runtime
         outer = chain()
@@ -158,7 +159,7 @@ class Local:
 
     def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[None]:
         if (yield from self._from_former(lead, skipped)):
-            for key in lead.keys:  # the load begins now: what was written while peers were asked is known to it
+            for key in lead.keys:  # the load begins now, so it knows the writes that came while peers were asked
                 if not lead.begin(key):
                     lead.end(key, ABORTED)
                 elif (outcome := in_memory(self._store, key)) is not None:
@@ -176,7 +177,7 @@ class Local:
             try:
                 kind = Store.MAIN if route.acts(key, skipped) and self._runtime.joined else Store.NEAR
                 self._ended(lead, key, value, kind)
-            except LoadError:  # the flight tells those who wait
+            except LoadError:  # the waiting callers get it from the flight
                 pass
 
         times, home = self.times, self._runtime.home
@@ -184,9 +185,9 @@ class Local:
         yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
 
     def _from_former(self, lead: Lead, skipped: Mapping[str, Peer]) -> Path[bool]:
-        """Take what former owners still hold, or a skipped one that is alive. Return whether anybody was asked.
+        """Take copies that former owners, or a skipped peer that is alive, still have. Return whether any was asked.
 
-        This node may itself be the former owner, and stand in for the one that it gave the key to.
+        This node may itself be the former owner, and stand in for the member that owns the key now.
         """
         route = self._runtime.route(self._name)
         if route.alone:
@@ -221,7 +222,7 @@ class Local:
             except BaseException as error:
                 if running_loop() is None:
                     failed_here(error)
-                elif not isinstance(error, Exception):  # it ends the loop, and the load all the same
+                elif not isinstance(error, Exception):  # it ends the loop; the load ends as well
                     lead.end(key, self._failure(key, error))
                     raise
                 return self._failed(lead, key, error, own=own)
@@ -234,7 +235,7 @@ class Local:
         if own:
             self.times.observe(lead.took())
         if not lead.flight(key).ended:
-            self._store.count(LOAD_ERRORS)  # before those who wait look
+            self._store.count(LOAD_ERRORS)  # before the waiting callers look
         lead.end(key, outcome)
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
         raise raised(outcome.failure, key)

@@ -37,11 +37,11 @@ class HomeLoop:
         self._closed = False
 
     def settle(self) -> None:
-        """The node was started: if no loop ran there, a thread of its own is to be the home."""
+        """Settle the home, as the node was started: if no loop ran then, the home gets a thread of its own."""
         self._settled = True
 
     def adopt_running(self) -> None:
-        """Make the loop that runs on this thread the home until that is settled, or if the old one runs no more."""
+        """Make the loop that runs on this thread the home, if no home is settled yet or the old one no longer runs."""
         loop = running_loop()
         if loop is None or loop is self._loop:
             return
@@ -86,15 +86,16 @@ class HomeLoop:
     # -- work for it -------------------------------------------------------------------------------------------------
 
     def begin(self, make: Callable[[], Coroutine[Any, Any, Any]], ended: Callable[[], object]) -> None:
-        """Run what `make` returns as a task of its own on the home loop, whatever becomes of the caller.
+        """Run the coroutine of `make` as a task of its own on the home loop, whatever becomes of the caller.
 
-        The task has a copy of this context. The coroutine is made when it begins, so that a loop which closes before
-        drops nothing that was never awaited. `ended` is called when the task has ended, even if it never began.
+        The task has a copy of this context. The coroutine is made when the task begins, so that a loop that closes
+        earlier drops no coroutine that was never awaited. `ended` is called when the task has ended, even if it never
+        began.
         """
         self._begin(make, None, ended)
 
     def spawn(self, awaitable: Awaitable[Any]) -> Promise:
-        """Do the same and promise the result."""
+        """Run `awaitable` in the same way, and return a promise of its result."""
         promise = Promise()
         self._begin(lambda: _awaited(awaitable), promise)
         return promise
@@ -130,7 +131,7 @@ class HomeLoop:
         if loop is not self._loop:  # it is about to end, and said so after it was chosen
             try:
                 context.run(self._begin, make, promise, ended)
-            except Exception as error:  # noqa: BLE001 - it belongs to the one that waits
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits
                 if promise is not None:
                     promise.set_exception(error)
             return
@@ -160,9 +161,9 @@ class HomeLoop:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # its flights carry it to those that wait
+            task.exception()  # the waiting callers get it from its flights
             return
-        # Only a loop of the user's that is closing cancels these: use it no more.
+        # Only a closing loop of the user cancels these tasks, so it is used no more.
         with self._lock:
             if self._loop is task.get_loop() and self._thread is None:
                 self._loop, self._thread, self._settled = None, None, False
@@ -201,7 +202,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
             continue
         break
     try:
-        if tasks := asyncio.all_tasks(loop):  # all cancelled, and theirs are: they may tidy up
+        if tasks := asyncio.all_tasks(loop):  # cancelled: they may tidy up
             loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_WAIT / 2))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:

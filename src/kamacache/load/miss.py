@@ -1,4 +1,4 @@
-"""The way of a get that found nothing in this process's memory, written once for threads and tasks (see steps.py).
+"""Answer a get that found nothing in this process's memory, written once for threads and tasks (see steps.py).
 
 get, get_many   wait for own writes that are pending, ask the owner's memory, then
 _fetch          join or lead the flights of the keys: own keys load here (local.py), others at their owner (remote.py)
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Misses:
-    """What one group does about keys that are not in memory. `runtime` is what the node lends to all its groups."""
+    """Answer gets of one group for keys that are not in memory. `runtime` is shared by all groups of the node."""
 
     def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
         self.name = name
@@ -68,7 +68,7 @@ class Misses:
 
     @property
     def times(self) -> Histogram:
-        """How long the calls of the loader took here."""
+        """Return the times that the calls of the loader took here."""
         return self.local.times
 
     # -- a get -------------------------------------------------------------------------------------------------------
@@ -76,7 +76,8 @@ class Misses:
     def get(self, key: str, peeked: bool = False) -> Any:
         """Return the value of one key on the caller's thread. The store has counted it in gets.
 
-        With `peeked` the memory of the key's owner has been asked in vain. A node alone needs only the first part.
+        With `peeked`, the memory of the key's owner was asked and does not have the key. A node alone needs only the
+        first part.
         """
         if self.alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is interrupted
@@ -94,7 +95,7 @@ class Misses:
         return drive(self.path(key, peeked=peeked))
 
     async def aget(self, key: str) -> Any:
-        """Do the same in a task; lean if the loader runs on this event loop."""
+        """Do the same in a task; the first part is for a loader that runs on this event loop."""
         loader = self.local.loader
         if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is cancelled
@@ -176,7 +177,7 @@ class Misses:
                 raise LoadCycle(f"{self.name}[{key!r}] was asked for inside its own loader", key=key)
 
     def wait_for_writes(self, keys: Iterable[str]) -> Path[None]:
-        """Wait for the writes of these keys that are pending on this node now: later ones might go on for ever."""
+        """Wait for the writes of these keys that are pending on this node now. Later ones might go on forever."""
         if self._store.pending:
             deadline = Deadline.after(self._options.load_timeout)
             for write in self.pending(keys):
@@ -209,7 +210,7 @@ class Misses:
         return outcomes, joined
 
     def _split(self, keys: list[str]) -> tuple[list[str], list[str]]:
-        """Return the keys that load here, and those that others are to load."""
+        """Return the keys that this node loads, and the keys that other nodes load."""
         if self.alone:
             return keys, []
         route = self._runtime.route(self.name)
@@ -219,12 +220,12 @@ class Misses:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
-        """Raise what `close` was given, as an error of its own: one raised again and again would grow a traceback."""
+        """Raise the error of `close` as a new object: raising one object again and again would grow its traceback."""
         if self.closed is not None:
             raise type(self.closed)(*self.closed.args)
 
     def close(self, error: KamaCacheError) -> None:
-        """Have every get raise `error` from now on, those that wait included."""
+        """Have every get raise `error` from now on, waiting gets included."""
         self.closed = error
         self.alone = self.local.alone = False
         self.local.flights.end_all(failed(error))

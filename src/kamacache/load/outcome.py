@@ -1,4 +1,4 @@
-"""How a load ended: as the leader and the waiters see it, as it is counted, and as a peer that asked gets it."""
+"""Describe the end of a load for the callers that led and joined it, for the counters, and for a peer that asked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRAVELLING: dict[str, type[LoadError]] = {"LoadTimeout": LoadTimeout, "LoadCycl
 
 
 class Failure(NamedTuple):
-    """Why a load failed. Each caller makes an error of its own from it."""
+    """The reason of a failed load. Each caller makes an error of its own from it."""
 
     kind: type[KamaCacheError]
     text: str
@@ -27,7 +27,7 @@ class Failure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a flight ended: with a value or absence (value None), or with a failure."""
+    """The end of a flight: a value, absence (value None), or a failure."""
 
     value: bytes | None = None
     version: int = 0
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     too_large: bool = False  # given to callers, neither kept nor sent to another node
 
 
-ABORTED = Outcome()  # the leader was interrupted: those who waited try again
+ABORTED = Outcome()  # the leader was interrupted: waiting callers try again
 
 
 def failed(error: KamaCacheError, how: int = LOADS) -> Outcome:
@@ -57,7 +57,7 @@ def timed_out(key: str, timeout: float | None, how: int) -> Outcome:
 
 
 def in_memory(store: Store, key: str, *, former: bool = False) -> Outcome | None:
-    """Return what the store has by now; a copy that is no longer owned only with `former`."""
+    """Return the entry that the store has by now, as an outcome; a former copy only with `former`."""
     found = store.find(key)
     if found is None or (found[3] == Store.FORMER and not former):
         return None
@@ -66,7 +66,7 @@ def in_memory(store: Store, key: str, *, former: bool = False) -> Outcome | None
 
 
 def raised(failure: Failure, key: str) -> KamaCacheError:
-    """Return an error of its own for one caller."""
+    """Return a new error for one caller."""
     if not issubclass(failure.kind, LoadError):
         return failure.kind(failure.text)
     error = failure.kind(failure.text or failure.cause_type, key=key, cause_type=failure.cause_type)
@@ -75,7 +75,7 @@ def raised(failure: Failure, key: str) -> KamaCacheError:
 
 
 def batch_error(failures: dict[str, Exception], loaded: dict[str, Any]) -> KamaCacheError:
-    """Return one error for a batch: the first key's, with what the other keys brought."""
+    """Return one error for a batch: that of the first failed key, with the values of the others."""
     key, first = next(iter(failures.items()))
     if isinstance(first, GroupClosed | NodeClosed):
         return first
@@ -87,7 +87,7 @@ def batch_error(failures: dict[str, Exception], loaded: dict[str, Any]) -> KamaC
 
 
 def answers(outcomes: Iterable[Outcome]) -> list[Answer]:
-    """Return what to tell the peer that asked. A value that does not fit into the message is called too large."""
+    """Return the answers for the peer that asked. A value that does not fit into the message is called too large."""
     told: list[Answer] = []
     size = 0
     for outcome in outcomes:
@@ -108,7 +108,7 @@ def _answer(outcome: Outcome) -> Answer:
 
 
 def failure_in(answer: Answer) -> Failure | None:
-    """Return why a peer's load failed; None if it did not."""
+    """Return the failure of a peer's load; None if it did not fail."""
     if not answer.error_type:
         return None
     name = answer.error_type.removeprefix(_OURS)

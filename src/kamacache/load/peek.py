@@ -1,4 +1,4 @@
-"""Asking the memory of other members for values of one group, and keeping near copies of what they call hot."""
+"""Ask the memory of other members for values of one group, and keep near copies of values that they mark as hot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Peek:
-    """The step of a single peek: a class of its own, as it is on the way of every remote hit."""
+    """The step of a single peek. It is a class of its own because every remote hit passes through it."""
 
     __slots__ = ("_address", "_key", "_lane", "_name")
 
@@ -38,7 +38,7 @@ class _Peek:
 
 
 class Peeks:
-    """The fast lane of one group. It refuses what is older than what is known here."""
+    """The peeks of one group. An answer that is older than the version known here is refused."""
 
     def __init__(self, name: str, store: Store, near_ttl: float, runtime: Runtime) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class Peeks:
         self._runtime.lane.route(self._store, route, keep, self._runtime.suspect)
 
     def ask_owner(self, owner: Peer, key: str) -> Path[Found | None]:
-        """Return what the owner's memory holds of one key; None also if it does not answer."""
+        """Return the entry of one key in the owner's memory; None also if the owner does not answer."""
         lane, name, address = self._runtime.lane, self._name, owner.address
         asked = self._runtime.clock.now()
         try:
@@ -71,7 +71,7 @@ class Peeks:
         return found
 
     def ask_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
-        """Do the same for many keys, all owners at once."""
+        """Return the entries of many keys, from all owners at once."""
         by_owner: dict[Peer, list[str]] = defaultdict(list)
         route = self._runtime.route(self._name)
         for key in keys:
@@ -85,7 +85,7 @@ class Peeks:
         return found
 
     def ask(self, by_peer: Mapping[Peer, list[str]], *, former: bool = False) -> Path[dict[str, Found]]:
-        """Ask each peer for its keys, one request each; with `former` also for keys that it no longer owns.
+        """Send each peer one request for its keys; with `former`, also for former copies.
 
         Of several answers for one key the newest counts.
         """
@@ -105,7 +105,7 @@ class Peeks:
         found: dict[str, Found] = {}
         for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):
             if isinstance(reply, Exception):
-                if not former:  # a tenth of a second is no sign of death: probes decide about former owners
+                if not former:  # a late answer is no sign of death here: probes decide about former owners
                     self._runtime.suspect(peer, reply)
                 continue
             known = self._store.known
@@ -116,13 +116,13 @@ class Peeks:
         return found
 
     def keep_near(self, key: str, found: Found, asked: float, lead: Lead | None = None) -> None:
-        """Keep what is hot as a near copy: for near_ttl at most, its remaining time counted from the asking."""
+        """Keep a hot value as a near copy, for near_ttl at most. Its time counts from the request."""
         value, version, remaining, flags = found
         if not self._near_ttl or not flags & HOT:
             return
         self._runtime.saw(version)
         ttl = self._near_ttl if remaining is None else min(self._near_ttl, remaining)
-        # Also near_ttl counts from the asking: writes since then are remembered for as long, and refuse what is older.
+        # near_ttl counts from the request, too: writes since then are remembered for as long, and refuse older values.
         ttl -= self._runtime.clock.now() - asked
         if ttl <= 0:
             return

@@ -1,6 +1,6 @@
-"""Daemon threads that run plain loaders: a bounded number, made when needed, with a bounded queue.
+"""Run plain loaders on daemon threads: a bounded number, made when needed, with a bounded queue.
 
-Not concurrent.futures' pool: its threads are joined at exit, and a loader that hangs must not keep a process alive.
+The pool of concurrent.futures joins its threads at exit, but a loader that hangs must not keep a process alive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pool:
     """
 
     def __init__(self, threads: int, name: str, own: int) -> None:
-        """`own` is how many jobs of this node's own callers may wait; those for peers are fewer."""
+        """Let `own` jobs of this node's own callers wait; for peers the limit is another one."""
         self.threads = threads
         self._name = name
         self._own = own
@@ -59,7 +59,7 @@ class Pool:
             if promise.begin():
                 try:
                     result = context.run(job)
-                except BaseException as error:  # noqa: BLE001 - it belongs to the one that waits for the promise
+                except BaseException as error:  # noqa: BLE001 - it belongs to the caller that waits for the promise
                     promise.set_exception(error)
                 else:
                     promise.set_result(result)
@@ -73,7 +73,7 @@ class Pool:
         try:
             self._grow()
         except Overloaded as error:
-            if not self._threads:  # else one of those that run takes the job
+            if not self._threads:  # else a running thread takes the job
                 if promise.begin():
                     promise.set_exception(error)
                 raise
@@ -121,7 +121,7 @@ class Pool:
             self._busy.discard(me)
 
     def close(self) -> None:
-        """Let the threads end once what is queued is done; what comes later is refused."""
+        """Let the threads end once the queued jobs are done. Later jobs are refused."""
         if not self._closed:
             self._closed = True
             for _ in range(self.threads):

@@ -1,7 +1,7 @@
-"""Having keys loaded by their candidates: the owner, the next in line, and in the end this node.
+"""Have keys loaded by their candidates: the owner, the next in line, and in the end this node.
 
-A candidate that does not answer is passed over and named to the next one. All waiting for those that do not answer
-shares a second per call.
+A candidate that does not answer is passed over and named to the next one. One call waits for a second in all for
+candidates that do not answer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PATIENCE = 1.0  # seconds that one call waits in all for peers that are not know
 
 
 class Remote:
-    """The loads of one group that other nodes are asked for."""
+    """The loads of one group that this node requests from other nodes."""
 
     def __init__(
         self, name: str, store: Store, timeout: float | None, local: Local, peeks: Peeks, runtime: Runtime
@@ -92,9 +92,9 @@ class Remote:
             lead.abandon()
 
     def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
-        """Ask all owners at once, and the next in line where one does not answer."""
+        """Ask all owners at once. If one does not answer, ask the next in line."""
         skipped: dict[str, Peer] = {}
-        refused: set[str] = set()  # answered once with something older than what is known here
+        refused: set[str] = set()  # keys with an answer that was older than the version known here
         wasted = 0.0
         while todo := lead.keys:
             by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
@@ -136,7 +136,7 @@ class Remote:
     def _assign(
         self, keys: Iterable[str], skipped: Mapping[str, Peer], *, give_up: bool
     ) -> tuple[dict[Peer, list[str]], list[str]]:
-        """Return which peer is to load which keys; the second list is to be loaded here."""
+        """Return the keys that each peer must load, and the keys that this node must load."""
         by_peer: dict[Peer, list[str]] = defaultdict(list)
         here = []
         route = self._runtime.route(self._name)
@@ -173,7 +173,7 @@ class Remote:
                     lead.end(key, outcome)
 
     def _taken(self, lead: Lead, key: str, answer: Answer, asked: float) -> None:
-        """End a flight with what a peer answered; keep what is hot there as a near copy."""
+        """End a flight with the answer of a peer, and keep a value that is hot there as a near copy."""
         if (failure := failure_in(answer)) is not None:
             lead.end(key, Outcome(how=PEER_LOADS, failure=failure))
             return

@@ -39,18 +39,18 @@ class Address:
 
     @property
     def is_unix(self) -> bool:
-        """Whether this is a Unix socket."""
+        """Return whether this is a Unix socket."""
         return self.path is not None
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is an IP address of this machine alone. A name other than localhost is not looked up."""
+        """Return whether it is an IP address of this machine alone. A name other than localhost is not looked up."""
         ip = _ip(self.host)
         return ip.is_loopback if ip is not None else self.path is None and self.host.lower() == "localhost"
 
     @property
     def is_unspecified(self) -> bool:
-        """Whether it is every address of the machine: 0.0.0.0 or [::]."""
+        """Return whether it is every address of the machine: 0.0.0.0 or [::]."""
         ip = _ip(self.host)
         return ip is not None and ip.is_unspecified
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
 PeerTimes = tuple[str, str, list[int], float]  # address, kind of question, counts of Histogram's buckets, total seconds
-Keep = Callable[[str, Found, float], None]  # takes a key, what is hot, and when it was asked for
+Keep = Callable[[str, Found, float], None]  # takes a key, its hot value, and the time of the request
 Suspect = Callable[["Peer", Exception], None]
 HOT = 1  # a flag in what the fast lane finds: worth a near copy
 
@@ -32,7 +32,7 @@ class Call(Protocol):
     def message(self) -> Request | ClientRequest: ...
     @property
     def gone(self) -> bool:
-        """Whether the caller has stopped waiting for the answer."""
+        """Return whether the caller has stopped waiting for the answer."""
 
     def accept(self) -> None: ...
     def reply(self, message: Any, /) -> None: ...
@@ -57,7 +57,7 @@ class Lane(Protocol):
     def serve(self, store: Store) -> None: ...
     def hide(self, group: str) -> None: ...
     def route(self, store: Store, route: Route, keep: Keep | None, suspect: Suspect) -> None:
-        """Take in new owners. The engine's lane has the store ask them by itself (Store.remote)."""
+        """Take in new owners. With the engine's lane, the store asks them by itself (Store.remote)."""
         return
 
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
@@ -73,7 +73,7 @@ class Lane(Protocol):
         return
 
     def ready(self, ready: bool) -> None:
-        """Set what HTTP says of the node; False is for good."""
+        """Set whether HTTP reports the node as ready; False is final."""
         return
 
     def peer_times(self) -> list[PeerTimes]:
@@ -95,7 +95,7 @@ class Lane(Protocol):
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise: ...
     def forget(self, address: str, *, finishing: bool = False) -> None:
-        """End what waits for a member that is gone, unless it said goodbye and finishes what it serves."""
+        """End the calls that wait for a member that is gone, unless it said goodbye and finishes what it serves."""
         return
 
     def close(self) -> None: ...

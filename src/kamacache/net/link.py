@@ -48,14 +48,14 @@ class Link:
             self._pipeline = pipeline
 
     def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
-        """Return the answers to come, once `connected` has ended; PeerError if there are none in time."""
+        """Return a future of the answers, once `connected` has ended. It fails with PeerError if none comes in time."""
         if self._pipeline is None:
             self._open()  # the waker calls it a turn later than a task finds it connected
         if self.closed or self._pipeline is None:
             raise PeerError(f"the connection to {self.address} was closed")
         future: asyncio.Future[list[Found | None]] = self._loop.create_future()
-        # Each thing is done before it is noted, and the question comes last: an interrupt in between leaves a look at
-        # nothing, never a question that nobody sends or watches.
+        # Each step is done before it is noted, and the question comes last. So an interrupt in between leaves at most a
+        # needless flush or timer, and never a question that is not sent or not watched.
         if not self._flushing:
             self._loop.call_soon(self._flush)
             self._flushing = True

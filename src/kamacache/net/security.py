@@ -41,7 +41,7 @@ class TLS(_Certificates):
 
     @property
     def files(self) -> tuple[str, str, str]:
-        """The three paths, absolute."""
+        """Return the three paths, absolute."""
         return self[:3]
 
 
@@ -75,7 +75,7 @@ class Protection(NamedTuple):
 
     @property
     def is_enough(self) -> bool:
-        """Whether only those who have the password or a certificate can use the node."""
+        """Return whether the node can be used only with the password or a certificate."""
         return self.password is not None or (self.tls is not None and self.tls.mutual)
 
     def engine(self) -> Security | None:

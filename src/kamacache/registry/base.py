@@ -27,13 +27,13 @@ class Registry(ABC):
     """Seconds between two calls of `members`, even if `changed` is not called."""
 
     beyond_machine: bool = True
-    """Whether members may be on other machines. If so, loopback addresses are not advertised."""
+    """True if members may be on other machines. Then loopback addresses are not advertised."""
 
     remote: str | None = None
     """Its "host:port", if it has one. The route there decides which address of this machine is advertised."""
 
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - for those that need them
-        """Return where a node listens that was given no address; None: nowhere. Called before `register`."""
+        """Return the address for a node that was given none; None: it does not listen. Called before `register`."""
         return "0.0.0.0:0"
 
     def advertise(self, address: str) -> str:

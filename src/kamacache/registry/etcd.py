@@ -118,7 +118,7 @@ class EtcdRegistry(Registry):
 
     @property
     def registered(self) -> bool:
-        """Whether the registration of this node is in etcd now, under a lease that lives."""
+        """Return whether the registration of this node is in etcd now, under a lease that lives."""
         return self._session.registered
 
     def deregister(self) -> None:

@@ -66,7 +66,7 @@ class LocalRegistry(Registry):
                 "path; choose a shorter directory, or give listen='127.0.0.1:0'"
             )
         with self._mutex, self._open(service) as at:
-            self._hold(service, node_id, at)  # from now on others see when the owner of the socket is dead
+            self._hold(service, node_id, at)  # from now on other members notice the death of this process
         return f"unix:{path}"
 
     def advertise(self, address: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Administration:
-    """Shows one node and its groups by name."""
+    """Show one node and its groups by name."""
 
     def __init__(self, runtime: Runtime, groups: Mapping[str, GroupCore], options: NodeOptions) -> None:
         self._runtime = runtime

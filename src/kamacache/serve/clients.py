@@ -55,7 +55,7 @@ _STATUS: dict[str, tuple[type[Exception], ...]] = {
 
 
 class Clients:
-    """Answers clients. `groups` are the node's by name."""
+    """Answer clients. `groups` are the node's by name."""
 
     def __init__(self, runtime: Runtime, groups: Mapping[str, GroupCore], options: NodeOptions) -> None:
         self._runtime = runtime

@@ -1,4 +1,4 @@
-"""Loads for peers. No thread waits here for the load of another one, so none can wait for its own turn."""
+"""Load keys for peers. No thread waits here for a load of another thread, so none can wait for its own turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ServedLoad:
-    """The load of some keys for a peer that has skipped the members in `skipped`. `answer` ends when it ends.
+    """The load of some keys for a peer that has skipped the members in `skipped`. `answer` ends with it.
 
     It loads here or joins the flights here, and never forwards the request.
     """

@@ -21,9 +21,9 @@ _HELP = {
     "writes": "Keys set or deleted, and clears, called here.",
     "evictions": "Entries dropped to make room.",
     "expirations": "Entries dropped because their time was over.",
-    "served": "Keys worked on for peers.",
+    "served": "Keys handled for peers.",
     "entries": "Entries in memory, remembered absences and near copies included.",
-    "bytes": "Bytes they take: keys, values and overhead.",
+    "bytes": "Bytes of the entries: keys, values and overhead.",
     "near_bytes": "The part of bytes in near copies.",
     "max_bytes": "The budget for bytes.",
 }
@@ -89,9 +89,9 @@ def _node(page: Page, runtime: Runtime) -> None:
 
     build = {"version": __version__, "python": platform.python_version()}
     page.metric("kamacache_build_info", "gauge", "Versions of kamacache and Python.", [(build, 1)])
-    page.metric("kamacache_joined", "gauge", "Whether the node has joined.", [({}, int(runtime.joined))])
+    page.metric("kamacache_joined", "gauge", "1 if the node has joined.", [({}, int(runtime.joined))])
     up = runtime.membership.troubles().keys().isdisjoint({AWAY, UNREGISTERED})
-    page.metric("kamacache_registry_up", "gauge", "Whether the registry answers; 1 without one.", [({}, int(up))])
+    page.metric("kamacache_registry_up", "gauge", "1 if the registry answers, or if there is none.", [({}, int(up))])
     peers = [peer for peer in runtime.membership.peers.known() if not peer.left]
     states = {"alive": 1, "dead": 0, "unlisted": 0}
     for peer in peers:
@@ -99,7 +99,7 @@ def _node(page: Page, runtime: Runtime) -> None:
     members = [({"state": state}, count) for state, count in states.items()]
     page.metric("kamacache_members", "gauge", "Members as this node sees them, itself included.", members)
     alive = [({"peer": peer.address}, int(not peer.dead)) for peer in peers]
-    page.metric("kamacache_peer_up", "gauge", "Whether this node considers another member alive.", alive)
+    page.metric("kamacache_peer_up", "gauge", "1 if this node considers that member alive.", alive)
 
 
 def _gets(page: Page, stats: Mapping[str, GroupStats]) -> None:

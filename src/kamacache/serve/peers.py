@@ -39,7 +39,7 @@ log = logging.getLogger("kamacache")
 
 
 class Serving:
-    """Answers the calls of peers, and passes those of clients to Clients. `groups` are the node's by name."""
+    """Answer the calls of peers, and pass those of clients to Clients. `groups` are the node's by name."""
 
     def __init__(self, runtime: Runtime, groups: Mapping[str, GroupCore], options: NodeOptions) -> None:
         self._runtime = runtime
