@@ -75,12 +75,12 @@ pub struct Refused {
 
 pub type Answered = Result<ClientReply, Refused>;
 
-/// Returns the refusal of a node that closes.
+/// Returns the refusal of a request that was dropped without an answer, as by a node that closes.
 pub fn nobody() -> Refused {
-    Refused { refusal: Refusal::Closed, text: "nobody answers here".into() }
+    Refused { refusal: Refusal::Closed, text: "the request was dropped without an answer".into() }
 }
 
-/// Why a call is refused.
+/// The reason for which a call is refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Overloaded,
@@ -204,6 +204,6 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.fail(Refusal::Closed, "nobody answers here");
+        self.fail(Refusal::Closed, "the request was dropped without an answer");
     }
 }

@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
-/// Reads in 4 ns, and lags by one tick of the kernel (1 to 10 ms).
+/// The clock that is read in 4 ns, and lags by one tick of the kernel (1 to 10 ms).
 #[cfg(target_os = "linux")]
 const COARSE: ClockId = ClockId::MonotonicCoarse;
 #[cfg(not(target_os = "linux"))]
@@ -25,7 +25,7 @@ impl Clock {
         Self(Source::Machine)
     }
 
-    /// Stands still at `unix` since 1970 until it is advanced.
+    /// Makes a clock that stands still at `unix` since 1970 until it is advanced.
     pub fn manual(unix: u64) -> Self {
         Self(Source::Manual { passed: AtomicU64::new(0), unix })
     }

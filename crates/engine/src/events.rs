@@ -1,4 +1,4 @@
-//! What a transport reports to its node: calls of peers and clients, and the ends of the node's own calls.
+//! The reports of a transport to its node: calls of peers and clients, and the ends of the node's own calls.
 //!
 //! Invariant: `calls` is the number of calls in `queue`; nothing enters a closed queue but ends of own calls, so that
 //! each of them is reported exactly once.
@@ -18,7 +18,7 @@ use crate::{
 /// Calls that may wait here; more are refused as overload. Those of clients only while half of the room is left.
 const CALLS: usize = 10_000;
 
-/// A request for the metrics. Dropped without an answer, it is answered that there are none.
+/// A request for the metrics. If it is dropped without an answer, the reply says that there are none.
 pub struct Scrape(oneshot::Sender<String>);
 
 impl Scrape {

@@ -1,4 +1,4 @@
-//! The generation of this process. Every owner of threads or sockets compares it before use.
+//! The generation of this process. Every object with threads or sockets compares it before use.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);

@@ -4,8 +4,8 @@ use std::{
     time::Duration,
 };
 
-/// Upper bounds of the buckets; the last one, which is not listed, has none. From a peer's memory on the same machine to
-/// the slowest loader that is usual.
+/// Upper bounds of the buckets; the last one, which is not listed, has none. They reach from a peer's memory on the
+/// same machine to the slowest loader that is usual.
 pub const BOUNDS: [Duration; 18] = [
     Duration::from_micros(25),
     Duration::from_micros(50),

@@ -1,4 +1,4 @@
-//! The engine of KamaCache: memory, placement and the network. Knows no Python.
+//! The engine of KamaCache: memory, placement and the network. It knows no Python.
 #![forbid(unsafe_code)]
 
 pub mod call;

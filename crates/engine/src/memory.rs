@@ -53,7 +53,7 @@ pub struct Found<'a> {
     pub hot: bool,
 }
 
-/// What a local get finds. None: nothing; Some(None): known to be absent.
+/// The result of a local get. None: the key is not here; Some(None): known to be absent.
 pub type Looked<'a> = Option<Option<&'a dyn Held>>;
 
 /// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.
@@ -61,8 +61,8 @@ pub trait Memory: Send + Sync {
     /// Returns the name of the group.
     fn name(&self) -> &str;
 
-    /// Calls `visit` exactly once, after all locks are released, with what is here of this key: the main copy or a
-    /// near copy, with `former` also a main copy that is no longer owned. A copy found counts in `served`.
+    /// Calls `visit` exactly once, after all locks are released, with the copy of this key: the main copy or a near
+    /// copy; with `former`, also a former copy. A copy found counts in `served`.
     fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
 
     /// Does the same for a client that stands for a caller in this process, and counts as a get here. A miss is not

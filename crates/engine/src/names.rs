@@ -50,7 +50,7 @@ impl Names {
         match answers.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(places))) => Ok(places.clone()),
             Ok(Some(Err(error))) => Err(io::Error::other(error.clone())),
-            _ => Err(io::Error::other("nobody asks for this name any more")),
+            _ => Err(io::Error::other("the name was dropped while it was looked up")),
         }
     }
 

@@ -1,10 +1,10 @@
-//! Sockets that a forked child must not keep. It closes those that it inherited, and never touches the objects that own
-//! them: their threads and locks do not exist there.
+//! Sockets that a forked child must not keep. It closes those that it inherited, and never touches the objects that
+//! have them: their threads and locks do not exist there.
 //!
-//! Invariant: a descriptor is in `SOCKETS` exactly while it is open, seen from anyone who holds that lock; so sockets
-//! are opened and closed under it, and it is held across fork() itself (`before_fork`, `after_fork`), not from Python's
-//! own hooks, between which a thread may wait for it with the interpreter in hand. A std mutex: it keeps no table of
-//! waiters outside of itself that a vanished thread could have left locked.
+//! Invariant: a descriptor is in `SOCKETS` exactly while it is open, as every holder of that lock sees it. So sockets
+//! are opened and closed under the lock. The lock is held across fork() itself (`before_fork`, `after_fork`), not from
+//! Python's own hooks, between which a thread may wait for the lock while it holds the interpreter. It is a std mutex,
+//! which keeps no table of waiters outside of itself that a vanished thread could have left locked.
 use std::{
     cell::RefCell,
     collections::BTreeSet,
@@ -36,12 +36,12 @@ pub fn before_fork() {
     });
 }
 
-/// Ends that. Runs just after fork(), on the same thread in both processes.
+/// Lets sockets open and close again. Runs just after fork(), on the same thread in both processes.
 pub fn after_fork() {
     FORKING.take();
 }
 
-/// Returns the inherited sockets in a child. The caller closes each of them, as their owners never will.
+/// Returns the inherited sockets in a child. The caller closes each of them, as the objects that had them never will.
 pub fn inherited() -> BTreeSet<RawFd> {
     std::mem::take(&mut *sockets())
 }

@@ -1,4 +1,4 @@
-//! A node's port and its ways to other nodes. Owns one thread, which never runs Python and never waits for it.
+//! A node's port and its ways to other nodes. It owns one thread, which never runs Python and never waits for it.
 use std::{
     io, mem,
     sync::{

@@ -26,7 +26,7 @@ fn share(members: &Members, number: usize) -> f64 {
 }
 
 #[test]
-fn nobody_owns_more_than_a_little_over_its_share() {
+fn no_member_owns_more_than_a_little_over_its_share() {
     for count in [3, 10, 100, 1000] {
         for members in [equal(count), weighted(count)] {
             let mut loads = vec![0; count];

@@ -103,7 +103,7 @@ struct Entry {
     served: u64,
 }
 
-/// What a store of unlimited memory would hold.
+/// The contents of a store of unlimited memory.
 #[derive(Default)]
 struct Model {
     entries: HashMap<String, Entry>,
@@ -229,7 +229,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             model.now += by;
         }
         Op::Sweep => {
-            assert!(store.sweep(u64::MAX, &mut gone).is_empty(), "nobody asked to be told");
+            assert!(store.sweep(u64::MAX, &mut gone).is_empty(), "the store keeps no evicted entries");
             let now = model.now;
             model.entries.retain(|_, entry| entry.expires > now);
             model.writes.retain(|_, (_, at)| *at + REMEMBER > now);
@@ -289,7 +289,7 @@ proptest! {
             let stats = store.stats();
             prop_assert!(stats.bytes <= max && stats.near_bytes <= max / 8, "{:?} after {:?}", stats, op);
             if let Op::Put { key: 1, version, .. } = op {
-                // What was just kept is here: it is never evicted for itself. What was refused changes nothing.
+                // An entry that was just kept is never evicted to make room for itself. A refused one changes nothing.
                 let now = store.find("k1").map(|found| found.1);
                 prop_assert!(now == Some(*version) || now == before, "{:?} after {:?}", now, op);
             }
@@ -384,7 +384,7 @@ fn a_load_is_as_old_as_its_beginning() {
     store.note("k", 9, gone);
     assert!(!store.fresh("k", before));
     assert!(!store.put("k", Some(bytes(1, 1)), since(before), gone));
-    // The write is forgotten by its key; that it arrived is not.
+    // The write is no longer remembered by its key; its arrival still is.
     clock.advance(60 * SECOND);
     store.sweep(u64::MAX, gone);
     assert_eq!(store.known("k"), 0);
@@ -393,10 +393,10 @@ fn a_load_is_as_old_as_its_beginning() {
     let after = store.mark("k");
     assert!(store.fresh("k", after));
     assert!(store.put("k", Some(bytes(1, 1)), since(after), gone));
-    // What an emptied store knew is lost: what began before may be older than any of it.
+    // An emptied store has lost its writes, so a load that began before may be older than any of them.
     store.empty(false, gone);
     assert!(!store.fresh("k", after));
-    // A floor says of itself what it refuses, and a load that began after it is kept.
+    // A floor refuses older loads by itself, and a load that began after it is kept.
     let emptied = store.mark("k");
     store.clear(20, gone);
     assert!(!store.fresh("k", emptied));

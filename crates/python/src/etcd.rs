@@ -19,8 +19,8 @@ fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
     }
 }
 
-/// One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored. Owns one thread, which no
-/// Python can hold up.
+/// One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored. It owns one thread, which
+/// no Python can hold up.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct EtcdSession {
     inner: Arc<Session>,

@@ -70,14 +70,14 @@ pub fn add_lookup<R: Reader>(class: &Bound<'_, PyType>, name: &'static CStr, doc
 }
 
 fn add_method(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr, method: Method) -> PyResult<()> {
-    // Leaked: the descriptor refers to it for as long as the type lives, which is for ever.
+    // Leaked: the descriptor refers to it for as long as the type lives, which is forever.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunction: method },
         ml_flags: ffi::METH_O,
         ml_doc: doc.as_ptr(),
     }));
-    // SAFETY: the class is a type object, the definition lives for ever; null means an exception is set.
+    // SAFETY: the class is a type object, the definition lives forever; null means an exception is set.
     let descriptor =
         unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(name.to_str().expect("written above in ASCII"), descriptor)
@@ -122,7 +122,7 @@ unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss)
                 otherwise(key, |key| this.store().take_object(key.py(), value).map(Bound::unbind))
             }
             Lookup::Absent => {
-                // SAFETY: attached; None lives for ever.
+                // SAFETY: attached; None lives forever.
                 unsafe {
                     let none = ffi::Py_None();
                     ffi::Py_INCREF(none);

@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::messages;
 
-/// A call from a peer or a client, waiting for its answer. Dropped without one, it fails as `unavailable`.
+/// A call from a peer or a client, waiting for its answer. If it is dropped without one, it fails as `unavailable`.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Incoming {
     call: Mutex<call::Incoming>,

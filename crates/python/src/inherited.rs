@@ -36,8 +36,8 @@ pub fn watch_forks() -> PyResult<()> {
 /// Closes the sockets of the parent's transports, in a child.
 pub fn close_sockets() {
     for fd in tracked::inherited() {
-        // SAFETY: open in the parent when it forked, hence here; its owner belongs to an older generation now and is
-        // never dropped, so this is the only close.
+        // SAFETY: open in the parent when it forked, hence here. The object that has it belongs to an older generation
+        // now and is never dropped, so this is the only close.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }

@@ -40,7 +40,7 @@ impl Histogram {
     }
 }
 
-/// A request for the metrics, waiting for its answer. Dropped without one, it is answered that there are none.
+/// A request for the metrics, waiting for its answer. If it is dropped without one, the reply says that there are none.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Scrape(Mutex<Option<events::Scrape>>);
 

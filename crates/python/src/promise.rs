@@ -1,5 +1,5 @@
-//! A result that one thread will have and others wait for. concurrent.futures.Future does the same in Python, where an
-//! interrupt between two instructions of a waiter can leave its lock taken for ever.
+//! A result that one thread will set and others wait for. concurrent.futures.Future does the same in Python, where an
+//! interrupt between two instructions of a waiter can leave its lock taken forever.
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::{
@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::guarded::call;
 
-/// How often a waker is called again that was interrupted: interrupts come to an end.
+/// The most calls of one waker, which is called again if it was interrupted: interrupts come to an end.
 const CALLS: usize = 1_000;
 
 /// Wakers that could not be called, on a stack too deep for any Python.
@@ -31,7 +31,7 @@ pub fn wake(py: Python<'_>, wakers: Vec<Py<PyAny>>) -> PyResult<()> {
         for left in (0..CALLS).rev() {
             match call(waker.bind(py), &PyTuple::empty(py)) {
                 Ok(_) => break,
-                // Its loop is closed: nobody waits.
+                // Its loop is closed, so no task waits.
                 Err(error) if error.get_type(py).is(py.get_type::<PyRuntimeError>()) => break,
                 Err(error) if left == 0 || error.is_instance_of::<PyRecursionError>(py) => {
                     LATE.lock().unwrap_or_else(PoisonError::into_inner).push(waker);

@@ -1,4 +1,4 @@
-//! A hit in the owner's memory without Python: the owners that a store asks by itself on a miss.
+//! Hits in the owner's memory without Python: on a miss, a store asks the owner by itself.
 //!
 //! Python does the rest: it keeps near copies, passes over members that do not answer, and loads.
 use std::{

@@ -28,7 +28,7 @@ use crate::{
     security::Security,
 };
 
-/// One port for all protocols, and the ways to other members' ports. Owns one thread; no Python runs on it.
+/// One port for all protocols, and the ways to other members' ports. It owns one thread, which runs no Python.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
 pub struct Transport {
     inner: Arc<transport::Transport>,

@@ -37,7 +37,7 @@ pub enum TroubleKind {
     Away,
 }
 
-/// Why etcd did not answer a request.
+/// The reason for which etcd did not answer a request.
 #[derive(Clone)]
 pub struct Trouble {
     pub kind: TroubleKind,
@@ -111,7 +111,7 @@ impl Interceptor for Headers {
 
 type Service = InterceptedService<Channel, Headers>;
 
-/// Never reconnects: a new connection is a new `Connection`.
+/// A connection that never reconnects: a new one is a new `Connection`.
 pub struct Connection {
     service: Service,
     endpoint: String,

@@ -74,8 +74,8 @@ struct Keeper<'a> {
     ttl: u16,
     alive: Option<Stream<pb::LeaseKeepAliveRequest, pb::LeaseKeepAliveResponse>>,
     watch: Option<Stream<pb::WatchRequest, pb::WatchResponse>>,
-    /// When the lease is to be kept alive next: at once on a new connection, as the answer says whether the lease still
-    /// lives.
+    /// The time of the next request to keep the lease alive. On a new connection it is sent at once, because the answer
+    /// says whether the lease still lives.
     beat: Instant,
 }
 

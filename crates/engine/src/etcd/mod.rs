@@ -1,7 +1,8 @@
-//! etcd: a session that keeps a lease alive, keeps keys written under it, mirrors prefixes, and recovers by itself.
+//! A session with etcd that keeps a lease alive, keeps keys written under it, mirrors prefixes, and recovers by itself.
 //!
-//! Owns one thread, which runs no Python, so the lease lives while the interpreter is busy. Callers state what they
-//! want and wait until it is so, until the session knows that etcd is out of reach, or until their time is up.
+//! The session owns one thread, which runs no Python, so the lease lives while the interpreter is busy. Callers state
+//! the entries that they want. They wait until etcd has them, until the session knows that etcd is out of reach, or
+//! until their time is up.
 mod connection;
 mod keeper;
 mod state;
@@ -27,7 +28,7 @@ use crate::{
     sync::{Condvar, Mutex},
 };
 
-/// What callers and the thread share. `changed` follows every change of `state` that the thread makes.
+/// The part that callers and the thread share. `changed` follows every change of `state` that the thread makes.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -140,7 +141,7 @@ impl Session {
         })
     }
 
-    /// Waits until a list may have changed since `seen`: then the number returned is another one.
+    /// Waits until a list may have changed since `seen`. The returned number differs from `seen` then.
     pub fn wait(&self, seen: u64, within: Duration) -> Result<u64, Trouble> {
         self.begin()?;
         let deadline = Instant::now() + within;
@@ -183,7 +184,7 @@ impl Session {
         }
     }
 
-    /// Withdraws the entries, waiting no longer than that, and ends the thread. May be called twice.
+    /// Withdraws the entries within this time, and ends the thread. May be called twice.
     pub fn close(&self, within: Duration) {
         if self.is_forked() {
             return;

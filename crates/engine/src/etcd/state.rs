@@ -1,4 +1,4 @@
-//! What a session is to achieve, and how far it has come. Knows no network: `State::next` says what to do.
+//! The goal of a session and its progress. No network is known here: `State::next` returns the next job.
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -30,13 +30,13 @@ struct Written {
 #[derive(Default)]
 pub struct Mirror {
     entries: BTreeMap<Bytes, (Bytes, i64)>, // value, revision of its last change
-    /// It has everything up to this revision; 0: it must be read again.
+    /// The mirror has everything up to this revision; 0: it must be read again.
     pub revision: i64,
     asked: u64,
     answered: u64,
-    /// When it was last compared with etcd; None: it must be now.
+    /// The time when it was last compared with etcd; None: it must be compared now.
     checked: Option<Instant>,
-    /// Whether the watch has brought something since.
+    /// True if the watch has brought something since then.
     news: bool,
 }
 
@@ -54,7 +54,7 @@ pub enum Job {
     Revoke(i64),
     Grant,
     Write(u64, Lease, Vec<(Bytes, Bytes)>),
-    /// A prefix, and which question it answers.
+    /// A prefix, and the number of the question that the job answers.
     Read(Bytes, u64),
     Check(Bytes, u64),
 }
@@ -66,7 +66,7 @@ pub struct State {
     written: Option<Written>,
     pub lease: Option<Lease>,
     mirrors: BTreeMap<Bytes, Mirror>,
-    /// Why etcd is out of touch.
+    /// The reason for which etcd is out of reach.
     pub trouble: Option<Trouble>,
     /// Grows whenever a mirror may have changed.
     pub changes: u64,
@@ -74,7 +74,7 @@ pub struct State {
 }
 
 impl State {
-    // -- what is asked of the session --------------------------------------------------------------------------------
+    // -- requests of callers ------------------------------------------------------------------------------------------
 
     /// Sets the entries to keep written, in this order, in place of those before. Their prefixes are mirrored.
     pub fn want(&mut self, entries: Vec<(Bytes, Bytes)>) {
@@ -125,7 +125,7 @@ impl State {
         entries.map(|(key, (value, _))| (key.clone(), value.clone())).collect()
     }
 
-    // -- what the session does ---------------------------------------------------------------------------------------
+    // -- steps of the session -----------------------------------------------------------------------------------------
 
     /// Notes a new connection: nothing is watched there, and it may lead to another etcd.
     pub fn reconnected(&mut self) {

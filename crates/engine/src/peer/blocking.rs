@@ -48,7 +48,7 @@ pub struct Connection {
     times: Arc<PeerTimes>,
 }
 
-/// How far an exchange is after a step.
+/// The progress of an exchange after a step.
 pub(super) enum Step {
     Done(Reply),
     /// Nothing more to read for now.

@@ -22,7 +22,7 @@ pub struct Link {
     guarded: Option<Box<Guarded>>,
 }
 
-/// What stands between the requests and the socket, if anything does.
+/// TLS and the password, which stand between the requests and the socket.
 struct Guarded {
     tls: Option<Session>,
     /// Without TLS.

@@ -17,10 +17,10 @@ use super::{
 };
 use crate::resp::{self, Reply};
 
-/// How often new connections are looked for while answers are awaited on others.
+/// The time between two looks for new connections while answers are awaited on others.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What one peer replied, with the connection that holds its bytes.
+/// The reply of one peer, with the connection that holds its bytes.
 pub type Outcome = Result<(Reply, Connection), Failure>;
 
 struct Exchange<'a> {
@@ -30,7 +30,7 @@ struct Exchange<'a> {
     fresh: bool,
     sent: usize,
     asked: Instant,
-    /// Whether the time of its answer is counted.
+    /// True if the time of its answer is counted.
     counts: bool,
     outcome: Option<Outcome>,
 }

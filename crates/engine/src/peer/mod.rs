@@ -18,7 +18,7 @@ pub const CONNECT: Duration = Duration::from_millis(250);
 /// A peer's reply has at most this many bytes: a packed one has 64 MiB and the last value that fitted.
 const REPLY: usize = 512 << 20;
 
-/// How a request to another node failed.
+/// The failure of a request to another node.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
@@ -118,7 +118,7 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
-/// Returns what the peer does that makes a handshake fail.
+/// Returns the act of the peer that makes a handshake fail, in words.
 fn trouble(error: &rustls::Error) -> &'static str {
     use rustls::{AlertDescription as Alert, Error::*};
     match error {

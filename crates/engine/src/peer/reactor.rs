@@ -26,7 +26,7 @@ pub struct Pipeline<T> {
     input: Vec<u8>,
     waiting: VecDeque<(T, usize, Instant)>, // with the number of keys asked for, and when
     times: Arc<PeerTimes>,
-    /// When something was last read, or was asked while no reply was due.
+    /// The time when something was last read, or was asked while no reply was due.
     moved: Instant,
     generation: u64,
 }
@@ -126,7 +126,7 @@ impl<T> Pipeline<T> {
                             Err(failure) => break Err(failure),
                         }
                         let Some((token, keys, asked)) = self.waiting.pop_front() else {
-                            break Err(Failure::nonsense(&self.address, "an answer that nobody asked for"));
+                            break Err(Failure::nonsense(&self.address, "an answer to no question"));
                         };
                         self.times.peek().observe(asked.elapsed());
                         answered(token, keys, reply, &self.input[at..at + used])?;

@@ -1,9 +1,9 @@
-//! How long peers took to answer, by peer and by what they were asked.
+//! The times that peers took to answer, by peer and by kind of question.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{call::Request, histogram::Histogram, sync::Mutex};
 
-/// What peers are asked.
+/// The kinds of questions to peers.
 pub const KINDS: [&str; 5] = ["peek", "hello", "load", "write", "tell"];
 
 /// The times of one peer, in the order of KINDS. An unanswered request counts with the time until it was given up.

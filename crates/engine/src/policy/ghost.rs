@@ -40,7 +40,7 @@ impl Ghost {
         self.table.insert_unique(hash, place, |&other| hashes[other as usize]);
     }
 
-    /// Takes `hash` out: whether it was there.
+    /// Takes `hash` out, and returns whether it was there.
     pub fn remove(&mut self, hash: u64) -> bool {
         let hashes = &self.hashes;
         let Ok(found) = self.table.find_entry(hash, |&place| hashes[place as usize] == hash) else {

@@ -1,9 +1,9 @@
 //! S3-FIFO: Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023.
 //!
-//! A newcomer enters a small queue (a tenth of the capacity). At its end it moves on to the main queue if it was hit
-//! twice by then; else it leaves, and only its hash stays, in the ghost queue. A key that comes back while its hash is
-//! there enters the main queue at once. At the end of the main queue an entry goes round again for each hit, three at
-//! most. A hit only counts: it moves nothing.
+//! A newcomer enters a small queue (a tenth of the capacity). At the end of that queue it moves on to the main queue if
+//! it was hit twice by then; else it leaves, and only its hash stays, in the ghost queue. A key that comes back while
+//! its hash is there enters the main queue at once. At the end of the main queue an entry goes round again for each
+//! hit, three at most. A hit only counts: it moves nothing.
 //!
 //! The ghost queue remembers as many hashes as nine tenths of the entries here: a number, not a weight, so that its
 //! memory is bounded by what the entries themselves take.

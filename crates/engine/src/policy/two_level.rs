@@ -2,8 +2,9 @@
 //! system performance", IEEE Computer 1994).
 //!
 //! New keys enter the first level, a hit moves a key to the front of the second. The second holds at most a third of
-//! the capacity (the levels stand two to one); what overflows it goes back to the front of the first, so a key that was
-//! asked for twice passes the whole first level once more before it leaves. Victims come from the end of the first.
+//! the capacity (the levels stand two to one). An entry that overflows it goes back to the front of the first, so a key
+//! that was requested twice passes the whole first level once more before it leaves. Victims come from the end of the
+//! first.
 
 use super::{Policy, Slot, list::Lists, stored_weight};
 

@@ -5,7 +5,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 /// In front of the password in a gRPC call's `authorization`.
 const BEARER: &[u8] = b"Bearer ";
 
-/// Compared by way of a keyed hash: neither its bytes nor its length show in how long that takes.
+/// A password. It is compared by its keyed hash, so that the time of that shows neither its bytes nor its length.
 #[derive(Clone)]
 pub struct Password {
     key: hmac::Key,

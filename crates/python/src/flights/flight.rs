@@ -1,4 +1,4 @@
-//! One flight, and what it has in common with the others of its lead.
+//! One flight, and the part that it shares with the others of its lead.
 use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Instant,
@@ -14,7 +14,7 @@ use pyo3::{
 use super::{Flights, chain::Part, lock};
 use crate::errors::key as text;
 
-/// What the flights of one lead have in common: a class, so that the collector sees its references once.
+/// The part that the flights of one lead share. It is a class, so that the collector sees its references once.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub(super) struct Plan {
     pub flights: Py<Flights>,
@@ -31,7 +31,7 @@ pub(super) struct Plan {
     pub driver: Mutex<Option<Py<PyAny>>>,
     /// A loop runs them from the beginning, and ends them in time.
     pub timed: bool,
-    /// The thread that runs them, 0 for none: it must not wait for itself, in a signal handler or a finaliser.
+    /// The thread that runs them, 0 for none. It must not wait for itself in a signal handler or a finaliser.
     pub thread: AtomicUsize,
     /// The load that the leading code is part of, and how many loaders are then inside each other, theirs included.
     pub outer: Option<Part>,
@@ -39,7 +39,7 @@ pub(super) struct Plan {
     pub rest: Mutex<Rest>,
 }
 
-/// How many flights of a lead are open, and whom to wake when none is.
+/// The number of open flights of a lead, and the wakers to call when none is open.
 #[derive(Default)]
 pub(super) struct Rest {
     pub open: usize,
@@ -86,7 +86,7 @@ pub(super) fn this_thread() -> usize {
 pub struct Flight {
     pub(super) key: Arc<str>,
     pub(super) plan: Py<Plan>,
-    /// When its load began, by the store's clock.
+    /// The time when its load began, by the store's clock.
     pub(super) began: u64,
     pub(super) state: Mutex<State>,
 }
@@ -98,7 +98,7 @@ pub(super) struct State {
     pub wakers: Vec<Py<PyAny>>,
 }
 
-/// How a flight ended. A loaded value becomes an Outcome only when one is asked for.
+/// The end of a flight. A loaded value becomes an Outcome only when the outcome is read.
 pub(super) enum End {
     Outcome(Py<PyAny>),
     Loaded(Py<PyType>, Loaded),

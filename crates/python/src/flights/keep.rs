@@ -1,4 +1,4 @@
-//! What a lead puts into the store and finds there, and its end if nothing else ended it.
+//! The values that a lead finds in the store and puts there, and the end of a lead that nothing else ended.
 use kamacache_engine::{
     outcome::{ABSENT, HITS, NEAR_HITS},
     store::{Fill, Gone},
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Lead {
-    /// Returns what came into memory between the miss and the lead. An asker whose table is older than ours wants what
-    /// is no longer owned: that is good enough, as it is for a peek.
+    /// Returns a value that came into memory between the miss and the lead. If this node loads, a former copy will do:
+    /// the table of the asking node is older than ours, and a peek would return that copy, too.
     pub(super) fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
         let flights = self.plan.get().flights.get();
         let (value, version, remaining, kind) = flights.store.get().found(py, key)?;
@@ -28,7 +28,8 @@ impl Lead {
         Some(End::Loaded(flights.outcome.clone_ref(py), found))
     }
 
-    /// Keeps what a flight brought unless it is late. Without a version it is as old as the beginning of its load.
+    /// Keeps the value of a flight unless the flight is late. Without a version, the value is as old as the beginning
+    /// of its load.
     pub(super) fn put(
         &self,
         py: Python<'_>,
@@ -59,7 +60,7 @@ impl Lead {
     }
 }
 
-/// Aborts what is left, which no other code can end: it never began, or its loop was closed.
+/// Aborts the flights that are left. No other code can end them: they never began, or their loop was closed.
 impl Drop for Lead {
     fn drop(&mut self) {
         if !self.is_open() {

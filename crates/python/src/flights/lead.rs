@@ -65,7 +65,7 @@ impl Lead {
         lock(&self.led).flights.iter().map(|flight| flight.clone_ref(py)).collect()
     }
 
-    /// Leads the flight of every key that has none to join; one whose value is here by now ends at once.
+    /// Leads a flight for every key that has none to join. A flight whose value is here by now ends at once.
     fn enter<'py>(&self, py: Python<'py>, keys: &[Arc<str>]) -> PyResult<Option<Bound<'py, PyDict>>> {
         let flights = self.plan.get().flights.get();
         let engine = flights.cell.get();
