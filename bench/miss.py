@@ -99,7 +99,7 @@ async def ain_batches(aget_many: Callable[[list[str]], Awaitable[Any]], keys: li
 
 
 def turns(names: list[str], rounds: int, count: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield whose turn it is with new keys for it; in the first round, which is not counted, all warm up."""
+    """Yield the name whose turn it is, with new keys for it; all warm up in the first round, which is not counted."""
     seed = random.Random(count)
     for number in range(rounds + 1):
         first = number % len(names)

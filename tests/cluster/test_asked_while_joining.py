@@ -8,7 +8,7 @@ from kamacache.testing import GATE_TIMEOUT, Network
 from tests.cluster.cluster import ask_directly, moved
 
 
-def test_a_node_asked_before_anyone_has_answered_its_hello_peeks_at_the_owners_before_it() -> None:
+def test_a_node_asked_before_any_member_has_answered_its_hello_peeks_at_the_owners_before_it() -> None:
     network = Network(hot=False)
     loads: list[str] = []
 

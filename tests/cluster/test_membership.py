@@ -197,7 +197,7 @@ def test_registry_away_later_changes_nothing() -> None:
         for registry in registries:
             registry.away = True
         network.changed()
-        time.sleep(0.2)  # the threads have read, in vain
+        time.sleep(0.2)  # the threads have tried to read the list
         assert all(len(node.members()) == 2 for node in nodes)
         assert nodes[0].groups["g"].set("key", b"value") is True
         assert nodes[1].groups["g"].get("key") == b"value"
@@ -437,7 +437,7 @@ def test_stand_in_gives_way_when_the_owner_is_back() -> None:
 
 
 def test_restarted_process_at_the_same_address_is_another_member() -> None:
-    """Greet it anew: its memory is empty."""
+    """Greet the new process: its memory is empty."""
     network = Network()
 
     def make() -> Node:

@@ -1,6 +1,6 @@
 """Guarantees 1 and 2 under random schedules: three nodes whose messages take random times and overtake each other.
 
-KAMACACHE_SOAK is for how many seconds to go on, with a seed after the other; without it a few short runs are made.
+KAMACACHE_SOAK is the number of seconds in which one seed after the other is run; without it there are a few short runs.
 """
 
 from __future__ import annotations

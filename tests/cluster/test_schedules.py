@@ -214,7 +214,7 @@ def test_load_begun_before_a_write_and_ending_after_it(write: str, at: str, *, u
     1. A node loads a key and has read the source: as its owner, as one that considers the owner dead, or the owner
        for a peer.
     2. The source changes; another node writes: True, while the load goes on.
-    3. Everyone serves the new value.
+    3. Every node serves the new value.
     4. The load ends with the old one: its own caller may get it, no other.
     """
     with Cluster(3, use_async=use_async) as cluster:
@@ -512,7 +512,7 @@ def test_owner_that_does_not_answer_a_write(how: str) -> None:
     """Let the next candidate take the write; the result says whether a member was left out.
 
     1. The owner of a key is frozen, or its port is closed.
-    2. Another node sets the key: False where the owner may still hold the old value.
+    2. Another node sets the key: False if the owner may still hold the old value.
     3. All others serve the new value.
     """
     with Cluster(3) as cluster:

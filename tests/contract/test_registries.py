@@ -246,7 +246,7 @@ class TestChanging:
 
 
 class TestStatic:
-    def test_all_are_there_before_anybody_registered(self) -> None:
+    def test_all_are_there_before_any_has_registered(self) -> None:
         registry = parse("static://10.0.0.1:8001, 10.0.0.2:8001")
         assert registry.members("app") == [
             Member("10.0.0.1:8001", "10.0.0.1:8001", protocol=0),

@@ -53,7 +53,7 @@ def check(title: str, names: Iterable[str], folders: tuple[str, ...] = FOLDERS) 
     must = {path for step in steps if "for example" not in step for path in files(step)}
     assert holders(names, folders) - must == set(), "not in the recipe"
     word = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b", re.IGNORECASE)  # constants are in capitals
-    assert [path for path in sorted(must) if not word.search((ROOT / path).read_text())] == [], "named in vain"
+    assert [path for path in sorted(must) if not word.search((ROOT / path).read_text())] == [], "named without need"
 
 
 def test_files_and_folders_exist() -> None:

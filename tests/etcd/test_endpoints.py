@@ -1,4 +1,4 @@
-"""Several endpoints: whichever is gone, silent or no etcd at all, the others do."""
+"""Several endpoints: if one is gone, silent or no etcd at all, the client uses another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def url(*ports: int) -> str:
 
 
 @pytest.mark.parametrize("how", [Etcd.kill, Etcd.freeze])
-def test_whichever_member_goes_the_lease_lives_on(
+def test_the_lease_lives_on_when_any_member_stops(
     members: list[Etcd], service: str, registered: Register, how: Callable[[Etcd], None]
 ) -> None:
     """Stop each of the three in turn: the session moves on, with its lease and its watch."""

@@ -1,4 +1,4 @@
-"""etcd goes away and comes back, with its data or without: the cluster goes on, and everyone is registered again."""
+"""etcd goes away and comes back, with its data or without: the cluster goes on, and every node is registered again."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def freeze(etcd: Etcd) -> None:
 
 
 @pytest.mark.parametrize("outage", [kill, restart, lose_all_data, delete_all_keys, be_down_for_long, freeze])
-def test_everyone_is_back_and_no_get_fails(
+def test_every_node_is_back_and_no_get_fails(
     etcd: Etcd, service: str, node_at: MakeNode, outage: Callable[[Etcd], None]
 ) -> None:
     nodes = [node_at(etcd.url) for _ in range(3)]

@@ -52,7 +52,7 @@ def test_a_lease_outlives_its_term(
     before = etcd.leases(f"/services/{service}/")
     until = time.monotonic() + 2 * EtcdRegistry.lease
     while time.monotonic() < until:
-        ctypes.PyDLL(None).usleep(900_000)  # with the interpreter in hand
+        ctypes.PyDLL(None).usleep(900_000)  # while this thread holds the interpreter
     assert etcd.leases(f"/services/{service}/") == before
     assert len(before) == 1
 

@@ -202,7 +202,7 @@ class Worker:
 
 
 class Bystander:
-    """A thread that works beside those who are interrupted."""
+    """A thread that works beside those that are interrupted."""
 
     def __init__(self, storm: Storm) -> None:
         self.storm = storm

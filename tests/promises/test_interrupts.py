@@ -163,7 +163,7 @@ def test_tasks_with_a_signal_handler_that_raises(kind: str, number: int) -> None
             _, waiting = await asyncio.wait(tasks, timeout=HANG)
             assert not waiting, f"a call was never answered: {[awaited(task) for task in waiting]}"
             for task in tasks:
-                assert not task.cancelled(), "a task was cancelled that nobody cancelled"
+                assert not task.cancelled(), "a task was cancelled that no call cancelled"
                 if not isinstance(task.exception(), Interrupt):  # between two calls
                     task.result()
             await storm.acheck()
@@ -175,7 +175,7 @@ def test_tasks_with_a_signal_handler_that_raises(kind: str, number: int) -> None
 @pytest.mark.parametrize("kind", ["async", "many", "remote"])
 @isolated(LIMIT)
 def test_before_the_first_instruction_of_a_load(kind: str) -> None:
-    """A load whose task, or job of a pool, is interrupted before it begins is begun again by those who wait."""
+    """Begin a load again by the waiting callers if its task, or job of a pool, is interrupted before it begins."""
     storm = Storm(kind, seeded())
     interrupts = 0
 

@@ -157,7 +157,7 @@ def test_views_that_differ() -> None:
 
 
 def test_a_doubt_is_reported_before_it_counts() -> None:
-    """Report a doubt first: a view that counts one unknown to the parent would have it passed over for ever."""
+    """Report a doubt first: a view that counts one unknown to the parent would have it passed over forever."""
     told: list[int] = []
     doubts = Doubts(lambda: told.append(doubts.count))
     for words in ("a is considered dead: no answer", "a answers again"):

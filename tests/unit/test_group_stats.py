@@ -24,7 +24,7 @@ ROUNDS = 60
 
 
 def load(key: str) -> Any:
-    """Values, absence, errors, values of the wrong type, values that expire at once, and loads that are slow."""
+    """Return values, None, values of the wrong type, and values that expire at once; be slow, or raise."""
     number = int(key)
     if number % 7 == 0:
         raise OSError(key)

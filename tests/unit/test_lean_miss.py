@@ -1,4 +1,4 @@
-"""How much of the package a get passes through on a node alone: a miss little, a hit nothing."""
+"""A get on a node alone passes through little code of the package if it is a miss, and through none if it is a hit."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_tasks_that_ask_at_any_turn_of_a_connect(lane: NativeLane, address: str)
 def test_question_that_is_interrupted(
     lane: NativeLane, address: str, monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool
 ) -> None:
-    """An interrupt at any step of one question leaves no later one unsent, unread or unwatched."""
+    """Interrupt any step of one question: no later question stays unsent, unread or unwatched."""
 
     async def ask() -> None:
         loop = asyncio.get_running_loop()

@@ -182,7 +182,7 @@ def test_evicted_values_are_released() -> None:
 
 
 @pytest.mark.parametrize("end", ["drop", "note", "clear", "empty", "close", "expire", "replace", "delete"])
-def test_every_way_out_lets_a_decoded_value_go(end: str) -> None:
+def test_every_way_out_releases_a_decoded_value(end: str) -> None:
     clock = Clock(manual=True)
     store = build(clock=clock, decode=Box, shareable=True)
     store.put("k", b"raw", 1, 10.0, Store.MAIN)

@@ -149,7 +149,7 @@ class Facts:
     reads: int
     stale: int
     errors: int
-    words: Sequence[str]  # what the first stale reads and errors were
+    words: Sequence[str]  # the first stale reads and errors, in words
 
 
 def check(facts: Facts) -> list[Check]:

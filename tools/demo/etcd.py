@@ -16,7 +16,7 @@ from pathlib import Path
 from kamacache.errors import RegistryError
 
 PATIENCE = 30.0  # seconds until etcd serves, on a busy machine
-_GUARD = 'read -r _; kill -9 "$0"'  # waits until the process that started it has ended, in whatever way
+_GUARD = 'read -r _; kill -9 "$0"'  # waits until the process that started it has ended
 
 _ports = iter(random.sample(range(15_000, 30_000), 1000))  # each is used once
 
@@ -66,7 +66,7 @@ class Etcd:
 
     @property
     def pid(self) -> int | None:
-        """The identifier of its process, if it runs."""
+        """Return the identifier of its process, if it runs."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
