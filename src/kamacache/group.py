@@ -82,12 +82,12 @@ class Group(Getter[V]):
 
     @property
     def name(self) -> str:
-        """The name of the group."""
+        """Return the name of the group."""
         return self._name
 
     @property
     def loader(self) -> Any:
-        """The function that loads, as it was given; None if there is none."""
+        """Return the function that loads, as it was given; None if there is none."""
         loader = self._core.misses.loader
         return loader.single or loader.many
 

@@ -67,7 +67,7 @@ class GroupMethods:
 
     @property
     def groups(self) -> Mapping[str, Group[Any]]:
-        """A live, read-only view of the groups by name."""
+        """Return a live, read-only view of the groups by name."""
         return MappingProxyType(self._groups.by_name)
 
     @overload

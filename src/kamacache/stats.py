@@ -66,7 +66,7 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
 
     @property
     def hit_rate(self) -> float:
-        """The share of `gets` answered from the memory of any node, absence included; 0.0 before the first get."""
+        """Return the share of `gets` answered from the memory of any node, absence included; 0.0 before any get."""
         if not self.gets:
             return 0.0
         return (self.hits + self.near_hits + self.peer_hits + self.absent) / self.gets

@@ -49,7 +49,7 @@ def call(loader: Loader, inside: Flight | Lead, argument: str | list[str], home:
 
 
 def awaited(loader: Loader, value: Any, inside: Flight | Lead, home: HomeLoop) -> Any:
-    """Await what a loader returned that looked plain. From now on it runs where async loaders do."""
+    """Await the result of a loader that looked plain. From now on that loader runs where async loaders do."""
     loader.is_async = True
     loader.lean = False
     if home.is_here():

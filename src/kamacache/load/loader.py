@@ -25,7 +25,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _place(function: Callable[..., Any] | None) -> str:
-    """Return where a function was written: module.qualname; for lambdas file and line; "" for None."""
+    """Return the place of a function: module.qualname; for lambdas file and line; "" for None."""
     if function is None:
         return ""
     under = _underneath(function)
