@@ -8,14 +8,14 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 BUILT := $(VENV)/.built
-# What a command needs is installed when it is first given: $(WITH)test is the stamp of the extra "test".
+# The needs of a command are installed when it is first given: $(WITH)test is the stamp of the extra "test".
 WITH := $(VENV)/.with-
 # Prints the requirements of an extra; "build" is what pip itself builds the package with.
 REQUIREMENTS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     extras = project["project"]["optional-dependencies"] | {"build": project["build-system"]["requires"]}; \
     print(*extras[sys.argv[1]], sep="\n")
 ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \))
-# One profile, and one interpreter in cargo's eyes: what the extension, the tests and clippy share is compiled once.
+# One profile and one interpreter for cargo: the parts that the extension, the tests and clippy share are compiled once.
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 
 .DEFAULT_GOAL := help
