@@ -1,6 +1,6 @@
 """Describe the native engine to type checkers; mypy.stubtest compares this with the built module.
 
-Group.get is documented in the module. The code of the other methods is in crates/python/src.
+Methods without a docstring do what their names say; their code is in crates/python/src.
 """
 
 from collections.abc import Callable
@@ -212,14 +212,19 @@ class Promise:
     """
 
     def __new__(cls) -> Promise: ...
-    def begin(self) -> bool: ...
-    def set_result(self, value: Any, /) -> bool: ...
+    def begin(self) -> bool:
+        """Return True for the first caller, if no result is set: that caller has to set one."""
+
+    def set_result(self, value: Any, /) -> bool:
+        """Set the result and wake all waiters. Return False if one was set before."""
+
     def set_exception(self, error: BaseException, /) -> bool: ...
     @property
     def ended(self) -> bool: ...
     def result(self) -> Any: ...
     def exception(self) -> BaseException | None: ...
-    def wake(self, waker: Callable[[], object], /) -> bool: ...
+    def wake(self, waker: Callable[[], object], /) -> bool:
+        """Have `waker` called at the end. Return False, and do not call it, if the promise has ended."""
 
 @final
 class Flights:
@@ -248,11 +253,21 @@ class Flights:
         `driver`: the event loop that runs the load. `serial`: one thread loads the keys one after the other.
         """
 
-    def running(self, key: str, /) -> Flight | None: ...
-    def end(self, flight: Flight, outcome: Any, /) -> bool: ...
-    def end_all(self, outcome: Any, /) -> None: ...
-    def oldest(self) -> int: ...
-    def driven(self) -> list[Flight]: ...
+    def running(self, key: str, /) -> Flight | None:
+        """Return the flight of a key that loads in this process and that callers may join."""
+
+    def end(self, flight: Flight, outcome: Any, /) -> bool:
+        """End a flight and wake all waiters. Return False if it had ended before."""
+
+    def end_all(self, outcome: Any, /) -> None:
+        """End all flights of the table with one outcome."""
+
+    def oldest(self) -> int:
+        """Return the time when the oldest flight began, by the clock of the store in nanoseconds."""
+
+    def driven(self) -> list[Flight]:
+        """Return the flights that an event loop runs or will begin."""
+
     @property
     def store(self) -> Store: ...
     def __len__(self) -> int: ...
@@ -279,22 +294,44 @@ class Flight:
     def outcome(self) -> Any: ...
     @property
     def version(self) -> int: ...
-    def left(self) -> float: ...
-    def wake(self, waker: Callable[[], object], /) -> bool: ...
-    def open(self) -> Flight | Lead | None: ...
-    def inside(self, flights: Flights, key: str, /) -> bool: ...
+    def left(self) -> float:
+        """Return the seconds that are left until its timeout, infinity without one."""
+
+    def wake(self, waker: Callable[[], object], /) -> bool:
+        """Have `waker` called at the end. Return False, and do not call it, if the flight has ended."""
+
+    def open(self) -> Flight | Lead | None:
+        """Return this flight if it is open, else the innermost open load around it."""
+
+    def inside(self, flights: Flights, key: str, /) -> bool:
+        """Return whether this flight, or a load around it, loads that key."""
 
 @final
 class Lead:
     """The flights that one caller leads, from the start of a `with` to its end, which aborts those still open."""
 
-    def __enter__(self) -> dict[str, Flight] | None: ...
-    def extend(self, keys: list[str], /) -> dict[str, Flight] | None: ...
+    def __enter__(self) -> dict[str, Flight] | None:
+        """Begin a flight of each key that has none to join.
+
+        Return the flights to join by key, or None if this lead has an open flight of every key.
+        """
+
+    def extend(self, keys: list[str], /) -> dict[str, Flight] | None:
+        """Do the same for more keys."""
+
     def __exit__(self, kind: object, error: object, traceback: object, /) -> None: ...
-    def hand_over(self) -> None: ...
-    def abandon(self) -> None: ...
-    def take_over(self) -> None: ...
-    def drive(self, driver: Any, /) -> None: ...
+    def hand_over(self) -> None:
+        """Keep the flights open at the end of the `with`, because other code runs them."""
+
+    def abandon(self) -> None:
+        """Abort the flights that are still open."""
+
+    def take_over(self) -> None:
+        """Note that this thread runs the flights, so that code on this thread does not join them."""
+
+    def drive(self, driver: Any, /) -> None:
+        """Note the event loop that will run the flights; None: no loop."""
+
     @property
     def ended(self) -> bool: ...
     @property
@@ -308,17 +345,38 @@ class Lead:
     @property
     def keys(self) -> list[str]: ...
     def flight(self, key: str, /) -> Flight: ...
-    def outcomes(self) -> dict[str, Any]: ...
-    def took(self) -> float: ...
-    def left(self) -> float: ...
-    def wake(self, waker: Callable[[], object], /) -> bool: ...
-    def begin(self, key: str, /) -> bool: ...
-    def age(self, key: str, version: int, /) -> None: ...
-    def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool: ...
-    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> None: ...
-    def end(self, key: str, outcome: Any, /) -> bool: ...
-    def open(self) -> Flight | Lead | None: ...
-    def inside(self, flights: Flights, key: str, /) -> bool: ...
+    def outcomes(self) -> dict[str, Any]:
+        """Return the outcomes of the flights that have ended, by key."""
+
+    def took(self) -> float:
+        """Return the seconds since the lead was made."""
+
+    def left(self) -> float:
+        """Return the seconds that are left until its timeout, infinity without one."""
+
+    def wake(self, waker: Callable[[], object], /) -> bool:
+        """Have `waker` called when all flights have ended. Return False, and do not call it, if they have."""
+
+    def begin(self, key: str, /) -> bool:
+        """Begin the load of a key anew, with the writes known now. Return False if its flight must not go on."""
+
+    def age(self, key: str, version: int, /) -> None:
+        """Give a flight the version of an answer, so that no caller joins it once a newer write is known."""
+
+    def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool:
+        """Keep a value of this version in the store, unless the flight is late. Return whether it was kept."""
+
+    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> None:
+        """Keep a loaded value if it is not too large, and end its flight; with `own`, also count its time."""
+
+    def end(self, key: str, outcome: Any, /) -> bool:
+        """End the flight of a key and wake all waiters. Return False if it had ended before."""
+
+    def open(self) -> Flight | Lead | None:
+        """Return this lead if a flight of it is open, else the innermost open load around it."""
+
+    def inside(self, flights: Flights, key: str, /) -> bool:
+        """Return whether this lead, or a load around it, loads that key."""
 
 @disjoint_base
 class Getter(Generic[_V]):

@@ -53,7 +53,7 @@ class Sweeper:
                 gone = core.store.sweep(flights.oldest())
             except Exception:
                 log.exception(
-                    "values that left group %r could not be decoded for on_evict, which misses them", core.name
+                    "values that left group %r could not be decoded, so on_evict is not called for them", core.name
                 )
                 continue
             for key, value, reason in gone:

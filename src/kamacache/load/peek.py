@@ -63,7 +63,7 @@ class Peeks:
         except KamaCacheError:
             raise
         except Exception:
-            log.exception("asking %s for %s[%r] failed; it is loaded instead", owner.address, self._name, key)
+            log.exception("asking %s for %s[%r] failed; the key is loaded instead", owner.address, self._name, key)
             return None
         if found is None or found[1] < self._store.known(key):
             return None
@@ -100,7 +100,7 @@ class Peeks:
         except KamaCacheError:
             raise
         except Exception:
-            log.exception("asking others for keys of %s failed; they are loaded instead", self._name)
+            log.exception("asking others for keys of %s failed; the keys are loaded instead", self._name)
             return {}
         found: dict[str, Found] = {}
         for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):
