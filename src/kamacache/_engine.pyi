@@ -153,14 +153,17 @@ class Store:
     def write(self, key: str, value: bytes | None, version: int, ttl: float | None) -> bool:
         """Apply a write as its owner: remember it, and keep the value (None: a delete) unless a newer one is known."""
 
+    def order(self, key: str, value: bytes | None, ttl: float | None, above: int = 0, ordered: int = 0) -> int:
+        """Apply a write as its owner. Return its version, greater than `above` and all that is known of the key.
+
+        0: it had the version `ordered` already, and a later write or a clear has superseded it.
+        """
+
+    def order_by(self, hlc: Hlc, /) -> None:
+        """Take the versions of writes from this clock."""
+
     def note(self, key: str, version: int) -> int:
         """Remember a write and drop what is older. Return the greatest version now known here."""
-
-    def superseded(self, key: str, version: int, /) -> bool:
-        """Return whether a write of this very key, or a clear, is known that came after this version."""
-
-    def drop(self, key: str, /) -> None:
-        """Drop the entry, whatever its version."""
 
     def clear(self, version: int) -> int:
         """Raise the floor, in O(1), so that nothing older is served. Return the new floor."""

@@ -41,6 +41,7 @@ class GroupCore:
         self.writes = Writes(name, store, runtime)
         self.behind = WriteBehind(name, store, self.writes, runtime)
         self.misses.pending = self.behind.pending
+        store.order_by(runtime.hlc)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kamacache._engine import Incoming, Transport
+from kamacache._engine import Clock, Hlc, Incoming, Placement, Store, Transport
 from kamacache.errors import Overloaded, PeerError, UnknownGroup
 from kamacache.net.messages import (
     Answer,
@@ -26,9 +26,9 @@ from kamacache.net.messages import (
     WriteReply,
     WriteRequest,
 )
-from tests.unit.wire import VERSION, answering, called, ended, outcome, silent
+from tests.unit.wire import VERSION, answering, called, ended, make_store, outcome, silent
 
-TELL = TellRequest("g", [])
+HELLO = Hello(Member("i", None), 0, [])
 MESSAGES: list[tuple[Request, Reply]] = [
     (
         Hello(Member("i", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)])]),
@@ -41,11 +41,6 @@ MESSAGES: list[tuple[Request, Reply]] = [
             7,
         ),
     ),
-    (
-        WriteRequest("users", [WriteItem("k", b"v", 0.001, 9), WriteItem("d", None)], skipped=[], clock=1),
-        WriteReply([VERSION, 0], refused=True, members=[Member("id", "unix:/x")]),
-    ),
-    (TellRequest("users", [("k", VERSION)], 3, 5), TellReply([0, VERSION], 2, 1)),
 ]
 
 
@@ -67,18 +62,68 @@ def test_messages_arrive_as_they_were(
     thread.join(5)
 
 
-def test_a_short_time_is_not_rounded_to_nothing(client: Transport, server: Transport, address: str) -> None:
-    client.call("t", address, WriteRequest("g", [WriteItem("k", b"v", 0.0001), WriteItem("k", b"v", 1.2349)]), None)
-    message = called(server).message
-    assert isinstance(message, WriteRequest)
-    assert [item.ttl for item in message.items] == [0.001, 1.234]
+def test_writes_are_answered_without_python(client: Transport, server: Transport, address: str) -> None:
+    clock = Clock(manual=True, unix=1000.0)
+    hlc, store = Hlc(clock, 7), make_store(clock=clock)
+    server.serve(store)
+    write = WriteRequest("users", [WriteItem("k", b"v", 0.0001), WriteItem("d", None, above=VERSION)], clock=9)
+    assert outcome(client, address, write) == WriteReply([], refused=True)  # the node lends no clock yet
+    store.order_by(hlc)
+    reply = outcome(client, address, write)
+    assert isinstance(reply, WriteReply)
+    first, second = reply.versions
+    assert VERSION < second == reply.clock == store.known("d")
+    assert store.find("k") == (b"v", first, 0.001, Store.MAIN)  # a short time is not rounded to nothing
+    assert [store.get("k"), store.get_many(["k", "d"])[0], store.get("k")] == [b"v", {"k": b"v"}, b"v"]
+    again = [WriteItem("k", b"w", above=second, ordered=first), WriteItem("d", b"w", ordered=second)]
+    third, fourth = outcome(client, address, WriteRequest("users", again)).versions
+    assert fourth > third > second
+    late = [WriteItem("k", b"x", above=fourth, ordered=first)]
+    assert outcome(client, address, WriteRequest("users", late)).versions == [0]
+    assert store.get("k") == b"w"
+
+    told = outcome(client, address, TellRequest("users", [("k", fourth + 1), ("d", 1)], floor=first, clock=1 << 90))
+    assert told == TellReply([0, fourth], 0, hlc.latest())
+    assert store.get("k") is None
+    assert outcome(client, address, TellRequest("users", [], floor=fourth + 2)).floor == 0
+    assert outcome(client, address, TellRequest("users", [], floor=first)).floor == fourth + 2
+    assert outcome(client, address, TellRequest("nobody's", [("k", 1)])) == TellReply([0])
+
+    placement = Placement([("me", 1.0), *((str(number), 1.0) for number in range(9))])
+    store.place(placement, 0)
+    candidate, other = (
+        next(key for key in map(str, range(999)) if (0 in placement.candidates(key)) is mine) for mine in (True, False)
+    )
+    items = [WriteItem(candidate, b"v")]
+    assert outcome(client, address, WriteRequest("users", items)).versions
+    assert outcome(client, address, WriteRequest("users", [*items, WriteItem(other, b"v")])).refused
+    assert store.get(other) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        WriteRequest("users", []),
+        WriteRequest("users", [WriteItem("", b"v")]),
+        WriteRequest("users", [WriteItem("k" * 65_537, b"v")]),
+        TellRequest("users", [("", 1)]),
+    ],
+    ids=["nothing", "no key", "long key", "tell"],
+)
+def test_bad_writes_are_refused(client: Transport, server: Transport, address: str, message: Request) -> None:
+    server.serve(make_store())
+    assert isinstance(outcome(client, address, message), PeerError)
+
+
+def test_write_of_a_group_that_is_not_there(client: Transport, server: Transport, address: str) -> None:
+    assert isinstance(outcome(client, address, WriteRequest("g", [WriteItem("k", None)])), UnknownGroup)
 
 
 @pytest.mark.parametrize(
     ("status", "error"),
     [("overloaded", Overloaded), ("unknown_group", UnknownGroup), ("closed", PeerError), ("internal", PeerError)],
 )
-@pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
+@pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), HELLO], ids=["load", "hello"])
 def test_refusals(
     client: Transport, server: Transport, address: str, status: str, error: type[Exception], message: Request
 ) -> None:
@@ -89,7 +134,7 @@ def test_refusals(
     assert "because" in str(failed)
 
 
-@pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), TELL], ids=["load", "tell"])
+@pytest.mark.parametrize("message", [LoadRequest("g", ["k"]), HELLO], ids=["load", "hello"])
 def test_a_dropped_call_fails(client: Transport, server: Transport, address: str, message: Request) -> None:
     client.call("t", address, message, None)
     called(server)
@@ -97,7 +142,7 @@ def test_a_dropped_call_fails(client: Transport, server: Transport, address: str
 
 
 def test_no_peer_at_the_address(client: Transport) -> None:
-    failed = outcome(client, "127.0.0.1:1", TELL)
+    failed = outcome(client, "127.0.0.1:1", HELLO)
     assert isinstance(failed, PeerError)
     assert failed.refused
     assert str(failed) == "127.0.0.1:1 refused the connection"
@@ -121,22 +166,14 @@ def test_a_load_must_be_accepted_soon_and_may_then_take_long(
 
 
 def test_wrong_answers_are_refused(client: Transport, server: Transport, address: str) -> None:
-    client.call("t", address, TELL, None)
+    client.call("t", address, HELLO, None)
     incoming = called(server)
     with pytest.raises(RuntimeError, match="another question"):
         incoming.reply(LoadReply([]))
     with pytest.raises(ValueError, match="not a status"):
         incoming.fail("tired")
-    incoming.reply(TellReply([]))
-    assert ended(client) == ("t", TellReply([]))
-
-
-def test_a_write_of_nothing_is_refused(client: Transport, server: Transport, address: str) -> None:
-    """Refuse it, as an empty request asks for nothing that a node knows and would be answered as done."""
-    error = outcome(client, address, WriteRequest("g", []))
-    assert isinstance(error, PeerError)
-    assert "a write has at least one item" in str(error)
-    assert server.next_event(0) is None
+    incoming.reply(HELLO)
+    assert ended(client) == ("t", HELLO)
 
 
 def test_large_messages(client: Transport, server: Transport, address: str) -> None:
@@ -152,7 +189,7 @@ def test_a_frozen_peer_fails_all_that_waits_on_it(client: Transport) -> None:
     with silent() as frozen:
         begun = time.monotonic()
         for token in range(3):
-            client.call(token, frozen, TELL, None)
+            client.call(token, frozen, HELLO, None)
         failed = [ended(client) for _ in range(3)]
         assert 0.5 < time.monotonic() - begun < 1.2
     assert sorted(token for token, _ in failed) == [0, 1, 2]
@@ -160,40 +197,40 @@ def test_a_frozen_peer_fails_all_that_waits_on_it(client: Transport) -> None:
 
 
 def test_a_busy_peer_is_not_a_frozen_one(client: Transport, server: Transport, address: str) -> None:
-    client.call("t", address, TELL, None)
+    client.call("t", address, HELLO, None)
     assert client.next_event(1.5) is None
-    called(server).reply(TellReply([]))
-    assert ended(client) == ("t", TellReply([]))
+    called(server).reply(HELLO)
+    assert ended(client) == ("t", HELLO)
 
 
 def test_a_peer_that_ends_fails_its_calls_and_may_come_back(client: Transport, server: Transport, address: str) -> None:
-    client.call("t", address, TELL, None)
+    client.call("t", address, HELLO, None)
     incoming = called(server)
     server.close()
     begun = time.monotonic()
     assert isinstance(ended(client)[1], PeerError)
     assert time.monotonic() - begun < 0.5
-    incoming.reply(TellReply([]))  # to no peer
+    incoming.reply(HELLO)  # to no peer
     again = Transport(max_message=1 << 20)
     assert again.listen(address) == address
-    client.call("t", address, TELL, None)
-    called(again).reply(TellReply([]))
-    assert ended(client) == ("t", TellReply([]))
+    client.call("t", address, HELLO, None)
+    called(again).reply(HELLO)
+    assert ended(client) == ("t", HELLO)
     again.close()
 
 
 def test_timeout_forget_and_close(client: Transport, server: Transport, address: str) -> None:
     begun = time.monotonic()
-    assert "did not answer within 100 ms" in str(outcome(client, address, TELL, 0.1))
+    assert "did not answer within 100 ms" in str(outcome(client, address, HELLO, 0.1))
     assert time.monotonic() - begun < 0.5
     calls = [called(server)]
-    client.call("forgotten", address, TELL, None)
+    client.call("forgotten", address, HELLO, None)
     calls.append(called(server))
     client.forget(address)
     token, error = ended(client)
     assert token == "forgotten"  # noqa: S105 - a call's name
     assert isinstance(error, PeerError)
-    client.call("closed", address, TELL, None)
+    client.call("closed", address, HELLO, None)
     calls.append(called(server))
     closing = threading.Timer(0.1, client.close)
     closing.start()
@@ -203,4 +240,4 @@ def test_timeout_forget_and_close(client: Transport, server: Transport, address:
     assert client.next_event(5.0) is None
     closing.join()
     with pytest.raises(PeerError, match="closed"):
-        client.call("t", address, TELL, None)
+        client.call("t", address, HELLO, None)

@@ -71,7 +71,7 @@ def test_bad_keys(key: Any, text: str) -> None:
         store.peek,
         store.find,
         store.known,
-        store.drop,
+        lambda key: store.order(key, b"v", None),
         lambda key: store.get_many(["good", key]),
         lambda key: store.put(key, b"v", 1, None, Store.MAIN),
     ]
@@ -181,7 +181,7 @@ def test_evicted_values_are_released() -> None:
     assert counts(values) == before
 
 
-@pytest.mark.parametrize("end", ["drop", "note", "clear", "empty", "close", "expire", "replace", "delete"])
+@pytest.mark.parametrize("end", ["note", "clear", "empty", "close", "expire", "replace", "delete"])
 def test_every_way_out_releases_a_decoded_value(end: str) -> None:
     clock = Clock(manual=True)
     store = build(clock=clock, decode=Box, shareable=True)
@@ -189,8 +189,6 @@ def test_every_way_out_releases_a_decoded_value(end: str) -> None:
     dead = weakref.ref(store.get("k"))
     assert dead() is not None
     match end:
-        case "drop":
-            store.drop("k")
         case "note":
             store.note("k", 2)
         case "clear":

@@ -13,13 +13,13 @@ import pytest
 
 from kamacache._engine import Transport, after_fork_in_child
 from kamacache.errors import PeerError
-from kamacache.net.messages import TellReply, TellRequest
+from kamacache.net.messages import Hello, Member
 from tests.unit.wire import called, connected, ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TELL = TellRequest("g", [])
+HELLO = Hello(Member("i", None), 0, [])
 
 
 def opened() -> list[str]:
@@ -66,7 +66,7 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
     address = server.listen(listen_at)
     client.ping(address, 1.0)
     pipeline = connected(client, address)
-    client.call("across", address, TELL, None)
+    client.call("across", address, HELLO, None)
     held: list[Any] = [called(server)]
     ours = sockets() - before
     assert len(ours) >= 5
@@ -78,7 +78,7 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
             lambda: client.ping(address, 1.0),
             lambda: client.peek_many([(address, ["k"])], "users", False, 1.0),
             lambda: client.listen("127.0.0.1:0"),
-            lambda: client.call("t", address, TELL, None),
+            lambda: client.call("t", address, HELLO, None),
             lambda: client.next_event(0.1),
             lambda: client.forget(address),
             pipeline.fileno,
@@ -118,8 +118,8 @@ def test_fork(client: Transport, server: Transport, listen_at: str, tmp_path: Pa
         for thread in threads:
             thread.join(10)
     client.ping(address, 1.0)
-    held.pop().reply(TellReply([]))
-    assert ended(client) == ("across", TellReply([]))
+    held.pop().reply(HELLO)
+    assert ended(client) == ("across", HELLO)
 
 
 def test_a_second_call_in_the_same_child_does_nothing() -> None:

@@ -18,13 +18,15 @@ VERSION = (1 << 127) + 5
 BIG = b"\xab" * (3 << 20)
 
 
-def make_store(name: str = "users", *, decode: Callable[[bytes], Any] | None = None) -> Store:
+def make_store(
+    name: str = "users", *, clock: Clock | None = None, decode: Callable[[bytes], Any] | None = None
+) -> Store:
     """Return a store with room for everything."""
     return Store(
         name,
         max_bytes=256 << 20,
         policy="lru",
-        clock=Clock(),
+        clock=clock or Clock(),
         near_ttl=5.0,
         remember=10.0,
         decode=decode,

@@ -10,6 +10,7 @@ pub mod hash;
 pub mod histogram;
 pub mod memory;
 pub mod names;
+pub mod orders;
 pub mod outcome;
 pub mod peer;
 pub mod placement;

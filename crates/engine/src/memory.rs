@@ -7,6 +7,8 @@ use crate::sync::Mutex;
 
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it counts a reference.
 pub trait Value: Clone + Send + Sync + 'static {
+    /// Makes a value of bytes that a thread without an interpreter received.
+    fn received(bytes: Bytes) -> Self;
     fn bytes(&self) -> &[u8];
     /// Returns the address that a hit will touch, or any number if there is none.
     fn hint(&self) -> usize {
@@ -56,6 +58,19 @@ pub struct Found<'a> {
 /// The result of a local get. None: the key is not here; Some(None): known to be absent.
 pub type Looked<'a> = Option<Option<&'a dyn Held>>;
 
+/// A write that its owner is to order.
+pub struct Write<'a> {
+    pub key: &'a str,
+    /// None: a delete.
+    pub value: Option<Bytes>,
+    /// Nanoseconds; None: without end.
+    pub ttl: Option<u64>,
+    /// Its version is to be greater than this.
+    pub above: u128,
+    /// The version that it has already; 0: none.
+    pub ordered: u128,
+}
+
 /// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.
 pub trait Memory: Send + Sync {
     /// Returns the name of the group.
@@ -68,6 +83,22 @@ pub trait Memory: Send + Sync {
     /// Does the same for a client that stands for a caller in this process, and counts as a get here. A miss is not
     /// counted here; the code that continues the request counts it.
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>));
+
+    /// Returns whether this node is one of the key's candidates.
+    fn is_candidate(&self, key: &str) -> bool;
+
+    /// Applies a write as its owner, and returns its version: greater than all that is known of the key. 0: it was
+    /// superseded. None: the group is closed.
+    fn order(&self, write: Write<'_>) -> Option<u128>;
+
+    /// Notes a write that another node has ordered, and returns the greatest version known of its key.
+    fn tell(&self, key: &str, version: u128) -> u128;
+
+    /// Raises the floor of the last clear, and returns it.
+    fn raise(&self, floor: u128) -> u128;
+
+    /// Merges a clock that came with a message, and returns the own clock.
+    fn merge(&self, clock: u128) -> u128;
 }
 
 /// The groups that a transport serves, by name.

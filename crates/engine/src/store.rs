@@ -4,6 +4,7 @@
 //! it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is held, and within their budgets
 //! whenever no operation is under way.
 mod key;
+mod order;
 mod read;
 mod shard;
 mod table;
@@ -22,6 +23,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 pub use self::{
     key::Key,
+    order::Candidacy,
     read::{Lookup, Stats},
     shard::{Fill, Kind},
     writes::{LIMIT as WRITES, Mark},
@@ -30,7 +32,7 @@ use self::{
     shard::{Contents, Counts, Entry, Shard},
     writes::{Pending, Writes},
 };
-use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy};
+use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy, sync, version::Hlc};
 
 /// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most. The oldest make room for more.
 pub const EVICTED: usize = 10_000;
@@ -91,6 +93,9 @@ pub struct Store<V> {
     writes: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
     closed: AtomicBool,
+    /// The clock that makes versions; None before the node lends it.
+    hlc: sync::Mutex<Option<Arc<Hlc>>>,
+    candidacy: sync::Mutex<Candidacy>,
     /// Taken after a shard's lock is released, never before one.
     attic: Mutex<Attic<V>>,
 }
@@ -139,6 +144,8 @@ impl<V: Value> Store<V> {
             writes: AtomicU64::new(0),
             outcomes: Default::default(),
             closed: AtomicBool::new(false),
+            hlc: sync::Mutex::default(),
+            candidacy: sync::Mutex::default(),
             attic: Mutex::default(),
         })
     }

@@ -1,12 +1,17 @@
 //! The store against a simple model, under random operations on every policy.
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use kamacache_engine::{
     clock::{Clock, SECOND},
-    memory::{Memory, Value},
+    memory::{Memory, Value, Write},
     outcome,
+    placement::Placement,
     policy::AnyPolicy,
-    store::{Fill, Gone, Kind, Lookup, Mark, Options, Store, WRITES},
+    store::{Candidacy, Fill, Gone, Kind, Lookup, Mark, Options, Store, WRITES},
+    version::Hlc,
 };
 use proptest::prelude::*;
 
@@ -14,6 +19,10 @@ use proptest::prelude::*;
 struct Bytes(Arc<Vec<u8>>);
 
 impl Value for Bytes {
+    fn received(bytes: bytes::Bytes) -> Self {
+        Self(Arc::new(bytes.into()))
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -26,6 +35,16 @@ fn fill(version: u128, ttl: Option<u64>, kind: Kind, foreign: bool) -> Fill {
 
 fn bytes(size: usize, tag: u8) -> Bytes {
     Bytes(Arc::new(vec![tag; size]))
+}
+
+/// Returns the candidacy of one of so many members.
+fn one_of(members: usize) -> Candidacy {
+    static TABLES: OnceLock<Vec<Arc<Placement>>> = OnceLock::new();
+    let tables = TABLES.get_or_init(|| {
+        let named = |count: usize| (0..count).map(|number| (number.to_string(), 1.0)).collect::<Vec<_>>();
+        (1..4).map(|count| Arc::new(Placement::new(&named(count)).unwrap())).collect()
+    });
+    Candidacy::new(Some(tables[members - 1].clone()), Some(0))
 }
 
 const NEAR_TTL: u64 = 5 * SECOND;
@@ -53,9 +72,8 @@ enum Op {
     Note { key: u8, version: u128 },
     Get { key: u8 },
     Read { key: u8, former: bool },
-    Drop { key: u8 },
     Clear { version: u128 },
-    Place { owned: u8 },
+    Place { members: usize },
     Advance { by: u64 },
     Sweep,
     Empty,
@@ -75,9 +93,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => (key.clone(), version.clone()).prop_map(|(key, version)| Op::Note { key, version }),
         12 => key.clone().prop_map(|key| Op::Get { key }),
         4 => (key.clone(), any::<bool>()).prop_map(|(key, former)| Op::Read { key, former }),
-        2 => key.clone().prop_map(|key| Op::Drop { key }),
         1 => version.prop_map(|version| Op::Clear { version }),
-        1 => (1..4u8).prop_map(|owned| Op::Place { owned }),
+        1 => (1..4usize).prop_map(|members| Op::Place { members }),
         3 => (0..12 * SECOND).prop_map(|by| Op::Advance { by }),
         2 => Just(Op::Sweep),
         1 => Just(Op::Empty),
@@ -88,10 +105,6 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 fn name(key: u8) -> String {
     // Some on either side of what is kept inline.
     if key % 3 == 0 { format!("a key of more than twenty-two bytes: {key}") } else { format!("k{key}") }
-}
-
-fn number(name: &str) -> u8 {
-    name.rsplit([' ', 'k']).next().unwrap().parse().unwrap()
 }
 
 #[derive(Clone, Debug)]
@@ -202,10 +215,6 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
                 }
             });
         }
-        Op::Drop { key } => {
-            store.drop_entry(&name(key), &mut gone);
-            model.entries.remove(&name(key));
-        }
         Op::Clear { version } => {
             model.floor = model.floor.max(version);
             assert_eq!(store.clear(version, &mut gone), model.floor);
@@ -213,11 +222,12 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             model.entries.retain(|_, entry| entry.version >= floor);
             model.writes.retain(|_, (version, _)| *version > floor);
         }
-        Op::Place { owned } => {
-            store.place(&|key| number(key) % owned == 0);
+        Op::Place { members } => {
+            let candidacy = one_of(members);
+            store.place(candidacy.clone());
             let until = model.now + NEAR_TTL;
             for (key, entry) in &mut model.entries {
-                match (entry.kind, number(key) % owned == 0) {
+                match (entry.kind, candidacy.owns(key)) {
                     (Kind::Main, false) => (entry.kind, entry.served) = (Kind::Former, until),
                     (Kind::Former, true) => entry.kind = Kind::Main,
                     _ => {}
@@ -422,9 +432,26 @@ fn no_load_is_kept_while_a_write_is_pending() {
     assert!(!store.fresh("k", mark));
     assert!(!store.put("k", Some(bytes(1, 1)), loaded(mark), gone));
     assert!(store.put("k", Some(bytes(1, 1)), loaded(store.mark("k")), gone));
-    assert!(store.superseded("k", 8) && !store.superseded("k", 9));
-    store.clear(10, gone);
-    assert!(store.superseded("k", 9) && store.superseded("other", 9));
+}
+
+#[test]
+fn a_write_that_a_later_one_superseded_is_not_ordered_anew() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("s3fifo", 1 << 20, &clock);
+    let gone = &mut Gone::default();
+    let write = |above, ordered| Write { key: "k", value: None, ttl: None, above, ordered };
+    assert_eq!(store.ordered(&write(0, 0), Some(bytes(1, 1)), gone), None);
+    store.order_by(Arc::new(Hlc::new(clock, 7)));
+    let first = store.ordered(&write(0, 0), Some(bytes(1, 1)), gone).unwrap();
+    let far = first + (9 << 64);
+    assert!(store.ordered(&write(far, first), Some(bytes(2, 1)), gone).unwrap() > far);
+    assert_eq!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone), Some(0));
+    assert_eq!(store.peek("k"), Lookup::Hit(bytes(2, 1)));
+    let latest = store.known("k");
+    store.clear(latest + 1, gone);
+    assert_eq!(store.ordered(&write(0, latest), Some(bytes(4, 1)), gone), Some(0));
+    store.empty(true, gone);
+    assert_eq!(store.ordered(&write(0, 0), Some(bytes(5, 1)), gone), None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use kamacache_engine::{
     call::{self, ClientReply, Incoming, Refusal, Request},
     events::Event,
-    memory::{Found, Held, Looked, Memory, Value},
+    memory::{self, Found, Held, Looked, Memory, Value},
     peer::many::{ask_many, ping_many},
     resp::{self, Limits, Parser, ProtocolError, Reply, Unpack, table},
     security::{Password, Security},
@@ -168,6 +168,10 @@ struct Fixed(HashMap<&'static str, bytes::Bytes>);
 struct Shared(bytes::Bytes);
 
 impl Value for Shared {
+    fn received(bytes: bytes::Bytes) -> Self {
+        Self(bytes)
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -187,6 +191,26 @@ impl Memory for Fixed {
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
         let value = self.0.get(key).cloned().map(Shared);
         visit(value.as_ref().map(|value| Some(value as &dyn Held)));
+    }
+
+    fn is_candidate(&self, _: &str) -> bool {
+        false
+    }
+
+    fn order(&self, _: memory::Write<'_>) -> Option<u128> {
+        None
+    }
+
+    fn tell(&self, _: &str, version: u128) -> u128 {
+        version
+    }
+
+    fn raise(&self, floor: u128) -> u128 {
+        floor
+    }
+
+    fn merge(&self, clock: u128) -> u128 {
+        clock
     }
 }
 

@@ -44,13 +44,13 @@ impl Clock {
 
 /// A hybrid logical clock: versions that follow both time and causality.
 #[pyclass(frozen, module = "kamacache._engine")]
-pub struct Hlc(version::Hlc);
+pub struct Hlc(pub Arc<version::Hlc>);
 
 #[pymethods]
 impl Hlc {
     #[new]
     fn new(clock: &Clock, node: u64) -> Self {
-        Self(version::Hlc::new(clock.0.clone(), node))
+        Self(Arc::new(version::Hlc::new(clock.0.clone(), node)))
     }
 
     #[pyo3(signature = (above = 0))]

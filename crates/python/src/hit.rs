@@ -119,7 +119,7 @@ unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss)
         match this.engine().lookup(text, take) {
             Lookup::Hit(Taken::Object(object)) => object.as_ptr(),
             Lookup::Hit(Taken::Handle(value)) => {
-                otherwise(key, |key| this.store().take_object(key.py(), value).map(Bound::unbind))
+                otherwise(key, |key| this.store().hit(key.py(), text, value).map(Bound::unbind))
             }
             Lookup::Absent => {
                 // SAFETY: attached; None lives forever.

@@ -9,21 +9,21 @@ use std::sync::{
 };
 
 use kamacache_engine::{
-    memory::Memory,
+    memory::{Memory, Write},
     outcome::OUTCOMES,
     policy::AnyPolicy,
-    store::{Fill, Gone, Kind, Lookup, Options},
+    store::{Candidacy, Fill, Gone, Kind, Lookup, Options},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
+    types::{PyBytes, PyDict, PyList, PyTuple},
 };
 
 use crate::{
     cell::{Cell, Engine},
-    clock::Clock,
+    clock::{Clock, Hlc},
     errors::{self, key as text, nanoseconds},
     fork,
     hit::{self, Reader},
@@ -212,11 +212,6 @@ impl Store {
         Ok(self.engine().known(text(key)?))
     }
 
-    #[pyo3(signature = (key, version, /))]
-    fn superseded(&self, key: &Bound<'_, PyAny>, version: u128) -> PyResult<bool> {
-        Ok(self.engine().superseded(text(key)?, version))
-    }
-
     #[pyo3(signature = (key, size, /))]
     fn fits(&self, key: &Bound<'_, PyAny>, size: usize) -> PyResult<bool> {
         Ok(self.engine().fits(text(key)?, size))
@@ -255,16 +250,30 @@ impl Store {
         Ok(self.change(py, |engine, gone| engine.write(key, value, version, ttl, gone)))
     }
 
+    #[pyo3(signature = (key, value, ttl, above = 0, ordered = 0))]
+    fn order(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyBytes>>,
+        ttl: Option<f64>,
+        above: u128,
+        ordered: u128,
+    ) -> PyResult<u128> {
+        let ttl = ttl.map(nanoseconds).transpose()?;
+        let write = Write { key: text(key)?, value: None, ttl, above, ordered };
+        let value = value.map(|bytes| self.value(bytes));
+        Ok(self.change(py, |engine, gone| engine.ordered(&write, value, gone)).unwrap_or(0))
+    }
+
+    #[pyo3(signature = (hlc, /))]
+    fn order_by(&self, hlc: &Hlc) {
+        self.engine().order_by(hlc.0.clone());
+    }
+
     fn note(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<u128> {
         let key = text(key)?;
         Ok(self.change(py, |engine, gone| engine.note(key, version, gone)))
-    }
-
-    #[pyo3(signature = (key, /))]
-    fn drop(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        let key = text(key)?;
-        self.change(py, |engine, gone| engine.drop_entry(key, gone));
-        Ok(())
     }
 
     fn clear(&self, py: Python<'_>, version: u128) -> u128 {
@@ -275,11 +284,11 @@ impl Store {
         self.engine().recent()
     }
 
-    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u32) {
+    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: i32) {
         let table = placement.map(|placement| placement.table.clone());
+        let candidacy = Candidacy::new(table, u16::try_from(me).ok());
         let engine = self.cell.share();
-        let owned = |key: &str| table.as_ref().is_none_or(|table| u32::from(table.owner(key)) == me);
-        py.detach(|| engine.place(&owned));
+        py.detach(|| engine.place(candidacy));
     }
 
     #[pyo3(signature = (since = u64::MAX, /))]
@@ -291,23 +300,14 @@ impl Store {
 
     #[pyo3(signature = (outcome, n = 1, /))]
     fn count(&self, outcome: usize, n: u64) -> PyResult<()> {
-        let counted = self.engine().count(outcome, n).then_some(());
-        counted.ok_or_else(|| PyValueError::new_err("outcome must be a position in OUTCOMES"))
+        self.engine()
+            .count(outcome, n)
+            .then_some(())
+            .ok_or_else(|| PyValueError::new_err("outcome must be a position in OUTCOMES"))
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.engine().stats();
-        let dict = PyDict::new(py);
-        for (name, n) in OUTCOMES.iter().zip(stats.outcomes) {
-            dict.set_item(PyString::intern(py, name), n)?;
-        }
-        let evicted = [("evictions", stats.evictions), ("expirations", stats.expirations)];
-        let held = [("entries", stats.entries), ("bytes", stats.bytes), ("near_bytes", stats.near_bytes)];
-        for (name, n) in evicted.into_iter().chain(held) {
-            dict.set_item(name, n)?;
-        }
-        dict.set_item("max_bytes", self.engine().options().max_bytes)?;
-        Ok(dict)
+        self.counts(py)
     }
 
     fn empty(&self, py: Python<'_>) {

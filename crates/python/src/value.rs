@@ -1,4 +1,5 @@
-//! A Python bytes object as the engine keeps it: shared with threads that never hold the GIL.
+//! A value as the engine keeps it: a Python bytes object, shared with threads that never hold the GIL. What such a
+//! thread received is kept as it came until the first hit.
 //!
 //! Reference counts are touched by threads attached to the interpreter alone. A handle that dies elsewhere leaves its
 //! objects in the graveyard, for the next attached thread to drop.
@@ -10,6 +11,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use kamacache_engine::{memory, store::Gone};
 use pyo3::{prelude::*, types::PyBytes};
 
@@ -22,15 +24,17 @@ pub struct Value {
 }
 
 struct Shared {
-    /// None once it was released.
+    /// None if it was received without Python, or was released.
     bytes: Option<Py<PyBytes>>,
+    /// What was received.
+    _raw: Option<Bytes>,
     decoded: OnceLock<Py<PyAny>>,
     data: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: `ready` and `data` point into the immutable bytes object that `shared` keeps alive; nothing here changes a
-// reference count without being attached (see Drop).
+// SAFETY: `ready` and `data` point into the immutable bytes, Python's or received, that `shared` keeps alive; nothing
+// here changes a reference count without being attached (see Drop).
 unsafe impl Send for Value {}
 // SAFETY: as above; `decoded` is a OnceLock.
 unsafe impl Sync for Value {}
@@ -45,6 +49,7 @@ impl Value {
         let data = bytes.as_bytes();
         let shared = Shared {
             bytes: Some(bytes.clone().unbind()),
+            _raw: None,
             decoded: OnceLock::new(),
             data: NonNull::from(data).cast(),
             len: data.len(),
@@ -61,8 +66,20 @@ impl Value {
     }
 
     pub fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let bytes = self.shared.bytes.as_ref().expect("released with the last handle only");
-        bytes.bind(py).clone()
+        match &self.shared.bytes {
+            Some(bytes) => bytes.bind(py).clone(),
+            None => PyBytes::new(py, memory::Value::bytes(self)),
+        }
+    }
+
+    /// Returns whether it was received without Python, so that each hit makes a bytes object.
+    pub fn is_received(&self) -> bool {
+        self.shared.bytes.is_none()
+    }
+
+    /// Returns whether both are handles to one value.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Keeps the decoded object for later gets, and returns the one kept, which another thread may have decoded.
@@ -86,9 +103,15 @@ impl Value {
 }
 
 impl memory::Value for Value {
+    fn received(bytes: Bytes) -> Self {
+        let (data, len) = (NonNull::from(&*bytes).cast(), bytes.len());
+        let shared = Shared { bytes: None, _raw: Some(bytes), decoded: OnceLock::new(), data, len };
+        Self { ready: None, shared: Arc::new(shared) }
+    }
+
     #[inline]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: `data` and `len` describe the buffer of a bytes object, which never changes and which `shared` owns.
+        // SAFETY: `data` and `len` describe a buffer that never changes, and whose owner `shared` owns.
         unsafe { std::slice::from_raw_parts(self.shared.data.as_ptr(), self.shared.len) }
     }
 

@@ -82,11 +82,10 @@ class WriteRequest(NamedTuple):
 
 
 class WriteReply(NamedTuple):
-    """A version for each item (0: superseded), or a refusal with the members that the answering node knows."""
+    """A version for each item (0: superseded), or a refusal: the node is no candidate for one of the keys."""
 
     versions: list[int]
     refused: bool = False
-    members: Sequence[Member] = ()
     clock: int = 0
 
 

@@ -189,23 +189,15 @@ class Writes:
         Once ordered, a write may have been read, and a later one confirmed. Ordered anew, above a version that some
         listener knew, it would replace that one: it is superseded instead, and 0 returned.
         """
-        versions = []
-        for item in items:
-            if item.ordered and self._store.superseded(item.key, item.ordered):
-                versions.append(0)
-                continue
-            version = self._runtime.hlc.next(max(item.above, self._store.known(item.key)))
-            self._store.write(item.key, item.value, version, item.ttl)
-            versions.append(version)
-        return versions
+        order = self._store.order
+        return [order(item.key, item.value, item.ttl, item.above, item.ordered) for item in items]
 
     def ordered(self, request: WriteRequest) -> WriteReply:
         """Answer a peer that takes this node for the owner."""
         self._runtime.saw(request.clock)
         route = self._runtime.route(self._name)
         if not all(route.is_candidate(item.key) for item in request.items):
-            members = self._runtime.membership.members()
-            return WriteReply([], refused=True, members=members, clock=self._runtime.hlc.latest())
+            return WriteReply([], refused=True, clock=self._runtime.hlc.latest())
         return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
 
     # -- as a listener -----------------------------------------------------------------------------------------------

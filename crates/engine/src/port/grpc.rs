@@ -34,6 +34,8 @@ use super::{
 use crate::{
     call::{Answer, Incoming, Reply, Request},
     events::Events,
+    memory::Groups,
+    orders::{self, Refused},
     proto::{
         foreign::kama_cache_server::KamaCacheServer,
         peer::{
@@ -44,13 +46,16 @@ use crate::{
     security::Security,
 };
 
-/// The service of other nodes.
+/// The service of other nodes. What is about writes is answered here; the node's Python answers the rest.
 #[derive(Clone)]
-struct Calls(Arc<Events>);
+struct Calls {
+    groups: Arc<Groups>,
+    events: Arc<Events>,
+}
 
 impl Calls {
     fn queue(&self, request: Request, answer: Answer) {
-        self.0.call(Incoming::new(request, answer));
+        self.events.call(Incoming::new(request, answer));
     }
 
     async fn once(&self, request: Request) -> Result<Reply, Status> {
@@ -84,14 +89,18 @@ impl peer_server::Peer for Calls {
     }
 
     async fn write(&self, request: tonic::Request<pb::WriteRequest>) -> Result<Response<pb::WriteReply>, Status> {
-        if request.get_ref().items.is_empty() {
-            return Err(Status::invalid_argument("a write has at least one item"));
-        }
-        once!(self, request, Write)
+        orders::write(&self.groups, request.into_inner()).map(Response::new).map_err(status)
     }
 
     async fn tell(&self, request: tonic::Request<pb::TellRequest>) -> Result<Response<pb::TellReply>, Status> {
-        once!(self, request, Tell)
+        orders::tell(&self.groups, request.get_ref()).map(Response::new).map_err(status)
+    }
+}
+
+fn status(refused: Refused) -> Status {
+    match refused {
+        Refused::UnknownGroup(name) => Status::not_found(format!("there is no group {name:?} on this node")),
+        Refused::Invalid(text) => Status::invalid_argument(text),
     }
 }
 
@@ -157,7 +166,7 @@ pub async fn serve(
     max_message: usize,
     stopping: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let peer = PeerServer::new(Calls(clients.events.clone()))
+    let peer = PeerServer::new(Calls { groups: clients.groups.clone(), events: clients.events.clone() })
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message);
     let services = Services {

@@ -135,16 +135,14 @@ pub struct WriteItem {
     #[prost(bytes = "bytes", tag = "6")]
     pub ordered: ::prost::bytes::Bytes,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteReply {
     /// one for each item, empty where it was superseded
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub versions: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// not a candidate here: see members
+    /// not a candidate here
     #[prost(bool, tag = "2")]
     pub refused: bool,
-    #[prost(message, repeated, tag = "3")]
-    pub members: ::prost::alloc::vec::Vec<Member>,
     #[prost(bytes = "bytes", tag = "4")]
     pub clock: ::prost::bytes::Bytes,
 }

@@ -2,12 +2,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Kind, Mark, Store,
+    Gone, Kind, Mark, Store,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
     clock::SECOND,
-    memory::{Found, Held, Looked, Memory, Value},
+    memory::{Found, Held, Looked, Memory, Value, Write},
     outcome::{self, OUTCOMES},
     policy::Slot,
 };
@@ -110,13 +110,6 @@ impl<V: Value> Store<V> {
         self.known_in(&self.shard(hash), hash, key)
     }
 
-    /// Returns whether a write of this very key, or a clear, is known that came after this version.
-    pub fn superseded(&self, key: &str, version: u128) -> bool {
-        let hash = self.hash(key);
-        let shard = self.shard(hash);
-        shard.writes.named(hash, key).max(shard.floor) > version
-    }
-
     /// Returns the mark of a load of this key that begins now.
     pub fn mark(&self, key: &str) -> Mark {
         let hash = self.hash(key);
@@ -140,6 +133,11 @@ impl<V: Value> Store<V> {
             .filter(|&slot| !shard.contents.get(slot).expired(now))
             .map_or(0, |slot| shard.contents.origin(slot).version);
         entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
+    }
+
+    /// Returns the greatest version of a write of this very key, or of a clear.
+    pub(super) fn named_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {
+        shard.writes.named(hash, key).max(shard.floor)
     }
 
     /// Returns the version of the last clear that has reached all shards.
@@ -234,5 +232,28 @@ impl<V: Value> Memory for Store<V> {
             Lookup::Absent => visit(Some(None)),
             Lookup::Miss => visit(None),
         }
+    }
+
+    fn is_candidate(&self, key: &str) -> bool {
+        self.candidacy.lock().has(key)
+    }
+
+    fn order(&self, mut write: Write<'_>) -> Option<u128> {
+        let value = write.value.take().map(V::received);
+        self.ordered(&write, value, &mut Gone::default())
+    }
+
+    fn tell(&self, key: &str, version: u128) -> u128 {
+        self.note(key, version, &mut Gone::default())
+    }
+
+    fn raise(&self, floor: u128) -> u128 {
+        self.clear(floor, &mut Gone::default())
+    }
+
+    fn merge(&self, clock: u128) -> u128 {
+        let Some(hlc) = self.hlc() else { return 0 };
+        hlc.merge(clock);
+        hlc.latest()
     }
 }

@@ -192,6 +192,15 @@ impl<V: Value> Contents<V> {
         (slot, None, false)
     }
 
+    /// Puts a value of the same bytes in the place of the entry's, and returns the one before.
+    pub fn replace(&mut self, slot: Slot, value: V) -> Option<V> {
+        let entry = self.get_mut(slot);
+        let old = entry.value.replace(value);
+        let (hash, hint) = (entry.hash, entry.hint());
+        self.table.rehint(hash, slot, hint);
+        old
+    }
+
     /// Makes the entry known to its policy.
     pub fn admit(&mut self, slot: Slot, overhead: u64) {
         let entry = self.get(slot);

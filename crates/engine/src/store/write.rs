@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
+    Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
     shard::{Contents, Entry, NEVER, Origin, Shard},
 };
 use crate::{memory::Value, policy::Slot};
@@ -41,39 +41,15 @@ impl<V: Value> Store<V> {
         true
     }
 
-    /// Applies a write as its owner: remembers it, and keeps the value (None: a delete) if it fits. Returns false and
-    /// does nothing if a version as great is known, or if the store is closed.
-    pub fn write(&self, key: &str, value: Option<V>, version: u128, ttl: Option<u64>, gone: &mut Gone<V>) -> bool {
+    /// Puts another handle of the same bytes in the place of a key's value, if that still `is` the one meant.
+    pub fn replace(&self, key: &str, value: V, is: impl FnOnce(&V) -> bool, gone: &mut Gone<V>) {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        if self.closed() || version <= self.known_in(&shard, hash, key) {
-            gone.0.extend(value);
-            return false;
+        let slot = shard.contents.find(hash, key.as_bytes());
+        match slot.filter(|&slot| shard.contents.get(slot).value.as_ref().is_some_and(is)) {
+            Some(slot) => gone.0.extend(shard.contents.replace(slot, value)),
+            None => gone.0.push(value),
         }
-        self.remember(&mut shard, hash, key, version);
-        let mut evicted = Vec::new();
-        match value {
-            Some(value) if ttl != Some(0) && self.fits(key, value.bytes().len()) => {
-                let entry = Entry::new(key, hash, Some(value), self.deadline(ttl), Kind::Main);
-                let served_until = 0;
-                let origin = Origin { version, served_until };
-                self.keep(&mut shard, entry, origin, &mut evicted, gone);
-            }
-            value => {
-                gone.0.extend(value);
-                self.forget(&mut shard, hash, key, gone);
-            }
-        }
-        drop(shard);
-        self.spread(hash, &mut evicted);
-        self.retire(evicted, Reason::Capacity, gone);
-        true
-    }
-
-    /// Drops an entry, without a version.
-    pub fn drop_entry(&self, key: &str, gone: &mut Gone<V>) {
-        let hash = self.hash(key);
-        self.forget(&mut self.shard(hash), hash, key, gone);
     }
 
     /// Raises the floor, below which nothing is served, and returns the floor now. O(1) unless the store knows
@@ -105,11 +81,13 @@ impl<V: Value> Store<V> {
         self.floor()
     }
 
-    /// Demotes the main copies that are no longer `owned`, and promotes those that are again.
-    pub fn place(&self, owned: &dyn Fn(&str) -> bool) {
+    /// Takes note of the keys for which this node is a candidate. Demotes the main copies that it no longer owns, and
+    /// promotes those that it owns again.
+    pub fn place(&self, candidacy: Candidacy) {
+        *self.candidacy.lock() = candidacy.clone();
         let until = self.served(Kind::Former);
         for index in 0..self.shards.len() {
-            self.lock(index).contents.place(until, owned);
+            self.lock(index).contents.place(until, &|key| candidacy.owns(key));
         }
     }
 
@@ -170,7 +148,7 @@ impl<V: Value> Store<V> {
     }
 
     /// Stores an entry and makes room for it in this shard.
-    fn keep(
+    pub(super) fn keep(
         &self,
         shard: &mut Shard<V>,
         entry: Entry<V>,
@@ -209,7 +187,7 @@ impl<V: Value> Store<V> {
     }
 
     /// Evicts from the other shards what the inserting shard could not.
-    fn spread(&self, hash: u64, evicted: &mut Vec<Entry<V>>) {
+    pub(super) fn spread(&self, hash: u64, evicted: &mut Vec<Entry<V>>) {
         let own = self.index(hash);
         for step in 1..=self.shards.len() {
             if self.near_used.load(Relaxed) <= self.options.max_bytes / 8
@@ -244,7 +222,7 @@ impl<V: Value> Store<V> {
     }
 
     /// Keeps evicted entries for the next sweep with keep_evicted, else drops them.
-    fn retire(&self, entries: Vec<Entry<V>>, reason: Reason, gone: &mut Gone<V>) {
+    pub(super) fn retire(&self, entries: Vec<Entry<V>>, reason: Reason, gone: &mut Gone<V>) {
         if entries.is_empty() {
             return;
         }
@@ -273,7 +251,7 @@ impl<V: Value> Store<V> {
         }
     }
 
-    fn deadline(&self, ttl: Option<u64>) -> u64 {
+    pub(super) fn deadline(&self, ttl: Option<u64>) -> u64 {
         ttl.map_or(NEVER, |ttl| self.options.clock.coarse().saturating_add(ttl))
     }
 

@@ -1,10 +1,7 @@
 //! The recent writes of one shard, which keep a value that was loaded before a write from being kept after it.
-use std::sync::atomic::Ordering::Relaxed;
-
 use hashbrown::HashTable;
 
-use super::{Gone, Store, key::Key, shard::Shard};
-use crate::memory::Value;
+use super::key::Key;
 
 /// How many writes a store remembers at once.
 pub const LIMIT: usize = 65_536;
@@ -176,53 +173,5 @@ impl Writes {
             self.table = HashTable::new();
         }
         before - self.table.len()
-    }
-}
-
-impl<V: Value> Store<V> {
-    /// Notes a write of another node: remembers it and drops an older entry. Returns the greatest version now known
-    /// here.
-    pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
-        let hash = self.hash(key);
-        let shard = &mut *self.shard(hash);
-        let known = self.known_in(shard, hash, key);
-        if version > known && !self.closed() {
-            self.remember(shard, hash, key, version);
-        }
-        // Even if a greater version is known: while writes are unnamed that may be another key's.
-        let slot = shard.contents.find(hash, key.as_bytes());
-        if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
-            self.forget(shard, hash, key, gone);
-        }
-        known.max(version)
-    }
-
-    /// Takes note that a write of this key is going to be sent. `settle` must follow, once for each.
-    pub fn expect(&self, key: &str) {
-        let hash = self.hash(key);
-        self.shard(hash).pending.add(hash, key);
-    }
-
-    /// Takes note that a write of this key was sent, or given up.
-    pub fn settle(&self, key: &str) {
-        let hash = self.hash(key);
-        self.shard(hash).pending.remove(hash, key);
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.writes.load(Relaxed) < LIMIT as u64
-    }
-
-    pub(super) fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
-        let now = self.options.clock.coarse();
-        if !self.has_room() {
-            // Sweeps are missing or too rare. The slack makes each search free a fair part of what it reads.
-            let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
-            self.writes.fetch_sub(forgotten as u64, Relaxed);
-        }
-        shard.newest = shard.newest.max(version);
-        if shard.writes.remember(hash, key, version, now, self.has_room()) {
-            self.writes.fetch_add(1, Relaxed);
-        }
     }
 }

@@ -25,11 +25,10 @@ mod classes {
         load_request_class => "LoadRequest",
         answer_class => "Answer",
         load_reply_class => "LoadReply",
-        write_item_class => "WriteItem",
         write_request_class => "WriteRequest",
         write_reply_class => "WriteReply",
-        tell_request_class => "TellRequest",
         tell_reply_class => "TellReply",
+        tell_request_class => "TellRequest",
         client_request_class => "ClientRequest",
         client_reply_class => "ClientReply",
     }

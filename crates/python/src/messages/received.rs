@@ -4,6 +4,7 @@ use kamacache_engine::{
     proto::peer as pb,
 };
 use pyo3::{
+    exceptions::PyTypeError,
     prelude::*,
     types::{PyBytes, PyTuple},
 };
@@ -50,11 +51,6 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
     ))
 }
 
-fn write_item<'py>(py: Python<'py>, w: &pb::WriteItem) -> PyResult<Bound<'py, PyAny>> {
-    let value = from_value(py, &w.value, w.delete);
-    write_item_class(py)?.call1((&w.key, value, seconds(w.ttl_ms), from_version(&w.above), from_version(&w.ordered)))
-}
-
 fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
     let value = m.value.as_ref().map(|value| PyBytes::new(py, value));
     client_request_class(py)?.call1((m.command, &m.keys, value, m.ttl_ms.map(|ms| ms as f64 / 1000.0), &m.arguments))
@@ -67,15 +63,7 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
         Request::Load(m) => {
             load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock)))
         }
-        Request::Write(m) => {
-            let items = m.items.iter().map(|item| write_item(py, item)).collect::<PyResult<Vec<_>>>()?;
-            let clock = from_version(&m.clock);
-            write_request_class(py)?.call1((&m.group, items, &m.skipped, clock))
-        }
-        Request::Tell(m) => {
-            let (floor, clock) = (from_version(&m.floor), from_version(&m.clock));
-            tell_request_class(py)?.call1((&m.group, pairs(&m.writes), floor, clock))
-        }
+        Request::Write(_) | Request::Tell(_) => Err(PyTypeError::new_err("the engine answers requests about writes")),
         Request::Client(m) => client_request(py, m),
     }
 }
@@ -95,8 +83,7 @@ pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, Py
         }
         Reply::Write(m) => {
             let versions: Vec<_> = m.versions.iter().map(|version| from_version(version)).collect();
-            let members = m.members.iter().map(|m| member(py, m)).collect::<PyResult<Vec<_>>>()?;
-            write_reply_class(py)?.call1((versions, m.refused, members, from_version(&m.clock)))
+            write_reply_class(py)?.call1((versions, m.refused, from_version(&m.clock)))
         }
         Reply::Tell(m) => {
             let greater: Vec<_> = m.greater.iter().map(|version| from_version(version)).collect();

@@ -113,21 +113,6 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     if message.is_instance(load_reply_class(py)?)? {
         let (answers, clock) = message.extract()?;
         Ok(Reply::Load(pb::LoadReply { answers: all(answers, answer), clock: to_version(clock) }))
-    } else if message.is_instance(tell_reply_class(py)?)? {
-        let (greater, floor, clock) = message.extract()?;
-        Ok(Reply::Tell(pb::TellReply {
-            greater: all(greater, to_version),
-            floor: to_version(floor),
-            clock: to_version(clock),
-        }))
-    } else if message.is_instance(write_reply_class(py)?)? {
-        let (versions, refused, members, clock) = message.extract()?;
-        Ok(Reply::Write(pb::WriteReply {
-            versions: all(versions, to_version),
-            refused,
-            members: all(members, member),
-            clock: to_version(clock),
-        }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Reply::Hello(hello(message)?))
     } else if message.is_instance(client_reply_class(py)?)? {

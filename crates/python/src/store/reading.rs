@@ -1,7 +1,10 @@
 //! What reads return: the object of a value that is here, else what the owner or the loader has.
 use std::{ptr::NonNull, sync::atomic::Ordering};
 
-use kamacache_engine::store::{Evicted, Gone, Lookup, Reason};
+use kamacache_engine::{
+    outcome::OUTCOMES,
+    store::{Evicted, Gone, Lookup, Reason},
+};
 use pyo3::{
     exceptions::PyException,
     prelude::*,
@@ -33,6 +36,20 @@ impl Store {
         }
         let object = self.decoded(py, value.bytes(py))?;
         Ok(if self.shareable { value.keep_decoded(object) } else { object })
+    }
+
+    /// Returns the object that a get of this key returns. A value that was received without Python becomes a bytes
+    /// object now, which later hits find.
+    pub fn hit<'py>(&self, py: Python<'py>, key: &str, value: Value) -> PyResult<Bound<'py, PyAny>> {
+        if !value.is_received() {
+            return self.take_object(py, value);
+        }
+        let mine = self.value(&value.bytes(py));
+        let mut gone = Gone::default();
+        self.engine().replace(key, mine.clone(), |held| held.is(&value), &mut gone);
+        gone.0.push(value);
+        release(py, gone);
+        self.take_object(py, mine)
     }
 
     /// Returns the same for a handle that the caller owns, and releases it.
@@ -110,7 +127,7 @@ impl Store {
         let failed = PyDict::new(py);
         for asked in keys {
             match self.engine().lookup(key(&asked)?, Value::clone) {
-                Lookup::Hit(value) => match self.take_object(py, value) {
+                Lookup::Hit(value) => match self.hit(py, key(&asked)?, value) {
                     Ok(object) => found.set_item(&asked, object)?,
                     Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(&asked, error)?,
                     Err(error) => return Err(error),
@@ -123,5 +140,21 @@ impl Store {
             }
         }
         Ok((found, missing, failed))
+    }
+
+    /// Returns all numbers of the store by name.
+    pub(super) fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.engine().stats();
+        let dict = PyDict::new(py);
+        for (name, n) in OUTCOMES.iter().zip(stats.outcomes) {
+            dict.set_item(PyString::intern(py, name), n)?;
+        }
+        let evicted = [("evictions", stats.evictions), ("expirations", stats.expirations)];
+        let held = [("entries", stats.entries), ("bytes", stats.bytes), ("near_bytes", stats.near_bytes)];
+        for (name, n) in evicted.into_iter().chain(held) {
+            dict.set_item(name, n)?;
+        }
+        dict.set_item("max_bytes", self.engine().options().max_bytes)?;
+        Ok(dict)
     }
 }

@@ -1,8 +1,11 @@
 //! The commands of other nodes, answered from memory (proto/RESP.md).
 use std::sync::Arc;
 
+use prost::Message;
+
 use crate::{
     memory::{self, Found, Memory},
+    orders::{self, Refused},
     resp::{
         ABSENT, HOT,
         codec::{line, put},
@@ -18,6 +21,8 @@ pub const COMMANDS: &[Command] = &[
     command("kc.get", -3, Keys::None, "readonly", "A key's copy in this node's memory, for other nodes", get),
     command("kc.mget", -3, Keys::None, "readonly", "Several copies in this node's memory, for other nodes", get_many),
     command("kc.mpeek", -3, Keys::None, "readonly", "KC.MGET, also for what this node no longer owns", peek_many),
+    command("kc.write", 2, Keys::None, "write", "Orders writes as their owner, for other nodes", write),
+    command("kc.tell", 2, Keys::None, "write", "Takes note of writes, for other nodes", tell),
     command("kc.ping", 1, Keys::None, "fast", "Whether the engine answers", ping),
 ];
 
@@ -32,6 +37,28 @@ fn ping(_: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Outcome {
 fn group(asked: &Invocation<'_>) -> Result<Arc<dyn Memory>, String> {
     let name = asked.arguments.get(1).unwrap_or_default();
     memory::group(asked.groups, name).ok_or_else(|| format!("NOGROUP no group '{}' here", shown(name)))
+}
+
+fn write(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    replied(orders::write(asked.groups, message(asked)?), out)
+}
+
+fn tell(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    replied(orders::tell(asked.groups, &message(asked)?), out)
+}
+
+fn message<M: Message + Default>(asked: &Invocation<'_>) -> Result<M, &'static str> {
+    M::decode(asked.arguments.get(1).unwrap_or_default()).map_err(|_| "ERR not a message of a node")
+}
+
+/// Writes a message as a bulk string.
+fn replied<M: Message>(reply: Result<M, Refused>, out: &mut Output) -> Outcome {
+    let message = reply.map_err(|refused| match refused {
+        Refused::UnknownGroup(name) => format!("NOGROUP no group '{}' here", shown(name.as_bytes())),
+        Refused::Invalid(text) => format!("ERR {text}"),
+    })?;
+    put(&mut out.bytes, &message.encode_to_vec());
+    Ok(Next::Done)
 }
 
 fn get(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {

@@ -1,0 +1,165 @@
+//! Writes at their owner, with or without Python.
+use std::sync::{Arc, MutexGuard, atomic::Ordering::Relaxed};
+
+use super::{
+    Gone, Kind, Reason, Store, WRITES,
+    shard::{Entry, Origin, Shard},
+};
+use crate::{
+    memory::{Value, Write},
+    placement::Placement,
+    version::Hlc,
+};
+
+/// The keys for which this node is a candidate.
+#[derive(Clone, Default)]
+pub enum Candidacy {
+    #[default]
+    All,
+    None,
+    /// Those that the table gives to the member at a position.
+    Table(Arc<Placement>, u16),
+}
+
+impl Candidacy {
+    /// Returns those of the member at a position in the table. Without a table there is one owner.
+    pub fn new(table: Option<Arc<Placement>>, me: Option<u16>) -> Self {
+        match (table, me) {
+            (_, None) => Self::None,
+            (None, Some(_)) => Self::All,
+            (Some(table), Some(me)) => Self::Table(table, me),
+        }
+    }
+
+    pub fn owns(&self, key: &str) -> bool {
+        match self {
+            Self::Table(table, me) => table.owner(key) == *me,
+            Self::All => true,
+            Self::None => false,
+        }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Table(table, me) => table.candidates(key).contains(me),
+        }
+    }
+}
+
+impl<V: Value> Store<V> {
+    /// Takes the versions of writes from this clock.
+    pub fn order_by(&self, hlc: Arc<Hlc>) {
+        *self.hlc.lock() = Some(hlc);
+    }
+
+    pub(super) fn hlc(&self) -> Option<Arc<Hlc>> {
+        self.hlc.lock().clone()
+    }
+
+    /// Gives a write its version and applies it, both under the lock of its shard. So the writes of a key are applied
+    /// in the order of their versions. See [`Memory::order`](crate::memory::Memory::order).
+    pub fn ordered(&self, write: &Write<'_>, value: Option<V>, gone: &mut Gone<V>) -> Option<u128> {
+        let hlc = self.hlc();
+        let hash = self.hash(write.key);
+        let shard = self.shard(hash);
+        let known = self.known_in(&shard, hash, write.key);
+        let superseded = write.ordered != 0 && self.named_in(&shard, hash, write.key) > write.ordered;
+        let version = if superseded { Some(0) } else { hlc.and_then(|hlc| hlc.next(write.above.max(known))) };
+        match version.filter(|_| !self.closed()) {
+            Some(version) if version > 0 => self.apply(shard, hash, write.key, value, version, write.ttl, gone),
+            _ => gone.0.extend(value),
+        }
+        version.filter(|_| !self.closed())
+    }
+
+    /// Applies a write that has its version already. Returns false and does nothing if a version as great is known, or
+    /// if the store is closed.
+    pub fn write(&self, key: &str, value: Option<V>, version: u128, ttl: Option<u64>, gone: &mut Gone<V>) -> bool {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        if self.closed() || version <= self.known_in(&shard, hash, key) {
+            gone.0.extend(value);
+            return false;
+        }
+        self.apply(shard, hash, key, value, version, ttl, gone);
+        true
+    }
+
+    /// Remembers a write, and keeps the value (None: a delete) if it fits.
+    #[allow(clippy::too_many_arguments)]
+    fn apply(
+        &self,
+        mut shard: MutexGuard<'_, Shard<V>>,
+        hash: u64,
+        key: &str,
+        value: Option<V>,
+        version: u128,
+        ttl: Option<u64>,
+        gone: &mut Gone<V>,
+    ) {
+        self.remember(&mut shard, hash, key, version);
+        let mut evicted = Vec::new();
+        match value {
+            Some(value) if ttl != Some(0) && self.fits(key, value.bytes().len()) => {
+                let entry = Entry::new(key, hash, Some(value), self.deadline(ttl), Kind::Main);
+                let origin = Origin { version, served_until: 0 };
+                self.keep(&mut shard, entry, origin, &mut evicted, gone);
+            }
+            value => {
+                gone.0.extend(value);
+                self.forget(&mut shard, hash, key, gone);
+            }
+        }
+        drop(shard);
+        self.spread(hash, &mut evicted);
+        self.retire(evicted, Reason::Capacity, gone);
+    }
+
+    /// Notes a write of another node: remembers it and drops an older entry. Returns the greatest version now known
+    /// here.
+    pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
+        let hash = self.hash(key);
+        let shard = &mut *self.shard(hash);
+        let known = self.known_in(shard, hash, key);
+        if version > known && !self.closed() {
+            self.remember(shard, hash, key, version);
+        }
+        // Even if a greater version is known: while writes are unnamed that may be another key's.
+        let slot = shard.contents.find(hash, key.as_bytes());
+        if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
+            self.forget(shard, hash, key, gone);
+        }
+        known.max(version)
+    }
+
+    /// Takes note that a write of this key is going to be sent. `settle` must follow, once for each.
+    pub fn expect(&self, key: &str) {
+        let hash = self.hash(key);
+        self.shard(hash).pending.add(hash, key);
+    }
+
+    /// Takes note that a write of this key was sent, or given up.
+    pub fn settle(&self, key: &str) {
+        let hash = self.hash(key);
+        self.shard(hash).pending.remove(hash, key);
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.writes.load(Relaxed) < WRITES as u64
+    }
+
+    pub(super) fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
+        let now = self.options.clock.coarse();
+        if !self.has_room() {
+            // Sweeps are missing or too rare. The slack makes each search free a fair part of what it reads.
+            let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
+            self.writes.fetch_sub(forgotten as u64, Relaxed);
+        }
+        shard.newest = shard.newest.max(version);
+        if shard.writes.remember(hash, key, version, now, self.has_room()) {
+            self.writes.fetch_add(1, Relaxed);
+        }
+    }
+}
