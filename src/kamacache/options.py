@@ -62,9 +62,9 @@ class GroupOptions(NamedTuple):
         if policy not in POLICIES:
             raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
         if near_ttl is None:
-            raise ConfigError("near_ttl=None: near copies never live for ever; write 0 to keep none")
+            raise ConfigError("near_ttl=None: near copies never live forever; write 0 to keep none")
         if negative_ttl is None:
-            raise ConfigError("negative_ttl=None: absence is never remembered for ever; write 0 to forget it at once")
+            raise ConfigError("negative_ttl=None: absence is never remembered forever; write 0 to forget it at once")
         if not 0 <= _number(jitter, name="jitter", range_="a number from 0 to below 1") < 1:
             raise ConfigError(f"jitter={jitter!r}: must be a number from 0 to below 1; 0 keeps every ttl exact")
         timeout = None if load_timeout is None else parse_duration(load_timeout, name="load_timeout")

@@ -137,14 +137,13 @@ impl Store {
             .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", AnyPolicy::NAMES.join(", "))))?;
         let cell = Arc::new(Cell::new(engine));
         fork::register(py, &cell);
-        let decodes = decode.is_some();
         Ok(Self {
             cell,
             on_miss: Held::default(),
             remote: Held::default(),
             pending: AtomicBool::new(false),
+            decodes: decode.is_some(),
             decode: Held::new(decode),
-            decodes,
             shareable,
         })
     }
@@ -260,8 +259,7 @@ impl Store {
         above: u128,
         ordered: u128,
     ) -> PyResult<u128> {
-        let ttl = ttl.map(nanoseconds).transpose()?;
-        let write = Write { key: text(key)?, value: None, ttl, above, ordered };
+        let write = Write { key: text(key)?, value: None, ttl: ttl.map(nanoseconds).transpose()?, above, ordered };
         let value = value.map(|bytes| self.value(bytes));
         Ok(self.change(py, |engine, gone| engine.ordered(&write, value, gone)).unwrap_or(0))
     }
@@ -285,8 +283,7 @@ impl Store {
     }
 
     fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: i32) {
-        let table = placement.map(|placement| placement.table.clone());
-        let candidacy = Candidacy::new(table, u16::try_from(me).ok());
+        let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), u16::try_from(me).ok());
         let engine = self.cell.share();
         py.detach(|| engine.place(candidacy));
     }

@@ -61,7 +61,7 @@ impl Calls {
     async fn once(&self, request: Request) -> Result<Reply, Status> {
         let (answer, answered) = oneshot::channel();
         self.queue(request, Answer::Once(answer));
-        answered.await.unwrap_or_else(|_| Err(Status::unavailable("nobody answers here")))
+        answered.await.unwrap_or_else(|_| Err(Status::unavailable("the request was dropped without an answer")))
     }
 }
 
