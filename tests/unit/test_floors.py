@@ -67,6 +67,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("peer.link", "peer.dial", "peer.probe"),
     ("peer.blocking", "peer.channel", "peer.reactor"),
     ("peer.many",),
+    ("peer.write",),
     ("events", "orders"),
     ("resp.output", "resp.guard"),
     ("resp.session",),

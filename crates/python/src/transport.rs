@@ -8,6 +8,7 @@ use kamacache_engine::{
         Failure,
         blocking::Pool,
         many::{ask_many, ping_many},
+        write::send_all,
     },
     resp, transport,
 };
@@ -181,6 +182,25 @@ impl Transport {
             }
         }
         Ok(results)
+    }
+
+    #[pyo3(signature = (asks, timeout, /))]
+    fn send_all<'py>(
+        &self,
+        py: Python<'py>,
+        asks: Vec<(String, Bound<'py, PyAny>)>,
+        timeout: f64,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let timeout = duration(timeout)?;
+        let asks = asks.into_iter().map(|(address, message)| Ok((address, messages::request(&message)?)));
+        let asks = asks.collect::<PyResult<Vec<_>>>()?;
+        let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
+        let replies = py.detach(|| send_all(pool, asks, timeout)).into_iter();
+        let object = |reply| match reply {
+            Ok(reply) => messages::from_reply(py, &reply),
+            Err(failure) => Ok(exception(py, &failure)),
+        };
+        replies.map(object).collect()
     }
 
     #[pyo3(signature = (address, timeout, /))]

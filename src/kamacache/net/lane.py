@@ -7,11 +7,13 @@ NativeLane is the real one, in native.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache._engine import Promise, Store
+from kamacache.errors import KamaCacheError, PeerError
 from kamacache.net.messages import ClientRequest, Request
+from kamacache.steps import Path, Wait
 
 if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
@@ -94,6 +96,19 @@ class Lane(Protocol):
         return found
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise: ...
+    def send_all(self, asks: Sequence[tuple[str, Request]], deadline: Deadline) -> Path[list[Any]]:
+        """Send each request to its address, all at once. Return the replies, or errors in their places."""
+        calls = [self.call(address, message, deadline) for address, message in asks]
+        replies: list[Any] = []
+        for (address, _), call in zip(asks, calls, strict=True):
+            try:
+                replies.append((yield Wait(call, deadline)))
+            except KamaCacheError as error:
+                replies.append(error)
+            except TimeoutError:
+                replies.append(PeerError(f"{address} did not answer in time"))
+        return replies
+
     def forget(self, address: str, *, finishing: bool = False) -> None:
         """End the calls that wait for a member that is gone, unless it said goodbye and finishes what it serves."""
         return

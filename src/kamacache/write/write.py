@@ -14,21 +14,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kamacache.deadline import Deadline
-from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
+from kamacache.errors import PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
-from kamacache.steps import Path, Twofold, Wait
+from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
-    from kamacache._engine import Promise, Store
+    from kamacache._engine import Store
     from kamacache.cluster.peers import Peer
+    from kamacache.net.messages import Request
     from kamacache.runtime import Runtime
 
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
 _MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
+_LAST = 0.25  # seconds for a notice when the write's time is over
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
@@ -48,13 +50,13 @@ class Writes:
         deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
         for _ in range(_ROUNDS):
-            versions, whole = yield from self._order_all(items, deadline)
+            versions, whole, knows = yield from self._order_all(items, deadline)
             confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
             if not ordered:
                 return confirmed
             self._note(ordered)
-            told, greater = yield from self._tell(TellRequest(self._name, ordered), deadline)
+            told, greater = yield from self._tell(TellRequest(self._name, ordered), deadline, knows)
             confirmed &= told
             if not greater:
                 return confirmed
@@ -84,80 +86,92 @@ class Writes:
             floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
         return False
 
-    def _order_all(self, items: Sequence[WriteItem], deadline: Deadline) -> Path[tuple[dict[str, int], bool]]:
-        """Return a version for every key from its owner, and whether every owner itself gave it."""
+    def _order_all(
+        self, items: Sequence[WriteItem], deadline: Deadline
+    ) -> Path[tuple[dict[str, int], bool, Peer | None]]:
+        """Return a version for every key from its owner, whether every owner itself gave it, and who gave them all."""
         versions: dict[str, int] = {}
         whole = True
         skipped: dict[str, Peer] = {}
         refreshed = False
         todo = list(items)
         while todo:
-            by_peer: dict[Peer, list[WriteItem]] = defaultdict(list)
-            here: list[WriteItem] = []
+            here, elsewhere = self._assign(todo, skipped, late=deadline.passed)
             route = self._runtime.route(self._name)
-            late = deadline.passed
-            for item in todo:
-                peer = None if late else route.first(item.key, skipped)
-                if peer is None:
-                    here.append(item)
-                else:
-                    by_peer[peer].append(item)
-            calls = [
-                (peer, batch, self._ask(peer, batch, skipped))
-                for peer, whole_batch in by_peer.items()
-                for batch in _in_messages(whole_batch)
-            ]
             whole &= all(route.acts(item.key) for item in here)
             versions.update(zip((item.key for item in here), self.order(here), strict=True))
             todo = []
-            for peer, batch, call in calls:
-                try:
-                    reply: WriteReply = yield Wait(call, deadline)
-                except (KamaCacheError, TimeoutError) as error:
-                    if not isinstance(error, UnknownGroup):
-                        self._runtime.suspect(peer, error)
-                else:
-                    self._runtime.saw(reply.clock)
-                    if not reply.refused:
-                        versions.update(zip((item.key for item in batch), reply.versions, strict=True))
-                        continue
-                    if not refreshed:  # views differ: look again, and try once more
-                        refreshed = True
-                        self._runtime.membership.refresh()
-                        todo += batch
-                        continue
+            batches = [(peer, batch) for peer, whole_batch in elsewhere.items() for batch in _in_messages(whole_batch)]
+            replies = yield from self._send(
+                [(peer, self._request(batch, skipped)) for peer, batch in batches], deadline
+            )
+            for (peer, batch), reply in zip(batches, replies, strict=True):
+                if isinstance(reply, Exception):
+                    if not isinstance(reply, UnknownGroup):
+                        self._runtime.suspect(peer, reply)
+                elif not reply.refused:
+                    versions.update(zip((item.key for item in batch), reply.versions, strict=True))
+                    if len(batch) == len(items):
+                        return versions, whole, peer
+                    continue
+                elif not refreshed:  # views differ: look again, and try once more
+                    refreshed = True
+                    self._runtime.membership.refresh()
+                    todo += batch
+                    continue
                 whole = False
                 skipped[peer.id] = peer
                 todo += batch
-        return versions, whole
+        return versions, whole, None
 
-    def _ask(self, peer: Peer, items: list[WriteItem], skipped: dict[str, Peer]) -> Promise:
-        request = WriteRequest(self._name, items, skipped=sorted(skipped), clock=self._runtime.hlc.latest())
-        return self._runtime.lane.call(peer.address, request, Deadline.after(SILENCE))
+    def _assign(
+        self, items: Sequence[WriteItem], skipped: dict[str, Peer], *, late: bool
+    ) -> tuple[list[WriteItem], dict[Peer, list[WriteItem]]]:
+        """Return the items that this node is to order, all if it is late, and those of each other candidate."""
+        elsewhere: dict[Peer, list[WriteItem]] = defaultdict(list)
+        here: list[WriteItem] = []
+        route = self._runtime.route(self._name)
+        for item in items:
+            peer = None if late else route.first(item.key, skipped)
+            (here if peer is None else elsewhere[peer]).append(item)
+        return here, elsewhere
 
-    def _tell(self, request: TellRequest, deadline: Deadline) -> Path[tuple[bool, dict[str, int]]]:
+    def _request(self, items: list[WriteItem], skipped: dict[str, Peer]) -> WriteRequest:
+        return WriteRequest(self._name, items, sorted(skipped), self._runtime.hlc.latest())
+
+    def _send(self, asks: Sequence[tuple[Peer, Request]], deadline: Deadline) -> Path[list[Any]]:
+        """Return the replies, errors in the places of those that did not come, and take in the clocks of the others."""
+        if not asks:
+            return []
+        replies = yield from self._runtime.lane.send_all([(peer.address, message) for peer, message in asks], deadline)
+        for reply in replies:
+            if not isinstance(reply, Exception):
+                self._runtime.saw(reply.clock)
+        return replies
+
+    def _tell(
+        self, request: TellRequest, deadline: Deadline, knows: Peer | None = None
+    ) -> Path[tuple[bool, dict[str, int]]]:
         """Notify every listener at once. Return whether all confirmed, and the greater versions that some know.
 
-        The key "" stands for the floor.
+        The key "" stands for the floor. The peer that `knows` of the writes has ordered them.
         """
         confirmed = True
         greater: dict[str, int] = {}
-        told: set[Peer] = set()
+        told: set[Peer | None] = {knows}
         while todo := [peer for peer in self._runtime.membership.listeners() if peer not in told]:
             told.update(todo)
             request = request._replace(clock=self._runtime.hlc.latest())
-            sent = Deadline.after(SILENCE)  # a notice goes out even when the writer's time is over
-            calls = [(peer, self._runtime.lane.call(peer.address, request, sent)) for peer in todo if not peer.dead]
-            confirmed &= len(calls) == len(todo)  # a member that is considered dead is not waited for
-            for peer, call in calls:
-                try:
-                    reply: TellReply = yield Wait(call, deadline)
-                except (KamaCacheError, TimeoutError) as error:
-                    self._runtime.suspect(peer, error)
+            alive = [peer for peer in todo if not peer.dead]
+            confirmed &= len(alive) == len(todo)  # a member that is considered dead is not waited for
+            sent = max(deadline, Deadline.after(_LAST), key=Deadline.left)  # a notice goes out even if it is late
+            replies = yield from self._send([(peer, request) for peer in alive], sent)
+            for peer, reply in zip(alive, replies, strict=True):
+                if isinstance(reply, Exception):
+                    self._runtime.suspect(peer, reply)
                     yield from self._look_for(peer, deadline)
                     confirmed &= peer.refused  # nothing listens there: it has no memory to serve from
                     continue
-                self._runtime.saw(reply.clock)
                 for (key, _), version in zip(request.writes, reply.greater, strict=True):
                     if version:
                         greater[key] = max(version, greater.get(key, 0))

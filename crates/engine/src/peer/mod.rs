@@ -8,6 +8,7 @@ mod probe;
 pub mod reactor;
 pub mod times;
 mod tls;
+pub mod write;
 
 use std::{fmt, io, time::Duration};
 
@@ -67,7 +68,10 @@ impl Failure {
 
     /// The peer's reply is an error.
     pub fn error(address: &str, text: &[u8]) -> Self {
-        if text.starts_with(b"NOAUTH") {
+        if text.starts_with(b"NOGROUP ") {
+            let text = format!("{address}: {}", String::from_utf8_lossy(text));
+            Self { kind: FailureKind::UnknownGroup, text }
+        } else if text.starts_with(b"NOAUTH") {
             Self::denied(address, text)
         } else {
             Self::nonsense(address, &String::from_utf8_lossy(text))

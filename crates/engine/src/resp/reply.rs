@@ -204,6 +204,14 @@ pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item
     }
 }
 
+/// Writes a command whose only argument is a message (peer.proto).
+pub fn send(out: &mut Vec<u8>, command: &str, message: &[u8]) {
+    out.reserve(message.len() + 64);
+    line(out, b'*', 2);
+    put(out, command.as_bytes());
+    put(out, message);
+}
+
 /// Writes the request that gives the password.
 pub fn auth(out: &mut Vec<u8>, password: &str) {
     line(out, b'*', 2);

@@ -1,0 +1,53 @@
+//! Requests about writes over the fast lane, on the caller's own thread.
+use std::time::Duration;
+
+use prost::Message;
+
+use super::{
+    Failure,
+    blocking::Pool,
+    many::{Outcome, ask_many},
+};
+use crate::{
+    call::{Reply, Request},
+    proto::peer as pb,
+    resp,
+};
+
+/// Sends all these requests at once, each a Write or a Tell, and returns the replies in the same order, within
+/// `timeout`.
+pub fn send_all(pool: &Pool, asks: Vec<(String, Request)>, timeout: Duration) -> Vec<Result<Reply, Failure>> {
+    let (questions, kinds): (Vec<_>, Vec<_>) = asks.into_iter().map(question).unzip();
+    let outcomes = ask_many(pool, &questions, timeout).into_iter();
+    let replied = |((outcome, (address, _)), decode): ((Outcome, &(String, Vec<u8>)), Decode)| {
+        let (reply, connection) = outcome?;
+        let reply = match reply {
+            resp::Reply::Packed(packed) => {
+                decode(&connection.input()[packed]).ok_or_else(|| Failure::nonsense(address, "not a message of a node"))
+            }
+            resp::Reply::Error(text) => Err(Failure::error(address, &connection.input()[text])),
+            _ => Err(Failure::nonsense(address, "of another kind")),
+        };
+        pool.put(address, connection);
+        reply
+    };
+    outcomes.zip(&questions).zip(kinds).map(replied).collect()
+}
+
+type Decode = fn(&[u8]) -> Option<Reply>;
+
+fn question((address, request): (String, Request)) -> ((String, Vec<u8>), Decode) {
+    let mut out = Vec::new();
+    let decode: Decode = match request {
+        Request::Write(message) => {
+            resp::send(&mut out, "KC.WRITE", &message.encode_to_vec());
+            |bytes| pb::WriteReply::decode(bytes).ok().map(Reply::Write)
+        }
+        Request::Tell(message) => {
+            resp::send(&mut out, "KC.TELL", &message.encode_to_vec());
+            |bytes| pb::TellReply::decode(bytes).ok().map(Reply::Tell)
+        }
+        _ => |_| None,
+    };
+    ((address, out), decode)
+}
