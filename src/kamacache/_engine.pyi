@@ -3,14 +3,14 @@
 Methods without a docstring do what their names say; their code is in crates/python/src.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import GenericAlias
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
-from kamacache.net.messages import ClientReply, ClientRequest, Reply, Request
+from kamacache.net.messages import ClientReply, ClientRequest, Reply, Request, WriteItem
 
 __all__ = [
     "MISSING",
@@ -433,6 +433,14 @@ class Remote:
         keep: Callable[[str, _Found, float], None] | None,
         suspect: Callable[[Any, Exception], None],
     ) -> Remote: ...
+    def write(
+        self, store: Store, items: Sequence[WriteItem], listeners: Sequence[str], timeout: float, /
+    ) -> tuple[list[int | None], list[int], list[tuple[str, Exception]]]:
+        """Have the owners order writes of a store, and notify these addresses, each within `timeout`, on this thread.
+
+        Return, by item, the version (0: superseded, None: no owner ordered it) and the greatest version that a listener
+        knew beyond that, else 0; and the addresses that failed.
+        """
 
 @final
 class PolicyRun:

@@ -69,6 +69,12 @@ class GroupCore:
         """Count the outcome of keys whose caller gave up before the node was started. They are in gets already."""
         self.store.count(JOINED, keys)
 
+    def listed(self, keys: Iterable[str]) -> list[str]:
+        """Return the keys as a list. Raises TypeError for a single str."""
+        if isinstance(keys, str | bytes):
+            raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
+        return list(keys)
+
     def item(self, key: str, raw: bytes | None, ttl: float | None = None) -> WriteItem:
         """Return a set of these bytes, or with None a delete. Raises ValueTooLarge."""
         if raw is not None and not (len(raw) <= self.runtime.max_value and self.store.fits(key, len(raw))):
@@ -102,7 +108,15 @@ class GroupCore:
 
     def deletes(self, keys: Iterable[str]) -> list[WriteItem]:
         """Return the items that delete these keys. Raises InvalidKey, TypeError."""
-        return [WriteItem(key, None) for key in distinct(keys)]
+        return [WriteItem(key, None) for key in distinct(self.listed(keys))]
+
+    def write_alone(self, items: list[WriteItem]) -> bool:
+        """Set and delete if no other node has to know, and return whether that was so. It costs a tenth of `write`."""
+        return self.misses.alone and not self.store.pending and self.writes.write_alone(items)
+
+    def write_directly(self, items: list[WriteItem]) -> list[WriteItem]:
+        """Set and delete on this thread, which is started. Return what `write` has to do: nothing, if all went well."""
+        return items if self.store.pending else self.writes.write_directly(items)
 
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
         """Set and delete keys, after the pending writes of these keys."""
@@ -152,11 +166,8 @@ def remembered(options: GroupOptions) -> float:
     return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)
 
 
-def distinct(keys: Iterable[str]) -> list[str]:
-    """Return every key once, in order. Raises InvalidKey, and TypeError for a single str."""
-    if isinstance(keys, str | bytes):
-        raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
-    keys = list(keys)
+def distinct(keys: list[str]) -> list[str]:
+    """Return every key once, in order. Raises InvalidKey."""
     for key in keys:
         check_key(key)
     return list(dict.fromkeys(keys))

@@ -147,12 +147,11 @@ class Group(Getter[V]):
         return _in_order(asked, found) if missing else found
 
     def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str], dict[str, Exception]]:
-        from kamacache.core import distinct  # noqa: PLC0415 - imported when a group is made
-
-        asked = distinct(keys)
+        core = self._core
+        asked = core.listed(keys)
         if not asked:
-            self._core.misses.check_open()
-        return asked, *self._core.store.get_many(asked)
+            core.misses.check_open()
+        return asked, *core.store.get_many(asked)
 
     async def _aensure_for(self, keys: int) -> None:
         try:
@@ -276,15 +275,23 @@ class Group(Getter[V]):
         return await whole(self._core.clear(wait=wait))
 
     def _write(self, items: list[WriteItem], wait: bool) -> bool | None:
-        self._core.misses.check_open()
+        core = self._core
+        if wait and core.write_alone(items):
+            return True
+        core.misses.check_open()
         self._ensure()
-        return drive(self._core.write(items, wait=wait))
+        if wait and items and not (items := core.write_directly(items)):
+            return True
+        return drive(core.write(items, wait=wait))
 
     async def _awrite(self, items: list[WriteItem], wait: bool) -> bool | None:
-        self._core.misses.check_open()
+        core = self._core
         needed_loop()
+        if wait and core.write_alone(items):
+            return True
+        core.misses.check_open()
         await self._aensure()
-        return await whole(self._core.write(items, wait=wait))
+        return await whole(core.write(items, wait=wait))
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

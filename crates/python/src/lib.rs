@@ -28,6 +28,7 @@ mod security;
 mod store;
 mod transport;
 mod value;
+mod writer;
 
 use kamacache_engine::policy::AnyPolicy;
 use pyo3::{prelude::*, types::PyTuple};

@@ -18,8 +18,14 @@ use kamacache_engine::{
 use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
 
 use crate::{
-    answers, errors::seconds, failure::peer_error, guarded::call, placement::Placement, store::Store,
+    answers,
+    errors::{duration, seconds},
+    failure::peer_error,
+    guarded::call,
+    placement::Placement,
+    store::Store,
     transport::Transport,
+    writer::{Item, Writer},
 };
 
 /// A bool that threads share without the interpreter.
@@ -162,6 +168,32 @@ impl Remote {
             keep,
             suspect,
         })
+    }
+
+    #[pyo3(signature = (store, items, listeners, timeout, /))]
+    fn write<'py>(
+        &self,
+        py: Python<'py>,
+        store: &Bound<'py, Store>,
+        items: Vec<Item<'py>>,
+        listeners: Vec<String>,
+        timeout: f64,
+    ) -> PyResult<(Vec<Option<u128>>, Vec<u128>, Vec<(String, Bound<'py, PyAny>)>)> {
+        let pool = self.transport.get().pool().map_err(|failure| peer_error(py, &failure))?;
+        let (store, timeout) = (store.get(), duration(timeout)?);
+        let cell = store.cell();
+        let writer = Writer { pool, store, engine: cell.get(), timeout };
+        let alive = |place: &&u16| match self.peers.get(usize::from(**place)) {
+            Some(Some(peer)) => !peer.down.load(Ordering::Relaxed),
+            _ => true,
+        };
+        let owner = |key: &str| {
+            let place = self.table.candidates(key).iter().find(alive)?;
+            Some(self.peers.get(usize::from(*place))?.as_ref()?.address.as_str())
+        };
+        let written = writer.write(py, &items, &listeners, owner)?;
+        let error = |(address, failure)| (address, peer_error(py, &failure).into_value(py).into_bound(py).into_any());
+        Ok((written.versions, written.greater, written.failed.into_iter().map(error).collect()))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

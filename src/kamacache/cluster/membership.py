@@ -76,7 +76,7 @@ class Membership:
 
     def listeners(self) -> list[Peer]:
         """Return the peers that must be notified of a write."""
-        return self.peers.listeners(self._silence)
+        return self.peers.listeners(self._silence) if len(self.peers) else []
 
     def members(self) -> list[Member]:
         """Return the registered members that are not considered dead, this node first."""

@@ -90,8 +90,6 @@ class Peers:
 
     def listeners(self, silence: float) -> list[Peer]:
         """Return the peers that must be notified of writes: not gone, nor silent for longer than `silence` seconds."""
-        if not self._peers:
-            return []
         now = self._clock.now()
         with self._lock:
             return [peer for peer in self._peers.values() if _listens(peer, now, silence)]

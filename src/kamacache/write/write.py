@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
 _MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
 _LAST = 0.25  # seconds for a notice when the write's time is over
+_DIRECTLY = 8 * 1024 * 1024  # bytes of a batch that is written without a step of Python
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
@@ -66,6 +67,42 @@ class Writes:
                 if item.key in greater
             ]
         return False
+
+    def write_alone(self, items: Sequence[WriteItem]) -> bool:
+        """Do that on a node that owns every key. Return False if there is a listener: then `write` does the rest.
+
+        The listeners are read after the writes were applied: one that joins later learns of them from its hello.
+        """
+        self.order(items)
+        if self._runtime.membership.listeners():
+            return False
+        self._store.count(WRITES, len(items))
+        return True
+
+    def write_directly(self, items: list[WriteItem]) -> list[WriteItem]:
+        """Set and delete on this thread without a step of Python, if all goes well. Return what `write` has to do.
+
+        That goes on with what was ordered here: see `order`.
+        """
+        remote, listeners = self._store.remote, self._runtime.membership.listeners()
+        alive = [peer.address for peer in listeners if not peer.dead]
+        if remote is None or len(alive) < len(listeners) or _weight(items) > _DIRECTLY or not self._runtime.joined:
+            return items
+        versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
+        for peer in listeners if failed else ():
+            for address, error in failed:
+                if address == peer.address and not isinstance(error, UnknownGroup):
+                    self._runtime.suspect(peer, error)
+        if not (
+            failed or any(greater) or None in versions or set(self._runtime.membership.listeners()) - set(listeners)
+        ):
+            self._store.count(WRITES, len(items))
+            return []
+        return [
+            item._replace(above=above, ordered=version or 0)
+            for item, version, above in zip(items, versions, greater, strict=True)
+            if version != 0
+        ]
 
     def clear_here(self) -> int:
         """Clear this node's copy: the floor. Any node may give a clear its version, as no node owns a whole group."""
@@ -204,7 +241,7 @@ class Writes:
         listener knew, it would replace that one: it is superseded instead, and 0 returned.
         """
         order = self._store.order
-        return [order(item.key, item.value, item.ttl, item.above, item.ordered) for item in items]
+        return [order(*item) for item in items]
 
     def ordered(self, request: WriteRequest) -> WriteReply:
         """Answer a peer that takes this node for the owner."""
@@ -250,12 +287,17 @@ class Writes:
         return self._store.clear(floor)
 
 
+def _weight(items: Sequence[WriteItem]) -> int:
+    """Return about how many bytes these take in messages."""
+    return sum(len(item.value or b"") + len(item.key) * 4 for item in items)
+
+
 def _in_messages(items: Sequence[WriteItem]) -> Iterator[list[WriteItem]]:
     """Cut a batch so that each part fits into a message."""
     part: list[WriteItem] = []
     size = 0
     for item in items:
-        weight = len(item.value or b"") + len(item.key) * 4
+        weight = _weight((item,))
         if part and size + weight > _MESSAGE:
             yield part
             part, size = [], 0

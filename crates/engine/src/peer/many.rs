@@ -90,6 +90,7 @@ impl Exchange<'_> {
         let Some(connection) = &mut self.connection else {
             return Ok(Step::Waiting);
         };
+        let unsent = self.sent < self.request.len();
         while self.sent < self.request.len() {
             let taken = connection.send(&self.request[self.sent..], SendFlags::DONTWAIT);
             match taken.map_err(|error| (error.kind(), error)) {
@@ -99,6 +100,9 @@ impl Exchange<'_> {
                 Err((ErrorKind::BrokenPipe | ErrorKind::ConnectionReset, _)) => return Ok(Step::Stale),
                 Err((_, error)) => return Err(Failure::io(self.address, &error)),
             }
+        }
+        if unsent {
+            return Ok(Step::Waiting); // the reply cannot be here yet
         }
         connection.receive(self.address, RecvFlags::DONTWAIT, self.asked)
     }

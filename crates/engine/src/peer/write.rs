@@ -18,7 +18,10 @@ use crate::{
 /// `timeout`.
 pub fn send_all(pool: &Pool, asks: Vec<(String, Request)>, timeout: Duration) -> Vec<Result<Reply, Failure>> {
     let (questions, kinds): (Vec<_>, Vec<_>) = asks.into_iter().map(question).unzip();
-    let outcomes = ask_many(pool, &questions, timeout).into_iter();
+    let outcomes = match questions.as_slice() {
+        [(address, request)] => vec![pool.ask(address, request, timeout)],
+        _ => ask_many(pool, &questions, timeout),
+    };
     let replied = |((outcome, (address, _)), decode): ((Outcome, &(String, Vec<u8>)), Decode)| {
         let (reply, connection) = outcome?;
         let reply = match reply {
@@ -31,7 +34,7 @@ pub fn send_all(pool: &Pool, asks: Vec<(String, Request)>, timeout: Duration) ->
         pool.put(address, connection);
         reply
     };
-    outcomes.zip(&questions).zip(kinds).map(replied).collect()
+    outcomes.into_iter().zip(&questions).zip(kinds).map(replied).collect()
 }
 
 type Decode = fn(&[u8]) -> Option<Reply>;

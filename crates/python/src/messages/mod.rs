@@ -3,7 +3,7 @@ mod received;
 mod sent;
 
 pub use received::{from_reply, from_request};
-pub use sent::{reply, request};
+pub use sent::{reply, request, write_item};
 
 /// The classes, each imported once.
 mod classes {

@@ -25,7 +25,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 type Member = (String, Option<String>, f64, Vec<String>, u32);
 type GroupState = (String, String, u128, Vec<(String, u128)>);
 type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String);
-type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
+pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
 
 fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
     items.into_iter().map(one).collect()
@@ -57,7 +57,7 @@ fn answer((value, version, remaining, hot, too_large, error_type, error_text): A
     }
 }
 
-fn write_item((key, value, ttl, above, ordered): WriteItem) -> pb::WriteItem {
+pub fn write_item((key, value, ttl, above, ordered): WriteItem) -> pb::WriteItem {
     pb::WriteItem {
         key,
         delete: value.is_none(),

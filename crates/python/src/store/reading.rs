@@ -1,5 +1,5 @@
 //! What reads return: the object of a value that is here, else what the owner or the loader has.
-use std::{ptr::NonNull, sync::atomic::Ordering};
+use std::{collections::HashSet, ptr::NonNull, sync::atomic::Ordering};
 
 use kamacache_engine::{
     outcome::OUTCOMES,
@@ -10,6 +10,8 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyString},
 };
+
+use rapidhash::fast::RandomState;
 
 use super::Store;
 use crate::{
@@ -26,6 +28,22 @@ pub type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
 pub type Left<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 /// What was found, by key; the keys that are not here; and the errors of those that could not be decoded.
 pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
+
+/// What a lookup takes under the shard's lock: the object, or a handle if a codec has to run.
+enum Taken<'py> {
+    Object(Bound<'py, PyAny>),
+    Handle(Value),
+}
+
+impl<'py> Taken<'py> {
+    fn new(py: Python<'py>, value: &Value) -> Self {
+        match value.ready() {
+            // SAFETY: attached, and `value` keeps the object alive while the lock is held.
+            Some(object) => Self::Object(unsafe { Bound::from_borrowed_ptr(py, object.as_ptr()) }),
+            None => Self::Handle(value.clone()),
+        }
+    }
+}
 
 impl Store {
     /// Returns the object that a get returns for a value.
@@ -118,25 +136,36 @@ impl Store {
     }
 
     pub(super) fn read_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Many<'py>> {
-        // All keys are checked before the first is counted.
-        for asked in keys {
-            key(&asked)?;
+        // Every key is checked before the first is counted, and counts once.
+        let mut asked: Vec<_> = keys.iter().collect();
+        let mut seen = HashSet::with_capacity_and_hasher(asked.len(), RandomState::default());
+        for one in &asked {
+            key(one)?;
         }
+        if !asked.iter().try_fold(true, |once, one| Ok::<_, PyErr>(once && seen.insert(one.hash()?)))? {
+            let once = PyDict::new(py);
+            asked.iter().try_for_each(|one| once.set_item(one, ()))?;
+            asked = once.keys().iter().collect();
+        }
+        let texts = asked.iter().map(key).collect::<PyResult<Vec<_>>>()?;
         let found = PyDict::new(py);
         let missing = PyList::empty(py);
         let failed = PyDict::new(py);
-        for asked in keys {
-            match self.engine().lookup(key(&asked)?, Value::clone) {
-                Lookup::Hit(value) => match self.hit(py, key(&asked)?, value) {
-                    Ok(object) => found.set_item(&asked, object)?,
-                    Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(&asked, error)?,
-                    Err(error) => return Err(error),
-                },
-                Lookup::Absent => {}
+        for (asked, text) in asked.iter().zip(texts) {
+            let object = match self.engine().lookup(text, |value| Taken::new(py, value)) {
+                Lookup::Hit(Taken::Object(object)) => Ok(object),
+                Lookup::Hit(Taken::Handle(value)) => self.hit(py, text, value),
+                Lookup::Absent => continue,
                 Lookup::Miss => {
-                    self.expire(py, &asked)?;
-                    missing.append(&asked)?;
+                    self.expire(py, asked)?;
+                    missing.append(asked)?;
+                    continue;
                 }
+            };
+            match object {
+                Ok(object) => found.set_item(asked, object)?,
+                Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(asked, error)?,
+                Err(error) => return Err(error),
             }
         }
         Ok((found, missing, failed))
