@@ -433,6 +433,11 @@ class Remote:
         keep: Callable[[str, _Found, float], None] | None,
         suspect: Callable[[Any, Exception], None],
     ) -> Remote: ...
+    def get_many(
+        self, store: Store, keys: list[str], found: dict[str, Any], failed: dict[str, Exception], /
+    ) -> list[str]:
+        """Ask the owners of these keys for their values, all at once, and return the keys that they do not have."""
+
     def write(
         self, store: Store, items: Sequence[WriteItem], listeners: Sequence[str], timeout: float, /
     ) -> tuple[list[int | None], list[int], list[tuple[str, Exception]]]:

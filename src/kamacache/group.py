@@ -135,7 +135,7 @@ class Group(Getter[V]):
             except BaseException:
                 self._core.gave_up(len(missing))
                 raise
-            drive(self._core.misses.get_many(missing, found, failed))
+            drive(self._core.misses.get_many(missing, found, failed, asks=True))
         return _in_order(asked, found) if missing else found
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 mod answers;
+mod batch;
 mod cell;
 mod clock;
 mod errors;

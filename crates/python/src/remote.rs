@@ -15,7 +15,12 @@ use kamacache_engine::{
     placement,
     resp::{self, Answer, Reply},
 };
-use pyo3::{PyTraverseError, PyVisit, exceptions::PyValueError, prelude::*, types::PyBytes};
+use pyo3::{
+    PyTraverseError, PyVisit,
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList},
+};
 
 use crate::{
     answers,
@@ -53,20 +58,20 @@ impl Flag {
 /// A peer's address, whether it is considered dead, and the peer itself.
 type Listed = (String, Py<Flag>, Py<PyAny>);
 
-struct Peer {
-    address: String,
-    down: Arc<AtomicBool>,
+pub struct Peer {
+    pub address: String,
+    pub down: Arc<AtomicBool>,
     object: Py<PyAny>,
 }
 
 /// The owners of keys and how to ask them. It is replaced when the owners change.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Remote {
-    transport: Py<Transport>,
-    table: Arc<placement::Placement>,
+    pub transport: Py<Transport>,
+    pub table: Arc<placement::Placement>,
     /// By their positions in the table; None is this node.
-    peers: Vec<Option<Peer>>,
-    timeout: Duration,
+    pub peers: Vec<Option<Peer>>,
+    pub timeout: Duration,
     keep: Option<Py<PyAny>>,
     suspect: Py<PyAny>,
 }
@@ -125,7 +130,7 @@ impl Remote {
     }
 
     /// Has Python keep a near copy of a hot key.
-    fn keep(
+    pub fn keep(
         &self,
         py: Python<'_>,
         key: &str,
@@ -140,7 +145,7 @@ impl Remote {
         Ok(())
     }
 
-    fn silent<'py>(&self, py: Python<'py>, peer: &Peer, error: &PyErr) -> PyResult<Asked<'py>> {
+    pub fn silent<'py>(&self, py: Python<'py>, peer: &Peer, error: &PyErr) -> PyResult<Asked<'py>> {
         call(self.suspect.bind(py), &(&peer.object, error.value(py)).into_pyobject(py)?)?;
         Ok(Asked::Nothing)
     }
@@ -168,6 +173,18 @@ impl Remote {
             keep,
             suspect,
         })
+    }
+
+    #[pyo3(signature = (store, keys, found, failed, /))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        store: &Bound<'py, Store>,
+        keys: &Bound<'py, PyList>,
+        found: &Bound<'py, PyDict>,
+        failed: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        self.ask_many(py, store.get(), keys, found, failed)
     }
 
     #[pyo3(signature = (store, items, listeners, timeout, /))]

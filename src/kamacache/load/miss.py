@@ -129,15 +129,28 @@ class Misses:
             self._store.count(how)
 
     def get_many(
-        self, keys: list[str], values: dict[str, Any], failures: dict[str, Exception], *, raw: bool = False
+        self,
+        keys: list[str],
+        values: dict[str, Any],
+        failures: dict[str, Exception],
+        *,
+        raw: bool = False,
+        asks: bool = False,
     ) -> Path[None]:
-        """Add the values of several keys to `values`. Raises one LoadError for all that failed, here or before."""
+        """Add the values of several keys to `values`. Raises one LoadError for all that failed, here or before.
+
+        With `asks` this thread may ask the owners itself.
+        """
         counts = dict.fromkeys(keys, JOINED)
+        remote = self._store.remote if asks else None
         try:
             self._check(keys)
             yield PAUSE
             yield from self.wait_for_writes(keys)
-            found = {} if self.alone else (yield from self.peeks.ask_owners(keys))
+            if remote is not None:
+                keys = remote.get_many(self._store, keys, values, failures)
+                counts = dict.fromkeys(keys, JOINED)
+            found = {} if self.alone or remote is not None else (yield from self.peeks.ask_owners(keys))
             for key, (data, *_) in found.items():
                 counts[key] = ABSENT if data is None else PEER_HITS
                 try:

@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Returns the object that a get returns for a value that is not kept here.
-    fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         match self.decode.get(py) {
             Some(decode) => Ok(call(decode.bind(py), &(bytes,).into_pyobject(py)?)?.into_bound(py)),
             // None: bytes are what users see, or the collector has taken it and with it everything that could ask.

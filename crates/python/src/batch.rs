@@ -1,0 +1,126 @@
+//! A batch of hits in the memories of their owners, all asked at once, without a step of Python for each key.
+use std::sync::atomic::Ordering;
+
+use kamacache_engine::{
+    memory::Memory,
+    outcome::{ABSENT, PEER_HITS},
+    peer::{Failure, many::ask_many},
+    resp::{self, Reply, Unpack},
+};
+use pyo3::{
+    exceptions::PyException,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList},
+};
+
+use crate::{
+    answers,
+    errors::{key as text, seconds},
+    failure::peer_error,
+    remote::{Peer, Remote},
+    store::Store,
+};
+
+impl Remote {
+    /// Adds the values of keys to `found`, and the errors of those that could not be decoded to `failed`. Returns the
+    /// keys that their owners do not have.
+    pub fn ask_many<'py>(
+        &self,
+        py: Python<'py>,
+        store: &Store,
+        keys: &Bound<'py, PyList>,
+        found: &Bound<'py, PyDict>,
+        failed: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let missing = PyList::empty(py);
+        let asked: Vec<_> = keys.iter().collect();
+        let texts = asked.iter().map(text).collect::<PyResult<Vec<_>>>()?;
+        let mut owners: Vec<(&Peer, Vec<usize>)> = Vec::new();
+        for (place, key) in texts.iter().enumerate() {
+            let owner = self.peers.get(usize::from(self.table.owner(key))).and_then(Option::as_ref);
+            let Some(owner) = owner.filter(|owner| !owner.down.load(Ordering::Relaxed)) else {
+                missing.append(&asked[place])?;
+                continue;
+            };
+            match owners.iter_mut().find(|(peer, _)| std::ptr::eq(*peer, owner)) {
+                Some((_, places)) => places.push(place),
+                None => owners.push((owner, vec![place])),
+            }
+        }
+        let cell = store.cell();
+        let engine = cell.get();
+        let pool = match self.transport.get().pool() {
+            Ok(pool) if !owners.is_empty() => pool,
+            _ => return Ok(keys.clone()),
+        };
+        let begun = engine.options().clock.now();
+        let outcomes = py.detach(|| {
+            let question = |(peer, places): &(&Peer, Vec<usize>)| {
+                let mut request = Vec::new();
+                resp::ask(&mut request, engine.name(), places.iter().map(|place| texts[*place]), false);
+                (peer.address.clone(), request)
+            };
+            let questions: Vec<_> = owners.iter().map(question).collect();
+            match questions.as_slice() {
+                [(address, request)] => vec![pool.ask(address, request, self.timeout)],
+                _ => ask_many(pool, &questions, self.timeout),
+            }
+        });
+        for ((peer, places), outcome) in owners.iter().zip(outcomes) {
+            let answered = outcome.map_err(|failure| peer_error(py, &failure)).and_then(|(reply, connection)| {
+                let answers = unpacked(py, &peer.address, &reply, connection.input(), places.len());
+                Ok((answers?, reply, connection))
+            });
+            let (answers, reply, connection) = match answered {
+                Ok(answered) => answered,
+                Err(error) => {
+                    self.silent(py, peer, &error)?;
+                    places.iter().try_for_each(|place| missing.append(&asked[*place]))?;
+                    continue;
+                }
+            };
+            let input = match &reply {
+                Reply::Packed(packed) => &connection.input()[packed.clone()],
+                _ => connection.input(),
+            };
+            for (&place, answer) in places.iter().zip(answers) {
+                let (key, name) = (&asked[place], texts[place]);
+                let Some(answer) = answer.filter(|answer| answer.version >= engine.known(name)) else {
+                    missing.append(key)?;
+                    continue;
+                };
+                let value = answer.value.clone().map(|at| PyBytes::new(py, &input[at]));
+                engine.count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
+                self.keep(py, name, value.as_ref(), &answer, seconds(begun))?;
+                match value.map(|value| store.decoded(py, value)).transpose() {
+                    Ok(None) => {}
+                    Ok(Some(object)) => found.set_item(key, object)?,
+                    Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(key, error)?,
+                    Err(error) => return Err(error),
+                }
+            }
+            pool.put(&peer.address, connection);
+        }
+        Ok(missing)
+    }
+}
+
+/// Returns the answers to a request for so many keys.
+fn unpacked(
+    py: Python<'_>,
+    address: &str,
+    reply: &Reply,
+    input: &[u8],
+    keys: usize,
+) -> PyResult<Vec<Option<resp::Answer>>> {
+    match reply {
+        Reply::Found(answer) if keys == 1 => Ok(vec![Some(answer.clone())]),
+        Reply::Packed(packed) => {
+            let mut unpack = Unpack::new(&input[packed.clone()]);
+            let answers = (0..keys).map(|_| unpack.answer()).collect::<Result<Vec<_>, _>>();
+            let whole = answers.ok().filter(|_| unpack.is_done());
+            whole.ok_or_else(|| peer_error(py, &Failure::nonsense(address, "another number of answers")))
+        }
+        _ => answers::many(py, address, keys, reply, input).map(|_| vec![None; keys]),
+    }
+}
