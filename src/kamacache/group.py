@@ -129,14 +129,21 @@ class Group(Getter[V]):
 
         """
         asked, found, missing, failed = self._look_up(keys)
+        if not missing and not failed:
+            return found
+        core, whole = self._core, not found
+        try:
+            self._ensure()
+        except BaseException:
+            core.gave_up(len(missing))
+            raise
+        remote = None if core.store.pending else core.store.remote
+        if remote is not None:
+            missing = remote.get_many(core.store, missing, found, failed)
+            whole &= not missing
         if missing or failed:
-            try:
-                self._ensure()
-            except BaseException:
-                self._core.gave_up(len(missing))
-                raise
-            drive(self._core.misses.get_many(missing, found, failed, asks=True))
-        return _in_order(asked, found) if missing else found
+            drive(core.misses.get_many(missing, found, failed, peeked=remote is not None))
+        return found if whole and remote is not None else _in_order(asked, found)
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return what get_many returns, without blocking the event loop."""

@@ -38,10 +38,7 @@ impl Remote {
         let mut owners: Vec<(&Peer, Vec<usize>)> = Vec::new();
         for (place, key) in texts.iter().enumerate() {
             let owner = self.peers.get(usize::from(self.table.owner(key))).and_then(Option::as_ref);
-            let Some(owner) = owner.filter(|owner| !owner.down.load(Ordering::Relaxed)) else {
-                missing.append(&asked[place])?;
-                continue;
-            };
+            let Some(owner) = owner.filter(|owner| !owner.down.load(Ordering::Relaxed)) else { continue };
             match owners.iter_mut().find(|(peer, _)| std::ptr::eq(*peer, owner)) {
                 Some((_, places)) => places.push(place),
                 None => owners.push((owner, vec![place])),
@@ -66,39 +63,43 @@ impl Remote {
                 _ => ask_many(pool, &questions, self.timeout),
             }
         });
+        // By place: the answer, and which connection holds its value.
+        let mut answers: Vec<Option<(usize, resp::Answer)>> = vec![None; asked.len()];
+        let mut connections = Vec::with_capacity(owners.len());
         for ((peer, places), outcome) in owners.iter().zip(outcomes) {
             let answered = outcome.map_err(|failure| peer_error(py, &failure)).and_then(|(reply, connection)| {
-                let answers = unpacked(py, &peer.address, &reply, connection.input(), places.len());
-                Ok((answers?, reply, connection))
-            });
-            let (answers, reply, connection) = match answered {
-                Ok(answered) => answered,
-                Err(error) => {
-                    self.silent(py, peer, &error)?;
-                    places.iter().try_for_each(|place| missing.append(&asked[*place]))?;
-                    continue;
+                let unpacked = unpacked(py, &peer.address, &reply, connection.input(), places.len())?;
+                for (&place, answer) in places.iter().zip(unpacked) {
+                    answers[place] = answer.map(|answer| (connections.len(), answer));
                 }
+                connections.push((peer, reply, connection));
+                Ok(())
+            });
+            if let Err(error) = answered {
+                self.silent(py, peer, &error)?;
+            }
+        }
+        for ((key, name), answer) in asked.iter().zip(texts).zip(answers) {
+            let Some((at, answer)) = answer.filter(|(_, answer)| answer.version >= engine.known(name)) else {
+                missing.append(key)?;
+                continue;
             };
-            let input = match &reply {
+            let (_, reply, connection) = &connections[at];
+            let input = match reply {
                 Reply::Packed(packed) => &connection.input()[packed.clone()],
                 _ => connection.input(),
             };
-            for (&place, answer) in places.iter().zip(answers) {
-                let (key, name) = (&asked[place], texts[place]);
-                let Some(answer) = answer.filter(|answer| answer.version >= engine.known(name)) else {
-                    missing.append(key)?;
-                    continue;
-                };
-                let value = answer.value.clone().map(|at| PyBytes::new(py, &input[at]));
-                engine.count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
-                self.keep(py, name, value.as_ref(), &answer, seconds(begun))?;
-                match value.map(|value| store.decoded(py, value)).transpose() {
-                    Ok(None) => {}
-                    Ok(Some(object)) => found.set_item(key, object)?,
-                    Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(key, error)?,
-                    Err(error) => return Err(error),
-                }
+            let value = answer.value.clone().map(|at| PyBytes::new(py, &input[at]));
+            engine.count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
+            self.keep(py, name, value.as_ref(), &answer, seconds(begun))?;
+            match value.map(|value| store.decoded(py, value)).transpose() {
+                Ok(None) => {}
+                Ok(Some(object)) => found.set_item(key, object)?,
+                Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(key, error)?,
+                Err(error) => return Err(error),
             }
+        }
+        for (peer, _, connection) in connections {
             pool.put(&peer.address, connection);
         }
         Ok(missing)

@@ -135,22 +135,18 @@ class Misses:
         failures: dict[str, Exception],
         *,
         raw: bool = False,
-        asks: bool = False,
+        peeked: bool = False,
     ) -> Path[None]:
         """Add the values of several keys to `values`. Raises one LoadError for all that failed, here or before.
 
-        With `asks` this thread may ask the owners itself.
+        With `peeked` the memories of the keys' owners have been asked, and did not have them.
         """
         counts = dict.fromkeys(keys, JOINED)
-        remote = self._store.remote if asks else None
         try:
             self._check(keys)
             yield PAUSE
             yield from self.wait_for_writes(keys)
-            if remote is not None:
-                keys = remote.get_many(self._store, keys, values, failures)
-                counts = dict.fromkeys(keys, JOINED)
-            found = {} if self.alone or remote is not None else (yield from self.peeks.ask_owners(keys))
+            found = {} if self.alone or peeked else (yield from self.peeks.ask_owners(keys))
             for key, (data, *_) in found.items():
                 counts[key] = ABSENT if data is None else PEER_HITS
                 try:
