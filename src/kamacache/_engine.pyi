@@ -433,6 +433,9 @@ class Remote:
         keep: Callable[[str, _Found, float], None] | None,
         suspect: Callable[[Any, Exception], None],
     ) -> Remote: ...
+    def owner(self, key: str, /) -> Any:
+        """Return the peer that owns the key; None if this node does, or if the owner is considered dead."""
+
     def get_many(
         self, store: Store, keys: list[str], found: dict[str, Any], failed: dict[str, Exception], /
     ) -> list[str]:

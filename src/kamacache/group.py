@@ -113,8 +113,10 @@ class Group(Getter[V]):
         value = self._lookup(key)
         if value is not MISSING:
             return value  # type: ignore[return-value]
-        await self._aensure_for(1)
-        result: V | None = await self._core.misses.aget(key)
+        core = self._core
+        if core.store.remote is None:
+            await self._aensure_for(1)
+        result: V | None = await core.misses.aget(key)
         return result
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:

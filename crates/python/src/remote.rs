@@ -24,7 +24,7 @@ use pyo3::{
 
 use crate::{
     answers,
-    errors::{duration, seconds},
+    errors::{duration, key as text, seconds},
     failure::peer_error,
     guarded::call,
     placement::Placement,
@@ -173,6 +173,13 @@ impl Remote {
             keep,
             suspect,
         })
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn owner<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let peer = self.peers.get(usize::from(self.table.owner(text(key)?))).and_then(Option::as_ref);
+        let peer = peer.filter(|peer| !peer.down.load(Ordering::Relaxed));
+        Ok(peer.map(|peer| peer.object.bind(py).clone()))
     }
 
     #[pyo3(signature = (store, keys, found, failed, /))]

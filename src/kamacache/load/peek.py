@@ -53,21 +53,40 @@ class Peeks:
 
     def ask_owner(self, owner: Peer, key: str) -> Path[Found | None]:
         """Return the entry of one key in the owner's memory; None also if the owner does not answer."""
-        lane, name, address = self._runtime.lane, self._name, owner.address
         asked = self._runtime.clock.now()
         try:
-            found: Found | None = yield _Peek(lane, address, name, key)
-        except (PeerError, UnknownGroup) as error:
+            found: Found | None = yield _Peek(self._runtime.lane, owner.address, self._name, key)
+        except Exception as error:  # noqa: BLE001 - _silent tells them apart
+            self._silent(owner, key, error)
+            return None
+        return self._fresh(key, found, asked)
+
+    async def aask_owner(self, owner: Peer, key: str) -> Found | None:
+        """Do the same in a task. It is no path, because every remote hit of a task passes through it."""
+        asked = self._runtime.clock.now()
+        try:
+            found = await self._runtime.lane.apeek(owner.address, self._name, key)
+        except Exception as error:  # noqa: BLE001 - _silent tells them apart
+            self._silent(owner, key, error)
+            return None
+        return self._fresh(key, found, asked)
+
+    def _silent(self, owner: Peer, key: str, error: Exception) -> None:
+        """Take note that the owner did not answer. Raises the errors of this node."""
+        if isinstance(error, PeerError | UnknownGroup):
             self._runtime.suspect(owner, error)
-            return None
-        except KamaCacheError:
-            raise
-        except Exception:
-            log.exception("asking %s for %s[%r] failed; the key is loaded instead", owner.address, self._name, key)
-            return None
+        elif isinstance(error, KamaCacheError):
+            raise error
+        else:
+            what = (owner.address, self._name, key)
+            log.error("asking %s for %s[%r] failed; the key is loaded instead", *what, exc_info=error)
+
+    def _fresh(self, key: str, found: Found | None, asked: float) -> Found | None:
+        """Return an entry that is no older than what is known here, and keep it if it is hot."""
         if found is None or found[1] < self._store.known(key):
             return None
-        self.keep_near(key, found, asked)
+        if found[3] & HOT:
+            self.keep_near(key, found, asked)
         return found
 
     def ask_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:

@@ -47,6 +47,11 @@ class Link:
             self._loop.add_reader(self._fd, self._readable)
             self._pipeline = pipeline
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether it takes questions at once."""
+        return self._pipeline is not None and not self.closed
+
     def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
         """Return a future of the answers, once `connected` has ended. It fails with PeerError if none comes in time."""
         if self._pipeline is None:

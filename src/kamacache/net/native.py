@@ -32,6 +32,7 @@ _LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
 _ROOM = 64 * 1024  # what a message has around its value
 _SEND = 60.0  # seconds that requests about writes wait at most
 _JOIN = 1.0
+_NONE: dict[str, Link] = {}
 _LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed loops
 
 
@@ -106,7 +107,11 @@ class NativeLane:
         return list(self._transport.peek_many(asks, group, former, timeout))
 
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        answers = await self._aask(address, group, [key], former)
+        link = self._links.get(needed_loop(), _NONE).get(address)
+        if link is not None and link.is_open:
+            answers = await link.ask(group, [key], former)
+        else:
+            answers = await self._aask(address, group, [key], former)
         return answers[0]
 
     async def apeek_many(
