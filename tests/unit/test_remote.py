@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from kamacache._engine import Flag, Placement, Remote, Transport
-from kamacache.errors import PeerError
+from kamacache._engine import Clock, Flag, Hlc, Placement, Remote, Store, Transport
+from kamacache.errors import InvalidKey, PeerError, UnknownGroup
+from kamacache.net.messages import WriteItem
 from tests.unit.wire import VERSION, make_store, silent
 
 THEIRS = ["k", "empty", "gone", "nothing"]  # see make_users
@@ -163,3 +164,109 @@ def test_a_group_without_a_node_is_collected(client: Transport, address: str) ->
     del asker
     gc.collect()
     assert seen() is None
+
+
+# -- batches and writes ------------------------------------------------------------------------------------------------
+
+
+def batch(asker: Asker, keys: list[str]) -> tuple[list[str], dict[str, Any], dict[str, Exception]]:
+    found: dict[str, Any] = {}
+    failed: dict[str, Exception] = {}
+    assert asker.store.remote is not None
+    return asker.store.remote.get_many(asker.store, keys, found, failed), found, failed
+
+
+def test_a_batch_is_asked_for_at_once(client: Transport, address: str) -> None:
+    asker = Asker(client, address)
+    asked = [OURS, *THEIRS]
+    assert batch(asker, asked) == ([OURS, "nothing"], {"k": b"value", "empty": b""}, {})
+    assert asker.counted("peer_hits", "absent") == [2, 1]
+    asker.store.note("k", VERSION + 1)
+    assert batch(asker, ["k"]) == (["k"], {}, {})
+    asker.down.set(True)
+    assert batch(asker, asked) == (asked, {}, {})
+
+
+def test_a_batch_with_values_that_cannot_be_decoded(client: Transport, address: str) -> None:
+    asker = Asker(client, address, decode=json.loads)
+    missing, found, failed = batch(asker, ["k", "gone"])
+    assert (missing, found, list(failed)) == ([], {}, ["k"])
+
+
+def test_a_batch_for_a_peer_that_does_not_answer(client: Transport) -> None:
+    with silent() as address:
+        asker = Asker(client, address)
+        assert batch(asker, ["k", "gone"]) == (["k", "gone"], {}, {})
+    ((peer, error),) = asker.suspected
+    assert peer is PEER
+    assert isinstance(error, PeerError)
+
+
+class Writers:
+    """An asker and the owner of THEIRS, which is its only listener."""
+
+    def __init__(self, client: Transport, server: Transport, address: str) -> None:
+        clock = Clock(manual=True, unix=1000.0)
+        self.asker = Asker(client, address)
+        self.owner = make_store()
+        self.asker.store.order_by(Hlc(clock, 1))
+        self.owner.order_by(Hlc(clock, 2))
+        server.serve(self.owner)
+
+    def write(
+        self, *items: WriteItem, to: list[str], within: float = 0.3
+    ) -> tuple[list[int | None], list[int], list[tuple[str, Exception]]]:
+        assert self.asker.store.remote is not None
+        return self.asker.store.remote.write(self.asker.store, items, to, within)
+
+
+def test_a_write_is_ordered_by_its_owner_and_told(client: Transport, server: Transport, address: str) -> None:
+    both = Writers(client, server, address)
+    here, there = both.asker.store, both.owner
+    there.put(OURS, b"old", 1, None, Store.NEAR)
+    here.put("k", b"old", 1, None, Store.NEAR)
+    items = [WriteItem(OURS, b"mine", 5.0), WriteItem("k", b"yours"), WriteItem("empty", None)]
+    versions, greater, failed = both.write(*items, to=[address])
+    assert (greater, failed) == ([0, 0, 0], [])
+    assert [here.find(OURS), there.find("k")] == [
+        (b"mine", versions[0], 5.0, Store.MAIN),
+        (b"yours", versions[1], None, Store.MAIN),
+    ]
+    assert [there.known(OURS), here.known("k"), here.known("empty")] == versions
+    assert (there.find(OURS), here.find("k")) == (None, None)
+
+
+def test_a_listener_that_knows_a_greater_version_says_so(client: Transport, server: Transport, address: str) -> None:
+    both = Writers(client, server, address)
+    far = 1 << 110
+    both.owner.note(OURS, far)
+    versions, greater, failed = both.write(WriteItem(OURS, b"mine"), to=[address])
+    assert (greater, failed) == ([far], [])
+    (again,), greater, failed = both.write(WriteItem(OURS, b"mine", None, far, versions[0] or 0), to=[address])
+    assert (again or 0) > far
+    assert (greater, failed) == ([0], [])
+
+
+def test_a_write_that_its_owner_refuses_or_does_not_answer(client: Transport, server: Transport, address: str) -> None:
+    both = Writers(client, server, address)
+    both.owner.place(None, -1)
+    assert both.write(WriteItem("k", b"v"), to=[address]) == ([None], [0], [])
+    server.hide("users")
+    versions, _, ((where, error),) = both.write(WriteItem("k", b"v"), to=[address])
+    assert (versions, where) == ([None], address)
+    assert isinstance(error, UnknownGroup)
+    with silent() as nowhere:
+        asker = both.asker = Asker(client, nowhere)
+        asker.store.order_by(Hlc(Clock(), 1))
+        versions, _, failed = both.write(WriteItem("k", b"v"), WriteItem(OURS, b"v"), to=[nowhere], within=0.1)
+    assert versions[0] is None
+    assert asker.store.get(OURS) == b"v"
+    assert [where for where, _ in failed] == [nowhere]
+
+
+def test_bad_items_of_a_write(client: Transport, server: Transport, address: str) -> None:
+    both = Writers(client, server, address)
+    with pytest.raises(InvalidKey):
+        both.write(WriteItem("", b"v"), to=[address])
+    with pytest.raises(TypeError):
+        both.write(WriteItem("k", "text"), to=[address])  # type: ignore[arg-type]

@@ -103,7 +103,10 @@ impl Writer<'_> {
                 self.engine.tell(key, *version);
             }
             written.greater = vec![0; count];
-            self.tell(&ordered, listeners.iter().filter(|address| Some(*address) != knows), &mut written);
+            // Not those that know, nor those that did not answer: all waiting for them shares one `timeout`.
+            let failed: Vec<_> = written.failed.iter().map(|(address, _)| address.clone()).collect();
+            let told = listeners.iter().filter(|address| Some(*address) != knows && !failed.contains(address));
+            self.tell(&ordered, told, &mut written);
         });
         drain(py);
         Ok(written)

@@ -1,0 +1,135 @@
+"""Writes and batches of threads over real sockets: what goes well without Python, and what Python goes on with."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kamacache import Group, Member, Node, Registry
+from tests.cluster.cluster import wait_until
+
+VALUES = {str(number): str(number).encode() for number in range(300)}
+
+
+class Table(Registry):
+    """A registry in this process, which a test may change."""
+
+    lease = 10.0
+    poll = 0.1
+    beyond_machine = False
+
+    def __init__(self, table: dict[str, Member]) -> None:
+        self.table = table
+        self.mine = ""
+
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
+        self.mine = me.address or ""
+        self.table[self.mine] = me
+
+    def members(self, service: str) -> list[Member]:
+        return list(self.table.values())
+
+    def deregister(self) -> None:
+        self.table.pop(self.mine, None)
+
+
+class Three:
+    """Three nodes that see no near copies, so that every get goes to the owner."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Member] = {}
+        self.loads = itertools.count()
+        self.nodes = [Node("127.0.0.1:0", registry=Table(self.table)) for _ in range(3)]
+        self.groups: list[Group[bytes]] = [node.group("g", self.load, near_ttl=0) for node in self.nodes]
+        for node in self.nodes:
+            node.start()
+        wait_until(lambda: all(len(node.members()) == 3 for node in self.nodes))
+        wait_until(lambda: self.groups[0].set("settled", b"") is True)
+
+    def load(self, key: str) -> bytes | None:
+        next(self.loads)
+        return None
+
+    def owned_by(self, owner: Node) -> str:
+        return next(key for key in VALUES if self.nodes[0].owner("g", key).address == owner.address)
+
+
+@pytest.fixture
+def three() -> Iterator[Three]:
+    three = Three()
+    yield three
+    for node in three.nodes:
+        node.close(drain=0)
+
+
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_every_node_serves_what_one_wrote(three: Three, way: str) -> None:
+    first, second, third = three.groups
+
+    async def in_a_task() -> list[bool]:
+        done = [await first.aset_many(VALUES), await second.adelete("7"), await third.aset("8", b"new")]
+        assert [await group.aget("8") for group in three.groups] == [b"new"] * 3
+        assert [await group.aget("9") for group in three.groups] == [b"9"] * 3
+        return done
+
+    if way == "task":
+        assert asyncio.run(in_a_task()) == [True] * 3
+    else:
+        assert [first.set_many(VALUES), second.delete("7"), third.set("8", b"new")] == [True] * 3
+    expected = {**VALUES, "8": b"new"}
+    del expected["7"]
+    before = next(three.loads)
+    for group in three.groups:
+        assert list(group.get_many(VALUES).items()) == list(expected.items())
+        assert [group.get("7"), group.get("8")] == [None, b"new"]
+    assert next(three.loads) - before <= 2  # of the deleted key alone: once, then its absence is known
+    assert [group.stats().writes for group in three.groups] == [len(VALUES) + 1, 1, 1]
+
+
+def test_a_write_above_what_a_listener_knows(three: Three) -> None:
+    key = three.owned_by(three.nodes[0])
+    far = three.groups[2]._core.runtime.hlc.latest() + (1000 << 64)
+    three.groups[2]._core.store.note(key, far)
+    assert three.groups[1].set(key, b"new") is True
+    assert [group.get(key) for group in three.groups] == [b"new"] * 3
+    assert {group._core.store.known(key) > far for group in three.groups} == {True}
+
+
+def test_a_batch_with_repeated_and_absent_keys(three: Three) -> None:
+    assert three.groups[0].set_many({"1": b"1", "2": b"2", "3": b"3"}) is True
+    asked = ["3", "none", "1", "3", "2", "none"]
+    for group in three.groups:
+        assert list(group.get_many(asked)) == ["3", "1", "2"]
+        stats = group.stats()
+        outcomes = stats.hits + stats.near_hits + stats.peer_hits + stats.absent + stats.loads + stats.peer_loads
+        assert outcomes + stats.joined == stats.gets
+
+
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_a_member_that_accepts_and_never_answers(three: Three, way: str) -> None:
+    """It costs the first write a second, is considered dead then, and makes the result False."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        three.table[address] = Member("ab" * 8, address, 1.0, ("g",))
+        wait_until(lambda: any(peer.address == address for peer in three.nodes[0]._membership.peers.all()))
+        for limit in (2.5, 0.5):
+            begun = time.monotonic()
+            write = three.groups[0].set_many
+            done = write(VALUES) if way == "thread" else asyncio.run(three.groups[0].aset_many(VALUES))
+            assert done is False
+            assert time.monotonic() - begun < limit
+        del three.table[address]
+    assert three.groups[1].get_many(VALUES) == VALUES
+
+
+def test_a_member_that_ends_between_two_writes(three: Three) -> None:
+    key = three.owned_by(three.nodes[2])
+    assert three.groups[0].set(key, b"1") is True
+    three.nodes[2].close(drain=0)
+    wait_until(lambda: three.groups[0].set(key, b"2") is True)
+    assert [group.get(key) for group in three.groups[:2]] == [b"2", b"2"]
