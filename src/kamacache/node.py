@@ -22,6 +22,7 @@ from kamacache.options import NodeOptions, check_listen
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry, parse
 from kamacache.signatures import GroupMethods
+from kamacache.start import GOODBYE
 from kamacache.steps import Wait
 from kamacache.units import Duration, Size, parse_duration
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from kamacache.net.lane import Lane
 else:  # for typing.get_type_hints; the module is imported when a node is made
     Lane = Any
-
-GOODBYE = 1.0  # seconds to say goodbye
 
 
 class Node(GroupMethods):
@@ -192,19 +191,6 @@ class Node(GroupMethods):
         joined = self._membership.start(deadline)
         self._sweeper.start()
         return joined
-
-    def _undo(self) -> None:
-        """Close what a failed start has opened, and make new parts for another start."""
-        self._membership.stop()
-        self._membership.leave(Deadline.after(GOODBYE))
-        lane = self._runtime.lane
-        self._runtime.lane = lane.renewed()
-        lane.close()
-        self._membership.deregister()  # a second time: now that nothing listens
-        self._sweeper.close()
-        self._bound = self._address = None
-        self._meet()
-        self._groups.meet(self._membership)
 
     def _ensure(self) -> None:
         if not (self._start.done or self._closed) and (wait := self._autostart()) is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kamacache.node import Node
 
 JOIN_TIMEOUT = 5.0  # seconds that a start waits until the node has joined
+GOODBYE = 1.0  # seconds to say goodbye
 AUTO_TIMEOUT = 1.0  # seconds that all calls together wait for a node that starts by itself
 
 
@@ -67,11 +68,24 @@ class Start:
             joined = self._node._open(Deadline.after(JOIN_TIMEOUT))
             self.done = True
         except BaseException:
-            self._node._undo()
+            self._undo(self._node)
             raise
         finally:
             self._thread = None
         return joined
+
+    def _undo(self, node: Node) -> None:
+        """Close what a failed start has opened, and make new parts for another start."""
+        node._membership.stop()
+        node._membership.leave(Deadline.after(GOODBYE))
+        lane = node._runtime.lane
+        node._runtime.lane = lane.renewed()
+        lane.close()
+        node._membership.deregister()  # a second time: now that nothing listens
+        node._sweeper.close()
+        node._bound = node._address = None
+        node._meet()
+        node._groups.meet(node._membership)
 
     def begin(self) -> Wait:
         """Start the node on a thread, if none does, and return the step that waits for it; TimeoutError.
