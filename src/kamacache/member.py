@@ -7,13 +7,19 @@ PROTOCOL = 1
 
 
 class Member(NamedTuple):
-    """A node as other nodes know it; str() is its address."""
+    """A node as other nodes know it; str() is its address.
+
+    `loads` are those of its `groups` that it has a loader for. A `client` is a client node: it owns
+    no keys and loads for no other.
+    """
 
     id: str
     address: str | None
     weight: float = 1.0
     groups: tuple[str, ...] = ()
     protocol: int = PROTOCOL
+    loads: tuple[str, ...] = ()
+    client: bool = False
 
     def __str__(self) -> str:
         return self.address or ""

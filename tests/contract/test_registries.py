@@ -216,7 +216,7 @@ class TestChanging:
         me = kind.member(here, 1)
         here.register("app", me, nothing)
         assert there.members("app") == [me]
-        more = Member(me.id, me.address, weight=2.5, groups=("users", "orders"))
+        more = Member(me.id, me.address, weight=2.5, groups=("users", "orders"), loads=("users",), client=True)
         here.register("app", more, nothing)
         wait_until(lambda: there.members("app") == [more])
         here.close()

@@ -28,6 +28,16 @@ MakeNode = Callable[..., Node]
 LEASE = EtcdRegistry.lease
 
 
+def test_a_client_is_not_listed_where_others_look_for_nodes(etcd: Etcd, service: str, registered: Register) -> None:
+    one = registered(etcd.url, groups=("users",), client=True)
+    node = f"/kamacache/{service}/nodes/10.0.0.1:8001"
+    entries = etcd.entries(f"/kamacache/{service}") | etcd.entries(f"/services/{service}")
+    assert set(entries) == {node}
+    assert json.loads(entries[node])["client"] is True
+    assert one.registry.members(service) == [one.me]
+    assert one.registry.clients(service) == []
+
+
 def test_keys_and_values_are_the_contracts(etcd: Etcd, service: str, registered: Register) -> None:
     one = registered(etcd.url, groups=("users", "orders"), weight=2.5)
     node, client = f"/kamacache/{service}/nodes/10.0.0.1:8001", f"/services/{service}/10.0.0.1:8001"

@@ -31,7 +31,11 @@ from tests.unit.wire import VERSION, answering, called, ended, make_store, outco
 HELLO = Hello(Member("i", None), 0, [])
 MESSAGES: list[tuple[Request, Reply]] = [
     (
-        Hello(Member("i", "1.2.3.4:5", 1.5, ("a", "b")), VERSION, [GroupState("a", "json", 4, [("k", 1)])]),
+        Hello(
+            Member("i", "1.2.3.4:5", 1.5, ("a", "b"), loads=("b",), client=True),
+            VERSION,
+            [GroupState("a", "json", 4, [("k", 1)], ("loader: app.load", "ttl: None"))],
+        ),
         Hello(Member("other", None), 0, [], leaving=True),
     ),
     (

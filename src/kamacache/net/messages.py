@@ -13,12 +13,13 @@ from kamacache.member import Member as Member  # noqa: PLC0414 - it is one of th
 
 
 class GroupState(NamedTuple):
-    """The writes of one group that a node knows."""
+    """The writes of one group that a node knows, and its loader and options as "name: value"."""
 
     name: str
     codec: str
     floor: int = 0
     writes: Sequence[tuple[str, int]] = ()
+    options: Sequence[str] = ()
 
 
 class Hello(NamedTuple):

@@ -7,8 +7,8 @@ TLS; `cert` and `key` are those of this client.
 
 The engine's session does the work on a thread of its own. It keeps a lease alive, and two keys under it: nodes know
 each other by `/kamacache/{service}/nodes/{address}`, which is written first; other clients of the service find the node
-by `/services/{service}/{address}`. A process that writes only the second key is a client: it may call nodes, and nodes
-never call it.
+by `/services/{service}/{address}`, which a client node does not write. A process that writes only the second
+key is a client of another kind: it may call nodes, and nodes never call it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class EtcdRegistry(Registry):
         if me.address is None:
             raise ConfigError("registry etcd://: a node that others find has an address: give listen=")
         node = f"{_nodes(service)}{me.address}", record.written(me, address=False)
-        entries = [node, (f"{_services(service)}{me.address}", me.address.encode())]
+        entries = [node] if me.client else [node, (f"{_services(service)}{me.address}", me.address.encode())]
         keys = tuple(key for key, _ in entries)
         if self._keys and self._keys != keys:
             self._session.withdraw(_WITHDRAW)

@@ -10,7 +10,11 @@ from kamacache.member import Member
 
 def written(me: Member, *, address: bool) -> bytes:
     """Return the registration of a member, with its address if nothing else names it."""
-    record = {"id": me.id, "weight": me.weight, "groups": me.groups, "protocol": me.protocol}
+    record: dict[str, object] = {"id": me.id, "weight": me.weight, "groups": me.groups, "protocol": me.protocol}
+    if me.loads:
+        record["loads"] = me.loads
+    if me.client:
+        record["client"] = True
     if address:
         record["address"] = me.address
     return json.dumps(record).encode()
@@ -20,9 +24,10 @@ def read(data: bytes, *, address: str | None = None) -> Member | None:
     """Return the member of a registration, at `address` or its own; None if it was written by an unknown version."""
     try:
         record = json.loads(data)
-        groups = tuple(str(group) for group in record["groups"])
+        groups, loads = (tuple(map(str, names)) for names in (record["groups"], record.get("loads", ())))
         found = str(record["address"]) if address is None and record["address"] is not None else address
-        member = Member(str(record["id"]), found, float(record["weight"]), groups, int(record["protocol"]))
-    except (ValueError, TypeError, LookupError):
+        identity, weight, protocol = str(record["id"]), float(record["weight"]), int(record["protocol"])
+        member = Member(identity, found, weight, groups, protocol, loads, record.get("client") is True)
+    except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return member if 0 < member.weight < math.inf else None

@@ -11,6 +11,12 @@ pub struct Member {
     pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "5")]
     pub protocol: u32,
+    /// those of its groups that it has a loader for
+    #[prost(string, repeated, tag = "6")]
+    pub loads: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// a client node: it owns no keys, and loads for no other
+    #[prost(bool, tag = "7")]
+    pub client: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Known {
@@ -31,6 +37,9 @@ pub struct GroupState {
     /// the recent writes remembered
     #[prost(message, repeated, tag = "4")]
     pub writes: ::prost::alloc::vec::Vec<Known>,
+    /// its loader and options as "name: value", which all members should have alike
+    #[prost(string, repeated, tag = "6")]
+    pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HelloMessage {

@@ -22,7 +22,8 @@ fn from_value<'py>(py: Python<'py>, value: &[u8], absent: bool) -> Option<Bound<
 
 fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
     let address = (!m.address.is_empty()).then_some(&m.address);
-    member_class(py)?.call1((&m.id, address, m.weight, PyTuple::new(py, &m.groups)?, m.protocol))
+    let (groups, loads) = (PyTuple::new(py, &m.groups)?, PyTuple::new(py, &m.loads)?);
+    member_class(py)?.call1((&m.id, address, m.weight, groups, m.protocol, loads, m.client))
 }
 
 fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
@@ -30,7 +31,8 @@ fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
 }
 
 fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
-    group_state_class(py)?.call1((&g.name, &g.codec, from_version(&g.floor), pairs(&g.writes)))
+    let options = PyTuple::new(py, &g.options)?;
+    group_state_class(py)?.call1((&g.name, &g.codec, from_version(&g.floor), pairs(&g.writes), options))
 }
 
 fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAny>> {

@@ -22,8 +22,8 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 }
 
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
-type Member = (String, Option<String>, f64, Vec<String>, u32);
-type GroupState = (String, String, u128, Vec<(String, u128)>);
+type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
+type GroupState = (String, String, u128, Vec<(String, u128)>, Vec<String>);
 type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
 
@@ -31,8 +31,8 @@ fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
     items.into_iter().map(one).collect()
 }
 
-fn member((id, address, weight, groups, protocol): Member) -> pb::Member {
-    pb::Member { id, address: address.unwrap_or_default(), weight, groups, protocol }
+fn member((id, address, weight, groups, protocol, loads, client): Member) -> pb::Member {
+    pb::Member { id, address: address.unwrap_or_default(), weight, groups, protocol, loads, client }
 }
 
 fn known((key, version): (String, u128)) -> pb::Known {
@@ -40,8 +40,8 @@ fn known((key, version): (String, u128)) -> pb::Known {
     pb::Known { key, version }
 }
 
-fn group_state((name, codec, floor, writes): GroupState) -> pb::GroupState {
-    pb::GroupState { name, codec, floor: to_version(floor), writes: all(writes, known) }
+fn group_state((name, codec, floor, writes, options): GroupState) -> pb::GroupState {
+    pb::GroupState { name, codec, floor: to_version(floor), writes: all(writes, known), options }
 }
 
 fn answer((value, version, remaining, hot, too_large, error_type, error_text): Answer) -> pb::Answer {
