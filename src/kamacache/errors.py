@@ -9,6 +9,7 @@
   + LoadError
     - LoadTimeout (TimeoutError)
     - LoadCycle
+    - NoLoader
   + Overloaded
   + GroupClosed
   + NodeClosed
@@ -79,6 +80,10 @@ class LoadTimeout(LoadError, TimeoutError):
 
 class LoadCycle(LoadError):
     """Report a load that would have to wait for itself."""
+
+
+class NoLoader(LoadError):
+    """Report a key that this node has no loader for, while no member that can load it answers. It may well exist."""
 
 
 class Overloaded(KamaCacheError):

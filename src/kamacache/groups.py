@@ -69,13 +69,20 @@ class Groups:
         self._membership.near_ttl = max(self._membership.near_ttl, options.near_ttl)
 
     def make(self, name: str, loader: Loader, options: GroupOptions) -> Group[Any]:
-        """Make a group, or return the one of this name that has the same loader and options, else GroupExists."""
+        """Make a group, or return the one of this name that has the same loader and options, else GroupExists.
+
+        A group without a loader may get one later.
+        """
         from kamacache.core import GroupCore, make_store
 
         with self.lock:
             if name in self.by_name:
-                _check_same(self.cores[name], loader, options)
-                self.cores[name].misses.local.loader = loader
+                core = self.cores[name]
+                late = core.misses.loader.missing and not loader.missing
+                _check_same(core, core.misses.loader if not late else loader, loader, options)
+                core.misses.local.loader = loader
+                if late:
+                    self._announce()
                 return self.by_name[name]
             store = make_store(name, options, self._clock)
             core = GroupCore(name, store, loader, options, self._runtime)
@@ -93,10 +100,15 @@ class Groups:
                 del self.by_name[core.name], self.cores[core.name]
                 self._announce(lambda lane: lane.hide(core.name))
 
-    def _announce(self, change: Callable[[Lane], None]) -> None:
+    def _announce(self, change: Callable[[Lane], None] = lambda _: None) -> None:
         if self._is_open():
             change(self._runtime.lane)
-            self._membership.announce(tuple(self.by_name))
+            self._membership.announce(tuple(self.by_name), self.loads)
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """The names of the groups that have a loader."""
+        return tuple(name for name, core in self.cores.items() if not core.misses.loader.missing)
 
 
 class View(Mapping[str, "GroupCore"]):
@@ -152,8 +164,8 @@ class View(Mapping[str, "GroupCore"]):
             core.misses.route(route)
 
 
-def _check_same(core: GroupCore, loader: Loader, options: GroupOptions) -> None:
-    old, remedy = core.misses.loader, "close() that group first, or take another name"
+def _check_same(core: GroupCore, old: Loader, loader: Loader, options: GroupOptions) -> None:
+    remedy = "close() that group first, or take another name"
     here, there = old.place or "no loader", loader.place or "no loader"
     if here != there:
         raise GroupExists(f"group {core.name!r} exists with {here}, and cannot have {there} too; {remedy}")

@@ -186,7 +186,10 @@ class Node(GroupMethods):
         with self._lock:
             for core in self._groups.cores.values():
                 lane.serve(core.store)
-            self._membership.me = Member(self.id, self._address, self._options.weight, tuple(self._groups))
+            me = self._membership.me
+            self._membership.me = me._replace(
+                address=self._address, groups=tuple(self._groups), loads=self._groups.loads
+            )
         self._serving.publish(self._listen, self._address)
         joined = self._membership.start(deadline)
         self._sweeper.start()

@@ -112,7 +112,7 @@ class GroupMethods:
 
         - `name`: 1 to 64 of the characters A-Z a-z 0-9 _ . -
         - `loader`: loader(key) returns the value, None if there is none, or a Value with a ttl of its own. It may be
-          async. None: nothing is loaded, the group holds what is set.
+          async. None: the members that have a loader load; if there is none, the group holds what is set.
         - `load_many`: load_many(keys) returns a mapping of key to value for a list of keys, for batches. It is async if
           `loader` is. None: `loader` is called for each key.
         - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
@@ -127,8 +127,9 @@ class GroupMethods:
         - `on_evict`: on_evict(key, value, reason) is called for values that leave memory; `reason` is "capacity" or
           "expired". None: nothing is called.
 
-        Create all groups before `start`. A group created later moves the ownership of keys. The same loader is the same
-        function over the same objects: of two objects, partials or closures, each needs a group of its own.
+        Create all groups before `start`. A group created later moves the ownership of keys. A group that was made
+        without a loader may get one by another call, which moves it too. The same loader is the same function over the
+        same objects: of two objects, partials or closures, each needs a group of its own.
 
         Raises ConfigError for an invalid option, GroupExists for another loader or other options than the group
         of this name has (close() that group first), NodeClosed.
@@ -196,12 +197,17 @@ class GroupMethods:
         return decorate(name) if callable(name) else decorate
 
     def owner(self, group: str, key: str) -> Member:
-        """Return the member that owns a key, as this node sees it. Raises UnknownGroup, InvalidKey."""
+        """Return the member that owns a key, as this node sees it.
+
+        Raises UnknownGroup if this node does not have the group or no member can own its keys, InvalidKey.
+        """
         check_key(key)
         if group not in self.groups:
             raise UnknownGroup(f"there is no group {group!r} on this node")
-        peer = self._membership.route(group).first(key)
-        return self._membership.me if peer is None else peer.member
+        owner = self._membership.owner(group, key)
+        if owner is None:
+            raise UnknownGroup(f"no member has the group {group!r}")
+        return owner
 
     def _make(self, name: str, load: Load | None, load_many: LoadMany | None, options: GroupOptions) -> Group[Any]:
         from kamacache.load.loader import Loader  # noqa: PLC0415 - so that importing the package costs little

@@ -60,6 +60,8 @@ def test_members(trio: Trio, ask: Ask) -> None:
         "weight": 1.0,
         "groups": ["users", "docs", "plain"],
         "protocol": 1,
+        "loads": ["users"],
+        "client": False,
         "me": True,
         "state": "alive",
         "registered": True,

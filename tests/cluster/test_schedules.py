@@ -559,7 +559,7 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
         answer = cluster.network.gate(Hello, stage="reply", source=c.address)
         ours = cluster.network.gate(Hello, target=c.address)
         cluster.network.thaw(c.address)
-        c._membership.announce(("g",))
+        c._membership.announce(("g",), ("g",))
         answer.wait()
         for node in (a, b):
             assert cluster.group(node).get(key) == NEW

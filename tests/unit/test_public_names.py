@@ -25,7 +25,7 @@ NAMES = {
     *{"Clock", "Codec", "Group", "GroupStats", "Member", "Node", "Registry", "TLS", "Value", "__version__"},
     *{"KamaCacheError", "CodecError", "ConfigError", "GroupClosed", "GroupExists", "InvalidKey", "LoadCycle"},
     *{"LoadError", "LoadTimeout", "NodeClosed", "Overloaded", "PeerError", "RegistryError", "UnknownGroup"},
-    *{"NoEventLoop", "ValueTooLarge"},
+    *{"NoEventLoop", "NoLoader", "ValueTooLarge"},
 }
 BLOCKING = ("get", "get_many", "set", "set_many", "delete", "delete_many", "clear", "peek", "stats", "close")
 

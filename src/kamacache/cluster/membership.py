@@ -1,9 +1,10 @@
 """The members of the service: owners, listeners, hellos, probes.
 
-*Owners* are the registered members that have a group. The placement depends on them alone, so equal views give equal
-tables. *Listeners* must be notified of writes: all peers but those that said goodbye, refused the connection, or were
-silent for longer than the lease of the registry and the longest near_ttl. A hello makes its sender known before a list
-shows it, and the answer brings the writes that the sender missed.
+*Owners* are the registered members that can load a group; see routes.py. The placement depends on them alone, so equal
+views give equal tables. *Listeners* must be notified of writes: all peers but those that said goodbye, refused the
+connection, or were silent for longer than the lease of the registry and the longest near_ttl. Client nodes are
+listeners, and never owners. A hello makes its sender known before a list shows it, and the answer brings the writes
+that the sender missed.
 
 One thread of the node reads the registry, sends hellos and probes, and builds tables; no request waits for it.
 """
@@ -54,7 +55,7 @@ class Membership:
         self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self.peers = Peers(runtime.clock)
-        self._routes = Routes(runtime.clock, groups.placed)
+        self._routes = Routes(runtime.clock, groups.placed, client=me.client)
         self._runtime = runtime
         self._registry = registry
         self._service = service
@@ -81,6 +82,15 @@ class Membership:
     def members(self) -> list[Member]:
         """Return the registered members that are not considered dead, this node first."""
         return [self.me, *(peer.member for peer in self.peers.registered() if not peer.dead)]
+
+    def owner(self, group: str, key: str) -> Member | None:
+        """Return the member that owns a key or stands in for its owner; None if no member can own it."""
+        route = self.route(group)
+        peer = route.first(key)
+        if peer is None and not route.is_candidate(key):  # all are considered dead
+            peer = next(iter(route.candidates(key)), None)
+            return None if peer is None else peer.member
+        return self.me if peer is None else peer.member
 
     def suspect(self, peer: Peer, error: Exception) -> None:
         """Skip a peer that did not answer a request, until a probe finds it alive."""
@@ -130,10 +140,10 @@ class Membership:
         self._settled.wait(deadline)
         return self.joined
 
-    def announce(self, groups: tuple[str, ...]) -> None:
-        """Tell the registry and every member that the groups of this node have changed."""
+    def announce(self, groups: tuple[str, ...], loads: tuple[str, ...]) -> None:
+        """Tell the registry and every member that the groups of this node, or those that it can load, have changed."""
         with self._lock:
-            self.me = self.me._replace(groups=groups)
+            self.me = self.me._replace(groups=groups, loads=loads)
             self._registered = False
         self.peers.greet()
         self._build()

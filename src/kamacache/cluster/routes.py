@@ -1,7 +1,13 @@
-"""The owners of a group's keys: the members that have the group, and the table of candidates made from them."""
+"""The owners of a group's keys, and the table of candidates made from them.
+
+The owners are the registered members that can load the group. If none can, they are all members that have it. A client
+node owns nothing. Of a member that has not spoken yet, as those of static:// at first, this is not known: it counts as
+one that may load, and not as a sign that any does.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -13,6 +19,7 @@ from kamacache.member import Member
 if TYPE_CHECKING:
     from kamacache._engine import Clock
 
+Owner = tuple[str, float, Peer | None]  # an address, a weight, and the peer; None is this node
 HANDED_OVER = 600.0  # seconds for which a new owner asks the owners before it
 _STEPS = 4  # earlier routes that are remembered, each with a table of half a megabyte
 
@@ -20,25 +27,38 @@ _STEPS = 4  # earlier routes that are remembered, each with a table of half a me
 class Route:
     """The owners of one group's keys by one view of the members. It never changes after it is published.
 
-    `peers` are the owners, None in the place of this node. `placement` is their table, None if there is one owner.
-    `before` is the route that this one replaced, and may itself have one before it; its owners are asked for keys that
-    changed hands, until `until`.
+    `peers` are the owners, None in the place of this node. `placement` is their table, None if there is no other;
+    `me` is the position of this node in it, one that no owner has if this node is none. `loads` is whether a
+    member is known to load the keys. `before` is the route that this one replaced, and may itself have one before it;
+    its owners are asked for keys that changed hands, until `until`.
     """
 
-    __slots__ = ("before", "me", "owners", "peers", "placement", "until")
+    __slots__ = ("before", "loads", "me", "owners", "peers", "placement", "until")
 
-    def __init__(self, peers: list[tuple[str, float, Peer | None]]) -> None:
-        self.owners = set(peers)
-        self.peers = [peer for *_, peer in peers]
-        self.me = self.peers.index(None) if None in self.peers else -1
-        self.placement = Placement([(address, weight) for address, weight, _ in peers]) if len(peers) > 1 else None
+    def __init__(self, owners: list[Owner], *, loads: bool = False) -> None:
+        self.owners = set(owners)
+        self.peers = [peer for *_, peer in owners]
+        self.me = self.peers.index(None) if None in self.peers else len(owners)
+        several = self.peers and self.peers != [None]
+        self.placement = Placement([(address, weight) for address, weight, _ in owners]) if several else None
+        self.loads = loads
         self.before: Route | None = None
         self.until = 0.0
 
     @property
     def alone(self) -> bool:
         """Whether no other member owns these keys, or did before."""
-        return self.placement is None and self.me == 0 and self.before is None
+        return self.peers == [None] and self.before is None
+
+    def may_load(self, now: float) -> bool:
+        """Return whether a member can load these keys, could a while ago, or may, as far as is known here."""
+        route: Route | None = self
+        until = math.inf
+        while route is not None and now < until:
+            if route.loads or any(peer and not (peer.member.protocol or peer.dead) for peer in route.peers):
+                return True
+            until, route = route.until, route.before
+        return False
 
     def follow(self, before: Route, until: float) -> None:
         """Remember the owners of before, in earlier changes too: not every key that changed hands was fetched since."""
@@ -68,13 +88,20 @@ class Route:
         return None
 
     def acts(self, key: str, skipped: Container[str] = ()) -> bool:
-        """Return whether this node owns the key, or stands in for dead and skipped candidates before it."""
+        """Return whether this node owns the key, or stands in for dead and skipped candidates before it.
+
+        If no member can own it, any node acts.
+        """
         for peer in self.all_candidates(key):
             if peer is None:
                 return True
             if not peer.dead and peer.id not in skipped:
                 return False
-        return False
+        return not self.peers
+
+    def keeps(self, key: str, skipped: Container[str] = ()) -> bool:
+        """Return whether the main copy of the key belongs here: this node owns it, or stands in for its owner."""
+        return None in self.peers and self.acts(key, skipped)
 
     def is_candidate(self, key: str) -> bool:
         """Return whether this node is one of the key's candidates."""
@@ -95,6 +122,7 @@ class Route:
 
 
 _ALONE = Route([("", 1.0, None)])
+_NONE = Route([])
 
 
 class Routes:
@@ -103,15 +131,16 @@ class Routes:
     Invariant: `_routes` changes under `_building` alone, so that an older view never replaces a newer one.
     """
 
-    def __init__(self, clock: Clock, placed: Callable[[str, Route], None]) -> None:
+    def __init__(self, clock: Clock, placed: Callable[[str, Route], None], *, client: bool = False) -> None:
         self._clock = clock
         self._placed = placed  # called with every new route
+        self._default = _NONE if client else _ALONE
         self._building = threading.Lock()
         self._routes: dict[str, Route] = {}
 
     def get(self, group: str) -> Route:
         """Return the owners of a group's keys: this node alone, if no other is known to have the group."""
-        return self._routes.get(group, _ALONE)
+        return self._routes.get(group, self._default)
 
     def build(self, view: Callable[[], tuple[Member, Iterable[Peer], bool]]) -> None:
         """Make new routes for the groups whose owners have changed.
@@ -128,21 +157,29 @@ class Routes:
                 self._build(name, me, registered, tell=revived)
 
     def _build(self, name: str, me: Member, registered: list[Peer], *, tell: bool) -> None:
-        owners: list[tuple[str, float, Peer | None]] = [(me.address or "", me.weight, None)]
-        owners += [
-            (peer.address, peer.member.weight, peer)
-            for peer in registered
-            if name in peer.member.groups or not peer.member.protocol
-        ]
+        others: list[tuple[Member, Peer | None]] = [(peer.member, peer) for peer in registered]
+        owners, loads = _owners(name, [(me, None), *others])
         before = self._routes.get(name)
         if before is not None and before.owners == set(owners):
             if tell:
                 self._placed(name, before)
             return
-        route = Route(owners)
-        if before is None and len(owners) > 1:  # the others were here first and owned these keys
-            before = Route(owners[1:])
+        route = Route(owners, loads=loads)
+        if before is None and None in route.peers and (first := _owners(name, others)[0]):
+            before = Route(first)  # they were here first and owned these keys
         if before is not None:
             route.follow(before, self._clock.now() + HANDED_OVER)
         self._routes[name] = route
         self._placed(name, route)
+
+
+def _owners(name: str, members: Iterable[tuple[Member, Peer | None]]) -> tuple[list[Owner], bool]:
+    """Return the owners of a group among these members, and whether a member is known to load it."""
+    having = [
+        (member, (member.address or "", member.weight, peer))
+        for member, peer in members
+        if not member.client and (name in member.groups or not member.protocol)
+    ]
+    loads = any(name in member.loads for member, _ in having)
+    owners = [owner for member, owner in having if not loads or name in member.loads or not member.protocol]
+    return owners, loads

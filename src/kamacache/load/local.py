@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kamacache import codecs
 from kamacache._engine import Flights, Histogram, Store
-from kamacache.errors import LoadError
+from kamacache.errors import LoadError, NoLoader
 from kamacache.load.call import LATE, Call, Failed, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
 from kamacache.load.outcome import (
@@ -25,6 +25,7 @@ from kamacache.load.outcome import (
     PEER_HITS,
     Outcome,
     caused,
+    failed,
     in_memory,
     raised,
     timed_out,
@@ -166,8 +167,10 @@ class Local:
                     lead.end(key, outcome)
         keys = lead.keys
         if loader.missing:
+            unknown = self._is_unknown()
             for key in keys:
-                lead.end(key, Outcome(version=lead.flight(key).version, how=ABSENT))
+                absent = Outcome(version=lead.flight(key).version, how=ABSENT)
+                lead.end(key, failed(_no_loader(self._name, key)) if unknown else absent)
             return
         if not keys:
             return
@@ -175,7 +178,7 @@ class Local:
         def ended(key: str, value: Any) -> None:
             route = self._runtime.route(self._name)  # as it is now: the load may have taken long
             try:
-                kind = Store.MAIN if route.acts(key, skipped) and self._runtime.joined else Store.NEAR
+                kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
                 self._ended(lead, key, value, kind)
             except LoadError:  # the waiting callers get it from the flight
                 pass
@@ -183,6 +186,11 @@ class Local:
         times, home = self.times, self._runtime.home
         pool = self._runtime.pool(lead.depth - 1) if wide else None
         yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
+
+    def _is_unknown(self) -> bool:
+        """Return whether others can tell what this node cannot, without a loader: which keys there are."""
+        route = self._runtime.route(self._name)
+        return None not in route.peers or route.may_load(self._runtime.clock.now())
 
     def _from_former(self, lead: Lead, skipped: Mapping[str, Peer]) -> Path[bool]:
         """Take copies that former owners, or a skipped peer that is alive, still have. Return whether any was asked.
@@ -199,7 +207,7 @@ class Local:
                 by_peer[peer].append(key)
         found = yield from self._peeks.ask(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
-            kind = Store.MAIN if self._runtime.joined else Store.NEAR
+            kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
             lead.keep(key, value, remaining, kind, version)
             lead.end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
         return bool(by_peer)
@@ -252,3 +260,7 @@ class Local:
         import random  # noqa: PLC0415 - not cheap to import, and only needed here
 
         return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
+
+
+def _no_loader(name: str, key: str) -> NoLoader:
+    return NoLoader(f"{name}[{key!r}]: there is no loader on this node, and no member that has one answers", key=key)

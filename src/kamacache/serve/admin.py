@@ -77,13 +77,13 @@ class Administration:
         """Return the owner of a key and the candidates, as this node sees them."""
         check_key(key)
         self._core(group)
-        me, route = self._runtime.membership.me, self._runtime.route(group)
-        line = [me if peer is None else peer.member for peer in route.all_candidates(key)]
-        first = route.first(key)
-        return {
-            "owner": (me if first is None else first.member)._asdict(),
-            "candidates": [one._asdict() for one in line],
-        }
+        membership = self._runtime.membership
+        owner = membership.owner(group, key)
+        if owner is None:
+            raise UnknownGroup(f"no member has the group {group!r}")
+        candidates = membership.route(group).all_candidates(key)
+        line = [membership.me if peer is None else peer.member for peer in candidates]
+        return {"owner": owner._asdict(), "candidates": [one._asdict() for one in line]}
 
     def stats(self, group: str | None = None) -> dict[str, Any]:
         """Return the counters of one group or of all, by name."""

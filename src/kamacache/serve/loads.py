@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
-from kamacache.errors import GroupClosed, NodeClosed
+from kamacache.errors import GroupClosed, NodeClosed, NoLoader
 from kamacache.load.flight import Flying
 from kamacache.load.outcome import ABORTED, Outcome, answers, raised
 from kamacache.steps import Path, drive
@@ -74,12 +74,12 @@ class ServedLoad:
     def _finish(self) -> None:
         again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted
         failures = [outcome.failure for outcome in self._outcomes.values() if outcome.failure is not None]
-        closed = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed)]
+        elsewhere = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed, NoLoader)]
         try:
             if again:
                 self._go(again)
-            elif closed:
-                self.answer.set_exception(raised(closed[0], self._keys[0]))  # the peer goes on to the next candidate
+            elif elsewhere:  # the peer goes on to the next candidate
+                self.answer.set_exception(raised(elsewhere[0], self._keys[0]))
             else:
                 self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
         except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits

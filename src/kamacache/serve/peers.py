@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
-from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, Overloaded, UnknownGroup
+from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, NoLoader, Overloaded, UnknownGroup
 from kamacache.load.flight import MAX_DEPTH
 from kamacache.load.outcome import SERVED
 from kamacache.net.messages import (
@@ -141,7 +141,7 @@ class Serving:
     def _reply(self, call: Call, answer: Promise) -> None:
         try:
             call.reply(LoadReply(answer.result(), self._runtime.hlc.latest()))
-        except GroupClosed as error:
+        except (GroupClosed, NoLoader) as error:
             call.fail("unknown_group", str(error))
         except KamaCacheError as error:
             call.fail("closed", str(error))
