@@ -47,6 +47,8 @@ class Node(GroupMethods):
     - `loader_queue`: how many loads of async callers may wait for one of these threads; more raise Overloaded.
     - `tls`: the TLS that encrypts connections; `password`: what every connection must give. None: without.
     - `insecure`: True allows addresses that other machines reach without `tls` and `password`.
+    - `client`: True for a client node, in a script, a task or a notebook: it owns no keys and loads for no other. It
+      needs no loader; one that it has is called when no member answers.
     - `clock`, `lane`: for tests.
 
     The node starts by itself at the first call that needs it; `start` also waits until it has joined. Close it, or use
@@ -69,6 +71,7 @@ class Node(GroupMethods):
         tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
+        client: bool = False,
         clock: Clock | None = None,
         lane: Lane | None = None,
     ) -> None:
@@ -84,6 +87,7 @@ class Node(GroupMethods):
             tls,
             password,
             insecure,
+            client,
         )
         self._setup(options, clock, lane)
 
@@ -109,6 +113,8 @@ class Node(GroupMethods):
         self._origin = Origin.here()
         self._clock = clock if clock is not None else Clock()
         self._registry = None if options.registry is None else parse(options.registry)
+        if self._registry is not None and options.client:
+            self._registry.client = True
         self._listen = options.listen
         self._closed = False
         self._forked = False
@@ -143,8 +149,9 @@ class Node(GroupMethods):
         """Make a membership that knows no peers."""
         from kamacache.cluster.membership import Membership
 
-        me, view = Member(self.id, None, self._options.weight), View(self._groups)
-        self._membership = Membership(me, self._runtime, self._registry, self._options.service, view)
+        view, options = View(self._groups), self._options
+        me = Member(self.id, None, options.weight, client=options.client)
+        self._membership = Membership(me, self._runtime, self._registry, options.service, view)
         self._runtime.membership = self._membership
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -293,7 +300,7 @@ class Node(GroupMethods):
         return self._address
 
     def members(self) -> list[Member]:
-        """Return the registered members that this node does not consider dead, itself first."""
+        """Return the registered members that this node does not consider dead, itself first, client nodes included."""
         return self._membership.members()
 
     def __repr__(self) -> str:

@@ -113,6 +113,7 @@ class NodeOptions(NamedTuple):
     loader_queue: int
     insecure: bool
     protection: Protection = NOTHING
+    client: bool = False
 
     def __repr__(self) -> str:
         return f"<NodeOptions of {self.service!r}>"  # a registry's URL may hold a password
@@ -131,11 +132,17 @@ class NodeOptions(NamedTuple):
         tls: TLS | None = None,
         password: str | None = None,
         insecure: bool = False,
+        client: bool = False,
     ) -> "NodeOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         protection = Protection.make(password, tls)
-        if type(insecure) is not bool:
-            raise ConfigError(f"insecure={insecure!r}: must be True or False")
+        for name, switch in (("insecure", insecure), ("client", client)):
+            if type(switch) is not bool:
+                raise ConfigError(f"{name}={switch!r}: must be True or False")
+        if client and registry is None:
+            raise ConfigError(
+                "client=True: a client node asks the members of a service; give registry= as they have it"
+            )
         if listen is not None:
             check_listen(listen, protected=insecure or protection.is_enough)
         if advertise is not None:
@@ -164,6 +171,7 @@ class NodeOptions(NamedTuple):
             loader_queue=loader_queue,
             insecure=insecure,
             protection=protection,
+            client=client,
         )
 
     @property
@@ -176,7 +184,7 @@ class NodeOptions(NamedTuple):
         """Return the options that the variables KAMACACHE_LISTEN and so on set, one for each option of make.
 
         - `environ`: the variables. Spaces around a value do not matter, and an empty one counts as not set. With
-          KAMACACHE_REGISTRY=none the node runs alone, whatever the defaults say.
+          KAMACACHE_REGISTRY=none the node runs alone, and is no client node, whatever the defaults say.
         - `defaults`: options of make, each used if its variable is not set.
 
         Raises ConfigError for an option that is not allowed.
@@ -185,16 +193,23 @@ class NodeOptions(NamedTuple):
         for option in ("listen", "advertise", "registry", "service", "max_value"):
             if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
-        if given.get("registry") == ALONE:
-            given["registry"] = None
-        for option, read in (("weight", float), ("loader_threads", int), ("loader_queue", int), ("insecure", _flag)):
+        kinds: dict[str, Callable[[str], object]] = {
+            "weight": float,
+            "loader_threads": int,
+            "loader_queue": int,
+            "insecure": _flag,
+            "client": _flag,
+        }
+        for option, read in kinds.items():
             variable = f"KAMACACHE_{option.upper()}"
             if text := environ.get(variable, "").strip():
                 try:
                     given[option] = read(text)
                 except ValueError:
-                    kind = {float: "a number", int: "a whole number", _flag: "1 or 0"}[read]
+                    kind = {float: "a number", int: "a whole number"}.get(read, "1 or 0")  # type: ignore[call-overload]
                     raise ConfigError(f"{variable}={text!r}: must be {kind}") from None
+        if given.get("registry") == ALONE:
+            given |= {"registry": None, "client": False}
         try:
             if (password := password_from(environ)) is not None:
                 given["password"] = password

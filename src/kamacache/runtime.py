@@ -30,6 +30,7 @@ class Runtime:
         self.lane = lane
         self.home = HomeLoop()
         self.max_value = options.max_value
+        self.client = options.client
         self._loader_threads = options.loader_threads
         self._loader_queue = options.loader_queue
         self._lock = threading.RLock()

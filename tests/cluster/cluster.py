@@ -156,13 +156,25 @@ class Cluster:
             self.add(unix=unix[position] if unix else 1000.0)
         self.settle()
 
-    def make(self, *, unix: float = 1000.0, weight: float = 1.0, group: bool = True) -> Node:
+    def make(
+        self,
+        *,
+        unix: float = 1000.0,
+        weight: float = 1.0,
+        group: bool = True,
+        loader: bool = True,
+        client: bool = False,
+    ) -> Node:
         """Make a node that is not started."""
-        clock = Clock(manual=True, unix=unix)
-        node = Node(registry=self.network.registry(), lane=self.network.lane(), clock=clock, weight=weight)
+        clock, network = Clock(manual=True, unix=unix), self.network
+        node = Node(registry=network.registry(), lane=network.lane(), clock=clock, weight=weight, client=client)
         if group:
-            node.group("g", self._loader, **self.options)
+            node.group("g", self._loader if loader else None, **self.options)
         return node
+
+    def load_at(self, node: Node) -> None:
+        """Give the group of a node that was made without a loader its loader."""
+        node.group("g", self._loader, **self.options)
 
     def add(self, **arguments: Any) -> Node:
         """Add a member."""

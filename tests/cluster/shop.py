@@ -1,4 +1,4 @@
-"""Nodes with one group, with and without its loader."""
+"""Nodes with one group, with and without its loader, as members and as client nodes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Shop:
         self.network = Network(hot=False)
         self.nodes: list[Node] = []
 
-    def make(self, loader: Callable[[str], Any] | None = None, **options: Any) -> Node:
-        node = Node(registry=self.network.registry(), lane=self.network.lane())
+    def make(self, loader: Callable[[str], Any] | None = None, *, client: bool = False, **options: Any) -> Node:
+        node = Node(registry=self.network.registry(), lane=self.network.lane(), client=client)
         self.nodes.append(node)
         node.group("users", loader, **options)
         return node
 
-    def add(self, loader: Callable[[str], Any] | None = None, **options: Any) -> Node:
-        node = self.make(loader, **options)
+    def add(self, loader: Callable[[str], Any] | None = None, *, client: bool = False, **options: Any) -> Node:
+        node = self.make(loader, client=client, **options)
         node.start()
         return node
 

@@ -154,9 +154,31 @@ def run(seed: int) -> None:
         Checker(cluster, seed).run()
 
 
+def run_mixed(seed: int) -> None:
+    """Do the same with a client node, and with a member that gets its loader, and so its keys, meanwhile."""
+    network, source = JitteryNetwork(seed, DELAY), SlowSource(seed)
+    with Cluster(2, network=network, source=source, unix=(1000.0, 50_000.0)) as cluster:
+        cluster.add(client=True, unix=10.0)
+        late = cluster.add(loader=False)
+        cluster.settle()
+        check_once_per_cold_key(cluster, seed)
+        checker = Checker(cluster, seed)
+        checking = in_thread(checker.run)
+        time.sleep(random.Random(seed).random())  # at no certain moment
+        cluster.load_at(late)
+        checking.result(120)
+        cluster.settle()
+        assert cluster.key_of(late)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_random_schedules(seed: int) -> None:
     run(seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_schedules_of_members_that_differ(seed: int) -> None:
+    run_mixed(seed)
 
 
 @pytest.mark.skipif(not SOAK, reason="KAMACACHE_SOAK is not set")
@@ -166,3 +188,4 @@ def test_soak() -> None:
         if time.monotonic() > until:
             return
         run(seed)
+        run_mixed(seed)

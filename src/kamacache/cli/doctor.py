@@ -98,7 +98,8 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
     if place.node is not None:
         with place.client(place.node) as client:
             found = client.ask_json("KC.MEMBERS")
-        addresses = [member["address"] or place.node for member in found if member["me"] or member["registered"]]
+        listed = [member for member in found if (member["me"] or member["registered"]) and member["state"] != "client"]
+        addresses = [member["address"] or place.node for member in listed]
         yield _fine("members", f"{place.node} knows {_count(addresses)}")
         return addresses
     try:
@@ -110,7 +111,7 @@ def _listed(place: Place) -> Generator[Finding, None, list[str]]:
         advice = "check that it runs, that its URL is right, and that this machine and user may reach it"
         yield _wrong(f"registry {place.scheme}", f"cannot be read: {said}", advice)
         return []
-    addresses = [str(member) for member in found]
+    addresses = [str(member) for member in found if not member.client]
     if not addresses:
         advice = "start a node of it, or name another --service or --registry"
         yield _wrong(f"registry {place.scheme}", f"lists no member of service {place.service!r}", advice)
@@ -203,8 +204,11 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
     else:
         yield _fine("versions", f"all run {next(iter(versions))}")
     known = [other for member in seen for other in member.members]
-    if clients := sorted({other["address"] for other in known if other["state"] == "client"}):
-        text = f"{', '.join(clients)}: listed as clients; they may call nodes, and nodes never call them"
+    clients = {other["address"]: other.get("id") for other in known if other["state"] == "client"}
+    if nodes := sorted(address for address, identity in clients.items() if identity):
+        yield _fine("client nodes", f"{', '.join(nodes)}: own no keys, load for no other, and are notified of writes")
+    if foreign := sorted(address for address, identity in clients.items() if not identity):
+        text = f"{', '.join(foreign)}: listed as clients; they may call nodes, and nodes never call them"
         yield _fine("clients", text)
     yield _clocks(seen)
     addresses = {member.address for member in seen}

@@ -78,9 +78,9 @@ class Place:
         """Connect to the given node, or to the first member that answers, preferring those that have the group."""
         if self.node is not None:
             return self.client(self.node)
-        members = sorted(self.members(), key=lambda member: group not in member.groups)
+        members = [member for member in self.members() if not member.client]
         failures = []
-        for member in members:
+        for member in sorted(members, key=lambda member: (group not in member.groups, group not in member.loads)):
             try:
                 return self._answering(str(member))
             except OutOfReach as error:

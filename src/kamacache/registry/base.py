@@ -32,6 +32,9 @@ class Registry(ABC):
     remote: str | None = None
     """Its "host:port", if it has one. The route there decides which address of this machine is advertised."""
 
+    client: bool = False
+    """Whether its node is a client node, which no fixed list need name. The node sets it."""
+
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - for those that need them
         """Return the address for a node that was given none; None: it does not listen. Called before `register`."""
         return "0.0.0.0:0"

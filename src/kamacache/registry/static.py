@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
 from kamacache.member import Member
-from kamacache.net.addresses import RESOLVE, Address, look_up, parse_address
+from kamacache.net.addresses import RESOLVE, Address, advertised, look_up, parse_address
 from kamacache.registry.base import Registry
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class StaticRegistry(Registry):
     """The members named in the URL, for every service. Probes find out which of them are up.
 
-    The id of each member is its address, and its protocol is 0, "only the address is known", for this node too.
+    The id of each member is its address, and its protocol is 0, "only the address is known", for this node too. A
+    client node need not be in the list: members know it by its hello.
     """
 
     beyond_machine = False  # the user wrote the list: its addresses are taken as they are
@@ -37,7 +38,9 @@ class StaticRegistry(Registry):
             self._list[str(address)] = address
 
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - only the user knows
-        """Raise ConfigError: only the user knows which of the addresses is that of this node."""
+        """Return a free port for a client node. Else raise ConfigError: only the user knows the node's address."""
+        if self.client:
+            return "127.0.0.1:0" if self._elsewhere() is None else "0.0.0.0:0"
         raise ConfigError(f"with registry static:// give listen= the address of this node, one of {self._shown()}")
 
     def advertise(self, address: str) -> str:
@@ -45,6 +48,8 @@ class StaticRegistry(Registry):
         own = parse_address(address, name="listen")
         if str(own) in self._list:
             return str(own)
+        if self.client:
+            return advertised(address, self._elsewhere()) if own.is_unspecified else address
         if own.is_unspecified:
             until = Deadline.after(RESOLVE)
             ports = [(text, other.host) for text, other in self._list.items() if other.port == own.port]
@@ -59,6 +64,11 @@ class StaticRegistry(Registry):
     def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - nothing changes
         """Raise ConfigError if the address of this node is not in the list."""
         self.advertise(me.address or "")
+
+    def _elsewhere(self) -> str | None:
+        """Return an address in the list that may be on another machine."""
+        beyond = (text for text, address in self._list.items() if not (address.is_loopback or address.is_unix))
+        return next(beyond, None)
 
     def members(self, service: str) -> list[Member]:  # noqa: ARG002 - the same for all
         """Return the whole list."""

@@ -53,6 +53,7 @@ class Administration:
             "id": me.id,
             "address": me.address,
             "weight": me.weight,
+            "client": me.client,
             "service": self._options.service,
             "registry": _kind(self._options.registry),
             "joined": runtime.joined,
@@ -66,7 +67,8 @@ class Administration:
     def members(self) -> list[dict[str, Any]]:
         """Return the members that this node knows, itself first, then the clients on the list of the registry."""
         membership = self._runtime.membership
-        me = membership.me._asdict() | {"me": True, "state": "alive", "registered": membership.joined}
+        state = "client" if membership.me.client else "alive"
+        me = membership.me._asdict() | {"me": True, "state": state, "registered": membership.joined}
         found = [me, *(_peer(peer) for peer in membership.peers.known())]
         members = {
             member["address"] for member in found
@@ -105,12 +107,13 @@ def _kind(registry: object) -> str | None:
 
 
 def _peer(peer: Peer) -> dict[str, Any]:
-    state = "left" if peer.left else "dead" if peer.dead else "alive" if peer.greeted else "unknown"
+    alive = "client" if peer.member.client else "alive" if peer.greeted else "unknown"
+    state = "left" if peer.left else "dead" if peer.dead else alive
     return peer.member._asdict() | {"me": False, "state": state, "registered": peer.registered}
 
 
 def _client(address: str) -> dict[str, Any]:
-    member = Member("", address, weight=0.0, protocol=0)
+    member = Member("", address, weight=0.0, protocol=0, client=True)
     return member._asdict() | {"me": False, "state": "client", "registered": False}
 
 

@@ -93,9 +93,11 @@ def _node(page: Page, runtime: Runtime) -> None:
     up = runtime.membership.troubles().keys().isdisjoint({AWAY, UNREGISTERED})
     page.metric("kamacache_registry_up", "gauge", "1 if the registry answers, or if there is none.", [({}, int(up))])
     peers = [peer for peer in runtime.membership.peers.known() if not peer.left]
-    states = {"alive": 1, "dead": 0, "unlisted": 0}
+    states = {"alive": 0, "dead": 0, "unlisted": 0, "client": 0}
+    states["client" if runtime.client else "alive"] = 1
     for peer in peers:
-        states["dead" if peer.dead else "alive" if peer.registered else "unlisted"] += 1
+        listed = "client" if peer.member.client else "alive" if peer.registered else "unlisted"
+        states["dead" if peer.dead else listed] += 1
     members = [({"state": state}, count) for state, count in states.items()]
     page.metric("kamacache_members", "gauge", "Members as this node sees them, itself included.", members)
     alive = [({"peer": peer.address}, int(not peer.dead)) for peer in peers]

@@ -96,6 +96,8 @@ class Serving:
         return core.writes.told(request)
 
     def _load(self, call: Call, request: LoadRequest) -> None:
+        if self._runtime.client:
+            raise UnknownGroup("this node is a client node: it loads for no other")
         core = self._core(request.group)
         self._runtime.saw(request.clock)
         skipped = self._runtime.membership.peers.by_id(request.skipped)
