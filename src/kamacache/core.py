@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
     from kamacache.steps import Path
 
+_MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
 
 
@@ -70,7 +71,23 @@ class GroupCore:
     def state(self) -> GroupState:
         """Return what a hello says of this group."""
         codec = codecs.codec_name(self.options.codec)
-        return GroupState(self.store.name, codec, self.store.floor, self.store.recent())
+        options = [f"{name}: {value}" for name, value in self.shown().items()]
+        return GroupState(self.store.name, codec, self.store.floor, self.store.recent(), options)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the loader and the options by name, as nodes compare them."""
+        return self.misses.loader.identity() | self.options.shown()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of Node.group that make another group like this one."""
+        loader = self.misses.loader
+        return {"loader": loader.single, "load_many": loader.many} | self.options._asdict()
+
+    def heard_of(self, state: GroupState, silent: float) -> None:
+        """Take in what a member's hello says of this group, after `silent` seconds without one."""
+        if silent > self.remembered - _MARGIN:
+            self.writes.forget()
+        self.writes.heard_of(state.writes, state.floor)
 
     def stats(self) -> GroupStats:
         """Return the counters of this process since the group was made."""

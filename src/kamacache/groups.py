@@ -7,10 +7,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kamacache import codecs
 from kamacache.errors import GroupExists, KamaCacheError
 from kamacache.group import Group
-from kamacache.log import log
 from kamacache.options import GroupOptions
 
 if TYPE_CHECKING:  # imported when a group is made: importing the package is to cost little
@@ -22,8 +20,6 @@ if TYPE_CHECKING:  # imported when a group is made: importing the package is to 
     from kamacache.net.lane import Lane
     from kamacache.net.messages import GroupState
     from kamacache.runtime import Runtime
-
-_MARGIN = 2.0  # seconds by which a silence may have been longer than measured
 
 
 class Groups:
@@ -145,18 +141,6 @@ class View(Mapping[str, "GroupCore"]):
     def states(self) -> list[GroupState]:
         """Return the state of each group for a hello."""
         return [core.state() for core in self.values()]
-
-    def heard_of(self, state: GroupState, silent: float) -> None:
-        """Take in the state of a group from a member's hello, after `silent` seconds without a hello."""
-        core = self.get(state.name)
-        if core is None:
-            return
-        mine = codecs.codec_name(core.options.codec)
-        if state.codec != mine:
-            log.warning("another node has group %r with codec %s, this one with %s", state.name, state.codec, mine)
-        if silent > core.remembered - _MARGIN:
-            core.writes.forget()
-        core.writes.heard_of(state.writes, state.floor)
 
     def placed(self, name: str, route: Route) -> None:
         """Pass a new table of owners on to its group."""

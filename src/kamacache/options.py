@@ -86,18 +86,18 @@ class GroupOptions(NamedTuple):
 
     def differences(self, other: "GroupOptions") -> list[str]:
         """Return each option that differs in `other` as "name: here, there", codecs and functions by their names."""
-        mine, theirs = _comparable(self), _comparable(other)
+        mine, theirs = self.shown(), other.shown()
         return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
-
-def _comparable(options: GroupOptions) -> dict[str, Any]:
-    values = options._asdict()
-    values["codec"] = codec_name(options.codec)
-    if options.on_evict is not None:
-        function = options.on_evict
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        values["on_evict"] = f"{function.__module__}.{name}"
-    return values
+    def shown(self) -> dict[str, Any]:
+        """Return the options by name, codecs and functions by their names."""
+        values = self._asdict()
+        values["codec"] = codec_name(self.codec)
+        if self.on_evict is not None:
+            function = self.on_evict
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            values["on_evict"] = f"{function.__module__}.{name}"
+        return values
 
 
 class NodeOptions(NamedTuple):

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from kamacache import __version__
+from kamacache import Node, __version__
 from kamacache.cli.client import Client
 from kamacache.cli.doctor import Finding, Seen, _alone, _reachable, _together
 from kamacache.cli.finding import Place
@@ -97,6 +97,34 @@ def test_codecs_that_differ(program: Program) -> None:
         program.serve("--config", f"{codec}.toml")
     findings = wrong(program)
     assert any(f["what"] == "group users" and "text at" in f["text"] and "json at" in f["text"] for f in findings)
+
+
+def test_members_without_the_loader_and_with_another(program: Program) -> None:
+    """Tell of a member that only asks others, and fail on two programs whose groups have one name."""
+    web, bare = program.serve("--group", "users=loaders:load"), program.serve("--group", "users")
+    wait_until(lambda: program.run("doctor").returncode == 0, PATIENCE)
+    (group,) = (f for f in program.json("doctor")["findings"] if f["what"] == "group users")
+    assert group["text"] == f"has no loader at {bare.address}"
+    assert "owns no keys" in group["advice"]
+    for key in map(str, range(8)):
+        assert program.out("get", "users", key, "--node", bare.address) == f"value of {key}"
+    other = program.serve("--group", "users=loaders:slow")
+    findings = wrong(program)
+    (loader,) = (f for f in findings if f["what"] == "group users")
+    assert loader["text"] == f"loader: loaders.load at {web.address}; loaders.slow at {other.address}"
+    assert "a service of its own" in loader["advice"]
+
+
+def test_clients_are_shown_and_not_queried(program: Program) -> None:
+    member = program.serve("--group", "users=loaders:load")
+    with Node(registry=program.registry, client=True) as client:
+        assert client.group("users").get("7") == b"value of 7"
+        (group,) = (f for f in program.json("doctor")["findings"] if f["what"] == "client nodes")
+        assert group["ok"]
+        assert group["text"] == f"{client.address}: own no keys, load for no other, and are notified of writes"
+        assert [m["state"] for m in program.json("members", "--node", member.address)] == ["alive", "client"]
+        assert program.json("ping")["address"] == member.address
+        assert program.json("doctor", "--node", str(client.address))["ok"]
 
 
 PLACE = Place(None, "local://", "shop", 1.0, None, None)

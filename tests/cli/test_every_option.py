@@ -70,6 +70,10 @@ def test_every_option_of_a_group(program: Program) -> None:
             "negative_ttl": 3.0,
             "jitter": 0.5,
             "load_timeout": 7.0,
+            "on_evict": "functions.evicted",
+            "loader": "functions.load",
+            "load_many": "functions.load_many",
+            "loads": True,
         }
         assert client.ask("GET", "all:ab") == b"AB" * 100
         assert client.ask("MGET", "all:c", "all:d") == [b"MANY C", b"MANY D"]

@@ -47,6 +47,10 @@ def test_info(trio: Trio, ask: Ask) -> None:
         "negative_ttl": 5.0,
         "jitter": 0.05,
         "load_timeout": 30.0,
+        "on_evict": None,
+        "loader": "none",
+        "load_many": "none",
+        "loads": False,
     }
     assert list(info["groups"]) == ["users", "docs", "plain"]
 

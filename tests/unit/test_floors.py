@@ -22,7 +22,7 @@ FLOORS = (  # from the ground up
     ("net.addresses", "codecs", "units"),
     ("net.security",),
     ("registry.base", "registry.locks", "registry.record"),
-    ("options", "load.pool", "load.loop", "net.lane", "cluster.peers", "stats"),
+    ("options", "load.pool", "load.loop", "net.lane", "cluster.peers", "cluster.differences", "stats"),
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call",),
     ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local"),

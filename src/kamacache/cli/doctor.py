@@ -223,11 +223,26 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
             lacking = ", ".join(sorted({member.address for member in seen} - {member.address for member in having}))
             advice = "fine if that is intended; clients that request it there get NOGROUP"
             yield _fine(f"group {group}", f"is not at {lacking}", advice)
-        for option in ("codec", "ttl", "near_ttl"):
-            values = _by((str(member.info["groups"][group][option]), member) for member in having)
-            if len(values) > 1:
-                advice = f"make the group with the same {option} everywhere"
-                yield _wrong(f"group {group}", f"{option}: {_shown(values)}", advice)
+        yield from _alike(group, having)
+
+
+def _alike(group: str, having: list[Seen]) -> Iterator[Finding]:
+    """Compare the loaders and the options of one group at all members that have it."""
+    options = {member.address: member.info["groups"][group] for member in having}
+    loading = [member for member in having if options[member.address].get("loads", True)]
+    if loading and len(loading) < len(having):
+        lacking = ", ".join(sorted({member.address for member in having} - {member.address for member in loading}))
+        advice = "fine if that is intended; it owns no keys of the group, and asks the members that have the loader"
+        yield _fine(f"group {group}", f"has no loader at {lacking}", advice)
+    for option in sorted({name for each in options.values() for name in each} - {"loads"}):
+        loader = option in {"loader", "load_many"}
+        compared = loading if loader else having
+        values = _by((str(options[member.address].get(option)), member) for member in compared)
+        if len(values) > 1:
+            advice = f"make the group with the same {option} everywhere"
+            if loader:
+                advice += ", and give each program a service of its own: members of one service share their values"
+            yield _wrong(f"group {group}", f"{option}: {_shown(values)}", advice)
 
 
 def _clocks(seen: list[Seen]) -> Finding:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from kamacache import thread
 from kamacache.bell import Bell
+from kamacache.cluster.differences import Differences
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.cluster.routes import Route, Routes
 from kamacache.deadline import Deadline
@@ -63,6 +64,7 @@ class Membership:
         self._lock = threading.Lock()
         self._registered = False
         self._troubles: dict[str, str] = {}
+        self._differences = Differences()
         self._wake = Bell()
         self._settled = Bell()  # joined, or closing
         self._stopped = False
@@ -211,6 +213,7 @@ class Membership:
         for peer in self.peers.forget(self._silence):
             self._runtime.lane.forget(peer.address, finishing=peer.left)
             self._troubles.pop(_DENIED + peer.address, None)
+            self._differences.forget(peer.id)
         self._build()
         if listed and self._registered and not self.joined and self.peers.settled():
             self.joined = True
@@ -299,7 +302,9 @@ class Membership:
             return
         silent = self.peers.heard(hello.member, leaving=hello.leaving, answered=answered)
         for state in hello.groups:
-            self._groups.heard_of(state, silent)
+            if (core := self._groups.get(state.name)) is not None:
+                self._differences.look(self.me, core.shown(), hello.member, state)
+                core.heard_of(state, silent)
 
     def _probe(self) -> None:
         """Ping all peers at once, so that the silence of one delays no other."""

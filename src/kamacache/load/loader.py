@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +35,20 @@ def _place(function: Callable[..., Any] | None) -> str:
     if "<lambda>" in name and (code := getattr(under, "__code__", None)) is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
     return f"{getattr(under, '__module__', type(under).__module__)}.{name}"
+
+
+def _identity(function: Callable[..., Any] | None) -> str:
+    """Return the module and the qualified name of a function, alike in each process that has the same code; "none"."""
+    if function is None:
+        return "none"
+    under = _underneath(function)
+    named = under if hasattr(under, "__qualname__") else type(under)
+    module = str(getattr(under, "__module__", None) or type(under).__module__)
+    if module == "__main__":  # one file may be run by one process, and imported by another
+        main = sys.modules.get(module)
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name.removesuffix(".__main__") if spec is not None else PurePath(file).stem if file else module
+    return f"{module}.{named.__qualname__}"
 
 
 def _bound(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
@@ -140,6 +156,10 @@ class Loader:
     def is_same(self, other: Loader) -> bool:
         """Return whether `other` has the same functions over the same objects, perhaps of a reloaded module."""
         return _same(self.single, other.single) and _same(self.many, other.many)
+
+    def identity(self) -> dict[str, str]:
+        """Return the names of both functions by which nodes tell whether they load the same."""
+        return {"loader": _identity(self.single), "load_many": _identity(self.many)}
 
     @property
     def missing(self) -> bool:

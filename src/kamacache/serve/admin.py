@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kamacache import codecs
 from kamacache._engine import __version__, check_key
 from kamacache.errors import UnknownGroup
 from kamacache.member import PROTOCOL, Member
@@ -15,7 +14,7 @@ from kamacache.steps import whole
 if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
-    from kamacache.options import GroupOptions, NodeOptions
+    from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
 
 
@@ -61,7 +60,7 @@ class Administration:
             "uptime": time.monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",
-            "groups": {name: _options(core.options) for name, core in list(self._cores.items())},
+            "groups": {name: _options(core) for name, core in list(self._cores.items())},
         }
 
     def members(self) -> list[dict[str, Any]]:
@@ -117,7 +116,6 @@ def _client(address: str) -> dict[str, Any]:
     return member._asdict() | {"me": False, "state": "client", "registered": False}
 
 
-def _options(options: GroupOptions) -> dict[str, Any]:
-    shown = options._asdict() | {"codec": codecs.codec_name(options.codec)}
-    del shown["on_evict"]
-    return shown
+def _options(core: GroupCore) -> dict[str, Any]:
+    """Return the loader and the options of a group by name, as other nodes compare them."""
+    return core.shown() | {"loads": not core.misses.loader.missing}

@@ -1,0 +1,85 @@
+"""Members whose groups differ in loader, codec or options warn of each difference once, on both sides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import wait_until
+from tests.cluster.shop import Shop, load, load_other
+
+
+def load_many(keys: list[str]) -> dict[str, bytes]:
+    return {key: load(key) for key in keys}
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with closing(Shop()) as made:
+        yield made
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def both(shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Return the warnings of two members with these options after several hellos."""
+    nodes = [shop.add(**first), shop.add(**second)]
+    for node in nodes:
+        node.group("later")  # says hello again
+    wait_until(lambda: all(not peer.dead and peer.greeted for node in nodes for peer in node._membership.peers.all()))
+    found = warnings(caplog)
+    for text in found:
+        assert text.startswith("group 'users': ")
+        assert all(str(node.address) in text for node in nodes)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({"loader": load}, {"loader": load_other}, [f"{load.__module__}.load at", f"{load.__module__}.load_other at"]),
+        ({"loader": load}, {"loader": load, "load_many": load_many}, ["none at", f"{__name__}.load_many"]),
+        ({"loader": load}, {}, ["has no loader", f"{load.__module__}.load;"]),
+        ({"loader": load, "codec": "text"}, {"loader": load}, ["text at", "bytes at"]),
+        ({"loader": load, "ttl": "1h"}, {"loader": load}, ["3600.0 at", "None at"]),
+        ({"loader": load, "max_bytes": "1 MiB"}, {"loader": load}, ["1048576 at", "67108864 at"]),
+    ],
+    ids=["loader", "load_many", "none", "codec", "ttl", "max_bytes"],
+)
+def test_a_difference_is_warned_of_once_on_both_sides(
+    shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], second: dict[str, Any], says: list[str]
+) -> None:
+    found = both(shop, caplog, first, second)
+    assert len(found) == 2
+    assert all(part in text for part in says for text in found)
+
+
+def test_each_difference_has_its_line(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = {"loader": load, "ttl": "1h", "codec": "json"}, {"loader": load_other, "near_ttl": 1}
+    found = both(shop, caplog, first, second)
+    assert len(found) == 8
+    assert {text.split()[2] for text in found} == {"loader", "ttl", "codec", "near_ttl"}
+
+
+def test_members_that_are_alike_warn_of_nothing(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    assert both(shop, caplog, {"loader": load, "ttl": "1h"}, {"loader": load, "ttl": 3600}) == []
+
+
+def test_a_client_is_not_warned_of_for_lacking_a_loader(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """Warn of what decides how it reads and writes alone: at the members of the codec, at the client of the ttl too."""
+    web, other = shop.add(load, ttl="1h"), shop.add(load, ttl="1h")
+    client = shop.add(client=True, max_bytes="1 MiB")
+    (text,) = warnings(caplog)
+    assert text.startswith("group 'users': ttl is None at " + str(client.address))
+    assert web.address in text or other.address in text  # type: ignore[operator]
+    caplog.clear()
+    shop.add(client=True, codec="text", ttl="1h")
+    found = warnings(caplog)
+    assert {text.split()[2] for text in found} == {"codec"}
+    assert len(found) == 3  # two members and the client

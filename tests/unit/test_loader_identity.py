@@ -1,0 +1,64 @@
+"""Nodes tell by module and qualified name whether they load a group by the same functions."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kamacache.load.loader import Loader
+from tests.support.environment import own_environment
+
+
+def load(key: str) -> bytes:
+    return key.encode()
+
+
+def load_many(keys: list[str]) -> dict[str, bytes]:
+    return {key: load(key) for key in keys}
+
+
+class Source:
+    def load(self, key: str) -> bytes:
+        return key.encode()
+
+    def __call__(self, key: str) -> bytes:
+        return key.encode()
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (load, "load"),
+        (Source().load, "Source.load"),
+        (Source(), "Source"),
+        (functools.partial(load), "load"),
+        (lambda key: key, "<lambda>"),
+    ],
+    ids=["function", "method", "object", "partial", "lambda"],
+)
+def test_names(function: Any, name: str) -> None:
+    assert Loader(function, None).identity() == {"loader": f"{__name__}.{name}", "load_many": "none"}
+
+
+def test_both_functions_are_named() -> None:
+    expected = {"loader": "none", "load_many": f"{__name__}.load_many"}
+    assert Loader(None, load_many).identity() == expected
+    assert Loader(load, load_many).identity() == expected | {"loader": f"{__name__}.load"}
+    assert Loader(None, None).identity() == {"loader": "none", "load_many": "none"}
+
+
+@pytest.mark.parametrize("command", [["shop.py"], ["-m", "shop"], ["-c", "import shop"]])
+def test_a_program_and_its_module_are_the_same(tmp_path: Path, command: list[str]) -> None:
+    """Name the file instead of __main__: one process may run what another imports."""
+    text = (
+        "from kamacache.load.loader import Loader\ndef load(key): ...\nprint(Loader(load, None).identity()['loader'])\n"
+    )
+    (tmp_path / "shop.py").write_text(text)
+    run = [sys.executable, *command]
+    done = subprocess.run(run, cwd=tmp_path, env=own_environment(), capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode().strip() == "shop.load"
