@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from kamacache import ConfigError, Node
+from kamacache.cli.client import Client
 from kamacache.cli.config import make_groups, read
 from tests.cli.conftest import PATIENCE, Program
 from tests.cluster.cluster import in_thread, wait_until
@@ -176,6 +177,44 @@ def test_a_module_with_groups_of_its_own(program: Program) -> None:
     (program.directory / "app.py").write_text(APP)
     node = program.serve("--group", "users=app:own")
     assert program.out("get", "users", "7", "--node", node.address) == "own 7"
+
+
+MANY = """
+import kamacache
+
+node = kamacache.Node()
+
+def many(keys):
+    return {key: {"many": key} for key in keys}
+
+users = node.group("users", load_many=many, codec="json", ttl="1h", max_bytes="1 MiB")
+
+@node.loader("plain")
+def plain(key):
+    return b"plain"
+"""
+
+
+def test_a_group_of_a_module_brings_all_of_its_own(program: Program) -> None:
+    """Take load_many and the options of a Group; what the file says itself wins."""
+    (program.directory / "many.py").write_text(MANY)
+    (program.directory / "many.toml").write_text('[groups.users]\nloader = "many:users"\nttl = "2h"\n')
+    node = program.serve("--config", "many.toml", "--group", "flag=many:users")
+    for group in ("users", "flag"):
+        assert json.loads(program.out("get", group, "7", "--node", node.address)) == {"many": "7"}
+    with Client(node.address) as client:
+        groups = client.ask_json("KC.INFO")["groups"]
+    assert [groups[name]["ttl"] for name in ("users", "flag")] == [7200.0, 3600.0]
+    expected = {"codec": "json", "max_bytes": 1 << 20, "loader": "none", "load_many": "many.many", "loads": True}
+    for name in ("users", "flag"):
+        assert groups[name].items() >= expected.items()
+
+
+def test_load_many_of_a_group_that_has_none(program: Program) -> None:
+    (program.directory / "many.py").write_text(MANY)
+    (program.directory / "many.toml").write_text('[groups.users]\nload_many = "many:plain"\n')
+    said = program.fails(2, "serve", "--config", "many.toml")
+    assert "group 'users': load_many='many:plain': that Group has none" in said
 
 
 def test_without_click_it_names_the_extra_to_install(tmp_path: Path) -> None:

@@ -85,15 +85,26 @@ def make_groups(node: Node, groups: Mapping[str, Mapping[str, Any]]) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does: loaders are mostly beside the file
     for name, options in groups.items():
-        given = dict(options)
-        for option in _FUNCTIONS & given.keys():
-            given[option] = imported(given[option], f"group {name!r}: {option}")
-        if ":" in str(given.get("codec", "")):
-            given["codec"] = imported(given["codec"], f"group {name!r}: codec")
         try:
-            node.group(name, **given)
+            node.group(name, **_arguments(options, f"group {name!r}"))
         except ConfigError as error:
-            raise ConfigError(f"group {name!r}: {error}") from error
+            raise ConfigError(f"group {name!r}: {str(error).removeprefix(f'group {name!r}: ')}") from error
+
+
+def _arguments(options: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Return the arguments of Node.group. A loader that is a Group brings all of its own, which options replace."""
+    given = dict(options)
+    for option in _FUNCTIONS & given.keys():
+        given[option] = imported(given[option], f"{group}: {option}")
+    if ":" in str(given.get("codec", "")):
+        given["codec"] = imported(given["codec"], f"{group}: codec")
+    for option in ("loader", "load_many"):  # a module may make its own group by decorator
+        if isinstance(found := given.get(option), Group):
+            its = found._core.arguments()  # noqa: SLF001 - not for users
+            if option == "load_many" and its[option] is None:
+                raise ConfigError(f"{group}: {option}={options[option]!r}: that Group has none")
+            given = {**(its if option == "loader" else {}), **given, option: its[option]}
+    return given
 
 
 def imported(place: object, what: str) -> Any:
@@ -108,7 +119,7 @@ def imported(place: object, what: str) -> Any:
     except (Exception, SystemExit) as error:
         said = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{what}={place!r}: cannot be imported: {said}{_where(error)}") from error
-    return found.loader if isinstance(found, Group) else found  # a module may make its own group by decorator
+    return found
 
 
 def _where(error: BaseException) -> str:
