@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
@@ -29,17 +29,6 @@ _MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
 
 
-class ClientWrites(Writes):
-    """The writes of a client node, which keeps no value that it had to order itself because no member answered."""
-
-    def order(self, items: Sequence[WriteItem]) -> list[int]:
-        """Give each write a version, and keep none of the values."""
-        versions = super().order(items)
-        for item in items:
-            self._store.drop(item.key)
-        return versions
-
-
 class GroupCore:
     """The parts of a group. A forked child makes new ones over the same store."""
 
@@ -50,10 +39,12 @@ class GroupCore:
         self.options = options
         self.runtime = runtime
         self.misses = Misses(name, store, loader, options, runtime)
-        self.writes = ClientWrites(name, store, runtime) if runtime.client else Writes(name, store, runtime)
+        self.writes = Writes(name, store, runtime)
         self.behind = WriteBehind(name, store, self.writes, runtime)
         self.misses.pending = self.behind.pending
         store.order_by(runtime.hlc)
+        if runtime.client:
+            store.place(None, 1)  # the only candidate is another: there is no table before the members are known
 
     @property
     def name(self) -> str:

@@ -249,7 +249,7 @@ def test_a_listener_that_knows_a_greater_version_says_so(client: Transport, serv
 
 def test_a_write_that_its_owner_refuses_or_does_not_answer(client: Transport, server: Transport, address: str) -> None:
     both = Writers(client, server, address)
-    both.owner.place(None, -1)
+    both.owner.place(None, 1)
     assert both.write(WriteItem("k", b"v"), to=[address]) == ([None], [0], [])
     server.hide("users")
     versions, _, ((where, error),) = both.write(WriteItem("k", b"v"), to=[address])

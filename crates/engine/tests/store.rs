@@ -44,7 +44,7 @@ fn one_of(members: usize) -> Candidacy {
         let named = |count: usize| (0..count).map(|number| (number.to_string(), 1.0)).collect::<Vec<_>>();
         (1..4).map(|count| Arc::new(Placement::new(&named(count)).unwrap())).collect()
     });
-    Candidacy::new(Some(tables[members - 1].clone()), Some(0))
+    Candidacy::new(Some(tables[members - 1].clone()), 0)
 }
 
 const NEAR_TTL: u64 = 5 * SECOND;

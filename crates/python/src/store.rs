@@ -282,8 +282,8 @@ impl Store {
         self.engine().recent()
     }
 
-    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: i32) {
-        let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), u16::try_from(me).ok());
+    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16) {
+        let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), me);
         let engine = self.cell.share();
         py.detach(|| engine.place(candidacy));
     }

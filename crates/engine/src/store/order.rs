@@ -22,12 +22,12 @@ pub enum Candidacy {
 }
 
 impl Candidacy {
-    /// Returns those of the member at a position in the table. Without a table there is one owner.
-    pub fn new(table: Option<Arc<Placement>>, me: Option<u16>) -> Self {
+    /// Returns those of the member at a position in the table. Without a table there is one owner, at position 0.
+    pub fn new(table: Option<Arc<Placement>>, me: u16) -> Self {
         match (table, me) {
-            (_, None) => Self::None,
-            (None, Some(_)) => Self::All,
-            (Some(table), Some(me)) => Self::Table(table, me),
+            (Some(table), me) => Self::Table(table, me),
+            (None, 0) => Self::All,
+            (None, _) => Self::None,
         }
     }
 
@@ -59,8 +59,15 @@ impl<V: Value> Store<V> {
     }
 
     /// Gives a write its version and applies it, both under the lock of its shard. So the writes of a key are applied
-    /// in the order of their versions. See [`Memory::order`](crate::memory::Memory::order).
+    /// in the order of their versions. A node that is no candidate for the key, and has to do it because no other
+    /// answers, keeps no value. See [`Memory::order`](crate::memory::Memory::order).
     pub fn ordered(&self, write: &Write<'_>, value: Option<V>, gone: &mut Gone<V>) -> Option<u128> {
+        let value = if self.candidacy.lock().has(write.key) {
+            value
+        } else {
+            gone.0.extend(value);
+            None
+        };
         let hlc = self.hlc();
         let hash = self.hash(write.key);
         let shard = self.shard(hash);
