@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
 from kamacache._engine import Store, check_key
+from kamacache.cluster.routes import NO_PLACE
 from kamacache.errors import ValueTooLarge
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
@@ -44,7 +45,7 @@ class GroupCore:
         self.misses.pending = self.behind.pending
         store.order_by(runtime.hlc)
         if runtime.client:
-            store.place(None, 1)  # the only candidate is another: there is no table before the members are known
+            store.place(None, NO_PLACE)
 
     @property
     def name(self) -> str:

@@ -225,11 +225,11 @@ def test_a_write_is_ordered_by_its_owner_and_told(client: Transport, server: Tra
     here, there = both.asker.store, both.owner
     there.put(OURS, b"old", 1, None, Store.NEAR)
     here.put("k", b"old", 1, None, Store.NEAR)
-    items = [WriteItem(OURS, b"mine", 5.0), WriteItem("k", b"yours"), WriteItem("empty", None)]
+    items = [WriteItem(OURS, b"mine"), WriteItem("k", b"yours"), WriteItem("empty", None)]
     versions, greater, failed = both.write(*items, to=[address])
     assert (greater, failed) == ([0, 0, 0], [])
     assert [here.find(OURS), there.find("k")] == [
-        (b"mine", versions[0], 5.0, Store.MAIN),
+        (b"mine", versions[0], None, Store.MAIN),
         (b"yours", versions[1], None, Store.MAIN),
     ]
     assert [there.known(OURS), here.known("k"), here.known("empty")] == versions

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kamacache._engine import Clock
 
 Owner = tuple[str, float, Peer | None]  # an address, a weight, and the peer; None is this node
+NO_PLACE = 65_535  # a position that no owner has in a table
 HANDED_OVER = 600.0  # seconds for which a new owner asks the owners before it
 _STEPS = 4  # earlier routes that are remembered, each with a table of half a megabyte
 
@@ -38,7 +39,7 @@ class Route:
     def __init__(self, owners: list[Owner], *, loads: bool = False) -> None:
         self.owners = set(owners)
         self.peers = [peer for *_, peer in owners]
-        self.me = self.peers.index(None) if None in self.peers else len(owners)
+        self.me = self.peers.index(None) if None in self.peers else NO_PLACE
         several = self.peers and self.peers != [None]
         self.placement = Placement([(address, weight) for address, weight, _ in owners]) if several else None
         self.loads = loads
