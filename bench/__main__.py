@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.cold_key import BAR_SECONDS, KINDS
 from bench.import_time import BAR_MS, IMPORTS
+from bench.writes import ALONE_US, BARS
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ def remote_hit(result: Any) -> Iterator[Row]:
             )
 
 
+def writes(result: Any) -> Iterator[Row]:
+    for name in result["absent"]:
+        yield Row(f"writes: {name}", "absent")
+    for name in ("set, alone", "delete, alone"):
+        us = result["us"][name]["median"]
+        yield Row(f"{name}, us", f"{us:.1f}", f"<= {ALONE_US:.1f}", us <= ALONE_US)
+    for name, row in result["ratio"].items():
+        ratio, bar = row["median"], BARS[name]
+        least = name.endswith("redis.asyncio")
+        met = ratio >= bar if least else ratio <= bar
+        yield Row(name, f"{ratio:.2f}", f"{'>=' if least else '<='} {bar:.2f}", met)
+
+
 def cold_key(rows: Any) -> Iterator[Row]:
     loads = sorted({row["loads"] for row in rows})
     yield Row(f"cold key, {len(rows)} rounds: loads", "/".join(map(str, loads)), "1", loads == [1])
@@ -120,6 +134,7 @@ BENCHES = (
     Bench("local_hit", ("--rounds", "2"), local_hit),
     Bench("miss", ("--rounds", "5"), miss),
     Bench("remote_hit", ("--rounds", "3", "--number", "1000", "--seconds", "0.5"), remote_hit),
+    Bench("writes", ("--rounds", "3", "--number", "400"), writes),
     Bench("cold_key", ("--rounds", "3"), cold_key),
     Bench("hit_ratio", ("--short",), hit_ratio),
     Bench("placement", (), placement),

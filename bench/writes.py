@@ -173,6 +173,20 @@ RATIOS = {
 }
 
 
+ALONE_US = 3.0
+BARS = {
+    "set / get, remote": 3.0,
+    "delete / get, remote": 3.0,
+    "set / redis SET": 1.0,
+    "delete / redis SET": 1.0,
+    "set_many / redis pipeline": 1.0,
+    "get_many, here / dict comprehension": 1.3,
+    "get_many, one owner / redis MGET": 0.6,
+    "32 tasks: gets/s / redis.asyncio": 15.0,
+    "256 tasks: gets/s / redis.asyncio": 20.0,
+}
+
+
 def measure(rounds: int, number: int) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     tasks: dict[str, list[float]] = {}

@@ -83,8 +83,8 @@ class Hlc:
     def next(self, above: int = 0) -> int:
         """Return a version greater than all that were returned or merged here, and than `above`."""
 
-    def merge(self, version: int) -> None:
-        """Note a version that came in a message."""
+    def merge(self, version: int) -> bool:
+        """Take in a version that came in a message. Return False, and do nothing, if it is more than a day ahead."""
 
     def latest(self) -> int:
         """Return the greatest version that was returned or merged."""

@@ -48,9 +48,9 @@ class Runtime:
         """Skip a peer that did not answer."""
         self.membership.suspect(peer, error)
 
-    def saw(self, version: int) -> None:
-        """Take in a version that came with a message."""
-        self.hlc.merge(version)
+    def saw(self, version: int) -> bool:
+        """Take in a version that came with a message. Return False, and do nothing, if it is more than a day ahead."""
+        return self.hlc.merge(version)
 
     def pool(self, depth: int) -> Pool:
         """Return the pool for loaders that `depth` other loaders wait for."""

@@ -161,7 +161,7 @@ def test_clear_by_a_node_whose_clock_is_behind() -> None:
     1. A, its clock far ahead, sets a key; the notice to C is lost.
     2. The source changes; C, its clock behind, clears.
     """
-    with Cluster(3, unix=(500_000.0, 10.0, 10.0)) as cluster:
+    with Cluster(3, unix=(50_000.0, 10.0, 10.0)) as cluster:
         a, _, c = cluster.nodes
         assert c.address is not None
         key = cluster.key_of(a)
@@ -174,7 +174,7 @@ def test_clear_by_a_node_whose_clock_is_behind() -> None:
         cluster.assert_serves(key, NEW)
 
 
-@pytest.mark.parametrize("unix", [(1000.0, 10.0, 500_000.0), (500_000.0, 10.0, 1000.0), (10.0, 500_000.0, 10.0)])
+@pytest.mark.parametrize("unix", [(1000.0, 10.0, 50_000.0), (50_000.0, 10.0, 1000.0), (10.0, 50_000.0, 10.0)])
 def test_two_writers_with_different_views_and_skewed_clocks(unix: tuple[float, ...]) -> None:
     """Keep the write of the greater version everywhere.
 
@@ -724,3 +724,28 @@ def test_node_that_is_closing_serves_nothing_old() -> None:
         assert value == NEW
         goodbye.open()
         closing.result(5)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_clock_that_is_days_ahead(caplog: pytest.LogCaptureFixture, wrong: int) -> None:
+    """Take in no version of a node whose clock is days ahead, and say so.
+
+    1. One node's clock is three days ahead of the others'.
+    2. Every node sets every key: only writes that every node took in return True.
+    3. The clocks of the others stay right, they see all members, and no node serves a value from before a True.
+    """
+    unix = [1000.0] * 3
+    unix[wrong] += 3 * 86_400
+    with Cluster(3, unix=tuple(unix)) as cluster:
+        for number in range(20):
+            for writer in cluster.groups:
+                key = str(number)
+                value = f"{number} by {cluster.groups.index(writer)}".encode()
+                cluster.source.value = value
+                if writer.set(key, value):
+                    cluster.assert_serves(key, value)
+        right = [node for at, node in enumerate(cluster.nodes) if at != wrong]
+        for node in right:
+            assert node._runtime.hlc.latest() >> 80 < (1000 + 86_400) * 1000
+        wait_until(lambda: all(len(node.members()) == 3 for node in cluster.nodes))
+        assert f"the clock of {cluster.nodes[wrong].address} is wrong" in caplog.text

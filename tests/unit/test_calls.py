@@ -28,6 +28,7 @@ from kamacache.net.messages import (
 )
 from tests.unit.wire import VERSION, answering, called, ended, make_store, outcome, silent
 
+ABOVE = 2_000_000 << 80  # a version of 2,000 seconds after 1970
 HELLO = Hello(Member("i", None), 0, [])
 MESSAGES: list[tuple[Request, Reply]] = [
     (
@@ -70,13 +71,13 @@ def test_writes_are_answered_without_python(client: Transport, server: Transport
     clock = Clock(manual=True, unix=1000.0)
     hlc, store = Hlc(clock, 7), make_store(clock=clock)
     server.serve(store)
-    write = WriteRequest("users", [WriteItem("k", b"v", 0.0001), WriteItem("d", None, above=VERSION)], clock=9)
+    write = WriteRequest("users", [WriteItem("k", b"v", 0.0001), WriteItem("d", None, above=ABOVE)], clock=9)
     assert outcome(client, address, write) == WriteReply([], refused=True)  # the node lends no clock yet
     store.order_by(hlc)
     reply = outcome(client, address, write)
     assert isinstance(reply, WriteReply)
     first, second = reply.versions
-    assert VERSION < second == reply.clock == store.known("d")
+    assert ABOVE < second == reply.clock == store.known("d")
     assert store.find("k") == (b"v", first, 0.001, Store.MAIN)  # a short time is not rounded to nothing
     assert [store.get("k"), store.get_many(["k", "d"])[0], store.get("k")] == [b"v", {"k": b"v"}, b"v"]
     again = [WriteItem("k", b"w", above=second, ordered=first), WriteItem("d", b"w", ordered=second)]
@@ -86,11 +87,19 @@ def test_writes_are_answered_without_python(client: Transport, server: Transport
     assert outcome(client, address, WriteRequest("users", late)).versions == [0]
     assert store.get("k") == b"w"
 
-    told = outcome(client, address, TellRequest("users", [("k", fourth + 1), ("d", 1)], floor=first, clock=1 << 90))
+    told = outcome(client, address, TellRequest("users", [("k", fourth + 1), ("d", 1)], floor=first, clock=9))
     assert told == TellReply([0, fourth], 0, hlc.latest())
     assert store.get("k") is None
     assert outcome(client, address, TellRequest("users", [], floor=fourth + 2)).floor == 0
     assert outcome(client, address, TellRequest("users", [], floor=first)).floor == fourth + 2
+    for far in (
+        TellRequest("users", [("k", VERSION)]),
+        TellRequest("users", [], VERSION),
+        TellRequest("users", [], 0, VERSION),
+    ):
+        assert "a day ahead" in str(outcome(client, address, far))
+    assert "a day ahead" in str(outcome(client, address, WriteRequest("users", [WriteItem("k", None, above=VERSION)])))
+    assert hlc.latest() < VERSION
     assert outcome(client, address, TellRequest("nobody's", [("k", 1)])) == TellReply([0])
 
     placement = Placement([("me", 1.0), *((str(number), 1.0) for number in range(9))])

@@ -57,10 +57,24 @@ def test_next_is_greater_than_all_seen(steps: list[tuple[bool, int, float]]) -> 
     for merge, version, passed in steps:
         clock.advance(passed)
         if merge:
-            hlc.merge(version)
-            greatest = max(greatest, version)
+            if hlc.merge(version):
+                greatest = max(greatest, version)
         else:
             given_ = hlc.next(version)
             assert given_ > max(version, greatest)
             greatest = given_
         assert hlc.latest() == greatest
+
+
+def test_a_version_more_than_a_day_ahead_is_not_taken_in() -> None:
+    clock = Clock(manual=True, unix=1000.0)
+    hlc = Hlc(clock, 7)
+    day = 86_400 * 1000 << 80
+    now = hlc.next()
+    assert hlc.merge(now + day)
+    assert hlc.latest() == now + day
+    assert not hlc.merge(now + day + (2 << 80))
+    assert not hlc.merge(1 << 120)
+    assert hlc.latest() == now + day
+    clock.advance(1.0)
+    assert hlc.merge(now + day + (2 << 80))

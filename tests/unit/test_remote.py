@@ -238,7 +238,7 @@ def test_a_write_is_ordered_by_its_owner_and_told(client: Transport, server: Tra
 
 def test_a_listener_that_knows_a_greater_version_says_so(client: Transport, server: Transport, address: str) -> None:
     both = Writers(client, server, address)
-    far = 1 << 110
+    far = 5_000_000 << 80
     both.owner.note(OURS, far)
     versions, greater, failed = both.write(WriteItem(OURS, b"mine"), to=[address])
     assert (greater, failed) == ([far], [])

@@ -97,8 +97,8 @@ pub trait Memory: Send + Sync {
     /// Raises the floor of the last clear, and returns it.
     fn raise(&self, floor: u128) -> u128;
 
-    /// Merges a clock that came with a message, and returns the own clock.
-    fn merge(&self, clock: u128) -> u128;
+    /// Merges a clock that came with a message, and returns the own clock. None: that one is more than a day ahead.
+    fn merge(&self, clock: u128) -> Option<u128>;
 }
 
 /// The groups that a transport serves, by name.

@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use crate::{
     call::KEY,
-    memory::{self, Groups, Write},
+    memory::{self, Groups, Memory, Write},
     proto::peer as pb,
 };
 
@@ -24,6 +24,10 @@ pub fn version(bytes: &[u8]) -> Result<u128, Refused> {
 /// Returns the bytes of a version in a message.
 pub fn bytes(version: u128) -> Bytes {
     if version == 0 { Bytes::new() } else { Bytes::copy_from_slice(&version.to_be_bytes()) }
+}
+
+fn merged(memory: &dyn Memory, clock: u128) -> Result<u128, Refused> {
+    memory.merge(clock).ok_or(Refused::Invalid("a version is more than a day ahead: one of the two clocks is wrong"))
 }
 
 fn checked(key: &str) -> Result<(), Refused> {
@@ -47,15 +51,15 @@ pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteRepl
             ordered: version(&item.ordered)?,
         });
     }
-    memory.merge(version(&request.clock)?);
+    let newest = writes.iter().map(|write| write.above.max(write.ordered)).max().unwrap_or(0);
+    merged(&*memory, newest.max(version(&request.clock)?))?;
     let refused = !writes.iter().all(|write| memory.is_candidate(write.key));
     let ordered: Option<Vec<_>> =
         if refused { None } else { writes.into_iter().map(|write| memory.order(write).map(bytes)).collect() };
     Ok(pb::WriteReply {
         refused: ordered.is_none(),
         versions: ordered.unwrap_or_default(),
-        clock: bytes(memory.merge(0)),
-        ..pb::WriteReply::default()
+        clock: bytes(merged(&*memory, 0)?),
     })
 }
 
@@ -70,9 +74,9 @@ pub fn tell(groups: &Groups, request: &pb::TellRequest) -> Result<pb::TellReply,
     let Some(memory) = memory::group(groups, request.group.as_bytes()) else {
         return Ok(pb::TellReply { greater: vec![Bytes::new(); writes.len()], ..pb::TellReply::default() });
     };
-    memory.merge(writes.iter().map(|(_, version)| *version).max().unwrap_or(0).max(clock).max(floor));
+    merged(&*memory, writes.iter().map(|(_, version)| *version).max().unwrap_or(0).max(clock).max(floor))?;
     let above = |known: u128, version: u128| if known > version { bytes(known) } else { Bytes::new() };
     let greater = writes.iter().map(|&(key, version)| above(memory.tell(key, version), version)).collect();
     let floor = if floor == 0 { Bytes::new() } else { above(memory.raise(floor), floor) };
-    Ok(pb::TellReply { greater, floor, clock: bytes(memory.merge(0)) })
+    Ok(pb::TellReply { greater, floor, clock: bytes(merged(&*memory, 0)?) })
 }

@@ -5,9 +5,10 @@
 //! than every write.
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SECOND};
 
 const MILLISECOND: u64 = 1_000_000;
+const DAY: u64 = 86_400 * SECOND;
 
 /// Makes versions that follow both time and causality.
 pub struct Hlc {
@@ -32,10 +33,20 @@ impl Hlc {
         Some(*last)
     }
 
-    /// Takes note of a version seen in a message.
-    pub fn merge(&self, version: u128) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = version.max(*last);
+    /// Takes note of a version seen in a message. Returns false and does nothing if it is too far ahead.
+    pub fn merge(&self, version: u128) -> bool {
+        let good = !self.is_far(version);
+        if good {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = version.max(*last);
+        }
+        good
+    }
+
+    /// Returns whether a version is more than a day ahead: its maker's clock is wrong, and whoever took it in would give
+    /// the next writes versions that are as wrong.
+    pub fn is_far(&self, version: u128) -> bool {
+        version > self.latest() && (version >> 80) as u64 > (self.clock.unix() + DAY) / MILLISECOND
     }
 
     /// Returns the greatest version made or merged.

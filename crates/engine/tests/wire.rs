@@ -209,8 +209,8 @@ impl Memory for Fixed {
         floor
     }
 
-    fn merge(&self, clock: u128) -> u128 {
-        clock
+    fn merge(&self, clock: u128) -> Option<u128> {
+        Some(clock)
     }
 }
 

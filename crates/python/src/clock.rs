@@ -58,8 +58,8 @@ impl Hlc {
         self.0.next(above).ok_or_else(|| PyOverflowError::new_err("no greater version exists"))
     }
 
-    fn merge(&self, version: u128) {
-        self.0.merge(version);
+    fn merge(&self, version: u128) -> bool {
+        self.0.merge(version)
     }
 
     fn latest(&self) -> u128 {

@@ -55,6 +55,9 @@ impl Flag {
     }
 }
 
+/// By item its version and the greater one that a listener knew, and the addresses that failed; see writer.rs.
+type WriteResult<'py> = (Vec<Option<u128>>, Vec<u128>, Vec<(String, Bound<'py, PyAny>)>);
+
 /// A peer's address, whether it is considered dead, and the peer itself.
 type Listed = (String, Py<Flag>, Py<PyAny>);
 
@@ -202,7 +205,7 @@ impl Remote {
         items: Vec<Item<'py>>,
         listeners: Vec<String>,
         timeout: f64,
-    ) -> PyResult<(Vec<Option<u128>>, Vec<u128>, Vec<(String, Bound<'py, PyAny>)>)> {
+    ) -> PyResult<WriteResult<'py>> {
         let pool = self.transport.get().pool().map_err(|failure| peer_error(py, &failure))?;
         let (store, timeout) = (store.get(), duration(timeout)?);
         let cell = store.cell();

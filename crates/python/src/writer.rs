@@ -59,7 +59,7 @@ impl Writer<'_> {
     ) -> PyResult<Written> {
         let mut written = Written { versions: vec![None; items.len()], ..Written::default() };
         let (mut batches, mut requests): (Vec<Batch>, Vec<pb::WriteRequest>) = Default::default();
-        let clock = orders::bytes(self.engine.merge(0));
+        let clock = orders::bytes(self.engine.merge(0).unwrap_or(0));
         for (place, item) in items.iter().enumerate() {
             let Some(address) = owner(text(&item.0)?) else {
                 written.versions[place] = self.order(py, item)?;
@@ -137,7 +137,7 @@ impl Writer<'_> {
         let message = pb::TellRequest {
             group: self.engine.name().to_owned(),
             writes: ordered.iter().map(known).collect(),
-            clock: orders::bytes(self.engine.merge(0)),
+            clock: orders::bytes(self.engine.merge(0).unwrap_or(0)),
             ..pb::TellRequest::default()
         };
         let asks: Vec<_> = listeners.map(|address| (address.clone(), Request::Tell(message.clone()))).collect();

@@ -23,7 +23,7 @@ from kamacache.cluster.differences import Differences
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.cluster.routes import Route, Routes
 from kamacache.deadline import Deadline
-from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
+from kamacache.errors import ConfigError, KamaCacheError, PeerError, RegistryError, UnknownGroup
 from kamacache.net.messages import Hello, Member
 from kamacache.steps import Wait
 
@@ -297,9 +297,14 @@ class Membership:
 
     def _note(self, hello: Hello, *, answered: bool) -> None:
         """Take in what a hello says: its member, its clock, the writes it knows."""
-        self._runtime.saw(hello.clock)
+        good = self._runtime.saw(hello.clock)
         if hello.member.address in (None, self.me.address):
             return
+        clock = f"the clock of {hello.member.address} is wrong, or this node's"
+        if not good:
+            self._trouble(clock, PeerError("it is more than a day ahead; writes that it orders are not taken in here"))
+        else:
+            self._mended(clock, f"the clocks of {hello.member.address} and this node agree again")
         silent = self.peers.heard(hello.member, leaving=hello.leaving, answered=answered)
         for state in hello.groups:
             if (core := self._groups.get(state.name)) is not None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
-from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, NoLoader, Overloaded, UnknownGroup
+from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, NoLoader, Overloaded, PeerError, UnknownGroup
 from kamacache.load.flight import MAX_DEPTH
 from kamacache.load.outcome import SERVED
 from kamacache.net.messages import (
@@ -63,7 +63,7 @@ class Serving:
             call.fail("unknown_group", str(error))
         except Overloaded as error:
             call.fail("overloaded", str(error))
-        except NodeClosed as error:
+        except (NodeClosed, PeerError) as error:
             call.fail("closed", str(error))
         except Exception as error:
             log.exception("a request of a peer failed inside the library; the peer gets an error")

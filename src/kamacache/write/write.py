@@ -51,11 +51,14 @@ class Writes:
         deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
         for _ in range(_ROUNDS):
+            if not self._runtime.saw(max(item.above for item in items)):
+                return False  # a listener's clock is wrong: no version may follow it
             versions, whole, knows = yield from self._order_all(items, deadline)
             confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
             if not ordered:
                 return confirmed
+            confirmed &= self._runtime.saw(max(version for _, version in ordered))
             self._note(ordered)
             told, greater = yield from self._tell(TellRequest(self._name, ordered), deadline, knows)
             confirmed &= told
@@ -93,9 +96,9 @@ class Writes:
             for address, error in failed:
                 if address == peer.address and not isinstance(error, UnknownGroup):
                     self._runtime.suspect(peer, error)
-        if not (
-            failed or any(greater) or None in versions or set(self._runtime.membership.listeners()) - set(listeners)
-        ):
+        newer = set(self._runtime.membership.listeners()) - set(listeners)
+        rest = failed or any(greater) or None in versions or newer
+        if not rest and self._runtime.saw(max(version or 0 for version in versions)):
             self._store.count(WRITES, len(items))
             return []
         return [
@@ -120,6 +123,8 @@ class Writes:
             ahead = not again and self._runtime.hlc.latest() > floor
             if not greater and not ahead:
                 return confirmed
+            if not self._runtime.saw(greater.get("", 0)):
+                return False
             floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
         return False
 
@@ -255,7 +260,9 @@ class Writes:
 
     def told(self, request: TellRequest) -> TellReply:
         """Remember the writes and drop what is older. Loads under way compare for themselves."""
-        self._runtime.saw(request.clock)
+        newest = max(request.clock, request.floor, *(version for _, version in request.writes))
+        if not self._runtime.saw(newest):
+            raise PeerError("a version is more than a day ahead: one of the two clocks is wrong")
         greater = self._note(request.writes)
         floor = self.cleared(request.floor) if request.floor else 0
         return TellReply(greater, floor if floor > request.floor else 0, self._runtime.hlc.latest())

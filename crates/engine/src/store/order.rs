@@ -58,6 +58,11 @@ impl<V: Value> Store<V> {
         self.hlc.lock().clone()
     }
 
+    /// Returns whether a version that came from elsewhere is too far ahead to be taken in.
+    pub(super) fn is_far(&self, version: u128) -> bool {
+        self.hlc().is_some_and(|hlc| hlc.is_far(version))
+    }
+
     /// Gives a write its version and applies it, both under the lock of its shard. So the writes of a key are applied
     /// in the order of their versions. A node that is no candidate for the key, and has to do it because no other
     /// answers, keeps no value. See [`Memory::order`](crate::memory::Memory::order).
@@ -130,6 +135,9 @@ impl<V: Value> Store<V> {
         let hash = self.hash(key);
         let shard = &mut *self.shard(hash);
         let known = self.known_in(shard, hash, key);
+        if self.is_far(version) {
+            return known;
+        }
         if version > known && !self.closed() {
             self.remember(shard, hash, key, version);
         }

@@ -251,9 +251,10 @@ impl<V: Value> Memory for Store<V> {
         self.clear(floor, &mut Gone::default())
     }
 
-    fn merge(&self, clock: u128) -> u128 {
-        let Some(hlc) = self.hlc() else { return 0 };
-        hlc.merge(clock);
-        hlc.latest()
+    fn merge(&self, clock: u128) -> Option<u128> {
+        match self.hlc() {
+            None => Some(0),
+            Some(hlc) => hlc.merge(clock).then(|| hlc.latest()),
+        }
     }
 }

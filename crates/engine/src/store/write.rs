@@ -19,7 +19,8 @@ impl<V: Value> Store<V> {
             Kind::Main | Kind::Former => fill.ttl,
         };
         let size = value.as_ref().map_or(0, |v| v.bytes().len());
-        if ttl == Some(0) || !self.fits(key, size) || fill.foreign && !self.has_room() {
+        let refused = fill.foreign && (!self.has_room() || self.is_far(version));
+        if ttl == Some(0) || !self.fits(key, size) || refused {
             gone.0.extend(value);
             return false;
         }
@@ -55,6 +56,9 @@ impl<V: Value> Store<V> {
     /// Raises the floor, below which nothing is served, and returns the floor now. O(1) unless the store knows
     /// something at least as new: then the shards that have it are searched.
     pub fn clear(&self, version: u128, gone: &mut Gone<V>) -> u128 {
+        if self.is_far(version) {
+            return self.floor();
+        }
         // Without a sweep since an earlier clear: at most one clear waits.
         let unswept = std::mem::take(&mut self.attic().cleared);
         gone.0.extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
