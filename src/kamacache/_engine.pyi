@@ -495,9 +495,17 @@ class Security:
     """The password and certificates of a node, none of which it shows."""
 
     def __new__(
-        cls, *, password: str | None = None, tls: tuple[str, str, str] | None = None, mutual: bool = True
+        cls,
+        *,
+        password: str | None = None,
+        tls: tuple[str, str, str] | None = None,
+        mutual: bool = True,
+        service: str = "",
     ) -> Security:
-        """Take files as (certificate, key, authorities). ValueError says what is wrong with them or the password."""
+        """Take files as (certificate, key, authorities). ValueError says what is wrong with them or the password.
+
+        Nodes that name another `service` than this one are refused; without one, nothing is named or refused.
+        """
 
     def renewed(self) -> Security: ...
     def guesses(self) -> list[tuple[str, int]]: ...

@@ -119,7 +119,9 @@ class Node(GroupMethods):
         self._closed = False
         self._forked = False
         self._groups = Groups(self._clock, ensure=self._ensure, aensure=self._aensure, is_open=self._is_open)
-        self._live(lane or NativeLane(max_value=options.max_value, protection=options.protection))
+        self._live(
+            lane or NativeLane(max_value=options.max_value, protection=options.protection, service=options.service)
+        )
         if self._registry is not None:
             warn_of_twins(self, list(fork.nodes))
         fork.nodes.add(self)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import socket
-import threading
 from typing import Any
 
 import pytest
 import redis
 
-from kamacache.net.messages import TellReply, TellRequest
+from kamacache import Member
+from kamacache.cluster.peers import Peer
 from kamacache.serve import clients
-from kamacache.write.write import Writes
 from tests.clients.nodes import PATIENCE, Trio, bulk, command, connect, expect, waiting, where
 from tests.cluster.cluster import in_thread, wait_until
 
@@ -92,15 +91,11 @@ def test_a_dead_owner_costs_no_error(trio: Trio) -> None:
 
 def test_a_write_that_did_not_reach_every_node_is_answered_as_ever(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answer as always if the owner took the write: Python returns False, clients see no difference."""
-    writer, other = trio.nodes[:2]
-    deaf, go_on, told = other.groups["plain"]._core.writes, threading.Event(), Writes.told
-
-    def late(writes: Writes, request: TellRequest) -> TellReply:
-        if writes is deaf:
-            go_on.wait(PATIENCE)
-        return told(writes, request)
-
-    monkeypatch.setattr(Writes, "told", late)
+    writer = trio.nodes[0]
+    silent = socket.create_server(("127.0.0.1", 0), backlog=50)
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
+    deaf, listeners = Peer(Member("ab" * 8, address), 0.0), writer._membership.listeners
+    monkeypatch.setattr(writer._membership, "listeners", lambda: [*listeners(), deaf])
     key = trio.key_of(writer, group="plain")
     client: Any = redis.Redis(**where(writer))
     try:
@@ -110,5 +105,5 @@ def test_a_write_that_did_not_reach_every_node_is_answered_as_ever(trio: Trio, m
         assert client.delete(f"plain:{key}") == 1
         assert client.get(f"plain:{key}") is None
     finally:
-        go_on.set()
+        silent.close()
         client.close()

@@ -16,8 +16,14 @@ pub struct Security {
 #[pymethods]
 impl Security {
     #[new]
-    #[pyo3(signature = (*, password = None, tls = None, mutual = true))]
-    fn new(py: Python<'_>, password: Option<&str>, tls: Option<[String; 3]>, mutual: bool) -> PyResult<Self> {
+    #[pyo3(signature = (*, password = None, tls = None, mutual = true, service = String::new()))]
+    fn new(
+        py: Python<'_>,
+        password: Option<&str>,
+        tls: Option<[String; 3]>,
+        mutual: bool,
+        service: String,
+    ) -> PyResult<Self> {
         let password = password
             .map(|text| Password::new(text).ok_or_else(|| PyValueError::new_err("not a password")))
             .transpose()?;
@@ -26,7 +32,7 @@ impl Security {
             Files { cert, key, ca, mutual }
         });
         let tls = py.detach(|| files.map(Tls::new).transpose()).map_err(PyValueError::new_err)?;
-        Ok(Self { inner: Arc::new(security::Security { password, tls, ..Default::default() }) })
+        Ok(Self { inner: Arc::new(security::Security { password, tls, service, ..Default::default() }) })
     }
 
     fn renewed(&self) -> Self {

@@ -39,10 +39,12 @@ _LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed
 class NativeLane:
     """See Lane. Invariant, under `_lock`: `_links` has at most one open Link for each open loop and address."""
 
-    def __init__(self, *, max_value: int, protection: Protection, security: Security | None = None) -> None:
+    def __init__(
+        self, *, max_value: int, protection: Protection, service: str = "", security: Security | None = None
+    ) -> None:
         self._max_value = max_value
         self._protection = protection
-        self._security = security or protection.engine()
+        self._security = security or protection.engine(service)
         most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
         transport = self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
         self.serve, self.hide = transport.serve, transport.hide
@@ -69,8 +71,7 @@ class NativeLane:
                 if time.monotonic() >= look:
                     look = time.monotonic() + _LOOK
                     self._sweep()
-                    if self._security is not None:
-                        look_after(self._security)
+                    look_after(self._security)
                 if isinstance(event, Incoming):
                     receive(event)
                 elif isinstance(event, Scrape):
@@ -143,7 +144,7 @@ class NativeLane:
             if self._closed:
                 raise NodeClosed("the node was closed")
             self._sweep()
-            link = Link(loop, self._transport, address, guarded=self._security is not None)
+            link = Link(loop, self._transport, address, guarded=self._protection.tls is not None)
             with self._lock:
                 self._links.setdefault(loop, {})[address] = link
         return link
@@ -200,5 +201,4 @@ class NativeLane:
             self._thread.join(_JOIN)
 
     def renewed(self) -> Lane:
-        security = None if self._security is None else self._security.renewed()
-        return NativeLane(max_value=self._max_value, protection=self._protection, security=security)
+        return NativeLane(max_value=self._max_value, protection=self._protection, security=self._security.renewed())

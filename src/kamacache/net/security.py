@@ -78,14 +78,12 @@ class Protection(NamedTuple):
         """Return whether the node can be used only with the password or a certificate."""
         return self.password is not None or (self.tls is not None and self.tls.mutual)
 
-    def engine(self) -> Security | None:
-        """Return the same for the engine, which reads the files; None if there is none. ConfigError."""
-        if self.password is None and self.tls is None:
-            return None
+    def engine(self, service: str = "") -> Security:
+        """Return the same for the engine, which reads the files, for a node of this service. ConfigError."""
         if self.tls is None:
-            return Security(password=self.password)
+            return Security(password=self.password, service=service)
         try:
-            return Security(password=self.password, tls=self.tls.files, mutual=self.tls.mutual)
+            return Security(password=self.password, tls=self.tls.files, mutual=self.tls.mutual, service=service)
         except ValueError as error:
             raise ConfigError(f"tls: {error}") from None
 

@@ -54,7 +54,7 @@ impl Peer {
     }
 }
 
-/// Adds the password to every call.
+/// Adds the password and the service to every call.
 #[derive(Clone)]
 struct Says(Arc<Security>);
 
@@ -62,6 +62,9 @@ impl Interceptor for Says {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         if let Some(password) = &self.0.password {
             request.metadata_mut().insert("authorization", password.bearer().clone());
+        }
+        if let Some(service) = self.0.service.parse().ok().filter(|_| !self.0.service.is_empty()) {
+            request.metadata_mut().insert("kamacache-service", service);
         }
         Ok(request)
     }

@@ -1,4 +1,5 @@
-//! A connection to a peer's memory, for threads and for event loops: with TLS and the password if the node has them.
+//! A connection to a peer's memory, for threads and for event loops: with TLS and the password if the node has them. It
+//! begins with the name of the service.
 //!
 //! Bytes that `send` took and the system did not are held here, and leave before anything is read. Without a password
 //! and TLS there are none: then this is just the socket.
@@ -12,7 +13,7 @@ use rustix::{
 use super::{Failure, tls::Session};
 use crate::{
     resp::{self, Reply},
-    security::Security,
+    security::{Password, Security},
     socket::Address,
     tracked::Tracked,
 };
@@ -22,13 +23,13 @@ pub struct Link {
     guarded: Option<Box<Guarded>>,
 }
 
-/// TLS and the password, which stand between the requests and the socket.
+/// TLS, the password and the service, which stand between the requests and the socket.
 struct Guarded {
     tls: Option<Session>,
     /// Without TLS.
     unsent: Vec<u8>,
-    /// The password was sent, but its reply has not come.
-    unproven: bool,
+    /// How many replies to the password and the service have not come.
+    unproven: usize,
 }
 
 impl Guarded {
@@ -38,14 +39,11 @@ impl Guarded {
             _ => None,
         };
         let mut unsent = Vec::new();
-        if let Some(password) = &security.password {
-            resp::auth(&mut unsent, password.text());
-        }
-        let unproven = !unsent.is_empty();
+        let unproven = resp::greet(&mut unsent, security.password.as_ref().map(Password::text), &security.service);
         if let Some(tls) = &mut tls {
             tls.take(&mem::take(&mut unsent))?;
         }
-        Ok((tls.is_some() || unproven).then(|| Box::new(Self { tls, unsent, unproven })))
+        Ok((tls.is_some() || unproven > 0).then(|| Box::new(Self { tls, unsent, unproven })))
     }
 
     fn flush(&mut self, socket: &Tracked<OwnedFd>, flags: SendFlags) -> io::Result<()> {
@@ -123,20 +121,21 @@ impl Link {
         Ok(recv(&self.socket, spare_capacity(into), flags)?.1)
     }
 
-    /// Returns whether this reply is the one to the password, and accepts it.
+    /// Returns whether this reply is one to the password or the service, and accepts it.
     pub fn proves(&mut self, address: &str, reply: &Reply, input: &[u8]) -> Result<bool, Failure> {
         let Some(guarded) = &mut self.guarded else {
             return Ok(false);
         };
-        if !mem::take(&mut guarded.unproven) {
+        if guarded.unproven == 0 {
             return Ok(false);
         }
+        guarded.unproven -= 1;
         match reply {
             Reply::Simple(_) => {}
             Reply::Error(text) => return Err(Failure::denied(address, &input[text.clone()])),
             _ => return Err(Failure::nonsense(address, "of another kind")),
         }
-        if guarded.tls.is_none() && guarded.unsent.is_empty() {
+        if guarded.tls.is_none() && guarded.unsent.is_empty() && guarded.unproven == 0 {
             self.guarded = None;
         }
         Ok(true)

@@ -57,13 +57,14 @@ impl Failure {
         Self::unreachable(format!("{address} closed the connection"))
     }
 
-    /// The peer asks for a password, or for another one.
+    /// The peer asks for a password, or for another one, or belongs to another service.
     pub fn denied(address: &str, text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
-        Self {
-            kind: FailureKind::Denied,
-            text: format!("{address} refuses this node, whose password is to be the same: {text}"),
-        }
+        let text = match text.strip_prefix("WRONGSERVICE ") {
+            Some(text) => format!("{address} refuses this node: {text}"),
+            None => format!("{address} refuses this node, whose password is to be the same: {text}"),
+        };
+        Self { kind: FailureKind::Denied, text }
     }
 
     /// The peer's reply is an error.

@@ -11,7 +11,7 @@ use crate::{
     names::Names,
     port::{stream::Stream, tls},
     resp,
-    security::Security,
+    security::{Password, Security},
     socket::Address,
 };
 
@@ -62,8 +62,8 @@ async fn ping(address: &Address, names: &Names, security: &Security, connection:
     let mut stream = match connection {
         Some(stream) => stream,
         None => {
-            if let Some(password) = &security.password {
-                resp::auth(&mut request, password.text());
+            let password = security.password.as_ref().map(Password::text);
+            for _ in 0..resp::greet(&mut request, password, &security.service) {
                 expected.extend_from_slice(b"+OK\r\n");
             }
             connect(address, names, security, false).await?

@@ -24,6 +24,11 @@ impl<'a> Guard<'a> {
         self.open
     }
 
+    /// Checks the service that a node names.
+    pub fn belongs(&self, service: &[u8]) -> Result<(), String> {
+        self.security.belongs(service)
+    }
+
     /// Opens if the password is right; counts a wrong one.
     pub fn admit(&mut self, user: &[u8], given: &[u8]) -> Result<(), &'static str> {
         let password = self.security.password.as_ref().ok_or(NONE)?;

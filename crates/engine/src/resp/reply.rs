@@ -204,7 +204,7 @@ pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item
     }
 }
 
-/// Writes a command whose only argument is a message (peer.proto).
+/// Writes a command with one argument.
 pub fn send(out: &mut Vec<u8>, command: &str, message: &[u8]) {
     out.reserve(message.len() + 64);
     line(out, b'*', 2);
@@ -212,11 +212,12 @@ pub fn send(out: &mut Vec<u8>, command: &str, message: &[u8]) {
     put(out, message);
 }
 
-/// Writes the request that gives the password.
-pub fn auth(out: &mut Vec<u8>, password: &str) {
-    line(out, b'*', 2);
-    put(out, b"AUTH");
-    put(out, password.as_bytes());
+/// Writes what a node says first on a connection: the password, and the service that it believes to reach. Returns how
+/// many replies come to that.
+pub fn greet(out: &mut Vec<u8>, password: Option<&str>, service: &str) -> usize {
+    let service = (!service.is_empty()).then_some(service);
+    let said = [("AUTH", password), ("KC.SERVICE", service)].into_iter().filter_map(|(name, text)| Some((name, text?)));
+    said.map(|(name, text)| send(out, name, text.as_bytes())).count()
 }
 
 /// Asks whether the engine answers. The reply is `PONG`.

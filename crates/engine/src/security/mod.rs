@@ -15,6 +15,9 @@ pub struct Origin(pub Arc<str>);
 /// The password and certificates of a node. Without any, every host that reaches the node may use it.
 #[derive(Default)]
 pub struct Security {
+    /// The service that the node belongs to, which each connection of a node names: an address may have been taken over
+    /// by a node of another one. Empty: none is named.
+    pub service: String,
     pub password: Option<Password>,
     /// For TCP; the permissions of its file protect a Unix socket.
     pub tls: Option<tls::Tls>,
@@ -36,9 +39,19 @@ impl Security {
         }
     }
 
+    /// Checks the service that another node believes to reach here. The error is for that node.
+    pub fn belongs(&self, service: &[u8]) -> Result<(), String> {
+        if self.service.is_empty() || self.service.as_bytes() == service {
+            return Ok(());
+        }
+        let given = String::from_utf8_lossy(service);
+        Err(format!("WRONGSERVICE this node belongs to the service '{}', not to '{given}'", self.service))
+    }
+
     /// Returns the same for a forked child.
     pub fn renewed(&self) -> Self {
         Self {
+            service: self.service.clone(),
             password: self.password.clone(),
             tls: self.tls.as_ref().map(tls::Tls::renewed),
             guesses: Guesses::default(),

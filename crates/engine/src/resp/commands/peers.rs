@@ -23,6 +23,7 @@ pub const COMMANDS: &[Command] = &[
     command("kc.mpeek", -3, Keys::None, "readonly", "KC.MGET, also for what this node no longer owns", peek_many),
     command("kc.write", 2, Keys::None, "write", "Orders writes as their owner, for other nodes", write),
     command("kc.tell", 2, Keys::None, "write", "Takes note of writes, for other nodes", tell),
+    command("kc.service", 2, Keys::None, "fast", "The service that a node believes to reach", service),
     command("kc.ping", 1, Keys::None, "fast", "Whether the engine answers", ping),
 ];
 
@@ -31,6 +32,18 @@ const KEPT: usize = 1 << 20;
 
 fn ping(_: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Outcome {
     out.simple("PONG");
+    Ok(Next::Done)
+}
+
+/// A node that believes to reach another service gets nothing more on this connection.
+fn service(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    match session.guard.belongs(asked.arguments.get(1).unwrap_or_default()) {
+        Ok(()) => out.simple("OK"),
+        Err(text) => {
+            out.error(&text);
+            return Ok(Next::Close);
+        }
+    }
     Ok(Next::Done)
 }
 
