@@ -16,13 +16,13 @@ pub struct Security {
 #[pymethods]
 impl Security {
     #[new]
-    #[pyo3(signature = (*, password = None, tls = None, mutual = true, service = String::new()))]
+    #[pyo3(signature = (*, password = None, tls = None, mutual = true, service = ""))]
     fn new(
         py: Python<'_>,
         password: Option<&str>,
         tls: Option<[String; 3]>,
         mutual: bool,
-        service: String,
+        service: &str,
     ) -> PyResult<Self> {
         let password = password
             .map(|text| Password::new(text).ok_or_else(|| PyValueError::new_err("not a password")))
@@ -32,7 +32,9 @@ impl Security {
             Files { cert, key, ca, mutual }
         });
         let tls = py.detach(|| files.map(Tls::new).transpose()).map_err(PyValueError::new_err)?;
-        Ok(Self { inner: Arc::new(security::Security { password, tls, service, ..Default::default() }) })
+        Ok(Self {
+            inner: Arc::new(security::Security { password, tls, service: service.to_owned(), ..Default::default() }),
+        })
     }
 
     fn renewed(&self) -> Self {
