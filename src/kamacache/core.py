@@ -14,9 +14,10 @@ from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
 from kamacache.net.messages import GroupState, WriteItem
 from kamacache.stats import GroupStats
+from kamacache.steps import parts
 from kamacache.units import UNSET, Duration, Missing, parse_ttl
 from kamacache.write.behind import WriteBehind
-from kamacache.write.write import Writes
+from kamacache.write.write import AT_ONCE, Writes
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock
@@ -136,7 +137,9 @@ class GroupCore:
 
     def write_directly(self, items: list[WriteItem]) -> list[WriteItem]:
         """Set and delete on this thread, which is started. Return what `write` has to do: nothing, if all went well."""
-        return items if self.store.pending else self.writes.write_directly(items)
+        if self.store.pending:
+            return items
+        return [rest for part in parts(items, AT_ONCE) for rest in self.writes.write_directly(part)]
 
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
         """Set and delete keys, after the pending writes of these keys."""

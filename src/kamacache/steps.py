@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _thread
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -127,10 +127,10 @@ PAUSE = Twofold(lambda: None, _pause)  # lets others use the event loop for a tu
 PAUSE_EVERY = 100  # keys of a batch between two pauses
 
 
-def parts(items: list[T], size: int = PAUSE_EVERY) -> Iterator[list[T]]:
+def parts(items: Sequence[T], size: int = PAUSE_EVERY) -> Iterator[list[T]]:
     """Cut a batch into parts, by default into what is done between two pauses."""
     for start in range(0, len(items), size):
-        yield items[start : start + size]
+        yield list(items[start : start + size])
 
 
 class Wait:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kamacache import Group, Member, Node, Registry
+from kamacache.write.write import AT_ONCE
 from tests.cluster.cluster import wait_until
 
 VALUES = {str(number): str(number).encode() for number in range(300)}
@@ -133,3 +134,21 @@ def test_a_member_that_ends_between_two_writes(three: Three) -> None:
     three.nodes[2].close(drain=0)
     wait_until(lambda: three.groups[0].set(key, b"2") is True)
     assert [group.get(key) for group in three.groups[:2]] == [b"2", b"2"]
+
+
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_a_large_batch_goes_in_parts(three: Three, way: str) -> None:
+    many = {f"many {number}": b"v" for number in range(2 * AT_ONCE + 1)}
+    group = three.groups[0]
+    assert (group.set_many(many) if way == "thread" else asyncio.run(group.aset_many(many))) is True
+    assert [len(each.get_many(many)) for each in three.groups] == [len(many)] * 3
+    assert group.stats().writes == len(many) + 1
+    assert (group.delete_many(many) if way == "thread" else asyncio.run(group.adelete_many(many))) is True
+    assert [each.get_many(many) for each in three.groups] == [{}] * 3
+
+
+def test_a_lane_that_is_closed_fails_no_write(three: Three) -> None:
+    """The write ends as if no other member answered."""
+    three.nodes[0]._runtime.lane.close()
+    assert three.groups[0].set_many({"1": b"1", "2": b"2"}) is False
+    assert asyncio.run(three.groups[0].aset_many({"1": b"1", "2": b"2"})) is False

@@ -170,9 +170,14 @@ class NativeLane:
     def send_all(self, asks: Sequence[tuple[str, Request]], deadline: Deadline) -> Path[list[Any]]:
         """Do that over the fast lane on a thread, by calls on an event loop."""
         left = min(deadline.left(), _SEND)
-        replies: list[Any] = yield Twofold(
-            lambda: self._transport.send_all(list(asks), left), lambda: adrive(Lane.send_all(self, asks, deadline))
-        )
+
+        def directly() -> list[Any]:
+            try:
+                return list(self._transport.send_all(list(asks), left))
+            except PeerError as error:  # the transport is closed
+                return [error] * len(asks)
+
+        replies: list[Any] = yield Twofold(directly, lambda: adrive(Lane.send_all(self, asks, deadline)))
         return replies
 
     def forget(self, address: str, *, finishing: bool = False) -> None:

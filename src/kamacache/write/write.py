@@ -20,7 +20,7 @@ from kamacache.deadline import Deadline
 from kamacache.errors import PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
-from kamacache.steps import Path, Twofold
+from kamacache.steps import Path, Twofold, parts
 
 if TYPE_CHECKING:
     from kamacache._engine import Store
@@ -32,6 +32,7 @@ SILENCE = 1.0  # seconds that a write waits for those who do not answer
 _MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
 _LAST = 0.25  # seconds for a notice when the write's time is over
 _DIRECTLY = 8 * 1024 * 1024  # bytes of a batch that is written without a step of Python
+AT_ONCE = 2_000  # items of a batch that are written together: the wire thread of an owner stands still meanwhile
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
@@ -47,6 +48,12 @@ class Writes:
 
     def write(self, items: Sequence[WriteItem]) -> Path[bool]:
         """Set and delete; every key once. Return whether every listener confirmed."""
+        confirmed = True
+        for part in parts(items, AT_ONCE):
+            confirmed &= yield from self._write(part)
+        return confirmed
+
+    def _write(self, items: Sequence[WriteItem]) -> Path[bool]:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
@@ -91,7 +98,10 @@ class Writes:
         alive = [peer.address for peer in listeners if not peer.dead]
         if remote is None or len(alive) < len(listeners) or _weight(items) > _DIRECTLY or not self._runtime.joined:
             return items
-        versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
+        try:
+            versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
+        except PeerError:  # closed, or the parent's
+            return items
         for peer in listeners if failed else ():
             for address, error in failed:
                 if address == peer.address and not isinstance(error, UnknownGroup):
