@@ -1,6 +1,4 @@
 //! A batch of hits in the memories of their owners, all asked at once, without a step of Python for each key.
-use std::sync::atomic::Ordering;
-
 use kamacache_engine::{
     memory::Memory,
     outcome::{ABSENT, PEER_HITS},
@@ -35,15 +33,7 @@ impl Remote {
         let missing = PyList::empty(py);
         let asked: Vec<_> = keys.iter().collect();
         let texts = asked.iter().map(text).collect::<PyResult<Vec<_>>>()?;
-        let mut owners: Vec<(&Peer, Vec<usize>)> = Vec::new();
-        for (place, key) in texts.iter().enumerate() {
-            let owner = self.peers.get(usize::from(self.table.owner(key))).and_then(Option::as_ref);
-            let Some(owner) = owner.filter(|owner| !owner.down.load(Ordering::Relaxed)) else { continue };
-            match owners.iter_mut().find(|(peer, _)| std::ptr::eq(*peer, owner)) {
-                Some((_, places)) => places.push(place),
-                None => owners.push((owner, vec![place])),
-            }
-        }
+        let owners = self.by_owner(&texts);
         let cell = store.cell();
         let engine = cell.get();
         let pool = match self.transport.get().pool() {
@@ -51,17 +41,15 @@ impl Remote {
             _ => return Ok(keys.clone()),
         };
         let begun = engine.options().clock.now();
-        let outcomes = py.detach(|| {
-            let question = |(peer, places): &(&Peer, Vec<usize>)| {
-                let mut request = Vec::new();
-                resp::ask(&mut request, engine.name(), places.iter().map(|place| texts[*place]), false);
-                (peer.address.clone(), request)
-            };
-            let questions: Vec<_> = owners.iter().map(question).collect();
-            match questions.as_slice() {
-                [(address, request)] => vec![pool.ask(address, request, self.timeout)],
-                _ => ask_many(pool, &questions, self.timeout),
-            }
+        let question = |(peer, places): &(&Peer, Vec<usize>)| {
+            let mut request = Vec::new();
+            resp::ask(&mut request, engine.name(), places.iter().map(|place| texts[*place]), false);
+            (peer.address.clone(), request)
+        };
+        let questions: Vec<_> = owners.iter().map(question).collect();
+        let outcomes = py.detach(|| match questions.as_slice() {
+            [(address, request)] => vec![pool.ask(address, request, self.timeout)],
+            _ => ask_many(pool, &questions, self.timeout),
         });
         // By place: the answer, and which connection holds its value.
         let mut answers: Vec<Option<(usize, resp::Answer)>> = vec![None; asked.len()];
@@ -103,6 +91,19 @@ impl Remote {
             pool.put(&peer.address, connection);
         }
         Ok(missing)
+    }
+
+    /// Returns the places of the keys by owner, without those that this node owns or whose owner is considered dead.
+    fn by_owner(&self, keys: &[&str]) -> Vec<(&Peer, Vec<usize>)> {
+        let mut owners: Vec<(&Peer, Vec<usize>)> = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            let Some(owner) = self.owner_of(key) else { continue };
+            match owners.iter_mut().find(|(peer, _)| std::ptr::eq(*peer, owner)) {
+                Some((_, places)) => places.push(place),
+                None => owners.push((owner, vec![place])),
+            }
+        }
+        owners
     }
 }
 

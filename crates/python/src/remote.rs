@@ -63,7 +63,7 @@ type Listed = (String, Py<Flag>, Py<PyAny>);
 
 pub struct Peer {
     pub address: String,
-    pub down: Arc<AtomicBool>,
+    down: Arc<AtomicBool>,
     object: Py<PyAny>,
 }
 
@@ -71,9 +71,9 @@ pub struct Peer {
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Remote {
     pub transport: Py<Transport>,
-    pub table: Arc<placement::Placement>,
+    table: Arc<placement::Placement>,
     /// By their positions in the table; None is this node.
-    pub peers: Vec<Option<Peer>>,
+    peers: Vec<Option<Peer>>,
     pub timeout: Duration,
     keep: Option<Py<PyAny>>,
     suspect: Py<PyAny>,
@@ -90,14 +90,17 @@ pub enum Asked<'py> {
 }
 
 impl Remote {
+    /// Returns the owner of a key; None if this node owns it, or the owner is considered dead.
+    pub fn owner_of(&self, key: &str) -> Option<&Peer> {
+        let peer = self.peers.get(usize::from(self.table.owner(key)))?.as_ref()?;
+        (!peer.down.load(Ordering::Relaxed)).then_some(peer)
+    }
+
     /// Asks the owner of a key, and counts a hit.
     pub fn ask<'py>(&self, py: Python<'py>, store: &Store, key: &str) -> PyResult<Asked<'py>> {
-        let Some(peer) = self.peers.get(usize::from(self.table.owner(key))).and_then(Option::as_ref) else {
+        let Some(peer) = self.owner_of(key) else {
             return Ok(Asked::Nobody);
         };
-        if peer.down.load(Ordering::Relaxed) {
-            return Ok(Asked::Nobody);
-        }
         let Ok(pool) = self.transport.get().pool() else {
             return Ok(Asked::Nobody); // closed, or the parent's
         };
@@ -180,9 +183,7 @@ impl Remote {
 
     #[pyo3(signature = (key, /))]
     fn owner<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let peer = self.peers.get(usize::from(self.table.owner(text(key)?))).and_then(Option::as_ref);
-        let peer = peer.filter(|peer| !peer.down.load(Ordering::Relaxed));
-        Ok(peer.map(|peer| peer.object.bind(py).clone()))
+        Ok(self.owner_of(text(key)?).map(|peer| peer.object.bind(py).clone()))
     }
 
     #[pyo3(signature = (store, keys, found, failed, /))]
@@ -216,7 +217,8 @@ impl Remote {
         };
         let owner = |key: &str| {
             let place = self.table.candidates(key).iter().find(alive)?;
-            Some(self.peers.get(usize::from(*place))?.as_ref()?.address.as_str())
+            let peer = self.peers.get(usize::from(*place)).and_then(Option::as_ref);
+            Some(peer.map_or("", |peer| peer.address.as_str()))
         };
         let written = writer.write(py, &items, &listeners, owner)?;
         let error = |(address, failure)| (address, peer_error(py, &failure).into_value(py).into_bound(py).into_any());

@@ -35,10 +35,11 @@ pub struct Written {
     pub failed: Vec<(String, Failure)>,
 }
 
-/// The items of one owner by their places.
+/// The items of one owner by their places, and the request for them.
 struct Batch {
     address: String,
     places: Vec<usize>,
+    request: pb::WriteRequest,
 }
 
 pub struct Writer<'a> {
@@ -49,7 +50,8 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes, where `owner` says who orders a key: the address, None for this node.
+    /// Writes. `owner` returns the address of the candidate that orders a key, "" for this node; None if all candidates
+    /// are considered dead.
     pub fn write<'o>(
         &self,
         py: Python<'_>,
@@ -58,43 +60,10 @@ impl Writer<'_> {
         owner: impl Fn(&str) -> Option<&'o str>,
     ) -> PyResult<Written> {
         let mut written = Written { versions: vec![None; items.len()], ..Written::default() };
-        let (mut batches, mut requests): (Vec<Batch>, Vec<pb::WriteRequest>) = Default::default();
-        let clock = orders::bytes(self.engine.merge(0).unwrap_or(0));
-        for (place, item) in items.iter().enumerate() {
-            let Some(address) = owner(text(&item.0)?) else {
-                written.versions[place] = self.order(py, item)?;
-                continue;
-            };
-            let at = batches.iter().position(|batch| batch.address == address).unwrap_or_else(|| {
-                batches.push(Batch { address: address.to_owned(), places: Vec::new() });
-                let group = self.engine.name().to_owned();
-                requests.push(pb::WriteRequest { group, clock: clock.clone(), ..pb::WriteRequest::default() });
-                batches.len() - 1
-            });
-            batches[at].places.push(place);
-            let (key, value, ttl, above, ordered) = item.clone();
-            let value = value.map(PyBackedBytes::from);
-            requests[at].items.push(messages::write_item((text(&key)?.to_owned(), value, ttl, above, ordered)));
-        }
+        let batches = self.order_here(py, items, owner, &mut written)?;
         let keys = items.iter().map(|(key, ..)| text(key)).collect::<PyResult<Vec<_>>>()?;
-        let count = items.len();
         py.detach(|| {
-            let asks = batches.iter().zip(requests).map(|(to, message)| (to.address.clone(), Request::Write(message)));
-            let replies = send_all(self.pool, asks.collect(), self.timeout);
-            let mut knows = None;
-            for (batch, reply) in batches.iter().zip(replies) {
-                match reply {
-                    Ok(Reply::Write(reply)) if reply.versions.len() == batch.places.len() => {
-                        for (&place, version) in batch.places.iter().zip(&reply.versions) {
-                            written.versions[place] = orders::version(version).ok();
-                        }
-                        self.engine.merge(orders::version(&reply.clock).unwrap_or(0));
-                        knows = (batch.places.len() == count).then_some(&batch.address);
-                    }
-                    Ok(_) => {} // refused
-                    Err(failure) => written.failed.push((batch.address.clone(), failure)),
-                }
-            }
+            let knows = self.order_there(batches, &mut written);
             let ordered = keys.iter().zip(&written.versions).enumerate();
             let ordered: Vec<_> = ordered
                 .filter_map(|(place, (key, version))| Some((place, *key, version.filter(|version| *version > 0)?)))
@@ -102,14 +71,68 @@ impl Writer<'_> {
             for (_, key, version) in &ordered {
                 self.engine.tell(key, *version);
             }
-            written.greater = vec![0; count];
-            // Not those that know, nor those that did not answer: all waiting for them shares one `timeout`.
+            written.greater = vec![0; keys.len()];
+            // Not the one that knows, nor those that did not answer: all waiting for them shares one `timeout`.
             let failed: Vec<_> = written.failed.iter().map(|(address, _)| address.clone()).collect();
-            let told = listeners.iter().filter(|address| Some(*address) != knows && !failed.contains(address));
+            let told = listeners.iter().filter(|address| knows.as_ref() != Some(*address) && !failed.contains(address));
             self.tell(&ordered, told, &mut written);
         });
         drain(py);
         Ok(written)
+    }
+
+    /// Orders the items that this node owns, and returns those of the others.
+    fn order_here<'o>(
+        &self,
+        py: Python<'_>,
+        items: &[Item<'_>],
+        owner: impl Fn(&str) -> Option<&'o str>,
+        written: &mut Written,
+    ) -> PyResult<Vec<Batch>> {
+        let mut batches: Vec<Batch> = Vec::new();
+        let clock = orders::bytes(self.engine.merge(0).unwrap_or(0));
+        for (place, item) in items.iter().enumerate() {
+            let Some(address) = owner(text(&item.0)?) else { continue };
+            if address.is_empty() {
+                written.versions[place] = self.order(py, item)?;
+                continue;
+            }
+            let at = batches.iter().position(|batch| batch.address == address).unwrap_or_else(|| {
+                let (group, clock) = (self.engine.name().to_owned(), clock.clone());
+                let request = pb::WriteRequest { group, clock, ..pb::WriteRequest::default() };
+                batches.push(Batch { address: address.to_owned(), places: Vec::new(), request });
+                batches.len() - 1
+            });
+            batches[at].places.push(place);
+            let (key, value, ttl, above, ordered) = item.clone();
+            let item = (text(&key)?.to_owned(), value.map(PyBackedBytes::from), ttl, above, ordered);
+            batches[at].request.items.push(messages::write_item(item));
+        }
+        Ok(batches)
+    }
+
+    /// Has the owners order their items. Returns the address of one that ordered all there are.
+    fn order_there(&self, batches: Vec<Batch>, written: &mut Written) -> Option<String> {
+        let (mut asks, mut places) = (Vec::new(), Vec::new());
+        for batch in batches {
+            asks.push((batch.address.clone(), Request::Write(batch.request)));
+            places.push((batch.address, batch.places));
+        }
+        let mut knows = None;
+        for ((address, places), reply) in places.into_iter().zip(send_all(self.pool, asks, self.timeout)) {
+            match reply {
+                Ok(Reply::Write(reply)) if reply.versions.len() == places.len() => {
+                    for (&place, version) in places.iter().zip(&reply.versions) {
+                        written.versions[place] = orders::version(version).ok();
+                    }
+                    self.engine.merge(orders::version(&reply.clock).unwrap_or(0));
+                    knows = (places.len() == written.versions.len()).then_some(address);
+                }
+                Ok(_) => {} // refused
+                Err(failure) => written.failed.push((address, failure)),
+            }
+        }
+        knows
     }
 
     fn order(&self, py: Python<'_>, (key, value, ttl, above, ordered): &Item<'_>) -> PyResult<Option<u128>> {
