@@ -443,7 +443,7 @@ class Remote:
 
     def write(
         self, store: Store, items: Sequence[WriteItem], listeners: Sequence[str], timeout: float, /
-    ) -> tuple[list[int | None], list[int], list[tuple[str, Exception]]]:
+    ) -> tuple[list[Any], list[int], list[tuple[str, Exception]]]:
         """Have the owners order writes of a store, and notify these addresses, each within `timeout`, on this thread.
 
         Return, by item, the version (0: superseded, None: no owner ordered it) and the greatest version that a listener

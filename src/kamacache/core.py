@@ -139,6 +139,8 @@ class GroupCore:
         """Set and delete on this thread, which is started. Return what `write` has to do: nothing, if all went well."""
         if self.store.pending:
             return items
+        if len(items) <= AT_ONCE:
+            return self.writes.write_directly(items)
         return [rest for part in parts(items, AT_ONCE) for rest in self.writes.write_directly(part)]
 
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:

@@ -94,9 +94,12 @@ class Writes:
 
         That goes on with what was ordered here: see `order`.
         """
-        remote, listeners = self._store.remote, self._runtime.membership.listeners()
+        remote, membership = self._store.remote, self._runtime.membership
+        listeners = membership.listeners()
         alive = [peer.address for peer in listeners if not peer.dead]
-        if remote is None or len(alive) < len(listeners) or _weight(items) > _DIRECTLY or not self._runtime.joined:
+        if remote is None or len(alive) < len(listeners) or not membership.joined:
+            return items
+        if len(items) > 1 and _weight(items) > _DIRECTLY:
             return items
         try:
             versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
@@ -106,11 +109,11 @@ class Writes:
             for address, error in failed:
                 if address == peer.address and not isinstance(error, UnknownGroup):
                     self._runtime.suspect(peer, error)
-        newer = set(self._runtime.membership.listeners()) - set(listeners)
-        rest = failed or any(greater) or None in versions or newer
-        if not rest and self._runtime.saw(max(version or 0 for version in versions)):
-            self._store.count(WRITES, len(items))
-            return []
+        if not failed and not any(greater) and None not in versions and self._runtime.saw(max(versions)):
+            now = membership.listeners()
+            if now == listeners or not set(now) - set(listeners):
+                self._store.count(WRITES, len(items))
+                return []
         return [
             item._replace(above=above, ordered=version or 0)
             for item, version, above in zip(items, versions, greater, strict=True)
