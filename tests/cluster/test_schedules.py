@@ -19,7 +19,7 @@ from kamacache import Node
 from kamacache.errors import NodeClosed
 from kamacache.load.miss import Misses
 from kamacache.net.messages import Hello, LoadRequest, TellReply, TellRequest, WriteItem, WriteRequest
-from kamacache.steps import Path
+from kamacache.steps import Path, drive
 from kamacache.testing import Gate, Parcel, Peek
 from kamacache.write.write import Writes
 from tests.cluster.cluster import Cluster, in_thread, wait_until
@@ -363,6 +363,27 @@ def test_write_that_is_told_after_a_later_one(*, wait: bool) -> None:
         assert first.result(5) is (True if wait else None)
         wait_until(lambda: not cluster.group(c)._core.behind._count())
         cluster.assert_serves(key, NEW)
+
+
+def test_write_that_is_superseded_while_a_listener_does_not_answer() -> None:
+    """Return False: the listener may have what is older than either write.
+
+    1. C, the owner, orders a write of A and then a later one.
+    2. A goes on with the first, because a listener had not answered. It is superseded.
+    3. True only if no listener is considered dead.
+    """
+    with Cluster(3) as cluster:
+        a, b, c = cluster.nodes
+        key = cluster.key_of(c)
+        owner, writer = (cluster.group(node)._core.writes for node in (c, a))
+        (first,), (later,) = (owner.order([WriteItem(key, value)]) for value in (OLD, NEW))
+        assert later > first
+        again = [WriteItem(key, OLD, ordered=first)]
+        assert drive(writer.write(again)) is True
+        probes = cluster.consider_dead(a, b)
+        assert drive(writer.write(again)) is False
+        probes.open()
+        assert cluster.group(c).get(key) == NEW
 
 
 def test_get_among_endless_pending_writes() -> None:

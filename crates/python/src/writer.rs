@@ -1,7 +1,7 @@
 //! A write of a thread without a step of Python: the owners order it, the listeners are notified, and all is well.
 //!
 //! Python does the rest: it goes on with what comes back from here.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kamacache_engine::{
     call::{Reply, Request},
@@ -20,6 +20,9 @@ use crate::{
     store::Store,
     value::{drain, release},
 };
+
+/// The time for a notice when the write's time is over.
+const LAST: Duration = Duration::from_millis(250);
 
 /// Key, value (None: a delete), ttl, and the versions of a WriteItem.
 pub type Item<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyBytes>>, Option<f64>, u128, u128);
@@ -59,6 +62,7 @@ impl Writer<'_> {
         listeners: &[String],
         owner: impl Fn(&str) -> Option<&'o str>,
     ) -> PyResult<Written> {
+        let begun = Instant::now();
         let mut written = Written { versions: vec![None; items.len()], ..Written::default() };
         let batches = self.order_here(py, items, owner, &mut written)?;
         let keys = items.iter().map(|(key, ..)| text(key)).collect::<PyResult<Vec<_>>>()?;
@@ -75,7 +79,8 @@ impl Writer<'_> {
             // Not the one that knows, nor those that did not answer: all waiting for them shares one `timeout`.
             let failed: Vec<_> = written.failed.iter().map(|(address, _)| address.clone()).collect();
             let told = listeners.iter().filter(|address| knows.as_ref() != Some(*address) && !failed.contains(address));
-            self.tell(&ordered, told, &mut written);
+            let left = self.timeout.saturating_sub(begun.elapsed()).max(LAST);
+            self.tell(&ordered, told, left, &mut written);
         });
         drain(py);
         Ok(written)
@@ -148,6 +153,7 @@ impl Writer<'_> {
         &self,
         ordered: &[(usize, &str, u128)],
         listeners: impl Iterator<Item = &'l String>,
+        within: Duration,
         written: &mut Written,
     ) {
         if ordered.is_empty() {
@@ -165,7 +171,7 @@ impl Writer<'_> {
         };
         let asks: Vec<_> = listeners.map(|address| (address.clone(), Request::Tell(message.clone()))).collect();
         let addresses: Vec<_> = asks.iter().map(|(address, _)| address.clone()).collect();
-        for (address, reply) in addresses.into_iter().zip(send_all(self.pool, asks, self.timeout)) {
+        for (address, reply) in addresses.into_iter().zip(send_all(self.pool, asks, within)) {
             match reply {
                 Ok(Reply::Tell(reply)) => {
                     self.engine.merge(orders::version(&reply.clock).unwrap_or(0));

@@ -63,8 +63,8 @@ class Writes:
             versions, whole, knows = yield from self._order_all(items, deadline)
             confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
-            if not ordered:
-                return confirmed
+            if not ordered:  # superseded; the others were notified before, but for those that did not answer
+                return confirmed and not any(peer.dead for peer in self._runtime.membership.listeners())
             confirmed &= self._runtime.saw(max(version for _, version in ordered))
             self._note(ordered)
             told, greater = yield from self._tell(TellRequest(self._name, ordered), deadline, knows)
