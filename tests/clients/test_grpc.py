@@ -151,7 +151,8 @@ def check(channel: Any, service: bytes = b"") -> bytes:
 def test_health(trio: Trio, channel: Channel) -> None:
     for node in trio.nodes:
         one = channel(node)
-        assert [check(one, name) for name in (b"", b"pb.KamaCache", b"kamacache.v1.Peer")] == [SERVING] * 3
+        cluster = node._options.service.encode()
+        assert [check(one, name) for name in (b"", b"pb.KamaCache", b"kamacache.v1.Peer", cluster)] == [SERVING] * 4
         with pytest.raises(grpc.RpcError) as raised:
             check(one, b"strange.Service")
         assert raised.value.code() is STATUS.NOT_FOUND

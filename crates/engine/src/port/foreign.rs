@@ -123,8 +123,9 @@ pub fn service(foreign: Foreign, max_value: usize, max_message: usize) -> kama_c
         .max_encoding_message_size(max_message)
 }
 
-/// Returns the health service: the node and each of its services are serving while the node is ready.
-pub fn health(mut state: watch::Receiver<State>) -> HealthServer<HealthService> {
+/// Returns the health service: the node and each of its services are serving while the node is ready. So is the service
+/// of its cluster, for which KamaCache-Go's nodes are asked.
+pub fn health(mut state: watch::Receiver<State>, cluster: String) -> HealthServer<HealthService> {
     let reporter = HealthReporter::new();
     let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
     tokio::spawn(async move {
@@ -133,7 +134,7 @@ pub fn health(mut state: watch::Receiver<State>) -> HealthServer<HealthService> 
                 State::Ready => ServingStatus::Serving,
                 State::Joining | State::Leaving => ServingStatus::NotServing,
             };
-            for service in ["", "pb.KamaCache", "kamacache.v1.Peer"] {
+            for service in ["", "pb.KamaCache", "kamacache.v1.Peer", &cluster] {
                 reporter.set_service_status(service, status).await;
             }
             if state.changed().await.is_err() {

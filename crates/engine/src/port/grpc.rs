@@ -169,10 +169,11 @@ pub async fn serve(
     let peer = PeerServer::new(Calls { groups: clients.groups.clone(), events: clients.events.clone() })
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message);
+    let cluster = security.service.clone();
     let services = Services {
         peer: InterceptedService::new(peer, Bearer(security.clone())),
         foreign: InterceptedService::new(foreign::service(clients, max_value, max_message), Bearer(security)),
-        health: foreign::health(state),
+        health: foreign::health(state, cluster),
     };
     tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
