@@ -3,7 +3,8 @@
     python -m bench.writes [--rounds 7] [--number 1000] [--json]
 
 All processes are pinned to one core and connected by Unix sockets. Rounds of all contestants are interleaved; the
-output has the median, the quickest and the slowest round. Near copies are off.
+output has the median, the quickest and the slowest round. Near copies are off. At last the peers move to another core,
+and in every second round a thread of the one that is asked computes in pure Python.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -42,21 +44,43 @@ def make_node(folder: str) -> tuple[kamacache.Node, kamacache.Group[bytes]]:
 
 
 def run_node(folder: str) -> None:
-    """Run a server process."""
+    """Run a server process. Each line that comes in begins or ends the work of a thread in pure Python."""
     node, _ = make_node(folder)
-    print(json.dumps("ready"), flush=True)
-    sys.stdin.read()
+    print(json.dumps(node.address), flush=True)
+    calm = threading.Event()
+    for line in sys.stdin:
+        if line.strip() == "busy":
+            calm.clear()
+            threading.Thread(target=work, args=(calm,), daemon=True).start()
+        else:
+            calm.set()
+        print(json.dumps(line.strip()), flush=True)
     node.close()
+
+
+def work(calm: threading.Event) -> None:
+    while not calm.is_set():
+        sum(range(1000))
+
+
+def times(call: Callable[[], object], number: int) -> list[int]:
+    """Return the nanoseconds of so many calls, in order of size."""
+    found = []
+    for _ in range(number):
+        begun = time.perf_counter_ns()
+        call()
+        found.append(time.perf_counter_ns() - begun)
+    return sorted(found)
 
 
 def p50(call: Callable[[], object], number: int) -> float:
     """Return the median of so many calls, in microseconds."""
-    times = []
-    for _ in range(number):
-        begun = time.perf_counter_ns()
-        call()
-        times.append(time.perf_counter_ns() - begun)
-    return statistics.median(times) / 1000
+    return statistics.median(times(call, number)) / 1000
+
+
+def p99(call: Callable[[], object], number: int) -> float:
+    """Return the time that one of a hundred calls exceeds, in microseconds."""
+    return times(call, number)[number * 99 // 100] / 1000
 
 
 def in_tasks(get: Callable[[str], Awaitable[object]], keys: list[str], tasks: int, number: int) -> float:
@@ -81,9 +105,9 @@ class Contestants:
     def __init__(self, stack: contextlib.ExitStack) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         workers = [stack.enter_context(worker("bench.writes", "--node", folder)) for _ in range(NODES - 1)]
+        self.owner = workers[0]
         self.pids = [os.getpid(), *(each.pid for each in workers)]
-        for each in workers:
-            each.answer()
+        other, *_ = [each.answer() for each in workers]
         node, group = make_node(folder)
         stack.callback(node.close)
         wait_until(lambda: len(node.members()) == NODES, "the nodes do not find each other")
@@ -94,7 +118,6 @@ class Contestants:
         # The list is read once a second: a write is confirmed once every node knows the others.
         wait_until(lambda: group.set_many(dict.fromkeys(names, VALUE)), "the writes are not confirmed")
         owners = [node.owner("bench", name).address for name in names]
-        other = next(address for address in owners if address != node.address)
         remote = [name for name, owner in zip(names, owners, strict=True) if owner == other][:BATCH]
         local = names[:BATCH]
         here.set_many(dict.fromkeys(local, VALUE))
@@ -182,6 +205,8 @@ BARS = {
     "set_many / redis pipeline": 1.0,
     "get_many, here / dict comprehension": 1.3,
     "get_many, one owner / redis MGET": 0.6,
+    "get, remote: p99 beside a busy thread / without": 1.3,
+    "set: p99 beside a busy thread / without": 1.3,
     "32 tasks: gets/s / redis.asyncio": 15.0,
     "256 tasks: gets/s / redis.asyncio": 20.0,
 }
@@ -190,6 +215,7 @@ BARS = {
 def measure(rounds: int, number: int) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     tasks: dict[str, list[float]] = {}
+    late: dict[str, list[float]] = {}
     everywhere = os.sched_getaffinity(0)
     with contextlib.ExitStack() as stack:
         contestants = Contestants(stack)
@@ -203,14 +229,27 @@ def measure(rounds: int, number: int) -> dict[str, Any]:
                     contestants.prepare("get, remote")
                     ops = in_tasks(get, keys, count, max(5, 10 * number // count))
                     tasks.setdefault(f"{name}, {count} tasks", []).append(ops)
+        if len(everywhere) > 1:  # the peers on another core
+            pin(contestants.pids[1:], {min(everywhere)})
+            for _ in range(rounds):
+                for state in ("calm", "busy"):
+                    contestants.owner.send(state)
+                    contestants.owner.answer()
+                    for name in ("get, remote", "set"):
+                        contestants.prepare("get, remote")
+                        late.setdefault(f"{name}, {state}", []).append(p99(contestants.calls[name][0], 2 * number))
         pin(contestants.pids, everywhere)
     result: dict[str, Any] = {
         "us": {name: spread(values) for name, values in found.items()},
+        "p99_us": {name: spread(values) for name, values in late.items()},
         "ops": {name: spread(values) for name, values in tasks.items()},
         "absent": contestants.absent,
     }
     pairs = {name: pair for name, pair in RATIOS.items() if all(each in found for each in pair)}
     result["ratio"] = {name: _ratio(found[one], found[other]) for name, (one, other) in pairs.items()}
+    for name in ("get, remote", "set") if late else ():
+        ratio = _ratio(late[f"{name}, busy"], late[f"{name}, calm"])
+        result["ratio"][f"{name}: p99 beside a busy thread / without"] = ratio
     for count in TASKS:
         if f"redis, {count} tasks" in tasks:
             ours, theirs = (tasks[f"{name}, {count} tasks"] for name in ("kamacache", "redis"))
@@ -236,7 +275,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    for unit in ("us", "ops", "ratio"):
+    for unit in ("us", "p99_us", "ops", "ratio"):
         for name, row in result[unit].items():
             print(f"{name:44} {row['median']:12,.2f} {unit}   ({row['min']:,.2f} to {row['max']:,.2f})")
     for name in result["absent"]:
