@@ -3,8 +3,8 @@
     python -m bench.writes [--rounds 7] [--number 1000] [--json]
 
 All processes are pinned to one core and connected by Unix sockets. Rounds of all contestants are interleaved; the
-output has the median, the quickest and the slowest round. Near copies are off. At last the peers move to another core,
-and in every second round a thread of the one that is asked computes in pure Python.
+output has the median, the quickest and the slowest round. Near copies are off. At last all cores
+are used, and in every second round a thread of the peer that is asked computes in pure Python.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ def measure(rounds: int, number: int) -> dict[str, Any]:
                     contestants.prepare("get, remote")
                     ops = in_tasks(get, keys, count, max(5, 10 * number // count))
                     tasks.setdefault(f"{name}, {count} tasks", []).append(ops)
-        if len(everywhere) > 1:  # the peers on another core
-            pin(contestants.pids[1:], {min(everywhere)})
+        pin(contestants.pids, everywhere)
+        if len(everywhere) > 1:  # so that the busy thread has a core of its own
             for _ in range(rounds):
                 for state in ("calm", "busy"):
                     contestants.owner.send(state)
@@ -238,7 +238,6 @@ def measure(rounds: int, number: int) -> dict[str, Any]:
                     for name in ("get, remote", "set"):
                         contestants.prepare("get, remote")
                         late.setdefault(f"{name}, {state}", []).append(p99(contestants.calls[name][0], 2 * number))
-        pin(contestants.pids, everywhere)
     result: dict[str, Any] = {
         "us": {name: spread(values) for name, values in found.items()},
         "p99_us": {name: spread(values) for name, values in late.items()},
