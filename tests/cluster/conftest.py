@@ -1,4 +1,4 @@
-"""Processes with a node each. They end with their test."""
+"""Processes with a node each, and shops of nodes in this one. They end with their test."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from tests.cluster.cluster import wait_until
+from tests.cluster.shop import Shop
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,4 +140,10 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proces
 @pytest.fixture
 def local_processes(tmp_path: Path) -> Iterator[Processes]:
     with Processes("local", tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with closing(Shop()) as made:
         yield made

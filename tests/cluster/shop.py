@@ -16,6 +16,10 @@ def load(key: str) -> bytes:
     return b"value of " + key.encode()
 
 
+def load_many(keys: list[str]) -> dict[str, bytes]:
+    return {key: load(key) for key in keys}
+
+
 def load_other(key: str) -> bytes:
     return b"other " + key.encode()
 

@@ -7,8 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,12 +22,6 @@ from tests.cluster.cluster import ask_directly, in_thread, wait_until
 from tests.cluster.conftest import free_ports
 from tests.cluster.shop import KEYS, Shop, load, load_other, users
 from tests.support.environment import own_environment
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with closing(Shop()) as made:
-        yield made
 
 
 def kinds(node: Node) -> set[int]:

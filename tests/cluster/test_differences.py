@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from tests.cluster.cluster import wait_until
-from tests.cluster.shop import Shop, load, load_other
-
-
-def load_many(keys: list[str]) -> dict[str, bytes]:
-    return {key: load(key) for key in keys}
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with closing(Shop()) as made:
-        yield made
+from tests.cluster.shop import Shop, load, load_many, load_other
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -44,7 +32,7 @@ def both(shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], se
     ("first", "second", "says"),
     [
         ({"loader": load}, {"loader": load_other}, [f"{load.__module__}.load at", f"{load.__module__}.load_other at"]),
-        ({"loader": load}, {"loader": load, "load_many": load_many}, ["none at", f"{__name__}.load_many"]),
+        ({"loader": load}, {"loader": load, "load_many": load_many}, ["none at", f"{load_many.__module__}.load_many"]),
         ({"loader": load}, {}, ["has no loader", f"{load.__module__}.load;"]),
         ({"loader": load, "codec": "text"}, {"loader": load}, ["text at", "bytes at"]),
         ({"loader": load, "ttl": "1h"}, {"loader": load}, ["3600.0 at", "None at"]),

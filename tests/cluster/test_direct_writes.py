@@ -6,44 +6,23 @@ import asyncio
 import itertools
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from kamacache import Group, Member, Node, Registry
+from kamacache import Group, Member, Node
 from kamacache.write.write import AT_ONCE
 from tests.cluster.cluster import wait_until
+from tests.support.table import Table
 
 VALUES = {str(number): str(number).encode() for number in range(300)}
-
-
-class Table(Registry):
-    """A registry in this process, which a test may change."""
-
-    lease = 10.0
-    poll = 0.1
-    beyond_machine = False
-
-    def __init__(self, table: dict[str, Member]) -> None:
-        self.table = table
-        self.mine = ""
-
-    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
-        self.mine = me.address or ""
-        self.table[self.mine] = me
-
-    def members(self, service: str) -> list[Member]:
-        return list(self.table.values())
-
-    def deregister(self) -> None:
-        self.table.pop(self.mine, None)
 
 
 class Three:
     """Three nodes that see no near copies, so that every get goes to the owner."""
 
     def __init__(self) -> None:
-        self.table: dict[str, Member] = {}
+        self.table: dict[str | None, Member] = {}
         self.loads = itertools.count()
         self.nodes = [Node("127.0.0.1:0", registry=Table(self.table)) for _ in range(3)]
         self.groups: list[Group[bytes]] = [node.group("g", self.load, near_ttl=0) for node in self.nodes]

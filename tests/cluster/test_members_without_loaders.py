@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 
 from kamacache import GroupExists, LoadError, NoLoader, UnknownGroup
 from kamacache.net.messages import Hello
 from tests.cluster.cluster import ask_directly, wait_until
-from tests.cluster.shop import KEYS, Shop, load, load_other, users
-
-
-def load_many(keys: list[str]) -> dict[str, bytes]:
-    return {key: load(key) for key in keys}
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with closing(Shop()) as made:
-        yield made
+from tests.cluster.shop import KEYS, Shop, load, load_many, load_other, users
 
 
 def test_members_with_the_loader_own_all_keys(shop: Shop) -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from kamacache import Group, Member, Node
 from tests.cluster.cluster import wait_until
-from tests.cluster.test_direct_writes import Table
+from tests.support.table import Table
 
 KEYS = [str(number) for number in range(40)]
 
 
-def make(service: str, table: dict[str, Member], value: bytes, password: str | None) -> tuple[Node, Group[bytes]]:
+def make(
+    service: str, table: dict[str | None, Member], value: bytes, password: str | None
+) -> tuple[Node, Group[bytes]]:
     node = Node("127.0.0.1:0", registry=Table(table), service=service, password=password)
     group = node.group("users", lambda _: value)
     node.start()
@@ -24,7 +26,7 @@ def make(service: str, table: dict[str, Member], value: bytes, password: str | N
 @pytest.fixture(params=[None, "secret"], ids=["open", "password"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Node, Group[bytes], Group[bytes]]]:
     """Yield a node of the service "ours", its group, and that of a node of "theirs" which is listed there."""
-    ours: dict[str, Member] = {}
+    ours: dict[str | None, Member] = {}
     other, theirs = make("theirs", {}, b"theirs", request.param)
     address = other.address or ""
     ours[address] = Member("ab" * 8, address, 1.0, ("users",), loads=("users",))
@@ -48,7 +50,7 @@ def test_of_another_service(pair: tuple[Node, Group[bytes], Group[bytes]], caplo
 
 
 def test_of_the_same_service() -> None:
-    table: dict[str, Member] = {}
+    table: dict[str | None, Member] = {}
     nodes = [make("ours", table, b"ours", "secret") for _ in range(2)]
     try:
         wait_until(lambda: all(len(node.members()) == 2 for node, _ in nodes))

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kamacache import Group, KamaCacheError, LoadCycle, LoadTimeout, Member, Node, Registry
+from kamacache import Group, KamaCacheError, LoadCycle, LoadTimeout, Member, Node
 from tests.promises.support import Source, came_from, make_group, right, stack
+from tests.support.table import Table
 from tests.unit.groups import Caller, until
 
 KEYS = [f"k{number:02}" for number in range(12)]
@@ -22,31 +23,6 @@ class Interrupt(BaseException):
     """The exception that a signal handler raises, or another thread sets."""
 
 
-class Table(Registry):
-    """Two nodes of this process, which ask each other over sockets: no thread is made for a call.
-
-    A thread that is just being made has the ident of its maker, so that it may get what another thread sets for that.
-    """
-
-    lease = 10.0
-    poll = 0.2
-    beyond_machine = False
-
-    def __init__(self, table: dict[str | None, Member]) -> None:
-        self.table = table
-        self.mine: str | None = None
-
-    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
-        self.table[me.address] = me
-        self.mine = me.address
-
-    def members(self, service: str) -> list[Member]:
-        return list(self.table.values())
-
-    def deregister(self) -> None:
-        self.table.pop(self.mine, None)
-
-
 class Storm:
     """A cache whose callers are interrupted. `kind` is a kind of loader, or "remote": two nodes with plain loaders."""
 
@@ -54,6 +30,8 @@ class Storm:
         self.random = rng
         self.source = Source()
         if kind == "remote":
+            # Over sockets: no thread is made for a call. A thread that is just being made has the ident of its maker,
+            # so that it may get what another thread sets for that one.
             table: dict[str | None, Member] = {}
             nodes = [Node("127.0.0.1:0", registry=Table(table)) for _ in range(2)]
         else:
