@@ -44,6 +44,17 @@ impl Request {
 /// A key has at most this many bytes.
 pub const KEY: usize = 65_536;
 
+/// The reason for which a node or a client that asks for another one is refused.
+pub const NO_KEY: &str = "a key has 1 to 65,536 bytes";
+
+/// Returns whether a text may be a key.
+pub fn is_key(key: &str) -> bool {
+    (1..=KEY).contains(&key.len())
+}
+
+/// The text for a caller whose request was dropped without an answer, as by a node that closes.
+pub const DROPPED: &str = "the request was dropped without an answer";
+
 /// A request of a client that is not a node (Redis or gRPC, the command line) which memory could not answer.
 #[derive(Clone, Default, PartialEq)]
 pub struct ClientRequest {
@@ -75,9 +86,9 @@ pub struct Refused {
 
 pub type Answered = Result<ClientReply, Refused>;
 
-/// Returns the refusal of a request that was dropped without an answer, as by a node that closes.
+/// Returns the refusal of a request that was dropped.
 pub fn nobody() -> Refused {
-    Refused { refusal: Refusal::Closed, text: "the request was dropped without an answer".into() }
+    Refused { refusal: Refusal::Closed, text: DROPPED.into() }
 }
 
 /// The reason for which a call is refused.
@@ -204,6 +215,6 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.fail(Refusal::Closed, "the request was dropped without an answer");
+        self.fail(Refusal::Closed, DROPPED);
     }
 }

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 
 use crate::{
-    call::KEY,
+    call::{NO_KEY, is_key},
     memory::{self, Groups, Memory, Write},
     proto::peer as pb,
 };
@@ -31,7 +31,7 @@ fn merged(memory: &dyn Memory, clock: u128) -> Result<u128, Refused> {
 }
 
 fn checked(key: &str) -> Result<(), Refused> {
-    if (1..=KEY).contains(&key.len()) { Ok(()) } else { Err(Refused::Invalid("a key has 1 to 65,536 bytes")) }
+    if is_key(key) { Ok(()) } else { Err(Refused::Invalid(NO_KEY)) }
 }
 
 /// Orders writes as their owner. They are refused together if this node is no candidate for one of their keys.

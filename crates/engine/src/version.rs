@@ -43,8 +43,8 @@ impl Hlc {
         good
     }
 
-    /// Returns whether a version is more than a day ahead: its maker's clock is wrong, and whoever took it in would give
-    /// the next writes versions that are as wrong.
+    /// Returns whether a version is more than a day ahead. The clock of its maker is wrong then, and a node that took it
+    /// in would give its next writes versions that are as wrong.
     pub fn is_far(&self, version: u128) -> bool {
         version > self.latest() && (version >> 80) as u64 > (self.clock.unix() + DAY) / MILLISECOND
     }

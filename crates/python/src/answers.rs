@@ -1,6 +1,6 @@
 //! A peer's answers as Python tuples (value, version, remaining seconds, flags), made from the bytes received.
 use kamacache_engine::{
-    peer::Failure,
+    peer::{Failure, FailureKind},
     resp::{Answer, Reply, Unpack},
 };
 use pyo3::{
@@ -31,10 +31,10 @@ fn tuple<'py>(py: Python<'py>, answer: &Answer, input: &[u8]) -> PyResult<Bound<
 
 /// Raises an error reply, unless the peer does not have the group: then it has none of its keys.
 fn refused(py: Python<'_>, address: &str, text: &[u8]) -> PyResult<()> {
-    if text.starts_with(b"NOGROUP ") {
-        return Ok(());
+    match Failure::error(address, text) {
+        Failure { kind: FailureKind::UnknownGroup, .. } => Ok(()),
+        failure => Err(peer_error(py, &failure)),
     }
-    Err(peer_error(py, &Failure::error(address, text)))
 }
 
 /// Returns the answer to a request for one key.

@@ -47,10 +47,7 @@ impl Remote {
             (peer.address.clone(), request)
         };
         let questions: Vec<_> = owners.iter().map(question).collect();
-        let outcomes = py.detach(|| match questions.as_slice() {
-            [(address, request)] => vec![pool.ask(address, request, self.timeout)],
-            _ => ask_many(pool, &questions, self.timeout),
-        });
+        let outcomes = py.detach(|| ask_many(pool, &questions, self.timeout));
         // By place: the answer, and which connection holds its value.
         let mut answers: Vec<Option<(usize, resp::Answer)>> = vec![None; asked.len()];
         let mut connections = Vec::with_capacity(owners.len());

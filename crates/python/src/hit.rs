@@ -138,17 +138,18 @@ unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss)
     })
 }
 
-enum Taken {
+/// The object with a new reference, or a handle if a codec has to run.
+pub enum Taken {
     Object(NonNull<PyObject>),
     Handle(Value),
 }
 
-/// Takes a new reference, or a handle if a codec has to run. Runs under the shard's lock.
+/// Takes what a hit returns. Runs under the shard's lock, on an attached thread.
 #[inline(always)]
-fn take(value: &Value) -> Taken {
+pub fn take(value: &Value) -> Taken {
     match value.ready() {
         Some(object) => {
-            // SAFETY: attached (see `answer`), and `value` keeps the object alive while the lock is held.
+            // SAFETY: attached, and `value` keeps the object alive while the lock is held.
             unsafe { ffi::Py_INCREF(object.as_ptr()) };
             Taken::Object(object)
         }

@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use kamacache_engine::{
-    memory::{Memory, Write},
+    memory::Memory,
     outcome::OUTCOMES,
     policy::AnyPolicy,
     store::{Candidacy, Fill, Gone, Kind, Lookup, Options},
@@ -30,6 +30,7 @@ use crate::{
     placement::Placement,
     remote::Remote,
     value::{Value, drain, release},
+    writer,
 };
 use held::Held;
 pub use pending::PendingWrite;
@@ -84,7 +85,7 @@ impl Store {
     }
 
     /// Runs a change, then releases the values that it removed.
-    fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&Engine, &mut Gone<Value>) -> R) -> R {
+    pub fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&Engine, &mut Gone<Value>) -> R) -> R {
         let mut gone = Gone::default();
         let result = change(self.engine(), &mut gone);
         release(py, gone);
@@ -250,18 +251,16 @@ impl Store {
     }
 
     #[pyo3(signature = (key, value, ttl, above = 0, ordered = 0))]
-    fn order(
+    fn order<'py>(
         &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        value: Option<&Bound<'_, PyBytes>>,
+        py: Python<'py>,
+        key: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyBytes>>,
         ttl: Option<f64>,
         above: u128,
         ordered: u128,
     ) -> PyResult<u128> {
-        let write = Write { key: text(key)?, value: None, ttl: ttl.map(nanoseconds).transpose()?, above, ordered };
-        let value = value.map(|bytes| self.value(bytes));
-        Ok(self.change(py, |engine, gone| engine.ordered(&write, value, gone)).unwrap_or(0))
+        Ok(writer::order(py, self, &(key, value, ttl, above, ordered))?.unwrap_or(0))
     }
 
     #[pyo3(signature = (hlc, /))]

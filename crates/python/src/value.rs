@@ -26,7 +26,7 @@ pub struct Value {
 struct Shared {
     /// None if it was received without Python, or was released.
     bytes: Option<Py<PyBytes>>,
-    /// What was received.
+    /// The bytes that were received.
     _raw: Option<Bytes>,
     decoded: OnceLock<Py<PyAny>>,
     data: NonNull<u8>,

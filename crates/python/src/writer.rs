@@ -9,7 +9,6 @@ use kamacache_engine::{
     orders,
     peer::{Failure, blocking::Pool, write::send_all},
     proto::peer as pb,
-    store::Gone,
 };
 use pyo3::{prelude::*, pybacked::PyBackedBytes, types::PyBytes};
 
@@ -18,7 +17,7 @@ use crate::{
     errors::{key as text, nanoseconds},
     messages,
     store::Store,
-    value::{drain, release},
+    value::drain,
 };
 
 /// The time for a notice when the write's time is over.
@@ -99,7 +98,7 @@ impl Writer<'_> {
         for (place, item) in items.iter().enumerate() {
             let Some(address) = owner(text(&item.0)?) else { continue };
             if address.is_empty() {
-                written.versions[place] = self.order(py, item)?;
+                written.versions[place] = order(py, self.store, item)?;
                 continue;
             }
             let at = batches.iter().position(|batch| batch.address == address).unwrap_or_else(|| {
@@ -140,15 +139,6 @@ impl Writer<'_> {
         knows
     }
 
-    fn order(&self, py: Python<'_>, (key, value, ttl, above, ordered): &Item<'_>) -> PyResult<Option<u128>> {
-        let ttl = ttl.map(nanoseconds).transpose()?;
-        let write = Write { key: text(key)?, value: None, ttl, above: *above, ordered: *ordered };
-        let mut gone = Gone::default();
-        let version = self.engine.ordered(&write, value.as_ref().map(|bytes| self.store.value(bytes)), &mut gone);
-        release(py, gone);
-        Ok(version)
-    }
-
     fn tell<'l>(
         &self,
         ordered: &[(usize, &str, u128)],
@@ -185,4 +175,13 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// Orders an item in the memory of its owner. None: the group is closed.
+pub fn order(py: Python<'_>, store: &Store, item: &Item<'_>) -> PyResult<Option<u128>> {
+    let (key, value, ttl, above, ordered) = item;
+    let ttl = ttl.map(nanoseconds).transpose()?;
+    let write = Write { key: text(key)?, value: None, ttl, above: *above, ordered: *ordered };
+    let value = value.as_ref().map(|bytes| store.value(bytes));
+    Ok(store.change(py, |engine, gone| engine.ordered(&write, value, gone)))
 }

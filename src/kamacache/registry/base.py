@@ -33,7 +33,7 @@ class Registry(ABC):
     """Its "host:port", if it has one. The route there decides which address of this machine is advertised."""
 
     client: bool = False
-    """Whether its node is a client node, which no fixed list need name. The node sets it."""
+    """True if its node is a client node, which a fixed list need not name. The node sets it."""
 
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - for those that need them
         """Return the address for a node that was given none; None: it does not listen. Called before `register`."""

@@ -105,10 +105,11 @@ class Writes:
             versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
         except PeerError:  # closed, or the parent's
             return items
-        for peer in listeners if failed else ():
-            for address, error in failed:
-                if address == peer.address and not isinstance(error, UnknownGroup):
-                    self._runtime.suspect(peer, error)
+        errors = dict(failed)
+        for peer in listeners if errors else ():
+            error = errors.get(peer.address)
+            if error is not None and not isinstance(error, UnknownGroup):
+                self._runtime.suspect(peer, error)
         if not failed and not any(greater) and None not in versions and self._runtime.saw(max(versions)):
             now = membership.listeners()
             if now == listeners or not set(now) - set(listeners):

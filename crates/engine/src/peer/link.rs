@@ -28,7 +28,7 @@ struct Guarded {
     tls: Option<Session>,
     /// Without TLS.
     unsent: Vec<u8>,
-    /// How many replies to the password and the service have not come.
+    /// The number of replies to the password and the service that have not come.
     unproven: usize,
 }
 

@@ -18,10 +18,7 @@ use crate::{
 /// `timeout`.
 pub fn send_all(pool: &Pool, asks: Vec<(String, Request)>, timeout: Duration) -> Vec<Result<Reply, Failure>> {
     let (questions, kinds): (Vec<_>, Vec<_>) = asks.into_iter().map(question).unzip();
-    let outcomes = match questions.as_slice() {
-        [(address, request)] => vec![pool.ask(address, request, timeout)],
-        _ => ask_many(pool, &questions, timeout),
-    };
+    let outcomes = ask_many(pool, &questions, timeout);
     let replied = |((outcome, (address, _)), decode): ((Outcome, &(String, Vec<u8>)), Decode)| {
         let (reply, connection) = outcome?;
         let reply = match reply {

@@ -15,7 +15,7 @@ use tonic_health::{
 
 use super::http::State;
 use crate::{
-    call::{ClientReply, ClientRequest, Incoming, KEY, nobody},
+    call::{ClientReply, ClientRequest, Incoming, KEY, NO_KEY, is_key, nobody},
     events::Events,
     memory::{self, Groups, Memory},
     proto::foreign::{self as pb, kama_cache_server},
@@ -35,8 +35,8 @@ impl Foreign {
         if request.group.is_empty() {
             return Err(Status::invalid_argument("group is empty"));
         }
-        if !(1..=KEY).contains(&request.key.len()) {
-            return Err(Status::invalid_argument("a key has 1 to 65,536 bytes"));
+        if !is_key(&request.key) {
+            return Err(Status::invalid_argument(NO_KEY));
         }
         memory::group(&self.groups, request.group.as_bytes()).ok_or_else(|| Status::not_found("no such group here"))
     }

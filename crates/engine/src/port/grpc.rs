@@ -32,7 +32,7 @@ use super::{
     http2::{CONNECTION_WINDOW, Connection, STREAM_WINDOW},
 };
 use crate::{
-    call::{Answer, Incoming, Reply, Request},
+    call::{Answer, DROPPED, Incoming, Reply, Request},
     events::Events,
     memory::Groups,
     orders::{self, Refused},
@@ -61,7 +61,7 @@ impl Calls {
     async fn once(&self, request: Request) -> Result<Reply, Status> {
         let (answer, answered) = oneshot::channel();
         self.queue(request, Answer::Once(answer));
-        answered.await.unwrap_or_else(|_| Err(Status::unavailable("the request was dropped without an answer")))
+        answered.await.unwrap_or_else(|_| Err(Status::unavailable(DROPPED)))
     }
 }
 

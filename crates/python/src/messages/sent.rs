@@ -2,17 +2,13 @@
 use bytes::Bytes;
 use kamacache_engine::{
     call::{self, Reply, Request},
+    orders::bytes as to_version,
     proto::peer as pb,
 };
 use pyo3::{exceptions::PyTypeError, prelude::*, pybacked::PyBackedBytes};
 
 use super::classes::*;
 use crate::answers::milliseconds;
-
-/// Returns 16 bytes, big-endian; none for 0.
-fn to_version(version: u128) -> Bytes {
-    if version == 0 { Bytes::new() } else { Bytes::copy_from_slice(&version.to_be_bytes()) }
-}
 
 /// Returns the caller's bytes, held rather than copied if they are many.
 fn to_value(value: Option<PyBackedBytes>) -> Bytes {

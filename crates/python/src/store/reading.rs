@@ -17,7 +17,7 @@ use super::Store;
 use crate::{
     errors::{key, seconds},
     guarded::call,
-    hit::Reader,
+    hit::{Reader, Taken, take},
     remote::Asked,
     value::{Value, release},
 };
@@ -28,22 +28,6 @@ pub type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
 pub type Left<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 /// What was found, by key; the keys that are not here; and the errors of those that could not be decoded.
 pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
-
-/// What a lookup takes under the shard's lock: the object, or a handle if a codec has to run.
-enum Taken<'py> {
-    Object(Bound<'py, PyAny>),
-    Handle(Value),
-}
-
-impl<'py> Taken<'py> {
-    fn new(py: Python<'py>, value: &Value) -> Self {
-        match value.ready() {
-            // SAFETY: attached, and `value` keeps the object alive while the lock is held.
-            Some(object) => Self::Object(unsafe { Bound::from_borrowed_ptr(py, object.as_ptr()) }),
-            None => Self::Handle(value.clone()),
-        }
-    }
-}
 
 impl Store {
     /// Returns the object that a get returns for a value.
@@ -139,10 +123,12 @@ impl Store {
         // Every key is checked before the first is counted, and counts once.
         let mut asked: Vec<_> = keys.iter().collect();
         let mut seen = HashSet::with_capacity_and_hasher(asked.len(), RandomState::default());
+        let mut repeated = false;
         for one in &asked {
             key(one)?;
+            repeated |= !seen.insert(one.hash()?);
         }
-        if !asked.iter().try_fold(true, |once, one| Ok::<_, PyErr>(once && seen.insert(one.hash()?)))? {
+        if repeated {
             let once = PyDict::new(py);
             asked.iter().try_for_each(|one| once.set_item(one, ()))?;
             asked = once.keys().iter().collect();
@@ -152,8 +138,9 @@ impl Store {
         let missing = PyList::empty(py);
         let failed = PyDict::new(py);
         for (asked, text) in asked.iter().zip(texts) {
-            let object = match self.engine().lookup(text, |value| Taken::new(py, value)) {
-                Lookup::Hit(Taken::Object(object)) => Ok(object),
+            let object = match self.engine().lookup(text, take) {
+                // SAFETY: the reference is ours.
+                Lookup::Hit(Taken::Object(object)) => Ok(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }),
                 Lookup::Hit(Taken::Handle(value)) => self.hit(py, text, value),
                 Lookup::Absent => continue,
                 Lookup::Miss => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    call::{ClientRequest, KEY},
+    call::{ClientRequest, is_key},
     memory::{self, Groups, Memory},
     resp::{
         command::{Command, Invocation, Keys, Together, command},
@@ -36,7 +36,7 @@ fn find<'a>(name: &'a [u8], groups: &Groups) -> Result<Key<'a>, String> {
         return Err(format!("NOGROUP no group '{}' here", shown(group)));
     };
     match std::str::from_utf8(key) {
-        Ok(key) if (1..=KEY).contains(&key.len()) => Ok((memory, key)),
+        Ok(key) if is_key(key) => Ok((memory, key)),
         _ => Err("ERR InvalidKey: after the colon stand 1 to 65,536 bytes of UTF-8".into()),
     }
 }
