@@ -37,6 +37,7 @@ __all__ = [
     "Transport",
     "__version__",
     "after_fork_in_child",
+    "arrived",
     "check_key",
     "wake_late",
 ]
@@ -51,6 +52,9 @@ POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the defa
 
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
+
+def arrived() -> int:
+    """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
 
 def wake_late() -> None:
     """Call the wakers that could not be called before, on a stack too deep for any Python."""
@@ -165,11 +169,22 @@ class Store:
     def note(self, key: str, version: int) -> int:
         """Remember a write and drop what is older. Return the greatest version now known here."""
 
+    def note_all(self, writes: list[tuple[str, int]], /) -> None:
+        """Note many writes with one call."""
+
     def clear(self, version: int) -> int:
         """Raise the floor, in O(1), so that nothing older is served. Return the new floor."""
 
     def recent(self) -> list[tuple[str, int]]:
         """Return the remembered writes."""
+
+    def missed(self, since: int, part: int, /) -> tuple[list[tuple[str, int]], int | None, bool]:
+        """Return the remembered writes whose numbers are greater than `since`, at most 4,000 or about 256 KiB of them.
+
+        `part` is 0 for the first part, then what the last call returned second; None: that was the last. The third is
+        whether a shard that this part reads no longer knows such a write by its key, and no floor covers it. Call
+        `arrived` before the first part: what is remembered meanwhile has a greater number.
+        """
 
     def place(self, placement: Placement | None, me: int) -> None:
         """Demote the main copies that member `me` does not own by this placement, and promote those that it owns again.

@@ -56,7 +56,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("store.key", "store.table"),
     ("store.writes",),
     ("store.shard",),
-    ("store", "store.order", "store.read", "store.write"),
+    ("store", "store.missed", "store.order", "store.read", "store.write"),
     ("security", "socket", "resp", "call", "runtime"),
     ("port.stream", "names"),
     ("port.tls", "port.http2"),

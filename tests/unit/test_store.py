@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kamacache._engine import MISSING, Clock, Store, after_fork_in_child, check_key
+from kamacache._engine import MISSING, Clock, Store, after_fork_in_child, arrived, check_key
 from kamacache.errors import InvalidKey
 
 if TYPE_CHECKING:
@@ -158,6 +158,24 @@ def test_an_error_of_decode_reaches_the_caller() -> None:
     for ask in (store.get, store.lookup, store.peek):
         with pytest.raises(ValueError, match="no number"):
             ask("k")
+
+
+def test_missed_writes_are_fetched_by_number() -> None:
+    store = build()
+    before = arrived()
+    store.note_all([(f"k{n}", n + 1) for n in range(5_000)])
+    assert arrived() >= before + 5_000
+    writes, part, forgotten = store.missed(before, 0)
+    assert part is not None
+    rest, end, also = store.missed(before, part)
+    assert (end, forgotten, also) == (None, False, False)
+    assert sorted(writes + rest) == sorted(store.recent())
+    assert len(writes) == 4_000
+    store.empty()
+    assert store.missed(before, 0) == ([], None, True)
+    with pytest.raises(InvalidKey):
+        store.note_all([("good", 1), ("", 2), ("never", 3)])
+    assert store.recent() == [("good", 1)]
 
 
 def counts(values: list[bytes]) -> list[int]:

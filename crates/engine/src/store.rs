@@ -4,6 +4,7 @@
 //! it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is held, and within their budgets
 //! whenever no operation is under way.
 mod key;
+mod missed;
 mod order;
 mod read;
 mod shard;
@@ -23,10 +24,11 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 pub use self::{
     key::Key,
+    missed::Missed,
     order::Candidacy,
     read::{Lookup, Stats},
     shard::{Fill, Kind},
-    writes::{LIMIT as WRITES, Mark},
+    writes::{LIMIT as WRITES, Mark, arrived},
 };
 use self::{
     shard::{Contents, Counts, Entry, Shard},

@@ -75,6 +75,11 @@ mod _engine {
         errors::key(key).map(drop)
     }
 
+    #[pyfunction]
+    fn arrived() -> u64 {
+        kamacache_engine::store::arrived()
+    }
+
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -29,16 +29,12 @@ use crate::{
     hit::{self, Reader},
     placement::Placement,
     remote::Remote,
-    value::{Value, drain, release},
+    value::{OVERHEAD, Value, drain, release},
     writer,
 };
 use held::Held;
 pub use pending::PendingWrite;
 use reading::{Found, Left, Many};
-
-/// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
-/// table and the policy, and what growing leaves unused.
-const OVERHEAD: u64 = 240;
 
 /// The memory of one group in one process.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -51,17 +47,6 @@ pub struct Store {
     decode: Held<PyAny>,
     decodes: bool,
     shareable: bool,
-}
-
-impl Reader for Store {
-    #[inline]
-    fn engine(&self) -> &Engine {
-        self.cell.get()
-    }
-
-    fn store(&self) -> &Store {
-        self
-    }
 }
 
 impl Store {
@@ -273,12 +258,29 @@ impl Store {
         Ok(self.change(py, |engine, gone| engine.note(key, version, gone)))
     }
 
+    #[pyo3(signature = (writes, /))]
+    fn note_all(&self, py: Python<'_>, writes: Vec<(Bound<'_, PyAny>, u128)>) -> PyResult<()> {
+        self.change(py, |engine, gone| {
+            for (key, version) in &writes {
+                engine.note(text(key)?, *version, gone);
+            }
+            Ok(())
+        })
+    }
+
     fn clear(&self, py: Python<'_>, version: u128) -> u128 {
         self.change(py, |engine, gone| engine.clear(version, gone))
     }
 
     fn recent(&self) -> Vec<(String, u128)> {
         self.engine().recent()
+    }
+
+    #[pyo3(signature = (since, part, /))]
+    fn missed(&self, py: Python<'_>, since: u64, part: usize) -> (Vec<(String, u128)>, Option<usize>, bool) {
+        let engine = self.cell.share();
+        let missed = py.detach(|| engine.missed(since, part));
+        (missed.writes, missed.next, missed.forgotten)
     }
 
     fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16) {
@@ -296,10 +298,8 @@ impl Store {
 
     #[pyo3(signature = (outcome, n = 1, /))]
     fn count(&self, outcome: usize, n: u64) -> PyResult<()> {
-        self.engine()
-            .count(outcome, n)
-            .then_some(())
-            .ok_or_else(|| PyValueError::new_err("outcome must be a position in OUTCOMES"))
+        let known = self.engine().count(outcome, n);
+        known.then_some(()).ok_or_else(|| PyValueError::new_err("outcome must be a position in OUTCOMES"))
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -15,6 +15,10 @@ use bytes::Bytes;
 use kamacache_engine::{memory, store::Gone};
 use pyo3::{prelude::*, types::PyBytes};
 
+/// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
+/// table and the policy, and what growing leaves unused.
+pub const OVERHEAD: u64 = 240;
+
 /// A handle to a value. Cloning touches no Python object.
 #[derive(Clone)]
 pub struct Value {

@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Gone, Kind, Mark, Store,
+    Gone, Kind, Mark, Store, arrived,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
@@ -114,7 +114,7 @@ impl<V: Value> Store<V> {
     pub fn mark(&self, key: &str) -> Mark {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        Mark { version: self.known_in(&shard, hash, key), arrived: shard.writes.arrived() }
+        Mark { version: self.known_in(&shard, hash, key), arrived: arrived() }
     }
 
     /// Returns whether no write has become known since a load of this key with that mark began, and none is pending.

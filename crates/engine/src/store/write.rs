@@ -70,6 +70,7 @@ impl<V: Value> Store<V> {
                 continue;
             }
             shard.floor = version;
+            shard.writes.raised();
             if shard.newest < version {
                 let old = self.swap(shard, false);
                 drop(guard);

@@ -1,4 +1,6 @@
 //! The recent writes of one shard, which keep a value that was loaded before a write from being kept after it.
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use hashbrown::HashTable;
 
 use super::key::Key;
@@ -11,8 +13,21 @@ pub const LIMIT: usize = 65_536;
 pub struct Mark {
     /// The greatest version known of the key.
     pub version: u128,
-    /// How many writes had arrived in the key's shard.
+    /// What `arrived` returned under the lock of the key's shard.
     pub arrived: u64,
+}
+
+/// The number of the last arrival in this process: of a write that a store remembers, or of a floor that it raises.
+static ARRIVED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of the last arrival in this process. A shard takes the next number under its lock: whoever locks
+/// the shard after reading a number finds everything that arrived in it up to that number.
+pub fn arrived() -> u64 {
+    ARRIVED.load(Relaxed)
+}
+
+fn next() -> u64 {
+    ARRIVED.fetch_add(1, Relaxed) + 1
 }
 
 /// The keys with writes that wait to be sent to their owners, and how many. What a load brings meanwhile is older than
@@ -50,7 +65,7 @@ struct Write {
     hash: u64,
     version: u128,
     at: u64,
-    /// Its number among the arrivals of this shard.
+    /// Its number among the arrivals of this process.
     number: u64,
 }
 
@@ -62,9 +77,8 @@ struct Write {
 pub struct Writes {
     table: HashTable<Write>,
     keep: u64,
-    /// How many writes have arrived, and the number of the last arrival that is no longer remembered by its key. A load
-    /// that began before that one may be older than a write of any key.
-    arrived: u64,
+    /// The number of the last arrival that is no longer remembered by its key. A load that began before that one may be
+    /// older than a write of any key.
     forgotten: u64,
     /// No write here is older than this.
     oldest: u64,
@@ -74,18 +88,22 @@ pub struct Writes {
 
 impl Writes {
     pub fn new(keep: u64) -> Self {
-        Self { table: HashTable::new(), keep, arrived: 0, forgotten: 0, oldest: u64::MAX, unnamed: 0, unnamed_until: 0 }
+        Self { table: HashTable::new(), keep, forgotten: 0, oldest: u64::MAX, unnamed: 0, unnamed_until: 0 }
     }
 
     /// Returns an empty memory to take the place of this one; with `lost` unless a floor covers its writes.
     pub fn emptied(&self, lost: bool) -> Self {
-        let arrived = self.arrived + u64::from(lost);
-        let forgotten = if lost { arrived } else { self.forgotten };
-        Self { arrived, forgotten, ..Self::new(self.keep) }
+        let forgotten = if lost { next() } else { self.forgotten };
+        Self { forgotten, ..Self::new(self.keep) }
     }
 
-    pub fn arrived(&self) -> u64 {
-        self.arrived
+    /// Takes a number for the arrival of a floor.
+    pub fn raised(&self) {
+        next();
+    }
+
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Returns whether every write that arrived since the mark is still known by its key, or covered by the floor.
@@ -110,8 +128,7 @@ impl Writes {
 
     /// Remembers a version greater than `known`. Returns whether the table grew.
     pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
-        self.arrived += 1;
-        let number = self.arrived;
+        let number = next();
         if let Some(write) = self.table.find_mut(hash, |w| w.key.is(key.as_bytes())) {
             (write.version, write.at, write.number) = (version, now, number);
             return false;
@@ -156,6 +173,17 @@ impl Writes {
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, u128)> {
         self.table.iter().map(|w| (w.key.as_str(), w.version))
+    }
+
+    /// Returns at most `limit` writes that arrived after a number, with their own numbers, in that order.
+    pub fn after(&self, number: u64, limit: usize) -> impl Iterator<Item = (&str, u128, u64)> {
+        let mut found: Vec<&Write> = self.table.iter().filter(|w| w.number > number).collect();
+        if found.len() > limit {
+            found.select_nth_unstable_by_key(limit, |w| w.number);
+            found.truncate(limit);
+        }
+        found.sort_unstable_by_key(|w| w.number);
+        found.into_iter().map(|w| (w.key.as_str(), w.version, w.number))
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&Write) -> bool) -> usize {

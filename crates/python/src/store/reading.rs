@@ -15,6 +15,7 @@ use rapidhash::fast::RandomState;
 
 use super::Store;
 use crate::{
+    cell::Engine,
     errors::{key, seconds},
     guarded::call,
     hit::{Reader, Taken, take},
@@ -28,6 +29,17 @@ pub type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
 pub type Left<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 /// What was found, by key; the keys that are not here; and the errors of those that could not be decoded.
 pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
+
+impl Reader for Store {
+    #[inline]
+    fn engine(&self) -> &Engine {
+        self.cell.get()
+    }
+
+    fn store(&self) -> &Store {
+        self
+    }
+}
 
 impl Store {
     /// Returns the object that a get returns for a value.

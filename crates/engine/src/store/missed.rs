@@ -1,0 +1,45 @@
+//! What a member fetches that missed writes: those that are remembered here, by the numbers of their arrivals.
+use super::Store;
+use crate::memory::Value;
+
+/// One part has at most this many writes, and about this many bytes.
+const WRITES: usize = 4_000;
+const BYTES: usize = 256 << 10;
+
+/// A part of the writes that arrived after a number.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub struct Missed {
+    pub writes: Vec<(String, u128)>,
+    /// Where the next part begins. None: this is the last.
+    pub next: Option<usize>,
+    /// Some write that arrived after the number is no longer known by its key, nor covered by the floor. A part speaks
+    /// of the shards that it reads.
+    pub forgotten: bool,
+}
+
+impl<V: Value> Store<V> {
+    /// Returns the remembered writes that arrived after the number `since`, in parts, the first of which is 0. A write
+    /// that arrives meanwhile may be in a part or not, but its number is greater than `arrived` before the first.
+    pub fn missed(&self, since: u64, part: usize) -> Missed {
+        // A part is a shard, and how far beyond `since` the shard was read.
+        let shards = self.shards.len();
+        let mut after = since.saturating_add((part / shards) as u64);
+        let mut missed = Missed::default();
+        let mut bytes = 0;
+        for index in part % shards..shards {
+            let shard = self.lock(index);
+            missed.forgotten |= shard.writes.forgotten() > since;
+            for (key, version, number) in shard.writes.after(after, WRITES - missed.writes.len() + 1) {
+                if missed.writes.len() == WRITES || bytes > BYTES {
+                    missed.next = Some((after - since) as usize * shards + index);
+                    return missed;
+                }
+                missed.writes.push((key.to_owned(), version));
+                bytes += key.len() + size_of::<u128>();
+                after = number;
+            }
+            after = since;
+        }
+        missed
+    }
+}
