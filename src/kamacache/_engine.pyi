@@ -10,12 +10,13 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
-from kamacache.net.messages import ClientReply, ClientRequest, Reply, Request, WriteItem
+from kamacache.net.messages import ClientReply, ClientRequest, Contact, Reply, Request, WriteItem
 
 __all__ = [
     "MISSING",
     "POLICIES",
     "Clock",
+    "Contacts",
     "EtcdSession",
     "Flag",
     "Flight",
@@ -35,6 +36,7 @@ __all__ = [
     "Security",
     "Store",
     "Transport",
+    "Writing",
     "__version__",
     "after_fork_in_child",
     "arrived",
@@ -92,6 +94,49 @@ class Hlc:
 
     def latest(self) -> int:
         """Return the greatest version that was returned or merged."""
+
+@final
+class Contacts:
+    """What a node tells its members of its writes, and whether its process stood still; see cluster/contact.py."""
+
+    def __new__(cls) -> Self: ...
+    def name(self, me: str, /) -> None:
+        """Set the id of this node."""
+
+    def begin(self, member: str, /) -> None:
+        """Begin a contact: from now on the member is told of each write."""
+
+    def end(self, member: str, /) -> None:
+        """End a contact, before a write is not told to the member."""
+
+    def forget(self, member: str, /) -> None: ...
+    def shown(self, member: str, /) -> tuple[str, int, int]:
+        """Return the fields of the Contact that a member is told."""
+
+    def met(self, member: str, /) -> tuple[str, int, int]:
+        """Do the same, and note that the member lives."""
+
+    def heard(self) -> list[str]:
+        """Return the members that have pinged this node since the last call."""
+
+    def writing(self) -> Writing:
+        """Note that a write begins. It ends with the `with` of the result, when who was not told is out of contact."""
+
+    @property
+    def stood(self) -> int:
+        """How often the process stood still, if it has not caught up since; else 0."""
+
+    def catch_up(self, stood: int, /) -> None:
+        """Let the stores answer again, unless the process has stood still once more."""
+
+@final
+class Writing:
+    """A write that is under way."""
+
+    def __enter__(self) -> bool:
+        """Return whether the process knows of no standstill that it has not caught up with."""
+
+    def __exit__(self, kind: object, error: object, traceback: object, /) -> None: ...
 
 @final
 class Store:
@@ -175,9 +220,6 @@ class Store:
     def clear(self, version: int) -> int:
         """Raise the floor, in O(1), so that nothing older is served. Return the new floor."""
 
-    def recent(self) -> list[tuple[str, int]]:
-        """Return the remembered writes."""
-
     def missed(self, since: int, part: int, /) -> tuple[list[tuple[str, int]], int | None, bool]:
         """Return the remembered writes whose numbers are greater than `since`, at most 4,000 or about 256 KiB of them.
 
@@ -185,6 +227,11 @@ class Store:
         whether a shard that this part reads no longer knows such a write by its key, and no floor covers it. Call
         `arrived` before the first part: what is remembered meanwhile has a greater number.
         """
+
+    shut: bool  # it finds nothing for anybody, and keeps no load that was under way when it was shut
+
+    def forget(self) -> None:
+        """Drop all entries, and keep no load that is under way. The remembered writes and the floor stay."""
 
     def place(self, placement: Placement | None, me: int) -> None:
         """Demote the main copies that member `me` does not own by this placement, and promote those that it owns again.
@@ -378,9 +425,6 @@ class Lead:
     def begin(self, key: str, /) -> bool:
         """Begin the load of a key anew, with the writes known now. Return False if its flight must not go on."""
 
-    def age(self, key: str, version: int, /) -> None:
-        """Give a flight the version of an answer, so that no caller joins it once a newer write is known."""
-
     def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool:
         """Keep a value of this version in the store, unless the flight is late. Return whether it was kept."""
 
@@ -541,7 +585,12 @@ class Transport:
     ABSENT: Final[int]  # known absent
 
     def __new__(
-        cls, *, max_message: int, max_value: int | None = None, security: Security | None = None
+        cls,
+        *,
+        max_message: int,
+        max_value: int | None = None,
+        security: Security | None = None,
+        contacts: Contacts | None = None,
     ) -> Transport: ...
     def listen(self, address: str, /, within: float = 5.0) -> str: ...
     def serve(self, store: Store, /) -> None: ...
@@ -557,13 +606,18 @@ class Transport:
         """
 
     def ping(self, address: str, timeout: float, /) -> None: ...
-    def ping_many(self, addresses: list[str], timeout: float, /) -> list[Exception | None]: ...
+    def ping_many(self, me: str, addresses: list[str], timeout: float, /) -> list[Contact | Exception]: ...
+    def fetch_missed(self, address: str, store: Store, since: int, timeout: float, /) -> bool:
+        """Note the writes that a member remembers after a number. Return whether it remembers all of them."""
+
     def call(self, token: Any, address: str, message: Request, timeout: float | None, /) -> None: ...
     def connect(self, token: Any, address: str, /) -> None: ...
     def answer_to(self, names: list[str], /) -> None: ...
     def ready(self, ready: bool, /) -> None: ...
     def peer_times(self) -> list[tuple[str, str, list[int], float]]: ...
-    def next_event(self, timeout: float, /) -> Incoming | Scrape | tuple[Any, Reply | Pipeline | Exception] | None: ...
+    def next_event(self, timeout: float, /) -> Incoming | Scrape | str | tuple[Any, Reply | Pipeline | Exception] | None:
+        """Return what happened next: a request, the end of an own one, or "stood"."""
+
     def forget(self, address: str, /, *, finishing: bool = False) -> None: ...
     def close(self) -> None: ...
 

@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
     from kamacache.steps import Path
 
-_MARGIN = 2.0  # seconds by which a silence may be longer than it was seen to be
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
 
 
 class GroupCore:
     """The parts of a group. A forked child makes new ones over the same store."""
 
-    __slots__ = ("behind", "misses", "options", "runtime", "store", "writes")
+    __slots__ = ("behind", "has", "misses", "options", "runtime", "store", "writes")
 
     def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
         self.store = store
@@ -42,6 +41,7 @@ class GroupCore:
         self.runtime = runtime
         self.misses = Misses(name, store, loader, options, runtime)
         self.writes = Writes(name, store, runtime)
+        self.has: dict[str, int] = {}  # by member: the number up to which all its writes are known here
         self.behind = WriteBehind(name, store, self.writes, runtime)
         self.misses.pending = self.behind.pending
         store.order_by(runtime.hlc)
@@ -52,11 +52,6 @@ class GroupCore:
     def name(self) -> str:
         return self.store.name
 
-    @property
-    def remembered(self) -> float:
-        """Return the seconds for which the writes of the group are remembered at least."""
-        return remembered(self.options)
-
     def renewed(self, runtime: Runtime) -> GroupCore:
         """Return new parts over the same store, for a new life of the node."""
         return GroupCore(self.store.name, self.store, self.misses.loader, self.options, runtime)
@@ -65,7 +60,7 @@ class GroupCore:
         """Return what a hello says of this group."""
         codec = codecs.codec_name(self.options.codec)
         options = [f"{name}: {value}" for name, value in self.shown().items()]
-        return GroupState(self.store.name, codec, self.store.floor, self.store.recent(), options)
+        return GroupState(self.store.name, codec, self.store.floor, options)
 
     def shown(self) -> dict[str, Any]:
         """Return the loader and the options by name, as nodes compare them."""
@@ -75,12 +70,6 @@ class GroupCore:
         """Return the arguments of Node.group that make another group like this one."""
         loader = self.misses.loader
         return {"loader": loader.single, "load_many": loader.many} | self.options._asdict()
-
-    def heard_of(self, state: GroupState, silent: float) -> None:
-        """Take in what a member's hello says of this group, after `silent` seconds without one."""
-        if silent > self.remembered - _MARGIN:
-            self.writes.forget()
-        self.writes.heard_of(state.writes, state.floor)
 
     def stats(self) -> GroupStats:
         """Return the counters of this process since the group was made."""

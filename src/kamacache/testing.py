@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kamacache._engine import Promise, Store
+from kamacache._engine import Contacts, Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
 from kamacache.net.lane import HOT, Call, Found, Lane
-from kamacache.net.messages import Member, Request
+from kamacache.net.messages import Contact, Member, Request
 from kamacache.registry import Registry
 from kamacache.steps import Wait
 
@@ -36,13 +36,28 @@ class Peek:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """The ping of a member with this id. The reply is a Contact."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The request for the writes of a group after a number."""
+
+    group: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """A message under way. `stage` is "request" or "reply"; `message` is the request in both."""
 
     stage: str
     source: str
     target: str
-    message: Request | Peek
+    message: Request | Peek | Ping | Missed
     reply: Any = None
 
 
@@ -155,7 +170,7 @@ class Network:
             self._lanes[address] = lane
         return address
 
-    def deliver(self, source: str, target: str, message: Request | Peek) -> MemoryLane:
+    def deliver(self, source: str, target: str, message: Request | Peek | Ping | Missed) -> MemoryLane:
         """Return the lane at `target` when every gate has let the request pass; PeerError if it is dead or silent."""
         self._pass(Parcel("request", source, target, message))
         lane = self._lanes.get(target)
@@ -168,7 +183,7 @@ class Network:
             raise PeerError(f"{target} did not answer")
         return lane
 
-    def returned(self, source: str, target: str, message: Request | Peek, reply: Any) -> None:
+    def returned(self, source: str, target: str, message: Request | Peek | Ping | Missed, reply: Any) -> None:
         """Let the reply pass the gates on its way back."""
         self._pass(Parcel("reply", source, target, message, reply))
 
@@ -208,6 +223,8 @@ class MemoryLane(Lane):
         self._receive: Callable[[Call], None] = lambda _: None
         self._address = ""
         self._closed = False
+        self.contacts = Contacts()
+        self.stood = lambda: None
 
     def start(self, listen: str | None, receive: Callable[[Call], None], _deadline: Deadline) -> str | None:
         self._receive = receive
@@ -261,8 +278,32 @@ class MemoryLane(Lane):
         hot = self._network.hot and found[3] == Store.MAIN
         return (*found[:3], HOT if hot else 0)
 
-    def ping(self, address: str) -> None:
-        self._network.deliver(self._address, address, Peek("", []))
+    def ping_many(self, me: str, addresses: list[str]) -> list[Contact | Exception]:
+        answers: list[Contact | Exception] = []
+        for address in addresses:
+            try:
+                message = Ping(me)
+                lane = self._network.deliver(self._address, address, message)
+                answer = Contact(*lane.contacts.met(me))
+                self._network.returned(self._address, address, message, answer)
+                answers.append(answer)
+            except PeerError as error:
+                answers.append(error)
+        return answers
+
+    def fetch_missed(self, address: str, store: Store, since: int, deadline: Deadline) -> bool:  # noqa: ARG002
+        message = Missed(store.name, since)
+        lane = self._network.deliver(self._address, address, message)
+        theirs = lane._stores.get(store.name)  # noqa: SLF001 - another of this class
+        whole = True
+        part: int | None = None if theirs is None else 0
+        while theirs is not None and part is not None:
+            writes, part, forgotten = theirs.missed(since, part)
+            store.note_all(writes)
+            store.clear(theirs.floor)
+            whole &= not forgotten
+        self._network.returned(self._address, address, message, whole)
+        return whole
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise:  # noqa: ARG002 - gates decide
         promise = Promise()

@@ -94,7 +94,7 @@ def test_a_write_that_did_not_reach_every_node_is_answered_as_ever(trio: Trio, m
     writer = trio.nodes[0]
     silent = socket.create_server(("127.0.0.1", 0), backlog=50)
     address = f"127.0.0.1:{silent.getsockname()[1]}"
-    deaf, listeners = Peer(Member("ab" * 8, address), 0.0), writer._membership.listeners
+    deaf, listeners = Peer(Member("ab" * 8, address)), writer._membership.listeners
     monkeypatch.setattr(writer._membership, "listeners", lambda: [*listeners(), deaf])
     key = trio.key_of(writer, group="plain")
     client: Any = redis.Redis(**where(writer))

@@ -232,6 +232,20 @@ class Cluster:
     def peer(self, seen_by: Node, other: Node) -> Peer:
         return next(peer for peer in seen_by._membership.peers.all() if peer.address == other.address)
 
+    def is_up(self, seen_by: Node, other: Node) -> bool:
+        """Return whether one node asks another, which has then caught up with its writes."""
+        peers = seen_by._membership.peers.all()
+        return any(peer.address == other.address and not peer.skipped for peer in peers)
+
+    def fall_silent(self, node: Node) -> None:
+        """Take a member from the list, and let it have left more pings unanswered than a write waits for."""
+        assert node.address is not None
+        self.network.unregister(node.address)
+        peers = [self.peer(other, node) for other in self.nodes if other is not node]
+        wait_until(lambda: not any(peer.registered for peer in peers))
+        for peer in peers:
+            peer.silent = 1_000
+
     def consider_dead(self, by: Node, other: Node) -> Gate:
         """Make a node consider another dead until the gate is opened: its probes and hellos do not come through."""
         gate = self.network.gate((Peek, Hello), source=by.address, target=other.address)

@@ -277,7 +277,7 @@ def test_a_full_backlog_is_not_a_refusal(tmp_path: Path) -> None:
         def accept() -> None:
             for _ in range(len(waiting)):
                 connection, _ = listener.accept()
-                connection.sendall(b"+PONG\r\n")
+                connection.sendall(b"$0\r\n\r\n")  # an empty message
                 accepted.append(connection)
 
         accepted: list[socket.socket] = []

@@ -82,10 +82,10 @@ def test_a_write_outlives_its_entry(store: Store, clock: Clock) -> None:
     assert store.write("k", None, 6, None), "a delete"
     assert store.lookup("k") is MISSING
     assert store.known("k") == 6
-    assert store.recent() == [("k", 6)]
+    assert store.missed(0, 0)[0] == [("k", 6)]
     clock.advance(30.0)
     assert store.sweep() == []
-    assert (store.known("k"), store.recent()) == (0, [])
+    assert (store.known("k"), store.missed(0, 0)[0]) == (0, [])
 
 
 def test_a_note_drops_older_entries(store: Store) -> None:
@@ -112,7 +112,7 @@ def test_clear_spares_newer_entries(store: Store) -> None:
     assert not store.put("k1", b"v", 5, None, Store.MAIN)
     assert store.clear(100) == 100
     assert {store.stats()[name] for name in ("entries", "bytes", "near_bytes")} == {0}
-    assert store.recent() == []
+    assert store.missed(0, 0)[0] == []
 
 
 def test_absence_is_an_entry(store: Store, clock: Clock) -> None:
@@ -265,7 +265,7 @@ def test_delete_empty_close(store: Store) -> None:
     assert store.lookup("a") is MISSING
     assert store.known("a") == 6
     store.empty()
-    assert (store.stats()["entries"], store.recent(), store.floor) == (0, [], 2)
+    assert (store.stats()["entries"], store.missed(0, 0)[0], store.floor) == (0, [], 2)
     assert store.put("a", b"v", 2, None, Store.MAIN)
     store.close()
     assert store.lookup("a") is MISSING

@@ -94,10 +94,10 @@ def test_a_stranger_that_has_gone_for_good_is_no_trouble(tmp_path: Path) -> None
     registry = f"local://{tmp_path}/nodes"
     with Node(registry=registry, password=SECRET) as node, Node(registry=registry, password="another") as stranger:  # noqa: S106 - for tests
         membership = node._membership
-        wait_until(lambda: any(str(stranger.address) in trouble for trouble in membership.troubles()))
+        wait_until(lambda: any(str(stranger.address) in trouble for trouble in membership.troubles.all()))
         stranger.close()
         wait_until(lambda: not membership.peers.known())
-        wait_until(lambda: not membership.troubles())
+        wait_until(lambda: not membership.troubles.all())
 
 
 def test_a_forked_child_has_the_same(tmp_path: Path, authority: trustme.CA) -> None:

@@ -13,6 +13,7 @@ from kamacache.errors import Overloaded, PeerError, UnknownGroup
 from kamacache.net.messages import (
     Answer,
     ClientRequest,
+    Contact,
     GroupState,
     Hello,
     LoadReply,
@@ -35,7 +36,9 @@ MESSAGES: list[tuple[Request, Reply]] = [
         Hello(
             Member("i", "1.2.3.4:5", 1.5, ("a", "b"), loads=("b",), client=True),
             VERSION,
-            [GroupState("a", "json", 4, [("k", 1)], ("loader: app.load", "ttl: None"))],
+            [GroupState("a", "json", 4, ("loader: app.load", "ttl: None"))],
+            Contact("i", 7, 5, 3),
+            gone=("a", "b"),
         ),
         Hello(Member("other", None), 0, [], leaving=True),
     ),

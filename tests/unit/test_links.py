@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from kamacache import PeerError
-from kamacache._engine import Transport
+from kamacache._engine import Transport, arrived
 from kamacache.deadline import Deadline
+from kamacache.net.messages import Contact
 from kamacache.net.native import NativeLane
 from kamacache.net.security import Protection
 from tests.cluster.cluster import wait_until
@@ -130,7 +131,7 @@ def test_peers_that_came_and_went(lane: NativeLane, transports: MakeTransport, t
         address = server.listen(f"unix:{tmp_path}/{number}.sock")
         loop.run_until_complete(ask(address))
         assert lane.peek(address, "users", "k") is not None
-        assert lane.ping_many([address]) == [None]
+        assert lane.ping_many("me", [address]) == [Contact(number=arrived(), begun=arrived())]
         server.close()
         lane.forget(address)
         loop.run_until_complete(asyncio.sleep(0))
@@ -155,12 +156,12 @@ def test_members_are_pinged_all_at_once(lane: NativeLane, address: str) -> None:
         silent = [open_ones.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(20)]
         addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
         began = time.monotonic()
-        *mute, refused, answer = lane.ping_many([*addresses, "127.0.0.1:1", address])
+        *mute, refused, answer = lane.ping_many("me", [*addresses, "127.0.0.1:1", address])
         assert time.monotonic() - began < 0.5
     assert all(isinstance(one, PeerError) and "did not answer" in str(one) for one in mute)
     assert isinstance(refused, PeerError)
     assert refused.refused
-    assert answer is None
+    assert isinstance(answer, Contact)
 
 
 def test_a_loop_that_was_held_up_reads_before_it_gives_up(lane: NativeLane, address: str) -> None:

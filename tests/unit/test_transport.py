@@ -76,10 +76,15 @@ def test_silence_and_refusal(client: Transport, tmp_path: Path) -> None:
         with pytest.raises(PeerError, match="did not answer within 100 ms"):
             client.peek(frozen, "users", "k", False, 0.1)
         assert time.monotonic() - begun < 0.3
-    for nobody in ("127.0.0.1:1", f"unix:{tmp_path}/nobody.sock"):
+    with socket.socket(socket.AF_UNIX) as closed:
+        closed.bind(f"{tmp_path}/closed.sock")
+    for nobody in ("127.0.0.1:1", f"unix:{tmp_path}/closed.sock"):
         with pytest.raises(PeerError, match="refused the connection") as raised:
             client.ping(nobody, 0.5)
         assert raised.value.refused
+    with pytest.raises(PeerError, match="No such file") as missing:
+        client.ping(f"unix:{tmp_path}/removed.sock", 0.5)
+    assert not missing.value.refused  # the node may live, and its socket was removed
 
 
 def test_a_restarted_peer_is_found_by_the_next_peek(

@@ -67,6 +67,37 @@ impl Clock {
     }
 }
 
+/// The time that also counts while the machine is suspended.
+#[cfg(target_os = "linux")]
+const ELAPSED: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const ELAPSED: ClockId = ClockId::Monotonic;
+
+/// A pulse that was not taken for so long shows that the process stood still: stopped, paused, or suspended with its machine.
+const STOOD: u64 = SECOND;
+
+/// Shows whether this process stood still. A thread must take it at least every 100 ms.
+#[derive(Default)]
+pub struct Pulse {
+    last: AtomicU64,
+    /// How often the process stood still.
+    stood: AtomicU64,
+}
+
+impl Pulse {
+    /// Returns how often the process stood still; `found` is called by those who find that out first.
+    pub fn beat(&self, found: impl FnOnce()) -> u64 {
+        let now = read(ELAPSED);
+        let last = self.last.load(Relaxed);
+        if last != 0 && now.saturating_sub(last) > STOOD {
+            self.stood.fetch_add(1, Relaxed);
+            found();
+        }
+        self.last.store(now, Relaxed);
+        self.stood.load(Relaxed)
+    }
+}
+
 fn read(id: ClockId) -> u64 {
     let time = clock_gettime(id);
     // The kernel returns neither negative seconds for these clocks nor nanoseconds beyond a second.

@@ -38,6 +38,8 @@ pub enum Event {
     Done(u64, Result<Reply, Failure>),
     /// The end of a connect.
     Connected(u64, Result<(String, Link), Failure>),
+    /// This process stood still.
+    Stood,
 }
 
 #[derive(Default)]

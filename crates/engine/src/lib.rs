@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod clock;
+pub mod contacts;
 pub mod etcd;
 pub mod events;
 pub mod fork;

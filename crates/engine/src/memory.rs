@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::sync::Mutex;
+use crate::{clock::Pulse, contacts::Contacts, store::Missed, sync::Mutex};
 
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it counts a reference.
 pub trait Value: Clone + Send + Sync + 'static {
@@ -94,17 +94,56 @@ pub trait Memory: Send + Sync {
     /// Notes a write that another node has ordered, and returns the greatest version known of its key.
     fn tell(&self, key: &str, version: u128) -> u128;
 
+    /// Returns the floor of the last clear.
+    fn floor(&self) -> u128;
+
     /// Raises the floor of the last clear, and returns it.
     fn raise(&self, floor: u128) -> u128;
+
+    /// Returns a part of the remembered writes after a number; `part` is 0 or the `next` of the part before.
+    fn missed(&self, since: u64, part: usize) -> Missed;
+
+    /// Answers nothing from memory while shut, because it may be older than what this process missed.
+    fn shut(&self, shut: bool);
 
     /// Merges a clock that came with a message, and returns the own clock. None: that one is more than a day ahead.
     fn merge(&self, clock: u128) -> Option<u128>;
 }
 
-/// The groups that a transport serves, by name.
-pub type Groups = Mutex<HashMap<String, Arc<dyn Memory>>>;
+/// What a transport serves: groups by name, and this node's contacts with other members.
+#[derive(Default)]
+pub struct Groups {
+    pub named: Mutex<HashMap<String, Arc<dyn Memory>>>,
+    pub contacts: Contacts,
+    pulse: Pulse,
+    /// The standstills that this process has caught up with.
+    caught_up: Mutex<u64>,
+}
+
+impl Groups {
+    /// Returns how often this process stood still if it has not caught up since, else 0. Finds it out first: what stood
+    /// still does not answer from memory.
+    pub fn stood(&self) -> u64 {
+        let stood = self.pulse.beat(|| self.shut(true));
+        if stood == *self.caught_up.lock() { 0 } else { stood }
+    }
+
+    /// Answers from memory again, unless the process has stood still again since it caught up.
+    pub fn catch_up(&self, stood: u64) {
+        let mut caught_up = self.caught_up.lock();
+        *caught_up = stood;
+        if self.pulse.beat(|| self.shut(true)) == stood {
+            self.shut(false);
+        }
+    }
+
+    fn shut(&self, shut: bool) {
+        let groups: Vec<_> = self.named.lock().values().cloned().collect();
+        groups.iter().for_each(|memory| memory.shut(shut));
+    }
+}
 
 /// Returns the group of that name.
 pub fn group(groups: &Groups, name: &[u8]) -> Option<Arc<dyn Memory>> {
-    groups.lock().get(std::str::from_utf8(name).ok()?).cloned()
+    groups.named.lock().get(std::str::from_utf8(name).ok()?).cloned()
 }

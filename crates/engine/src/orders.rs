@@ -80,3 +80,16 @@ pub fn tell(groups: &Groups, request: &pb::TellRequest) -> Result<pb::TellReply,
     let floor = if floor == 0 { Bytes::new() } else { above(memory.raise(floor), floor) };
     Ok(pb::TellReply { greater, floor, clock: bytes(merged(&*memory, 0)?) })
 }
+
+/// Returns a part of the writes that a peer missed.
+pub fn missed(groups: &Groups, request: pb::MissedRequest) -> Result<pb::MissedReply, Refused> {
+    let memory = memory::group(groups, request.group.as_bytes()).ok_or(Refused::UnknownGroup(request.group))?;
+    let missed = memory.missed(request.since, usize::try_from(request.part).unwrap_or(usize::MAX));
+    let known = |(key, version): (String, u128)| pb::Known { key, version: bytes(version) };
+    Ok(pb::MissedReply {
+        writes: missed.writes.into_iter().map(known).collect(),
+        next: missed.next.unwrap_or(0) as u64,
+        forgotten: missed.forgotten,
+        floor: bytes(memory.floor()),
+    })
+}

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io, mem,
     os::fd::{AsRawFd, RawFd},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -27,15 +28,22 @@ enum State {
     Closed,
 }
 
-#[derive(Default)]
-pub struct Runtime(Mutex<State>);
+pub struct Runtime {
+    state: Mutex<State>,
+    woken: Arc<dyn Fn() + Send + Sync>,
+}
 
 impl Runtime {
+    /// `woken` is called on the thread each time it wakes, before all else.
+    pub fn new(woken: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { state: Mutex::default(), woken: Arc::new(woken) }
+    }
+
     /// Starts a task, and before the first one the thread.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if matches!(*state, State::Idle) {
-            *state = Self::start()?;
+            *state = Self::start(self.woken.clone())?;
         }
         match &*state {
             State::Running { handle, .. } => drop(handle.spawn(task)),
@@ -47,9 +55,9 @@ impl Runtime {
         Ok(())
     }
 
-    fn start() -> io::Result<State> {
+    fn start(woken: Arc<dyn Fn() + Send + Sync>) -> io::Result<State> {
         let (runtime, also) = Also::open(|| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(move || woken()).build()?;
             let own = descriptors(runtime.handle()).unwrap_or_default();
             Ok((runtime, own))
         })?;
@@ -64,12 +72,12 @@ impl Runtime {
     }
 
     pub fn is_closed(&self) -> bool {
-        matches!(*self.0.lock(), State::Closed)
+        matches!(*self.state.lock(), State::Closed)
     }
 
     /// Drops all tasks and ends the thread.
     pub fn close(&self) {
-        let state = mem::replace(&mut *self.0.lock(), State::Closed);
+        let state = mem::replace(&mut *self.state.lock(), State::Closed);
         if let State::Running { stop, thread, .. } = state {
             let _ = stop.send(()); // the runtime drops its tasks: listeners, connections, calls
             let _ = thread.join();

@@ -8,6 +8,7 @@ mod missed;
 mod order;
 mod read;
 mod shard;
+mod shut;
 mod table;
 mod write;
 mod writes;
@@ -95,6 +96,7 @@ pub struct Store<V> {
     writes: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
     closed: AtomicBool,
+    shut: AtomicBool,
     /// The clock that makes versions; None before the node lends it.
     hlc: sync::Mutex<Option<Arc<Hlc>>>,
     candidacy: sync::Mutex<Candidacy>,
@@ -132,6 +134,7 @@ impl<V: Value> Store<V> {
                     pending: Pending::default(),
                     floor: 0,
                     newest: 0,
+                    stale: 0,
                     accounted: (0, 0),
                     counts: Counts::default(),
                 }))
@@ -146,6 +149,7 @@ impl<V: Value> Store<V> {
             writes: AtomicU64::new(0),
             outcomes: Default::default(),
             closed: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             hlc: sync::Mutex::default(),
             candidacy: sync::Mutex::default(),
             attic: Mutex::default(),

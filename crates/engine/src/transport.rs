@@ -44,6 +44,9 @@ const COMMAND: usize = 64 << 20;
 /// A close waits this long until answers have left.
 const LAST: Duration = Duration::from_millis(250);
 
+/// How often the thread wakes at least.
+const TICK: Duration = Duration::from_millis(100);
+
 /// The services of the port, once there is one.
 struct Server {
     shared: Shared,
@@ -92,14 +95,19 @@ impl<T> Drop for Begun<T> {
 impl Transport {
     /// gRPC messages and arguments of RESP commands have at most `max_message` bytes, values of foreign gRPC clients
     /// `max_value`.
-    pub fn new(max_message: usize, max_value: usize, security: Arc<Security>) -> Self {
+    pub fn new(max_message: usize, max_value: usize, security: Arc<Security>, groups: Arc<Groups>) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
-        let (runtime, names) = (Arc::<Runtime>::default(), Names::default());
+        let names = Names::default();
+        let served = groups.clone();
+        // Whenever its thread wakes, and before it answers.
+        let runtime = Arc::new(Runtime::new(move || {
+            served.stood();
+        }));
         let dialer = Dialer { runtime: runtime.clone(), names: names.clone(), security: security.clone() };
         Self {
             runtime,
             server: Mutex::default(),
-            groups: Arc::default(),
+            groups,
             status: Arc::new(Status::new(events.clone(), security.clone())),
             events,
             peers: Arc::new(Peers::new(names.clone(), security.clone(), max_message)),
@@ -143,6 +151,7 @@ impl Transport {
             let _ = grpc::serve(connections, clients, state, security, max_value, max_message, until).await;
             drop(tell);
         })?;
+        self.runtime.spawn(watch(self.groups.clone(), self.events.clone()))?;
         let limits =
             Limits { arguments: 1 << 20, argument: self.max_message, command: COMMAND.max(2 * self.max_message) };
         let shared = Shared {
@@ -175,14 +184,14 @@ impl Transport {
     /// Answers for this group from now on.
     pub fn serve(&self, memory: Arc<dyn Memory>) {
         if self.alive().is_ok() {
-            let before = self.groups.lock().insert(memory.name().to_owned(), memory);
+            let before = self.groups.named.lock().insert(memory.name().to_owned(), memory);
             drop(before);
         }
     }
 
     pub fn hide(&self, group: &str) {
         if self.alive().is_ok() {
-            let before = self.groups.lock().remove(group);
+            let before = self.groups.named.lock().remove(group);
             drop(before);
         }
     }
@@ -278,8 +287,21 @@ impl Transport {
         self.runtime.close();
         self.events.close();
         self.pool.clear();
-        let groups = mem::take(&mut *self.groups.lock());
+        let groups = mem::take(&mut *self.groups.named.lock());
         drop(groups);
+    }
+}
+
+/// Reports when this process has stood still.
+async fn watch(groups: Arc<Groups>, events: Arc<Events>) {
+    let mut reported = 0;
+    loop {
+        tokio::time::sleep(TICK).await;
+        let stood = groups.stood();
+        if stood != 0 && stood != reported {
+            reported = stood;
+            events.ended(Event::Stood);
+        }
     }
 }
 

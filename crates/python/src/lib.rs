@@ -8,6 +8,7 @@ mod answers;
 mod batch;
 mod cell;
 mod clock;
+mod contacts;
 mod errors;
 mod etcd;
 mod failure;
@@ -40,6 +41,8 @@ mod _engine {
 
     #[pymodule_export]
     use super::clock::{Clock, Hlc};
+    #[pymodule_export]
+    use super::contacts::{Contacts, Writing};
     #[pymodule_export]
     use super::etcd::EtcdSession;
     #[pymodule_export]

@@ -272,8 +272,18 @@ impl Store {
         self.change(py, |engine, gone| engine.clear(version, gone))
     }
 
-    fn recent(&self) -> Vec<(String, u128)> {
-        self.engine().recent()
+    #[getter]
+    fn shut(&self) -> bool {
+        self.engine().is_shut()
+    }
+
+    #[setter]
+    fn set_shut(&self, shut: bool) {
+        self.engine().set_shut(shut);
+    }
+
+    fn forget(&self, py: Python<'_>) {
+        self.change(py, |engine, gone| engine.forget_entries(gone));
     }
 
     #[pyo3(signature = (since, part, /))]

@@ -7,7 +7,8 @@ use kamacache_engine::{
     peer::{
         Failure,
         blocking::Pool,
-        many::{ask_many, ping_many},
+        contact::{fetch_missed, ping_many},
+        many::ask_many,
         write::send_all,
     },
     resp, transport,
@@ -20,6 +21,7 @@ use pyo3::{
 
 use crate::{
     answers,
+    contacts::Contacts,
     errors::duration,
     failure::{os_error, peer_error},
     incoming::Incoming,
@@ -95,10 +97,16 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message, max_value = None, security = None))]
-    fn new(max_message: usize, max_value: Option<usize>, security: Option<&Security>) -> Self {
+    #[pyo3(signature = (*, max_message, max_value = None, security = None, contacts = None))]
+    fn new(
+        max_message: usize,
+        max_value: Option<usize>,
+        security: Option<&Security>,
+        contacts: Option<&Contacts>,
+    ) -> Self {
         let security = security.map(|security| security.inner.clone()).unwrap_or_default();
-        let inner = transport::Transport::new(max_message, max_value.unwrap_or(max_message), security);
+        let groups = contacts.map(|contacts| contacts.groups.clone()).unwrap_or_default();
+        let inner = transport::Transport::new(max_message, max_value.unwrap_or(max_message), security, groups);
         Self { inner: Arc::new(inner), tokens: Mutex::default() }
     }
 
@@ -205,21 +213,42 @@ impl Transport {
 
     #[pyo3(signature = (address, timeout, /))]
     fn ping(&self, py: Python<'_>, address: &str, timeout: f64) -> PyResult<()> {
-        let mut ponged = self.ping_many(py, vec![address.to_owned()], timeout)?;
-        ponged.pop().flatten().map_or(Ok(()), |error| Err(PyErr::from_value(error)))
+        let timeout = duration(timeout)?;
+        let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
+        let answered = py.detach(|| ping_many(pool, "", vec![address.to_owned()], timeout));
+        answered.into_iter().try_for_each(|answer| answer.map(drop)).map_err(|failure| peer_error(py, &failure))
     }
 
-    #[pyo3(signature = (addresses, timeout, /))]
+    #[pyo3(signature = (me, addresses, timeout, /))]
     fn ping_many<'py>(
         &self,
         py: Python<'py>,
+        me: &str,
         addresses: Vec<String>,
         timeout: f64,
-    ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
-        let ponged = py.detach(|| ping_many(pool, addresses, timeout)).into_iter();
-        Ok(ponged.map(|one| one.err().map(|failure| exception(py, &failure))).collect())
+        let answered = py.detach(|| ping_many(pool, me, addresses, timeout)).into_iter();
+        let object = |answer| match answer {
+            Ok(contact) => messages::contact(py, &contact),
+            Err(failure) => Ok(exception(py, &failure)),
+        };
+        answered.map(object).collect()
+    }
+
+    #[pyo3(signature = (address, store, since, timeout, /))]
+    fn fetch_missed(
+        &self,
+        py: Python<'_>,
+        address: &str,
+        store: &crate::store::Store,
+        since: u64,
+        timeout: f64,
+    ) -> PyResult<bool> {
+        let (timeout, memory) = (duration(timeout)?, store.memory());
+        let fetched = py.detach(|| fetch_missed(self.inner.pool()?, address, &*memory, since, timeout));
+        fetched.map_err(|failure| peer_error(py, &failure))
     }
 
     #[pyo3(signature = (token, address, message, timeout, /))]
@@ -271,6 +300,7 @@ impl Transport {
         let event = py.detach(|| self.inner.next_event(timeout)).map_err(|failure| peer_error(py, &failure))?;
         match event {
             None => Ok(None),
+            Some(Event::Stood) => Ok(Some(PyString::new(py, "stood").into_any())),
             Some(Event::Call(call)) => Ok(Some(Bound::new(py, Incoming::new(call))?.into_any())),
             Some(Event::Scrape(scrape)) => Ok(Some(Bound::new(py, Scrape::new(scrape))?.into_any())),
             Some(Event::Done(id, result)) => {

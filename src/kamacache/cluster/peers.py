@@ -4,46 +4,83 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Flag
+from kamacache.cluster.contact import has_ended, must_be_told
 from kamacache.member import Member
 
 if TYPE_CHECKING:
-    from kamacache._engine import Clock
+    from kamacache._engine import Contacts
 
 log = logging.getLogger("kamacache")
 
+_BEFORE = 10_000  # forgotten peers that are remembered
 _UNANSWERED = 2  # probes in a row after which a peer is considered dead
 
 
 class Peer:
     """A member as this node sees it. Other nodes may see it differently.
 
-    Its fields change under the lock of Peers. `dead` may be read without it; the engine reads the same as `down`.
+    Its fields change under the lock of Peers. One that is `dead` is told of no write. One that is `behind` is told, but
+    has not fetched yet what it missed. Requests for values skip both: the engine reads that as `down`.
     """
 
-    __slots__ = ("address", "down", "greeted", "heard", "id", "left", "member", "refused", "registered", "unanswered")
+    __slots__ = (
+        "_behind",
+        "_dead",
+        "address",
+        "confirmed",
+        "down",
+        "ended",
+        "greeted",
+        "id",
+        "left",
+        "member",
+        "refused",
+        "registered",
+        "silent",
+        "unanswered",
+    )
 
-    def __init__(self, member: Member, heard: float) -> None:
+    def __init__(self, member: Member) -> None:
         self.update(member)
-        self.heard = heard  # when it last gave a sign of life
         self.registered = False
+        self.confirmed = False  # it has answered at its address
         self.greeted = False  # answered our hello
         self.down = Flag()
+        self._dead = self._behind = False
         self.refused = False  # nothing listens at its address
+        self.ended = False  # its process, as the registry knows
         self.left = False  # said goodbye
         self.unanswered = 0  # probes in a row
+        self.silent = 0  # probes in a row without any sign of life, as its own pings are
+
+    @property
+    def skipped(self) -> bool:
+        """Whether requests for values skip it."""
+        return bool(self.down)
 
     @property
     def dead(self) -> bool:
-        """Whether requests skip it."""
-        return bool(self.down)
+        """Whether it is considered dead."""
+        return self._dead
 
     @dead.setter
     def dead(self, dead: bool) -> None:
-        self.down.set(dead)
+        self._dead = dead
+        self.down.set(dead or self._behind)
+
+    @property
+    def behind(self) -> bool:
+        """Whether it has missed writes of this node."""
+        return self._behind
+
+    @behind.setter
+    def behind(self, behind: bool) -> None:
+        self._behind = behind
+        self.down.set(behind or self._dead)
 
     def update(self, member: Member) -> None:
         """Take in what the member itself or the registry says of it."""
@@ -52,20 +89,23 @@ class Peer:
         self.address = member.address or ""
 
     def __repr__(self) -> str:
-        return f"<Peer {self.address}{' dead' if self.dead else ''}>"
+        return f"<Peer {self.address}{' dead' if self.dead else ' behind' if self.behind else ''}>"
 
 
 class Peers:
     """All peers seen and not yet forgotten. Nothing here uses the network.
 
-    Invariant, under `_lock`: `_peers` has them by address, and never this node (`own`).
+    Invariant, under `_lock`: `_peers` has them by address, and never this node (`own`). The contact with a peer begins
+    after it is told of each write, and ends before it is not.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, contacts: Contacts, *, notices_deaths: bool = True) -> None:
         self.own: str | None = None
-        self._clock = clock
+        self._contacts = contacts
+        self._notices_deaths = notices_deaths
         self._lock = threading.Lock()
         self._peers: dict[str, Peer] = {}
+        self._before: dict[str, bool] = {}  # ids of forgotten peers that may come back, and whether they had answered
         self._revived = False
 
     def __len__(self) -> int:
@@ -88,11 +128,10 @@ class Peers:
         with self._lock:
             return [peer for peer in self._peers.values() if peer.registered]
 
-    def listeners(self, silence: float) -> list[Peer]:
-        """Return the peers that must be notified of writes: not gone, nor silent for longer than `silence` seconds."""
-        now = self._clock.now()
+    def listeners(self, silence: int) -> list[Peer]:
+        """Return the peers that must be notified of writes."""
         with self._lock:
-            return [peer for peer in self._peers.values() if _listens(peer, now, silence)]
+            return [peer for peer in self._peers.values() if self._must_be_told(peer, silence)]
 
     def ungreeted(self) -> list[Peer]:
         """Return the peers that have not answered a hello and may do so."""
@@ -102,6 +141,11 @@ class Peers:
                 for peer in self._peers.values()
                 if not (peer.greeted or peer.left) and (not peer.dead or not peer.unanswered)
             ]
+
+    def gone(self) -> list[str]:
+        """Return the ids of the peers that are known to have ended."""
+        with self._lock:
+            return [peer.id for peer in self._peers.values() if has_ended(peer)]
 
     def settled(self) -> bool:
         """Return whether each registered peer has answered a hello or is considered dead."""
@@ -116,46 +160,49 @@ class Peers:
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    def listed(self, members: Iterable[Member]) -> None:
-        """Take in the list of the registry."""
+    def listed(self, members: Iterable[Member], is_dead: Callable[[str], bool] = lambda _: False) -> None:
+        """Take in the list of the registry, and which members it knows to be dead."""
         listed = {member.address: member for member in members if member.address not in (None, self.own)}
         with self._lock:
             for address, member in listed.items():
                 peer = self._known(address, member)
                 if member.protocol:  # a list without more than addresses says less than a hello
-                    peer.update(member)
+                    self._update(peer, member)
                 peer.registered = not peer.left
             for address, peer in self._peers.items():
                 if address not in listed:
                     peer.registered = False
+                    peer.ended |= is_dead(peer.id)
 
-    def heard(self, member: Member, *, leaving: bool, answered: bool) -> float:
-        """Take in a hello, `answered` to ours or sent by itself. Return for how many seconds its member was silent.
+    def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> None:
+        """Take in a hello, `answered` to ours or sent by itself.
 
-        A peer that was considered dead is alive only after it has answered a hello of ours, which says what it missed.
+        A peer that was considered dead is alive only after it has answered a hello of ours. It `has` all our writes up
+        to a number; 0: it was never told of any before, and remembers nothing that could be older.
         """
         with self._lock:
             peer = self._known(member.address, member)
             if peer.left:  # sent before its goodbye: an id never comes back
-                return 0.0
-            now = self._clock.now()
-            silent = now - peer.heard if peer.member.protocol else 0.0  # we missed nothing of a member that never spoke
-            peer.update(member)
-            peer.heard = now
-            peer.unanswered = 0
-            peer.refused = False
-            peer.left = leaving
+                return
+            self._update(peer, member)
+            peer.unanswered = peer.silent = 0
+            peer.refused = peer.ended = False
+            peer.confirmed |= answered
             if leaving:
-                peer.dead = True
+                self._contacts.end(peer.id)
+                peer.left = peer.dead = True
                 peer.registered = False
-                return silent
+                return
             peer.registered |= not answered
+            was = peer.skipped
             if peer.dead and answered:
                 peer.dead = False
-                self._revived = True
+                self._contacts.begin(peer.id)
             elif peer.dead:
                 peer.greeted = False
-        return silent
+            _, _, begun = self._contacts.shown(peer.id)
+            peer.behind = 0 < has < begun
+            self._revived |= was and not peer.skipped
 
     def greeted(self, peer: Peer) -> None:
         """Note that a peer has answered a hello."""
@@ -171,18 +218,23 @@ class Peers:
     def answered(self, peer: Peer) -> bool:
         """Note an answer to a probe. Return whether the peer was considered dead, so that it must be greeted first."""
         with self._lock:
-            peer.unanswered = 0
-            peer.refused = False
+            peer.unanswered = peer.silent = 0
+            peer.refused = peer.ended = False
+            peer.confirmed = True
             if peer.dead:
                 peer.greeted = False
-            else:
-                peer.heard = self._clock.now()
             return peer.dead
+
+    def alive(self, ids: Iterable[str]) -> None:
+        """Note that these members have given a sign of life."""
+        for peer in self.by_id(ids).values():
+            peer.silent = 0
 
     def unanswered(self, peer: Peer, error: Exception) -> None:
         """Note that a peer did not answer a probe or a hello, and consider it dead if that is enough."""
         with self._lock:
             peer.unanswered += 1
+            peer.silent += 1
             dead = peer.unanswered >= _UNANSWERED or getattr(error, "refused", False)
         if dead:
             self.died(peer, error)
@@ -191,10 +243,17 @@ class Peers:
         """Consider a peer dead. Return whether that is new."""
         with self._lock:
             peer.refused |= getattr(error, "refused", False)
-            new, peer.dead = not peer.dead, True
+            if new := not peer.dead:
+                self._contacts.end(peer.id)
+                peer.dead = True
         if new:
             log.info("%s is considered dead: %s; requests skip it until it answers", peer.address, error)
         return new
+
+    def ended(self, ids: Iterable[str]) -> None:
+        """Note that others know these members to have ended."""
+        for peer in self.by_id(ids).values():
+            peer.ended |= peer.dead
 
     def take_revived(self) -> bool:
         """Return whether any peer has revived since the last call, and reset that."""
@@ -202,22 +261,40 @@ class Peers:
             revived, self._revived = self._revived, False
         return revived
 
-    def forget(self, silence: float) -> list[Peer]:
+    def forget(self, silence: int) -> list[Peer]:
         """Drop the peers that are neither registered nor listeners any more, and return them."""
-        now = self._clock.now()
         with self._lock:
-            gone = [peer for peer in self._peers.values() if not (peer.registered or _listens(peer, now, silence))]
+            gone = [
+                peer for peer in self._peers.values() if not (peer.registered or self._must_be_told(peer, silence))
+            ]
             for peer in gone:
+                self._contacts.forget(peer.id)
                 del self._peers[peer.address]
+                if not (peer.left or peer.ended):
+                    self._before[peer.id] = peer.confirmed
+            while len(self._before) > _BEFORE:
+                del self._before[next(iter(self._before))]
         return gone
+
+    def _must_be_told(self, peer: Peer, silence: int) -> bool:
+        return must_be_told(peer, silence, notices_deaths=self._notices_deaths)
 
     def _known(self, address: str | None, member: Member) -> Peer:
         """Return the peer at an address, a new one if another process has taken the address over. Holds the lock."""
         peer = self._peers.get(address or "")
         if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
-            peer = self._peers[address or ""] = Peer(member, self._clock.now())
+            if peer is not None:
+                self._contacts.forget(peer.id)
+            peer = self._peers[address or ""] = Peer(member)
+            if (confirmed := self._before.pop(member.id, None)) is not None:
+                peer.confirmed, peer.behind = confirmed, True  # it is behind until its hello says what it has
+            self._contacts.begin(peer.id)
         return peer
 
-
-def _listens(peer: Peer, now: float, silence: float) -> bool:
-    return not (peer.left or peer.refused or now - peer.heard > silence)
+    def _update(self, peer: Peer, member: Member) -> None:
+        """Take in what a member says of itself. Until it spoke, its address may have been its id. Holds the lock."""
+        if member.id != peer.id:
+            self._contacts.forget(peer.id)
+            if not peer.dead:
+                self._contacts.begin(member.id)
+        peer.update(member)

@@ -56,7 +56,7 @@ class Route:
         route: Route | None = self
         until = math.inf
         while route is not None and now < until:
-            if route.loads or any(peer and not (peer.member.protocol or peer.dead) for peer in route.peers):
+            if route.loads or any(peer and not (peer.member.protocol or peer.skipped) for peer in route.peers):
                 return True
             until, route = route.until, route.before
         return False
@@ -84,7 +84,7 @@ class Route:
     def first(self, key: str, skipped: Container[str] = ()) -> Peer | None:
         """Return the first candidate that is neither considered dead nor skipped; None: this node, or none is left."""
         for peer in self.all_candidates(key):
-            if peer is None or not (peer.dead or peer.id in skipped):
+            if peer is None or not (peer.skipped or peer.id in skipped):
                 return peer
         return None
 
@@ -96,7 +96,7 @@ class Route:
         for peer in self.all_candidates(key):
             if peer is None:
                 return True
-            if not peer.dead and peer.id not in skipped:
+            if not peer.skipped and peer.id not in skipped:
                 return False
         return not self.peers
 
@@ -111,7 +111,7 @@ class Route:
     def holders(self, key: str, skipped: Mapping[str, Peer], now: float) -> list[Peer]:
         """Return the peers that may have what is to be loaded here: a skipped one that lives, or the owners before."""
         for peer in self.candidates(key):
-            if peer.id in skipped and not peer.dead:
+            if peer.id in skipped and not peer.skipped:
                 return [peer]
         found: list[Peer] = []
         until, before = self.until, self.before

@@ -29,7 +29,7 @@ from kamacache.load.outcome import (
 )
 from kamacache.log import log
 from kamacache.net.lane import HOT
-from kamacache.net.messages import Answer, LoadReply, LoadRequest
+from kamacache.net.messages import Answer, LoadReply, LoadRequest, TellRequest
 from kamacache.steps import Path, Wait, adrive, drive, needed_loop, running_loop
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Remote:
     def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
         """Ask all owners at once. If one does not answer, ask the next in line."""
         skipped: dict[str, Peer] = {}
-        refused: set[str] = set()  # keys with an answer that was older than the version known here
+        told: set[str] = set()  # keys with an answer that was older than the version known here
         wasted = 0.0
         while todo := lead.keys:
             by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
@@ -122,16 +122,28 @@ class Remote:
                         lead.end(key, failed(error, PEER_LOADS))
                 else:
                     self._runtime.saw(reply.clock)
-                    too_large = []
+                    mine = []  # keys that this node loads itself
+                    behind = []
                     for key, answer in zip(keys, reply.answers, strict=True):
-                        if answer.too_large:  # it does not travel
-                            too_large.append(key)
-                        elif not answer.error_type and answer.version < self._store.known(key) and key not in refused:
-                            refused.add(key)
-                            lead.age(key, answer.version)  # the next answer may be as old
+                        older = not answer.error_type and answer.version < self._store.known(key)
+                        if answer.too_large or (older and key in told):  # it does not travel, or is old all the same
+                            mine.append(key)
+                        elif older:
+                            behind.append(key)
                         else:
                             self._taken(lead, key, answer, asked)
-                    yield from self._load_here(lead, too_large, skipped)
+                    if behind:
+                        told.update(behind)
+                        yield from self._tell(peer, behind, deadline)
+                    yield from self._load_here(lead, mine, skipped)
+
+    def _tell(self, peer: Peer, keys: list[str], deadline: Deadline) -> Path[None]:
+        """Tell a member of writes that it has missed, as its answers show, so that its next answers are not older."""
+        known = [(key, self._store.known(key)) for key in keys]
+        request = TellRequest(self._name, known, 0, self._runtime.hlc.latest())
+        (reply,) = yield from self._runtime.lane.send_all([(peer.address, request)], deadline)
+        if isinstance(reply, Exception) and not isinstance(reply, UnknownGroup):
+            self._runtime.suspect(peer, reply)
 
     def _assign(
         self, keys: Iterable[str], skipped: Mapping[str, Peer], *, give_up: bool
@@ -150,7 +162,7 @@ class Remote:
 
     def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer], deadline: Deadline) -> Promise:
         route = self._runtime.route(self._name)
-        dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.dead}
+        dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.skipped}
         outer = chain()
         depth = 0 if outer is None else outer.depth
         latest = self._runtime.hlc.latest()

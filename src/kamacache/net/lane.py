@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kamacache._engine import Promise, Store
+from kamacache._engine import Contacts, Promise, Store
 from kamacache.errors import KamaCacheError, PeerError
-from kamacache.net.messages import ClientRequest, Request
+from kamacache.net.messages import ClientRequest, Contact, Request
 from kamacache.steps import Path, Wait
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ class Lane(Protocol):
     or is found frozen, however long the work would take.
     """
 
+    contacts: Contacts  # what members are told of this node's writes
+    stood: Callable[[], None]  # called when this process has stood still
+
     def start(self, listen: str | None, receive: Callable[[Call], None], deadline: Deadline) -> str | None:
         """Listen, pass calls to `receive` on a thread that it must not hold up, and return the address.
 
@@ -82,18 +85,17 @@ class Lane(Protocol):
         """Return how long peers took to answer, by address and kind of question."""
         return []
 
+    def ping_many(self, me: str, addresses: list[str]) -> list[Contact | Exception]:
+        """Ping all of them as the member `me`. Return what each says of its writes, or a PeerError after 250 ms."""
+
     def ping(self, address: str) -> None:
         """Raise PeerError unless the member answers within 250 ms."""
+        (answer,) = self.ping_many("", [address])
+        if isinstance(answer, Exception):
+            raise answer
 
-    def ping_many(self, addresses: list[str]) -> list[Exception | None]:
-        """Ping all of them, and return None or a PeerError for each."""
-        found: list[Exception | None] = []
-        for address in addresses:
-            try:
-                found.append(self.ping(address))  # type: ignore[func-returns-value]
-            except Exception as error:  # noqa: BLE001 - it belongs to the member
-                found.append(error)
-        return found
+    def fetch_missed(self, address: str, store: Store, since: int, deadline: Deadline) -> bool:
+        """Have the store take note of the writes that a member remembers after a number. Return whether that is all."""
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise: ...
     def send_all(self, asks: Sequence[tuple[str, Request]], deadline: Deadline) -> Path[list[Any]]:

@@ -13,22 +13,38 @@ from kamacache.member import Member as Member  # noqa: PLC0414 - it is one of th
 
 
 class GroupState(NamedTuple):
-    """The writes of one group that a node knows, and its loader and options as "name: value"."""
+    """One group of a node: the floor of the last clear, and its loader and options as "name: value"."""
 
     name: str
     codec: str
     floor: int = 0
-    writes: Sequence[tuple[str, int]] = ()
     options: Sequence[str] = ()
 
 
+class Contact(NamedTuple):
+    """What a member says to another of its writes: they are settled up to `number`, and told to it after `begun`.
+
+    In a hello it also says up to which number it `has` the writes of the other; 0: it was never told of any.
+    """
+
+    id: str = ""
+    number: int = 0
+    begun: int = 0
+    has: int = 0
+
+
 class Hello(NamedTuple):
-    """The sender, and the writes it knows. The answer is a Hello too."""
+    """The sender, its groups, and its contact with the receiver. The answer is a Hello too.
+
+    `gone` are the members that the sender knows to have ended.
+    """
 
     member: Member
     clock: int
     groups: list[GroupState]
+    contact: Contact = Contact()
     leaving: bool = False
+    gone: Sequence[str] = ()
 
 
 class LoadRequest(NamedTuple):

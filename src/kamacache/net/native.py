@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
-from kamacache._engine import Incoming, Promise, Remote, Scrape, Security, Store, Transport
+from kamacache._engine import Contacts, Incoming, Promise, Remote, Scrape, Security, Store, Transport
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.net.lane import Lane
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from kamacache.cluster.routes import Route
     from kamacache.net.lane import Call, Found, Keep, Suspect
-    from kamacache.net.messages import Request
+    from kamacache.net.messages import Contact, Request
 
 log = logging.getLogger("kamacache")
 
 _CONNECT = 0.5  # seconds for a connection; the engine gives up after half of them
-_LEAST_MESSAGE = 64 * 1024 * 1024  # a hello names all recent writes
+_LEAST_MESSAGE = 64 * 1024 * 1024
 _ROOM = 64 * 1024  # what a message has around its value
 _SEND = 60.0  # seconds that requests about writes wait at most
 _JOIN = 1.0
@@ -46,7 +46,11 @@ class NativeLane:
         self._protection = protection
         self._security = security or protection.engine(service)
         most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
-        transport = self._transport = Transport(max_message=most, max_value=max_value, security=self._security)
+        self.contacts = Contacts()
+        self.stood: Callable[[], None] = lambda: None
+        transport = self._transport = Transport(
+            max_message=most, max_value=max_value, security=self._security, contacts=self.contacts
+        )
         self.serve, self.hide = transport.serve, transport.hide
         self.ready, self.peer_times = transport.ready, transport.peer_times
         self._lock = threading.Lock()
@@ -77,6 +81,8 @@ class NativeLane:
                 elif isinstance(event, Scrape):
                     if self._metrics is not None:
                         event.reply(self._metrics())
+                elif isinstance(event, str):  # it says that this process stood still
+                    self.stood()
                 elif event is not None:
                     promise, result = event
                     if isinstance(result, Exception):
@@ -149,14 +155,16 @@ class NativeLane:
                 self._links.setdefault(loop, {})[address] = link
         return link
 
-    def ping(self, address: str) -> None:
-        self._transport.ping(address, PEEK_TIMEOUT)
+    ping = Lane.ping
 
-    def ping_many(self, addresses: list[str]) -> list[Exception | None]:
+    def ping_many(self, me: str, addresses: list[str]) -> list[Contact | Exception]:
         try:
-            return self._transport.ping_many(addresses, PEEK_TIMEOUT)
+            return self._transport.ping_many(me, addresses, PEEK_TIMEOUT)
         except PeerError as error:  # the transport is closed
             return [error] * len(addresses)
+
+    def fetch_missed(self, address: str, store: Store, since: int, deadline: Deadline) -> bool:
+        return self._transport.fetch_missed(address, store, since, deadline.left())
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise:
         promise = Promise()

@@ -23,6 +23,9 @@ class Registry(ABC):
     lease: float = 10.0
     """Seconds of silence after which the registry forgets a member."""
 
+    notices_deaths: bool = True
+    """True if a member that dies is not listed any more after the lease. If not, it is a member for ever."""
+
     poll: float = 1.0
     """Seconds between two calls of `members`, even if `changed` is not called."""
 
@@ -66,6 +69,10 @@ class Registry(ABC):
     def clients(self, service: str) -> list[str]:  # noqa: ARG002 - most registries list none
         """Return the addresses of clients on the list, to be shown. Called after `members`; errors as there."""
         return []
+
+    def is_dead(self, member: str) -> bool:  # noqa: ARG002 - most registries cannot know
+        """Return whether the process of a member, by its id, is known to have ended. Called after `members`."""
+        return False
 
     @abstractmethod
     def deregister(self) -> None:

@@ -26,6 +26,7 @@ from kamacache.units import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_DEAD = 1_000  # dead members that are remembered
 _ORPHAN_AGE = 60.0  # seconds after which no registration can still be writing a temporary file
 
 
@@ -52,6 +53,7 @@ class LocalRegistry(Registry):
         self._looked_at = ""
         self._watched: dict[str, int] = {}
         self._read: dict[str, tuple[tuple[int, int, int], Member | None]] = {}
+        self._dead: dict[str, None] = {}  # the members that were seen to be dead, the last of them at the end
 
     def default_listen(self, service: str, node_id: str) -> str | None:
         """Return a Unix socket in the directory, which is made; RegistryError if that is not safe to use."""
@@ -98,6 +100,10 @@ class LocalRegistry(Registry):
                     return self._scan(service, at, names)
             except FileNotFoundError:
                 return []
+
+    def is_dead(self, member: str) -> bool:
+        """Return whether the lock of a member was found free."""
+        return member in self._dead
 
     def deregister(self) -> None:
         """Remove the registration; the lock and the socket stay until close. Without a registration, remove those."""
@@ -186,10 +192,16 @@ class LocalRegistry(Registry):
         try:
             if not locks.is_named(descriptor, at, member):
                 return True
+            self._died(member)
             _remove_all(at, member)  # under its lock, so that no other process does it too
             return False
         finally:
             os.close(self._watched.pop(member))
+
+    def _died(self, member: str) -> None:
+        self._dead[member] = None
+        if len(self._dead) > _DEAD:
+            del self._dead[next(iter(self._dead))]
 
     def _load(self, at: int, member: str) -> Member | None:
         """Return a registration, read again only if its file has changed; None if there is none that we understand."""
@@ -210,7 +222,10 @@ class LocalRegistry(Registry):
     def _forget(self, here: set[str]) -> None:
         """Drop what is kept of members that are not `here`."""
         for member in self._watched.keys() - here:
-            os.close(self._watched.pop(member))
+            descriptor = self._watched.pop(member)
+            if locks.seize(descriptor):  # else something removed the files of a member that lives
+                self._died(member)
+            os.close(descriptor)
         for member in self._read.keys() - here:
             del self._read[member]
 

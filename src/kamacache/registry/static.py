@@ -22,6 +22,7 @@ class StaticRegistry(Registry):
     client node need not be in the list: members know it by its hello.
     """
 
+    notices_deaths = False
     beyond_machine = False  # the user wrote the list: its addresses are taken as they are
 
     def __init__(self, url: str) -> None:

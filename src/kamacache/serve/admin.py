@@ -56,7 +56,7 @@ class Administration:
             "service": self._options.service,
             "registry": _kind(self._options.registry),
             "joined": runtime.joined,
-            "troubles": [f"{what}: {error}" for what, error in runtime.membership.troubles().items()],
+            "troubles": [f"{what}: {error}" for what, error in runtime.membership.troubles.all().items()],
             "uptime": time.monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",

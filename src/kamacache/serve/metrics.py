@@ -90,7 +90,7 @@ def _node(page: Page, runtime: Runtime) -> None:
     build = {"version": __version__, "python": platform.python_version()}
     page.metric("kamacache_build_info", "gauge", "Versions of kamacache and Python.", [(build, 1)])
     page.metric("kamacache_joined", "gauge", "1 if the node has joined.", [({}, int(runtime.joined))])
-    up = runtime.membership.troubles().keys().isdisjoint({AWAY, UNREGISTERED})
+    up = runtime.membership.troubles.all().keys().isdisjoint({AWAY, UNREGISTERED})
     page.metric("kamacache_registry_up", "gauge", "1 if the registry answers, or if there is none.", [({}, int(up))])
     peers = [peer for peer in runtime.membership.peers.known() if not peer.left]
     states = {"alive": 0, "dead": 0, "unlisted": 0, "client": 0}

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kamacache.cluster.contact import has_ended
 from kamacache.deadline import Deadline
 from kamacache.errors import PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
@@ -54,6 +55,11 @@ class Writes:
         return confirmed
 
     def _write(self, items: Sequence[WriteItem]) -> Path[bool]:
+        with self._runtime.lane.contacts.writing() as current:
+            confirmed = yield from self._order_and_tell(items)
+        return confirmed and current  # what stood still does not know yet whom to tell
+
+    def _order_and_tell(self, items: Sequence[WriteItem]) -> Path[bool]:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
@@ -101,16 +107,18 @@ class Writes:
             return items
         if len(items) > 1 and _weight(items) > _DIRECTLY:
             return items
-        try:
-            versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
-        except PeerError:  # closed, or the parent's
-            return items
-        errors = dict(failed)
-        for peer in listeners if errors else ():
-            error = errors.get(peer.address)
-            if error is not None and not isinstance(error, UnknownGroup):
-                self._runtime.suspect(peer, error)
-        if not failed and not any(greater) and None not in versions and self._runtime.saw(max(versions)):
+        with self._runtime.lane.contacts.writing() as current:
+            try:
+                versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
+            except PeerError:  # closed, or the parent's
+                return items
+            errors = dict(failed)
+            for peer in listeners if errors else ():
+                error = errors.get(peer.address)
+                if error is not None and not isinstance(error, UnknownGroup):
+                    self._runtime.suspect(peer, error)
+        clean = current and not failed and not any(greater) and None not in versions
+        if clean and self._runtime.saw(max(versions)):
             now = membership.listeners()
             if now == listeners or not set(now) - set(listeners):
                 self._store.count(WRITES, len(items))
@@ -128,6 +136,11 @@ class Writes:
 
     def clear(self, floor: int) -> Path[bool]:
         """Have every member clear what is older than `floor`, as this node has. Return whether all confirmed."""
+        with self._runtime.lane.contacts.writing() as current:
+            confirmed = yield from self._clear(floor)
+        return confirmed and current
+
+    def _clear(self, floor: int) -> Path[bool]:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         for again in range(_ROUNDS):
@@ -226,7 +239,7 @@ class Writes:
                 if isinstance(reply, Exception):
                     self._runtime.suspect(peer, reply)
                     yield from self._look_for(peer, deadline)
-                    confirmed &= peer.refused  # nothing listens there: it has no memory to serve from
+                    confirmed &= has_ended(peer)  # it has no memory to serve from
                     continue
                 for (key, _), version in zip(request.writes, reply.greater, strict=True):
                     if version:
@@ -290,15 +303,8 @@ class Writes:
             greater.append(known if known > version else 0)
         return greater
 
-    def forget(self) -> None:
-        """Start with an empty memory: writes may have been missed that no member remembers."""
-        writes = self._store.recent()
-        self._store.empty()
-        self._note(writes)
-
-    def heard_of(self, writes: Sequence[tuple[str, int]], floor: int) -> None:
-        """Take in writes of a hello that this node may have missed."""
-        self._note(writes)
+    def heard_of(self, floor: int) -> None:
+        """Take in the floor of a hello, from which this node may learn of a clear that it has missed."""
         if floor > self._store.floor:
             self.cleared(floor)
 

@@ -15,7 +15,7 @@ use super::{
     blocking::{Connection, Pool, Step, wait},
     link::Link,
 };
-use crate::resp::{self, Reply};
+use crate::resp::Reply;
 
 /// The time between two looks for new connections while answers are awaited on others.
 const LOOK: Duration = Duration::from_millis(1);
@@ -126,7 +126,8 @@ pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration)
     }
 }
 
-fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, counts: bool) -> Vec<Outcome> {
+/// Does that; the times of the answers are only counted if `counts`.
+pub fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, counts: bool) -> Vec<Outcome> {
     let asked = Instant::now();
     let deadline = asked + timeout;
     let mut dials = Dials { made: mpsc::channel(), open: 0 };
@@ -194,19 +195,4 @@ fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration, cou
     }
     let lost = |exchange: &Exchange<'_>| Err(Failure::closed(exchange.address));
     exchanges.into_iter().map(|mut exchange| exchange.outcome.take().unwrap_or_else(|| lost(&exchange))).collect()
-}
-
-/// Asks all of these at once whether their engines answer.
-pub fn ping_many(pool: &Pool, addresses: Vec<String>, timeout: Duration) -> Vec<Result<(), Failure>> {
-    let questions: Vec<_> = addresses.into_iter().map(|to| (to, resp::PING.to_vec())).collect();
-    let outcomes = exchange(pool, &questions, timeout, false).into_iter();
-    let ponged = |((address, _), outcome): (&(String, _), Outcome)| match outcome? {
-        (Reply::Simple(_), connection) => {
-            pool.put(address, connection);
-            Ok(())
-        }
-        (Reply::Error(text), connection) => Err(Failure::error(address, &connection.input()[text])),
-        _ => Err(Failure::nonsense(address, "not a PONG")),
-    };
-    questions.iter().zip(outcomes).map(ponged).collect()
 }

@@ -1,6 +1,7 @@
 //! Ways to other nodes: their memory over RESP, slow requests over gRPC.
 pub mod blocking;
 pub mod channel;
+pub mod contact;
 pub mod dial;
 pub mod link;
 pub mod many;
@@ -118,9 +119,10 @@ impl Failure {
     }
 }
 
-/// Returns whether this says that nothing listens there.
+/// Returns whether this says that nothing listens there. The file of a Unix socket that is missing does not: something
+/// may have removed it.
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    error.kind() == io::ErrorKind::ConnectionRefused
 }
 
 /// Returns the act of the peer that makes a handshake fail, in words.

@@ -25,7 +25,7 @@ pub struct Known {
     #[prost(bytes = "bytes", tag = "2")]
     pub version: ::prost::bytes::Bytes,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupState {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -34,9 +34,6 @@ pub struct GroupState {
     /// the version of the last clear
     #[prost(bytes = "bytes", tag = "3")]
     pub floor: ::prost::bytes::Bytes,
-    /// the recent writes remembered
-    #[prost(message, repeated, tag = "4")]
-    pub writes: ::prost::alloc::vec::Vec<Known>,
     /// its loader and options as "name: value", which all members should have alike
     #[prost(string, repeated, tag = "6")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -51,6 +48,52 @@ pub struct HelloMessage {
     pub groups: ::prost::alloc::vec::Vec<GroupState>,
     #[prost(bool, tag = "4")]
     pub leaving: bool,
+    #[prost(message, optional, tag = "5")]
+    pub contact: ::core::option::Option<Contact>,
+    /// ids of members that are known to have ended
+    #[prost(string, repeated, tag = "6")]
+    pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What a member says to another one of the writes that it told it of, in a hello and as the answer to KC.PING.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Contact {
+    /// the one who says it
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// its writes up to this one are settled
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// it has told the other of every write after this one
+    #[prost(uint64, tag = "3")]
+    pub begun: u64,
+    /// in a hello: the other's writes that it has; 0: it was never told of any
+    #[prost(uint64, tag = "4")]
+    pub has: u64,
+}
+/// Asks for the writes of a group after a number, in parts: KC.MISSED.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MissedRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// 0 for the first, then what the reply before said
+    #[prost(uint64, tag = "3")]
+    pub part: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MissedReply {
+    #[prost(message, repeated, tag = "1")]
+    pub writes: ::prost::alloc::vec::Vec<Known>,
+    /// the next part; 0: this was the last
+    #[prost(uint64, tag = "2")]
+    pub next: u64,
+    /// a write after that number is not remembered any more
+    #[prost(bool, tag = "3")]
+    pub forgotten: bool,
+    /// the version of the last clear
+    #[prost(bytes = "bytes", tag = "4")]
+    pub floor: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoadRequest {

@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Gone, Kind, Mark, Store, arrived,
+    Gone, Kind, Mark, Missed, Store, arrived,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
@@ -58,7 +58,7 @@ impl<V: Value> Store<V> {
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         shard.counts.gets += u64::from(misses);
-        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
+        let Some(slot) = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut()) else {
             return Lookup::Miss;
         };
         let entry = shard.contents.get(slot);
@@ -87,7 +87,7 @@ impl<V: Value> Store<V> {
         let contents = &shard.contents;
         let slot = contents.find(hash, key.as_bytes());
         match slot.map(|slot| (slot, contents.get(slot))) {
-            Some((slot, entry)) if contents.serves(slot, entry, || self.options.clock.coarse()) => {
+            Some((slot, entry)) if !self.is_shut() && contents.serves(slot, entry, || self.options.clock.coarse()) => {
                 entry.value.clone().map_or(Lookup::Absent, Lookup::Hit)
             }
             _ => Lookup::Miss,
@@ -98,7 +98,7 @@ impl<V: Value> Store<V> {
     pub fn find(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind)> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        let slot = shard.contents.find(hash, key.as_bytes())?;
+        let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
         let entry = shard.contents.get(slot);
         let remaining = self.remaining(entry)?;
         Some((entry.value.clone(), shard.contents.origin(slot).version, remaining, entry.kind))
@@ -121,7 +121,7 @@ impl<V: Value> Store<V> {
     pub fn fresh(&self, key: &str, mark: Mark) -> bool {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        shard.writes.complete_since(mark)
+        shard.is_complete_since(mark)
             && self.known_in(&shard, hash, key) <= mark.version
             && !shard.pending.has(hash, key)
     }
@@ -194,7 +194,7 @@ impl<V: Value> Memory for Store<V> {
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         let found = (|| {
-            let slot = shard.contents.find(hash, key.as_bytes())?;
+            let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
             let version = shard.contents.origin(slot).version;
             let entry = shard.contents.get_mut(slot);
             if entry.kind == Kind::Former && !former {
@@ -247,8 +247,20 @@ impl<V: Value> Memory for Store<V> {
         self.note(key, version, &mut Gone::default())
     }
 
+    fn floor(&self) -> u128 {
+        Store::floor(self)
+    }
+
     fn raise(&self, floor: u128) -> u128 {
         self.clear(floor, &mut Gone::default())
+    }
+
+    fn missed(&self, since: u64, part: usize) -> Missed {
+        Store::missed(self, since, part)
+    }
+
+    fn shut(&self, shut: bool) {
+        self.set_shut(shut);
     }
 
     fn merge(&self, clock: u128) -> Option<u128> {

@@ -314,6 +314,15 @@ pub struct Shard<V> {
     pub floor: u128,
     /// No entry and no remembered write here is newer.
     pub newest: u128,
+    /// Loads that began before this number are not kept: see `forget_entries`.
+    pub stale: u64,
     /// The part of the store's budgets that stands for `contents.bytes` and `near_bytes`.
     pub accounted: (u64, u64),
+}
+
+impl<V> Shard<V> {
+    /// Returns whether every write that arrived since the mark is still known by its key, or covered by the floor.
+    pub fn is_complete_since(&self, mark: Mark) -> bool {
+        self.stale <= mark.arrived && self.writes.complete_since(mark)
+    }
 }

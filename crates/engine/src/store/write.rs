@@ -26,7 +26,7 @@ impl<V: Value> Store<V> {
         }
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        let stale = fill.since.is_some_and(|mark| !shard.writes.complete_since(mark));
+        let stale = fill.since.is_some_and(|mark| !shard.is_complete_since(mark));
         if self.closed() || stale || shard.pending.has(hash, key) || version < self.known_in(&shard, hash, key) {
             gone.0.extend(value);
             return false;
@@ -216,7 +216,7 @@ impl<V: Value> Store<V> {
         result
     }
 
-    fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
+    pub(super) fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
         self.account(shard, |contents| contents.remove_if(self.options.overhead, chosen))
     }
 

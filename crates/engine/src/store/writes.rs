@@ -18,7 +18,8 @@ pub struct Mark {
 }
 
 /// The number of the last arrival in this process: of a write that a store remembers, or of a floor that it raises.
-static ARRIVED: AtomicU64 = AtomicU64::new(0);
+/// It begins at 1: members say 0 where they know of no number.
+static ARRIVED: AtomicU64 = AtomicU64::new(1);
 
 /// Returns the number of the last arrival in this process. A shard takes the next number under its lock: whoever locks
 /// the shard after reading a number finds everything that arrived in it up to that number.
@@ -26,7 +27,8 @@ pub fn arrived() -> u64 {
     ARRIVED.load(Relaxed)
 }
 
-fn next() -> u64 {
+/// Takes the number of the next arrival, under a shard's lock.
+pub fn next() -> u64 {
     ARRIVED.fetch_add(1, Relaxed) + 1
 }
 

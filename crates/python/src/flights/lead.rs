@@ -245,12 +245,6 @@ impl Lead {
         Ok(true)
     }
 
-    #[pyo3(signature = (key, version, /))]
-    fn age(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<()> {
-        lock(&self.find(py, text(key)?)?.get().state).mark.version = version;
-        Ok(())
-    }
-
     #[pyo3(signature = (key, value, ttl, kind, version, /))]
     fn keep(
         &self,

@@ -2,7 +2,7 @@
 mod received;
 mod sent;
 
-pub use received::{from_reply, from_request};
+pub use received::{contact, from_reply, from_request};
 pub use sent::{reply, request, write_item};
 
 /// The classes, each imported once.
@@ -20,6 +20,7 @@ mod classes {
 
     classes! {
         member_class => "Member",
+        contact_class => "Contact",
         group_state_class => "GroupState",
         hello_class => "Hello",
         load_request_class => "LoadRequest",

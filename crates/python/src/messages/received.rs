@@ -26,19 +26,21 @@ fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
     member_class(py)?.call1((&m.id, address, m.weight, groups, m.protocol, loads, m.client))
 }
 
-fn pairs(writes: &[pb::Known]) -> Vec<(&str, u128)> {
-    writes.iter().map(|known| (known.key.as_str(), from_version(&known.version))).collect()
+/// Returns the named tuple of what a member says of its writes.
+pub fn contact<'py>(py: Python<'py>, c: &pb::Contact) -> PyResult<Bound<'py, PyAny>> {
+    contact_class(py)?.call1((&c.id, c.number, c.begun, c.has))
 }
 
 fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
     let options = PyTuple::new(py, &g.options)?;
-    group_state_class(py)?.call1((&g.name, &g.codec, from_version(&g.floor), pairs(&g.writes), options))
+    group_state_class(py)?.call1((&g.name, &g.codec, from_version(&g.floor), options))
 }
 
 fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAny>> {
     let member = member(py, &h.member.clone().unwrap_or_default())?;
     let groups = h.groups.iter().map(|group| group_state(py, group)).collect::<PyResult<Vec<_>>>()?;
-    hello_class(py)?.call1((member, from_version(&h.clock), groups, h.leaving))
+    let contact = contact(py, &h.contact.clone().unwrap_or_default())?;
+    hello_class(py)?.call1((member, from_version(&h.clock), groups, contact, h.leaving, PyTuple::new(py, &h.gone)?))
 }
 
 fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {

@@ -19,7 +19,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
 type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
-type GroupState = (String, String, u128, Vec<(String, u128)>, Vec<String>);
+type GroupState = (String, String, u128, Vec<String>);
 type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
 
@@ -36,8 +36,8 @@ fn known((key, version): (String, u128)) -> pb::Known {
     pb::Known { key, version }
 }
 
-fn group_state((name, codec, floor, writes, options): GroupState) -> pb::GroupState {
-    pb::GroupState { name, codec, floor: to_version(floor), writes: all(writes, known), options }
+fn group_state((name, codec, floor, options): GroupState) -> pb::GroupState {
+    pb::GroupState { name, codec, floor: to_version(floor), options }
 }
 
 fn answer((value, version, remaining, hot, too_large, error_type, error_text): Answer) -> pb::Answer {
@@ -65,12 +65,14 @@ pub fn write_item((key, value, ttl, above, ordered): WriteItem) -> pb::WriteItem
 }
 
 fn hello(message: &Bound<'_, PyAny>) -> PyResult<pb::HelloMessage> {
-    let (from, clock, groups, leaving) = message.extract()?;
+    let (from, clock, groups, (id, number, begun, has), leaving, gone) = message.extract()?;
     Ok(pb::HelloMessage {
         member: Some(member(from)),
         clock: to_version(clock),
         groups: all(groups, group_state),
         leaving,
+        gone,
+        contact: Some(pb::Contact { id, number, begun, has }),
     })
 }
 

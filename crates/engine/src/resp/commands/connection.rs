@@ -151,7 +151,7 @@ fn client(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -
 }
 
 fn info(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
-    let mut names: Vec<_> = asked.groups.lock().keys().cloned().collect();
+    let mut names: Vec<_> = asked.groups.named.lock().keys().cloned().collect();
     names.sort();
     out.text(&format!(
         "# Server\r\nkamacache_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\n\

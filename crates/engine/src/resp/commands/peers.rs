@@ -4,8 +4,10 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::{
+    contacts::Contact,
     memory::{self, Found, Memory},
     orders::{self, Refused},
+    proto::peer as pb,
     resp::{
         ABSENT, HOT,
         codec::{line, put},
@@ -24,14 +26,22 @@ pub const COMMANDS: &[Command] = &[
     command("kc.write", 2, Keys::None, "write", "Orders writes as their owner, for other nodes", write),
     command("kc.tell", 2, Keys::None, "write", "Takes note of writes, for other nodes", tell),
     command("kc.service", 2, Keys::None, "fast", "The service that a node believes to reach", service),
-    command("kc.ping", 1, Keys::None, "fast", "Whether the engine answers", ping),
+    command("kc.missed", 2, Keys::None, "readonly", "A part of the writes after a number, for other nodes", missed),
+    command("kc.ping", -1, Keys::None, "fast", "Whether the engine answers, and what it has told a member", ping),
 ];
 
 /// A session keeps this much room for packed replies.
 const KEPT: usize = 1 << 20;
 
-fn ping(_: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Outcome {
-    out.simple("PONG");
+fn ping(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    match asked.arguments.get(1).map(std::str::from_utf8) {
+        None => out.simple("PONG"),
+        Some(Ok(member)) => {
+            let Contact { id, number, begun } = asked.groups.contacts.met(member);
+            put(&mut out.bytes, &pb::Contact { id, number, begun, has: 0 }.encode_to_vec());
+        }
+        Some(Err(_)) => return Err("ERR not the id of a member".into()),
+    }
     Ok(Next::Done)
 }
 
@@ -58,6 +68,10 @@ fn write(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outco
 
 fn tell(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     replied(orders::tell(asked.groups, &message(asked)?), out)
+}
+
+fn missed(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    replied(orders::missed(asked.groups, message(asked)?), out)
 }
 
 fn message<M: Message + Default>(asked: &Invocation<'_>) -> Result<M, &'static str> {

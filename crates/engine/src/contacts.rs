@@ -1,0 +1,100 @@
+//! What this node can tell each member about the writes that it has told it of (src/kamacache/cluster/contact.py).
+//!
+//! Every write that is remembered here has a number ([`arrived`]). A contact with a member *begins* at a number: the
+//! member was told of every write after it, or the contact has ended. So a member misses nothing if it has all up to
+//! that number, however it came by them.
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{store::arrived, sync::Mutex};
+
+/// What one member hears from another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contact {
+    /// Who answers: another process may have taken an address over.
+    pub id: String,
+    /// Every write up to this number was told to the members that this node is in contact with, or ended the contact.
+    pub number: u64,
+    /// The writes after this one are told to the member that asks.
+    pub begun: u64,
+}
+
+/// Invariant, under the lock: a write that is under way has a number greater than its key in `writing`.
+#[derive(Default)]
+struct State {
+    id: String,
+    /// By member: when the contact began; None: it has ended.
+    begun: HashMap<String, Option<u64>>,
+    /// The numbers before the writes under way here, and how many writes began at each.
+    writing: BTreeMap<u64, usize>,
+    /// The members that have given a sign of life.
+    heard: Vec<String>,
+}
+
+#[derive(Default)]
+pub struct Contacts(Mutex<State>);
+
+impl Contacts {
+    pub fn name(&self, id: &str) {
+        id.clone_into(&mut self.0.lock().id);
+    }
+
+    /// Begins a contact: call it once every write that begins is told to the member.
+    pub fn begin(&self, member: &str) {
+        self.0.lock().begun.insert(member.to_owned(), Some(arrived()));
+    }
+
+    /// Ends a contact: call it before any write is not told to the member.
+    pub fn end(&self, member: &str) {
+        self.0.lock().begun.insert(member.to_owned(), None);
+    }
+
+    pub fn forget(&self, member: &str) {
+        self.0.lock().begun.remove(member);
+    }
+
+    /// Returns what a member is to know. Without a contact it misses all that has arrived so far.
+    pub fn shown(&self, member: &str) -> Contact {
+        self.0.lock().shown(member)
+    }
+
+    /// Does the same, and takes note that the member lives.
+    pub fn met(&self, member: &str) -> Contact {
+        let mut state = self.0.lock();
+        if state.begun.contains_key(member) && !state.heard.iter().any(|id| id == member) {
+            state.heard.push(member.to_owned());
+        }
+        state.shown(member)
+    }
+
+    /// Returns the members that have given a sign of life since the last call.
+    pub fn heard(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().heard)
+    }
+
+    /// Takes note that a write begins, and returns what `wrote` needs. Whoever it cannot tell of the write must be
+    /// out of contact by then.
+    pub fn writes(&self) -> u64 {
+        let mut state = self.0.lock();
+        let before = arrived();
+        *state.writing.entry(before).or_default() += 1;
+        before
+    }
+
+    pub fn wrote(&self, before: u64) {
+        let mut state = self.0.lock();
+        if let Some(writes) = state.writing.get_mut(&before) {
+            *writes -= 1;
+            if *writes == 0 {
+                state.writing.remove(&before);
+            }
+        }
+    }
+}
+
+impl State {
+    fn shown(&self, member: &str) -> Contact {
+        let number = self.writing.first_key_value().map_or_else(arrived, |(before, _)| *before);
+        let begun = self.begun.get(member).copied().flatten().unwrap_or(number);
+        Contact { id: self.id.clone(), number, begun }
+    }
+}

@@ -1,0 +1,31 @@
+//! What a store does when this process may have missed writes.
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Gone, Store, writes};
+use crate::memory::Value;
+
+impl<V: Value> Store<V> {
+    /// Finds nothing while shut, for anybody: a get goes on to the owner or the loader. Loads that are under way when
+    /// the store is shut are neither joined nor kept.
+    pub fn set_shut(&self, shut: bool) {
+        self.shut.store(shut, Relaxed);
+        for index in 0..if shut { self.shards.len() } else { 0 } {
+            self.lock(index).stale = writes::next();
+        }
+    }
+
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Relaxed)
+    }
+
+    /// Drops all entries, and keeps no load that is under way. The remembered writes and the floor stay.
+    pub fn forget_entries(&self, gone: &mut Gone<V>) {
+        for index in 0..self.shards.len() {
+            let shard = &mut *self.lock(index);
+            shard.stale = writes::next();
+            for entry in self.remove_if(shard, |_, _| true) {
+                gone.add(entry);
+            }
+        }
+    }
+}

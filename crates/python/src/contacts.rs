@@ -1,0 +1,111 @@
+//! `Contacts`: what a node has told each member of its writes.
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use kamacache_engine::{fork, memory::Groups};
+use pyo3::prelude::*;
+
+/// What a node tells its members of its writes, and whether its process stood still.
+#[pyclass(frozen, module = "kamacache._engine")]
+#[derive(Default)]
+pub struct Contacts {
+    pub groups: Arc<Groups>,
+}
+
+#[pymethods]
+impl Contacts {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (me, /))]
+    fn name(&self, me: &str) {
+        self.groups.contacts.name(me);
+    }
+
+    #[pyo3(signature = (member, /))]
+    fn begin(&self, member: &str) {
+        self.groups.contacts.begin(member);
+    }
+
+    #[pyo3(signature = (member, /))]
+    fn end(&self, member: &str) {
+        self.groups.contacts.end(member);
+    }
+
+    #[pyo3(signature = (member, /))]
+    fn forget(&self, member: &str) {
+        self.groups.contacts.forget(member);
+    }
+
+    #[pyo3(signature = (member, /))]
+    fn shown(&self, member: &str) -> (String, u64, u64) {
+        let contact = self.groups.contacts.shown(member);
+        (contact.id, contact.number, contact.begun)
+    }
+
+    #[pyo3(signature = (member, /))]
+    fn met(&self, member: &str) -> (String, u64, u64) {
+        let contact = self.groups.contacts.met(member);
+        (contact.id, contact.number, contact.begun)
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.groups.contacts.heard()
+    }
+
+    #[getter]
+    fn stood(&self) -> u64 {
+        self.groups.stood()
+    }
+
+    #[pyo3(signature = (stood, /))]
+    fn catch_up(&self, stood: u64) {
+        self.groups.catch_up(stood);
+    }
+
+    fn writing(&self) -> Writing {
+        let groups = self.groups.clone();
+        let before = groups.contacts.writes();
+        Writing { before, groups, generation: fork::generation(), ended: AtomicBool::new(false) }
+    }
+}
+
+/// A write that is under way, from its making to the end of `with`, or to its drop.
+#[pyclass(frozen, module = "kamacache._engine")]
+pub struct Writing {
+    groups: Arc<Groups>,
+    before: u64,
+    generation: u64,
+    ended: AtomicBool,
+}
+
+#[pymethods]
+impl Writing {
+    /// Returns whether this process knows that it has not stood still, and so knows who must be told.
+    fn __enter__(&self) -> bool {
+        self.groups.stood() == 0
+    }
+
+    fn __exit__(&self, _kind: &Bound<'_, PyAny>, _error: &Bound<'_, PyAny>, _traceback: &Bound<'_, PyAny>) {
+        self.end();
+    }
+}
+
+impl Writing {
+    fn end(&self) {
+        // The lock of the parent may be held by a thread that a forked child does not have.
+        if !self.ended.swap(true, Relaxed) && self.generation == fork::generation() {
+            self.groups.contacts.wrote(self.before);
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

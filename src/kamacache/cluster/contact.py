@@ -1,0 +1,102 @@
+"""What two members agree on: who has told whom of which writes. The two rules that follow from it stand here.
+
+A node numbers the writes that it remembers, its own and those that it was told of. Its contact with another member
+*begins* at a number: of every later write it tells that member, or the contact ends. Pings and hellos say how far the
+numbers are and where the contact began, so that both sides know the same. The engine keeps this (contacts.rs), and
+answers pings without Python.
+
+Reading. Who has fewer of a member's writes than the number at which their contact began has missed some. It fetches
+those by number, and forgets the entries of a group if some are not remembered there any more; the store finds nothing
+until that is done. A process that stood still does so with every member that it knows, and forgets all if one of them
+does not answer: the engine shuts the stores when the process goes on, after one tick of 100 ms at most.
+
+Writing. A write is only confirmed without a member of which it is *known* that it serves nothing any more. It said
+goodbye; or its process has ended, as its free lock shows; or nothing listens at the address where this very member has
+answered before, as this node found or another one that says so; or the registry, which notices deaths, does not list it,
+and it left as many pings unanswered as copies live. Where the registry notices no deaths, such pings are enough.
+
+Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
+group was emptied since.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from kamacache.deadline import Deadline
+from kamacache.errors import KamaCacheError
+
+if TYPE_CHECKING:
+    from kamacache.cluster.peers import Peer
+    from kamacache.core import GroupCore
+    from kamacache.net.lane import Lane
+    from kamacache.net.messages import Contact
+
+log = logging.getLogger("kamacache")
+
+_MEMBERS = 10_000  # of so many it is remembered what they have told; most of them never come back
+_FETCH = 5.0  # seconds for the missed writes of one group
+
+
+def has_ended(peer: Peer) -> bool:
+    """Return whether it is known that the process of this member has ended."""
+    return peer.ended or (peer.refused and peer.confirmed)
+
+
+def must_be_told(peer: Peer, silence: int, *, notices_deaths: bool) -> bool:
+    """Return whether a write is only confirmed once this member was told: the rule of writing.
+
+    `silence` is the number of pings that a member that is gone has left unanswered.
+    """
+    if peer.left or has_ended(peer):
+        return False
+    return (peer.registered and notices_deaths) or peer.silent < silence
+
+
+class Reading:
+    """The rule of reading, for all groups of a node."""
+
+    def __init__(self, lane: Lane, cores: Callable[[], Iterable[GroupCore]]) -> None:
+        self._lane = lane
+        self._cores = cores
+
+    def has(self, member: str) -> int:
+        """Return the number up to which this node has a member's writes; 0: it was never told of any."""
+        return min((core.has[member] for core in self._cores() if member in core.has), default=0)
+
+    def is_behind(self, contact: Contact) -> bool:
+        """Return whether this node has missed writes of a member that says this."""
+        return any(core.has.get(contact.id, 0) < contact.begun for core in self._cores())
+
+    def catch_up(self, peer: Peer, contact: Contact) -> bool:
+        """Fetch what this node has missed of a member's writes. Return whether it has all now."""
+        return all([self._catch_up(core, peer, contact) for core in self._cores()])
+
+    def _catch_up(self, core: GroupCore, peer: Peer, contact: Contact) -> bool:
+        has = core.has.get(contact.id, 0)
+        if has < contact.begun:
+            core.store.shut |= has > 0  # else it remembers nothing of a time before, or what it has is of this moment
+            try:
+                if not self._lane.fetch_missed(peer.address, core.store, has, Deadline.after(_FETCH)):
+                    core.store.forget()
+            except KamaCacheError as error:  # the next ping begins anew
+                log.info("the writes that %s remembers could not be fetched: %s", peer.address, error)
+                return False
+            finally:
+                core.store.shut = self._lane.contacts.stood > 0
+        core.has[contact.id] = max(has, contact.number, contact.begun)
+        if len(core.has) > _MEMBERS:
+            del core.has[next(iter(core.has))]
+        return True
+
+    def forget_member(self, member: str) -> None:
+        """Drop what is known of a member that never comes back."""
+        for core in self._cores():
+            core.has.pop(member, None)
+
+    def forget(self) -> None:
+        """Forget the entries of all groups: they may be older than writes that no member can tell."""
+        for core in self._cores():
+            core.store.forget()

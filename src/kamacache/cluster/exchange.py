@@ -1,0 +1,161 @@
+"""What a node says to the other members and hears from them: hellos and pings.
+
+It runs on the thread of the membership, but for hellos that come in.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kamacache.cluster.contact import Reading
+from kamacache.cluster.differences import Differences
+from kamacache.deadline import Deadline
+from kamacache.errors import KamaCacheError, PeerError
+from kamacache.log import log
+from kamacache.net.messages import Contact, Hello
+from kamacache.steps import Wait
+
+if TYPE_CHECKING:
+    from kamacache.cluster.membership import Membership
+    from kamacache.cluster.peers import Peer
+    from kamacache.groups import View
+    from kamacache.runtime import Runtime
+
+PROBE_INTERVAL = 1.0  # seconds
+HELLO_TIMEOUT = 1.0  # seconds
+_DENIED = "no trust between this node and "
+
+
+class Exchange:
+    """The hellos and pings of one membership."""
+
+    def __init__(self, membership: Membership, runtime: Runtime, groups: View) -> None:
+        self._membership = membership
+        self._runtime = runtime
+        self._groups = groups
+        self._reading = Reading(runtime.lane, groups.values)
+        self._differences = Differences()
+        self._probed: float | None = None  # when the members were last probed; None: probe them now
+
+    def again(self) -> None:
+        """Probe all members at the next turn."""
+        self._probed = None
+
+    def forget(self, peer: Peer) -> None:
+        """Drop what is known of a member that is gone."""
+        self._membership.troubles.forget(_DENIED + peer.address)
+        self._differences.forget(peer.id)
+        if peer.left or peer.ended:  # its id never comes back
+            self._reading.forget_member(peer.id)
+
+    # -- hellos ------------------------------------------------------------------------------------------------------
+
+    def hello(self, to: str) -> Hello:
+        """Return what this node says of itself to the member of that id."""
+        contact = Contact(*self._runtime.lane.contacts.shown(to))._replace(has=self._reading.has(to))
+        groups, gone = self._groups.states(), self._membership.peers.gone()
+        return Hello(self._membership.me, self._runtime.hlc.latest(), groups, contact, gone=gone)
+
+    def greet(self) -> None:
+        """Say hello to each peer that has not answered one yet."""
+        peers = self._membership.peers.ungreeted()
+        if not peers:
+            return
+        me = self._membership.me
+        deadline = Deadline.after(HELLO_TIMEOUT)
+        calls = [(peer, self._runtime.lane.call(peer.address, self.hello(peer.id), deadline)) for peer in peers]
+        for peer, call in calls:
+            try:
+                answer: Hello = Wait(call, deadline).run()
+            except (KamaCacheError, TimeoutError) as error:
+                self._unanswered(peer, error)
+            else:
+                self._note(answer, answered=True)
+                if me is self._membership.me:  # else the groups of this node have changed since
+                    self._membership.peers.greeted(peer)
+                    self._membership.troubles.mended(_DENIED + peer.address, f"{peer.address} answers again")
+                self._catch_up(peer, answer.contact)
+
+    def take_in(self, hello: Hello) -> None:
+        """Take in the hello or goodbye of a peer."""
+        self._note(hello, answered=False)
+        if self._reading.is_behind(hello.contact):
+            self.again()  # its answer to a ping says what to fetch
+
+    def _note(self, hello: Hello, *, answered: bool) -> None:
+        """Take in what a hello says: its member, its clock, its groups."""
+        me, peers, troubles = self._membership.me, self._membership.peers, self._membership.troubles
+        good = self._runtime.saw(hello.clock)
+        if hello.member.address in (None, me.address):
+            return
+        clock = f"the clock of {hello.member.address} is wrong, or this node's"
+        if not good:
+            troubles.note(clock, PeerError("it is more than a day ahead; writes that it orders are not taken in here"))
+        else:
+            troubles.mended(clock, f"the clocks of {hello.member.address} and this node agree again")
+        peers.heard(hello.member, leaving=hello.leaving, answered=answered, has=hello.contact.has)
+        peers.ended(hello.gone)
+        for state in hello.groups:
+            if (core := self._groups.get(state.name)) is not None:
+                self._differences.look(me, core.shown(), hello.member, state)
+                core.writes.heard_of(state.floor)
+
+    # -- pings -------------------------------------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        """Ping all peers at once, so that the silence of one delays no other, and fetch what was missed of theirs.
+
+        Do so once in a second, or now after `again`.
+        """
+        now = time.monotonic()  # not the node's clock, which a test may stop
+        if self._probed is not None and now - self._probed < PROBE_INTERVAL:
+            return
+        self._probed = now
+        peers = self._membership.peers
+        peers.alive(self._runtime.lane.contacts.heard())
+        for peer, answer in self._ping(peers.all()):
+            if isinstance(answer, Exception):
+                self._unanswered(peer, answer)
+            elif peer.member.protocol and answer.id != peer.id:
+                peers.greet(peer)  # another process has taken the address over
+            elif not peers.answered(peer) and peer.greeted:
+                self._catch_up(peer, answer)
+
+    def went_on(self, stood: int, *, knows_all: bool) -> None:
+        """Fetch all that this process has missed while it stood still, and let its stores answer again.
+
+        `knows_all` tells whether the list of members was read since.
+        """
+        log.info("this process stood still; it asks the members for the writes that it has missed")
+        whole = knows_all
+        for peer, answer in self._ping([peer for peer in self._membership.peers.all() if not peer.dead]):
+            if isinstance(answer, Exception):
+                self._unanswered(peer, answer)
+                whole = False
+            else:
+                whole &= self._catch_up(peer, answer)
+        if not whole:
+            self._reading.forget()
+        self._runtime.lane.contacts.catch_up(stood)
+
+    def _catch_up(self, peer: Peer, contact: Contact) -> bool:
+        """Fetch what was missed of a member's writes, and let it know. Return whether this node has them all."""
+        behind = 0 < self._reading.has(contact.id) < contact.begun
+        whole = self._reading.catch_up(peer, contact)
+        if behind and whole:
+            self._membership.peers.greet(peer)
+            self._membership.refresh()
+        return whole
+
+    def _ping(self, peers: list[Peer]) -> zip[tuple[Peer, Contact | Exception]]:
+        answers = self._runtime.lane.ping_many(self._membership.me.id, [peer.address for peer in peers])
+        return zip(peers, answers, strict=True)
+
+    def _unanswered(self, peer: Peer, error: Exception) -> None:
+        if getattr(error, "denied", False):
+            self._membership.troubles.note(_DENIED + peer.address, error)
+        self._membership.peers.unanswered(peer, error)
+        if not peer.dead:
+            self.again()
+            self._membership.refresh()

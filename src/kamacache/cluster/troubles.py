@@ -1,0 +1,34 @@
+"""What fails in a node's membership and is tried again."""
+
+from __future__ import annotations
+
+from kamacache.errors import KamaCacheError
+from kamacache.log import log
+
+
+class Troubles:
+    """Log each trouble once, however often it is tried, and its end."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def all(self) -> dict[str, str]:
+        """Return what is in trouble, with the error of each."""
+        return dict(self._known)
+
+    def note(self, what: str, error: Exception) -> None:
+        """Warn, unless this trouble is known."""
+        known, self._known[what] = what in self._known, str(error)
+        if known:
+            return
+        strange = not isinstance(error, KamaCacheError | OSError)  # perhaps a mistake in a registry of the user's
+        log.warning("%s: %s; this node tries again until it works", what, error, exc_info=error if strange else None)
+
+    def mended(self, what: str, now: str) -> None:
+        """Log `now` if this was a trouble, which is over."""
+        if self._known.pop(what, None) is not None:
+            log.info("%s", now)
+
+    def forget(self, what: str) -> None:
+        """Drop a trouble that does not matter any more."""
+        self._known.pop(what, None)
