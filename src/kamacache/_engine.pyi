@@ -171,6 +171,10 @@ class Store:
     def floor(self) -> int:
         """The version of the last clear."""
 
+    @property
+    def full(self) -> bool:
+        """Whether a write of late found no room in the memory of recent writes, as the last sweep saw it."""
+
     def get(self, key: str, /) -> Any: ...
     def lookup(self, key: str, /) -> Any: ...
     def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str], dict[str, Exception]]:
@@ -249,7 +253,7 @@ class Store:
         """Add to a counter of OUTCOMES."""
 
     def stats(self) -> dict[str, int]:
-        """Return all counters, and entries, bytes, near_bytes, max_bytes."""
+        """Return the fields of GroupStats by name."""
 
     def empty(self) -> None:
         """Drop all entries and remembered writes; the floor stays."""

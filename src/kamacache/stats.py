@@ -41,11 +41,17 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
     entries: int = 0
     """Entries in memory now, remembered absences and near copies included."""
     bytes: int = 0
-    """Bytes of these entries: keys, values and overhead."""
+    """Bytes of these entries and writes: keys, values and overhead."""
     near_bytes: int = 0
     """The part of `bytes` in near copies."""
     max_bytes: int = 0
     """The budget for `bytes`."""
+    remembered: int = 0
+    """Recent writes remembered now, of any node. A load that began before a write of its key is not kept."""
+    remembered_bytes: int = 0
+    """The part of `bytes` in recent writes, at most half of `max_bytes`."""
+    unremembered: int = 0
+    """Writes that found the memory of recent writes full. A load that began before one of them is not kept."""
 
     def __init__(self, **counters: int) -> None:
         if unknown := counters.keys() - self.__annotations__.keys():

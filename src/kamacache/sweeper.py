@@ -30,6 +30,7 @@ class Sweeper:
         self._cores = groups
         self._ended = Bell()
         self._thread: threading.Thread | None = None
+        self._full: set[str] = set()
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
@@ -46,6 +47,7 @@ class Sweeper:
         with suppress(Exception):
             wake_late()
         for core in list(self._cores.values()):
+            self._warn_if_full(core)
             on_evict = core.options.on_evict
             try:
                 flights = core.misses.local.flights
@@ -62,6 +64,21 @@ class Sweeper:
                         on_evict(key, value, reason)
                 except Exception:
                     log.exception("on_evict of group %r failed", core.name)
+
+    def _warn_if_full(self, core: GroupCore) -> None:
+        """Log once, until there was room for a while, that the writes of a group are too many to be remembered."""
+        if not core.store.full:
+            self._full.discard(core.name)
+        elif core.name not in self._full:
+            self._full.add(core.name)
+            log.warning(
+                "group %r: recent writes fill half of max_bytes (%s bytes), as each is remembered for %g s; until "
+                "there is room for more, loads beside which other keys are written are not kept. Raise max_bytes, or "
+                "lower near_ttl or load_timeout if they are more than 10 s",
+                core.name,
+                f"{core.options.max_bytes:,}",
+                core.remembered,
+            )
 
     def close(self) -> None:
         """End the thread."""

@@ -253,6 +253,9 @@ def test_counts(store: Store) -> None:
         "entries",
         "bytes",
         "near_bytes",
+        "remembered",
+        "remembered_bytes",
+        "unremembered",
         "max_bytes",
     }
 

@@ -53,7 +53,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("proto", "outcome", "sync", "clock", "fork", "hash", "histogram", "resp.codec", "security.password"),
     ("tracked", "version", "memory", "placement", "resp.reply", "security.guesses", "security.tls"),
     ("policy", "policy.ghost", "policy.list", "policy.lru", "policy.s3fifo", "policy.two_level"),
-    ("store.key", "store.table"),
+    ("store.counts", "store.key", "store.log", "store.table"),
     ("store.writes",),
     ("store.shard",),
     ("store", "store.missed", "store.order", "store.read", "store.write"),

@@ -1,9 +1,11 @@
 //! The memory of one group in one process: its entries, their expiry, and the write that each comes after.
 //!
 //! Invariants: each operation holds one shard's lock at a time, runs no foreign code under it, and drops values after
-//! it. `used` and `near_used` are the sums of the shards' bytes whenever no lock is held, and within their budgets
-//! whenever no operation is under way.
+//! it. `used`, `near_used` and `writes_used` are the sums of the shards' bytes whenever no lock is held, and within their
+//! budgets whenever no operation is under way.
+mod counts;
 mod key;
+mod log;
 mod missed;
 mod order;
 mod read;
@@ -23,17 +25,18 @@ use std::{
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
+use self::{
+    counts::{Counts, Used},
+    shard::{Contents, Entry, Shard},
+    writes::{Pending, Writes},
+};
 pub use self::{
     key::Key,
     missed::Missed,
     order::Candidacy,
     read::{Lookup, Stats},
     shard::{Fill, Kind},
-    writes::{LIMIT as WRITES, Mark, arrived},
-};
-use self::{
-    shard::{Contents, Counts, Entry, Shard},
-    writes::{Pending, Writes},
+    writes::{Mark, arrived},
 };
 use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy, sync, version::Hlc};
 
@@ -92,8 +95,10 @@ pub struct Store<V> {
     secrets: RapidSecrets,
     used: AtomicU64,
     near_used: AtomicU64,
-    /// The number of remembered writes in all shards.
-    writes: AtomicU64,
+    /// The part of `used` in remembered writes.
+    writes_used: AtomicU64,
+    /// A write found no room of late, as the last sweep saw it.
+    full: AtomicBool,
     outcomes: [AtomicU64; OUTCOMES.len()],
     closed: AtomicBool,
     shut: AtomicBool,
@@ -126,16 +131,18 @@ impl<V: Value> Store<V> {
         let shards = (options.max_bytes >> 20).clamp(1, 16);
         let shards = 1 << shards.ilog2();
         let capacity = options.max_bytes / shards;
+        let chunk = (capacity / 16) as usize;
+        let secrets = RapidSecrets::seed(seed());
         let shards = (0..shards)
             .map(|_| {
                 Some(Mutex::new(Shard {
                     contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?),
-                    writes: Writes::new(options.remember),
+                    writes: Writes::new(options.remember, chunk, secrets),
                     pending: Pending::default(),
                     floor: 0,
                     newest: 0,
                     stale: 0,
-                    accounted: (0, 0),
+                    accounted: Used::default(),
                     counts: Counts::default(),
                 }))
             })
@@ -143,10 +150,11 @@ impl<V: Value> Store<V> {
         Some(Self {
             options,
             shards,
-            secrets: RapidSecrets::seed(seed()),
+            secrets,
             used: AtomicU64::new(0),
             near_used: AtomicU64::new(0),
-            writes: AtomicU64::new(0),
+            writes_used: AtomicU64::new(0),
+            full: AtomicBool::new(false),
             outcomes: Default::default(),
             closed: AtomicBool::new(false),
             shut: AtomicBool::new(false),
@@ -213,14 +221,11 @@ impl<V: Value> Store<V> {
     fn swap(&self, shard: &mut Shard<V>, lost: bool) -> Contents<V> {
         let capacity = self.options.max_bytes / self.shards.len() as u64;
         let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
-        let old = std::mem::replace(&mut shard.contents, Contents::new(policy));
-        self.used.fetch_sub(shard.accounted.0, Relaxed);
-        self.near_used.fetch_sub(shard.accounted.1, Relaxed);
-        shard.accounted = (0, 0);
-        self.writes.fetch_sub(shard.writes.len() as u64, Relaxed);
-        shard.writes = shard.writes.emptied(lost);
-        shard.newest = 0;
-        old
+        self.account(shard, |shard| {
+            shard.writes = shard.writes.emptied(lost);
+            shard.newest = 0;
+            std::mem::replace(&mut shard.contents, Contents::new(policy))
+        })
     }
 }
 

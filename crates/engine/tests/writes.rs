@@ -1,14 +1,15 @@
 //! What a store remembers of recent writes.
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use kamacache_engine::{
     clock::{Clock, SECOND},
     memory::Value,
-    store::{Gone, Options, Store, arrived},
+    store::{Fill, Gone, Kind, Lookup, Mark, Options, Store, arrived},
 };
+use proptest::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bytes(Arc<Vec<u8>>);
@@ -158,4 +159,188 @@ fn nothing_is_missed_while_others_write() {
     let seen = seen.into_inner().unwrap();
     assert_eq!(seen.len(), 5_000);
     assert!(store.recent().into_iter().all(|(key, version)| seen[&key] == version));
+}
+
+fn loaded(mark: Mark, foreign: bool) -> Fill {
+    let kind = if foreign { Kind::Near } else { Kind::Main };
+    Fill { version: mark.version, ttl: None, kind, foreign, since: Some(mark) }
+}
+
+fn value() -> Option<Bytes> {
+    Some(Bytes(Arc::new(vec![1; 100])))
+}
+
+#[test]
+fn a_full_memory_of_writes_refuses_too_much_rather_than_too_little() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store(64 << 10, &clock);
+    let gone = &mut Gone::default();
+    let early = store.mark("early");
+    assert!(store.put("loaded", value(), loaded(early, false), gone));
+    let mut n = 0;
+    while store.stats().unremembered == 0 {
+        assert!(!store.is_full());
+        store.note(&format!("w{n}"), 5 + n, gone);
+        store.sweep(u64::MAX, gone);
+        n += 1;
+    }
+    assert!(store.is_full());
+    let stats = store.stats();
+    assert_eq!((stats.remembered, stats.unremembered), (n as u64 - 1, 1));
+    assert!((30 << 10..=32 << 10).contains(&stats.remembered_bytes), "{stats:?}");
+    assert!(n > 500, "{n} writes fill it");
+    // The write that found no room stands for one of any key: for loads that began before it, and later writes.
+    let last = 4 + n;
+    assert_eq!(store.known("other"), last);
+    assert_eq!(store.note("other", 1, gone), last);
+    assert!(!store.put("early", value(), loaded(early, false), gone));
+    assert!(!store.fresh("early", early));
+    assert!(!store.put("fetched", value(), loaded(store.mark("fetched"), true), gone));
+    assert!(store.put("late", value(), loaded(store.mark("late"), false), gone));
+    assert!(store.peek("loaded") != Lookup::Miss, "what is here stays");
+    clock.advance(REMEMBER);
+    store.sweep(u64::MAX, gone);
+    assert!(!store.is_full());
+    assert_eq!((store.recent(), store.known("other"), store.stats().remembered_bytes), (vec![], 0, 0));
+    assert!(store.put("fetched", value(), loaded(store.mark("fetched"), true), gone));
+    assert!(!store.fresh("early", early), "its writes are forgotten");
+}
+
+#[test]
+fn entries_make_room_for_remembered_writes() {
+    for max in [4 << 10, 64 << 10, 4 << 20] {
+        let store = store(max, &Arc::new(Clock::manual(0)));
+        let gone = &mut Gone::default();
+        for n in 0..max / 200 {
+            store.put(&format!("entry {n}"), value(), loaded(Mark::default(), false), gone);
+        }
+        assert!(store.stats().bytes > max * 8 / 10);
+        for n in 0..max / 50 {
+            match n % 3 {
+                0 => drop(store.write(&format!("set {n}"), value(), u128::from(n) + 1, None, gone)),
+                1 => drop(store.write(&format!("deleted {n}"), None, u128::from(n) + 1, None, gone)),
+                _ => assert_eq!(store.note(&format!("noted {n}"), u128::from(n) + 1, gone), u128::from(n) + 1),
+            }
+            if n % 64 == 0 {
+                let stats = store.stats();
+                assert!(stats.bytes <= max && stats.remembered_bytes <= max / 2, "{stats:?}");
+            }
+        }
+        let stats = store.stats();
+        assert!(stats.entries > 0 && stats.unremembered > 0 && stats.remembered_bytes > max * 3 / 8, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_key_that_is_written_again_and_again_takes_the_room_of_one() {
+    for max in [4 << 10, 64 << 10, 4 << 20] {
+        let clock = Arc::new(Clock::manual(0));
+        let store = store(max, &clock);
+        for n in 0..50_000 {
+            store.note(["a", "b", "c"][n % 3], 1 + n as u128, &mut Gone::default());
+        }
+        let stats = store.stats();
+        assert_eq!((stats.remembered, stats.unremembered), (3, 0));
+        assert!(stats.remembered_bytes <= 3 * 4_300, "{stats:?}");
+        assert_eq!(store.known("c"), 49_998);
+    }
+}
+
+#[test]
+fn twenty_thousand_writes_a_second_are_remembered_with_default_options() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store(64 << 20, &clock);
+    let gone = &mut Gone::default();
+    for second in 0..40u128 {
+        let mark = store.mark("loaded");
+        for n in 0..20_000u128 {
+            let (key, version) = (second * 20_000 + n, ((second * 20_000 + n + 1) << 64) + n % 5);
+            store.note(&format!("user:{key:016}"), version, gone);
+        }
+        assert!(store.put("loaded", value(), loaded(mark, false), gone));
+        clock.advance(SECOND);
+        store.sweep(u64::MAX, gone);
+    }
+    let stats = store.stats();
+    assert_eq!((stats.remembered, stats.unremembered), (580_000, 0));
+    assert!(stats.remembered_bytes <= 32 << 20, "{stats:?}");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Note { key: u8, node: u8 },
+    Clear { below: u8 },
+    Advance { by: u64 },
+    Sweep { open: u64 },
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        30 => (any::<u8>(), any::<u8>()).prop_map(|(key, node)| Op::Note { key: key % 40, node }),
+        1 => (0..20u8).prop_map(|below| Op::Clear { below }),
+        1 => (0..8_000u64).prop_map(|by| Op::Advance { by: by * 1_000_000 }),
+        1 => (0..60 * SECOND).prop_map(|open| Op::Sweep { open }),
+    ];
+    prop::collection::vec(op, 1..1_500)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Chunks of 1 KiB: they are filled, compacted and dropped all the time.
+    #[test]
+    fn remembers_what_a_map_does(ops in ops()) {
+        let clock = Arc::new(Clock::manual(0));
+        let store = store(16 << 10, &clock);
+        let gone = &mut Gone::default();
+        let (mut model, mut order, mut time) = (BTreeMap::new(), 0u64, 0);
+        let mut numbers = vec![arrived()];
+        for op in ops {
+            match op {
+                Op::Note { key, node } => {
+                    order += 1;
+                    // Few keys are long, most are written often.
+                    let key = format!("{:1$}", key, if key % 7 == 0 { 60 } else { 1 });
+                    let version = u128::from(order) << 64 | u128::from(node);
+                    store.note(&key, version, gone);
+                    model.insert(key, (version, time, order));
+                }
+                Op::Clear { below } => {
+                    let floor = u128::from(order.saturating_sub(below.into())) << 64;
+                    store.clear(floor, gone);
+                    model.retain(|_, (version, ..)| *version > floor);
+                }
+                Op::Advance { by } => {
+                    time += by;
+                    clock.advance(by);
+                }
+                Op::Sweep { open } => {
+                    let since = time.saturating_sub(open);
+                    store.sweep(since, gone);
+                    model.retain(|_, (_, at, _)| *at + REMEMBER > time || *at >= since);
+                }
+            }
+            numbers.resize(order as usize + 1, arrived());
+            prop_assert_eq!(store.stats().remembered, model.len() as u64);
+        }
+        prop_assert_eq!(store.stats().unremembered, 0);
+        for n in 0..40 {
+            let key = format!("{:1$}", n, if n % 7 == 0 { 60 } else { 1 });
+            if let Some((version, ..)) = model.get(&key) {
+                prop_assert_eq!(store.known(&key), *version);
+            }
+        }
+        let mut expected: Vec<_> = model.into_iter().map(|(key, (version, _, order))| (order, key, version)).collect();
+        expected.sort();
+        let after = |since: u64| -> Vec<_> {
+            expected.iter().filter(|w| w.0 > since).map(|(_, key, version)| (key.clone(), *version)).collect()
+        };
+        prop_assert_eq!(store.recent(), after(0));
+        for since in (0..=order).step_by(7) {
+            prop_assert_eq!(store.missed(numbers[since as usize], 0).writes, after(since));
+        }
+        clock.advance(100 * SECOND);
+        store.sweep(u64::MAX, gone);
+        prop_assert_eq!(store.stats().bytes, 0);
+    }
 }

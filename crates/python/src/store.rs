@@ -26,7 +26,7 @@ use crate::{
     clock::{Clock, Hlc},
     errors::{self, key as text, nanoseconds},
     fork,
-    hit::{self, Reader},
+    hit::Reader,
     placement::Placement,
     remote::Remote,
     value::{OVERHEAD, Value, drain, release},
@@ -50,12 +50,6 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn add_methods(py: Python<'_>) -> PyResult<()> {
-        let class = py.get_type::<Self>();
-        hit::add_get::<Self>(&class, c"get($self, key, /)\n--\n\n")?;
-        hit::add_lookup::<Self>(&class, c"lookup", c"lookup($self, key, /)\n--\n\n")
-    }
-
     pub fn cell(&self) -> Arc<Cell> {
         self.cell.clone()
     }
@@ -142,6 +136,11 @@ impl Store {
     #[getter]
     fn floor(&self) -> u128 {
         self.engine().floor()
+    }
+
+    #[getter]
+    fn full(&self) -> bool {
+        self.engine().is_full()
     }
 
     #[getter]

@@ -24,7 +24,7 @@ from kamacache.errors import ConfigError, KamaCacheError, RegistryError
 from kamacache.units import check_name, parse_duration
 
 ABSENT, USAGE, OUT_OF_REACH, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
-_SIZES = {"bytes", "near_bytes", "max_bytes"}
+_SIZES = {"bytes", "near_bytes", "remembered_bytes", "max_bytes"}
 
 
 class Program(click.Group):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 OUTCOMES = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads")
-_GAUGES = ("entries", "bytes", "near_bytes", "max_bytes")
+_GAUGES = ("entries", "bytes", "near_bytes", "max_bytes", "remembered", "remembered_bytes")
 _HELP = {
     "loads": "Keys loaded here for callers here.",
     "load_errors": "Loads here that raised or ran out of time.",
@@ -23,9 +23,12 @@ _HELP = {
     "expirations": "Entries dropped because their time was over.",
     "served": "Keys handled for peers.",
     "entries": "Entries in memory, remembered absences and near copies included.",
-    "bytes": "Bytes of the entries: keys, values and overhead.",
+    "bytes": "Bytes of the entries and recent writes: keys, values and overhead.",
     "near_bytes": "The part of bytes in near copies.",
     "max_bytes": "The budget for bytes.",
+    "remembered": "Recent writes in memory.",
+    "remembered_bytes": "The part of bytes in recent writes.",
+    "unremembered": "Writes that found the memory of recent writes full.",
 }
 
 Sample = tuple[dict[str, str], float]  # labels, value

@@ -29,14 +29,14 @@ impl<V: Value> Store<V> {
         for index in part % shards..shards {
             let shard = self.lock(index);
             missed.forgotten |= shard.writes.forgotten() > since;
-            for (key, version, number) in shard.writes.after(after, WRITES - missed.writes.len() + 1) {
+            for write in shard.writes.after(after) {
                 if missed.writes.len() == WRITES || bytes > BYTES {
                     missed.next = Some((after - since) as usize * shards + index);
                     return missed;
                 }
-                missed.writes.push((key.to_owned(), version));
-                bytes += key.len() + size_of::<u128>();
-                after = number;
+                missed.writes.push((write.name().to_owned(), write.version));
+                bytes += write.key.len() + size_of::<u128>();
+                after = write.number;
             }
             after = since;
         }

@@ -2,8 +2,9 @@
 use std::sync::{Arc, MutexGuard, atomic::Ordering::Relaxed};
 
 use super::{
-    Gone, Kind, Reason, Store, WRITES,
+    Gone, Kind, Reason, Store,
     shard::{Entry, Origin, Shard},
+    writes::Writes,
 };
 use crate::{
     memory::{Value, Write},
@@ -122,6 +123,7 @@ impl<V: Value> Store<V> {
             value => {
                 gone.0.extend(value);
                 self.forget(&mut shard, hash, key, gone);
+                self.shrink(&mut shard, |_| false, &mut evicted);
             }
         }
         drop(shard);
@@ -133,7 +135,8 @@ impl<V: Value> Store<V> {
     /// here.
     pub fn note(&self, key: &str, version: u128, gone: &mut Gone<V>) -> u128 {
         let hash = self.hash(key);
-        let shard = &mut *self.shard(hash);
+        let mut guard = self.shard(hash);
+        let shard = &mut *guard;
         let known = self.known_in(shard, hash, key);
         if self.is_far(version) {
             return known;
@@ -146,6 +149,11 @@ impl<V: Value> Store<V> {
         if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
             self.forget(shard, hash, key, gone);
         }
+        let mut evicted = Vec::new();
+        self.shrink(shard, |_| false, &mut evicted);
+        drop(guard);
+        self.spread(hash, &mut evicted);
+        self.retire(evicted, Reason::Capacity, gone);
         known.max(version)
     }
 
@@ -161,20 +169,21 @@ impl<V: Value> Store<V> {
         self.shard(hash).pending.remove(hash, key);
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.writes.load(Relaxed) < WRITES as u64
+    /// Returns whether a write of this key can be remembered. Remembered writes take at most half of the budget.
+    pub(super) fn has_room(&self, key: &str) -> bool {
+        self.writes_used.load(Relaxed).saturating_add(Writes::cost(key)) <= self.options.max_bytes / 2
     }
 
-    pub(super) fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
+    /// Remembers a write. `shrink` must follow, as this takes memory.
+    fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
         let now = self.options.clock.coarse();
-        if !self.has_room() {
-            // Sweeps are missing or too rare. The slack makes each search free a fair part of what it reads.
-            let forgotten = shard.writes.prune(now, self.options.remember / 8, u64::MAX);
-            self.writes.fetch_sub(forgotten as u64, Relaxed);
+        if !self.has_room(key) {
+            // Sweeps are missing or too rare.
+            self.account(shard, |shard| shard.writes.prune(now, u64::MAX));
         }
         shard.newest = shard.newest.max(version);
-        if shard.writes.remember(hash, key, version, now, self.has_room()) {
-            self.writes.fetch_add(1, Relaxed);
-        }
+        let room = self.has_room(key);
+        let named = self.account(shard, |shard| shard.writes.remember(hash, key, version, now, room));
+        shard.counts.unremembered += u64::from(!named);
     }
 }

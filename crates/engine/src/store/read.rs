@@ -31,8 +31,13 @@ pub struct Stats {
     pub evictions: u64,
     pub expirations: u64,
     pub entries: u64,
+    /// Of entries and of remembered writes.
     pub bytes: u64,
     pub near_bytes: u64,
+    pub remembered: u64,
+    pub remembered_bytes: u64,
+    /// Writes for which there was no room.
+    pub unremembered: u64,
 }
 
 impl<V: Value> Contents<V> {
@@ -148,8 +153,13 @@ impl<V: Value> Store<V> {
     /// Returns the remembered writes.
     pub fn recent(&self) -> Vec<(String, u128)> {
         let all = (0..self.shards.len()).map(|index| self.lock(index));
-        all.flat_map(|shard| shard.writes.iter().map(|(key, version)| (key.to_owned(), version)).collect::<Vec<_>>())
+        all.flat_map(|shard| shard.writes.after(0).map(|w| (w.name().to_owned(), w.version)).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// Returns whether a write found no room of late, as the last sweep saw it.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Relaxed)
     }
 
     pub fn stats(&self) -> Stats {
@@ -168,8 +178,11 @@ impl<V: Value> Store<V> {
             stats.evictions += counts.evictions;
             stats.expirations += counts.expirations;
             stats.entries += shard.contents.len() as u64;
-            stats.bytes += shard.contents.bytes;
-            stats.near_bytes += shard.contents.near_bytes;
+            stats.bytes += shard.accounted.bytes;
+            stats.near_bytes += shard.accounted.near;
+            stats.remembered += shard.writes.len() as u64;
+            stats.remembered_bytes += shard.accounted.writes;
+            stats.unremembered += counts.unremembered;
         }
         stats
     }

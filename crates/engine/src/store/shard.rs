@@ -1,5 +1,6 @@
 //! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
 use super::{
+    counts::{Counts, Used},
     key::Key,
     table::Table,
     writes::{Mark, Pending, Writes},
@@ -291,18 +292,6 @@ impl<V: Value> Contents<V> {
     }
 }
 
-/// Counters that are changed under the shard's lock, which a hit holds anyway.
-#[derive(Default)]
-pub struct Counts {
-    pub gets: u64,
-    pub hits: u64,
-    pub near_hits: u64,
-    pub absent: u64,
-    pub served: u64,
-    pub evictions: u64,
-    pub expirations: u64,
-}
-
 /// The parts that a hit touches stand first.
 #[repr(C)]
 pub struct Shard<V> {
@@ -316,8 +305,15 @@ pub struct Shard<V> {
     pub newest: u128,
     /// Loads that began before this number are not kept: see `forget_entries`.
     pub stale: u64,
-    /// The part of the store's budgets that stands for `contents.bytes` and `near_bytes`.
-    pub accounted: (u64, u64),
+    /// The part of the store's figures that stands for this shard.
+    pub accounted: Used,
+}
+
+impl<V: Value> Shard<V> {
+    pub fn used(&self) -> Used {
+        let writes = self.writes.bytes();
+        Used { bytes: self.contents.bytes + writes, near: self.contents.near_bytes, writes }
+    }
 }
 
 impl<V> Shard<V> {

@@ -10,7 +10,7 @@ impl<V: Value> Store<V> {
     pub fn set_shut(&self, shut: bool) {
         self.shut.store(shut, Relaxed);
         for index in 0..if shut { self.shards.len() } else { 0 } {
-            self.lock(index).stale = writes::next();
+            self.lock(index).stale = writes::next_number();
         }
     }
 
@@ -22,7 +22,7 @@ impl<V: Value> Store<V> {
     pub fn forget_entries(&self, gone: &mut Gone<V>) {
         for index in 0..self.shards.len() {
             let shard = &mut *self.lock(index);
-            shard.stale = writes::next();
+            shard.stale = writes::next_number();
             for entry in self.remove_if(shard, |_, _| true) {
                 gone.add(entry);
             }

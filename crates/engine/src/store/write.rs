@@ -1,5 +1,5 @@
 //! Changes of a store.
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
     Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
@@ -19,7 +19,7 @@ impl<V: Value> Store<V> {
             Kind::Main | Kind::Former => fill.ttl,
         };
         let size = value.as_ref().map_or(0, |v| v.bytes().len());
-        let refused = fill.foreign && (!self.has_room() || self.is_far(version));
+        let refused = fill.foreign && (!self.has_room(key) || self.is_far(version));
         if ttl == Some(0) || !self.fits(key, size) || refused {
             gone.0.extend(value);
             return false;
@@ -77,8 +77,7 @@ impl<V: Value> Store<V> {
                 self.store_away(old);
                 continue;
             }
-            let forgotten = shard.writes.clear(version);
-            self.writes.fetch_sub(forgotten as u64, Relaxed);
+            self.account(shard, |shard| shard.writes.clear(version));
             let old = self.remove_if(shard, |_, origin| origin.version < version);
             drop(guard);
             gone.0.extend(old.into_iter().filter_map(|entry| entry.value));
@@ -101,10 +100,16 @@ impl<V: Value> Store<V> {
     /// sweep.
     pub fn sweep(&self, since: u64, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
         let now = self.options.clock.coarse();
+        let mut full = false;
         for index in 0..self.shards.len() {
             let mut guard = self.lock(index);
+            while self.account(&mut guard, |shard| shard.writes.prune(now, since)) {
+                // For others who wait for the lock.
+                drop(guard);
+                guard = self.lock(index);
+            }
             let shard = &mut *guard;
-            self.writes.fetch_sub(shard.writes.prune(now, 0, since) as u64, Relaxed);
+            full |= shard.writes.is_unnamed();
             if shard.contents.soonest > now {
                 continue;
             }
@@ -113,6 +118,7 @@ impl<V: Value> Store<V> {
             drop(guard);
             self.retire(expired, Reason::Expired, gone);
         }
+        self.full.store(full, Relaxed);
         let mut attic = self.attic();
         let cleared = std::mem::take(&mut attic.cleared);
         attic.bytes = 0;
@@ -145,7 +151,7 @@ impl<V: Value> Store<V> {
             return;
         };
         if shard.contents.get(slot).expired(|| self.options.clock.coarse()) {
-            let entry = self.account(&mut shard, |contents| contents.remove(slot, self.options.overhead));
+            let entry = self.account(&mut shard, |shard| shard.contents.remove(slot, self.options.overhead));
             shard.counts.expirations += 1;
             drop(shard);
             self.retire(vec![entry], Reason::Expired, gone);
@@ -163,7 +169,7 @@ impl<V: Value> Store<V> {
     ) {
         let overhead = self.options.overhead;
         shard.newest = shard.newest.max(origin.version);
-        let (slot, old, mut admitted) = self.account(shard, |contents| contents.store(entry, origin, overhead));
+        let (slot, old, mut admitted) = self.account(shard, |shard| shard.contents.store(entry, origin, overhead));
         if let Some(old) = old {
             gone.add(old);
         }
@@ -175,7 +181,12 @@ impl<V: Value> Store<V> {
 
     /// Evicts from this shard until the budgets hold or nothing is left to evict. A slot that is `spared` stays in the
     /// table.
-    fn shrink(&self, shard: &mut Shard<V>, mut spared: impl FnMut(Slot) -> bool, evicted: &mut Vec<Entry<V>>) {
+    pub(super) fn shrink(
+        &self,
+        shard: &mut Shard<V>,
+        mut spared: impl FnMut(Slot) -> bool,
+        evicted: &mut Vec<Entry<V>>,
+    ) {
         let before = evicted.len();
         loop {
             let near = self.near_used.load(Relaxed) > self.options.max_bytes / 8;
@@ -185,7 +196,7 @@ impl<V: Value> Store<V> {
                 break;
             };
             if !spared(slot) {
-                evicted.push(self.account(shard, |contents| contents.take_out(slot, self.options.overhead)));
+                evicted.push(self.account(shard, |shard| shard.contents.take_out(slot, self.options.overhead)));
             }
         }
         shard.counts.evictions += (evicted.len() - before) as u64;
@@ -205,24 +216,30 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Changes a shard's contents and brings the budgets up to date, both under its lock.
-    fn account<R>(&self, shard: &mut Shard<V>, change: impl FnOnce(&mut Contents<V>) -> R) -> R {
-        let result = change(&mut shard.contents);
-        let (bytes, near) = (shard.contents.bytes, shard.contents.near_bytes);
+    /// Changes a shard and brings the budgets up to date, both under its lock.
+    pub(super) fn account<R>(&self, shard: &mut Shard<V>, change: impl FnOnce(&mut Shard<V>) -> R) -> R {
+        let result = change(shard);
+        let now = shard.used();
+        let before = std::mem::replace(&mut shard.accounted, now);
         // Wrapping: the difference may be negative.
-        self.used.fetch_add(bytes.wrapping_sub(shard.accounted.0), Relaxed);
-        self.near_used.fetch_add(near.wrapping_sub(shard.accounted.1), Relaxed);
-        shard.accounted = (bytes, near);
+        let add = |sum: &AtomicU64, now: u64, before: u64| sum.fetch_add(now.wrapping_sub(before), Relaxed);
+        add(&self.used, now.bytes, before.bytes);
+        if now.near != before.near {
+            add(&self.near_used, now.near, before.near);
+        }
+        if now.writes != before.writes {
+            add(&self.writes_used, now.writes, before.writes);
+        }
         result
     }
 
     pub(super) fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
-        self.account(shard, |contents| contents.remove_if(self.options.overhead, chosen))
+        self.account(shard, |shard| shard.contents.remove_if(self.options.overhead, chosen))
     }
 
     pub(super) fn forget(&self, shard: &mut Shard<V>, hash: u64, key: &str, gone: &mut Gone<V>) {
         if let Some(slot) = shard.contents.find(hash, key.as_bytes()) {
-            gone.add(self.account(shard, |contents| contents.remove(slot, self.options.overhead)));
+            gone.add(self.account(shard, |shard| shard.contents.remove(slot, self.options.overhead)));
         }
     }
 

@@ -2,11 +2,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashTable;
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
-use super::key::Key;
+use super::{
+    key::Key,
+    log::{Log, Place, Record},
+};
 
-/// How many writes a store remembers at once.
-pub const LIMIT: usize = 65_536;
+/// How many bytes a write takes in the index: 5, and what growing leaves unused.
+const INDEX: u64 = 10;
+/// At most so many writes are forgotten at once.
+const STEP: usize = 4_096;
 
 /// The writes to a key that a load can have seen, by the time at which it begins.
 #[derive(Clone, Copy, Default)]
@@ -21,14 +27,14 @@ pub struct Mark {
 /// It begins at 1: members say 0 where they know of no number.
 static ARRIVED: AtomicU64 = AtomicU64::new(1);
 
-/// Returns the number of the last arrival in this process. A shard takes the next number under its lock: whoever locks
-/// the shard after reading a number finds everything that arrived in it up to that number.
+/// Returns the number of the last arrival in this process. A shard takes the next number under its lock. So if a number
+/// is read before the shard is locked, everything that arrived in it up to that number is there.
 pub fn arrived() -> u64 {
     ARRIVED.load(Relaxed)
 }
 
-/// Takes the number of the next arrival, under a shard's lock.
-pub fn next() -> u64 {
+/// Returns the number of an arrival of now. The caller has the shard's lock.
+pub fn next_number() -> u64 {
     ARRIVED.fetch_add(1, Relaxed) + 1
 }
 
@@ -62,46 +68,39 @@ impl Pending {
     }
 }
 
-struct Write {
-    key: Key,
-    hash: u64,
-    version: u128,
-    at: u64,
-    /// Its number among the arrivals of this process.
-    number: u64,
-}
-
 /// Remembers each write for `keep` nanoseconds at least.
 ///
 /// A write that finds no room is not remembered by its key: for the same time, every key of this shard counts as
 /// written at that version. That refuses too much and never too little. As `known` returns it for every key, later
 /// writes get versions above it.
 pub struct Writes {
-    table: HashTable<Write>,
+    log: Log,
+    index: HashTable<Place>,
+    secrets: RapidSecrets,
     keep: u64,
     /// The number of the last arrival that is no longer remembered by its key. A load that began before that one may be
     /// older than a write of any key.
     forgotten: u64,
-    /// No write here is older than this.
-    oldest: u64,
     unnamed: u128,
     unnamed_until: u64,
 }
 
 impl Writes {
-    pub fn new(keep: u64) -> Self {
-        Self { table: HashTable::new(), keep, forgotten: 0, oldest: u64::MAX, unnamed: 0, unnamed_until: 0 }
+    /// Makes an empty memory of keys with these hashes. It grows by chunks of about that many bytes.
+    pub fn new(keep: u64, chunk: usize, secrets: RapidSecrets) -> Self {
+        let (log, index) = (Log::new(chunk), HashTable::new());
+        Self { log, index, secrets, keep, forgotten: 0, unnamed: 0, unnamed_until: 0 }
     }
 
     /// Returns an empty memory to take the place of this one; with `lost` unless a floor covers its writes.
     pub fn emptied(&self, lost: bool) -> Self {
-        let forgotten = if lost { next() } else { self.forgotten };
-        Self { forgotten, ..Self::new(self.keep) }
+        let forgotten = if lost { next_number() } else { self.forgotten };
+        Self { forgotten, log: self.log.emptied(), ..Self::new(self.keep, 0, self.secrets) }
     }
 
     /// Takes a number for the arrival of a floor.
     pub fn raised(&self) {
-        next();
+        next_number();
     }
 
     pub fn forgotten(&self) -> u64 {
@@ -114,7 +113,22 @@ impl Writes {
     }
 
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.index.len()
+    }
+
+    /// Returns how much memory the writes take.
+    pub fn bytes(&self) -> u64 {
+        self.log.bytes() + self.len() as u64 * INDEX
+    }
+
+    /// Returns how many bytes a write of this key may take at most.
+    pub fn cost(key: &str) -> u64 {
+        Record::cost(key) + INDEX
+    }
+
+    /// Returns whether a write found no room of late, since which any key may have been written.
+    pub fn is_unnamed(&self) -> bool {
+        self.unnamed > 0
     }
 
     /// Returns the greatest version remembered for this key, 0 for none.
@@ -125,83 +139,83 @@ impl Writes {
 
     /// Returns the version that is remembered under this very key, 0 for none.
     pub fn named(&self, hash: u64, key: &str) -> u128 {
-        self.table.find(hash, |w| w.key.is(key.as_bytes())).map_or(0, |w| w.version)
+        let place = self.index.find(hash, |&place| self.log.key(place) == key.as_bytes());
+        place.map_or(0, |&place| self.log.version(place))
     }
 
-    /// Remembers a version greater than `known`. Returns whether the table grew.
+    /// Remembers a version greater than `known`, and returns whether by its key.
     pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
-        let number = next();
-        if let Some(write) = self.table.find_mut(hash, |w| w.key.is(key.as_bytes())) {
-            (write.version, write.at, write.number) = (version, now, number);
-            return false;
-        }
-        if !room {
+        let number = next_number();
+        if !room || !self.log.has_room() {
             self.forgotten = number;
             self.unnamed = self.unnamed.max(version);
             self.unnamed_until = now.saturating_add(self.keep);
             return false;
         }
-        self.oldest = self.oldest.min(now);
-        self.table.insert_unique(hash, Write { key: Key::new(key), hash, version, at: now, number }, |w| w.hash);
+        let Self { log, index, secrets, .. } = self;
+        let place = log.push(version, number, now, key.as_bytes());
+        match index.find_mut(hash, |&place| log.key(place) == key.as_bytes()) {
+            None => drop(index.insert_unique(hash, place, |&place| hashed(log.key(place), secrets))),
+            Some(found) => {
+                let before = std::mem::replace(found, place);
+                log.bury(before, |key, before, now| {
+                    *index.find_mut(hashed(key, secrets), |&place| place == before).expect("alive") = now;
+                });
+            }
+        }
         true
     }
 
-    /// Forgets writes that were remembered for long enough and arrived before `since`, and returns how many. Searches
-    /// only if one is overdue by `slack`.
-    pub fn prune(&mut self, now: u64, slack: u64, since: u64) -> usize {
-        let keep = self.keep;
+    /// Forgets writes that were remembered for long enough and arrived before `since`. Returns whether it stopped
+    /// before the last of them, as they were many.
+    pub fn prune(&mut self, now: u64, since: u64) -> bool {
         if self.unnamed_until <= now {
             self.unnamed = 0;
         }
-        if self.oldest.saturating_add(keep).saturating_add(slack) > now {
-            return 0;
-        }
-        let mut forgotten = self.forgotten;
-        let pruned = self.retain(|w| {
-            let kept = w.at.saturating_add(keep) > now || w.at >= since;
-            if !kept {
-                forgotten = forgotten.max(w.number);
+        for _ in 0..STEP {
+            match self.log.front() {
+                Some((place, write)) if write.at.saturating_add(self.keep) <= now && write.at < since => {
+                    self.forgotten = self.forgotten.max(write.number);
+                    let hash = hashed(write.key, &self.secrets);
+                    self.index.find_entry(hash, |&other| other == place).expect("alive").remove();
+                    self.log.pop_front();
+                }
+                _ => {
+                    self.tighten();
+                    return false;
+                }
             }
-            kept
-        });
-        self.forgotten = forgotten;
-        pruned
-    }
-
-    /// Forgets the writes that a clear of this version covers, and returns how many.
-    pub fn clear(&mut self, version: u128) -> usize {
-        self.retain(|w| w.version > version)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u128)> {
-        self.table.iter().map(|w| (w.key.as_str(), w.version))
-    }
-
-    /// Returns at most `limit` writes that arrived after a number, with their own numbers, in that order.
-    pub fn after(&self, number: u64, limit: usize) -> impl Iterator<Item = (&str, u128, u64)> {
-        let mut found: Vec<&Write> = self.table.iter().filter(|w| w.number > number).collect();
-        if found.len() > limit {
-            found.select_nth_unstable_by_key(limit, |w| w.number);
-            found.truncate(limit);
         }
-        found.sort_unstable_by_key(|w| w.number);
-        found.into_iter().map(|w| (w.key.as_str(), w.version, w.number))
+        true
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(&Write) -> bool) -> usize {
-        let before = self.table.len();
-        let mut oldest = u64::MAX;
-        self.table.retain(|write| {
-            let kept = keep(write);
-            if kept {
-                oldest = oldest.min(write.at);
-            }
-            kept
-        });
-        self.oldest = oldest;
-        if self.table.is_empty() {
-            self.table = HashTable::new();
+    /// Gives memory back after many writes were forgotten.
+    fn tighten(&mut self) {
+        if self.index.capacity() > 64 && self.index.capacity() / 8 > self.index.len() {
+            let Self { log, index, secrets, .. } = self;
+            index.shrink_to(index.len() * 2, |&place| hashed(log.key(place), secrets));
         }
-        before - self.table.len()
     }
+
+    /// Forgets the writes that a clear of this version covers.
+    pub fn clear(&mut self, version: u128) {
+        let emptied = self.log.emptied();
+        let before = std::mem::replace(&mut self.log, emptied);
+        self.index.clear();
+        let Self { log, index, secrets, .. } = self;
+        for write in before.after(0).filter(|write| write.version > version) {
+            let place = log.push(write.version, write.number, write.at, write.key);
+            index.insert_unique(hashed(write.key, secrets), place, |&place| hashed(log.key(place), secrets));
+        }
+        self.tighten();
+    }
+
+    /// Returns the writes that arrived after a number, in that order.
+    pub fn after(&self, number: u64) -> impl Iterator<Item = Record<'_>> {
+        self.log.after(number)
+    }
+}
+
+fn hashed(key: &[u8], secrets: &RapidSecrets) -> u64 {
+    rapidhash_v3_seeded(key, secrets)
 }

@@ -18,7 +18,7 @@ use crate::{
     cell::Engine,
     errors::{key, seconds},
     guarded::call,
-    hit::{Reader, Taken, take},
+    hit::{self, Reader, Taken, take},
     remote::Asked,
     value::{Value, release},
 };
@@ -42,6 +42,12 @@ impl Reader for Store {
 }
 
 impl Store {
+    pub fn add_methods(py: Python<'_>) -> PyResult<()> {
+        let class = py.get_type::<Self>();
+        hit::add_get::<Self>(&class, c"get($self, key, /)\n--\n\n")?;
+        hit::add_lookup::<Self>(&class, c"lookup", c"lookup($self, key, /)\n--\n\n")
+    }
+
     /// Returns the object that a get returns for a value.
     pub fn object<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
         if let Some(ready) = value.ready() {
@@ -177,12 +183,20 @@ impl Store {
         for (name, n) in OUTCOMES.iter().zip(stats.outcomes) {
             dict.set_item(PyString::intern(py, name), n)?;
         }
-        let evicted = [("evictions", stats.evictions), ("expirations", stats.expirations)];
-        let held = [("entries", stats.entries), ("bytes", stats.bytes), ("near_bytes", stats.near_bytes)];
-        for (name, n) in evicted.into_iter().chain(held) {
+        let others = [
+            ("evictions", stats.evictions),
+            ("expirations", stats.expirations),
+            ("entries", stats.entries),
+            ("bytes", stats.bytes),
+            ("near_bytes", stats.near_bytes),
+            ("max_bytes", self.engine().options().max_bytes),
+            ("remembered", stats.remembered),
+            ("remembered_bytes", stats.remembered_bytes),
+            ("unremembered", stats.unremembered),
+        ];
+        for (name, n) in others {
             dict.set_item(name, n)?;
         }
-        dict.set_item("max_bytes", self.engine().options().max_bytes)?;
         Ok(dict)
     }
 }
