@@ -177,7 +177,7 @@ class Store:
 
     def get(self, key: str, /) -> Any: ...
     def lookup(self, key: str, /) -> Any: ...
-    def get_many(self, keys: list[str], /) -> tuple[dict[str, Any], list[str], dict[str, Exception]]:
+    def get_many(self, keys: list[str] | tuple[str, ...], /) -> tuple[dict[str, Any], list[str], dict[str, Exception]]:
         """Return the values that are here, the keys that are not, and what decode raised for others. Counts.
 
         A key that is known to be absent is in none of the three.

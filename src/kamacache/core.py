@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
@@ -79,11 +79,11 @@ class GroupCore:
         """Count the outcome of keys whose caller gave up before the node was started. They are in gets already."""
         self.store.count(JOINED, keys)
 
-    def listed(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys as a list. Raises TypeError for a single str."""
+    def listed(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """Return the keys as a tuple. Raises TypeError for a single str."""
         if isinstance(keys, str | bytes):
             raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
-        return list(keys)
+        return tuple(keys)
 
     def item(self, key: str, raw: bytes | None, ttl: float | None = None) -> WriteItem:
         """Return a set of these bytes, or with None a delete. Raises ValueTooLarge."""
@@ -180,7 +180,7 @@ def remembered(options: GroupOptions) -> float:
     return max(_REMEMBER, options.near_ttl, options.load_timeout or 0.0)
 
 
-def distinct(keys: list[str]) -> list[str]:
+def distinct(keys: Sequence[str]) -> list[str]:
     """Return every key once, in order. Raises InvalidKey."""
     for key in keys:
         check_key(key)

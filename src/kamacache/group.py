@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Union, overload
 
 from kamacache._engine import MISSING, Getter
@@ -155,7 +155,7 @@ class Group(Getter[V]):
             await adrive(self._core.misses.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
-    def _look_up(self, keys: Iterable[str]) -> tuple[list[str], dict[str, Any], list[str], dict[str, Exception]]:
+    def _look_up(self, keys: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any], list[str], dict[str, Exception]]:
         core = self._core
         asked = core.listed(keys)
         if not asked:
@@ -325,5 +325,5 @@ class Group(Getter[V]):
         await asyncio.to_thread(self.close)
 
 
-def _in_order(asked: list[str], found: dict[str, Any]) -> dict[str, Any]:
+def _in_order(asked: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
     return {key: found[key] for key in asked if key in found}

@@ -183,7 +183,7 @@ impl<V: Value> Store<V> {
         self.closed.load(Relaxed)
     }
 
-    fn hash(&self, key: &str) -> u64 {
+    pub fn hash(&self, key: &str) -> u64 {
         rapidhash_v3_seeded(key.as_bytes(), &self.secrets)
     }
 

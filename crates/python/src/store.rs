@@ -18,7 +18,7 @@ use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyTuple},
+    types::{PyBytes, PyDict, PySequence, PyTuple},
 };
 
 use crate::{
@@ -174,7 +174,7 @@ impl Store {
     }
 
     #[pyo3(signature = (keys, /))]
-    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Many<'py>> {
+    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PySequence>) -> PyResult<Many<'py>> {
         self.read_many(py, keys)
     }
 

@@ -53,13 +53,18 @@ impl<V: Value> Store<V> {
     /// take a handle or a reference, no more.
     #[inline(always)]
     pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
-        self.look(key, true, hit)
+        self.look(self.hash(key), key, true, hit)
+    }
+
+    /// Does the same for a key whose `hash` is known.
+    #[inline(always)]
+    pub fn lookup_hashed<R>(&self, hash: u64, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
+        self.look(hash, key, true, hit)
     }
 
     /// Does the same; a miss counts only with `misses`.
     #[inline(always)]
-    fn look<R>(&self, key: &str, misses: bool, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
-        let hash = self.hash(key);
+    fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         shard.counts.gets += u64::from(misses);
@@ -240,7 +245,7 @@ impl<V: Value> Memory for Store<V> {
     }
 
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
-        match self.look(key, false, V::clone) {
+        match self.look(self.hash(key), key, false, V::clone) {
             Lookup::Hit(value) => visit(Some(Some(&value))),
             Lookup::Absent => visit(Some(None)),
             Lookup::Miss => visit(None),

@@ -1,5 +1,5 @@
 //! What reads return: the object of a value that is here, else what the owner or the loader has.
-use std::{collections::HashSet, ptr::NonNull, sync::atomic::Ordering};
+use std::{ptr::NonNull, sync::atomic::Ordering};
 
 use kamacache_engine::{
     outcome::OUTCOMES,
@@ -8,10 +8,8 @@ use kamacache_engine::{
 use pyo3::{
     exceptions::PyException,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyString},
+    types::{PyBytes, PyDict, PyList, PySequence, PyString},
 };
-
-use rapidhash::fast::RandomState;
 
 use super::Store;
 use crate::{
@@ -137,26 +135,25 @@ impl Store {
         Ok((entry.key.as_str().to_owned(), value, reason))
     }
 
-    pub(super) fn read_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Many<'py>> {
+    pub(super) fn read_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PySequence>) -> PyResult<Many<'py>> {
         // Every key is checked before the first is counted, and counts once.
-        let mut asked: Vec<_> = keys.iter().collect();
-        let mut seen = HashSet::with_capacity_and_hasher(asked.len(), RandomState::default());
-        let mut repeated = false;
-        for one in &asked {
-            key(one)?;
-            repeated |= !seen.insert(one.hash()?);
-        }
-        if repeated {
+        let keys = keys.to_tuple()?;
+        let asked: Vec<_> = keys.iter_borrowed().collect();
+        let engine = self.engine();
+        let hashed = |one| key(one).map(|text| (engine.hash(text), text));
+        let texts = asked.iter().map(|one| hashed(one)).collect::<PyResult<Vec<_>>>()?;
+        if repeats(&texts) {
             let once = PyDict::new(py);
             asked.iter().try_for_each(|one| once.set_item(one, ()))?;
-            asked = once.keys().iter().collect();
+            if once.len() < asked.len() {
+                return self.read_many(py, once.keys().as_sequence());
+            }
         }
-        let texts = asked.iter().map(key).collect::<PyResult<Vec<_>>>()?;
         let found = PyDict::new(py);
         let missing = PyList::empty(py);
         let failed = PyDict::new(py);
-        for (asked, text) in asked.iter().zip(texts) {
-            let object = match self.engine().lookup(text, take) {
+        for (asked, (hash, text)) in asked.iter().zip(texts) {
+            let object = match engine.lookup_hashed(hash, text, take) {
                 // SAFETY: the reference is ours.
                 Lookup::Hit(Taken::Object(object)) => Ok(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }),
                 Lookup::Hit(Taken::Handle(value)) => self.hit(py, text, value),
@@ -199,4 +196,23 @@ impl Store {
         }
         Ok(dict)
     }
+}
+
+/// Returns whether a hash is there twice: probably of the same key.
+fn repeats(hashes: &[(u64, &str)]) -> bool {
+    let mut seen = vec![0; (hashes.len() * 2).next_power_of_two()];
+    hashes.iter().any(|(hash, _)| {
+        let hash = hash | 1;
+        let mut at = hash as usize;
+        loop {
+            at = (at + 1) % seen.len();
+            match seen[at] {
+                0 => break,
+                other if other == hash => return true,
+                _ => {}
+            }
+        }
+        seen[at] = hash;
+        false
+    })
 }
