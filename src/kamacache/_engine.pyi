@@ -218,9 +218,6 @@ class Store:
     def note(self, key: str, version: int) -> int:
         """Remember a write and drop what is older. Return the greatest version now known here."""
 
-    def note_all(self, writes: list[tuple[str, int]], /) -> None:
-        """Note many writes with one call."""
-
     def clear(self, version: int) -> int:
         """Raise the floor, in O(1), so that nothing older is served. Return the new floor."""
 
@@ -619,7 +616,9 @@ class Transport:
     def answer_to(self, names: list[str], /) -> None: ...
     def ready(self, ready: bool, /) -> None: ...
     def peer_times(self) -> list[tuple[str, str, list[int], float]]: ...
-    def next_event(self, timeout: float, /) -> Incoming | Scrape | str | tuple[Any, Reply | Pipeline | Exception] | None:
+    def next_event(
+        self, timeout: float, /
+    ) -> Incoming | Scrape | str | tuple[Any, Reply | Pipeline | Exception] | None:
         """Return what happened next: a request, the end of an own one, or "stood"."""
 
     def forget(self, address: str, /, *, finishing: bool = False) -> None: ...

@@ -14,10 +14,10 @@ from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
 from kamacache.net.messages import GroupState, WriteItem
 from kamacache.stats import GroupStats
-from kamacache.steps import parts
 from kamacache.units import UNSET, Duration, Missing, parse_ttl
 from kamacache.write.behind import WriteBehind
-from kamacache.write.write import AT_ONCE, Writes
+from kamacache.write.cut import at_once
+from kamacache.write.write import Writes
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock
@@ -51,6 +51,11 @@ class GroupCore:
     @property
     def name(self) -> str:
         return self.store.name
+
+    @property
+    def remembered(self) -> float:
+        """Return the seconds for which the writes of the group are remembered at least."""
+        return remembered(self.options)
 
     def renewed(self, runtime: Runtime) -> GroupCore:
         """Return new parts over the same store, for a new life of the node."""
@@ -128,9 +133,9 @@ class GroupCore:
         """Set and delete on this thread, which is started. Return what `write` has to do: nothing, if all went well."""
         if self.store.pending:
             return items
-        if len(items) <= AT_ONCE:
+        if len(items) == 1:
             return self.writes.write_directly(items)
-        return [rest for part in parts(items, AT_ONCE) for rest in self.writes.write_directly(part)]
+        return [rest for part in at_once(items) for rest in self.writes.write_directly(part)]
 
     def write(self, items: list[WriteItem], *, wait: bool = True) -> Path[bool | None]:
         """Set and delete keys, after the pending writes of these keys."""

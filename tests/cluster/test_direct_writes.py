@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from kamacache import Group, Member, Node
-from kamacache.write.write import AT_ONCE
+from kamacache.write.cut import AT_ONCE
 from tests.cluster.cluster import wait_until
 from tests.support.table import Table
 

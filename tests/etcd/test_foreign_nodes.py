@@ -45,7 +45,9 @@ def test_it_is_shown_and_nothing_connects_to_it(
             assert report["ok"]
             (finding,) = (finding for finding in report["findings"] if finding["what"] == "clients")
             assert finding["text"].startswith(f"{address}: ")
-        wait_until(lambda: all((node._membership._exchange._probed or 0.0) > began + 1.0 for node in nodes), PATIENCE)  # twice
+        wait_until(
+            lambda: all((node._membership._exchange._probed or 0.0) > began + 1.0 for node in nodes), PATIENCE
+        )  # twice
         foreign.setblocking(False)
         with pytest.raises(BlockingIOError):
             foreign.accept()

@@ -5,7 +5,7 @@
 //! that number, however it came by them.
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{store::arrived, sync::Mutex};
+use crate::{arrivals::arrived, sync::Mutex};
 
 /// What one member hears from another.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! The engine of KamaCache: memory, placement and the network. It knows no Python.
 #![forbid(unsafe_code)]
 
+pub mod arrivals;
 pub mod call;
 pub mod clock;
 pub mod contacts;

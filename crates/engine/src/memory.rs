@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{clock::Pulse, contacts::Contacts, store::Missed, sync::Mutex};
+use crate::{clock::Pulse, contacts::Contacts, sync::Mutex};
 
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it counts a reference.
 pub trait Value: Clone + Send + Sync + 'static {
@@ -69,6 +69,17 @@ pub struct Write<'a> {
     pub above: u128,
     /// The version that it has already; 0: none.
     pub ordered: u128,
+}
+
+/// A part of the writes that arrived after a number.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub struct Missed {
+    pub writes: Vec<(String, u128)>,
+    /// Where the next part begins. None: this is the last.
+    pub next: Option<usize>,
+    /// Some write that arrived after the number is no longer known by its key, nor covered by the floor. A part speaks
+    /// of the shards that it reads.
+    pub forgotten: bool,
 }
 
 /// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.

@@ -32,11 +32,10 @@ use self::{
 };
 pub use self::{
     key::Key,
-    missed::Missed,
     order::Candidacy,
     read::{Lookup, Stats},
     shard::{Fill, Kind},
-    writes::{Mark, arrived},
+    writes::Mark,
 };
 use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy, sync, version::Hlc};
 

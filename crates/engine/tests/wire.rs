@@ -11,7 +11,7 @@ use kamacache_engine::{
     call::{self, ClientReply, Incoming, Refusal, Request},
     events::Event,
     memory::{self, Found, Held, Looked, Memory, Value},
-    peer::many::{ask_many, ping_many},
+    peer::{contact::ping_many, many::ask_many},
     resp::{self, Limits, Parser, ProtocolError, Reply, Unpack, table},
     security::{Password, Security},
     transport::Transport,
@@ -205,9 +205,19 @@ impl Memory for Fixed {
         version
     }
 
+    fn floor(&self) -> u128 {
+        0
+    }
+
     fn raise(&self, floor: u128) -> u128 {
         floor
     }
+
+    fn missed(&self, _: u64, _: usize) -> memory::Missed {
+        memory::Missed::default()
+    }
+
+    fn shut(&self, _: bool) {}
 
     fn merge(&self, clock: u128) -> Option<u128> {
         Some(clock)
@@ -215,7 +225,7 @@ impl Memory for Fixed {
 }
 
 fn transport(security: Security) -> Transport {
-    Transport::new(1 << 20, 1 << 20, Arc::new(security))
+    Transport::new(1 << 20, 1 << 20, Arc::new(security), Arc::default())
 }
 
 fn question(keys: &[&str]) -> Vec<u8> {
@@ -252,7 +262,7 @@ fn a_memory_is_served_and_asked() {
 
     server.close();
     assert!(TcpStream::connect(&address).is_err());
-    assert!(ping_many(pool, vec![address.clone()], second).remove(0).is_err());
+    assert!(ping_many(pool, "me", vec![address.clone()], second).remove(0).is_err());
 }
 
 fn talk(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {

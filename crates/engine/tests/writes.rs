@@ -5,9 +5,10 @@ use std::{
 };
 
 use kamacache_engine::{
+    arrivals::arrived,
     clock::{Clock, SECOND},
     memory::Value,
-    store::{Fill, Gone, Kind, Lookup, Mark, Options, Store, arrived},
+    store::{Fill, Gone, Kind, Lookup, Mark, Options, Store},
 };
 use proptest::prelude::*;
 

@@ -31,3 +31,8 @@ pub fn os_error(error: &io::Error, about: &str) -> PyErr {
         None => PyOSError::new_err(error.to_string()),
     }
 }
+
+/// Returns the same as an object, not raised.
+pub fn exception<'py>(py: Python<'py>, failure: &Failure) -> Bound<'py, PyAny> {
+    peer_error(py, failure).into_value(py).into_bound(py).into_any()
+}

@@ -80,7 +80,7 @@ mod _engine {
 
     #[pyfunction]
     fn arrived() -> u64 {
-        kamacache_engine::store::arrived()
+        kamacache_engine::arrivals::arrived()
     }
 
     #[pymodule_init]

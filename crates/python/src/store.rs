@@ -257,16 +257,6 @@ impl Store {
         Ok(self.change(py, |engine, gone| engine.note(key, version, gone)))
     }
 
-    #[pyo3(signature = (writes, /))]
-    fn note_all(&self, py: Python<'_>, writes: Vec<(Bound<'_, PyAny>, u128)>) -> PyResult<()> {
-        self.change(py, |engine, gone| {
-            for (key, version) in &writes {
-                engine.note(text(key)?, *version, gone);
-            }
-            Ok(())
-        })
-    }
-
     fn clear(&self, py: Python<'_>, version: u128) -> u128 {
         self.change(py, |engine, gone| engine.clear(version, gone))
     }

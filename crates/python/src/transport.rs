@@ -23,7 +23,7 @@ use crate::{
     answers,
     contacts::Contacts,
     errors::duration,
-    failure::{os_error, peer_error},
+    failure::{exception, os_error, peer_error},
     incoming::Incoming,
     messages,
     metrics::Scrape,
@@ -78,10 +78,6 @@ impl Transport {
         let token = self.tokens.lock().remove(&id);
         Ok(Some((token, result).into_pyobject(py)?.into_any()))
     }
-}
-
-fn exception<'py>(py: Python<'py>, failure: &Failure) -> Bound<'py, PyAny> {
-    peer_error(py, failure).into_value(py).into_bound(py).into_any()
 }
 
 /// Strings of a list, borrowed.

@@ -12,8 +12,8 @@ does not answer: the engine shuts the stores when the process goes on, after one
 
 Writing. A write is only confirmed without a member of which it is *known* that it serves nothing any more. It said
 goodbye; or its process has ended, as its free lock shows; or nothing listens at the address where this very member has
-answered before, as this node found or another one that says so; or the registry, which notices deaths, does not list it,
-and it left as many pings unanswered as copies live. Where the registry notices no deaths, such pings are enough.
+answered before, as this node found or another one that says so; or the registry, which notices deaths, does not list
+it, and it left as many pings unanswered as copies live. Where the registry notices no deaths, such pings are enough.
 
 Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
 group was emptied since.
@@ -72,7 +72,10 @@ class Reading:
 
     def catch_up(self, peer: Peer, contact: Contact) -> bool:
         """Fetch what this node has missed of a member's writes. Return whether it has all now."""
-        return all([self._catch_up(core, peer, contact) for core in self._cores()])
+        whole = True
+        for core in self._cores():
+            whole &= self._catch_up(core, peer, contact)
+        return whole
 
     def _catch_up(self, core: GroupCore, peer: Peer, contact: Contact) -> bool:
         has = core.has.get(contact.id, 0)

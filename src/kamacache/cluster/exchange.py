@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kamacache.cluster.contact import Reading
 from kamacache.cluster.differences import Differences
 from kamacache.deadline import Deadline
-from kamacache.errors import KamaCacheError, PeerError
+from kamacache.errors import ConfigError, KamaCacheError, PeerError
 from kamacache.log import log
 from kamacache.net.messages import Contact, Hello
 from kamacache.steps import Wait
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
+_UNREACHED = "others may not reach this node at "
 _DENIED = "no trust between this node and "
 
 
@@ -101,6 +102,31 @@ class Exchange:
                 self._differences.look(me, core.shown(), hello.member, state)
                 core.writes.heard_of(state.floor)
 
+    # -- the own address ---------------------------------------------------------------------------------------------
+
+    def call_oneself(self) -> None:
+        """Call the address at which others are to find this node. Raise ConfigError if another node answers there."""
+        me = self._membership.me
+        if me.address is None:
+            return
+        (answer,) = self._ping([me.address])
+        self._answered_oneself(answer)
+        if not isinstance(answer, Exception) and answer.id != me.id:
+            raise ConfigError(
+                f"another node, {answer.id}, answers at {me.address}, the address of this one, {me.id}; "
+                "give each node an address of its own (listen=, advertise=)"
+            )
+
+    def _answered_oneself(self, answer: Contact | Exception) -> None:
+        """Warn if the own address is not answered, or by another node."""
+        me, troubles = self._membership.me, self._membership.troubles
+        if isinstance(answer, Exception):
+            troubles.note(_UNREACHED + str(me.address), answer)
+        elif answer.id != me.id:
+            troubles.note(_UNREACHED + str(me.address), PeerError(f"another node, {answer.id}, answers, not {me.id}"))
+        else:
+            troubles.mended(_UNREACHED + str(me.address), f"this node answers at its address {me.address} again")
+
     # -- pings -------------------------------------------------------------------------------------------------------
 
     def probe(self) -> None:
@@ -114,7 +140,10 @@ class Exchange:
         self._probed = now
         peers = self._membership.peers
         peers.alive(self._runtime.lane.contacts.heard())
-        for peer, answer in self._ping(peers.all()):
+        asked = peers.all()
+        *answers, own = self._ping([*(peer.address for peer in asked), str(self._membership.me.address)])
+        self._answered_oneself(own)
+        for peer, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Exception):
                 self._unanswered(peer, answer)
             elif peer.member.protocol and answer.id != peer.id:
@@ -129,7 +158,8 @@ class Exchange:
         """
         log.info("this process stood still; it asks the members for the writes that it has missed")
         whole = knows_all
-        for peer, answer in self._ping([peer for peer in self._membership.peers.all() if not peer.dead]):
+        peers = [peer for peer in self._membership.peers.all() if not peer.dead]
+        for peer, answer in zip(peers, self._ping([peer.address for peer in peers]), strict=True):
             if isinstance(answer, Exception):
                 self._unanswered(peer, answer)
                 whole = False
@@ -148,9 +178,8 @@ class Exchange:
             self._membership.refresh()
         return whole
 
-    def _ping(self, peers: list[Peer]) -> zip[tuple[Peer, Contact | Exception]]:
-        answers = self._runtime.lane.ping_many(self._membership.me.id, [peer.address for peer in peers])
-        return zip(peers, answers, strict=True)
+    def _ping(self, addresses: list[str]) -> list[Contact | Exception]:
+        return self._runtime.lane.ping_many(self._membership.me.id, addresses)
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if getattr(error, "denied", False):

@@ -225,6 +225,7 @@ class Membership:
         with self._lock:
             me, self._registered = self.me, True
         try:
+            self._exchange.call_oneself()
             self._registry.register(self._service, me, self._wake.ring)
         except BaseException:
             with self._lock:

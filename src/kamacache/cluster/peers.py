@@ -264,9 +264,7 @@ class Peers:
     def forget(self, silence: int) -> list[Peer]:
         """Drop the peers that are neither registered nor listeners any more, and return them."""
         with self._lock:
-            gone = [
-                peer for peer in self._peers.values() if not (peer.registered or self._must_be_told(peer, silence))
-            ]
+            gone = [peer for peer in self._peers.values() if not (peer.registered or self._must_be_told(peer, silence))]
             for peer in gone:
                 self._contacts.forget(peer.id)
                 del self._peers[peer.address]

@@ -12,7 +12,7 @@ True means that every listener confirmed, those included that joined meanwhile.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from kamacache.deadline import Deadline
 from kamacache.errors import PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
-from kamacache.steps import Path, Twofold, parts
+from kamacache.steps import Path, Twofold
+from kamacache.write.cut import at_once, in_messages, weight
 
 if TYPE_CHECKING:
     from kamacache._engine import Store
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
-_MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
 _LAST = 0.25  # seconds for a notice when the write's time is over
 _DIRECTLY = 8 * 1024 * 1024  # bytes of a batch that is written without a step of Python
-AT_ONCE = 2_000  # items of a batch that are written together: the wire thread of an owner stands still meanwhile
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
@@ -50,7 +49,7 @@ class Writes:
     def write(self, items: Sequence[WriteItem]) -> Path[bool]:
         """Set and delete; every key once. Return whether every listener confirmed."""
         confirmed = True
-        for part in parts(items, AT_ONCE):
+        for part in at_once(items):
             confirmed &= yield from self._write(part)
         return confirmed
 
@@ -105,7 +104,7 @@ class Writes:
         alive = [peer.address for peer in listeners if not peer.dead]
         if remote is None or len(alive) < len(listeners) or not membership.joined:
             return items
-        if len(items) > 1 and _weight(items) > _DIRECTLY:
+        if len(items) > 1 and weight(items) > _DIRECTLY:
             return items
         with self._runtime.lane.contacts.writing() as current:
             try:
@@ -170,7 +169,7 @@ class Writes:
             whole &= all(route.acts(item.key) for item in here)
             versions.update(zip((item.key for item in here), self.order(here), strict=True))
             todo = []
-            batches = [(peer, batch) for peer, whole_batch in elsewhere.items() for batch in _in_messages(whole_batch)]
+            batches = [(peer, batch) for peer, whole_batch in elsewhere.items() for batch in in_messages(whole_batch)]
             replies = yield from self._send(
                 [(peer, self._request(batch, skipped)) for peer, batch in batches], deadline
             )
@@ -312,23 +311,3 @@ class Writes:
         """Raise the floor. Return the greatest that is known now."""
         self._runtime.saw(floor)
         return self._store.clear(floor)
-
-
-def _weight(items: Sequence[WriteItem]) -> int:
-    """Return about how many bytes these take in messages."""
-    return sum(len(item.value or b"") + len(item.key) * 4 for item in items)
-
-
-def _in_messages(items: Sequence[WriteItem]) -> Iterator[list[WriteItem]]:
-    """Cut a batch so that each part fits into a message."""
-    part: list[WriteItem] = []
-    size = 0
-    for item in items:
-        weight = _weight((item,))
-        if part and size + weight > _MESSAGE:
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += weight
-    if part:
-        yield part

@@ -1,21 +1,10 @@
 //! What a member fetches that missed writes: those that are remembered here, by the numbers of their arrivals.
 use super::Store;
-use crate::memory::Value;
+use crate::memory::{Missed, Value};
 
 /// One part has at most this many writes, and about this many bytes.
 const WRITES: usize = 4_000;
 const BYTES: usize = 256 << 10;
-
-/// A part of the writes that arrived after a number.
-#[derive(Default, PartialEq, Eq, Debug)]
-pub struct Missed {
-    pub writes: Vec<(String, u128)>,
-    /// Where the next part begins. None: this is the last.
-    pub next: Option<usize>,
-    /// Some write that arrived after the number is no longer known by its key, nor covered by the floor. A part speaks
-    /// of the shards that it reads.
-    pub forgotten: bool,
-}
 
 impl<V: Value> Store<V> {
     /// Returns the remembered writes that arrived after the number `since`, in parts, the first of which is 0. A write

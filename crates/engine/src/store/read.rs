@@ -2,12 +2,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Gone, Kind, Mark, Missed, Store, arrived,
+    Gone, Kind, Mark, Store,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
+    arrivals::arrived,
     clock::SECOND,
-    memory::{Found, Held, Looked, Memory, Value, Write},
+    memory::{Found, Held, Looked, Memory, Missed, Value, Write},
     outcome::{self, OUTCOMES},
     policy::Slot,
 };

@@ -1,8 +1,8 @@
 //! What a store does when this process may have missed writes.
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Gone, Store, writes};
-use crate::memory::Value;
+use super::{Gone, Store};
+use crate::{arrivals::next_number, memory::Value};
 
 impl<V: Value> Store<V> {
     /// Finds nothing while shut, for anybody: a get goes on to the owner or the loader. Loads that are under way when
@@ -10,7 +10,7 @@ impl<V: Value> Store<V> {
     pub fn set_shut(&self, shut: bool) {
         self.shut.store(shut, Relaxed);
         for index in 0..if shut { self.shards.len() } else { 0 } {
-            self.lock(index).stale = writes::next_number();
+            self.lock(index).stale = next_number();
         }
     }
 
@@ -22,7 +22,7 @@ impl<V: Value> Store<V> {
     pub fn forget_entries(&self, gone: &mut Gone<V>) {
         for index in 0..self.shards.len() {
             let shard = &mut *self.lock(index);
-            shard.stale = writes::next_number();
+            shard.stale = next_number();
             for entry in self.remove_if(shard, |_, _| true) {
                 gone.add(entry);
             }

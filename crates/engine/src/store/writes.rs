@@ -1,6 +1,4 @@
 //! The recent writes of one shard, which keep a value that was loaded before a write from being kept after it.
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use hashbrown::HashTable;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
@@ -8,6 +6,7 @@ use super::{
     key::Key,
     log::{Log, Place, Record},
 };
+use crate::arrivals::next_number;
 
 /// How many bytes a write takes in the index: 5, and what growing leaves unused.
 const INDEX: u64 = 10;
@@ -21,21 +20,6 @@ pub struct Mark {
     pub version: u128,
     /// What `arrived` returned under the lock of the key's shard.
     pub arrived: u64,
-}
-
-/// The number of the last arrival in this process: of a write that a store remembers, or of a floor that it raises.
-/// It begins at 1: members say 0 where they know of no number.
-static ARRIVED: AtomicU64 = AtomicU64::new(1);
-
-/// Returns the number of the last arrival in this process. A shard takes the next number under its lock. So if a number
-/// is read before the shard is locked, everything that arrived in it up to that number is there.
-pub fn arrived() -> u64 {
-    ARRIVED.load(Relaxed)
-}
-
-/// Returns the number of an arrival of now. The caller has the shard's lock.
-pub fn next_number() -> u64 {
-    ARRIVED.fetch_add(1, Relaxed) + 1
 }
 
 /// The keys with writes that wait to be sent to their owners, and how many. What a load brings meanwhile is older than
