@@ -36,6 +36,7 @@ __all__ = [
     "Security",
     "Store",
     "Transport",
+    "Watch",
     "Writing",
     "__version__",
     "after_fork_in_child",
@@ -667,3 +668,23 @@ class EtcdSession:
     @property
     def registered(self) -> bool: ...
     def close(self, timeout: float, /) -> None: ...
+
+@final
+class Watch:
+    """Wait until a directory changes or a POSIX lock in it becomes free.
+
+    The descriptors of `watch` must stay open until `begin` is called again.
+    """
+
+    def __new__(cls) -> Watch: ...
+    def begin(self, path: str, /) -> None:
+        """Begin to read this directory."""
+
+    def watch(self, locks: list[int], again: float, /) -> None:
+        """Watch the directory that was read, and these locks. After `again` seconds it counts as changed."""
+
+    def differs(self) -> bool: ...
+    def wait(self, every: float, /) -> bool:
+        """Look every so many seconds. Return True if anything differs from what was read, False after `end`."""
+
+    def end(self) -> None: ...

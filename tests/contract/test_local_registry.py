@@ -74,7 +74,40 @@ class TestLocalProcesses:
         dies.kill()
         assert ids(local) == ["stays"]
         assert files(tmp_path) == ["stays.json", "stays.lock"]
-        assert local.poll <= 0.125  # so that a crash is seen within 250 ms
+
+    def test_a_living_member_stays_on_the_list_while_its_files_are_lost(
+        self, spawn: Callable[[], Actor], local: LocalRegistry, tmp_path: Path
+    ) -> None:
+        def lose() -> None:
+            for path in (tmp_path / "meet" / "app").iterdir():
+                path.unlink()
+
+        other = spawn()
+        other.do("register app other")
+        join(local, "one")
+        assert ids(local) == ["one", "other"]
+        lose()
+        assert ids(local) == ["one", "other"]
+        assert other.do("members app") == ["one", "other"]
+        assert files(tmp_path) == ["one.json", "one.lock", "other.json", "other.lock"]
+        assert ids(local) == ["one", "other"]
+        lose()
+        other.kill()
+        assert ids(local) == ["one"]
+
+    def test_the_end_of_a_process_is_reported(self, spawn: Callable[[], Actor], local: LocalRegistry) -> None:
+        """Report it within the second after which others notice it, though it changes no file."""
+        other, changed = spawn(), threading.Event()
+        other.do("register app other")
+        local.register("app", Member("one", "127.0.0.1:1"), changed.set)
+        until = time.monotonic() + 10
+        while changed.is_set() or ids(local) != ["one", "other"]:  # registering is a change, too
+            assert time.monotonic() < until
+            changed.clear()
+            time.sleep(0.4)  # longer than between two looks
+        other.kill()
+        assert changed.wait(5)
+        assert ids(local) == ["one"]
 
     def test_a_crash_between_listen_and_register_leaves_nothing(
         self, spawn: Callable[[], Actor], local: LocalRegistry, tmp_path: Path

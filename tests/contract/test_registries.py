@@ -194,7 +194,7 @@ class TestAll:
 
     def test_times_make_sense(self, kind: Kind) -> None:
         registry = kind.registry()
-        assert 0 < registry.poll < registry.lease
+        assert 0 < registry.poll <= registry.lease
 
 
 @pytest.mark.parametrize("kind", CHANGING, indirect=True)

@@ -28,3 +28,4 @@ pub mod sync;
 pub mod tracked;
 pub mod transport;
 pub mod version;
+pub mod watch;

@@ -30,6 +30,7 @@ mod security;
 mod store;
 mod transport;
 mod value;
+mod watch;
 mod writer;
 
 use kamacache_engine::policy::AnyPolicy;
@@ -71,6 +72,8 @@ mod _engine {
     use super::store::{PendingWrite, Store};
     #[pymodule_export]
     use super::transport::Transport;
+    #[pymodule_export]
+    use super::watch::Watch;
 
     #[pyfunction]
     #[pyo3(signature = (key, /))]

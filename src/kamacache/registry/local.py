@@ -3,7 +3,11 @@
 Each member has {id}.json (its registration), {id}.lock (a POSIX record lock, held as long as its process lives) and, by
 default, {id}.sock to listen on. A lock that can be taken belongs to a dead member, whose files any member removes. A
 lock file is locked before it gets its name, so a starting member never looks dead. It is removed last, so that the next
-member finishes a cleaning that was cut short.
+member finishes a cleaning that was cut short. A lock that cannot be taken, though others have removed its file, belongs
+to a living member, which makes its files anew.
+
+Every change of a registration changes the times of the directory. So the directory is read only if these have changed,
+or a lock has become free.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
+from kamacache import thread
+from kamacache._engine import Watch
 from kamacache.errors import ConfigError, RegistryError
 from kamacache.member import Member
 from kamacache.net.addresses import UNIX_PATH_MAX, Address, parse_address
@@ -28,13 +34,15 @@ if TYPE_CHECKING:
 
 _DEAD = 1_000  # dead members that are remembered
 _ORPHAN_AGE = 60.0  # seconds after which no registration can still be writing a temporary file
+_LOOK = 0.25  # seconds between looks at the directory and the locks
+_JOIN = 0.5
+_AGAIN = 10.0  # seconds after which the directory is read whatever its times say: temporary files grow old
 
 
 class LocalRegistry(Registry):
     """Members are the living processes that hold a lock in the directory of the service."""
 
     lease = 1.0
-    poll = 0.1
     beyond_machine = False
 
     def __init__(self, url: str = "local://") -> None:
@@ -54,6 +62,9 @@ class LocalRegistry(Registry):
         self._watched: dict[str, int] = {}
         self._read: dict[str, tuple[tuple[int, int, int], Member | None]] = {}
         self._dead: dict[str, None] = {}  # the members that were seen to be dead, the last of them at the end
+        self._found: list[Member] = []  # what the last reading returned
+        self._watch = Watch()
+        self._watcher: threading.Thread | None = None
 
     def default_listen(self, service: str, node_id: str) -> str | None:
         """Return a Unix socket in the directory, which is made; RegistryError if that is not safe to use."""
@@ -78,18 +89,24 @@ class LocalRegistry(Registry):
             return str(Address("::1" if ":" in bound.host else "127.0.0.1", bound.port))
         return address
 
-    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:  # noqa: ARG002 - polled
+    def register(self, service: str, me: Member, changed: Callable[[], None]) -> None:
         """Write or replace the registration in one step; RegistryError if the directory is not safe to use."""
         check_name(service, what="service")
-        with self._mutex, self._open(service) as at:
-            self._hold(service, me.id, at)
-            self._me = me
-            _write(me, at)
+        with self._mutex:
+            with self._open(service) as at:
+                self._hold(service, me.id, at)
+                self._me = me
+                _write(me, at)
+            if self._watcher is None:
+                self._watcher = thread.start("kamacache-registry", self._watching, self._watch, changed)
 
     def members(self, service: str) -> list[Member]:
         """Return the living members, remove the files of dead ones, and write our own again if they were removed."""
         with self._mutex:
+            if service == self._looked_at and not self._watch.differs():
+                return list(self._found)
             own = self._me if service == self._service else None
+            self._watch.begin(self._path(service))
             try:
                 with self._open(service, make=own is not None) as at:
                     if own is not None:
@@ -97,9 +114,15 @@ class LocalRegistry(Registry):
                     names = os.listdir(at)  # noqa: PTH208 - a descriptor has no path
                     if own is not None and f"{own.id}.json" not in names:
                         _write(own, at)
-                    return self._scan(service, at, names)
+                    self._found = self._scan(service, at, names)
             except FileNotFoundError:
                 return []
+            self._watch.watch(list(self._watched.values()), _AGAIN)
+            return list(self._found)
+
+    def _watching(self, watch: Watch, changed: Callable[[], None]) -> None:
+        while watch.wait(_LOOK):
+            changed()
 
     def is_dead(self, member: str) -> bool:
         """Return whether the lock of a member was found free."""
@@ -118,6 +141,11 @@ class LocalRegistry(Registry):
     def close(self) -> None:
         """Remove all our files, and release the lock."""
         self.deregister()
+        watcher, self._watcher = self._watcher, None
+        self._watch.end()
+        self._watch = Watch()
+        if watcher is not None and watcher is not threading.current_thread():
+            watcher.join(_JOIN)
         with self._mutex:
             self._forget(set())
             self._release()
@@ -137,7 +165,8 @@ class LocalRegistry(Registry):
         """Forget the lock of the parent. Record locks are not inherited, and closing our descriptor keeps it."""
         self._mutex = threading.Lock()
         held, self._held = self._held, None
-        self._me = None
+        self._me = self._watcher = None
+        self._watch = Watch()
         self._forget(set())
         if held is not None:
             held.forget()
@@ -171,9 +200,13 @@ class LocalRegistry(Registry):
             if name.endswith(".tmp"):
                 _remove_orphan(at, name)
         here = {name.removesuffix(".lock") for name in names if name.endswith(".lock")}
-        self._forget(here if service == self._looked_at else set())
+        known = self._watched.keys() if service == self._looked_at else set()
+        # Somebody has removed the files of these, and they make them anew within a second.
+        lost = {member for member in known - here if member in self._read and not locks.seize(self._watched[member])}
+        self._forget(lost | (here if service == self._looked_at else set()))
         self._looked_at = service
-        living = (self._load(at, member) for member in sorted(here) if self._is_alive(at, member))
+        living = [self._load(at, member) for member in sorted(here) if self._is_alive(at, member)]
+        living += [self._read[member][1] for member in sorted(lost)]
         return [member for member in living if member is not None]
 
     def _is_alive(self, at: int, member: str) -> bool:
@@ -190,13 +223,16 @@ class LocalRegistry(Registry):
         if not locks.seize(descriptor):
             return True
         try:
-            if not locks.is_named(descriptor, at, member):
-                return True
-            self._died(member)
-            _remove_all(at, member)  # under its lock, so that no other process does it too
-            return False
+            if locks.is_named(descriptor, at, member):
+                self._died(member)
+                _remove_all(at, member)  # under its lock, so that no other process does it too
+                return False
         finally:
             os.close(self._watched.pop(member))
+        with contextlib.suppress(FileNotFoundError):
+            if (replaced := locks.watch(at, member)) is not None:
+                self._watched[member] = replaced
+        return True
 
     def _died(self, member: str) -> None:
         self._dead[member] = None
@@ -216,6 +252,7 @@ class LocalRegistry(Registry):
                     found = record.read(file.read())
                 read = self._read[member] = (stamp, found if found is not None and found.id == member else None)
         except FileNotFoundError:
+            self._read.pop(member, None)
             return None
         return read[1]
 
