@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("kamacache")
 
 INTERVAL = 0.25  # seconds
+_QUIET = 1.0  # seconds; if nothing was found, and no `on_evict` waits to be called
 _JOIN = 0.5
 
 
 class Sweeper:
-    """Sweep the store of each group, four times a second."""
+    """Sweep the store of each group, four times a second while there is anything to do, else once."""
 
     def __init__(self, groups: Mapping[str, GroupCore]) -> None:
         self._cores = groups
@@ -39,11 +40,13 @@ class Sweeper:
             self._thread = thread.start("kamacache-sweep", self._run, self._ended)
 
     def _run(self, ended: Bell) -> None:
-        while not ended.wait(Deadline.after(INTERVAL)):
-            self.sweep()
+        busy = True
+        while not ended.wait(Deadline.after(INTERVAL if busy else _QUIET)):
+            busy = self.sweep()
 
-    def sweep(self) -> None:
-        """Drop what has expired in each group, and call `on_evict`."""
+    def sweep(self) -> bool:
+        """Drop what has expired in each group, and call `on_evict`. Return whether more may be to do soon."""
+        busy = False
         with suppress(Exception):
             wake_late()
         for core in list(self._cores.values()):
@@ -53,6 +56,7 @@ class Sweeper:
                 flights = core.misses.local.flights
                 abandon_idle(flights)
                 gone = core.store.sweep(flights.oldest())
+                busy |= bool(gone or len(flights) or on_evict is not None)
             except Exception:
                 log.exception(
                     "values that left group %r could not be decoded, so on_evict is not called for them", core.name
@@ -64,6 +68,7 @@ class Sweeper:
                         on_evict(key, value, reason)
                 except Exception:
                     log.exception("on_evict of group %r failed", core.name)
+        return busy
 
     def _warn_if_full(self, core: GroupCore) -> None:
         """Log once, until there was room for a while, that the writes of a group are too many to be remembered."""
