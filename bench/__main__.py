@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.cold_key import BAR_SECONDS, KINDS
+from bench.idle import BAR_PERCENT
 from bench.import_time import BAR_MS, IMPORTS
 from bench.writes import ALONE_US, BARS
 
@@ -121,6 +122,12 @@ def import_time(result: Any) -> Iterator[Row]:
         yield Row(f"{code}: ms over the interpreter", f"{result[code]}", f"<= {BAR_MS:.0f}", result[code] <= BAR_MS)
 
 
+def idle(result: Any) -> Iterator[Row]:
+    percent = result["percent"]["median"]
+    what = f"{result['nodes']} idle nodes on one machine: percent of a core for each"
+    yield Row(what, f"{percent:.2f}", f"<= {BAR_PERCENT:.2f}", percent <= BAR_PERCENT)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A module of this package, its arguments for a short run, and the reader of its output."""
@@ -139,6 +146,7 @@ BENCHES = (
     Bench("hit_ratio", ("--short",), hit_ratio),
     Bench("placement", (), placement),
     Bench("import_time", ("--rounds", "10"), import_time),
+    Bench("idle", ("--seconds", "5"), idle),
 )
 
 
