@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,21 @@ def test_hits_of_peers_need_no_interpreter_of_theirs(processes: Processes) -> No
     assert other.do("stats")["peer_hits"] >= len(warm)
     assert processes.loads() == dict.fromkeys(warm, 1)
     assert owner.address in other.do("members")
+
+
+def test_members_whose_files_were_removed_are_found_again(local_processes: Processes, tmp_path: Path) -> None:
+    """Remove all sockets, locks and registrations, as cleaners of /tmp do: no caller notices, and others can join."""
+    owner, other = local_processes.make(2)
+    warm, cold = local_processes.keys_of(owner)[:20], local_processes.keys_of(owner)[20:40]
+    other.send("loop", warm, 1.0)
+    for path in (tmp_path / "reg" / "test").iterdir():
+        path.unlink()
+    assert other.receive()[1] == []
+    (late,) = local_processes.make(1)
+    wait_until(lambda: all(len(process.do("members")) == 3 for process in (owner, other, late)))
+    key = next(key for key in cold if late.do("owners", [key]) == [owner.address])
+    assert late.do("get", key)[0] == f"value of {key}"
+    assert f"{key} {owner.pid}" in (tmp_path / "loads").read_text().splitlines()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

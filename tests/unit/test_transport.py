@@ -104,6 +104,31 @@ def test_a_restarted_peer_is_found_by_the_next_peek(
         assert not Path(address.removeprefix("unix:")).exists()
 
 
+@pytest.mark.parametrize("lost", ["file", "directory"])
+def test_a_socket_whose_file_was_removed_listens_again(
+    server: Transport, transports: MakeTransport, tmp_path: Path, lost: str
+) -> None:
+    path = tmp_path / "run" / "node.sock"
+    path.parent.mkdir()
+    address = server.listen(f"unix:{path}")
+    before = transports()
+    before.ping(address, 1.0)
+    path.unlink()
+    if lost == "directory":
+        path.parent.rmdir()
+        time.sleep(1.2)  # until it has been missed once in vain
+        path.parent.mkdir()
+    before.ping(address, 1.0)  # over the connection that is open
+    until = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    transports().ping(address, 1.0)
+    before.ping(address, 1.0)
+    server.close()
+    assert not path.exists()
+
+
 def test_listen_errors(server: Transport, tmp_path: Path) -> None:
     at = server.listen("127.0.0.1:0")
     with pytest.raises(OSError, match="in use") as raised:

@@ -158,13 +158,20 @@ impl Listener {
     }
 }
 
+impl SocketFile {
+    /// Returns whether the path still leads to this socket. A cleaner of temporary files may have removed the file.
+    pub fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.id)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.generation != fork::generation() {
+        if self.generation != fork::generation() || !self.is_there() {
             return;
         }
         let _alone = alone(&self.path);
-        if fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.id) {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path); // gone already is as good
         }
     }

@@ -11,7 +11,8 @@ use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, timeout_at},
+    task::spawn_blocking,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -46,6 +47,9 @@ const AHEAD: usize = 64 * 1024;
 /// A connection must give the password, if there is one, and complete first bytes other than RESP's within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Time between looks for the file of a Unix socket, while nobody connects.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The number of descriptors of a process without a limit.
 const DESCRIPTORS: u64 = 1 << 20;
 /// How HTTP/2 begins.
@@ -64,13 +68,30 @@ pub struct Shared {
     pub http2: mpsc::Sender<io::Result<Connection>>,
 }
 
-/// Accepts until the runtime ends, then removes the file of a Unix socket.
+/// Accepts until the runtime ends, then removes the file of a Unix socket. If it was removed by others, it is made anew.
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
-    let _file = listener.file;
-    let acceptor = Acceptor::new(listener.socket, &listener.address)?;
+    let Listener { socket, address, mut file } = listener;
+    let mut acceptor = Acceptor::new(socket, &address)?;
     let places = Arc::new(Semaphore::new(most()));
     loop {
-        match acceptor.accept().await {
+        let accepted = match &file {
+            None => acceptor.accept().await,
+            Some(present) => match timeout(LOOK, acceptor.accept()).await {
+                Ok(accepted) => accepted,
+                Err(_) if present.is_there() => continue,
+                Err(_) => {
+                    let named = address.clone();
+                    let bound = spawn_blocking(move || Listener::bind(&named, std::slice::from_ref(&named))); // may wait for a lock
+                    if let Ok(Ok(again)) = bound.await {
+                        if let Ok(accepting) = Acceptor::new(again.socket, &address) {
+                            (acceptor, file) = (accepting, again.file);
+                        }
+                    }
+                    continue;
+                }
+            },
+        };
+        match accepted {
             Ok(stream) => match places.clone().try_acquire_owned() {
                 Ok(place) => drop(tokio::spawn(serve(stream, place, shared.clone()))),
                 Err(_) => drop(stream),
