@@ -18,7 +18,7 @@ from kamacache.groups import Groups, View
 from kamacache.log import log
 from kamacache.member import Member
 from kamacache.net.security import TLS
-from kamacache.options import NodeOptions, check_listen
+from kamacache.options import NodeOptions
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry, parse
 from kamacache.signatures import GroupMethods
@@ -178,20 +178,19 @@ class Node(GroupMethods):
 
     def _open(self, deadline: Deadline) -> bool:
         """Listen, tell the membership the address, and join. Return whether that was done by the deadline."""
+        from kamacache.registry import given
+
         registry, lane, listen = self._registry, self._runtime.lane, self._listen
         if listen is None and registry is not None:
-            listen = registry.default_listen(self._options.service, self.id)
-            if listen is not None:
-                check_listen(listen, protected=self._options.protected)
+            listen = given.listen_address(registry, self._options, self.id)
         if registry is not None or listen is not None:
             try:
                 bound = lane.start(listen, self._serving.receive, deadline)
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
             self._bound = bound
-            if bound is not None:
-                address = fork.advertised(self._options.advertise, bound, forked=self._forked)
-                self._address = address if registry is None else registry.advertise(address)
+            address = bound and fork.advertised(self._options.advertise, bound, forked=self._forked)
+            self._address = address if registry is None else given.own_address(registry, self._options, address)
         with self._lock:
             for core in self._groups.cores.values():
                 lane.serve(core.store)

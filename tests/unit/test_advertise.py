@@ -54,6 +54,45 @@ def test_own_address_must_be_in_a_fixed_list_even_if_it_is_advertised() -> None:
     node.close()
 
 
+class Given(Wide):
+    """A registry of the user's that gives its node what a test says."""
+
+    beyond_machine = False
+
+    def __init__(self, listen: Any, advertise: Any) -> None:
+        self.listen, self.given = listen, advertise
+
+    def default_listen(self, service: str, node_id: str) -> str | None:
+        return self.listen  # type: ignore[no-any-return]
+
+    def advertise(self, address: str) -> str:
+        return address if self.given is ... else self.given
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertise"),
+    [(None, ...), ("", ...), (":0", ...), (5, ...)]
+    + [
+        ("127.0.0.1:0", given) for given in (None, "", ":8001", "0.0.0.0:8001", "[::]:8001", "10.0.0.1:0", "nowhere", 5)
+    ],
+)
+def test_an_address_of_no_use_is_refused_with_the_name_of_the_registry(listen: Any, advertise: Any) -> None:
+    node = Node(registry=Given(listen, advertise))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"registry Given.*(listen|advertise)="):
+            node.start()
+    assert node.address is None
+    node.close()
+
+
+def test_every_address_of_the_machine_is_none_for_others() -> None:
+    """Refuse it though the user wrote it: a registry without an idea of its own passes it on."""
+    node = Node("0.0.0.0:0", registry=Given(None, ...), insecure=True)
+    with pytest.raises(ConfigError, match=r"registry Given.*advertise="):
+        node.start()
+    node.close()
+
+
 def test_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -35,7 +35,7 @@ FLOORS = (  # from the ground up
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call",),
-    ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local"),
+    ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local", "registry.given"),
     ("runtime", "net.native"),
     ("load.peek", "cluster.exchange"),
     ("cluster.membership",),

@@ -39,11 +39,17 @@ class Registry(ABC):
     """True if its node is a client node, which a fixed list need not name. The node sets it."""
 
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - for those that need them
-        """Return the address for a node that was given none; None: it does not listen. Called before `register`."""
+        """Return the address to listen on for a node that was given none. Called before `register`.
+
+        With None, or what is no address, `start` raises ConfigError. Only a network of tests chooses one for None.
+        """
         return "0.0.0.0:0"
 
     def advertise(self, address: str) -> str:
-        """Return the address to register, given the one bound or chosen by the user; ConfigError if there is none."""
+        """Return the address to register, given the one bound or chosen by the user; ConfigError if there is none.
+
+        `start` refuses one that others cannot connect to, such as 0.0.0.0 or port 0.
+        """
         if not self.beyond_machine:
             return address
         from kamacache.net.addresses import advertised  # noqa: PLC0415 - importing the package needs no sockets
