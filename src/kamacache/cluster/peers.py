@@ -34,6 +34,7 @@ class Peer:
         "confirmed",
         "down",
         "ended",
+        "fixed",
         "greeted",
         "id",
         "left",
@@ -47,6 +48,7 @@ class Peer:
     def __init__(self, member: Member) -> None:
         self.update(member)
         self.registered = False
+        self.fixed = False  # on a list that does not change: after a goodbye others stand in for it, as for the dead
         self.confirmed = False  # it has answered at its address
         self.greeted = False  # answered our hello
         self.down = Flag()
@@ -168,7 +170,8 @@ class Peers:
                 peer = self._known(address, member)
                 if member.protocol:  # a list without more than addresses says less than a hello
                     self._update(peer, member)
-                peer.registered = not peer.left
+                peer.fixed = not member.protocol
+                peer.registered = peer.fixed or not peer.left
             for address, peer in self._peers.items():
                 if address not in listed:
                     peer.registered = False
@@ -191,7 +194,7 @@ class Peers:
             if leaving:
                 self._contacts.end(peer.id)
                 peer.left = peer.dead = True
-                peer.registered = False
+                peer.registered = peer.fixed
                 return
             peer.registered |= not answered
             was = peer.skipped

@@ -1,0 +1,97 @@
+"""A graceful leave of a member of a fixed list: its keys move once, and back once when it returns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from kamacache import Node
+from kamacache.cluster.routes import Route
+from tests.cluster.cluster import wait_until
+from tests.cluster.conftest import free_ports
+
+KEYS = [f"key{number}" for number in range(100)]
+
+
+class Watched:
+    """A node of a fixed list that counts its rounds and the changes of its table."""
+
+    def __init__(self, address: str, registry: str, loads: Counter[str]) -> None:
+        self.node = Node(address, registry=registry)
+        self.loads = loads
+        self.group = self.node.group("g", self.load, near_ttl="1h", ttl="1h")
+        self.node.start()
+        self.rounds = 0
+        self.changes: list[set[str]] = []
+        membership: Any = self.node._membership
+        tick, placed = membership.tick, membership._routes._placed
+
+        def counted() -> None:
+            tick()
+            self.rounds += 1
+
+        def noted(name: str, route: Route) -> None:
+            self.changes.append({address for address, *_ in route.owners})
+            placed(name, route)
+
+        membership.tick, membership._routes._placed = counted, noted
+
+    def load(self, key: str) -> bytes:
+        self.loads[key] += 1
+        return key.encode()
+
+    def owners(self) -> list[str]:
+        return [str(self.node.owner("g", key)) for key in KEYS]
+
+    def pass_rounds(self, count: int) -> None:
+        """Let the thread of the members read the list and probe so many times more."""
+        for _ in range(count):
+            before = self.rounds
+            self.node._membership._probed = None
+            self.node._membership.refresh()
+            wait_until(lambda before=before: self.rounds > before)  # type: ignore[misc]
+
+
+def test_a_leave_from_a_fixed_list_moves_keys_once() -> None:
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    registry, loads = f"static://{','.join(addresses)}", Counter[str]()
+    a, b, leaver = (Watched(address, registry, loads) for address in addresses)
+    try:
+        wait_until(lambda: a.owners() == b.owners() == leaver.owners())
+        wait_until(lambda: set(a.owners()) == set(addresses))
+        before = a.owners()
+        a.group.get_many(KEYS)
+        b.group.get_many(KEYS)
+        assert loads.total() == len(KEYS)
+        a.changes.clear()
+        b.changes.clear()
+
+        leaver.node.close()
+        wait_until(lambda: addresses[2] not in a.owners() + b.owners())
+        away = a.owners()
+        assert away == b.owners()
+        assert [owner for owner, was in zip(away, before, strict=True) if was != addresses[2]] == [
+            was for was in before if was != addresses[2]
+        ]
+        for one in (a, b):
+            one.pass_rounds(4)
+            assert one.owners() == away
+            assert one.changes == []  # the list has not changed: the next candidates stand in
+        lost = before.count(addresses[2])
+        for one in (a, b):
+            assert one.group.get_many(KEYS) == {key: key.encode() for key in KEYS}
+        assert loads.total() <= len(KEYS) + lost
+
+        now = loads.total()
+        leaver = Watched(addresses[2], registry, loads)
+        wait_until(lambda: a.owners() == b.owners() == leaver.owners() == before)
+        for one in (a, b):
+            one.pass_rounds(4)
+            assert one.changes == [set(addresses)] * len(one.changes)
+            assert len(one.changes) <= 2
+        for one in (a, b, leaver):
+            one.group.get_many(KEYS)
+        assert loads.total() == now  # those that stood in had the values
+    finally:
+        for one in (a, b, leaver):
+            one.node.close(drain=0)
