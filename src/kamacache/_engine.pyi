@@ -390,6 +390,13 @@ class Lead:
     def hand_over(self) -> None:
         """Keep the flights open at the end of the `with`, because other code runs them."""
 
+    def leave(self, joined: dict[str, Flight], /) -> None:
+        """Note, once, that its caller waits no more for these flights, nor for those that it joined."""
+
+    @property
+    def wanted(self) -> bool:
+        """Return whether any caller still waits for these flights."""
+
     def abandon(self) -> None:
         """Abort the flights that are still open."""
 

@@ -119,6 +119,8 @@ class Call:
             flight = self._lead.flight(key)
             if flight.ended:
                 continue
+            if not self._lead.wanted:
+                break  # the callers have gone; a key that is asked for again is loaded again
             if self._pool is not None and number % _TURN == 0:
                 time.sleep(0)  # the event loop that waits wants the interpreter, too
             try:

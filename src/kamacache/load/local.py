@@ -74,6 +74,7 @@ class Local:
         lead = self.flights.lead(key, True, self._options.load_timeout)
         with lead as joined:
             if joined is not None:
+                lead.leave(joined)
                 return Flying(lead, joined)
             single = self.loader.single
             token = CHAIN.set(lead)
@@ -98,6 +99,7 @@ class Local:
         lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
         with lead as joined:
             if joined is not None:
+                lead.leave(joined)
                 return None
             path = self._lead(lead, self.loader, NOBODY)
             Start(lead, None, lambda: self._runtime.home.task(loop, adrive(path), lead.abandon)).begin()
@@ -137,7 +139,12 @@ class Local:
                     if pool is None:
                         runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)), lead.abandon)
                         return
-                    job = pool.submit(lambda: drive(self._lead(lead, loader, skipped, wide=True)), own=True)
+
+                    def job_of_pool() -> None:
+                        if lead.wanted:  # else its callers have gone while it waited for its turn
+                            drive(self._lead(lead, loader, skipped, wide=True))
+
+                    job = pool.submit(job_of_pool, own=True)
                     if not job.wake(lead.abandon):
                         lead.abandon()
 

@@ -229,10 +229,14 @@ class Misses:
                 started = yield from self._remote.start(elsewhere, own, timeout)
             else:
                 started = [(yield from self.local.start(own, timeout))]
-            for flying in started:
-                landed = yield from land(flights, flying, timeout)
-                outcomes |= landed
-                joined.update(landed.keys() & flying.joined.keys())
+            try:
+                for flying in started:
+                    landed = yield from land(flights, flying, timeout)
+                    outcomes |= landed
+                    joined.update(landed.keys() & flying.joined.keys())
+            finally:
+                for flying in started:
+                    flying.lead.leave(flying.joined)
             todo = [key for key in todo if key not in outcomes]  # their leaders were interrupted
             if todo and deadline.passed:
                 outcomes |= {key: timed_out(key, timeout, JOINED) for key in todo}

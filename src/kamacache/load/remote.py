@@ -179,7 +179,10 @@ class Remote:
                     lead.end(key, timed_out(key, self._timeout, LOADS))
                 return
             flying = yield from self._local.start(todo, left, skipped)
-            outcomes = yield from land(flights, flying, self._timeout)
+            try:
+                outcomes = yield from land(flights, flying, self._timeout)
+            finally:
+                flying.lead.leave(flying.joined)
             for key, outcome in outcomes.items():
                 if outcome is not ABORTED:
                     lead.end(key, outcome)

@@ -2,7 +2,7 @@
 
 Each request is a task on an event loop of a thread of its own. So waiting for a slow load costs no thread, and the
 requests of peers (peers.py) never queue behind those of clients. The task of a client that is gone is cancelled; a load
-or a write under way goes on.
+or a write under way goes on, and a load that has not begun is dropped.
 """
 
 from __future__ import annotations

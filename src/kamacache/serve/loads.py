@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
-from kamacache.errors import GroupClosed, NodeClosed, NoLoader
+from kamacache.errors import GroupClosed, NodeClosed, NoLoader, PeerError
 from kamacache.load.flight import Flying
 from kamacache.load.outcome import ABORTED, Outcome, answers, raised
 from kamacache.steps import Path, drive
@@ -23,8 +23,13 @@ class ServedLoad:
     It loads here or joins the flights here, and never forwards the request.
     """
 
-    def __init__(self, core: GroupCore, keys: list[str], skipped: Mapping[str, Peer], depth: int) -> None:
-        """Begin the load. Raises GroupClosed, NodeClosed, Overloaded."""
+    def __init__(
+        self, core: GroupCore, keys: list[str], skipped: Mapping[str, Peer], depth: int, gone: Callable[[], bool]
+    ) -> None:
+        """Begin the load; if the peer is `gone` when its turn comes, drop it.
+
+        Raises GroupClosed, NodeClosed, Overloaded.
+        """
         core.misses.check_open()
         self.answer = Promise()  # of a list of Answer
         self._core = core
@@ -32,6 +37,7 @@ class ServedLoad:
         self._keys = keys
         self._skipped = skipped
         self._depth = depth
+        self._gone = gone
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
         self._go(keys)
@@ -51,6 +57,9 @@ class ServedLoad:
         return (yield from self._local.start(keys, self._core.options.load_timeout, self._skipped, self._depth))
 
     def _run(self, keys: list[str]) -> None:
+        if self._gone():
+            self.answer.set_exception(PeerError("the peer waits no more"))
+            return
         try:
             flying = drive(self._begin(keys))
         except BaseException as error:  # noqa: BLE001 - it belongs to the peer that waits

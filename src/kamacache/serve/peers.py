@@ -101,7 +101,7 @@ class Serving:
         core = self._core(request.group)
         self._runtime.saw(request.clock)
         skipped = self._runtime.membership.peers.by_id(request.skipped)
-        served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1))
+        served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1), lambda: call.gone)
         call.accept()
         core.store.count(SERVED, len(request.keys))
         done = Promise()

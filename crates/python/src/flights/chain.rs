@@ -3,7 +3,7 @@ use std::iter::successors;
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
 
-use super::{Flight, Lead, flight::Plan};
+use super::{Flight, Lead, flight::Plan, lock};
 
 /// A load that code is inside of: the flight of one key, or in load_many the lead.
 #[derive(FromPyObject)]
@@ -46,6 +46,17 @@ impl Part {
             Self::Flight(flight) => visit.call(flight),
             Self::Lead(lead) => visit.call(lead),
         }
+    }
+}
+
+impl Lead {
+    fn loads(&self, group: u64, key: &str) -> bool {
+        self.plan.get().group == group && lock(&self.led).find(key).is_some_and(|flight| flight.get().is_open())
+    }
+
+    /// Returns whether it, or a load around it, loads this key.
+    pub(super) fn is_inside(&self, group: u64, key: &str) -> bool {
+        self.loads(group, key) || self.plan.get().is_inside(group, key)
     }
 }
 

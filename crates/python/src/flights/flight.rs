@@ -1,6 +1,9 @@
 //! One flight, and the part that it shares with the others of its lead.
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -8,7 +11,7 @@ use kamacache_engine::store::Mark;
 use pyo3::{
     PyTraverseError, PyVisit,
     prelude::*,
-    types::{PyBytes, PyType},
+    types::{PyBytes, PyDict, PyType},
 };
 
 use super::{Flights, chain::Part, lock};
@@ -36,6 +39,8 @@ pub(super) struct Plan {
     /// The load that the leading code is part of, and how many loaders are then inside each other, theirs included.
     pub outer: Option<Part>,
     pub depth: usize,
+    /// The callers that wait for any of these flights, the one that leads them included.
+    pub callers: AtomicUsize,
     pub rest: Mutex<Rest>,
 }
 
@@ -54,6 +59,15 @@ impl Plan {
     pub fn left(&self) -> f64 {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).as_secs_f64();
         self.deadline.map_or(f64::INFINITY, left)
+    }
+
+    /// Takes note that a caller waits no more for these flights, nor for those that it joined.
+    pub fn leave(&self, joined: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.callers.fetch_sub(1, Relaxed);
+        for flight in joined.values().iter() {
+            flight.cast::<Flight>()?.get().plan.get().callers.fetch_sub(1, Relaxed);
+        }
+        Ok(())
     }
 
     pub fn driver(&self, py: Python<'_>) -> Option<Py<PyAny>> {

@@ -28,19 +28,19 @@ use crate::errors::key as text;
 pub struct Lead {
     pub(super) plan: Py<Plan>,
     keys: Vec<Arc<str>>,
-    led: Mutex<Led>,
+    pub(super) led: Mutex<Led>,
     handed_over: AtomicBool,
 }
 
 #[derive(Default)]
-struct Led {
+pub(super) struct Led {
     flights: Vec<Py<Flight>>,
     /// The places of the flights by key.
     index: HashMap<Arc<str>, usize, RandomState>,
 }
 
 impl Led {
-    fn find(&self, key: &str) -> Option<&Py<Flight>> {
+    pub(super) fn find(&self, key: &str) -> Option<&Py<Flight>> {
         self.index.get(key).map(|&at| &self.flights[at])
     }
 
@@ -90,6 +90,7 @@ impl Lead {
                     if flights.joinable(other.get(), self.plan.get().here)
                         && !(plan.serial && self.plan.get().is_inside_lead(plan.number)) =>
                 {
+                    plan.callers.fetch_add(1, Relaxed);
                     found = Some(other.clone_ref(py));
                 }
                 _ => {
@@ -116,10 +117,6 @@ impl Lead {
 
     pub(super) fn is_open(&self) -> bool {
         lock(&self.plan.get().rest).open > 0
-    }
-
-    pub(super) fn loads(&self, group: u64, key: &str) -> bool {
-        self.plan.get().group == group && lock(&self.led).find(key).is_some_and(|flight| flight.get().is_open())
     }
 }
 
@@ -158,6 +155,16 @@ impl Lead {
     fn drive(&self, driver: Option<Py<PyAny>>) {
         let before = std::mem::replace(&mut *lock(&self.plan.get().driver), driver);
         drop(before);
+    }
+
+    #[pyo3(signature = (joined, /))]
+    fn leave(&self, joined: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.plan.get().leave(joined)
+    }
+
+    #[getter]
+    fn wanted(&self) -> bool {
+        self.plan.get().callers.load(Relaxed) > 0
     }
 
     pub(super) fn abandon(&self, py: Python<'_>) -> PyResult<()> {
@@ -301,8 +308,7 @@ impl Lead {
 
     #[pyo3(signature = (flights, key, /))]
     fn inside(&self, flights: &Bound<'_, Flights>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let (group, key) = (flights.get().number, text(key)?);
-        Ok(self.loads(group, key) || self.plan.get().is_inside(group, key))
+        Ok(self.is_inside(flights.get().number, text(key)?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -147,6 +147,7 @@ impl Flights {
             serial,
             outer,
             depth: depth + 1,
+            callers: AtomicUsize::new(1),
             rest: Mutex::default(),
         };
         Ok(Lead::new(keys, Py::new(py, plan)?))
