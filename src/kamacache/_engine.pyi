@@ -74,13 +74,13 @@ class Clock:
 
     def __new__(cls, *, manual: bool = False, unix: float = 0.0) -> Clock: ...
     def now(self) -> float:
-        """Return the seconds since an arbitrary start; they only grow."""
+        """Return the seconds since an arbitrary start; they only grow, also while the machine is suspended."""
 
     def unix(self) -> float:
         """Return the seconds since 1970."""
 
-    def advance(self, seconds: float) -> None:
-        """Move a manual clock forward; TypeError for the clock of the machine."""
+    def advance(self, seconds: float, *, asleep: bool = False) -> None:
+        """Move a manual clock forward, as if the machine was `asleep`; TypeError for the clock of the machine."""
 
 @final
 class Hlc:

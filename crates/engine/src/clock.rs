@@ -1,4 +1,4 @@
-//! The time of a node: the machine's, or one that a test advances.
+//! The time of a node: the machine's, or one that a test advances. Time in which the machine was suspended counts.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -12,66 +12,96 @@ const COARSE: ClockId = ClockId::MonotonicCoarse;
 #[cfg(not(target_os = "linux"))]
 const COARSE: ClockId = ClockId::Monotonic;
 
+/// The clock that also counts while the machine is suspended, as Monotonic does on macOS.
+#[cfg(target_os = "linux")]
+const ELAPSED: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const ELAPSED: ClockId = ClockId::Monotonic;
+
 /// All times are nanoseconds.
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    /// The time asleep that `coarse` counts, because there is no coarse form of ELAPSED. It never exceeds the true one.
+    asleep: AtomicU64,
+}
 
 enum Source {
     Machine,
-    Manual { passed: AtomicU64, unix: u64 },
+    Manual { awake: AtomicU64, asleep: AtomicU64, unix: u64 },
 }
 
 impl Clock {
     pub fn machine() -> Self {
-        Self(Source::Machine)
+        let clock = Self { source: Source::Machine, asleep: AtomicU64::new(0) };
+        clock.refresh();
+        clock
     }
 
     /// Makes a clock that stands still at `unix` since 1970 until it is advanced.
     pub fn manual(unix: u64) -> Self {
-        Self(Source::Manual { passed: AtomicU64::new(0), unix })
+        let (awake, asleep) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { source: Source::Manual { awake, asleep, unix }, asleep: AtomicU64::new(0) }
     }
 
     /// Returns a time that only grows, from an arbitrary start.
     pub fn now(&self) -> u64 {
-        self.read(ClockId::Monotonic)
+        match &self.source {
+            Source::Machine => read(ELAPSED),
+            Source::Manual { awake, asleep, .. } => awake.load(Relaxed) + asleep.load(Relaxed),
+        }
     }
 
-    /// Returns `now`, cheaply and at most a tick late: for expiry.
+    /// Returns `now`, cheaply and at most a tick late: for expiry. Time asleep counts from the next `refresh` on.
     pub fn coarse(&self) -> u64 {
-        self.read(COARSE)
+        let awake = match &self.source {
+            Source::Machine => read(COARSE),
+            Source::Manual { awake, .. } => awake.load(Relaxed),
+        };
+        awake + self.asleep.load(Relaxed)
+    }
+
+    /// Has `coarse` count the time asleep up to now. The sweep of a store calls this.
+    pub fn refresh(&self) {
+        let asleep = match &self.source {
+            Source::Machine => {
+                let elapsed = read(ELAPSED); // first: a pause between the two makes the difference smaller
+                elapsed.saturating_sub(read(ClockId::Monotonic))
+            }
+            Source::Manual { asleep, .. } => asleep.load(Relaxed),
+        };
+        self.asleep.fetch_max(asleep, Relaxed);
     }
 
     /// Returns the time since 1970.
     pub fn unix(&self) -> u64 {
-        match &self.0 {
+        match &self.source {
             Source::Machine => read(ClockId::Realtime),
-            Source::Manual { passed, unix } => unix.saturating_add(passed.load(Relaxed)),
+            Source::Manual { unix, .. } => unix.saturating_add(self.now()),
         }
     }
 
     /// Advances a manual clock. Returns false for the machine's.
     pub fn advance(&self, by: u64) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Machine => false,
-            Source::Manual { passed, .. } => {
-                passed.fetch_add(by, Relaxed);
+            Source::Manual { awake, .. } => {
+                awake.fetch_add(by, Relaxed);
                 true
             }
         }
     }
 
-    fn read(&self, id: ClockId) -> u64 {
-        match &self.0 {
-            Source::Machine => read(id),
-            Source::Manual { passed, .. } => passed.load(Relaxed),
+    /// Does the same, as if the machine was suspended for that time.
+    pub fn sleep(&self, by: u64) -> bool {
+        match &self.source {
+            Source::Machine => false,
+            Source::Manual { asleep, .. } => {
+                asleep.fetch_add(by, Relaxed);
+                true
+            }
         }
     }
 }
-
-/// The time that also counts while the machine is suspended.
-#[cfg(target_os = "linux")]
-const ELAPSED: ClockId = ClockId::Boottime;
-#[cfg(not(target_os = "linux"))]
-const ELAPSED: ClockId = ClockId::Monotonic;
 
 /// A pulse that was not taken for so long shows that the process stood still: stopped, paused, or suspended with its machine.
 const STOOD: u64 = SECOND;

@@ -30,12 +30,14 @@ impl Clock {
         seconds(self.0.unix())
     }
 
-    #[pyo3(signature = (seconds))]
-    fn advance(&self, seconds: f64) -> PyResult<()> {
+    #[pyo3(signature = (seconds, *, asleep = false))]
+    fn advance(&self, seconds: f64, asleep: bool) -> PyResult<()> {
         if seconds < 0.0 {
             return Err(PyValueError::new_err("a clock only moves forward"));
         }
-        if self.0.advance(nanoseconds(seconds)?) {
+        let by = nanoseconds(seconds)?;
+        let moved = if asleep { self.0.sleep(by) } else { self.0.advance(by) };
+        if moved {
             return Ok(());
         }
         Err(PyTypeError::new_err("this is the machine's clock; only Clock(manual=True) can be advanced"))

@@ -99,6 +99,7 @@ impl<V: Value> Store<V> {
     /// is still under way. With keep_evicted it returns the entries that were evicted or have expired since the last
     /// sweep.
     pub fn sweep(&self, since: u64, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
+        self.options.clock.refresh();
         let now = self.options.clock.coarse();
         let mut full = false;
         for index in 0..self.shards.len() {
