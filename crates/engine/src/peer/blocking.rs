@@ -35,8 +35,27 @@ const KEEP: usize = 2 << 20;
 const BUFFER: usize = 16 * 1024;
 /// Time for a connect beyond its limit: if this process was stopped meanwhile, it may just have succeeded.
 const GRACE: Duration = Duration::from_millis(10);
-/// A reply must be whole within this time, even if its bytes keep coming.
-const WHOLE: Duration = Duration::from_secs(1);
+/// A reply must be whole within this time or that of the call, if it is longer, even if its bytes keep coming.
+pub(super) const WHOLE: Duration = Duration::from_secs(1);
+
+/// The time of one question.
+#[derive(Clone, Copy)]
+struct Limit {
+    asked: Instant,
+    timeout: Duration,
+}
+
+impl Limit {
+    /// Returns when a peer that sends nothing counts as silent.
+    fn deadline(self) -> Instant {
+        self.asked + self.timeout
+    }
+
+    /// Returns when the reply must be whole.
+    fn whole(self) -> Instant {
+        self.asked + self.timeout.max(WHOLE)
+    }
+}
 
 /// A connected socket and what has been read of the current reply.
 pub struct Connection {
@@ -81,13 +100,13 @@ impl Connection {
         &self.input
     }
 
-    fn connect(address: &str, pool: &Pool, deadline: Instant, timeout: Duration) -> Result<Self, Failure> {
+    fn connect(address: &str, pool: &Pool, limit: Limit) -> Result<Self, Failure> {
         let (tell, told) = mpsc::sync_channel(1);
         pool.dialer.start(address, move |link| drop(tell.send(link)))?;
-        let left = deadline.saturating_duration_since(Instant::now()).min(CONNECT) + GRACE;
+        let left = limit.deadline().saturating_duration_since(Instant::now()).min(CONNECT) + GRACE;
         match told.recv_timeout(left) {
             Ok(link) => Self::new(address, link?, pool),
-            Err(RecvTimeoutError::Timeout) => Err(Failure::silent(address, timeout.min(CONNECT))),
+            Err(RecvTimeoutError::Timeout) => Err(Failure::silent(address, limit.timeout.min(CONNECT))),
             Err(RecvTimeoutError::Disconnected) => Err(Failure::ended()),
         }
     }
@@ -97,9 +116,10 @@ impl Connection {
         self.link.send(request, flags)
     }
 
-    /// Reads until the reply is whole or nothing more has arrived. After `WHOLE` a peer that sends slowly counts as
+    /// Reads until the reply is whole or nothing more has arrived. A peer that still sends after `until` counts as
     /// silent.
-    pub(super) fn receive(&mut self, address: &str, flags: RecvFlags, asked: Instant) -> Result<Step, Failure> {
+    pub(super) fn receive(&mut self, address: &str, flags: RecvFlags, until: Instant) -> Result<Step, Failure> {
+        let mut moved = false;
         loop {
             match resp::reply(&self.input, REPLY).map_err(|error| Failure::protocol(address, error))? {
                 Ok((reply, used)) if self.link.proves(address, &reply, &self.input)? => {
@@ -114,13 +134,18 @@ impl Connection {
                     self.input.reserve(more);
                 }
             }
+            if moved && Instant::now() >= until {
+                return Err(Failure::unreachable(format!(
+                    "{address} did not answer in time: its bytes come too slowly"
+                )));
+            }
+            moved = true;
             let received = self.link.recv(&mut self.input, flags);
             match received.map_err(|error| (error.kind(), error)) {
-                Ok(0) | Err((ErrorKind::ConnectionReset | ErrorKind::BrokenPipe, _)) if self.input.is_empty() => {
+                Ok(Some(0)) | Err((ErrorKind::ConnectionReset | ErrorKind::BrokenPipe, _)) if self.input.is_empty() => {
                     return Ok(Step::Stale);
                 }
-                Ok(0) => return Err(Failure::closed(address)),
-                Ok(_) if asked.elapsed() > WHOLE => return Err(Failure::silent(address, WHOLE)),
+                Ok(Some(0)) => return Err(Failure::closed(address)),
                 Ok(_) => {}
                 Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => return Ok(Step::Waiting),
                 Err((_, error)) => return Err(Failure::io(address, &error)),
@@ -128,21 +153,18 @@ impl Connection {
         }
     }
 
-    /// Sends a request and reads its reply, by the deadline. None: the connection was stale.
-    fn exchange(
-        &mut self,
-        address: &str,
-        request: &[u8],
-        deadline: Instant,
-        timeout: Duration,
-    ) -> Result<Option<Reply>, Failure> {
-        if self.patience != Some(timeout) {
+    /// Sends a request and reads its reply, within the limit. None: the connection was stale.
+    fn exchange(&mut self, address: &str, request: &[u8], limit: Limit) -> Result<Option<Reply>, Failure> {
+        let patience = limit.timeout.min(WHOLE); // no longer, as the deadline is looked at between two waits
+        if self.patience != Some(patience) {
             for which in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-                let set = sockopt::set_socket_timeout(self.socket(), which, Some(timeout));
+                let set = sockopt::set_socket_timeout(self.socket(), which, Some(patience));
                 set.map_err(|error| Failure::io(address, &error.into()))?;
             }
-            self.patience = Some(timeout);
+            self.patience = Some(patience);
         }
+        let (deadline, until) = (limit.deadline(), limit.whole());
+        let silent = || Failure::silent(address, limit.timeout);
         self.input.clear();
         let mut sent = 0;
         while sent < request.len() {
@@ -150,21 +172,22 @@ impl Connection {
             match taken.map_err(|error| (error.kind(), error)) {
                 Ok(n) => sent += n,
                 Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) if Instant::now() < deadline => {}
-                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => {
-                    return Err(Failure::silent(address, timeout));
-                }
+                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => return Err(silent()),
                 Err((ErrorKind::BrokenPipe | ErrorKind::ConnectionReset, _)) => return Ok(None),
                 Err((_, error)) => return Err(Failure::io(address, &error)),
             }
+            if sent < request.len() && Instant::now() >= until {
+                return Err(silent());
+            }
         }
-        let (asked, mut late) = (Instant::now(), false);
+        let mut late = false;
         loop {
             // Past the deadline only what has arrived counts: this process may itself have been stopped.
             let flags = if late { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
-            match self.receive(address, flags, asked)? {
+            match self.receive(address, flags, until)? {
                 Step::Done(reply) => return Ok(Some(reply)),
                 Step::Stale => return Ok(None),
-                Step::Waiting if late => return Err(Failure::silent(address, timeout)),
+                Step::Waiting if late => return Err(silent()),
                 Step::Waiting => late = Instant::now() >= deadline,
             }
         }
@@ -245,7 +268,7 @@ impl Pool {
     /// Asks one peer. Returns the reply, and the connection that holds its bytes: `put` it back once they are read.
     pub fn ask(&self, address: &str, request: &[u8], timeout: Duration) -> Result<(Reply, Connection), Failure> {
         let asked = Instant::now();
-        let answer = self.exchange(address, request, asked + timeout, timeout);
+        let answer = self.exchange(address, request, Limit { asked, timeout });
         match &answer {
             Ok((_, connection)) => connection.times.peek().observe(asked.elapsed()),
             Err(_) => self.unanswered(address, asked),
@@ -253,21 +276,15 @@ impl Pool {
         answer
     }
 
-    fn exchange(
-        &self,
-        address: &str,
-        request: &[u8],
-        deadline: Instant,
-        timeout: Duration,
-    ) -> Result<(Reply, Connection), Failure> {
+    fn exchange(&self, address: &str, request: &[u8], limit: Limit) -> Result<(Reply, Connection), Failure> {
         if let Some(mut connection) = self.take(address) {
-            if let Some(reply) = connection.exchange(address, request, deadline, timeout)? {
+            if let Some(reply) = connection.exchange(address, request, limit)? {
                 return Ok((reply, connection));
             }
             self.forget(address); // the others are as stale
         }
-        let mut connection = Connection::connect(address, self, deadline, timeout)?;
-        match connection.exchange(address, request, deadline, timeout)? {
+        let mut connection = Connection::connect(address, self, limit)?;
+        match connection.exchange(address, request, limit)? {
             Some(reply) => Ok((reply, connection)),
             None => Err(Failure::closed(address)),
         }

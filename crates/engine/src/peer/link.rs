@@ -53,8 +53,15 @@ impl Guarded {
         while !self.unsent.is_empty() {
             let n = send(socket, &self.unsent, flags | SendFlags::NOSIGNAL)?;
             self.unsent.drain(..n);
+            if !flags.contains(SendFlags::DONTWAIT) {
+                break; // after one wait, as with TLS
+            }
         }
         Ok(())
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.tls.as_ref().map_or(!self.unsent.is_empty(), Session::has_unsent)
     }
 }
 
@@ -76,10 +83,7 @@ impl Link {
 
     /// Returns whether something that was sent waits for the socket.
     pub fn has_unsent(&self) -> bool {
-        self.guarded.as_ref().is_some_and(|guarded| match &guarded.tls {
-            Some(tls) => tls.has_unsent(),
-            None => !guarded.unsent.is_empty(),
-        })
+        self.guarded.as_ref().is_some_and(|guarded| guarded.has_unsent())
     }
 
     /// Sends or holds bytes, and returns how many.
@@ -106,19 +110,20 @@ impl Link {
     }
 
     /// Reads what has arrived into the spare room of a buffer, with TLS at its end. Returns how much; 0 at the end of
-    /// the stream.
-    pub fn recv(&mut self, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
+    /// the stream. None: something moved, but nothing for the caller, who looks at its time and calls again.
+    pub fn recv(&mut self, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<Option<usize>> {
         if let Some(guarded) = &mut self.guarded {
             let wait = !flags.contains(RecvFlags::DONTWAIT);
             match guarded.flush(&self.socket, if wait { SendFlags::empty() } else { SendFlags::DONTWAIT }) {
                 Err(error) if !is_delay(&error) => return Err(error),
+                Ok(()) if wait && guarded.has_unsent() => return Ok(None),
                 _ => {} // what cannot leave now must not keep the peer's answers out
             }
             if let Some(tls) = &mut guarded.tls {
                 return tls.recv(&self.socket, into, flags);
             }
         }
-        Ok(recv(&self.socket, spare_capacity(into), flags)?.1)
+        Ok(Some(recv(&self.socket, spare_capacity(into), flags)?.1))
     }
 
     /// Returns whether this reply is one to the password or the service, and accepts it.

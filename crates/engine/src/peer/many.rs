@@ -12,7 +12,7 @@ use rustix::{
 
 use super::{
     Failure,
-    blocking::{Connection, Pool, Step, wait},
+    blocking::{Connection, Pool, Step, WHOLE, wait},
     link::Link,
 };
 use crate::resp::Reply;
@@ -30,6 +30,8 @@ struct Exchange<'a> {
     fresh: bool,
     sent: usize,
     asked: Instant,
+    /// Its answer must be whole by then, however steadily its bytes come.
+    until: Instant,
     /// True if the time of its answer is counted.
     counts: bool,
     outcome: Option<Outcome>,
@@ -104,7 +106,7 @@ impl Exchange<'_> {
         if unsent {
             return Ok(Step::Waiting); // the reply cannot be here yet
         }
-        connection.receive(self.address, RecvFlags::DONTWAIT, self.asked)
+        connection.receive(self.address, RecvFlags::DONTWAIT, self.until)
     }
 
     fn interest(&self) -> PollFlags {
@@ -140,6 +142,7 @@ pub fn exchange(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration,
             fresh: false,
             sent: 0,
             asked,
+            until: asked + timeout.max(WHOLE),
             counts,
             outcome: None,
         })

@@ -83,9 +83,9 @@ impl<T> Pipeline<T> {
             let Some(link) = &mut self.link else { return Ok(true) }; // seen open above
             let rest = &self.output[self.sent..];
             let taken = if rest.is_empty() {
-                link.flush(SendFlags::empty()).map(|()| 0)
+                link.flush(SendFlags::DONTWAIT).map(|()| 0)
             } else {
-                link.send(rest, SendFlags::empty())
+                link.send(rest, SendFlags::DONTWAIT)
             };
             match taken.map_err(|error| (error.kind(), error)) {
                 Ok(0) => break,
@@ -146,10 +146,11 @@ impl<T> Pipeline<T> {
             }
             let room = self.input.capacity() - held;
             let Some(link) = &mut self.link else { break None }; // seen open above
-            let received = link.recv(&mut self.input, RecvFlags::empty());
+            let received = link.recv(&mut self.input, RecvFlags::DONTWAIT);
             match received.map_err(|error| (error.kind(), error)) {
-                Ok(0) => break Some(Failure::closed(&self.address)),
-                Ok(n) => {
+                Ok(None) => break None, // a part of a handshake or record; the loop comes back if there is more
+                Ok(Some(0)) => break Some(Failure::closed(&self.address)),
+                Ok(Some(n)) => {
                     self.moved = Instant::now();
                     drained = n < room && link.is_plain();
                 }

@@ -32,38 +32,52 @@ impl Session {
         self.0.wants_write()
     }
 
+    /// Sends what is ready to leave, as far as one wait goes: a peer that takes little at a time must not hold a thread.
     pub fn flush(&mut self, socket: &Tracked<OwnedFd>, flags: SendFlags) -> io::Result<()> {
         while self.0.wants_write() {
             self.0.write_tls(&mut Sender(socket, flags))?;
+            if !flags.contains(SendFlags::DONTWAIT) {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Reads decrypted bytes once. Returns how many; 0 at the end of the stream.
-    pub fn recv(&mut self, socket: &Tracked<OwnedFd>, into: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
-        loop {
-            let mut reader = self.0.reader();
-            match reader.fill_buf() {
-                Ok(bytes) => {
-                    let n = bytes.len();
-                    into.extend_from_slice(bytes);
-                    reader.consume(n);
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0), // as a plain one ends
-                Err(error) => return Err(error),
+    /// Reads from the socket at most once, and returns how many decrypted bytes there are; 0 at the end of the stream.
+    /// None: a part of a handshake or of a record came. The caller looks at its time before it reads on.
+    pub fn recv(
+        &mut self,
+        socket: &Tracked<OwnedFd>,
+        into: &mut Vec<u8>,
+        flags: RecvFlags,
+    ) -> io::Result<Option<usize>> {
+        if let Some(n) = self.decrypted(into)? {
+            return Ok(Some(n));
+        }
+        self.0.read_tls(&mut Receiver(socket, flags))?;
+        let processed = self.0.process_new_packets();
+        let delayed = self.flush(socket, SendFlags::DONTWAIT); // the handshake goes on, or an alert leaves
+        if let Err(error) = processed {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        match delayed {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => self.decrypted(into),
+        }
+    }
+
+    fn decrypted(&mut self, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        let mut reader = self.0.reader();
+        match reader.fill_buf() {
+            Ok(bytes) => {
+                let n = bytes.len();
+                into.extend_from_slice(bytes);
+                reader.consume(n);
+                Ok(Some(n))
             }
-            self.0.read_tls(&mut Receiver(socket, flags))?;
-            let processed = self.0.process_new_packets();
-            let delayed = self.flush(socket, SendFlags::DONTWAIT); // the handshake goes on, or an alert leaves
-            if let Err(error) = processed {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-            match delayed {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Some(0)), // as a plain one ends
+            Err(error) => Err(error),
         }
     }
 }
