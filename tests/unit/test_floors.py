@@ -72,7 +72,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("store", "store.missed", "store.order", "store.read", "store.shut", "store.write"),
     ("security", "socket", "resp", "call", "runtime"),
     ("port.stream", "names", "watch"),
-    ("port.tls", "port.http2"),
+    ("port.tls", "port.http2", "port.room"),
     ("etcd.connection",),
     ("etcd.state",),
     ("etcd", "etcd.keeper"),
@@ -91,7 +91,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("resp.table",),
     ("port.auth", "port.http"),
     ("port.foreign",),
-    ("port.grpc", "port.server", "port"),
+    ("port.grpc", "port.server", "port.resp", "port"),
     ("transport",),
 )
 

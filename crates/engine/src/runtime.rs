@@ -1,4 +1,5 @@
-//! The thread of a transport and its runtime, started by the first task. No Python runs on it.
+//! The thread of a transport and its runtime, started by the first task. No Python runs on it, and nothing that takes
+//! long: work on many keys or bytes goes to threads of its own (`aside`), and copies yield to other tasks (`Pace`).
 use std::{
     fs,
     future::Future,
@@ -12,9 +13,38 @@ use tokio::{
     net::UnixStream,
     runtime::{Builder, Handle},
     sync::oneshot,
+    task::{spawn_blocking, yield_now},
 };
 
 use crate::{sync::Mutex, tracked::Also};
+
+/// Threads for heavy work, which waits for them in the order in which it came.
+const HEAVY: usize = 2;
+/// Work on more keys, or on more bytes, is heavy.
+pub const MANY: usize = 1000;
+pub const LONG: usize = 16 * 1024;
+/// Bytes that are copied before other tasks have a turn.
+pub const TURN: usize = 256 * 1024;
+
+/// Does work that takes long while other tasks go on. It fails only if it panics, or if the runtime ends.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// The turns of a task that does much in small steps.
+#[derive(Default)]
+pub struct Pace(usize);
+
+impl Pace {
+    /// Counts a step over that many bytes, and gives others a turn after a thousand steps or `TURN` bytes.
+    pub async fn step(&mut self, bytes: usize) {
+        self.0 += TURN / MANY + bytes;
+        if self.0 >= TURN {
+            self.0 = 0;
+            yield_now().await;
+        }
+    }
+}
 
 #[derive(Default)]
 enum State {
@@ -57,7 +87,12 @@ impl Runtime {
 
     fn start(woken: Arc<dyn Fn() + Send + Sync>) -> io::Result<State> {
         let (runtime, also) = Also::open(|| {
-            let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(move || woken()).build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_unpark(move || woken())
+                .thread_name("kamacache-heavy")
+                .max_blocking_threads(HEAVY)
+                .build()?;
             let own = descriptors(runtime.handle()).unwrap_or_default();
             Ok((runtime, own))
         })?;

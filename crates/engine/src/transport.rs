@@ -30,6 +30,7 @@ use crate::{
         foreign::Foreign,
         grpc,
         http::Status,
+        room::Room,
         server::{self, Shared},
     },
     resp::Limits,
@@ -41,6 +42,8 @@ use crate::{
 
 /// Bytes of one RESP command: a batch of a great many keys, or one of the largest value.
 const COMMAND: usize = 64 << 20;
+/// Bytes of all requests that have not arrived in full.
+const UNFINISHED: usize = 256 << 20;
 /// A close waits this long until answers have left.
 const LAST: Duration = Duration::from_millis(250);
 
@@ -159,6 +162,7 @@ impl Transport {
             events: self.events.clone(),
             status: self.status.clone(),
             limits,
+            room: Room::new(UNFINISHED.max(4 * limits.command)),
             security: self.security.clone(),
             http2,
         };

@@ -3,7 +3,10 @@ use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,11 +15,13 @@ use kamacache_engine::{
     events::Event,
     memory::{self, Found, Held, Looked, Memory, Value},
     peer::{contact::ping_many, many::ask_many},
+    proto::peer as pb,
     resp::{self, Limits, Parser, ProtocolError, Reply, Unpack, table},
     security::{Password, Security},
     transport::Transport,
 };
 use proptest::prelude::*;
+use prost::Message;
 
 const LIMITS: Limits = Limits { arguments: 1000, argument: 10_000, command: 100_000 };
 
@@ -315,6 +320,147 @@ fn what_memory_does_not_have_is_asked_and_answered_in_order() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A memory in which everything about the key "slow" is told of, and then waits for a word.
+struct Slow {
+    begun: Sender<()>,
+    word: Mutex<Receiver<()>>,
+}
+
+impl Memory for Slow {
+    fn name(&self) -> &str {
+        "fixed"
+    }
+
+    fn read(&self, key: &str, _former: bool, visit: &mut dyn FnMut(Option<Found<'_>>)) {
+        if key == "slow" {
+            let _ = self.begun.send(());
+            let _ = self.word.lock().unwrap().recv_timeout(Duration::from_secs(60));
+        }
+        visit(None);
+    }
+
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
+        self.read(key, false, &mut |_| visit(Some(None)));
+    }
+
+    fn is_candidate(&self, _: &str) -> bool {
+        true
+    }
+
+    fn order(&self, write: memory::Write<'_>) -> Option<u128> {
+        self.read(write.key, false, &mut |_| {});
+        Some(1)
+    }
+
+    fn tell(&self, key: &str, version: u128) -> u128 {
+        self.read(key, false, &mut |_| {});
+        version
+    }
+
+    fn raise(&self, floor: u128) -> u128 {
+        floor
+    }
+
+    fn merge(&self, clock: u128) -> Option<u128> {
+        Some(clock)
+    }
+}
+
+/// Other connections are answered in the middle of a command on many keys, and that command in the end.
+#[test]
+fn heavy_commands_hold_up_no_other_connection() {
+    let ((go_on, word), (begun, is_begun)) = (channel(), channel());
+    let server = transport(Security::default());
+    server.serve(Arc::new(Slow { begun, word: Mutex::new(word) }));
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let connect = || {
+        let stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let (mut heavy, mut other) = (connect(), connect());
+    let keys = |prefix: &str| -> Vec<_> {
+        (0..2000).map(|n| format!("{prefix}{n}").into_bytes()).chain([format!("{prefix}slow").into()]).collect()
+    };
+    let words = |words: &[&str], more: Vec<Vec<u8>>| {
+        encode(&words.iter().map(|word| word.as_bytes().to_vec()).chain(more).collect::<Vec<_>>())
+    };
+    let mut nothing = b"$2001\r\n".to_vec();
+    nothing.resize(nothing.len() + 2001, 0);
+    let nil = [&b"*2001\r\n"[..], &b"$-1\r\n".repeat(2001)].concat();
+    let key = |key: String| pb::WriteItem { key, ..pb::WriteItem::default() };
+    let names = || (0..2000).map(|n| format!("a key of some length {n}")).chain(["slow".into()]);
+    let items = names().map(key).collect();
+    let write = pb::WriteRequest { group: "fixed".into(), items, ..pb::WriteRequest::default() };
+    let versions = vec![1u128.to_be_bytes().to_vec().into(); 2001];
+    let written = pb::WriteReply { versions, ..pb::WriteReply::default() };
+    let known = |key| pb::Known { key, version: 1u128.to_be_bytes().to_vec().into() };
+    let tell = pb::TellRequest { group: "fixed".into(), writes: names().map(known).collect(), ..Default::default() };
+    let told = pb::TellReply { greater: vec![Default::default(); 2001], ..Default::default() };
+    for (asked, reply) in [
+        (words(&["KC.MGET", "fixed"], keys("")), [&nothing[..], b"\r\n"].concat()),
+        (words(&["MGET"], keys("fixed:")), nil),
+        (words(&["KC.WRITE"], vec![write.encode_to_vec()]), encode(&[written.encode_to_vec()])[4..].to_vec()),
+        (words(&["KC.TELL"], vec![tell.encode_to_vec()]), encode(&[told.encode_to_vec()])[4..].to_vec()),
+    ] {
+        heavy.write_all(&asked).unwrap();
+        heavy.write_all(&encode(&[b"PING".to_vec()])).unwrap();
+        is_begun.recv_timeout(Duration::from_secs(20)).unwrap();
+        talk(&mut other, &encode(&[b"PING".to_vec()]), b"+PONG\r\n");
+        go_on.send(()).unwrap();
+        talk(&mut heavy, b"", &[&reply[..], b"+PONG\r\n"].concat());
+    }
+}
+
+/// No thread of Python works on one command for long.
+#[test]
+fn python_is_asked_in_pieces() {
+    let server = transport(Security::default());
+    server.serve(Arc::new(Fixed(HashMap::from([("here", "v".into())]))));
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let ask = |stream: &mut TcpStream, command: &str| {
+        let names = (0..20_500).map(|n| if n % 5 == 0 { "fixed:here".into() } else { format!("fixed:{n}") });
+        let words = [command.to_owned()].into_iter().chain(names).map(String::into_bytes);
+        stream.write_all(&encode(&words.collect::<Vec<_>>())).unwrap();
+    };
+    let echo = |mut call: Incoming, refused: bool| {
+        let Request::Client(request) = &call.request else { panic!("a call of a node") };
+        let keys: Vec<_> = request.keys.iter().map(|(_, key)| key.clone()).collect();
+        assert!(keys.len() <= 1000);
+        let (values, number) = (keys.iter().map(|key| Some(key.clone().into())).collect(), keys.len() as i64);
+        match refused {
+            true => call.fail(Refusal::Load, "Broken"),
+            false => call.reply(call::Reply::Client(ClientReply { values, number })),
+        };
+        keys.len()
+    };
+
+    ask(&mut stream, "MGET");
+    let mut under_way: Vec<_> = (0..16).map(|_| next_call(&server)).collect();
+    assert!(server.next_event(Duration::ZERO).unwrap().is_none());
+    under_way.reverse(); // the answers may come in any order
+    let mut asked: usize = under_way.drain(..).map(|call| echo(call, false)).sum();
+    while asked < 16_400 {
+        asked += echo(next_call(&server), false);
+    }
+    let value = |n| if n % 5 == 0 { "v".to_owned() } else { format!("{n}") };
+    let values = (0..20_500).map(value).map(|value| format!("${}\r\n{value}\r\n", value.len()));
+    talk(&mut stream, b"", format!("*20500\r\n{}", values.collect::<String>()).as_bytes());
+
+    ask(&mut stream, "DEL");
+    asked = 0;
+    while asked < 20_500 {
+        asked += echo(next_call(&server), false);
+    }
+    talk(&mut stream, b"", b":20500\r\n");
+
+    ask(&mut stream, "EXISTS");
+    echo(next_call(&server), true);
+    talk(&mut stream, b"", b"-LOADERR Broken\r\n");
 }
 
 /// With any arguments, even if Python answers nothing.

@@ -43,6 +43,7 @@ use crate::{
             peer_server::{self, PeerServer},
         },
     },
+    runtime::{MANY, aside},
     security::Security,
 };
 
@@ -89,12 +90,25 @@ impl peer_server::Peer for Calls {
     }
 
     async fn write(&self, request: tonic::Request<pb::WriteRequest>) -> Result<Response<pb::WriteReply>, Status> {
-        orders::write(&self.groups, request.into_inner()).map(Response::new).map_err(status)
+        let (groups, request) = (self.groups.clone(), request.into_inner());
+        let many = request.items.len() > MANY;
+        aside_if(many, move || orders::write(&groups, request)).await.map(Response::new)
     }
 
     async fn tell(&self, request: tonic::Request<pb::TellRequest>) -> Result<Response<pb::TellReply>, Status> {
-        orders::tell(&self.groups, request.get_ref()).map(Response::new).map_err(status)
+        let (groups, request) = (self.groups.clone(), request.into_inner());
+        let many = request.writes.len() > MANY;
+        aside_if(many, move || orders::tell(&groups, &request)).await.map(Response::new)
     }
+}
+
+/// Answers a request, on a thread for heavy work if it has many keys.
+async fn aside_if<T: Send + 'static>(
+    many: bool,
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Status> {
+    let answered = if many { aside(work).await.map_err(|_| Status::unavailable(DROPPED))? } else { work() };
+    answered.map_err(status)
 }
 
 fn status(refused: Refused) -> Status {

@@ -1,9 +1,11 @@
-//! A node's port: its connections, and every protocol spoken on it except RESP.
+//! A node's port: its connections, and the protocols spoken on it.
 pub mod auth;
 pub mod foreign;
 pub mod grpc;
 pub mod http;
 pub mod http2;
+pub mod resp;
+pub mod room;
 pub mod server;
 pub mod stream;
 pub mod tls;

@@ -121,6 +121,11 @@ impl Parser {
         &self.arguments
     }
 
+    /// Returns how many bytes the command found has.
+    pub fn length(&self) -> usize {
+        self.at
+    }
+
     /// Prepares for the next command, and returns how many bytes the last one had.
     pub fn finish(&mut self) -> usize {
         self.left = None;

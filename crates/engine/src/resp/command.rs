@@ -3,11 +3,7 @@ use super::{
     output::Output,
     session::{Arguments, Next, Outcome, Pending, Session, Then},
 };
-use crate::{
-    call::{ClientRequest, Incoming},
-    events::Events,
-    memory::Groups,
-};
+use crate::{call::ClientRequest, events::Events, memory::Groups};
 
 /// Which commands of one connection may be under way together. Those of different kinds wait for each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +23,7 @@ pub enum Keys {
     All,
 }
 
-pub type Run = fn(&mut Session<'_>, &Invocation<'_>, &mut Output) -> Outcome;
+pub type Run = fn(&mut Session, &Invocation<'_>, &mut Output) -> Outcome;
 
 pub struct Command {
     pub name: &'static str,
@@ -101,8 +97,6 @@ pub struct Invocation<'a> {
 
 impl Invocation<'_> {
     pub fn later(&self, then: Then, request: ClientRequest) -> Outcome {
-        let (incoming, answer) = Incoming::client(request);
-        self.events.call(incoming);
-        Ok(Next::Wait(Pending { answer, then }))
+        Ok(Next::Wait(Pending::begin(self.events, request, then)))
     }
 }

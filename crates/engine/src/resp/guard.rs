@@ -1,4 +1,6 @@
 //! The password of a RESP connection.
+use std::sync::Arc;
+
 use crate::security::{Origin, Security};
 
 /// The only user there is, as in Redis.
@@ -8,15 +10,15 @@ const NONE: &str = "ERR AUTH <password> called without any password configured f
                     Are you sure your configuration is correct?";
 
 /// Whether a connection has given the password.
-pub struct Guard<'a> {
-    security: &'a Security,
+pub struct Guard {
+    security: Arc<Security>,
     origin: Origin,
     open: bool,
 }
 
-impl<'a> Guard<'a> {
-    pub fn new(security: &'a Security, origin: Origin) -> Self {
-        Self { security, origin, open: security.password.is_none() }
+impl Guard {
+    pub fn new(security: Arc<Security>, origin: Origin) -> Self {
+        Self { open: security.password.is_none(), security, origin }
     }
 
     /// Returns whether every command is executed from now on.

@@ -2,16 +2,16 @@
 //!
 //! Reads that follow each other are under way together. Every other command waits for the replies to all before it, and
 //! those after it wait for its reply.
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, mem};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{
     command::{Command, Together},
     output::Output,
-    session::{Pending, Session},
+    session::{Pending, Protocol},
 };
-use crate::call::nobody;
+use crate::{events::Events, runtime::aside};
 
 /// Keys that one connection has under way at once. A single command may have more.
 const TOGETHER: usize = 16;
@@ -67,7 +67,8 @@ impl Queue {
         stream: &mut S,
         input: &mut Vec<u8>,
         enough: usize,
-        session: &Session<'_>,
+        protocol: Protocol,
+        events: &Events,
         out: &mut Output,
     ) -> io::Result<()> {
         let Some(Question { pending, .. }) = self.0.front_mut() else {
@@ -76,15 +77,25 @@ impl Queue {
         if input.capacity() == input.len() {
             input.reserve(CHUNK);
         }
-        let answer = tokio::select! {
+        let answered = tokio::select! {
             biased;
-            answer = &mut pending.answer => answer,
+            answered = pending.answer(events) => answered,
             read = stream.read_buf(input), if input.len() < enough => {
                 return if read? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
             }
         };
         if let Some(mut first) = self.0.pop_front() {
-            session.answer(first.pending.then, answer.unwrap_or_else(|_| Err(nobody())), out);
+            let then = first.pending.then;
+            if then.is_long() {
+                let mut reply = mem::take(out);
+                let write = move || {
+                    protocol.answer(then, answered, &mut reply);
+                    reply
+                };
+                *out = aside(write).await?;
+            } else {
+                protocol.answer(then, answered, out);
+            }
             out.append(&mut first.after);
         }
         Ok(())

@@ -1,12 +1,20 @@
 //! The state of a RESP connection between commands, and how it goes on after each.
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, collections::VecDeque, mem, ops::Range};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{codec, guard::Guard, output::Output};
-use crate::call::{Answered, ClientReply, Refusal};
+use crate::{
+    call::{Answered, ClientReply, ClientRequest, Incoming, Refusal, nobody},
+    events::Events,
+    runtime::MANY,
+};
 
+/// Python is asked for this many keys at a time, so that none of its threads works on one command for long.
+const PIECE: usize = 1000;
+/// Pieces of one command that are under way together.
+const PIECES: usize = 16;
 /// Bytes of the values in one reply.
 pub const REPLY: usize = 64 << 20;
 
@@ -22,10 +30,51 @@ pub enum Next {
 /// How a command ends. An error is written as a RESP error.
 pub type Outcome = Result<Next, Cow<'static, str>>;
 
-/// A reply that comes later, and how it is written.
+/// A reply that comes later, piece by piece, and how it is written.
 pub struct Pending {
-    pub answer: oneshot::Receiver<Answered>,
     pub then: Then,
+    asked: VecDeque<oneshot::Receiver<Answered>>,
+    unasked: VecDeque<ClientRequest>,
+    answered: ClientReply,
+}
+
+impl Pending {
+    /// Asks Python, in pieces if the request has many keys.
+    pub fn begin(events: &Events, mut request: ClientRequest, then: Then) -> Self {
+        let mut keys = mem::take(&mut request.keys).into_iter();
+        let mut unasked = VecDeque::new();
+        loop {
+            unasked.push_back(ClientRequest { keys: keys.by_ref().take(PIECE).collect(), ..request.clone() });
+            if keys.len() == 0 {
+                break;
+            }
+        }
+        let mut pending = Self { then, asked: VecDeque::new(), unasked, answered: ClientReply::default() };
+        pending.ask(events);
+        pending
+    }
+
+    fn ask(&mut self, events: &Events) {
+        while self.asked.len() < PIECES {
+            let Some(request) = self.unasked.pop_front() else { return };
+            let (incoming, answer) = Incoming::client(request);
+            events.call(incoming);
+            self.asked.push_back(answer);
+        }
+    }
+
+    /// Returns the answer once all of it is there, or the first refusal. It may be dropped and called again.
+    pub async fn answer(&mut self, events: &Events) -> Answered {
+        while let Some(first) = self.asked.front_mut() {
+            let piece = first.await.unwrap_or_else(|_| Err(nobody()));
+            self.asked.pop_front();
+            let piece = piece?;
+            self.answered.values.extend(piece.values);
+            self.answered.number += piece.number;
+            self.ask(events);
+        }
+        Ok(mem::take(&mut self.answered))
+    }
 }
 
 pub enum Then {
@@ -35,6 +84,13 @@ pub enum Then {
     Ok,
     Number,
     Seconds,
+}
+
+impl Then {
+    /// Returns whether the reply takes long to write.
+    pub fn is_long(&self) -> bool {
+        matches!(self, Self::Values(values) if values.len() > MANY)
+    }
 }
 
 /// A command's arguments, its name included.
@@ -64,10 +120,9 @@ pub fn shown(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&name[..name.len().min(64)])
 }
 
-pub struct Session<'a> {
-    pub guard: Guard<'a>,
-    /// Version 2 or 3 of the protocol, for replies to clients; nodes speak 2.
-    pub protocol: u8,
+pub struct Session {
+    pub guard: Guard,
+    pub protocol: Protocol,
     pub name: Vec<u8>,
     /// 0: nothing has asked for it.
     pub id: u64,
@@ -77,31 +132,37 @@ pub struct Session<'a> {
     pub packed: Output,
 }
 
-impl<'a> Session<'a> {
-    pub fn new(guard: Guard<'a>) -> Self {
-        Self { guard, protocol: 2, name: Vec::new(), id: 0, transaction: false, packed: Output::default() }
+impl Session {
+    pub fn new(guard: Guard) -> Self {
+        Self { guard, protocol: Protocol(2), name: Vec::new(), id: 0, transaction: false, packed: Output::default() }
+    }
+}
+
+/// Version 2 or 3 of the protocol, for replies to clients; nodes speak 2.
+#[derive(Clone, Copy)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    pub fn nil(self, out: &mut Output) {
+        out.bytes.extend_from_slice(if self.0 == 3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
-    pub fn nil(&self, out: &mut Output) {
-        out.bytes.extend_from_slice(if self.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" });
-    }
-
-    pub fn map(&self, entries: usize, out: &mut Output) {
-        if self.protocol == 3 {
+    pub fn map(self, entries: usize, out: &mut Output) {
+        if self.0 == 3 {
             codec::line(&mut out.bytes, b'%', entries as i64);
         } else {
             out.array(2 * entries);
         }
     }
 
-    pub fn value(&self, value: Option<Bytes>, out: &mut Output) {
+    pub fn value(self, value: Option<Bytes>, out: &mut Output) {
         match value {
             None => self.nil(out),
             Some(value) => out.bulk(&value, || value.clone()),
         }
     }
 
-    pub fn values(&self, values: Vec<Option<Bytes>>, out: &mut Output) {
+    pub fn values(self, values: Vec<Option<Bytes>>, out: &mut Output) {
         if values.iter().flatten().map(Bytes::len).sum::<usize>() > REPLY {
             return out.error("ERR these values are over 64 MiB: ask for fewer keys at a time");
         }
@@ -112,7 +173,7 @@ impl<'a> Session<'a> {
     }
 
     /// Writes a reply that came later.
-    pub fn answer(&self, then: Then, answered: Answered, out: &mut Output) {
+    pub fn answer(self, then: Then, answered: Answered, out: &mut Output) {
         let ClientReply { values, number } = match answered {
             Ok(reply) => reply,
             Err(refused) => return out.error(&format!("{} {}", code(refused.refusal), refused.text)),

@@ -27,7 +27,7 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 
 /// Executes a command. None: `find` does not know it.
 pub fn execute(
-    session: &mut Session<'_>,
+    session: &mut Session,
     command: Option<&'static Command>,
     arguments: Arguments<'_>,
     groups: &Groups,
@@ -57,7 +57,7 @@ pub fn execute(
     })
 }
 
-fn describe(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn describe(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let named: Vec<_> = match asked.arguments.count() {
         ..=2 => commands().map(Some).collect(),
         _ => asked.arguments.from(2).map(find).collect(),
@@ -68,7 +68,7 @@ fn describe(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output)
             out.array(named.len());
             for command in named {
                 match command {
-                    None => session.nil(out),
+                    None => session.protocol.nil(out),
                     Some(command) => tell(command, out),
                 }
             }
@@ -79,10 +79,10 @@ fn describe(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output)
             commands().for_each(|command| out.text(command.name));
         }
         b"DOCS" => {
-            session.map(named.iter().flatten().count(), out);
+            session.protocol.map(named.iter().flatten().count(), out);
             for command in named.into_iter().flatten() {
                 out.text(command.name);
-                session.map(2, out);
+                session.protocol.map(2, out);
                 for text in ["summary", command.summary, "group", "kamacache"] {
                     out.text(text);
                 }

@@ -17,7 +17,7 @@ pub const COMMANDS: &[Command] = &[
     command("kc.clear", 2, Keys::None, "admin", "Clear a group on every node; answers JSON: whether all confirmed", ask),
 ];
 
-fn ask(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn ask(_: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     let text = |text| std::str::from_utf8(text).map(str::to_owned);
     let arguments: Result<_, _> = asked.arguments.from(1).map(text).collect();
     let request = ClientRequest {
@@ -28,7 +28,7 @@ fn ask(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     asked.later(Then::Value, request)
 }
 
-fn stats(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn stats(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     if asked.arguments.count() > 2 {
         return Err(asked.command.wrong_number().into());
     }

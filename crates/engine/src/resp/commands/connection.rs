@@ -6,7 +6,7 @@ use crate::resp::{
     command::{Command, Invocation, Keys, command},
     guard::USER,
     output::Output,
-    session::{Next, Outcome, Session, shown},
+    session::{Next, Outcome, Protocol, Session, shown},
 };
 
 #[rustfmt::skip]
@@ -21,7 +21,7 @@ pub const COMMANDS: &[Command] = &[
     command("quit", -1, Keys::None, "fast", "End the connection", quit).before_password().in_transaction(),
 ];
 
-fn ping(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn ping(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     match asked.arguments.count() {
         1 => out.simple("PONG"),
         2 => return echo(session, asked, out),
@@ -30,12 +30,12 @@ fn ping(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> 
     Ok(Next::Done)
 }
 
-fn echo(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn echo(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     put(&mut out.bytes, asked.arguments.get(1).unwrap_or_default());
     Ok(Next::Done)
 }
 
-fn select(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn select(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     if asked.arguments.get(1) != Some(b"0") {
         return Err("ERR DB index is out of range: there is database 0 alone".into());
     }
@@ -43,12 +43,12 @@ fn select(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outc
     Ok(Next::Done)
 }
 
-fn quit(_: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn quit(_: &mut Session, _: &Invocation<'_>, out: &mut Output) -> Outcome {
     out.simple("OK");
     Ok(Next::Close)
 }
 
-fn auth(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn auth(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let given: Vec<_> = asked.arguments.from(1).take(3).collect();
     match given[..] {
         [password] => session.guard.admit(USER, password)?,
@@ -59,7 +59,7 @@ fn auth(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> 
     Ok(Next::Done)
 }
 
-fn hello(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn hello(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let arguments = asked.arguments;
     let is = |at: usize, word: &[u8]| arguments.get(at).is_some_and(|given| given.eq_ignore_ascii_case(word));
     let option = (2..arguments.count()).find(|&at| is(at, b"AUTH"));
@@ -73,8 +73,8 @@ fn hello(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) ->
     }
     let protocol = match arguments.get(1) {
         None => session.protocol,
-        Some(b"2") => 2,
-        Some(b"3") => 3,
+        Some(b"2") => Protocol(2),
+        Some(b"3") => Protocol(3),
         Some(_) => return Err("NOPROTO unsupported protocol version".into()),
     };
     let (mut at, mut name) = (2, None);
@@ -92,13 +92,13 @@ fn hello(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) ->
         set_name(session, name)?;
     }
     session.protocol = protocol;
-    session.map(7, out);
+    session.protocol.map(7, out);
     for (field, value) in [("server", "kamacache"), ("version", env!("CARGO_PKG_VERSION"))] {
         out.text(field);
         out.text(value);
     }
     out.text("proto");
-    out.number(i64::from(protocol));
+    out.number(i64::from(protocol.0));
     out.text("id");
     out.number(id(session));
     for (field, value) in [("mode", "standalone"), ("role", "master")] {
@@ -110,7 +110,7 @@ fn hello(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) ->
     Ok(Next::Done)
 }
 
-fn id(session: &mut Session<'_>) -> i64 {
+fn id(session: &mut Session) -> i64 {
     static IDS: AtomicU64 = AtomicU64::new(1);
     if session.id == 0 {
         session.id = IDS.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +118,7 @@ fn id(session: &mut Session<'_>) -> i64 {
     session.id as i64
 }
 
-fn set_name(session: &mut Session<'_>, name: &[u8]) -> Result<(), &'static str> {
+fn set_name(session: &mut Session, name: &[u8]) -> Result<(), &'static str> {
     if name.len() > 256 || !name.iter().all(u8::is_ascii_graphic) {
         return Err("ERR Client names are at most 256 bytes, without spaces, newlines or special characters");
     }
@@ -126,7 +126,7 @@ fn set_name(session: &mut Session<'_>, name: &[u8]) -> Result<(), &'static str> 
     Ok(())
 }
 
-fn client(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn client(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let (word, count) = (asked.arguments.get(1).unwrap_or_default(), asked.arguments.count());
     match (word.to_ascii_uppercase().as_slice(), count) {
         (b"SETINFO", 4) => out.simple("OK"),
@@ -134,13 +134,13 @@ fn client(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -
             set_name(session, asked.arguments.get(2).unwrap_or_default())?;
             out.simple("OK");
         }
-        (b"GETNAME", 2) if session.name.is_empty() => session.nil(out),
+        (b"GETNAME", 2) if session.name.is_empty() => session.protocol.nil(out),
         (b"GETNAME", 2) => put(&mut out.bytes, &session.name),
         (b"ID", 2) => out.number(id(session)),
         (b"INFO", 2) => {
             let id = id(session);
             let name = String::from_utf8_lossy(&session.name);
-            out.text(&format!("id={id} name={name} db=0 resp={}\n", session.protocol));
+            out.text(&format!("id={id} name={name} db=0 resp={}\n", session.protocol.0));
         }
         _ => {
             let (word, given) = (shown(word), count - 2);
@@ -150,7 +150,7 @@ fn client(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -
     Ok(Next::Done)
 }
 
-fn info(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn info(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let mut names: Vec<_> = asked.groups.named.lock().keys().cloned().collect();
     names.sort();
     out.text(&format!(

@@ -53,12 +53,12 @@ fn request<'a>(command: &'static str, keys: impl IntoIterator<Item = Key<'a>>) -
     }
 }
 
-fn get(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn get(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let (memory, key) = find(asked.arguments.get(1).unwrap_or_default(), asked.groups)?;
     let mut here = true;
     memory.get(key, &mut |found| match found {
         Some(Some(value)) => out.bulk(value.bytes(), || value.keep()),
-        Some(None) => session.nil(out),
+        Some(None) => session.protocol.nil(out),
         None => here = false,
     });
     if here {
@@ -67,7 +67,7 @@ fn get(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> O
     asked.later(Then::Value, request("get", [(memory, key)]))
 }
 
-fn get_many(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn get_many(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let keys = all(asked)?;
     let (mut found, mut missing) = (Vec::with_capacity(keys.len()), Vec::new());
     for (memory, key) in keys {
@@ -79,29 +79,29 @@ fn get_many(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output)
         found.push(value);
     }
     if missing.is_empty() {
-        session.values(found.into_iter().flatten().collect(), out);
+        session.protocol.values(found.into_iter().flatten().collect(), out);
         return Ok(Next::Done);
     }
     asked.later(Then::Values(found), request("get", missing))
 }
 
-fn delete(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn delete(_: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     asked.later(Then::Number, request("del", all(asked)?))
 }
 
-fn exists(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn exists(_: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     asked.later(Then::Number, request("exists", all(asked)?))
 }
 
-fn ttl(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn ttl(_: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     asked.later(Then::Seconds, request("ttl", all(asked)?))
 }
 
-fn pttl(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn pttl(_: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     asked.later(Then::Number, request("ttl", all(asked)?))
 }
 
-fn set(_: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn set(_: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     let arguments = asked.arguments;
     let (mut at, mut ttl_ms) = (3, None);
     while let Some(option) = arguments.get(at) {

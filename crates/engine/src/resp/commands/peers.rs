@@ -33,7 +33,7 @@ pub const COMMANDS: &[Command] = &[
 /// A session keeps this much room for packed replies.
 const KEPT: usize = 1 << 20;
 
-fn ping(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn ping(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     match asked.arguments.get(1).map(std::str::from_utf8) {
         None => out.simple("PONG"),
         Some(Ok(member)) => {
@@ -46,7 +46,7 @@ fn ping(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcom
 }
 
 /// A node that believes to reach another service gets nothing more on this connection.
-fn service(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn service(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     match session.guard.belongs(asked.arguments.get(1).unwrap_or_default()) {
         Ok(()) => out.simple("OK"),
         Err(text) => {
@@ -62,15 +62,15 @@ fn group(asked: &Invocation<'_>) -> Result<Arc<dyn Memory>, String> {
     memory::group(asked.groups, name).ok_or_else(|| format!("NOGROUP no group '{}' here", shown(name)))
 }
 
-fn write(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn write(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     replied(orders::write(asked.groups, message(asked)?), out)
 }
 
-fn tell(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn tell(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     replied(orders::tell(asked.groups, &message(asked)?), out)
 }
 
-fn missed(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn missed(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     replied(orders::missed(asked.groups, message(asked)?), out)
 }
 
@@ -88,7 +88,7 @@ fn replied<M: Message>(reply: Result<M, Refused>, out: &mut Output) -> Outcome {
     Ok(Next::Done)
 }
 
-fn get(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn get(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let former = match (asked.arguments.get(3), asked.arguments.count()) {
         (None, _) => false,
         (Some(flag), 4) if flag.eq_ignore_ascii_case(b"PEEK") => true,
@@ -116,15 +116,15 @@ fn get(_: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome
     Ok(Next::Done)
 }
 
-fn get_many(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn get_many(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     read_many(session, asked, false, out)
 }
 
-fn peek_many(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn peek_many(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     read_many(session, asked, true, out)
 }
 
-fn read_many(session: &mut Session<'_>, asked: &Invocation<'_>, former: bool, out: &mut Output) -> Outcome {
+fn read_many(session: &mut Session, asked: &Invocation<'_>, former: bool, out: &mut Output) -> Outcome {
     let memory = group(asked)?;
     let packed = &mut session.packed;
     for key in asked.arguments.from(2) {

@@ -15,7 +15,7 @@ pub const COMMANDS: &[Command] = &[
     command("discard", 1, Keys::None, "fast", "The end of what began with MULTI", discard).in_transaction(),
 ];
 
-fn multi(session: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn multi(session: &mut Session, _: &Invocation<'_>, out: &mut Output) -> Outcome {
     if session.transaction {
         return Err("ERR MULTI calls can not be nested".into());
     }
@@ -24,19 +24,19 @@ fn multi(session: &mut Session<'_>, _: &Invocation<'_>, out: &mut Output) -> Out
     Ok(Next::Done)
 }
 
-fn end(session: &mut Session<'_>, asked: &Invocation<'_>) -> Result<(), String> {
+fn end(session: &mut Session, asked: &Invocation<'_>) -> Result<(), String> {
     if !std::mem::take(&mut session.transaction) {
         return Err(format!("ERR {} without MULTI", asked.command.name.to_uppercase()));
     }
     Ok(())
 }
 
-fn exec(session: &mut Session<'_>, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
+fn exec(session: &mut Session, asked: &Invocation<'_>, _: &mut Output) -> Outcome {
     end(session, asked)?;
     Err("EXECABORT transactions are not supported here: nothing of this one was executed".into())
 }
 
-fn discard(session: &mut Session<'_>, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+fn discard(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     end(session, asked)?;
     out.simple("OK");
     Ok(Next::Done)

@@ -1,0 +1,57 @@
+//! The memory of requests that have not arrived in full: one budget for the whole port, taken as bytes arrive.
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+/// A request must arrive in full within this time.
+pub const UNFINISHED: Duration = Duration::from_secs(60);
+/// The answer to a request for which there is no room.
+pub const FULL: &str = "OVERLOADED requests that have not arrived in full fill the memory that this node has for them";
+
+/// Requests up to this size are not counted; connections, whose number is limited, have as much anyway.
+const UNIT: usize = 64 * 1024;
+/// A request waits this long for the room of others.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / UNIT)))
+    }
+
+    /// Returns a part of the room, empty at first. It is given back when it is dropped.
+    pub fn part(&self) -> Part {
+        Part { room: self.0.clone(), held: None }
+    }
+}
+
+pub struct Part {
+    room: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Part {
+    /// Makes the part as large as this. Returns false if there is no room for it, and none becomes free in time.
+    pub async fn hold(&mut self, bytes: usize) -> bool {
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = bytes / UNIT;
+        if wanted <= held {
+            self.held = self.held.take().and_then(|mut held| held.split(wanted)); // the rest is dropped
+            return true;
+        }
+        let more = u32::try_from(wanted - held).unwrap_or(u32::MAX);
+        match timeout(PATIENCE, self.room.clone().acquire_many_owned(more)).await {
+            Ok(Ok(more)) => match &mut self.held {
+                Some(held) => held.merge(more),
+                None => self.held = Some(more),
+            },
+            _ => return false,
+        }
+        true
+    }
+}
