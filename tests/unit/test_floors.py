@@ -89,7 +89,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("resp.commands.admin", "resp.commands.connection", "resp.commands.keys"),
     ("resp.commands.peers", "resp.commands.transaction", "resp.commands", "resp.queue"),
     ("resp.table",),
-    ("port.auth", "port.http"),
+    ("port.auth", "port.http", "port.whole"),
     ("port.foreign",),
     ("port.grpc", "port.server", "port.resp", "port"),
     ("transport",),

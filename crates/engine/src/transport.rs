@@ -146,23 +146,24 @@ impl Transport {
         let (ending, until) = oneshot::channel::<()>();
         let (tell, ended) = mpsc::channel();
         let (state, security) = (self.status.state(), self.security.clone());
-        let (max_value, max_message) = (self.max_value, self.max_message);
+        let limits =
+            Limits { arguments: 1 << 20, argument: self.max_message, command: COMMAND.max(2 * self.max_message) };
+        let room = Room::new(UNFINISHED.max(2 * limits.command));
+        let sizes = grpc::Sizes { max_value: self.max_value, max_message: self.max_message, room: room.clone() };
         self.runtime.spawn(async move {
             let until = async {
                 let _ = until.await;
             };
-            let _ = grpc::serve(connections, clients, state, security, max_value, max_message, until).await;
+            let _ = grpc::serve(connections, clients, state, security, sizes, until).await;
             drop(tell);
         })?;
         self.runtime.spawn(watch(self.groups.clone(), self.events.clone()))?;
-        let limits =
-            Limits { arguments: 1 << 20, argument: self.max_message, command: COMMAND.max(2 * self.max_message) };
         let shared = Shared {
             groups: self.groups.clone(),
             events: self.events.clone(),
             status: self.status.clone(),
             limits,
-            room: Room::new(UNFINISHED.max(4 * limits.command)),
+            room,
             security: self.security.clone(),
             http2,
         };

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     call::{Reply, Request},
     names::Names,
-    port::http2::{CONNECTION_WINDOW, STREAM_WINDOW},
+    port::http2::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS},
     proto::peer::{self as pb, peer_client::PeerClient},
     security::Security,
     socket::Address,
@@ -30,7 +30,7 @@ use crate::{
 /// A peer must queue a load within this time.
 const ACCEPT: Duration = Duration::from_millis(500);
 
-/// Another node's gRPC server.
+/// A channel to another node's gRPC server.
 struct Peer {
     address: Address,
     name: String,
@@ -46,6 +46,11 @@ struct Waiting {
 }
 
 impl Peer {
+    /// Returns whether its connection takes one more call.
+    fn has_room(&self) -> bool {
+        self.waiting.lock().calls < STREAMS as usize
+    }
+
     /// Returns whether no call waits any more: then the probe task ends.
     fn is_idle(&self) -> bool {
         let mut waiting = self.waiting.lock();
@@ -72,7 +77,7 @@ impl Interceptor for Says {
 
 /// Channels by address.
 pub struct Peers {
-    peers: Mutex<HashMap<String, Arc<Peer>>>,
+    peers: Mutex<HashMap<String, Vec<Arc<Peer>>>>,
     names: Names,
     security: Arc<Security>,
     max_message: usize,
@@ -92,12 +97,39 @@ impl Peers {
         Self { peers: Mutex::default(), names, security, max_message }
     }
 
-    /// Returns the peer of that name, with its channel. Runs on the runtime, as the channel's task starts here.
-    fn peer(&self, name: &str) -> Result<Arc<Peer>, Failure> {
+    /// Returns a channel to the peer of that name that has room for one more call, and counts the call. Runs on the
+    /// runtime, as the channel's task starts here.
+    fn wait(self: &Arc<Self>, name: &str) -> Result<Waits, Failure> {
         let mut peers = self.peers.lock();
-        if let Some(peer) = peers.get(name) {
-            return Ok(peer.clone());
+        let known = peers.get(name).and_then(|channels| channels.iter().find(|peer| peer.has_room()).cloned());
+        let peer = match known {
+            Some(peer) => peer,
+            None => {
+                let peer = Arc::new(self.make(name)?);
+                peers.entry(name.to_owned()).or_default().push(peer.clone());
+                peer
+            }
+        };
+        let mut waiting = peer.waiting.lock();
+        waiting.calls += 1;
+        if !waiting.probing {
+            waiting.probing = true;
+            let (peers, peer) = (self.clone(), peer.clone());
+            tokio::spawn(async move {
+                let idle = || peer.is_idle();
+                if let Some(failure) = probe(&peer.address, &peer.name, &peers.names, &peers.security, idle).await {
+                    peers.drop_peer(&peer);
+                    peer.alarm.send_replace(Some(failure));
+                } else {
+                    peers.drop_further(&peer);
+                }
+            });
         }
+        drop(waiting);
+        Ok(Waits(peer))
+    }
+
+    fn make(&self, name: &str) -> Result<Peer, Failure> {
         let address: Address = name.parse().map_err(|error| Failure::io(name, &error))?;
         let (to, names, security) = (address.clone(), self.names.clone(), self.security.clone());
         let connect = service_fn(move |_: Uri| {
@@ -113,23 +145,34 @@ impl Peers {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .connect_with_connector_lazy(connect);
         let alarm = watch::Sender::new(None);
-        let peer = Arc::new(Peer { address, name: name.to_owned(), channel, alarm, waiting: Mutex::default() });
-        peers.insert(name.to_owned(), peer.clone());
-        Ok(peer)
+        Ok(Peer { address, name: name.to_owned(), channel, alarm, waiting: Mutex::default() })
     }
 
     /// Drops a channel that failed, unless another has taken its place.
     fn drop_peer(&self, peer: &Arc<Peer>) {
         let mut peers = self.peers.lock();
-        if peers.get(&peer.name).is_some_and(|now| Arc::ptr_eq(now, peer)) {
-            peers.remove(&peer.name);
+        if let Some(channels) = peers.get_mut(&peer.name) {
+            channels.retain(|now| !Arc::ptr_eq(now, peer));
+            if channels.is_empty() {
+                peers.remove(&peer.name);
+            }
         }
     }
 
-    /// Closes the connection to an address. Calls that wait on it fail, unless the peer still finishes what it serves.
+    /// Drops a channel that no call uses any more, unless it is the first to its peer.
+    fn drop_further(&self, peer: &Arc<Peer>) {
+        let mut peers = self.peers.lock();
+        let Some(channels) = peers.get_mut(&peer.name) else { return };
+        if channels.first().is_some_and(|first| !Arc::ptr_eq(first, peer)) {
+            channels.retain(|now| !Arc::ptr_eq(now, peer) || now.waiting.lock().calls > 0);
+        }
+    }
+
+    /// Closes the connections to an address. Calls that wait on them fail, unless the peer still finishes what it
+    /// serves.
     pub fn forget(&self, name: &str, finishing: bool) {
-        let peer = self.peers.lock().remove(name);
-        if let Some(peer) = peer.filter(|_| !finishing) {
+        let channels = self.peers.lock().remove(name).unwrap_or_default();
+        for peer in channels.iter().filter(|_| !finishing) {
             peer.alarm.send_replace(Some(Failure::unreachable(format!("{name} is gone"))));
         }
     }
@@ -141,13 +184,13 @@ impl Peers {
         request: Request,
         within: Option<Duration>,
     ) -> Result<Reply, Failure> {
-        let peer = self.peer(&address)?;
-        let _waits = self.wait(&peer);
+        let waits = self.wait(&address)?;
+        let peer = &waits.0;
         let mut alarm = peer.alarm.subscribe();
         let asked = async {
             match within {
-                None => self.ask(&peer, request).await,
-                Some(within) => patient(within, self.ask(&peer, request))
+                None => self.ask(peer, request).await,
+                Some(within) => patient(within, self.ask(peer, request))
                     .await
                     .unwrap_or_else(|| Err(Failure::silent(&address, within))),
             }
@@ -186,25 +229,6 @@ impl Peers {
             }
             failure
         })
-    }
-
-    /// Counts a call, and has the peer probed while any waits.
-    fn wait(self: &Arc<Self>, peer: &Arc<Peer>) -> Waits {
-        let mut waiting = peer.waiting.lock();
-        waiting.calls += 1;
-        if !waiting.probing {
-            waiting.probing = true;
-            let (peers, peer) = (self.clone(), peer.clone());
-            tokio::spawn(async move {
-                let idle = || peer.is_idle();
-                if let Some(failure) = probe(&peer.address, &peer.name, &peers.names, &peers.security, idle).await {
-                    peers.drop_peer(&peer);
-                    peer.alarm.send_replace(Some(failure));
-                }
-            });
-        }
-        drop(waiting);
-        Waits(peer.clone())
     }
 }
 

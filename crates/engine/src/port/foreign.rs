@@ -24,6 +24,9 @@ use crate::{
 /// Bytes of a message beside its value: the name of a group, a key, and their tags.
 const ROOM: usize = KEY + 1024;
 
+/// Bytes of the name of a service that is probed. Strangers probe too, and tonic takes memory by what they claim.
+const PROBE: usize = 4096;
+
 #[derive(Clone)]
 pub struct Foreign {
     pub groups: Arc<Groups>,
@@ -127,7 +130,8 @@ pub fn service(foreign: Foreign, max_value: usize, max_message: usize) -> kama_c
 /// of its cluster, for which KamaCache-Go's nodes are asked.
 pub fn health(mut state: watch::Receiver<State>, cluster: String) -> HealthServer<HealthService> {
     let reporter = HealthReporter::new();
-    let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    let service = HealthService::from_health_reporter(reporter.clone());
+    let server = HealthServer::new(service).max_decoding_message_size(PROBE);
     tokio::spawn(async move {
         loop {
             let status = match *state.borrow_and_update() {

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::{Future, ready},
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -29,7 +28,9 @@ use super::{
     auth::Bearer,
     foreign::{self, Foreign},
     http::State,
-    http2::{CONNECTION_WINDOW, Connection, STREAM_WINDOW},
+    http2::{CONNECTION_WINDOW, Connection, STREAM_WINDOW, STREAMS},
+    room::Room,
+    whole::{Responds, Whole},
 };
 use crate::{
     call::{Answer, DROPPED, Incoming, Reply, Request},
@@ -128,8 +129,7 @@ fn as_elsewhere(mut response: http::Response<Body>) -> http::Response<Body> {
     response
 }
 
-type Served<S> = InterceptedService<S, Bearer>;
-type Responds = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+type Served<S> = InterceptedService<Whole<S>, Bearer>;
 
 /// The services by the names in their requests' paths.
 #[derive(Clone)]
@@ -169,30 +169,43 @@ impl Service<http::Request<Body>> for Services {
     }
 }
 
+/// The limits of what is served here.
+pub struct Sizes {
+    pub max_value: usize,
+    pub max_message: usize,
+    pub room: Room,
+}
+
 /// Serves the HTTP/2 connections that `connections` brings, until `stopping` and then to the end of each call: nodes,
-/// foreign clients (values of at most `max_value` bytes), and probes of the node's health.
+/// foreign clients, and probes of the node's health.
 pub async fn serve(
     connections: mpsc::Receiver<std::io::Result<Connection>>,
     clients: Foreign,
     state: watch::Receiver<State>,
     security: Arc<Security>,
-    max_value: usize,
-    max_message: usize,
+    sizes: Sizes,
     stopping: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let Sizes { max_value, max_message, room } = sizes;
     let peer = PeerServer::new(Calls { groups: clients.groups.clone(), events: clients.events.clone() })
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message);
     let cluster = security.service.clone();
+    let foreign = foreign::service(clients, max_value, max_message);
     let services = Services {
-        peer: InterceptedService::new(peer, Bearer(security.clone())),
-        foreign: InterceptedService::new(foreign::service(clients, max_value, max_message), Bearer(security)),
+        peer: guarded(peer, max_message, &room, &security),
+        foreign: guarded(foreign, max_message, &room, &security),
         health: foreign::health(state, cluster),
     };
     tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(100_000)
+        .max_concurrent_streams(STREAMS)
         .serve_with_incoming_shutdown(services, ReceiverStream::new(connections), stopping)
         .await
+}
+
+/// Puts the password, and then the limits of memory, before a service.
+fn guarded<S>(inner: S, most: usize, room: &Room, security: &Arc<Security>) -> Served<S> {
+    InterceptedService::new(Whole { inner, most, room: room.clone() }, Bearer(security.clone()))
 }

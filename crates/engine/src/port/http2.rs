@@ -25,6 +25,8 @@ use crate::security::Origin;
 /// Flow control windows of HTTP/2, so that a large value need not wait for window updates.
 pub const STREAM_WINDOW: u32 = 4 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Calls that one connection has under way. A node that has more makes further connections.
+pub const STREAMS: u32 = 200;
 
 /// Opens when a call on the connection has had the password.
 #[derive(Clone)]

@@ -55,3 +55,28 @@ impl Part {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_wait_for_each_others_room() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let room = Room::new(10 * UNIT);
+            let (mut one, mut other) = (room.part(), room.part());
+            assert!(one.hold(UNIT - 1).await); // not counted
+            assert!(other.hold(10 * UNIT).await);
+            assert!(other.hold(4 * UNIT).await);
+            assert!(one.hold(6 * UNIT).await);
+            let waits = timeout(Duration::from_millis(10), other.hold(5 * UNIT)).await;
+            assert!(waits.is_err());
+            let (freed, held) = tokio::join!(one.hold(0), other.hold(10 * UNIT));
+            assert!(freed && held);
+            drop(other);
+            assert!(one.hold(10 * UNIT).await);
+            assert_eq!(room.0.available_permits(), 0);
+        });
+    }
+}
