@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 NODE = """
 import os, resource, sys, kamacache
 resource.setrlimit(resource.RLIMIT_NOFILE, (160, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-with kamacache.Node("127.0.0.1:0") as node:
+with kamacache.Node("127.0.0.1:0", password=os.environ.get("PASSWORD")) as node:
     print(node.address, flush=True)
     for line in sys.stdin:
         files = [open(os.devnull) for _ in range(int(line))]
@@ -58,6 +59,38 @@ def test_the_last_descriptors_are_the_applications() -> None:
         for wire in wires[1:3]:
             wire.close()
         wait_until(lambda: is_answered(one()), PATIENCE)
+
+
+def test_strangers_give_way_to_clients() -> None:
+    """Open many more connections than the node may have, of each protocol, that do not give the password."""
+    environment = os.environ | {"PASSWORD": "secret"}
+    arguments = [sys.executable, "-c", NODE]
+    child = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    with child, contextlib.ExitStack() as stack:
+        assert child.stdout is not None
+        host, port = child.stdout.readline().strip().split(":")
+
+        def one(said: bytes = b"") -> socket.socket:
+            wire = stack.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE))
+            wire.sendall(said)
+            return wire
+
+        def strangers() -> None:
+            for number in range(100):
+                one((b"", b"*1\r\n", PING, HTTP2, b"GET / HT")[number % 5])
+
+        clients = []
+        for _ in range(40):
+            if len(clients) % 20 == 0:
+                strangers()
+            clients.append(one())
+            assert is_answered(clients[-1], command(b"AUTH", b"secret"))
+        strangers()
+        assert all(is_answered(client) for client in clients)
+        clients += [one() for _ in range(56)]
+        assert all(is_answered(client, command(b"AUTH", b"secret")) for client in clients[40:])
+        assert not is_answered(one(), command(b"AUTH", b"secret"))  # all places are taken by clients
+        assert all(is_answered(client) for client in clients)
 
 
 TABLE = Path("/proc/net/tcp")

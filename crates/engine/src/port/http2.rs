@@ -4,23 +4,21 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
 use tonic::transport::server::Connected;
 
-use super::stream::Stream;
-use crate::security::Origin;
+use super::{
+    places::{Closed, Place},
+    stream::Stream,
+};
 
 /// Flow control windows of HTTP/2, so that a large value need not wait for window updates.
 pub const STREAM_WINDOW: u32 = 4 << 20;
@@ -28,18 +26,8 @@ pub const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Calls that one connection has under way. A node that has more makes further connections.
 pub const STREAMS: u32 = 200;
 
-/// Opens when a call on the connection has had the password.
-#[derive(Clone)]
-pub struct Door {
-    pub origin: Origin,
-    is_open: Arc<AtomicBool>,
-}
-
-impl Door {
-    pub fn open(&self) {
-        self.is_open.store(true, Ordering::Relaxed);
-    }
-}
+/// The place of a connection, for its calls.
+pub type Door = Arc<Place>;
 
 pub struct Connection {
     first: Bytes,
@@ -47,31 +35,26 @@ pub struct Connection {
     door: Door,
     /// The door must be open by then; None: it need not, or is open.
     until: Option<Pin<Box<Sleep>>>,
-    /// Holds one of the places for connections.
-    _place: OwnedSemaphorePermit,
+    /// Tells a connection without the password to give way to another.
+    closed: Closed,
 }
 
 impl Connection {
-    pub fn new(first: Vec<u8>, stream: Stream, place: OwnedSemaphorePermit, until: Option<Instant>) -> Self {
-        let door = Door { origin: stream.origin(), is_open: Arc::default() };
-        Self {
-            first: first.into(),
-            stream,
-            door,
-            until: until.map(|until| Box::pin(sleep_until(until))),
-            _place: place,
-        }
+    pub fn new(first: Vec<u8>, stream: Stream, door: Door, until: Option<Instant>, closed: Closed) -> Self {
+        Self { first: first.into(), stream, door, until: until.map(|until| Box::pin(sleep_until(until))), closed }
     }
 
     /// Returns the stream, unless time is up. Also called to write: a client that does not read keeps the server from
     /// reading.
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut Stream>> {
-        if self.door.is_open.load(Ordering::Relaxed) {
+        if self.door.is_open() {
             self.until = None;
         }
-        let until = self.until.as_mut();
-        if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
-            return Err(io::ErrorKind::TimedOut.into());
+        if let Some(until) = &mut self.until {
+            let gives_way = Pin::new(&mut self.closed).poll(cx).is_ready();
+            if gives_way || until.as_mut().poll(cx).is_ready() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
         Ok(Pin::new(&mut self.stream))
     }

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    places::Place,
     room::{FULL, UNFINISHED},
     server::{BUFFER, Shared},
     stream::Stream,
@@ -116,8 +117,14 @@ async fn until<T>(time: Option<Instant>, work: impl Future<Output = io::Result<T
 
 /// Serves a connection. A client must give the password by `deadline`, as one that does not can block both reading and
 /// writing.
-pub async fn serve(mut stream: Stream, input: Vec<u8>, deadline: Instant, shared: &Shared) -> io::Result<()> {
-    let session = Session::new(Guard::new(shared.security.clone(), stream.origin()));
+pub async fn serve(
+    mut stream: Stream,
+    input: Vec<u8>,
+    deadline: Instant,
+    place: &Place,
+    shared: &Shared,
+) -> io::Result<()> {
+    let session = Session::new(Guard::new(shared.security.clone(), place.origin.clone()));
     let parser = Parser::new(if session.guard.is_open() { shared.limits } else { STRANGER });
     let mut work = Work { session, parser, input, start: 0 };
     let (mut out, mut queue, mut pace) = (Output::default(), Queue::default(), Pace::default());
@@ -144,6 +151,9 @@ pub async fn serve(mut stream: Stream, input: Vec<u8>, deadline: Instant, shared
                     } else {
                         work.execute(command, shared, queue.place(&mut out))
                     };
+                    if work.session.guard.is_open() {
+                        place.open();
+                    }
                     (window, begun) = (TURN, None);
                     let closes = matches!(next, Next::Close);
                     if let Next::Wait(pending) = next {

@@ -1,17 +1,18 @@
 //! Accepts connections, and finds out by their first bytes what they speak.
-use std::{io, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::AsyncReadExt,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::spawn_blocking,
+    sync::mpsc,
+    task::{spawn_blocking, yield_now},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     http,
     http2::Connection,
+    places::{Closed, Place, Places},
     resp,
     room::Room,
     stream::{Acceptor, Stream},
@@ -49,7 +50,7 @@ pub struct Shared {
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
     let Listener { socket, address, mut file } = listener;
     let mut acceptor = Acceptor::new(socket, &address)?;
-    let places = Arc::new(Semaphore::new(most()));
+    let places = Places::new(most());
     loop {
         let accepted = match &file {
             None => acceptor.accept().await,
@@ -69,10 +70,12 @@ pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
             },
         };
         match accepted {
-            Ok(stream) => match places.clone().try_acquire_owned() {
-                Ok(place) => drop(tokio::spawn(serve(stream, place, shared.clone()))),
-                Err(_) => drop(stream),
-            },
+            Ok(stream) => {
+                if let Some((place, closed)) = places.take(stream.origin(), shared.security.password.is_none()) {
+                    tokio::spawn(serve(stream, place, closed, shared.clone()));
+                    yield_now().await; // one that gave way closes its socket before the next is accepted
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // Mostly for want of descriptors: the connection waits in the backlog.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -98,11 +101,42 @@ fn is_told(input: &[u8]) -> bool {
     }
 }
 
-/// Serves one connection to its end. A client that breaks off needs no report.
-async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
-    let Some(mut stream) = tls::accept(stream, &shared.security).await else {
-        return;
+/// Serves one connection to its end, or until it gives its place to another. A client that breaks off needs no report.
+async fn serve(stream: Stream, place: Arc<Place>, mut closed: Closed, shared: Shared) {
+    let begun = async {
+        let stream = tls::accept(stream, &shared.security).await?;
+        begin(stream, &shared).await
     };
+    let Some((stream, input, deadline)) = while_it_may(&mut closed, begun).await.flatten() else { return };
+    let served = async {
+        match input.first_chunk() {
+            _ if input[0] == b'*' => resp::serve(stream, input, deadline, &place, &shared).await,
+            Some(HTTP2) => return Some((stream, input)),
+            Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,
+            Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
+            _ => Ok(()),
+        }
+        .ok()?;
+        None
+    };
+    if let Some((stream, input)) = while_it_may(&mut closed, served).await.flatten() {
+        let until = (!place.is_open()).then_some(deadline);
+        let connection = Connection::new(input, stream, place.clone(), until, closed);
+        let _ = shared.http2.send(Ok(connection)).await;
+    }
+}
+
+/// Works on a connection unless that is told to close. None: it was.
+async fn while_it_may<T>(closed: &mut Closed, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = closed => None,
+        done = work => Some(done),
+    }
+}
+
+/// Reads the first bytes of a connection, which show what it speaks, and returns until when it must give the password.
+async fn begin(mut stream: Stream, shared: &Shared) -> Option<(Stream, Vec<u8>, Instant)> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut input = Vec::with_capacity(BUFFER);
     while !is_told(&input) {
@@ -116,20 +150,9 @@ async fn serve(stream: Stream, place: OwnedSemaphorePermit, shared: Shared) {
             timeout_at(deadline, read).await.unwrap_or(Ok(0))
         };
         match read {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
     }
-    let _ = match input.first_chunk() {
-        _ if input[0] == b'*' => resp::serve(stream, input, deadline, &shared).await,
-        Some(HTTP2) => {
-            let until = shared.security.password.is_some().then_some(deadline);
-            let connection = Connection::new(input, stream, place, until);
-            let _ = shared.http2.send(Ok(connection)).await;
-            Ok(())
-        }
-        Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,
-        Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
-        _ => Ok(()),
-    };
+    Some((stream, input, deadline))
 }
