@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import select
 import socket
 import time
@@ -146,6 +148,24 @@ def test_listen_errors(server: Transport, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(stale))
     assert server.listen(f"unix:{stale}") == f"unix:{stale}"
+
+
+def test_a_socket_file_is_changed_under_the_lock_of_its_directory(transports: MakeTransport, tmp_path: Path) -> None:
+    """Wait for another node that looks at the files, even if it is stopped meanwhile, and fail if that takes long."""
+    path = tmp_path / "node.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    old = path.stat().st_ino
+    lock = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="holds the lock on"):
+            transports().listen(f"unix:{path}")
+        assert path.stat().st_ino == old
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert transports().listen(f"unix:{path}") == f"unix:{path}"
+    finally:
+        os.close(lock)
 
 
 def test_closed(client: Transport, server: Transport, address: str) -> None:

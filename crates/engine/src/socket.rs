@@ -20,7 +20,7 @@ use rustix::{
 
 use crate::{fork, tracked::Tracked};
 
-const LOCK_TRIES: usize = 100;
+const LOCK_TRIES: usize = 400;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const BACKLOG: i32 = 1024;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
@@ -144,7 +144,7 @@ impl Listener {
                 Ok(Self { socket, address, file: None })
             }
             Address::Unix(path) => {
-                let _alone = alone(path);
+                let _alone = alone(path)?;
                 remove_stale(path)?;
                 let socket = open_unix()?;
                 net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -170,26 +170,26 @@ impl Drop for SocketFile {
         if self.generation != fork::generation() || !self.is_there() {
             return;
         }
-        let _alone = alone(&self.path);
+        let Ok(_alone) = alone(&self.path) else { return }; // the next node here finds it stale
         if self.is_there() {
             let _ = fs::remove_file(&self.path); // gone already is as good
         }
     }
 }
 
-/// Locks the directory of a socket file, so that no other node finds a file stale, binds or removes one meanwhile. Goes
-/// on without the lock if another process holds it for long, as a stopped one does.
-fn alone(path: &Path) -> Option<Tracked<OwnedFd>> {
-    let directory = path.parent()?;
-    let lock = Tracked::open(|| Ok(OwnedFd::from(fs::File::open(directory)?))).ok()?;
+/// Locks the directory of a socket file, so that no other node finds a file stale, binds or removes one meanwhile.
+/// Without the lock nothing is done: of two nodes that start there at once, one would remove the other's live socket.
+fn alone(path: &Path) -> io::Result<Tracked<OwnedFd>> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let lock = Tracked::open(|| Ok(OwnedFd::from(fs::File::open(directory)?)))?;
     for _ in 0..LOCK_TRIES {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::AGAIN) => thread::sleep(LOCK_PAUSE),
-            Err(_) => break,
-            Ok(()) => return Some(lock),
+            locked => return locked.map(|()| lock).map_err(Into::into),
         }
     }
-    None
+    let text = format!("another process, which may be stopped, holds the lock on {} for long", directory.display());
+    Err(io::Error::other(text))
 }
 
 /// Removes a socket file on which no process listens.

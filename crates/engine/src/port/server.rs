@@ -48,8 +48,9 @@ pub struct Shared {
 
 /// Accepts until the runtime ends, then removes the file of a Unix socket. If it was removed by others, it is made anew.
 pub async fn accept(listener: Listener, shared: Shared) -> io::Result<()> {
-    let Listener { socket, address, mut file } = listener;
+    let Listener { socket, address, file } = listener;
     let mut acceptor = Acceptor::new(socket, &address)?;
+    let mut file = file; // removed before the socket is closed: later another file could have its inode
     let places = Places::new(most());
     loop {
         let accepted = match &file {
