@@ -411,3 +411,14 @@ class TestGuesses:
             said = "wrong passwords came from 127.0.0.1: 1"
             wait_until(lambda: said in [record.getMessage() for record in caplog.records])
         assert "guess" not in caplog.text
+
+    def test_the_log_tells_of_calls_without_one(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Warn of a node of KamaCache-Go, which calls by gRPC and knows no password."""
+        said = "gRPC calls without the password came from 127.0.0.1: 2; they were refused. "
+        with Node("127.0.0.1:0", password=SECRET) as node, grpc.insecure_channel(str(node.address)) as channel:
+            for _ in range(2):
+                with pytest.raises(grpc.RpcError, match="a password is required"):
+                    channel.unary_unary("/pb.KamaCache/Get")(b"\n\x01g\x12\x01k", timeout=10)
+            wait_until(lambda: any(record.getMessage().startswith(said[:60]) for record in caplog.records))
+        (first, *_) = (text for record in caplog.records if "without the password" in (text := record.getMessage()))
+        assert first.startswith((said, said.replace("2;", "1;")))  # the log may look between the two

@@ -45,6 +45,10 @@ impl Security {
         self.inner.guesses.due(Instant::now())
     }
 
+    fn unproven(&self) -> Vec<(String, u64)> {
+        self.inner.unproven.due(Instant::now())
+    }
+
     fn reload(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(tls) = &self.inner.tls else { return Ok(false) };
         py.detach(|| tls.reload()).map_err(PyValueError::new_err)

@@ -205,11 +205,15 @@ def _together(seen: list[Seen]) -> Iterator[Finding]:
         yield _fine("versions", f"all run {next(iter(versions))}")
     known = [other for member in seen for other in member.members]
     clients = {other["address"]: other.get("id") for other in known if other["state"] == "client"}
+    doubtful = {other["address"] for other in known if other.get("client") and other["state"] == "unknown"}
     if nodes := sorted(address for address, identity in clients.items() if identity):
         yield _fine("client nodes", f"{', '.join(nodes)}: own no keys, load for no other, and are notified of writes")
     if foreign := sorted(address for address, identity in clients.items() if not identity):
         text = f"{', '.join(foreign)}: listed as clients; they may call nodes, and nodes never call them"
         yield _fine("clients", text)
+    if doubtful:
+        text = "listed as clients; without the password or a certificate they are refused, as KamaCache-Go's nodes are"
+        yield _fine("clients", f"{', '.join(sorted(doubtful))}: {text}")
     yield _clocks(seen)
     addresses = {member.address for member in seen}
     for member in seen:

@@ -130,9 +130,16 @@ def tls_from(environ: Mapping[str, str]) -> TLS | None:
 
 
 def look_after(security: Security) -> None:
-    """Warn of wrong passwords. Load certificates that have changed, and warn once if they are broken."""
+    """Warn of wrong and missing passwords. Load certificates that have changed, and warn once if they are broken."""
     for address, count in security.guesses():
         log.warning("wrong passwords came from %s: %d", address, count)
+    for address, count in security.unproven():
+        log.warning(
+            "gRPC calls without the password came from %s: %d; they were refused. Give that client the password; "
+            "a KamaCache-Go node cannot have one",
+            address,
+            count,
+        )
     try:
         if security.reload():
             log.info("new certificates are in use")

@@ -72,7 +72,10 @@ class Administration:
         members = {
             member["address"] for member in found
         }  # a node that comes or goes may be listed as a client for a moment
-        return found + [_client(address) for address in sorted(membership.clients) if address not in members]
+        protection = self._options.protection
+        # Without the password or a certificate they are refused, as KamaCache-Go's nodes are.
+        state = "client" if protection.password is None and protection.tls is None else "unknown"
+        return found + [_client(address, state) for address in sorted(membership.clients) if address not in members]
 
     def owner(self, group: str, key: str) -> dict[str, Any]:
         """Return the owner of a key and the candidates, as this node sees them."""
@@ -111,9 +114,9 @@ def _peer(peer: Peer) -> dict[str, Any]:
     return peer.member._asdict() | {"me": False, "state": state, "registered": peer.registered}
 
 
-def _client(address: str) -> dict[str, Any]:
+def _client(address: str, state: str) -> dict[str, Any]:
     member = Member("", address, weight=0.0, protocol=0, client=True)
-    return member._asdict() | {"me": False, "state": "client", "registered": False}
+    return member._asdict() | {"me": False, "state": state, "registered": False}
 
 
 def _options(core: GroupCore) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-//! Addresses that gave a wrong password, with counts, until they are reported.
+//! Addresses that gave a wrong password or none, with counts, until they are reported.
 use std::{
     collections::HashMap,
     mem,

@@ -22,6 +22,8 @@ pub struct Security {
     /// For TCP; the permissions of its file protect a Unix socket.
     pub tls: Option<tls::Tls>,
     pub guesses: Guesses,
+    /// Calls without a password, counted in the same way.
+    pub unproven: Guesses,
 }
 
 impl Security {
@@ -34,7 +36,10 @@ impl Security {
                 self.guesses.note(address);
                 Err("wrong password: `authorization: Bearer <password>` has that of the nodes")
             }
-            (Some(_), None) => Err("a password is required: send `authorization: Bearer <password>`"),
+            (Some(_), None) => {
+                self.unproven.note(address);
+                Err("a password is required: send `authorization: Bearer <password>`")
+            }
             (None, Some(_)) => Err("this node has no password: leave `authorization` out"),
         }
     }
@@ -55,6 +60,7 @@ impl Security {
             password: self.password.clone(),
             tls: self.tls.as_ref().map(tls::Tls::renewed),
             guesses: Guesses::default(),
+            unproven: Guesses::default(),
         }
     }
 }
