@@ -79,7 +79,7 @@ def test_strangers_give_way_to_clients() -> None:
             for number in range(100):
                 one((b"", b"*1\r\n", PING, HTTP2, b"GET / HT")[number % 5])
 
-        clients = []
+        clients: list[socket.socket] = []
         for _ in range(40):
             if len(clients) % 20 == 0:
                 strangers()

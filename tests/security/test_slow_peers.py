@@ -95,7 +95,7 @@ def write(client: Transport, addresses: list[str], value: bytes) -> object:
 
 WAYS: dict[str, Callable[[Transport, str], object]] = {
     "ping": lambda client, at: client.ping(at, 0.25),
-    "pings": lambda client, at: client.ping_many([at, at], 0.25)[0],
+    "pings": lambda client, at: client.ping_many("", [at, at], 0.25)[0],
     "peek": lambda client, at: client.peek(at, "users", "k", False, 0.25),
     "peeks": lambda client, at: client.peek_many([(at, ["k"]), (at, ["l"])], "users", False, 0.25)[0],
     "write": lambda client, at: write(client, [at], b"v"),
