@@ -71,6 +71,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("store.shard",),
     ("store", "store.missed", "store.order", "store.read", "store.shut", "store.write"),
     ("security", "socket", "resp", "call", "runtime"),
+    ("port.unix",),
     ("port.places", "port.stream", "names", "watch"),
     ("port.tls", "port.http2", "port.room"),
     ("etcd.connection",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -216,3 +217,65 @@ def test_a_pipeline_to_no_peer_fails(client: Transport) -> None:
     with pytest.raises(PeerError) as raised:
         connected(client, "127.0.0.1:1")
     assert raised.value.refused
+
+
+def connect(address: str) -> socket.socket:
+    """Return a client's socket to an address that a transport listens on."""
+    if address.startswith("unix:"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(address.removeprefix("unix:"))
+        return client
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)))
+
+
+def wire_threads() -> set[Path]:
+    """Return the threads of this process that serve transports."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            if (task / "comm").read_text() == "kamacache-wire\n":
+                found.add(task)
+    return found
+
+
+def waits(thread: Path) -> int:
+    """Return how often a thread has begun to wait, once it waits."""
+    while "State:\tS" not in (status := (thread / "status").read_text()):
+        time.sleep(0.001)
+    return int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_a_client_that_reads_a_reply_wakes_no_server(transports: MakeTransport, listen_at: str) -> None:
+    """Let the client read each reply while the server waits for the next command."""
+    before = wire_threads()
+    server = transports()
+    with connect(server.listen(listen_at)) as client:
+        (thread,) = wire_threads() - before
+        woken = 0
+        for _ in range(20):
+            client.sendall(b"*1\r\n$7\r\nKC.PING\r\n")
+            select.select([client], [], [], 5.0)
+            waited = waits(thread)
+            assert client.recv(100) == b"+PONG\r\n"
+            time.sleep(0.005)
+            woken += waits(thread) - waited
+    assert woken < 10
+
+
+def test_replies_that_the_client_reads_late_are_whole(address: str) -> None:
+    """Fill the socket: the server goes on when there is room, and answers what came meanwhile."""
+    ask = b"*3\r\n$6\r\nKC.GET\r\n$5\r\nusers\r\n$3\r\nbig\r\n"
+    with connect(address) as client:
+        client.settimeout(10.0)
+        client.sendall(3 * ask)
+        time.sleep(0.05)
+        client.sendall(b"*1\r\n$7\r\nKC.PING\r\n")
+        received = bytearray()
+        while not received.endswith(b"+PONG\r\n"):
+            part = client.recv(1 << 20)
+            assert part
+            received += part
+        assert received.count(BIG) == 3
+        client.sendall(b"*1\r\n$7\r\nKC.PING\r\n")
+        assert client.recv(100) == b"+PONG\r\n"

@@ -92,7 +92,7 @@ impl Dialer {
 fn socket(stream: Stream) -> io::Result<Tracked<OwnedFd>> {
     match stream {
         Stream::Tcp(stream) => stream.try_map(|stream| Ok(stream.into_std()?.into())),
-        Stream::Unix(stream) => stream.try_map(|stream| Ok(stream.into_std()?.into())),
+        Stream::Unix(stream) => stream.into_socket(),
         Stream::Tls(_) => Err(io::Error::other("not what `dial` makes")),
     }
 }

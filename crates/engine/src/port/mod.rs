@@ -10,4 +10,5 @@ pub mod room;
 pub mod server;
 pub mod stream;
 pub mod tls;
+pub mod unix;
 pub mod whole;

@@ -11,10 +11,11 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixListener},
 };
 use tokio_rustls::TlsStream;
 
+use super::unix::UnixStream;
 use crate::{
     security::Origin,
     socket::{self, Address},
@@ -27,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// A connected stream socket.
 pub enum Stream {
     Tcp(Tracked<TcpStream>),
-    Unix(Tracked<UnixStream>),
+    Unix(UnixStream),
     /// One of the others, decrypted.
     Tls(Box<TlsStream<Stream>>),
 }
@@ -47,25 +48,20 @@ impl Stream {
     pub fn new(socket: Tracked<OwnedFd>, of: &Address) -> io::Result<Self> {
         Ok(match of {
             Address::Tcp(_) => Self::Tcp(socket.try_map(|fd| TcpStream::from_std(fd.into()))?),
-            Address::Unix(_) => Self::Unix(socket.try_map(|fd| UnixStream::from_std(fd.into()))?),
+            Address::Unix(_) => Self::Unix(UnixStream::new(socket)?),
         })
     }
 
     /// Connects. The caller limits the time.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         let stream = Self::new(socket::connect(address)?, address)?;
-        let failed = match &stream {
-            Self::Tcp(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
+        if let Self::Tcp(stream) = &stream {
+            stream.writable().await?;
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
             }
-            Self::Unix(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
-            }
-            Self::Tls(_) => None, // not made here
-        };
-        failed.map_or(Ok(stream), Err)
+        }
+        Ok(stream) // a Unix socket is connected at once
     }
 }
 
@@ -97,7 +93,8 @@ impl Acceptor {
             }
             Self::Unix(listener) => {
                 let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
-                Ok(Stream::Unix(poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?))
+                let stream = poll_fn(|cx| Tracked::poll_open(|| accept(cx))).await?;
+                Ok(Stream::Unix(UnixStream::new(stream.try_map(|stream| Ok(stream.into_std()?.into()))?)?))
             }
         }
     }
@@ -111,7 +108,7 @@ macro_rules! either {
                 $call
             }
             Stream::Unix($stream) => {
-                let $stream = Pin::new(&mut **$stream);
+                let $stream = Pin::new($stream);
                 $call
             }
             Stream::Tls($stream) => {
