@@ -3,7 +3,8 @@
 Methods without a docstring do what their names say; their code is in crates/python/src.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextvars import Context
 from types import GenericAlias
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 
@@ -31,6 +32,7 @@ __all__ = [
     "Placement",
     "PolicyRun",
     "Promise",
+    "Question",
     "Remote",
     "Scrape",
     "Security",
@@ -488,7 +490,8 @@ class Remote:
 
     `peers` are (address, considered dead, the peer itself) by their positions in `placement`, None for this node. For
     a hot value, `keep(key, found, asked)` is called; `asked` is a time of the store's clock. For a peer that does not
-    answer within `timeout` seconds, `suspect(peer, PeerError)` is called.
+    answer within `timeout` seconds, `suspect(peer, PeerError)` is called. `links` has the connections of event loops,
+    by loop and address: objects like net.link.Link.
     """
 
     def __new__(
@@ -500,9 +503,14 @@ class Remote:
         timeout: float,
         keep: Callable[[str, _Found, float], None] | None,
         suspect: Callable[[Any, Exception], None],
+        links: Mapping[Any, Mapping[str, Any]] | None = None,
     ) -> Remote: ...
-    def owner(self, key: str, /) -> Any:
-        """Return the peer that owns the key; None if this node does, or if the owner is considered dead."""
+    def ask(self, store: Store, key: str, /) -> Question | None:
+        """Ask the owner of a key for it, over the connection of the running event loop.
+
+        Return None if the owner is not to be asked: this node owns the key, the owner is considered dead, or writes
+        are pending; or if that loop has no connection to it yet.
+        """
 
     def get_many(
         self, store: Store, keys: list[str], found: dict[str, Any], failed: dict[str, Exception], /
@@ -641,11 +649,41 @@ class Pipeline:
     """
 
     def fileno(self) -> int: ...
+    flushing: bool  # what is asked now will be sent, for a flush is due
+
     def ask(self, token: Any, group: str, keys: list[str], former: bool, /) -> None: ...
-    def flush(self) -> bool: ...
-    def receive(self) -> list[tuple[Any, list[_Found | None]]]: ...
+    def flush(self) -> bool:
+        """Send what was asked, and return whether the socket took all of it."""
+
+    def receive(self) -> list[tuple[Any, Any]]:
+        """Read, and return the tokens that are answered. Questions that are answered wait for `resume`."""
+
+    def resume(self) -> bool:
+        """Continue the tasks that await answered questions, outside of any task, then flush.
+
+        Raises PeerError if the peer gave an error or nonsense for an answer.
+        """
+
     def patience(self, silence: float, whole: float, /) -> float | None: ...
-    def close(self) -> list[Any]: ...
+    def close(self, error: Exception | None = None, /) -> list[Any]:
+        """Close, fail the questions that are not answered with `error`, and return the tokens that are not."""
+
+@final
+class Question(Awaitable[Any]):
+    """A future of one key in its owner's memory, made by Remote.ask for the task that awaits it.
+
+    The result is the value, None if it is known to be absent, or MISSING if the owner does not have it or did not
+    answer. A question that ends otherwise counts in `joined`.
+    """
+
+    _asyncio_future_blocking: bool
+
+    def __await__(self) -> Generator[Question, None, Any]: ...
+    def __next__(self) -> Question: ...
+    def get_loop(self) -> Any: ...
+    def add_done_callback(self, callback: Callable[[Question], object], /, *, context: Context) -> None: ...
+    def cancel(self, msg: Any = None) -> bool: ...
+    def result(self) -> None: ...
 
 @final
 class EtcdSession:

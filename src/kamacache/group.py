@@ -113,11 +113,12 @@ class Group(Getter[V]):
         value = self._lookup(key)
         if value is not MISSING:
             return value  # type: ignore[return-value]
-        core = self._core
-        if core.store.remote is None:
+        core, question = self._core, None
+        if (remote := core.store.remote) is None:
             await self._aensure_for(1)
-        result: V | None = await core.misses.aget(key)
-        return result
+        elif (question := remote.ask(core.store, key)) and (value := await question) is not MISSING:
+            return value  # type: ignore[return-value]
+        return await core.misses.aget(key, question is not None)  # type: ignore[no-any-return]
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return a dict of those of the keys that have a value, in the order asked.

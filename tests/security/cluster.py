@@ -72,6 +72,7 @@ def drive(pipeline: Pipeline, answers: int = 1) -> list[tuple[Any, list[Any]]]:
             selector.modify(pipeline.fileno(), events)
             selector.select(0.1)
             found += pipeline.receive()
+            pipeline.resume()
     return found
 
 

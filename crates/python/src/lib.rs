@@ -25,6 +25,7 @@ mod pipeline;
 mod placement;
 mod policy;
 mod promise;
+mod question;
 mod remote;
 mod security;
 mod store;
@@ -64,6 +65,8 @@ mod _engine {
     use super::policy::PolicyRun;
     #[pymodule_export]
     use super::promise::{Promise, wake_late};
+    #[pymodule_export]
+    use super::question::Question;
     #[pymodule_export]
     use super::remote::{Flag, Remote};
     #[pymodule_export]

@@ -19,15 +19,17 @@ use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
     prelude::*,
-    types::{PyBytes, PyDict, PyList},
+    types::{PyBytes, PyDict, PyList, PyString},
 };
 
 use crate::{
     answers,
-    errors::{duration, key as text, seconds},
+    errors::{duration, seconds},
     failure::peer_error,
     guarded::call,
+    hit::Reader,
     placement::Placement,
+    question::Question,
     store::Store,
     transport::Transport,
     writer::{Item, Writer},
@@ -59,10 +61,12 @@ impl Flag {
 type WriteResult<'py> = (Vec<Option<u128>>, Vec<u128>, Vec<(String, Bound<'py, PyAny>)>);
 
 /// A peer's address, whether it is considered dead, and the peer itself.
-type Listed = (String, Py<Flag>, Py<PyAny>);
+type Listed = (Py<PyString>, Py<Flag>, Py<PyAny>);
 
 pub struct Peer {
     pub address: String,
+    /// The same for Python.
+    pub name: Py<PyString>,
     down: Arc<AtomicBool>,
     object: Py<PyAny>,
 }
@@ -77,6 +81,8 @@ pub struct Remote {
     pub timeout: Duration,
     keep: Option<Py<PyAny>>,
     suspect: Py<PyAny>,
+    /// The connections of event loops: by loop and address. None: tasks ask by Python alone.
+    pub links: Option<Py<PyDict>>,
 }
 
 /// The result of asking.
@@ -127,11 +133,24 @@ impl Remote {
         };
         let value = answer.value.clone().map(|at| PyBytes::new(py, &connection.input()[at]));
         pool.put(address, connection);
-        if answer.version < engine.known(key) {
+        self.found(py, store, key, value, &answer, begun)
+    }
+
+    /// Takes in the owner's answer, unless it is older than what is known here, and counts a hit.
+    pub fn found<'py>(
+        &self,
+        py: Python<'py>,
+        store: &Store,
+        key: &str,
+        value: Option<Bound<'py, PyBytes>>,
+        answer: &Answer,
+        begun: u64,
+    ) -> PyResult<Asked<'py>> {
+        if answer.version < store.engine().known(key) {
             return Ok(Asked::Nothing);
         }
-        engine.count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
-        self.keep(py, key, value.as_ref(), &answer, seconds(begun))?;
+        store.engine().count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
+        self.keep(py, key, value.as_ref(), answer, seconds(begun))?;
         Ok(Asked::Found(value))
     }
 
@@ -160,7 +179,8 @@ impl Remote {
 #[pymethods]
 impl Remote {
     #[new]
-    #[pyo3(signature = (transport, placement, peers, *, timeout, keep, suspect))]
+    #[pyo3(signature = (transport, placement, peers, *, timeout, keep, suspect, links = None))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         transport: Py<Transport>,
@@ -169,21 +189,30 @@ impl Remote {
         timeout: f64,
         keep: Option<Py<PyAny>>,
         suspect: Py<PyAny>,
+        links: Option<Py<PyDict>>,
     ) -> PyResult<Self> {
-        let peer = |(address, down, object): Listed| Peer { address, down: down.bind(py).get().0.clone(), object };
+        let peer = |(name, down, object): Listed| {
+            let address = name.to_str(py)?.to_owned();
+            Ok(Peer { address, name, down: down.bind(py).get().0.clone(), object })
+        };
         Ok(Self {
             transport,
             table: placement.table.clone(),
-            peers: peers.into_iter().map(|each| each.map(peer)).collect(),
+            peers: peers.into_iter().map(|each| each.map(peer).transpose()).collect::<PyResult<_>>()?,
             timeout: Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(error.to_string()))?,
             keep,
             suspect,
+            links,
         })
     }
 
-    #[pyo3(signature = (key, /))]
-    fn owner<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.owner_of(text(key)?).map(|peer| peer.object.bind(py).clone()))
+    #[pyo3(name = "ask", signature = (store, key, /))]
+    fn ask_in_task<'py>(
+        this: &Bound<'py, Self>,
+        store: &Bound<'py, Store>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, Question>>> {
+        Question::ask(this, store, key)
     }
 
     #[pyo3(signature = (store, keys, found, failed, /))]
@@ -231,6 +260,7 @@ impl Remote {
         }
         visit.call(&self.transport)?;
         visit.call(&self.keep)?;
+        visit.call(&self.links)?;
         visit.call(&self.suspect)
     }
 }

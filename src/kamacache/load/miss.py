@@ -32,10 +32,8 @@ from kamacache.load.remote import Remote
 from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts
 
 if TYPE_CHECKING:
-    from kamacache.cluster.peers import Peer
     from kamacache.cluster.routes import Route
     from kamacache.load.loader import Loader
-    from kamacache.net.lane import Found
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
 
@@ -96,17 +94,11 @@ class Misses:
                     self._store.count(how)
         return drive(self.path(key, peeked=peeked))
 
-    async def aget(self, key: str) -> Any:
-        """Do the same in a task. The first parts are for a value at its owner, and a loader that runs on this loop."""
-        loader, remote, peeked = self.local.loader, self._store.remote, False
-        if remote is not None and not self._store.pending and CHAIN.get() is None:
+    async def aget(self, key: str, peeked: bool = False) -> Any:
+        """Do the same in a task. The first part is for a loader that runs on this loop."""
+        loader = self.local.loader
+        if self._store.remote is not None:
             self._runtime.home.adopt_running()
-            owner = remote.owner(key)
-            if owner is not None:
-                found = await self._apeeked(owner, key)
-                if found is not None:
-                    return self._decode(key, found[0])
-                peeked = True
         if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is cancelled
             try:
@@ -118,17 +110,6 @@ class Misses:
                 if how is not None:
                     self._store.count(how)
         return await adrive(self.path(key, peeked=peeked))
-
-    async def _apeeked(self, owner: Peer, key: str) -> Found | None:
-        """Return the entry in the owner's memory, and count it."""
-        how: int | None = JOINED  # if it is cancelled
-        try:
-            found = await self.peeks.aask_owner(owner, key)
-            how = None if found is None else ABSENT if found[0] is None else PEER_HITS
-            return found
-        finally:
-            if how is not None:
-                self._store.count(how)
 
     def path(self, key: str, *, peeked: bool = False, raw: bool = False) -> Path[Any]:
         """Return the value of one key, with `raw` its bytes."""

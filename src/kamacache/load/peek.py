@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.log import log
-from kamacache.net.lane import HOT, Found, Lane
+from kamacache.net.lane import HOT, Found
 from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
@@ -17,24 +17,6 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.cluster.routes import Route
     from kamacache.runtime import Runtime
-
-
-class _Peek:
-    """The step of a single peek. It is a class of its own because every remote hit passes through it."""
-
-    __slots__ = ("_address", "_key", "_lane", "_name")
-
-    def __init__(self, lane: Lane, address: str, name: str, key: str) -> None:
-        self._lane = lane
-        self._address = address
-        self._name = name
-        self._key = key
-
-    def run(self) -> Found | None:
-        return self._lane.peek(self._address, self._name, self._key)
-
-    def arun(self) -> Awaitable[Found | None]:
-        return self._lane.apeek(self._address, self._name, self._key)
 
 
 class Peeks:
@@ -53,19 +35,11 @@ class Peeks:
 
     def ask_owner(self, owner: Peer, key: str) -> Path[Found | None]:
         """Return the entry of one key in the owner's memory; None also if the owner does not answer."""
-        asked = self._runtime.clock.now()
+        asked, lane, name = self._runtime.clock.now(), self._runtime.lane, self._name
         try:
-            found: Found | None = yield _Peek(self._runtime.lane, owner.address, self._name, key)
-        except Exception as error:  # noqa: BLE001 - _silent tells them apart
-            self._silent(owner, key, error)
-            return None
-        return self._fresh(key, found, asked)
-
-    async def aask_owner(self, owner: Peer, key: str) -> Found | None:
-        """Do the same in a task. It is no path, because every remote hit of a task passes through it."""
-        asked = self._runtime.clock.now()
-        try:
-            found = await self._runtime.lane.apeek(owner.address, self._name, key)
+            found: Found | None = yield Twofold(
+                lambda: lane.peek(owner.address, name, key), lambda: lane.apeek(owner.address, name, key)
+            )
         except Exception as error:  # noqa: BLE001 - _silent tells them apart
             self._silent(owner, key, error)
             return None

@@ -32,7 +32,6 @@ _LEAST_MESSAGE = 64 * 1024 * 1024
 _ROOM = 64 * 1024  # what a message has around its value
 _SEND = 60.0  # seconds that requests about writes wait at most
 _JOIN = 1.0
-_NONE: dict[str, Link] = {}
 _LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed loops
 
 
@@ -102,7 +101,9 @@ class NativeLane:
             store.remote = None
             return
         peers = [None if peer is None else (peer.address, peer.down, peer) for peer in route.peers]
-        store.remote = Remote(self._transport, placement, peers, timeout=PEEK_TIMEOUT, keep=keep, suspect=suspect)
+        store.remote = Remote(
+            self._transport, placement, peers, timeout=PEEK_TIMEOUT, keep=keep, suspect=suspect, links=self._links
+        )
 
     def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
         return self._transport.peek(address, group, key, former, FORMER_TIMEOUT if former else PEEK_TIMEOUT)
@@ -114,12 +115,7 @@ class NativeLane:
         return list(self._transport.peek_many(asks, group, former, timeout))
 
     async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        link = self._links.get(needed_loop(), _NONE).get(address)
-        if link is not None and link.is_open:
-            answers = await link.ask(group, [key], former)
-        else:
-            answers = await self._aask(address, group, [key], former)
-        return answers[0]
+        return (await self._aask(address, group, [key], former))[0]
 
     async def apeek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False

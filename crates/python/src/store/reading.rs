@@ -81,8 +81,7 @@ impl Store {
     pub fn miss(&self, py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.expire(py, asked)?;
         let mut peeked = false;
-        let asks = !self.pending.load(Ordering::Relaxed);
-        if let Some(remote) = self.remote.get(py).filter(|_| asks) {
+        if let Some(remote) = self.remote.get(py).filter(|_| !self.has_pending()) {
             match remote.get().ask(py, self, key(asked)?)? {
                 Asked::Found(Some(value)) => return self.decoded(py, value).map(Bound::unbind),
                 Asked::Found(None) => return Ok(py.None()),
@@ -100,6 +99,11 @@ impl Store {
         };
         let arguments = if peeked { (asked, true).into_pyobject(py)? } else { (asked,).into_pyobject(py)? };
         call(on_miss.bind(py), &arguments)
+    }
+
+    /// Returns whether writes of this node are under way, for which a get may have to wait.
+    pub fn has_pending(&self) -> bool {
+        self.pending.load(Ordering::Relaxed)
     }
 
     /// Returns the object that a get returns for a value that is not kept here.
