@@ -17,19 +17,22 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd};
 
 use crate::tracked::Tracked;
 
-/// The most that is read at a time: what is read into is zeroed first.
-const READ: usize = 64 * 1024;
+/// The least and the most that is read at a time: what is read into is zeroed first.
+const LEAST: usize = 2 * 1024;
+const MOST: usize = 64 * 1024;
 
 pub struct UnixStream {
     socket: Tracked<AsyncFd<OwnedFd>>,
     /// The same socket, while there is no room.
     full: Option<Tracked<AsyncFd<OwnedFd>>>,
+    /// How much is read next, as the last reads were.
+    room: usize,
 }
 
 impl UnixStream {
     /// Registers a connected non-blocking socket with the runtime.
     pub fn new(socket: Tracked<OwnedFd>) -> io::Result<Self> {
-        Ok(Self { socket: socket.try_map(|fd| watched(fd, Interest::READABLE))?, full: None })
+        Ok(Self { socket: socket.try_map(|fd| watched(fd, Interest::READABLE))?, full: None, room: LEAST })
     }
 
     /// Returns the socket, which the runtime watches no longer.
@@ -73,8 +76,8 @@ fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 impl AsyncRead for UnixStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = buf.remaining().min(READ);
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = buf.remaining().min(self.room);
         loop {
             let mut ready = ready!(self.socket.poll_read_ready(cx))?;
             match net::recv(self.socket.get_ref(), buf.initialize_unfilled_to(room), RecvFlags::empty()) {
@@ -83,6 +86,7 @@ impl AsyncRead for UnixStream {
                         ready.clear_ready(); // that was all: what comes now is reported again
                     }
                     buf.advance(n);
+                    self.room = if n == self.room { MOST } else { (2 * n).clamp(LEAST, MOST) };
                     return Poll::Ready(Ok(()));
                 }
                 Err(Errno::INTR) => {}
