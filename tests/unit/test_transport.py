@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,3 +280,28 @@ def test_replies_that_the_client_reads_late_are_whole(address: str) -> None:
         assert received.count(BIG) == 3
         client.sendall(b"*1\r\n$7\r\nKC.PING\r\n")
         assert client.recv(100) == b"+PONG\r\n"
+
+
+def test_each_question_on_a_connection_has_its_own_time(client: Transport) -> None:
+    """Ask twice with about the same time limit, for which the socket's own is set once; the second is not answered."""
+
+    def serve() -> None:
+        with listener.accept()[0] as connection:
+            while connection.recv(1000):
+                if not mute.is_set():
+                    connection.sendall(b"*-1\r\n")
+
+    mute = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        for timeout, earlier in ((0.3, 0.2), (0.1, 0.3)):
+            thread = threading.Thread(target=serve)
+            thread.start()
+            mute.clear()
+            assert client.peek(address, "users", "k", False, earlier) is None
+            mute.set()
+            began = time.monotonic()
+            with pytest.raises(PeerError, match=f"within {timeout * 1000:.0f} ms"):
+                client.peek(address, "users", "k", False, timeout)
+            assert time.monotonic() - began >= timeout
+            thread.join(5.0)

@@ -35,6 +35,8 @@ const KEEP: usize = 2 << 20;
 const BUFFER: usize = 16 * 1024;
 /// Time for a connect beyond its limit: if this process was stopped meanwhile, it may just have succeeded.
 const GRACE: Duration = Duration::from_millis(10);
+/// The shortest time limit of a socket: zero would be none.
+const TICK: Duration = Duration::from_millis(1);
 /// A reply must be whole within this time or that of the call, if it is longer, even if its bytes keep coming.
 pub(super) const WHOLE: Duration = Duration::from_secs(1);
 
@@ -153,15 +155,22 @@ impl Connection {
         }
     }
 
+    /// Sets the time limit on the socket, which costs as much as a tenth of an exchange.
+    fn be_patient(&mut self, address: &str, limit: Duration) -> Result<(), Failure> {
+        for which in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
+            let set = sockopt::set_socket_timeout(self.socket(), which, Some(limit.max(TICK)));
+            set.map_err(|error| Failure::io(address, &error.into()))?;
+        }
+        self.patience = Some(limit);
+        Ok(())
+    }
+
     /// Sends a request and reads its reply, within the limit. None: the connection was stale.
     fn exchange(&mut self, address: &str, request: &[u8], limit: Limit) -> Result<Option<Reply>, Failure> {
         let patience = limit.timeout.min(WHOLE); // no longer, as the deadline is looked at between two waits
-        if self.patience != Some(patience) {
-            for which in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-                let set = sockopt::set_socket_timeout(self.socket(), which, Some(patience));
-                set.map_err(|error| Failure::io(address, &error.into()))?;
-            }
-            self.patience = Some(patience);
+        // A little less will do: what is left then is waited for.
+        if self.patience.is_none_or(|set| set > patience || set < patience / 2) {
+            self.be_patient(address, patience)?;
         }
         let (deadline, until) = (limit.deadline(), limit.whole());
         let silent = || Failure::silent(address, limit.timeout);
@@ -171,7 +180,9 @@ impl Connection {
             let taken = self.send(&request[sent..], SendFlags::empty());
             match taken.map_err(|error| (error.kind(), error)) {
                 Ok(n) => sent += n,
-                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) if Instant::now() < deadline => {}
+                Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) if Instant::now() < deadline => {
+                    self.be_patient(address, deadline.saturating_duration_since(Instant::now()).min(WHOLE))?;
+                }
                 Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => return Err(silent()),
                 Err((ErrorKind::BrokenPipe | ErrorKind::ConnectionReset, _)) => return Ok(None),
                 Err((_, error)) => return Err(Failure::io(address, &error)),
@@ -188,7 +199,13 @@ impl Connection {
                 Step::Done(reply) => return Ok(Some(reply)),
                 Step::Stale => return Ok(None),
                 Step::Waiting if late => return Err(silent()),
-                Step::Waiting => late = Instant::now() >= deadline,
+                Step::Waiting => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    late = left.is_zero();
+                    if !late {
+                        self.be_patient(address, left.min(WHOLE))?;
+                    }
+                }
             }
         }
     }
