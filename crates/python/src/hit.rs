@@ -129,7 +129,7 @@ unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss)
                     none
                 }
             }
-            Lookup::Miss => otherwise(key, |key| miss(key.py(), this.store(), key)),
+            Lookup::Miss | Lookup::Past => otherwise(key, |key| miss(key.py(), this.store(), key)),
         }
     }))
     .unwrap_or_else(|_| {

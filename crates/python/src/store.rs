@@ -182,7 +182,7 @@ impl Store {
     fn peek<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.engine().peek(text(key)?) {
             Lookup::Hit(value) => self.take_object(py, value).map(Some),
-            Lookup::Absent | Lookup::Miss => Ok(None),
+            _ => Ok(None),
         }
     }
 

@@ -21,7 +21,10 @@ const HOT: u8 = 4;
 pub enum Lookup<R> {
     Hit(R),
     Absent,
+    /// Nothing is here.
     Miss,
+    /// What is here is not for local callers any more: `expire` may drop it.
+    Past,
 }
 
 /// All numbers of a store at one moment of each shard.
@@ -74,7 +77,7 @@ impl<V: Value> Store<V> {
         };
         let entry = shard.contents.get(slot);
         if !shard.contents.serves(slot, entry, || self.options.clock.coarse()) {
-            return Lookup::Miss;
+            return Lookup::Past;
         }
         let kind = entry.kind;
         let answer = match &entry.value {
@@ -249,7 +252,7 @@ impl<V: Value> Memory for Store<V> {
         match self.look(self.hash(key), key, false, V::clone) {
             Lookup::Hit(value) => visit(Some(Some(&value))),
             Lookup::Absent => visit(Some(None)),
-            Lookup::Miss => visit(None),
+            Lookup::Miss | Lookup::Past => visit(None),
         }
     }
 

@@ -108,9 +108,12 @@ impl Store {
 
     /// Returns the object that a get returns for a value that is not kept here.
     pub fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        if !self.decodes {
+            return Ok(bytes.into_any());
+        }
         match self.decode.get(py) {
             Some(decode) => Ok(call(decode.bind(py), &(bytes,).into_pyobject(py)?)?.into_bound(py)),
-            // None: bytes are what users see, or the collector has taken it and with it everything that could ask.
+            // The collector has taken it, and with it everything that could ask.
             None => Ok(bytes.into_any()),
         }
     }
@@ -163,6 +166,10 @@ impl Store {
                 Lookup::Hit(Taken::Handle(value)) => self.hit(py, text, value),
                 Lookup::Absent => continue,
                 Lookup::Miss => {
+                    missing.append(asked)?;
+                    continue;
+                }
+                Lookup::Past => {
                     self.expire(py, asked)?;
                     missing.append(asked)?;
                     continue;
