@@ -155,7 +155,7 @@ impl Connection {
         }
     }
 
-    /// Sets the time limit on the socket, which costs as much as a tenth of an exchange.
+    /// Sets the time limit on the socket: two calls of the system.
     fn be_patient(&mut self, address: &str, limit: Duration) -> Result<(), Failure> {
         for which in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
             let set = sockopt::set_socket_timeout(self.socket(), which, Some(limit.max(TICK)));

@@ -140,7 +140,7 @@ pub fn line(out: &mut Vec<u8>, kind: u8, number: i64) {
     if number < 0 {
         out.push(b'-');
     }
-    // Not by `write!`, which takes longer than all else that a key of a batch needs here.
+    // Not by `write!`: the length of each key of a batch is written here.
     let mut digits = [0; 20];
     let (mut at, mut left) = (digits.len(), number.unsigned_abs());
     while left > 0 || at == digits.len() {
