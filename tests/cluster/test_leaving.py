@@ -47,7 +47,7 @@ class Watched:
         """Let the thread of the members read the list and probe so many times more."""
         for _ in range(count):
             before = self.rounds
-            self.node._membership._probed = None
+            self.node._membership._exchange.again()
             self.node._membership.refresh()
             wait_until(lambda before=before: self.rounds > before)  # type: ignore[misc]
 

@@ -359,6 +359,16 @@ impl Memory for Slow {
         version
     }
 
+    fn floor(&self) -> u128 {
+        0
+    }
+
+    fn missed(&self, _: u64, _: usize) -> memory::Missed {
+        memory::Missed::default()
+    }
+
+    fn shut(&self, _: bool) {}
+
     fn raise(&self, floor: u128) -> u128 {
         floor
     }

@@ -8,6 +8,7 @@ impl<V: Value> Store<V> {
     /// Finds nothing while shut, for anybody: a get goes on to the owner or the loader. Loads that are under way when
     /// the store is shut are neither joined nor kept.
     pub fn set_shut(&self, shut: bool) {
+        self.options.clock.refresh(); // the machine may have been suspended
         self.shut.store(shut, Relaxed);
         for index in 0..if shut { self.shards.len() } else { 0 } {
             self.lock(index).stale = next_number();
