@@ -136,8 +136,10 @@ class Contacts:
 class Writing:
     """A write that is under way."""
 
-    def __enter__(self) -> bool:
-        """Return whether the process knows of no standstill that it has not caught up with."""
+    def __enter__(self) -> Self: ...
+    @property
+    def current(self) -> bool:
+        """Whether the process has not stood still since the write began, and had caught up before."""
 
     def __exit__(self, kind: object, error: object, traceback: object, /) -> None: ...
 

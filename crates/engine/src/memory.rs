@@ -132,10 +132,14 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Returns how often this process stood still if it has not caught up since, else 0. Finds it out first: what stood
-    /// still does not answer from memory.
+    /// Returns how often this process stood still. Finds it out first: what stood still does not answer from memory.
+    pub fn standstills(&self) -> u64 {
+        self.pulse.beat(|| self.shut(true))
+    }
+
+    /// Returns the same if the process has not caught up since, else 0.
     pub fn stood(&self) -> u64 {
-        let stood = self.pulse.beat(|| self.shut(true));
+        let stood = self.standstills();
         if stood == *self.caught_up.lock() { 0 } else { stood }
     }
 
@@ -143,7 +147,7 @@ impl Groups {
     pub fn catch_up(&self, stood: u64) {
         let mut caught_up = self.caught_up.lock();
         *caught_up = stood;
-        if self.pulse.beat(|| self.shut(true)) == stood {
+        if self.standstills() == stood {
             self.shut(false);
         }
     }

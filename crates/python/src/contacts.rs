@@ -70,7 +70,8 @@ impl Contacts {
     fn writing(&self) -> Writing {
         let groups = self.groups.clone();
         let before = groups.contacts.writes();
-        Writing { before, groups, generation: fork::generation(), ended: AtomicBool::new(false) }
+        let standstills = (groups.stood() == 0).then(|| groups.standstills());
+        Writing { before, standstills, groups, generation: fork::generation(), ended: AtomicBool::new(false) }
     }
 }
 
@@ -79,15 +80,22 @@ impl Contacts {
 pub struct Writing {
     groups: Arc<Groups>,
     before: u64,
+    /// How often the process had stood still; None: and it had not caught up with that.
+    standstills: Option<u64>,
     generation: u64,
     ended: AtomicBool,
 }
 
 #[pymethods]
 impl Writing {
-    /// Returns whether this process knows that it has not stood still, and so knows who must be told.
-    fn __enter__(&self) -> bool {
-        self.groups.stood() == 0
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// True if the process has not stood still since the write began, and so knows whom to tell.
+    #[getter]
+    fn current(&self) -> bool {
+        self.standstills == Some(self.groups.standstills())
     }
 
     fn __exit__(&self, _kind: &Bound<'_, PyAny>, _error: &Bound<'_, PyAny>, _traceback: &Bound<'_, PyAny>) {

@@ -11,9 +11,10 @@ until that is done. A process that stood still does so with every member that it
 does not answer: the engine shuts the stores when the process goes on, after one tick of 100 ms at most.
 
 Writing. A write is only confirmed without a member of which it is *known* that it serves nothing any more. It said
-goodbye; or its process has ended, as its free lock shows; or nothing listens at the address where this very member has
-answered before, as this node found or another one that says so; or the registry, which notices deaths, does not list
-it, and it left as many pings unanswered as copies live. Where the registry notices no deaths, such pings are enough.
+goodbye; or its process has ended, as its free lock shows; or nothing, or another process, listens at the address where
+this very member has answered before, as this node found or another one that says so; or the registry, which notices
+deaths, does not list it, and it left as many pings unanswered as copies live. Where the registry notices no deaths,
+such pings are enough. Nor is a write confirmed in whose course the process stood still: it may not know all members.
 
 Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
 group was emptied since.

@@ -145,9 +145,12 @@ class Peers:
             ]
 
     def gone(self) -> list[str]:
-        """Return the ids of the peers that are known to have ended."""
+        """Return the ids and addresses of the peers that are known to have ended.
+
+        Where a list says no more than addresses, these are the ids of members that have not spoken yet.
+        """
         with self._lock:
-            return [peer.id for peer in self._peers.values() if has_ended(peer)]
+            return [name for peer in self._peers.values() if has_ended(peer) for name in (peer.id, peer.address)]
 
     def settled(self) -> bool:
         """Return whether each registered peer has answered a hello or is considered dead."""

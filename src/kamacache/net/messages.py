@@ -36,7 +36,7 @@ class Contact(NamedTuple):
 class Hello(NamedTuple):
     """The sender, its groups, and its contact with the receiver. The answer is a Hello too.
 
-    `gone` are the members that the sender knows to have ended.
+    `gone` are the ids and addresses of members that the sender knows to have ended.
     """
 
     member: Member

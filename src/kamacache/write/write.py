@@ -54,9 +54,9 @@ class Writes:
         return confirmed
 
     def _write(self, items: Sequence[WriteItem]) -> Path[bool]:
-        with self._runtime.lane.contacts.writing() as current:
+        with self._runtime.lane.contacts.writing() as writing:
             confirmed = yield from self._order_and_tell(items)
-        return confirmed and current  # what stood still does not know yet whom to tell
+            return confirmed and writing.current  # what stood still does not know yet whom to tell
 
     def _order_and_tell(self, items: Sequence[WriteItem]) -> Path[bool]:
         confirmed = self._runtime.joined
@@ -88,9 +88,10 @@ class Writes:
 
         The listeners are read after the writes were applied: one that joins later learns of them from its hello.
         """
-        self.order(items)
-        if self._runtime.membership.listeners():
-            return False
+        with self._runtime.lane.contacts.writing() as writing:
+            self.order(items)
+            if self._runtime.membership.listeners() or not writing.current:
+                return False
         self._store.count(WRITES, len(items))
         return True
 
@@ -106,7 +107,7 @@ class Writes:
             return items
         if len(items) > 1 and weight(items) > _DIRECTLY:
             return items
-        with self._runtime.lane.contacts.writing() as current:
+        with self._runtime.lane.contacts.writing() as writing:
             try:
                 versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
             except PeerError:  # closed, or the parent's
@@ -116,12 +117,11 @@ class Writes:
                 error = errors.get(peer.address)
                 if error is not None and not isinstance(error, UnknownGroup):
                     self._runtime.suspect(peer, error)
-        clean = current and not failed and not any(greater) and None not in versions
-        if clean and self._runtime.saw(max(versions)):
-            now = membership.listeners()
-            if now == listeners or not set(now) - set(listeners):
-                self._store.count(WRITES, len(items))
-                return []
+            if not failed and not any(greater) and None not in versions and self._runtime.saw(max(versions)):
+                now = membership.listeners()
+                if (now == listeners or not set(now) - set(listeners)) and writing.current:
+                    self._store.count(WRITES, len(items))
+                    return []
         return [
             item._replace(above=above, ordered=version or 0)
             for item, version, above in zip(items, versions, greater, strict=True)
@@ -135,9 +135,9 @@ class Writes:
 
     def clear(self, floor: int) -> Path[bool]:
         """Have every member clear what is older than `floor`, as this node has. Return whether all confirmed."""
-        with self._runtime.lane.contacts.writing() as current:
+        with self._runtime.lane.contacts.writing() as writing:
             confirmed = yield from self._clear(floor)
-        return confirmed and current
+            return confirmed and writing.current
 
     def _clear(self, floor: int) -> Path[bool]:
         confirmed = self._runtime.joined

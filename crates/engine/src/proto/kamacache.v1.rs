@@ -50,7 +50,7 @@ pub struct HelloMessage {
     pub leaving: bool,
     #[prost(message, optional, tag = "5")]
     pub contact: ::core::option::Option<Contact>,
-    /// ids of members that are known to have ended
+    /// ids and addresses of members that are known to have ended
     #[prost(string, repeated, tag = "6")]
     pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

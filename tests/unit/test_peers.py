@@ -1,0 +1,91 @@
+"""Who must be told of a write, as one node sees the others."""
+
+from __future__ import annotations
+
+from kamacache._engine import Contacts
+from kamacache.cluster.peers import Peer, Peers
+from kamacache.errors import PeerError
+from kamacache.member import Member
+
+SILENCE = 3
+MEMBER = Member("id of a process", "10.0.0.1:8001")
+LISTED = Member("10.0.0.1:8001", "10.0.0.1:8001", protocol=0)  # a list without more than addresses
+
+
+def refusal() -> PeerError:
+    error = PeerError("refused")
+    error.refused = True
+    return error
+
+
+def known(member: Member, *, notices_deaths: bool = True) -> tuple[Peers, Peer]:
+    peers = Peers(Contacts(), notices_deaths=notices_deaths)
+    peers.listed([member])
+    (peer,) = peers.all()
+    return peers, peer
+
+
+def test_a_refusal_counts_at_an_address_that_has_answered() -> None:
+    peers, peer = known(MEMBER)
+    peers.died(peer, refusal())
+    assert peers.listeners(SILENCE) == [peer]
+    peers.answered(peer)
+    peers.died(peer, refusal())
+    assert peers.listeners(SILENCE) == []
+    peers.answered(peer)
+    assert peers.listeners(SILENCE) == [peer]
+
+
+def test_silence_counts_once_the_registration_is_gone() -> None:
+    peers, peer = known(MEMBER)
+    for _ in range(SILENCE):
+        peers.unanswered(peer, PeerError("silent"))
+    assert peers.listeners(SILENCE) == [peer]
+    peers.listed([])
+    assert peers.listeners(SILENCE) == []
+    peers.alive([peer.id])  # it has pinged this node
+    assert peers.listeners(SILENCE) == [peer]
+
+
+def test_silence_counts_where_the_list_never_changes() -> None:
+    peers, peer = known(LISTED, notices_deaths=False)
+    for _ in range(SILENCE):
+        assert peers.listeners(SILENCE) == [peer]
+        peers.unanswered(peer, PeerError("silent"))
+    assert peers.listeners(SILENCE) == []
+
+
+def test_a_process_whose_lock_is_free_has_ended() -> None:
+    peers, _ = known(MEMBER)
+    peers.listed([], lambda member: member == MEMBER.id)
+    assert peers.listeners(SILENCE) == []
+
+
+def test_one_node_learns_from_another_who_has_ended() -> None:
+    """Learn it also of a member of which the own list says no more than the address, until it answers."""
+    for listed in (MEMBER, LISTED):
+        witness, seen = known(MEMBER)
+        witness.answered(seen)
+        witness.died(seen, refusal())
+        peers, peer = known(listed)
+        peers.ended(witness.gone())
+        assert peers.listeners(SILENCE) == [peer]  # it has not been silent here
+        peers.died(peer, refusal())
+        peers.ended(witness.gone())
+        assert peers.listeners(SILENCE) == []
+        peers.heard(MEMBER, leaving=False, answered=True)
+        assert [one.id for one in peers.listeners(SILENCE)] == [MEMBER.id]
+
+
+def test_a_member_that_comes_back_is_behind_until_it_has_caught_up() -> None:
+    peers, peer = known(MEMBER)
+    peers.listed([])
+    for _ in range(SILENCE):
+        peers.unanswered(peer, PeerError("silent"))
+    assert peers.forget(SILENCE) == [peer]
+    peers.listed([MEMBER])
+    (again,) = peers.all()
+    assert again.skipped
+    assert not again.dead
+    peers.heard(MEMBER, leaving=False, answered=True, has=1_000_000_000)
+    assert not again.skipped
