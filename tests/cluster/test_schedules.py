@@ -17,6 +17,7 @@ import pytest
 
 from kamacache import Node
 from kamacache.errors import NodeClosed
+from kamacache.load import outcome
 from kamacache.load.miss import Misses
 from kamacache.net.messages import Hello, LoadRequest, TellReply, TellRequest, WriteItem, WriteRequest
 from kamacache.steps import Path, drive
@@ -736,3 +737,13 @@ def test_clock_that_is_days_ahead(caplog: pytest.LogCaptureFixture, wrong: int) 
             assert node._runtime.hlc.latest() >> 80 < (1000 + 86_400) * 1000
         wait_until(lambda: all(len(node.members()) == 3 for node in cluster.nodes))
         assert f"the clock of {cluster.nodes[wrong].address} is wrong" in caplog.text
+
+
+def test_a_batch_that_fills_several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again for the values that a full message left out, and that their owner has kept: each is loaded once."""
+    monkeypatch.setattr(outcome, "_MESSAGE", 10)
+    with Cluster(2) as cluster:
+        a, b = cluster.nodes
+        keys = [key for key in (f"key{n}" for n in range(60)) if b.owner("g", key).id == b.id][:20]
+        assert cluster.group(a).get_many(keys) == dict.fromkeys(keys, OLD)
+        assert cluster.source.loads == dict.fromkeys(keys, 1)

@@ -45,7 +45,13 @@ MESSAGES: list[tuple[Request, Reply]] = [
     (
         LoadRequest("users", ["1", "2"], ["dead"], 3, VERSION),
         LoadReply(
-            [Answer(b"", VERSION, 1.5, hot=True), Answer(), Answer(too_large=True), Answer(error_type="E")],
+            [
+                Answer(b"", VERSION, 1.5, hot=True),
+                Answer(),
+                Answer(too_large=True),
+                Answer(error_type="E"),
+                Answer(later=True),
+            ],
             7,
         ),
     ),

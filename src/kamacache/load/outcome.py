@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from kamacache._engine import Store
@@ -86,13 +86,21 @@ def batch_error(failures: dict[str, Exception], loaded: dict[str, Any]) -> KamaC
     return error
 
 
-def answers(outcomes: Iterable[Outcome]) -> list[Answer]:
-    """Return the answers for the peer that asked. A value that does not fit into the message is called too large."""
+def answers(outcomes: Iterable[tuple[str, Outcome]], is_kept: Callable[[str], bool]) -> list[Answer]:
+    """Return the answers for the peer that asked, which asks again for kept values that the message has no room for.
+
+    Others that do not fit are called too large.
+    """
     told: list[Answer] = []
-    size = 0
-    for outcome in outcomes:
-        size += len(outcome.value or b"")
-        told.append(_answer(outcome) if size <= _MESSAGE or not told else Answer(too_large=True))
+    left = _MESSAGE
+    for key, outcome in outcomes:
+        size = len(outcome.value or b"")
+        if size <= left or not told:
+            left -= size
+            told.append(_answer(outcome))
+        else:
+            kept = is_kept(key)
+            told.append(Answer(too_large=not kept, later=kept))
     return told
 
 

@@ -122,20 +122,31 @@ class Remote:
                         lead.end(key, failed(error, PEER_LOADS))
                 else:
                     self._runtime.saw(reply.clock)
-                    mine = []  # keys that this node loads itself
-                    behind = []
-                    for key, answer in zip(keys, reply.answers, strict=True):
-                        older = not answer.error_type and answer.version < self._store.known(key)
-                        if answer.too_large or (older and key in told):  # it does not travel, or is old all the same
-                            mine.append(key)
-                        elif older:
-                            behind.append(key)
-                        else:
-                            self._taken(lead, key, answer, asked)
+                    mine, behind = self._sort(lead, keys, reply.answers, asked, told)
                     if behind:
                         told.update(behind)
                         yield from self._tell(peer, behind, deadline)
                     yield from self._load_here(lead, mine, skipped)
+
+    def _sort(
+        self, lead: Lead, keys: list[str], answers: Iterable[Answer], asked: float, told: set[str]
+    ) -> tuple[list[str], list[str]]:
+        """Take the answers that are good. Return the keys that this node must load, and those whose owner is behind.
+
+        The others are asked for again.
+        """
+        mine, behind = [], []
+        for key, answer in zip(keys, answers, strict=True):
+            older = not answer.error_type and answer.version < self._store.known(key)
+            if answer.later:
+                continue
+            if answer.too_large or (older and key in told):  # it does not travel, or is old all the same
+                mine.append(key)
+            elif older:
+                behind.append(key)
+            else:
+                self._taken(lead, key, answer, asked)
+        return mine, behind
 
     def _tell(self, peer: Peer, keys: list[str], deadline: Deadline) -> Path[None]:
         """Tell a member of writes that it has missed, as its answers show, so that its next answers are not older."""

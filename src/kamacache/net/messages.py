@@ -58,7 +58,10 @@ class LoadRequest(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The outcome for one key: a value, absence (value None), too large to send, or a failed load (error_type)."""
+    """The outcome for one key: a value, absence (value None), too large to send, or a failed load (error_type).
+
+    `later`: the message is full, and the value was kept, so that it is to be asked for once more.
+    """
 
     value: bytes | None = None
     version: int = 0
@@ -67,6 +70,7 @@ class Answer(NamedTuple):
     too_large: bool = False
     error_type: str = ""
     error_text: str = ""
+    later: bool = False
 
 
 class LoadReply(NamedTuple):

@@ -90,6 +90,10 @@ class ServedLoad:
             elif elsewhere:  # the peer goes on to the next candidate
                 self.answer.set_exception(raised(elsewhere[0], self._keys[0]))
             else:
-                self.answer.set_result(answers(self._outcomes[key] for key in self._keys))
+                outcomes = ((key, self._outcomes[key]) for key in self._keys)
+                self.answer.set_result(answers(outcomes, self._is_kept))
         except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits
             self.answer.set_exception(error)
+
+    def _is_kept(self, key: str) -> bool:
+        return self._core.store.find(key) is not None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
 _LAST = 0.25  # seconds for a notice when the write's time is over
 _DIRECTLY = 8 * 1024 * 1024  # bytes of a batch that is written without a step of Python
+_NODE = (1 << 64) - 1  # the bits of a version that say which node has ordered the write
 _ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
@@ -68,6 +69,7 @@ class Writes:
             versions, whole, knows = yield from self._order_all(items, deadline)
             confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
+            confirmed &= all(versions[item.key] or _came_later(item) for item in items)
             if not ordered:  # superseded; the others were notified before, but for those that did not answer
                 return confirmed and not any(peer.dead for peer in self._runtime.membership.listeners())
             confirmed &= self._runtime.saw(max(version for _, version in ordered))
@@ -311,3 +313,11 @@ class Writes:
         """Raise the floor. Return the greatest that is known now."""
         self._runtime.saw(floor)
         return self._store.clear(floor)
+
+
+def _came_later(item: WriteItem) -> bool:
+    """Return whether what supersedes this write is known to have come after it: one node has ordered both.
+
+    Another node may have ordered that one long before, by a clock that is ahead.
+    """
+    return not item.above or item.above & _NODE == item.ordered & _NODE

@@ -157,6 +157,9 @@ pub struct Answer {
     pub error_type: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub error_text: ::prost::alloc::string::String,
+    /// loaded and kept, but this message is full: the asker asks again
+    #[prost(bool, tag = "9")]
+    pub later: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteRequest {

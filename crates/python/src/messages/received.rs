@@ -52,6 +52,7 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
         a.too_large,
         &a.error_type,
         &a.error_text,
+        a.later,
     ))
 }
 

@@ -20,7 +20,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
 type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
 type GroupState = (String, String, u128, Vec<String>);
-type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String);
+type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
 
 fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
@@ -40,7 +40,7 @@ fn group_state((name, codec, floor, options): GroupState) -> pb::GroupState {
     pb::GroupState { name, codec, floor: to_version(floor), options }
 }
 
-fn answer((value, version, remaining, hot, too_large, error_type, error_text): Answer) -> pb::Answer {
+fn answer((value, version, remaining, hot, too_large, error_type, error_text, later): Answer) -> pb::Answer {
     pb::Answer {
         absent: value.is_none(),
         value: to_value(value),
@@ -50,6 +50,7 @@ fn answer((value, version, remaining, hot, too_large, error_type, error_text): A
         too_large,
         error_type,
         error_text,
+        later,
     }
 }
 
