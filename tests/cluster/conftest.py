@@ -82,7 +82,7 @@ class Processes:
         self._log = directory / "loads"
         self._log.touch()
         self._directory = directory
-        self._kind = kind
+        self.kind = kind
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +97,7 @@ class Processes:
         ports = free_ports(count)
         for port in ports:
             place: dict[str, Any] = {"registry": f"local://{self._directory}/reg"}
-            if self._kind == "static":
+            if self.kind == "static":
                 listed = ",".join(f"127.0.0.1:{port}" for port in ports)
                 place = {"registry": f"static://{listed}", "listen": f"127.0.0.1:{port}"}
             made.append(Process({"log": str(self._log)} | place | options))

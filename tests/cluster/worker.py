@@ -13,9 +13,15 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 from kamacache import KamaCacheError, Node
+from kamacache.registry.static import StaticRegistry
+
+if TYPE_CHECKING:
+    from kamacache._engine import Contacts
 
 
 class Worker:
@@ -24,6 +30,7 @@ class Worker:
     def __init__(self, options: dict[str, Any]) -> None:
         self.log = options["log"]
         self.slow = options.get("slow", 0.0)
+        StaticRegistry.lease = options.get("lease", StaticRegistry.lease)
         self.node = Node(options.get("listen"), registry=options["registry"], service="test")
         names = options.get("groups", ["g"])
         loader = self.aload if options.get("use_async") else self.load
@@ -134,6 +141,85 @@ class Worker:
         began = time.monotonic()
         done = self.group.delete(key)
         return [done, time.monotonic() - began]
+
+    def watch(self, keys: list[str]) -> None:
+        """Get each of these keys again and again on threads of its own, until `seen`."""
+        self.stop = threading.Event()
+        self.begun: dict[str, float] = {}  # by value or error: when the last get began that returned it
+
+        def work(key: str) -> None:
+            while not self.stop.is_set():
+                began = time.monotonic()
+                try:
+                    value = str(self.group.get(key))
+                except KamaCacheError as error:
+                    value = repr(error)
+                self.begun[value] = max(began, self.begun.get(value, 0.0))
+                time.sleep(0.001)
+
+        self.watching = [threading.Thread(target=work, args=(key,), daemon=True) for key in keys * 2]
+        for thread in self.watching:
+            thread.start()
+
+    def seen(self) -> dict[str, float]:
+        """Return when the last get began that returned each value. The clock is the same in all processes."""
+        self.stop.set()
+        for thread in self.watching:
+            thread.join()
+        return self.begun
+
+    def watch_listeners(self, address: str) -> None:
+        """Look again and again whether a member is told of the writes of this one, until `was_missing`."""
+        self.stop = threading.Event()
+        self.looks = self.missing = 0
+
+        def work() -> None:
+            while not self.stop.is_set():
+                told = [peer.address for peer in self.node._membership.listeners() if not peer.dead]
+                self.looks += 1
+                self.missing += address not in told
+                time.sleep(0.0005)
+
+        threading.Thread(target=work, daemon=True).start()
+
+    def was_missing(self) -> Any:
+        self.stop.set()
+        return [self.missing, self.looks]
+
+    def orders(self, keys: list[str]) -> list[str]:
+        """Return the keys whose writes this member may order."""
+        return [key for key in keys if self.node._membership.route("g").is_candidate(key)]
+
+    def remember(self, count: int) -> None:
+        """Take note of so many writes."""
+        for number in range(count):
+            self.group._core.store.note(f"remembered{number}", self.node._runtime.hlc.next())
+
+    def remembers(self, count: int) -> bool:
+        """Return whether this member knows of all those writes."""
+        return all(self.group._core.store.known(f"remembered{number}") for number in range(count))
+
+    def known(self, key: str) -> bool:
+        """Return whether this member knows of a write of a key."""
+        return self.group._core.store.known(key) > 0
+
+    def stop_in_write(self) -> None:
+        """Stop this process in the middle of its next write, which knows by then whom it must tell."""
+        lane = self.node._runtime.lane
+        contacts = lane.contacts
+
+        class Stopping:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(contacts, name)
+
+            @contextmanager
+            def writing(self) -> Iterator[bool]:
+                lane.contacts = contacts
+                with contacts.writing() as current:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                    yield current
+
+        lane.contacts = cast("Contacts", Stopping())
 
     def members(self) -> list[str]:
         return [str(member) for member in self.node.members()]
