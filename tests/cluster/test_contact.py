@@ -275,3 +275,29 @@ def test_join_beside_a_member_that_remembers_many_writes(local_processes: Proces
                 break
     assert min(times) < 1.0, times
     assert min(gaps) < 0.05, gaps
+
+
+def test_write_that_is_stopped_in_its_middle(local_processes: Processes) -> None:
+    """Return True only if no process serves an older value, one that joined while the write stood still included.
+
+    1. The writer stops after it has looked whom it must tell. Another member joins, and keeps a near copy.
+    2. The writer goes on.
+    """
+    writer, owner, late = local_processes.make(3, start=False, group={"near_ttl": "10s"})
+    for process in (writer, owner):
+        process.start()
+    late.do("peek", "key")
+    wait_until(lambda: all(len(process.do("members")) == 2 for process in (writer, owner)))
+    keys = local_processes.keys_of(owner)[:40]
+    for key in keys:
+        assert writer.do("set", key, "old")[0] is True
+    writer.do("stop_in_write")
+    writer.send("delete", keys[0])
+    late.start()
+    wait_until(lambda: late.do("get", keys[0])[0] == "old" and late.do("peek", keys[0]))
+    time.sleep(1.0)  # it has stood still for more than a second
+    writer.kill(signal.SIGCONT)
+    if writer.receive()[0]:
+        assert [process.do("get", keys[0])[0] for process in (late, owner)] == [f"value of {keys[0]}"] * 2
+    wait_until(lambda: writer.do("delete", keys[0])[0])
+    assert [process.do("get", keys[0])[0] for process in (late, owner)] == [f"value of {keys[0]}"] * 2
