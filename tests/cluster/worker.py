@@ -203,6 +203,17 @@ class Worker:
         """Return whether this member knows of a write of a key."""
         return self.group._core.store.known(key) > 0
 
+    def slow_probes(self) -> None:
+        """Ping the members a little later in each round."""
+        exchange = self.node._membership._exchange
+        probe = exchange.probe
+
+        def late() -> None:
+            time.sleep(0.2)
+            probe()
+
+        exchange.probe = late  # type: ignore[method-assign]
+
     def stop_in_write(self) -> None:
         """Stop this process in the middle of its next write, which knows by then whom it must tell."""
         lane = self.node._runtime.lane
@@ -213,11 +224,11 @@ class Worker:
                 return getattr(contacts, name)
 
             @contextmanager
-            def writing(self) -> Iterator[bool]:
+            def writing(self) -> Iterator[Any]:
                 lane.contacts = contacts
-                with contacts.writing() as current:
+                with contacts.writing() as writing:
                     os.kill(os.getpid(), signal.SIGSTOP)
-                    yield current
+                    yield writing
 
         lane.contacts = cast("Contacts", Stopping())
 
