@@ -147,7 +147,7 @@ class Exchange:
             if isinstance(answer, Exception):
                 self._unanswered(peer, answer)
             elif peer.member.protocol and answer.id != peer.id:
-                peers.greet(peer)  # another process has taken the address over
+                peers.taken_over(peer)
             elif not peers.answered(peer) and peer.greeted:
                 self._catch_up(peer, answer)
 
@@ -157,13 +157,17 @@ class Exchange:
         `knows_all` tells whether the list of members was read since.
         """
         log.info("this process stood still; it asks the members for the writes that it has missed")
-        whole = knows_all
-        peers = [peer for peer in self._membership.peers.all() if not peer.dead]
+        whole, members = knows_all, self._membership.peers
+        peers = members.known()  # also the dead and those that said goodbye: they may have come back meanwhile
         for peer, answer in zip(peers, self._ping([peer.address for peer in peers]), strict=True):
             if isinstance(answer, Exception):
-                self._unanswered(peer, answer)
-                whole = False
-            else:
+                if not peer.dead:
+                    self._unanswered(peer, answer)
+                    whole = False
+            elif peer.member.protocol and answer.id != peer.id:
+                members.taken_over(peer)
+            elif not peer.left:
+                members.answered(peer)
                 whole &= self._catch_up(peer, answer)
         if not whole:
             self._reading.forget()

@@ -231,6 +231,15 @@ class Peers:
                 peer.greeted = False
             return peer.dead
 
+    def taken_over(self, peer: Peer) -> None:
+        """Note that another process answers at the address of a peer. It is to be told of writes, and greeted."""
+        with self._lock:
+            if self._peers.get(peer.address) is peer:
+                self._contacts.forget(peer.id)
+                other = self._peers[peer.address] = Peer(Member(peer.address, peer.address, protocol=0))
+                other.registered, other.fixed = peer.registered, peer.fixed
+                self._contacts.begin(other.id)
+
     def alive(self, ids: Iterable[str]) -> None:
         """Note that these members have given a sign of life."""
         for peer in self.by_id(ids).values():
