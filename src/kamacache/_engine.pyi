@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 from typing_extensions import disjoint_base
 
 from kamacache.errors import PeerError
+from kamacache.member import Member
 from kamacache.net.messages import ClientReply, ClientRequest, Contact, Reply, Request, WriteItem
 
 __all__ = [
@@ -118,6 +119,9 @@ class Contacts:
 
     def met(self, member: str, /) -> tuple[str, int, int]:
         """Do the same, and note that the member lives."""
+
+    def know(self, members: list[Member], /) -> None:
+        """Set the members that a refusal to order writes names."""
 
     def heard(self) -> list[str]:
         """Return the members that have pinged this node since the last call."""

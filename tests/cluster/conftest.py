@@ -61,7 +61,14 @@ class Process:
         self.address = self.do("start")
 
     def kill(self, how: int = signal.SIGKILL) -> None:
+        """Send a signal. A process that is stopped stands still when this returns, with all its threads."""
         os.kill(self.pid, how)
+        if how == signal.SIGSTOP:
+            wait_until(lambda: all(state == "T" for state in self._states()))
+
+    def _states(self) -> list[str]:
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
 
     def wait(self, timeout: float) -> int:
         return self._popen.wait(timeout)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from kamacache import Group, Member, Node
+from kamacache.cluster.routes import NO_PLACE
 from kamacache.write.cut import AT_ONCE
 from tests.cluster.cluster import wait_until
 from tests.support.table import Table
@@ -131,3 +132,41 @@ def test_a_lane_that_is_closed_fails_no_write(three: Three) -> None:
     three.nodes[0]._runtime.lane.close()
     assert three.groups[0].set_many({"1": b"1", "2": b"2"}) is False
     assert asyncio.run(three.groups[0].aset_many({"1": b"1", "2": b"2"})) is False
+
+
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_a_refused_write_is_tried_again_on_the_list_of_the_refusal(three: Three, way: str) -> None:
+    """Learn of a member from the owner that gave way to it, while the registry does not show it to the writer.
+
+    1. A fourth node joins; the first one, which writes, cannot read the list and has not been greeted by it.
+    2. The first one sets a key that the fourth one owns now. The owner before is no candidate any more, as it would be
+       among many members: it refuses, and names the members.
+    """
+    writer, other, _ = three.nodes
+
+    def away(_: str) -> list[Member]:
+        raise ConnectionError("the list is away")
+
+    writer._membership._registry.members = away  # type: ignore[method-assign,union-attr]
+    greeted = writer._membership.greeted_by
+    writer._membership.greeted_by = lambda hello: greeted(  # type: ignore[method-assign]
+        hello._replace(member=hello.member._replace(address=None))
+    )
+    fourth = Node("127.0.0.1:0", registry=Table(three.table))
+    fourth.group("g", three.load, near_ttl=0)
+    with fourth:
+        store = three.groups[1]._core.store
+        wait_until(lambda: len(other.members()) == 4)
+        other._membership.stop()
+        wait_until(lambda: not (thread := other._membership._thread) or not thread.is_alive())
+        owned = [key for key in map(str, range(200)) if other.owner("g", key) == fourth._membership.me]
+        moved = [key for key in owned if writer.owner("g", key) == other._membership.me]
+        group = three.groups[0]
+        for key in moved:  # a late hello may renew the tables of the engine once more
+            store.place(other._membership.route("g").placement, NO_PLACE)
+            assert len(writer.members()) == 3
+            assert (group.set(key, b"new") if way == "thread" else asyncio.run(group.aset(key, b"new"))) is True
+            if len(writer.members()) == 4:
+                break
+        wait_until(lambda: fourth.groups["g"].peek(key) == b"new")  # its store is shut while it catches up
+        assert [group.get(key) for group in three.groups[1:]] == [b"new"] * 2

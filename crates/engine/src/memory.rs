@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{clock::Pulse, contacts::Contacts, sync::Mutex};
+use crate::{clock::Pulse, contacts::Contacts, proto::peer as pb, sync::Mutex};
 
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it counts a reference.
 pub trait Value: Clone + Send + Sync + 'static {
@@ -126,6 +126,8 @@ pub trait Memory: Send + Sync {
 pub struct Groups {
     pub named: Mutex<HashMap<String, Arc<dyn Memory>>>,
     pub contacts: Contacts,
+    /// The members that this node knows, for those who take it for an owner that it is not.
+    pub members: Mutex<Vec<pb::Member>>,
     pulse: Pulse,
     /// The standstills that this process has caught up with.
     caught_up: Mutex<u64>,

@@ -57,6 +57,7 @@ pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteRepl
     let ordered: Option<Vec<_>> =
         if refused { None } else { writes.into_iter().map(|write| memory.order(write).map(bytes)).collect() };
     Ok(pb::WriteReply {
+        members: if refused { groups.members.lock().clone() } else { Vec::new() },
         refused: ordered.is_none(),
         versions: ordered.unwrap_or_default(),
         clock: bytes(merged(&*memory, 0)?),

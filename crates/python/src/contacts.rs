@@ -7,6 +7,8 @@ use std::sync::{
 use kamacache_engine::{fork, memory::Groups};
 use pyo3::prelude::*;
 
+use crate::messages;
+
 /// What a node tells its members of its writes, and whether its process stood still.
 #[pyclass(frozen, module = "kamacache._engine")]
 #[derive(Default)]
@@ -51,6 +53,11 @@ impl Contacts {
     fn met(&self, member: &str) -> (String, u64, u64) {
         let contact = self.groups.contacts.met(member);
         (contact.id, contact.number, contact.begun)
+    }
+
+    #[pyo3(signature = (members, /))]
+    fn know(&self, members: Vec<messages::Member>) {
+        *self.groups.members.lock() = members.into_iter().map(messages::member).collect();
     }
 
     fn heard(&self) -> Vec<String> {

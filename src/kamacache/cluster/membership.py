@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class Membership:
         self._groups = groups
         self._lock = threading.Lock()
         self._registered = False
+        self._everyone: list[Member] = []
         self._wake = Bell()
         self._exchange = Exchange(self, runtime, groups)
         self._settled = Bell()  # joined, or closing
@@ -94,6 +96,17 @@ class Membership:
             self.peers.greet(peer)
         elif self.peers.died(peer, error):
             self._exchange.again()
+        self._wake.ring()
+
+    def everyone(self) -> list[Member]:
+        """Return this node, if it is registered, and the registered members."""
+        mine = [self.me] if self._registered and not self.me.client else []
+        return mine + [peer.member for peer in self.peers.registered()]
+
+    def learn(self, members: Iterable[Member]) -> None:
+        """Take in members that another one knows. The registry is read now, and has the last word."""
+        self.peers.introduced(members)
+        self._build()
         self._wake.ring()
 
     def refresh(self) -> None:
@@ -246,3 +259,6 @@ class Membership:
 
     def _build(self) -> None:
         self._routes.build(lambda: (self.me, self.peers.registered(), self.peers.take_revived()))
+        if (everyone := self.everyone()) != self._everyone:
+            self._everyone = everyone
+            self._runtime.lane.contacts.know(everyone)

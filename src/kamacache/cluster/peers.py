@@ -180,6 +180,13 @@ class Peers:
                     peer.registered = False
                     peer.ended |= is_dead(peer.id)
 
+    def introduced(self, members: Iterable[Member]) -> None:
+        """Take in members that another one lists, if they are not known here."""
+        with self._lock:
+            for member in members:
+                if member.address not in (None, self.own) and member.address not in self._peers:
+                    self._known(member.address, member).registered = True
+
     def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> None:
         """Take in a hello, `answered` to ours or sent by itself.
 

@@ -103,11 +103,15 @@ class WriteRequest(NamedTuple):
 
 
 class WriteReply(NamedTuple):
-    """A version for each item (0: superseded), or a refusal: the node is no candidate for one of the keys."""
+    """A version for each item (0: superseded), or a refusal: the node is no candidate for one of the keys.
+
+    A refusal names the `members` that the node knows, itself among them.
+    """
 
     versions: list[int]
     refused: bool = False
     clock: int = 0
+    members: Sequence[Member] = ()
 
 
 class TellRequest(NamedTuple):

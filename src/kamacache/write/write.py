@@ -184,9 +184,9 @@ class Writes:
                     if len(batch) == len(items):
                         return versions, whole, peer
                     continue
-                elif not refreshed:  # views differ: look again, and try once more
+                elif not refreshed:  # views differ: take in the other one, and try once more
                     refreshed = True
-                    self._runtime.membership.refresh()
+                    self._runtime.membership.learn(reply.members)
                     todo += batch
                     continue
                 whole = False
@@ -281,7 +281,8 @@ class Writes:
         self._runtime.saw(request.clock)
         route = self._runtime.route(self._name)
         if not all(route.is_candidate(item.key) for item in request.items):
-            return WriteReply([], refused=True, clock=self._runtime.hlc.latest())
+            members = self._runtime.membership.everyone()
+            return WriteReply([], refused=True, clock=self._runtime.hlc.latest(), members=members)
         return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
 
     # -- as a listener -----------------------------------------------------------------------------------------------

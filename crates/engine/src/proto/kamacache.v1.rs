@@ -190,7 +190,7 @@ pub struct WriteItem {
     #[prost(bytes = "bytes", tag = "6")]
     pub ordered: ::prost::bytes::Bytes,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteReply {
     /// one for each item, empty where it was superseded
     #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -200,6 +200,9 @@ pub struct WriteReply {
     pub refused: bool,
     #[prost(bytes = "bytes", tag = "4")]
     pub clock: ::prost::bytes::Bytes,
+    /// with a refusal: those that the node knows, itself among them
+    #[prost(message, repeated, tag = "5")]
+    pub members: ::prost::alloc::vec::Vec<Member>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TellRequest {

@@ -3,7 +3,7 @@ mod received;
 mod sent;
 
 pub use received::{contact, from_reply, from_request};
-pub use sent::{reply, request, write_item};
+pub use sent::{Member, member, reply, request, write_item};
 
 /// The classes, each imported once.
 mod classes {

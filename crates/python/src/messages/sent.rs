@@ -18,7 +18,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 }
 
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
-type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
+pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
 type GroupState = (String, String, u128, Vec<String>);
 type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
@@ -27,7 +27,7 @@ fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
     items.into_iter().map(one).collect()
 }
 
-fn member((id, address, weight, groups, protocol, loads, client): Member) -> pb::Member {
+pub fn member((id, address, weight, groups, protocol, loads, client): Member) -> pb::Member {
     pb::Member { id, address: address.unwrap_or_default(), weight, groups, protocol, loads, client }
 }
 
