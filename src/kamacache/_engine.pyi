@@ -129,6 +129,9 @@ class Contacts:
     def writing(self) -> Writing:
         """Note that a write begins. It ends with the `with` of the result, when who was not told is out of contact."""
 
+    def watch(self) -> None:
+        """Look for standstills of the process from now on. The transport must listen, and the caller must catch up."""
+
     @property
     def stood(self) -> int:
         """How often the process stood still, if it has not caught up since; else 0."""

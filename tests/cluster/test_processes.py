@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -218,3 +221,28 @@ def test_write_reaches_every_process(processes: Processes) -> None:
         for _ in range(3):
             reads = [in_thread(worker.do, "get", key) for worker in workers]
             assert [read.result(5)[0] for read in reads] == [f"turn {turn}"] * 3
+
+
+def test_a_node_without_members_has_nothing_to_catch_up_with() -> None:
+    """Let a node alone answer from memory after any pause: no thread of it wakes, and nobody could be asked."""
+    code = """
+    import os, signal, threading, time
+    from kamacache import Node
+    nodes = [Node(), Node("127.0.0.1:0")]
+    groups = [node.group("g", lambda key: b"loaded") for node in nodes]
+    for node, group in zip(nodes, groups):
+        node.start()
+        assert group.set("a", b"set") is True
+    child = os.fork()
+    if child == 0:
+        time.sleep(1.2)
+        os.kill(os.getppid(), signal.SIGCONT)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.2)
+    for node, group in zip(nodes, groups):
+        assert group.set("b", b"set") is True
+        assert group.get("a") == group.get("b") == b"set"
+        node.close()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=30)

@@ -106,7 +106,7 @@ impl Clock {
 /// A pulse that was not taken for so long shows that the process stood still: stopped, paused, or suspended with its machine.
 const STOOD: u64 = SECOND;
 
-/// Shows whether this process stood still. A thread must take it at least every 100 ms.
+/// Shows whether this process stood still since the start. From then on a thread must take it at least every 100 ms.
 #[derive(Default)]
 pub struct Pulse {
     last: AtomicU64,
@@ -115,15 +115,21 @@ pub struct Pulse {
 }
 
 impl Pulse {
+    pub fn start(&self) {
+        self.last.store(read(ELAPSED), Relaxed);
+    }
+
     /// Returns how often the process stood still; `found` is called by those who find that out first.
     pub fn beat(&self, found: impl FnOnce()) -> u64 {
-        let now = read(ELAPSED);
         let last = self.last.load(Relaxed);
-        if last != 0 && now.saturating_sub(last) > STOOD {
-            self.stood.fetch_add(1, Relaxed);
-            found();
+        if last != 0 {
+            let now = read(ELAPSED);
+            if now.saturating_sub(last) > STOOD {
+                self.stood.fetch_add(1, Relaxed);
+                found();
+            }
+            self.last.store(now, Relaxed);
         }
-        self.last.store(now, Relaxed);
         self.stood.load(Relaxed)
     }
 }

@@ -134,6 +134,11 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// Looks for standstills from now on. The wire thread must run, and someone must catch up.
+    pub fn watch(&self) {
+        self.pulse.start();
+    }
+
     /// Returns how often this process stood still. Finds it out first: what stood still does not answer from memory.
     pub fn standstills(&self) -> u64 {
         self.pulse.beat(|| self.shut(true))

@@ -64,6 +64,10 @@ impl Contacts {
         self.groups.contacts.heard()
     }
 
+    fn watch(&self) {
+        self.groups.watch();
+    }
+
     #[getter]
     fn stood(&self) -> u64 {
         self.groups.stood()

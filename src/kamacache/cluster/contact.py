@@ -90,6 +90,7 @@ class Reading:
                 return False
             finally:
                 core.store.shut = self._lane.contacts.stood > 0
+        core.has.pop(contact.id, None)  # those who spoke last stand at the end
         core.has[contact.id] = max(has, contact.number, contact.begun)
         if len(core.has) > _MEMBERS:
             del core.has[next(iter(core.has))]

@@ -145,6 +145,7 @@ class Membership:
             raise
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             self.troubles.note(UNREGISTERED, error)
+        self._runtime.lane.watch()
         self._thread = thread.start("kamacache-members", self._run)
         self._settled.wait(deadline)
         return self.joined

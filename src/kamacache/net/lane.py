@@ -73,6 +73,10 @@ class Lane(Protocol):
     async def apeek_many(
         self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
     ) -> list[list[Found | None] | Exception]: ...
+    def watch(self) -> None:
+        """Look for standstills of the process from now on."""
+        return
+
     def publish(self, names: list[str], metrics: Callable[[], str]) -> None:
         """Answer to these names over HTTP, with these metrics."""
         return

@@ -50,7 +50,7 @@ class NativeLane:
         transport = self._transport = Transport(
             max_message=most, max_value=max_value, security=self._security, contacts=self.contacts
         )
-        self.serve, self.hide = transport.serve, transport.hide
+        self.serve, self.hide, self.watch = transport.serve, transport.hide, self.contacts.watch
         self.ready, self.peer_times = transport.ready, transport.peer_times
         self._lock = threading.Lock()
         self._links: dict[asyncio.AbstractEventLoop, dict[str, Link]] = {}
