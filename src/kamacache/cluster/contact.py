@@ -73,10 +73,7 @@ class Reading:
 
     def catch_up(self, peer: Peer, contact: Contact) -> bool:
         """Fetch what this node has missed of a member's writes. Return whether it has all now."""
-        whole = True
-        for core in self._cores():
-            whole &= self._catch_up(core, peer, contact)
-        return whole
+        return all(self._catch_up(core, peer, contact) for core in self._cores())  # one that fails ends it
 
     def _catch_up(self, core: GroupCore, peer: Peer, contact: Contact) -> bool:
         has = core.has.get(contact.id, 0)

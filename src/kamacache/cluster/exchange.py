@@ -142,6 +142,8 @@ class Exchange:
         peers.alive(self._runtime.lane.contacts.heard())
         asked = peers.all()
         *answers, own = self._ping([*(peer.address for peer in asked), str(self._membership.me.address)])
+        if self._membership.stopped:  # nothing listens here any more
+            return
         self._answered_oneself(own)
         for peer, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Exception):
@@ -159,16 +161,22 @@ class Exchange:
         log.info("this process stood still; it asks the members for the writes that it has missed")
         whole, members = knows_all, self._membership.peers
         peers = members.known()  # also the dead and those that said goodbye: they may have come back meanwhile
-        for peer, answer in zip(peers, self._ping([peer.address for peer in peers]), strict=True):
-            if isinstance(answer, Exception):
-                if not peer.dead:
-                    self._unanswered(peer, answer)
+        until = Deadline.after(HELLO_TIMEOUT)  # where this process stood still, others may have had no time either
+        while peers:
+            missing: list[tuple[Peer, Exception]] = []
+            for peer, answer in zip(peers, self._ping([peer.address for peer in peers]), strict=True):
+                if isinstance(answer, Exception):
+                    missing += [] if peer.dead else [(peer, answer)]
+                elif peer.member.protocol and answer.id != peer.id:
+                    members.taken_over(peer)
+                elif not peer.left:
+                    members.answered(peer)
+                    whole &= self._catch_up(peer, answer)
+            peers = [] if until.passed else [peer for peer, error in missing if not getattr(error, "refused", False)]
+            for peer, error in missing:
+                if peer not in peers:
+                    self._unanswered(peer, error)
                     whole = False
-            elif peer.member.protocol and answer.id != peer.id:
-                members.taken_over(peer)
-            elif not peer.left:
-                members.answered(peer)
-                whole &= self._catch_up(peer, answer)
         if not whole:
             self._reading.forget()
         self._runtime.lane.contacts.catch_up(stood)

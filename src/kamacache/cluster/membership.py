@@ -64,7 +64,7 @@ class Membership:
         self._wake = Bell()
         self._exchange = Exchange(self, runtime, groups)
         self._settled = Bell()  # joined, or closing
-        self._stopped = False
+        self.stopped = False
         self._thread: threading.Thread | None = None
 
     # -- for requests ------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class Membership:
             self._build()
             self._runtime.lane.ready(True)
             return True
-        if self._stopped:
+        if self.stopped:
             return False
         self._read()
         self._build()  # a peer that finds this node in the list may call at once
@@ -173,7 +173,7 @@ class Membership:
 
     def stop(self) -> None:
         """End the thread, and a start that waits."""
-        self._stopped = True
+        self.stopped = True
         self._settled.ring()
         self._wake.ring()
 
@@ -201,7 +201,7 @@ class Membership:
 
     def _run(self) -> None:
         assert self._registry is not None  # noqa: S101 - start made this thread
-        while not self._stopped:
+        while not self.stopped:
             try:
                 self.tick()
             except Exception as error:  # noqa: BLE001 - this thread must go on

@@ -89,7 +89,7 @@ pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, Py
         Reply::Write(m) => {
             let versions: Vec<_> = m.versions.iter().map(|version| from_version(version)).collect();
             let members = m.members.iter().map(|one| member(py, one)).collect::<PyResult<Vec<_>>>()?;
-            write_reply_class(py)?.call1((versions, m.refused, from_version(&m.clock), members))
+            write_reply_class(py)?.call1((versions, m.refused, from_version(&m.clock), PyTuple::new(py, members)?))
         }
         Reply::Tell(m) => {
             let greater: Vec<_> = m.greater.iter().map(|version| from_version(version)).collect();
