@@ -49,6 +49,7 @@ class Membership:
     def __init__(self, me: Member, runtime: Runtime, registry: Registry | None, service: str, groups: View) -> None:
         self.me = me
         self.joined = False
+        self.single = registry is None  # it never has members
         self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self.troubles = Troubles()
