@@ -114,10 +114,10 @@ class Contacts:
         """End a contact, before a write is not told to the member."""
 
     def forget(self, member: str, /) -> None: ...
-    def shown(self, member: str, /) -> tuple[str, int, int]:
-        """Return the fields of the Contact that a member is told."""
+    def shown(self, member: str, /) -> Contact:
+        """Return what a member is told."""
 
-    def met(self, member: str, /) -> tuple[str, int, int]:
+    def met(self, member: str, /) -> Contact:
         """Do the same, and note that the member lives."""
 
     def know(self, members: list[Member], /) -> None:

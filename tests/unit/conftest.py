@@ -8,6 +8,9 @@ import pytest
 
 from kamacache import Clock, Node
 from kamacache._engine import Transport
+from kamacache.deadline import Deadline
+from kamacache.net.native import NativeLane
+from kamacache.net.security import Protection
 from tests.conftest import MakeTransport
 from tests.unit.wire import make_users
 
@@ -42,3 +45,11 @@ def client(transports: MakeTransport) -> Transport:
 def address(server: Transport, listen_at: str) -> str:
     server.serve(make_users())
     return server.listen(listen_at)
+
+
+@pytest.fixture
+def lane() -> Iterator[NativeLane]:
+    lane = NativeLane(max_value=1 << 20, protection=Protection(None, None))
+    lane.start(None, lambda _: None, Deadline.after(1.0))
+    yield lane
+    lane.close()

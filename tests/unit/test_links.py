@@ -8,7 +8,7 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ import pytest
 
 from kamacache import PeerError
 from kamacache._engine import Transport, arrived
-from kamacache.deadline import Deadline
 from kamacache.net.messages import Contact
 from kamacache.net.native import NativeLane
-from kamacache.net.security import Protection
 from tests.cluster.cluster import wait_until
 from tests.conftest import MakeTransport
 from tests.unit.wire import make_users
@@ -38,14 +36,6 @@ def kept() -> tuple[int, int, int]:
 def address(server: Transport) -> str:
     server.serve(make_users())
     return server.listen("127.0.0.1:0")
-
-
-@pytest.fixture
-def lane() -> Iterator[NativeLane]:
-    lane = NativeLane(max_value=1 << 20, protection=Protection(None, None))
-    lane.start(None, lambda _: None, Deadline.after(1.0))
-    yield lane
-    lane.close()
 
 
 def test_one_run_after_another(lane: NativeLane, address: str) -> None:

@@ -9,7 +9,7 @@ import gc
 import json
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -18,7 +18,6 @@ from kamacache import PeerError
 from kamacache._engine import MISSING, Flag, Question, Remote, Transport
 from kamacache.deadline import Deadline
 from kamacache.net.native import NativeLane
-from kamacache.net.security import Protection
 from kamacache.steps import Wait
 from tests.unit.test_remote import OURS, PEER, TABLE
 from tests.unit.wire import VERSION, make_store, make_users, silent
@@ -28,14 +27,6 @@ from tests.unit.wire import VERSION, make_store, make_users, silent
 def address(server: Transport) -> str:
     server.serve(make_users())
     return server.listen("127.0.0.1:0")
-
-
-@pytest.fixture
-def lane() -> Iterator[NativeLane]:
-    lane = NativeLane(max_value=1 << 20, protection=Protection(None, None))
-    lane.start(None, lambda _: None, Deadline.after(1.0))
-    yield lane
-    lane.close()
 
 
 class Asker:

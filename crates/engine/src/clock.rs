@@ -110,7 +110,7 @@ const STOOD: u64 = SECOND;
 #[derive(Default)]
 pub struct Pulse {
     last: AtomicU64,
-    /// How often the process stood still.
+    /// The number of standstills.
     stood: AtomicU64,
 }
 

@@ -5,26 +5,15 @@
 //! that number, however it came by them.
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{arrivals::arrived, sync::Mutex};
-
-/// What one member hears from another.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Contact {
-    /// Who answers: another process may have taken an address over.
-    pub id: String,
-    /// Every write up to this number was told to the members that this node is in contact with, or ended the contact.
-    pub number: u64,
-    /// The writes after this one are told to the member that asks.
-    pub begun: u64,
-}
+use crate::{arrivals::arrived, proto::peer::Contact, sync::Mutex};
 
 /// Invariant, under the lock: a write that is under way has a number greater than its key in `writing`.
 #[derive(Default)]
 struct State {
     id: String,
-    /// By member: when the contact began; None: it has ended.
+    /// By member: the number at which the contact began; None: it has ended.
     begun: HashMap<String, Option<u64>>,
-    /// The numbers before the writes under way here, and how many writes began at each.
+    /// The numbers before the writes under way here, each with the number of writes that began there.
     writing: BTreeMap<u64, usize>,
     /// The members that have given a sign of life.
     heard: Vec<String>,
@@ -71,8 +60,8 @@ impl Contacts {
         std::mem::take(&mut self.0.lock().heard)
     }
 
-    /// Takes note that a write begins, and returns what `wrote` needs. Whoever it cannot tell of the write must be
-    /// out of contact by then.
+    /// Takes note that a write begins, and returns what `wrote` needs. By then the contact with each member that could
+    /// not be told of the write must have ended.
     pub fn writes(&self) -> u64 {
         let mut state = self.0.lock();
         let before = arrived();
@@ -95,6 +84,6 @@ impl State {
     fn shown(&self, member: &str) -> Contact {
         let number = self.writing.first_key_value().map_or_else(arrived, |(before, _)| *before);
         let begun = self.begun.get(member).copied().flatten().unwrap_or(number);
-        Contact { id: self.id.clone(), number, begun }
+        Contact { id: self.id.clone(), number, begun, has: 0 }
     }
 }

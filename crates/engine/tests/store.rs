@@ -6,7 +6,7 @@ use std::{
 
 use kamacache_engine::{
     clock::{Clock, SECOND},
-    memory::{Memory, Value, Write},
+    memory::{Memory, Write},
     outcome,
     placement::Placement,
     policy::AnyPolicy,
@@ -15,18 +15,8 @@ use kamacache_engine::{
 };
 use proptest::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bytes(Arc<Vec<u8>>);
-
-impl Value for Bytes {
-    fn received(bytes: bytes::Bytes) -> Self {
-        Self(Arc::new(bytes.into()))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
+mod common;
+use common::{Bytes, recent};
 
 fn fill(version: u128, ttl: Option<u64>, kind: Kind, foreign: bool) -> Fill {
     let since = None;
@@ -251,7 +241,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
             // Times of writes are rounded up to microseconds.
             model.writes.retain(|_, (_, at)| at.next_multiple_of(1_000) + REMEMBER > now);
             if exact {
-                let mut recent = store.recent();
+                let mut recent = recent(store);
                 let mut expected: Vec<_> =
                     model.writes.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
                 recent.sort();

@@ -7,23 +7,12 @@ use std::{
 use kamacache_engine::{
     arrivals::arrived,
     clock::{Clock, SECOND},
-    memory::Value,
     store::{Fill, Gone, Kind, Lookup, Mark, Options, Store},
 };
 use proptest::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bytes(Arc<Vec<u8>>);
-
-impl Value for Bytes {
-    fn received(bytes: bytes::Bytes) -> Self {
-        Self(Arc::new(bytes.into()))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
+mod common;
+use common::{Bytes, recent};
 
 const REMEMBER: u64 = 30 * SECOND;
 
@@ -159,7 +148,7 @@ fn nothing_is_missed_while_others_write() {
     });
     let seen = seen.into_inner().unwrap();
     assert_eq!(seen.len(), 5_000);
-    assert!(store.recent().into_iter().all(|(key, version)| seen[&key] == version));
+    assert!(recent(&store).into_iter().all(|(key, version)| seen[&key] == version));
 }
 
 fn loaded(mark: Mark, foreign: bool) -> Fill {
@@ -202,7 +191,7 @@ fn a_full_memory_of_writes_refuses_too_much_rather_than_too_little() {
     clock.advance(REMEMBER);
     store.sweep(u64::MAX, gone);
     assert!(!store.is_full());
-    assert_eq!((store.recent(), store.known("other"), store.stats().remembered_bytes), (vec![], 0, 0));
+    assert_eq!((recent(&store), store.known("other"), store.stats().remembered_bytes), (vec![], 0, 0));
     assert!(store.put("fetched", value(), loaded(store.mark("fetched"), true), gone));
     assert!(!store.fresh("early", early), "its writes are forgotten");
 }
@@ -336,7 +325,7 @@ proptest! {
         let after = |since: u64| -> Vec<_> {
             expected.iter().filter(|w| w.0 > since).map(|(_, key, version)| (key.clone(), *version)).collect()
         };
-        prop_assert_eq!(store.recent(), after(0));
+        prop_assert_eq!(recent(&store), after(0));
         for since in (0..=order).step_by(7) {
             prop_assert_eq!(store.missed(numbers[since as usize], 0).writes, after(since));
         }

@@ -44,15 +44,13 @@ impl Contacts {
     }
 
     #[pyo3(signature = (member, /))]
-    fn shown(&self, member: &str) -> (String, u64, u64) {
-        let contact = self.groups.contacts.shown(member);
-        (contact.id, contact.number, contact.begun)
+    fn shown<'py>(&self, py: Python<'py>, member: &str) -> PyResult<Bound<'py, PyAny>> {
+        messages::contact(py, &self.groups.contacts.shown(member))
     }
 
     #[pyo3(signature = (member, /))]
-    fn met(&self, member: &str) -> (String, u64, u64) {
-        let contact = self.groups.contacts.met(member);
-        (contact.id, contact.number, contact.begun)
+    fn met<'py>(&self, py: Python<'py>, member: &str) -> PyResult<Bound<'py, PyAny>> {
+        messages::contact(py, &self.groups.contacts.met(member))
     }
 
     #[pyo3(signature = (members, /))]
@@ -91,7 +89,7 @@ impl Contacts {
 pub struct Writing {
     groups: Arc<Groups>,
     before: u64,
-    /// How often the process had stood still; None: and it had not caught up with that.
+    /// The number of standstills before; None: the process had not caught up with the last one.
     standstills: Option<u64>,
     generation: u64,
     ended: AtomicBool,

@@ -22,20 +22,18 @@ group was emptied since.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError
+from kamacache.log import log
 
 if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
     from kamacache.net.lane import Lane
     from kamacache.net.messages import Contact
-
-log = logging.getLogger("kamacache")
 
 _MEMBERS = 10_000  # of so many it is remembered what they have told; most of them never come back
 _FETCH = 5.0  # seconds for the missed writes of one group

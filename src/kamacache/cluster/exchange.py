@@ -13,13 +13,14 @@ from kamacache.cluster.differences import Differences
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, PeerError
 from kamacache.log import log
-from kamacache.net.messages import Contact, Hello
+from kamacache.net.messages import Hello
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
     from kamacache.cluster.membership import Membership
     from kamacache.cluster.peers import Peer
     from kamacache.groups import View
+    from kamacache.net.messages import Contact
     from kamacache.runtime import Runtime
 
 PROBE_INTERVAL = 1.0  # seconds
@@ -54,7 +55,7 @@ class Exchange:
 
     def hello(self, to: str) -> Hello:
         """Return what this node says of itself to the member of that id."""
-        contact = Contact(*self._runtime.lane.contacts.shown(to))._replace(has=self._reading.has(to))
+        contact = self._runtime.lane.contacts.shown(to)._replace(has=self._reading.has(to))
         groups, gone = self._groups.states(), self._membership.peers.gone()
         return Hello(self._membership.me, self._runtime.hlc.latest(), groups, contact, gone=gone)
 
@@ -148,9 +149,7 @@ class Exchange:
         for peer, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Exception):
                 self._unanswered(peer, answer)
-            elif peer.member.protocol and answer.id != peer.id:
-                peers.taken_over(peer)
-            elif not peers.answered(peer) and peer.greeted:
+            elif not self._is_other(peer, answer) and not peers.answered(peer) and peer.greeted:
                 self._catch_up(peer, answer)
 
     def went_on(self, stood: int, *, knows_all: bool) -> None:
@@ -163,23 +162,29 @@ class Exchange:
         peers = members.known()  # also the dead and those that said goodbye: they may have come back meanwhile
         until = Deadline.after(HELLO_TIMEOUT)  # where this process stood still, others may have had no time either
         while peers:
-            missing: list[tuple[Peer, Exception]] = []
+            missing: dict[Peer, Exception] = {}
             for peer, answer in zip(peers, self._ping([peer.address for peer in peers]), strict=True):
-                if isinstance(answer, Exception):
-                    missing += [] if peer.dead else [(peer, answer)]
-                elif peer.member.protocol and answer.id != peer.id:
-                    members.taken_over(peer)
-                elif not peer.left:
-                    members.answered(peer)
-                    whole &= self._catch_up(peer, answer)
-            peers = [] if until.passed else [peer for peer, error in missing if not getattr(error, "refused", False)]
-            for peer, error in missing:
+                if not isinstance(answer, Exception):
+                    if not self._is_other(peer, answer) and not peer.left:
+                        members.answered(peer)
+                        whole &= self._catch_up(peer, answer)
+                elif not peer.dead:
+                    missing[peer] = answer
+            again = [peer for peer, error in missing.items() if not getattr(error, "refused", False)]
+            peers = [] if until.passed else again
+            for peer, error in missing.items():
                 if peer not in peers:
                     self._unanswered(peer, error)
                     whole = False
         if not whole:
             self._reading.forget()
         self._runtime.lane.contacts.catch_up(stood)
+
+    def _is_other(self, peer: Peer, answer: Contact) -> bool:
+        """Return whether another process answers at the address of a peer, and take note of it."""
+        if other := peer.member.protocol > 0 and answer.id != peer.id:
+            self._membership.peers.taken_over(peer)
+        return other
 
     def _catch_up(self, peer: Peer, contact: Contact) -> bool:
         """Fetch what was missed of a member's writes, and let it know. Return whether this node has them all."""

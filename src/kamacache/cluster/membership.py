@@ -213,8 +213,7 @@ class Membership:
 
     def tick(self) -> None:
         """Register, read the list, probe, greet, and rebuild what changed."""
-        if stood := self._runtime.lane.contacts.stood:
-            self._exchange.went_on(stood, knows_all=self._read())
+        stood = self._runtime.lane.contacts.stood  # before the list is read
         if not self._registered:
             try:
                 self._register()
@@ -223,6 +222,8 @@ class Membership:
             else:
                 self.troubles.mended(UNREGISTERED, "registered")
         listed = self._read()
+        if stood:
+            self._exchange.went_on(stood, knows_all=listed)
         self._build()  # at once: probing and greeting may take a while
         self._exchange.probe()  # before greeting: no write waits any more for a peer that is found to be gone
         self._exchange.greet()

@@ -213,8 +213,7 @@ class Peers:
                 self._contacts.begin(peer.id)
             elif peer.dead:
                 peer.greeted = False
-            _, _, begun = self._contacts.shown(peer.id)
-            peer.behind = 0 < has < begun
+            peer.behind = 0 < has < self._contacts.shown(peer.id).begun
             self._revived |= was and not peer.skipped
 
     def greeted(self, peer: Peer) -> None:
@@ -242,10 +241,8 @@ class Peers:
         """Note that another process answers at the address of a peer. It is to be told of writes, and greeted."""
         with self._lock:
             if self._peers.get(peer.address) is peer:
-                self._contacts.forget(peer.id)
-                other = self._peers[peer.address] = Peer(Member(peer.address, peer.address, protocol=0))
+                other = self._put(Peer(Member(peer.address, peer.address, protocol=0)))
                 other.registered, other.fixed = peer.registered, peer.fixed
-                self._contacts.begin(other.id)
 
     def alive(self, ids: Iterable[str]) -> None:
         """Note that these members have given a sign of life."""
@@ -303,12 +300,17 @@ class Peers:
         """Return the peer at an address, a new one if another process has taken the address over. Holds the lock."""
         peer = self._peers.get(address or "")
         if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
-            if peer is not None:
-                self._contacts.forget(peer.id)
-            peer = self._peers[address or ""] = Peer(member)
+            peer = self._put(Peer(member))
             if (confirmed := self._before.pop(member.id, None)) is not None:
                 peer.confirmed, peer.behind = confirmed, True  # it is behind until its hello says what it has
-            self._contacts.begin(peer.id)
+        return peer
+
+    def _put(self, peer: Peer) -> Peer:
+        """Put a peer in the place of the one at its address, if there is any. Holds the lock."""
+        before, self._peers[peer.address] = self._peers.get(peer.address), peer
+        if before is not None:
+            self._contacts.forget(before.id)
+        self._contacts.begin(peer.id)
         return peer
 
     def _update(self, peer: Peer, member: Member) -> None:

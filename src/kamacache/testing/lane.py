@@ -108,7 +108,7 @@ class MemoryLane(Lane):
             try:
                 message = Ping(me)
                 lane = self._network.deliver(self._address, address, message)
-                answer = Contact(*lane.contacts.met(me))
+                answer = lane.contacts.met(me)
                 self._network.returned(self._address, address, message, answer)
                 answers.append(answer)
             except PeerError as error:

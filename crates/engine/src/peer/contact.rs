@@ -6,7 +6,7 @@ use prost::Message;
 use super::{
     Failure, FailureKind,
     blocking::Pool,
-    many::{Outcome, exchange},
+    many::{Outcome, exchange, packed},
 };
 use crate::{memory::Memory, orders, proto::peer as pb, resp};
 
@@ -65,14 +65,5 @@ pub fn fetch_missed(
 }
 
 fn message<M: Message + Default>(pool: &Pool, address: &str, outcome: Outcome) -> Result<M, Failure> {
-    let (reply, connection) = outcome?;
-    let message = match reply {
-        resp::Reply::Packed(packed) => {
-            M::decode(&connection.input()[packed]).map_err(|_| Failure::nonsense(address, "not a message of a node"))
-        }
-        resp::Reply::Error(text) => Err(Failure::error(address, &connection.input()[text])),
-        _ => Err(Failure::nonsense(address, "of another kind")),
-    };
-    pool.put(address, connection);
-    message
+    packed(pool, address, outcome, |bytes| M::decode(bytes).ok())
 }

@@ -120,6 +120,25 @@ impl Exchange<'_> {
     }
 }
 
+/// Returns what `decode` makes of the message in a reply, and puts the connection back.
+pub fn packed<T>(
+    pool: &Pool,
+    address: &str,
+    outcome: Outcome,
+    decode: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<T, Failure> {
+    let (reply, connection) = outcome?;
+    let message = match reply {
+        Reply::Packed(packed) => {
+            decode(&connection.input()[packed]).ok_or_else(|| Failure::nonsense(address, "not a message of a node"))
+        }
+        Reply::Error(text) => Err(Failure::error(address, &connection.input()[text])),
+        _ => Err(Failure::nonsense(address, "of another kind")),
+    };
+    pool.put(address, connection);
+    message
+}
+
 /// Asks all these peers, and returns the outcomes in the same order, within `timeout`.
 pub fn ask_many(pool: &Pool, questions: &[(String, Vec<u8>)], timeout: Duration) -> Vec<Outcome> {
     match questions {

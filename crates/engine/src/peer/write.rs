@@ -6,7 +6,7 @@ use prost::Message;
 use super::{
     Failure,
     blocking::Pool,
-    many::{Outcome, ask_many},
+    many::{Outcome, ask_many, packed},
 };
 use crate::{
     call::{Reply, Request},
@@ -20,16 +20,7 @@ pub fn send_all(pool: &Pool, asks: Vec<(String, Request)>, timeout: Duration) ->
     let (questions, kinds): (Vec<_>, Vec<_>) = asks.into_iter().map(question).unzip();
     let outcomes = ask_many(pool, &questions, timeout);
     let replied = |((outcome, (address, _)), decode): ((Outcome, &(String, Vec<u8>)), Decode)| {
-        let (reply, connection) = outcome?;
-        let reply = match reply {
-            resp::Reply::Packed(packed) => {
-                decode(&connection.input()[packed]).ok_or_else(|| Failure::nonsense(address, "not a message of a node"))
-            }
-            resp::Reply::Error(text) => Err(Failure::error(address, &connection.input()[text])),
-            _ => Err(Failure::nonsense(address, "of another kind")),
-        };
-        pool.put(address, connection);
-        reply
+        packed(pool, address, outcome, decode)
     };
     outcomes.into_iter().zip(&questions).zip(kinds).map(replied).collect()
 }

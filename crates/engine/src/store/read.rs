@@ -159,13 +159,6 @@ impl<V: Value> Store<V> {
         self.lock(0).floor
     }
 
-    /// Returns the remembered writes.
-    pub fn recent(&self) -> Vec<(String, u128)> {
-        let all = (0..self.shards.len()).map(|index| self.lock(index));
-        all.flat_map(|shard| shard.writes.after(0).map(|w| (w.name().to_owned(), w.version)).collect::<Vec<_>>())
-            .collect()
-    }
-
     /// Returns whether a write found no room of late, as the last sweep saw it.
     pub fn is_full(&self) -> bool {
         self.full.load(Relaxed)

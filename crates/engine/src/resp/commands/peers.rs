@@ -4,10 +4,8 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::{
-    contacts::Contact,
     memory::{self, Found, Memory},
     orders::{self, Refused},
-    proto::peer as pb,
     resp::{
         ABSENT, HOT,
         codec::{line, put},
@@ -37,8 +35,7 @@ fn ping(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     match asked.arguments.get(1).map(std::str::from_utf8) {
         None => out.simple("PONG"),
         Some(Ok(member)) => {
-            let Contact { id, number, begun } = asked.groups.contacts.met(member);
-            put(&mut out.bytes, &pb::Contact { id, number, begun, has: 0 }.encode_to_vec());
+            put(&mut out.bytes, &asked.groups.contacts.met(member).encode_to_vec());
         }
         Some(Err(_)) => return Err("ERR not the id of a member".into()),
     }
