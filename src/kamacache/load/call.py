@@ -52,12 +52,20 @@ def awaited(loader: Loader, value: Any, inside: Flight | Lead, home: HomeLoop) -
     """Await the result of a loader that looked plain. From now on that loader runs where async loaders do."""
     loader.is_async = True
     loader.lean = False
-    if home.is_here():
+
+    async def outcome() -> Any:
+        return await value
+
+    try:
+        if home.is_here():
+            raise own_loop(getattr(inside, "key", ""))
+        promise = home.spawn(outcome)
+    except BaseException:
         if hasattr(value, "close"):
             value.close()
-        raise own_loop(getattr(inside, "key", ""))
+        raise
     try:
-        return Wait(home.spawn(value), Deadline.after(inside.left())).run()
+        return Wait(promise, Deadline.after(inside.left())).run()
     except TimeoutError:
         return LATE if inside.left() <= 0 else Failed(TimeoutError())
 

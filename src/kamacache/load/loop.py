@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +94,10 @@ class HomeLoop:
         """
         self._begin(make, None, ended)
 
-    def spawn(self, awaitable: Awaitable[Any]) -> Promise:
-        """Run `awaitable` in the same way, and return a promise of its result."""
+    def spawn(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Promise:
+        """Run the coroutine of `make` in the same way, and return a promise of its result."""
         promise = Promise()
-        self._begin(lambda: _awaited(awaitable), promise)
+        self._begin(make, promise)
         return promise
 
     def _begin(
@@ -207,10 +207,6 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
-
-
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 def _keep(promise: Promise, task: asyncio.Task[Any]) -> None:

@@ -70,7 +70,7 @@ class Clients:
         """Answer a call later; Overloaded, NodeClosed."""
         if len(self._under_way) >= MOST:
             raise Overloaded(f"{MOST:,} requests of clients wait here")
-        served = self._loop.spawn(self._serve(call, request))
+        served = self._loop.spawn(lambda: self._serve(call, request))
         self._under_way.add(served)
         if not served.wake(lambda: self._under_way.discard(served)):
             self._under_way.discard(served)
