@@ -53,13 +53,13 @@ def render() -> str:
 
 
 def public(cls: type) -> dict[str, Any]:
-    """Return the methods and properties of a class that users may use, its own before those it inherits."""
+    """Return the methods and properties of a class that users may use, those that it inherits before its own."""
     found: dict[str, Any] = {}
-    for base in cls.__mro__:
+    for base in reversed(cls.__mro__):
         if base.__module__.partition(".")[0] == "kamacache":
             for name, member in vars(base).items():
                 if not name.startswith("_") and (callable(_unbound(member)) or isinstance(member, property)):
-                    found.setdefault(name, member)
+                    found[name] = member
     return found
 
 

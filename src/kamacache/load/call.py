@@ -56,18 +56,18 @@ def awaited(loader: Loader, value: Any, inside: Flight | Lead, home: HomeLoop) -
     async def outcome() -> Any:
         return await value
 
+    begun = False
     try:
         if home.is_here():
             raise own_loop(getattr(inside, "key", ""))
         promise = home.spawn(outcome)
-    except BaseException:
-        if hasattr(value, "close"):
-            value.close()
-        raise
-    try:
+        begun = True
         return Wait(promise, Deadline.after(inside.left())).run()
     except TimeoutError:
         return LATE if inside.left() <= 0 else Failed(TimeoutError())
+    finally:
+        if not begun and hasattr(value, "close"):
+            value.close()
 
 
 def _function(loader: Loader, argument: str | list[str]) -> Callable[[Any], Any]:

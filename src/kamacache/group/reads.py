@@ -1,0 +1,91 @@
+"""The methods of a group that read. A get that hits never leaves the native store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from kamacache._engine import MISSING
+from kamacache.group.base import GroupBase
+from kamacache.steps import adrive, drive
+
+V = TypeVar("V")
+
+
+class GroupReads(GroupBase[V]):
+    """Read values, from memory, from their owners, or by loading them."""
+
+    __slots__ = ()
+
+    async def aget(self, key: str) -> V | None:
+        """Return the value for `key` as get does, without blocking the event loop.
+
+        An async loader runs as a task of the node's event loop, a plain one on a thread of the node's pool. Cancelling
+        the caller does not cancel the load. Raises what get raises, and NoEventLoop without a running asyncio loop.
+        """
+        value = self._lookup(key)
+        if value is not MISSING:
+            return value  # type: ignore[return-value]
+        core, question = self._core, None
+        if (remote := core.store.remote) is None:
+            await self._aensure_for(1)
+        elif (question := remote.ask(core.store, key)) and (value := await question) is not MISSING:
+            return value  # type: ignore[return-value]
+        return await core.misses.aget(key, question is not None)  # type: ignore[no-any-return]
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, V]:
+        """Return a dict of those of the keys that have a value, in the order asked.
+
+        Keys that are not in memory are requested from all owners at once, and loaded together by load_many if there is
+        one.
+
+        Raises:
+            LoadError: A key failed: `key` names the first, `loaded` has the values of the others.
+            TypeError: `keys` is a str.
+
+        """
+        asked, found, missing, failed = self._look_up(keys)
+        if not missing and not failed:
+            return found
+        core, whole = self._core, not found
+        try:
+            self._ensure()
+        except BaseException:
+            core.gave_up(len(missing))
+            raise
+        remote = None if core.store.pending else core.store.remote
+        if remote is not None:
+            missing = remote.get_many(core.store, missing, found, failed)
+            whole &= not missing
+        if missing or failed:
+            drive(core.misses.get_many(missing, found, failed, peeked=remote is not None))
+        return found if whole and remote is not None else _in_order(asked, found)
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
+        """Return what get_many returns, without blocking the event loop."""
+        asked, found, missing, failed = self._look_up(keys)
+        if missing or failed:
+            await self._aensure_for(len(missing))
+            await adrive(self._core.misses.get_many(missing, found, failed))
+        return _in_order(asked, found) if missing else found
+
+    def _look_up(self, keys: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any], list[str], dict[str, Exception]]:
+        core = self._core
+        asked = core.listed(keys)
+        if not asked:
+            core.misses.check_open()
+        return asked, *core.store.get_many(asked)
+
+    def peek(self, key: str) -> V | None:
+        """Return the value in this process's memory, or None. Never load, ask another node, or count as a use."""
+        self._core.misses.check_open()
+        value: V | None = self._core.store.peek(key)
+        return value
+
+    async def apeek(self, key: str) -> V | None:
+        """Return what peek returns."""
+        return self.peek(key)
+
+
+def _in_order(asked: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in asked if key in found}

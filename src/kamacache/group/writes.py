@@ -1,0 +1,142 @@
+"""The methods of a group that write, for the whole cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, TypeVar, Union, overload
+
+from kamacache.group.reads import GroupReads
+from kamacache.steps import drive, needed_loop, whole
+from kamacache.units import UNSET, Duration, Missing
+
+if TYPE_CHECKING:
+    from kamacache.net.messages import WriteItem
+
+V = TypeVar("V")
+_TTL = Union[Duration, Missing, None]  # noqa: UP007 - Duration is text at run time
+
+
+class GroupWrites(GroupReads[V]):
+    """Set, delete and clear."""
+
+    __slots__ = ()
+
+    @overload
+    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    def set(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Set a value for the whole cluster.
+
+        Return True if every node has confirmed, False if a node could not be reached (it is notified once it can be
+        reached) or if this node has not joined, None with wait=False.
+
+        Args:
+            key: The key.
+            value: The value; None is a TypeError, use delete.
+            ttl: Seconds, a timedelta, or text such as "10m"; None never expires. Default: the ttl of the group.
+            wait: With False the write is sent later, in order; a get of the key on this node waits for it.
+
+        Raises:
+            CodecError: The group's codec does not take the value.
+            ValueTooLarge: The value is larger than max_value, or the entry than an eighth of max_bytes.
+            ConfigError: The ttl is bad.
+
+        """
+        return self._write(self._core.set_one(key, value, ttl), wait)
+
+    @overload
+    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    async def aset(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Do what set does, without blocking the event loop. A cancelled caller does not stop the write half-way."""
+        return await self._awrite(self._core.set_one(key, value, ttl), wait)
+
+    @overload
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Set several values as set does. Nothing is written unless every key and value can be."""
+        return self._write(self._core.sets(values, ttl), wait)
+
+    @overload
+    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
+    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+        """Do what set_many does, without blocking the event loop."""
+        return await self._awrite(self._core.sets(values, ttl), wait)
+
+    @overload
+    def delete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def delete(self, key: str, *, wait: bool) -> bool | None: ...
+    def delete(self, key: str, *, wait: bool = True) -> bool | None:
+        """Delete a key everywhere, so that the next get loads it. Return what set returns, also for an absent key."""
+        return self._write(self._core.deletes([key]), wait)
+
+    @overload
+    async def adelete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def adelete(self, key: str, *, wait: bool) -> bool | None: ...
+    async def adelete(self, key: str, *, wait: bool = True) -> bool | None:
+        """Do what delete does, without blocking the event loop."""
+        return await self._awrite(self._core.deletes([key]), wait)
+
+    @overload
+    def delete_many(self, keys: Iterable[str], *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def delete_many(self, keys: Iterable[str], *, wait: bool) -> bool | None: ...
+    def delete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
+        """Delete several keys as delete does."""
+        return self._write(self._core.deletes(keys), wait)
+
+    @overload
+    async def adelete_many(self, keys: Iterable[str], *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def adelete_many(self, keys: Iterable[str], *, wait: bool) -> bool | None: ...
+    async def adelete_many(self, keys: Iterable[str], *, wait: bool = True) -> bool | None:
+        """Do what delete_many does, without blocking the event loop."""
+        return await self._awrite(self._core.deletes(keys), wait)
+
+    @overload
+    def clear(self, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    def clear(self, *, wait: bool) -> bool | None: ...
+    def clear(self, *, wait: bool = True) -> bool | None:
+        """Forget every key of the group, on every node. Return what set returns."""
+        self._core.misses.check_open()
+        self._ensure()
+        return drive(self._core.clear(wait=wait))
+
+    @overload
+    async def aclear(self, *, wait: Literal[True] = ...) -> bool: ...
+    @overload
+    async def aclear(self, *, wait: bool) -> bool | None: ...
+    async def aclear(self, *, wait: bool = True) -> bool | None:
+        """Do what clear does, without blocking the event loop."""
+        self._core.misses.check_open()
+        needed_loop()
+        await self._aensure()
+        return await whole(self._core.clear(wait=wait))
+
+    def _write(self, items: list[WriteItem], wait: bool) -> bool | None:
+        core = self._core
+        if wait and core.write_alone(items):
+            return True
+        core.misses.check_open()
+        self._ensure()
+        if wait and items and not (items := core.write_directly(items)):
+            return True
+        return drive(core.write(items, wait=wait))
+
+    async def _awrite(self, items: list[WriteItem], wait: bool) -> bool | None:
+        core = self._core
+        needed_loop()
+        if wait and core.write_alone(items):
+            return True
+        core.misses.check_open()
+        await self._aensure()
+        return await whole(core.write(items, wait=wait))
