@@ -57,9 +57,11 @@ def public(cls: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.partition(".")[0] == "kamacache":
-            for name, member in vars(base).items():
-                if not name.startswith("_") and (callable(_unbound(member)) or isinstance(member, property)):
-                    found[name] = member
+            found |= {
+                name: member
+                for name, member in vars(base).items()
+                if not name.startswith("_") and (callable(_unbound(member)) or isinstance(member, property))
+            }
     return found
 
 
