@@ -53,8 +53,8 @@ def transports() -> Iterator[MakeTransport]:
     """Yield a maker of transports, protected or not, and close them."""
     made: list[Transport] = []
 
-    def make(security: Security | None = None) -> Transport:
-        made.append(Transport(max_message=8 << 20, security=security))
+    def make(security: Security | None = None, patience: float = 5.0) -> Transport:
+        made.append(Transport(max_message=8 << 20, security=security, patience=patience))
         return made[-1]
 
     yield make

@@ -616,6 +616,7 @@ class Transport:
         *,
         max_message: int,
         max_value: int | None = None,
+        patience: float = 5.0,
         security: Security | None = None,
         contacts: Contacts | None = None,
     ) -> Transport: ...

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kamacache import Member, Node, Registry
+from kamacache.net.native import NativeLane
 from tests.cluster.cluster import in_thread, wait_until
 from tests.cluster.conftest import free_ports
 from tests.http.client import PATIENCE, connect, exchange, request
@@ -149,8 +150,9 @@ def _readable_while_held(raw: socket.socket) -> bool:
     return ready == 1
 
 
-def test_metrics_wait_for_a_busy_node_and_say_so() -> None:
-    """Answer 503 in the end if the node's serving thread is held; health goes on."""
+def test_metrics_wait_for_a_busy_node_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer 503 after 5 s if the node's serving thread is held; health goes on."""
+    monkeypatch.setattr(NativeLane, "patience", 1.0)
     node = Node("127.0.0.1:0")
     held, go_on = threading.Event(), threading.Event()
 

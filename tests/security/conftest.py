@@ -23,6 +23,12 @@ def stranger() -> trustme.CA:
 
 
 @pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nodes look at certificates and wrong passwords twenty times a second."""
+    monkeypatch.setattr("kamacache.net.native._LOOK", 0.05)
+
+
+@pytest.fixture
 def files(tmp_path: Path, authority: trustme.CA) -> Files:
     """Write a good certificate of this machine."""
     return issue(tmp_path / "good", authority)

@@ -184,6 +184,7 @@ class TestNewCertificates:
         assert security.reload()
         transports(security).ping(at, 5.0)
 
+    @pytest.mark.usefixtures("looks_often")
     def test_a_node_looks_by_itself(
         self, tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture
     ) -> None:

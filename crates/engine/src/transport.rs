@@ -71,6 +71,7 @@ pub struct Transport {
     ids: AtomicU64,
     max_message: usize,
     max_value: usize,
+    patience: Duration,
     generation: u64,
 }
 
@@ -97,8 +98,14 @@ impl<T> Drop for Begun<T> {
 
 impl Transport {
     /// gRPC messages and arguments of RESP commands have at most `max_message` bytes, values of foreign gRPC clients
-    /// `max_value`.
-    pub fn new(max_message: usize, max_value: usize, security: Arc<Security>, groups: Arc<Groups>) -> Self {
+    /// `max_value`. A client must show within `patience` that it may stay (see `Shared`).
+    pub fn new(
+        max_message: usize,
+        max_value: usize,
+        patience: Duration,
+        security: Arc<Security>,
+        groups: Arc<Groups>,
+    ) -> Self {
         let (events, times) = (Arc::<Events>::default(), Arc::<Times>::default());
         let names = Names::default();
         let served = groups.clone();
@@ -121,6 +128,7 @@ impl Transport {
             ids: AtomicU64::new(0),
             max_message,
             max_value,
+            patience,
             generation: fork::generation(),
         }
     }
@@ -165,6 +173,7 @@ impl Transport {
             limits,
             room,
             security: self.security.clone(),
+            patience: self.patience,
             http2,
         };
         *server = Some(Server { shared: shared.clone(), ending, ended });

@@ -230,7 +230,7 @@ impl Memory for Fixed {
 }
 
 fn transport(security: Security) -> Transport {
-    Transport::new(1 << 20, 1 << 20, Arc::new(security), Arc::default())
+    Transport::new(1 << 20, 1 << 20, Duration::from_secs(5), Arc::new(security), Arc::default())
 }
 
 fn question(keys: &[&str]) -> Vec<u8> {

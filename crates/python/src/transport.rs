@@ -93,17 +93,19 @@ impl Transport {
     const ABSENT: u8 = resp::ABSENT;
 
     #[new]
-    #[pyo3(signature = (*, max_message, max_value = None, security = None, contacts = None))]
+    #[pyo3(signature = (*, max_message, max_value = None, patience = 5.0, security = None, contacts = None))]
     fn new(
         max_message: usize,
         max_value: Option<usize>,
+        patience: f64,
         security: Option<&Security>,
         contacts: Option<&Contacts>,
-    ) -> Self {
+    ) -> PyResult<Self> {
         let security = security.map(|security| security.inner.clone()).unwrap_or_default();
         let groups = contacts.map(|contacts| contacts.groups.clone()).unwrap_or_default();
-        let inner = transport::Transport::new(max_message, max_value.unwrap_or(max_message), security, groups);
-        Self { inner: Arc::new(inner), tokens: Mutex::default() }
+        let (max_value, patience) = (max_value.unwrap_or(max_message), duration(patience)?);
+        let inner = transport::Transport::new(max_message, max_value, patience, security, groups);
+        Ok(Self { inner: Arc::new(inner), tokens: Mutex::default() })
     }
 
     #[pyo3(signature = (address, /, within = 5.0))]

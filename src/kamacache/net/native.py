@@ -38,6 +38,8 @@ _LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed
 class NativeLane:
     """See Lane. Invariant, under `_lock`: `_links` has at most one open Link for each open loop and address."""
 
+    patience = 5.0  # seconds in which a client of the port must give its password, and finish a request of HTTP
+
     def __init__(
         self, *, max_value: int, protection: Protection, service: str = "", security: Security | None = None
     ) -> None:
@@ -48,7 +50,11 @@ class NativeLane:
         self.contacts = Contacts()
         self.stood: Callable[[], None] = lambda: None
         transport = self._transport = Transport(
-            max_message=most, max_value=max_value, security=self._security, contacts=self.contacts
+            max_message=most,
+            max_value=max_value,
+            patience=self.patience,
+            security=self._security,
+            contacts=self.contacts,
         )
         self.serve, self.hide, self.watch = transport.serve, transport.hide, self.contacts.watch
         self.ready, self.peer_times = transport.ready, transport.peer_times
@@ -69,7 +75,7 @@ class NativeLane:
     def _run(self, receive: Callable[[Call], None]) -> None:
         look = time.monotonic() + _LOOK
         while not self._closed:
-            event = self._transport.next_event(1.0)
+            event = self._transport.next_event(_LOOK)
             try:
                 if time.monotonic() >= look:
                     look = time.monotonic() + _LOOK

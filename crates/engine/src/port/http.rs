@@ -23,8 +23,6 @@ use crate::{
 
 const HEAD: usize = 8 * 1024;
 const HEADERS: usize = 64;
-/// A client has this long for its whole request, and to take the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// A client's further bytes are read for this long: closing over unread bytes would lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -116,19 +114,34 @@ pub fn is_method(first: &[u8; 4]) -> bool {
     [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"CONN"].contains(&first)
 }
 
-/// Answers one request, whose first bytes are in `head`, and closes.
-pub async fn serve(mut stream: Stream, mut head: Vec<u8>, status: &Status) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let end = match timeout_at(deadline, read_head(&mut stream, &mut head)).await {
+/// Answers one request, whose first bytes are in `head`, and closes. The client has `patience` for its whole request,
+/// and as long to take the answer.
+pub async fn serve(mut stream: Stream, mut head: Vec<u8>, status: &Status, patience: Duration) -> io::Result<()> {
+    let (found, head_only) = find(&mut stream, &mut head, status, Instant::now() + patience).await?;
+    timeout_at(Instant::now() + patience, answer(&mut stream, &found, head_only)).await??;
+    let mut rest = [0; 1024];
+    let until = Instant::now() + LINGER;
+    while let Ok(Ok(1..)) = timeout_at(until, stream.read(&mut rest)).await {}
+    Ok(())
+}
+
+/// Returns the answer to the request, and whether only its head is asked for.
+async fn find(
+    stream: &mut Stream,
+    head: &mut Vec<u8>,
+    status: &Status,
+    deadline: Instant,
+) -> io::Result<(Answer, bool)> {
+    let end = match timeout_at(deadline, read_head(stream, head)).await {
         Ok(end) => end?,
-        Err(_) => return answer(stream, &Answer::text(408, "the request took too long"), false).await,
+        Err(_) => return Ok((Answer::text(408, "the request took too long"), false)),
     };
     let Some(end) = end else {
-        return answer(stream, &Answer::text(431, "the head has more than 8 KiB"), false).await;
+        return Ok((Answer::text(431, "the head has more than 8 KiB"), false));
     };
     let (page, is_head) = match parse(&head[..end], status, &stream.origin()) {
         Ok(asked) => asked,
-        Err(refusal) => return answer(stream, &refusal, head.starts_with(b"HEAD ")).await,
+        Err(refusal) => return Ok((refusal, head.starts_with(b"HEAD "))),
     };
     let found = match page {
         Page::Health => Answer::text(200, "ok"),
@@ -143,7 +156,7 @@ pub async fn serve(mut stream: Stream, mut head: Vec<u8>, status: &Status) -> io
             Err(_) => Answer::text(503, "the node is too busy to render its metrics"),
         },
     };
-    answer(stream, &found, is_head).await
+    Ok((found, is_head))
 }
 
 /// Reads to the end of the head, and returns where that is; None if the head is too long.
@@ -240,11 +253,8 @@ impl Answer {
     }
 }
 
-/// Writes the answer, without its body if only the head is asked for, and closes.
-async fn answer<S>(mut stream: S, answer: &Answer, head_only: bool) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// Writes the answer, without its body if only the head is asked for, and no more after it.
+async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, answer: &Answer, head_only: bool) -> io::Result<()> {
     let allow = match answer.status {
         401 => "WWW-Authenticate: Bearer\r\n",
         405 => "Allow: GET, HEAD\r\n",
@@ -261,14 +271,6 @@ where
     if !head_only {
         out.push_str(&answer.body);
     }
-    let deadline = Instant::now() + PATIENCE;
-    timeout_at(deadline, async {
-        stream.write_all(out.as_bytes()).await?;
-        stream.shutdown().await
-    })
-    .await??;
-    let mut rest = [0; 1024];
-    let until = Instant::now() + LINGER;
-    while let Ok(Ok(1..)) = timeout_at(until, stream.read(&mut rest)).await {}
-    Ok(())
+    stream.write_all(out.as_bytes()).await?;
+    stream.shutdown().await
 }

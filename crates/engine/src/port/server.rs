@@ -21,9 +21,6 @@ use super::{
 use crate::{events::Events, memory::Groups, resp::Limits, security::Security, socket::Listener};
 
 pub const BUFFER: usize = 16 * 1024;
-/// A connection must give the password, if there is one, and complete first bytes other than RESP's within this time.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Time between looks for the file of a Unix socket, while nobody connects.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -42,6 +39,9 @@ pub struct Shared {
     pub limits: Limits,
     pub room: Room,
     pub security: Arc<Security>,
+    /// A connection must complete a TLS handshake, a request of HTTP/1.1 and first bytes other than RESP's within this
+    /// time, and give the password if there is one.
+    pub patience: Duration,
     /// Connections for the gRPC server.
     pub http2: mpsc::Sender<io::Result<Connection>>,
 }
@@ -105,7 +105,7 @@ fn is_told(input: &[u8]) -> bool {
 /// Serves one connection to its end, or until it gives its place to another. A client that breaks off needs no report.
 async fn serve(stream: Stream, place: Arc<Place>, mut closed: Closed, shared: Shared) {
     let begun = async {
-        let stream = tls::accept(stream, &shared.security).await?;
+        let stream = tls::accept(stream, &shared.security, shared.patience).await?;
         begin(stream, &shared).await
     };
     let Some((stream, input, deadline)) = while_it_may(&mut closed, begun).await.flatten() else { return };
@@ -114,7 +114,7 @@ async fn serve(stream: Stream, place: Arc<Place>, mut closed: Closed, shared: Sh
             _ if input[0] == b'*' => resp::serve(stream, input, deadline, &place, &shared).await,
             Some(HTTP2) => return Some((stream, input)),
             Some(first) if first[0] == tls::HANDSHAKE => tls::refuse(stream).await,
-            Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status).await,
+            Some(first) if http::is_method(first) => http::serve(stream, input, &shared.status, shared.patience).await,
             _ => Ok(()),
         }
         .ok()?;
@@ -138,14 +138,14 @@ async fn while_it_may<T>(closed: &mut Closed, work: impl Future<Output = T>) -> 
 
 /// Reads the first bytes of a connection, which show what it speaks, and returns until when it must give the password.
 async fn begin(mut stream: Stream, shared: &Shared) -> Option<(Stream, Vec<u8>, Instant)> {
-    let mut deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + shared.patience;
     let mut input = Vec::with_capacity(BUFFER);
     while !is_told(&input) {
         let idle = input.is_empty() && shared.security.password.is_none(); // without a password a client may connect long before it asks
         let read = stream.read_buf(&mut input);
         let read = if idle {
             let read = read.await;
-            deadline = Instant::now() + PATIENCE;
+            deadline = Instant::now() + shared.patience;
             read
         } else {
             timeout_at(deadline, read).await.unwrap_or(Ok(0))

@@ -13,8 +13,6 @@ use crate::{
     socket::Address,
 };
 
-/// A handshake takes this long at most.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// A refused client has this long to read the alert.
 const LINGER: Duration = Duration::from_secs(1);
 /// The first byte of a client that speaks TLS.
@@ -22,13 +20,13 @@ pub const HANDSHAKE: u8 = 0x16;
 /// A fatal alert, "handshake failure".
 const ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2, 40];
 
-/// Accepts TLS on a new connection if this node has it. None: the connection was refused.
-pub async fn accept(stream: Stream, security: &Security) -> Option<Stream> {
+/// Accepts TLS on a new connection if this node has it. None: the connection was refused, or took longer than `patience`.
+pub async fn accept(stream: Stream, security: &Security, patience: Duration) -> Option<Stream> {
     let (Stream::Tcp(_), Some(tls)) = (&stream, &security.tls) else {
         return Some(stream);
     };
     let accepted = TlsAcceptor::from(tls.configs().server.clone()).accept(stream);
-    match timeout(PATIENCE, accepted.into_fallible()).await {
+    match timeout(patience, accepted.into_fallible()).await {
         Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream.into()))),
         Ok(Err((_, stream))) => {
             linger(stream).await;
