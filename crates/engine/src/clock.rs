@@ -119,7 +119,7 @@ impl Pulse {
         self.last.store(read(ELAPSED), Relaxed);
     }
 
-    /// Returns how often the process stood still; `found` is called by those who find that out first.
+    /// Returns how often the process stood still; a caller that is the first to find that out calls `found`.
     pub fn beat(&self, found: impl FnOnce()) -> u64 {
         let last = self.last.load(Relaxed);
         if last != 0 {

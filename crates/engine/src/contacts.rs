@@ -1,4 +1,4 @@
-//! What this node can tell each member about the writes that it has told it of (src/kamacache/cluster/contact.py).
+//! The numbers of writes that this node can tell to each member of its contacts (src/kamacache/cluster/contact.py).
 //!
 //! Every write that is remembered here has a number ([`arrived`]). A contact with a member *begins* at a number: the
 //! member was told of every write after it, or the contact has ended. So a member misses nothing if it has all up to

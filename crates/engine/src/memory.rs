@@ -75,7 +75,7 @@ pub struct Write<'a> {
 #[derive(Default, PartialEq, Eq, Debug)]
 pub struct Missed {
     pub writes: Vec<(String, u128)>,
-    /// Where the next part begins. None: this is the last.
+    /// The number at which the next part begins. None: this is the last.
     pub next: Option<usize>,
     /// Some write that arrived after the number is no longer known by its key, nor covered by the floor. A part speaks
     /// of the shards that it reads.
@@ -121,12 +121,12 @@ pub trait Memory: Send + Sync {
     fn merge(&self, clock: u128) -> Option<u128>;
 }
 
-/// What a transport serves: groups by name, and this node's contacts with other members.
+/// The groups that a transport serves, by name, and this node's contacts with other members.
 #[derive(Default)]
 pub struct Groups {
     pub named: Mutex<HashMap<String, Arc<dyn Memory>>>,
     pub contacts: Contacts,
-    /// The members that this node knows, for those who take it for an owner that it is not.
+    /// The members that this node knows, for a writer that takes it for an owner that it is not.
     pub members: Mutex<Vec<pb::Member>>,
     pulse: Pulse,
     /// The standstills that this process has caught up with.

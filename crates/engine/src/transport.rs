@@ -47,7 +47,7 @@ const UNFINISHED: usize = 256 << 20;
 /// A close waits this long until answers have left.
 const LAST: Duration = Duration::from_millis(250);
 
-/// How often the thread wakes at least.
+/// The thread wakes at least this often.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The services of the port, once there is one.

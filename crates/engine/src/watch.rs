@@ -1,4 +1,4 @@
-//! Waits until a directory changes or a lock becomes free, where no system call waits for both.
+//! Waits until a directory changes or a lock becomes free, as no system call waits for both.
 use std::{
     fs,
     os::{fd::BorrowedFd, unix::fs::MetadataExt},
@@ -13,7 +13,7 @@ use crate::sync::{Condvar, Mutex};
 /// A second change of a directory within this time may leave it the same times.
 const TICK: i64 = 100; // milliseconds
 
-/// What a change of a directory changes: device, inode, mode, owner, and two times in seconds and nanoseconds.
+/// The facts that a change of a directory changes: device, inode, mode, owner, two times in seconds and nanoseconds.
 type Seen = (u64, u64, u32, u32, [i64; 4]);
 
 #[derive(Default)]
@@ -94,7 +94,7 @@ fn seen(path: &PathBuf) -> Option<Seen> {
     ((time - changed).abs() > TICK).then(|| (now.dev(), now.ino(), now.mode(), now.uid(), times))
 }
 
-/// Returns whether no process holds the lock, and leaves it to whoever takes it next.
+/// Returns whether no process holds the lock, and leaves it free.
 fn is_free(lock: &BorrowedFd<'_>) -> bool {
     fcntl_lock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
         && fcntl_lock(lock, FlockOperation::Unlock).is_ok()

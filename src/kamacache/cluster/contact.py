@@ -1,19 +1,19 @@
-"""What two members agree on: who has told whom of which writes. The two rules that follow from it stand here.
+"""The writes of which a member has told another one, as both agree, and the two rules that follow from it.
 
 A node numbers the writes that it remembers, its own and those that it was told of. Its contact with another member
 *begins* at a number: of every later write it tells that member, or the contact ends. Pings and hellos say how far the
 numbers are and where the contact began, so that both sides know the same. The engine keeps this (contacts.rs), and
 answers pings without Python.
 
-Reading. Who has fewer of a member's writes than the number at which their contact began has missed some. It fetches
-those by number, and forgets the entries of a group if some are not remembered there any more; the store finds nothing
-until that is done. A process that stood still does so with every member that it knows, and forgets all if one of them
-does not answer: the engine shuts the stores when the process goes on, after one tick of 100 ms at most.
+Reading. A node that has fewer of a member's writes than the number at which their contact began has missed some. It
+fetches those by number, and forgets the entries of a group if some are not remembered there any more; the store finds
+nothing until that is done. A process that stood still does so with every member that it knows, and forgets all if one
+of them does not answer: the engine shuts the stores when the process goes on, after one tick of 100 ms at most.
 
 Writing. A write is only confirmed without a member of which it is *known* that it serves nothing any more. It said
 goodbye; or its process has ended, as its free lock shows; or nothing, or another process, listens at the address where
 this very member has answered before, as this node found or another one that says so; or the registry, which notices
-deaths, does not list it, and it left as many pings unanswered as copies live. Where the registry notices no deaths,
+deaths, does not list it, and it left as many pings unanswered as copies live. If the registry notices no deaths,
 such pings are enough. Nor is a write confirmed in whose course the process stood still: it may not know all members.
 
 Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kamacache.net.lane import Lane
     from kamacache.net.messages import Contact
 
-_MEMBERS = 10_000  # of so many it is remembered what they have told; most of them never come back
+_MEMBERS = 10_000  # whose last numbers are remembered; most of them never come back
 _FETCH = 5.0  # seconds for the missed writes of one group
 
 
@@ -85,7 +85,7 @@ class Reading:
                 return False
             finally:
                 core.store.shut = self._lane.contacts.stood > 0
-        core.has.pop(contact.id, None)  # those who spoke last stand at the end
+        core.has.pop(contact.id, None)  # members that spoke last stand at the end
         core.has[contact.id] = max(has, contact.number, contact.begun)
         if len(core.has) > _MEMBERS:
             del core.has[next(iter(core.has))]

@@ -1,4 +1,4 @@
-"""What a node says to the other members and hears from them: hellos and pings.
+"""Hellos and pings: the messages by which a node and the other members learn of each other.
 
 It runs on the thread of the membership, but for hellos that come in.
 """
@@ -160,7 +160,7 @@ class Exchange:
         log.info("this process stood still; it asks the members for the writes that it has missed")
         whole, members = knows_all, self._membership.peers
         peers = members.known()  # also the dead and those that said goodbye: they may have come back meanwhile
-        until = Deadline.after(HELLO_TIMEOUT)  # where this process stood still, others may have had no time either
+        until = Deadline.after(HELLO_TIMEOUT)  # if this process stood still, others may have had no time either
         while peers:
             missing: dict[Peer, Exception] = {}
             for peer, answer in zip(peers, self._ping([peer.address for peer in peers]), strict=True):

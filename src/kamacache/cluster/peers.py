@@ -23,8 +23,8 @@ _UNANSWERED = 2  # probes in a row after which a peer is considered dead
 class Peer:
     """A member as this node sees it. Other nodes may see it differently.
 
-    Its fields change under the lock of Peers. One that is `dead` is told of no write. One that is `behind` is told, but
-    has not fetched yet what it missed. Requests for values skip both: the engine reads that as `down`.
+    Its fields change under the lock of Peers. A peer that is `dead` is notified of no write. A peer that is `behind` is
+    notified, but has not fetched yet what it missed. Requests for values skip both: the engine reads that as `down`.
     """
 
     __slots__ = (
@@ -61,12 +61,12 @@ class Peer:
 
     @property
     def skipped(self) -> bool:
-        """Whether requests for values skip it."""
+        """Return whether requests for values skip it."""
         return bool(self.down)
 
     @property
     def dead(self) -> bool:
-        """Whether it is considered dead."""
+        """Return whether it is considered dead."""
         return self._dead
 
     @dead.setter
@@ -76,7 +76,7 @@ class Peer:
 
     @property
     def behind(self) -> bool:
-        """Whether it has missed writes of this node."""
+        """Return whether it has missed writes of this node."""
         return self._behind
 
     @behind.setter
@@ -147,7 +147,7 @@ class Peers:
     def gone(self) -> list[str]:
         """Return the ids and addresses of the peers that are known to have ended.
 
-        Where a list says no more than addresses, these are the ids of members that have not spoken yet.
+        If a list says no more than addresses, these are the ids of members that have not spoken yet.
         """
         with self._lock:
             return [name for peer in self._peers.values() if has_ended(peer) for name in (peer.id, peer.address)]

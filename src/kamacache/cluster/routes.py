@@ -48,7 +48,7 @@ class Route:
 
     @property
     def alone(self) -> bool:
-        """Whether no other member owns these keys, or did before."""
+        """Return whether no other member owns these keys, or did before."""
         return self.peers == [None] and self.before is None
 
     def may_load(self, now: float) -> bool:

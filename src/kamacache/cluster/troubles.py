@@ -1,4 +1,4 @@
-"""What fails in a node's membership and is tried again."""
+"""The troubles of a node's membership: calls that fail and are tried again."""
 
 from __future__ import annotations
 

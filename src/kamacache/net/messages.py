@@ -22,9 +22,9 @@ class GroupState(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """What a member says to another of its writes: they are settled up to `number`, and told to it after `begun`.
+    """The state of a member's writes: they are settled up to `number`, and the other was notified of all after `begun`.
 
-    In a hello it also says up to which number it `has` the writes of the other; 0: it was never told of any.
+    In a hello it also says up to which number it `has` the writes of the other; 0: it was never notified of any.
     """
 
     id: str = ""

@@ -201,7 +201,7 @@ class LocalRegistry(Registry):
                 _remove_orphan(at, name)
         here = {name.removesuffix(".lock") for name in names if name.endswith(".lock")}
         known = self._watched.keys() if service == self._looked_at else set()
-        # Somebody has removed the files of these, and they make them anew within a second.
+        # The files of these members were removed, and they make them anew within a second.
         lost = {member for member in known - here if member in self._read and not locks.seize(self._watched[member])}
         self._forget(lost | (here if service == self._looked_at else set()))
         self._looked_at = service

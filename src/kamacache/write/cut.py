@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kamacache.net.messages import WriteItem
 
-_MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, where there are several
+_MESSAGE = 32 * 1024 * 1024  # bytes of values that one message carries, if there are several
 _KEYS = 4 * 1024 * 1024  # bytes of keys that are written together, as those of a notice
 AT_ONCE = 2_000  # items that are written together: the wire thread of an owner stands still meanwhile
 

@@ -1,7 +1,7 @@
 //! A connection over a Unix socket that waits for room to write only if there is none.
 //!
 //! The system reports room whenever the other side has read something. A socket that always waits for it, as Tokio's
-//! does, wakes this thread once more for each reply; where both sides share a core, that costs more than the reply.
+//! does, wakes this thread once more for each reply; if both sides share a core, that costs more than the reply.
 use std::{
     io::{self, IoSlice},
     os::fd::OwnedFd,
@@ -25,7 +25,7 @@ pub struct UnixStream {
     socket: Tracked<AsyncFd<OwnedFd>>,
     /// The same socket, while there is no room.
     full: Option<Tracked<AsyncFd<OwnedFd>>>,
-    /// How much is read next, as the last reads were.
+    /// The number of bytes to read next, as the last reads brought.
     room: usize,
 }
 

@@ -9,7 +9,7 @@ const WRONG: &str = "WRONGPASS invalid username-password pair or user is disable
 const NONE: &str = "ERR AUTH <password> called without any password configured for the default user. \
                     Are you sure your configuration is correct?";
 
-/// Whether a connection has given the password.
+/// The state of a connection: it has given the password, or not.
 pub struct Guard {
     security: Arc<Security>,
     origin: Origin,
