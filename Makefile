@@ -61,7 +61,7 @@ bench: $(BUILT) $(WITH)bench ## measure (BENCH=short: in a minute or two)
 
 soak: $(BUILT) $(WITH)test ## long random schedules of whole clusters, long outages of etcd, every promise (KAMACACHE_SOAK=300 seconds)
 	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} KAMACACHE_PROMISES=$${KAMACACHE_PROMISES:-all} \
-	    $(RUN) -m pytest tests/cluster/test_random.py tests/etcd/test_outages.py tests/promises $(ARGS)
+	    $(RUN) -m pytest tests/cluster/test_random.py tests/etcd tests/promises $(ARGS)
 
 fuzz: $(BUILT) $(WITH)test ## many more random inputs (PROPTEST_CASES=2000 HYPOTHESIS=soak)
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} $(CARGO) test --release --locked -p kamacache-engine

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from kamacache import KamaCacheError, Node
+from kamacache.registry.etcd import EtcdRegistry
 from kamacache.registry.static import StaticRegistry
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Worker:
     def __init__(self, options: dict[str, Any]) -> None:
         self.log = options["log"]
         self.slow = options.get("slow", 0.0)
-        StaticRegistry.lease = options.get("lease", StaticRegistry.lease)
+        for registry in (StaticRegistry, EtcdRegistry):
+            registry.lease = options.get("lease", registry.lease)
         self.node = Node(options.get("listen"), registry=options["registry"], service="test")
         names = options.get("groups", ["g"])
         loader = self.aload if options.get("use_async") else self.load

@@ -15,9 +15,16 @@ class Actor:
     """One registry object, and the commands on it."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.registry: Registry = parse(url)
         self.told = 0
         self.told_before = -1
+
+    def lease(self, seconds: str) -> None:
+        """Begin anew, with registrations that are forgotten after that time without a sign of life."""
+        self.registry.close()
+        type(self.registry).lease = float(seconds)
+        self.registry = parse(self.url)
 
     def listen(self, service: str, member: str) -> str | None:
         return self.registry.default_listen(service, member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from kamacache import Node
 from tests.cluster.cluster import wait_until
 from tests.etcd.conftest import Registered
 from tests.etcd.server import Etcd, free_port
+from tests.http.client import request
 
 MakeNode = Callable[..., Node]
 Register = Callable[..., Registered]
@@ -26,6 +28,13 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Etcd]]:
         member.kill()
 
 
+def watches(member: Etcd) -> int:
+    """Return the number of watches at a member."""
+    page = request(f"127.0.0.1:{member.port}", "/metrics").body
+    name = "etcd_debugging_mvcc_watcher_total "
+    return next(int(float(line.split()[1])) for line in page.splitlines() if line.startswith(name))
+
+
 def url(*ports: int) -> str:
     return "etcd://" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
@@ -34,12 +43,19 @@ def url(*ports: int) -> str:
 def test_the_lease_lives_on_when_any_member_stops(
     members: list[Etcd], service: str, registered: Register, how: Callable[[Etcd], None]
 ) -> None:
-    """Stop each of the three in turn: the session moves on, with its lease and its watch."""
+    """Stop each of the three in turn: the session moves on, with its lease and its watch.
+
+    A frozen member is noticed after seconds, so without KAMACACHE_SOAK only the one that the session uses is frozen.
+    """
     one = registered(url(*(member.port for member in members)))
     lease = members[0].leases(f"/services/{service}/")
     assert len(lease) == 1
-    for number, member in enumerate(members):
-        other = members[number - 1]
+    stopped = members
+    if how is Etcd.freeze and "KAMACACHE_SOAK" not in os.environ:
+        stopped = [member for member in members if watches(member)]
+        assert len(stopped) == 1
+    for number, member in enumerate(stopped):
+        other = members[members.index(member) - 1]
         how(member)
         seen = one.changes
         foreign = f"/services/{service}/foreign{number}", "x"
@@ -52,7 +68,8 @@ def test_the_lease_lives_on_when_any_member_stops(
             member.thaw()
             member.wait()
     assert {key: value for key, value in members[0].leases(f"/services/{service}/").items() if value} == lease
-    wait_until(lambda: one.ids() == ["id1"] and one.registry.clients(service) == ["foreign0", "foreign1", "foreign2"])
+    foreigners = [f"foreign{number}" for number in range(len(stopped))]
+    wait_until(lambda: one.ids() == ["id1"] and one.registry.clients(service) == foreigners)
 
 
 def test_one_that_is_closed_and_one_that_is_silent(etcd: Etcd, node_at: MakeNode) -> None:

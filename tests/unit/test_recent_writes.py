@@ -44,8 +44,9 @@ def test_loads_are_kept_beside_twenty_thousand_writes_a_second(
 
 
 def test_a_full_memory_of_writes_is_counted_and_logged_once(
-    node: Node, clock: Clock, caplog: pytest.LogCaptureFixture
+    node: Node, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kamacache.sweeper._QUIET", 0.02)
     group = node.group("g", str.encode, max_bytes="256 KiB")
 
     def fill() -> None:
