@@ -4,6 +4,8 @@ PYTHON ?= python3
 BENCH ?= full
 REGISTRY ?= local
 ARGS ?=
+SOAKED := $(addprefix tests/,promises clients cluster/test_random.py cluster/test_processes.py cluster/test_contact.py \
+    etcd/test_outages.py etcd/test_endpoints.py)
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -59,9 +61,8 @@ demo: $(BUILT) $(if $(filter etcd,$(REGISTRY)),$(WITH)demo) ## watch three proce
 bench: $(BUILT) $(WITH)bench ## measure (BENCH=short: in a minute or two)
 	$(RUN) -m bench $(if $(filter short,$(BENCH)),--short) $(ARGS)
 
-soak: $(BUILT) $(WITH)test ## long random schedules of whole clusters, long outages of etcd, every promise (KAMACACHE_SOAK=300 seconds)
-	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} KAMACACHE_PROMISES=$${KAMACACHE_PROMISES:-all} \
-	    $(RUN) -m pytest tests/cluster/test_random.py tests/etcd tests/promises $(ARGS)
+soak: $(BUILT) $(WITH)test ## long random schedules, long outages of etcd, every combination of cases (KAMACACHE_SOAK=300 seconds)
+	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} KAMACACHE_CASES=$${KAMACACHE_CASES:-all} $(RUN) -m pytest $(SOAKED) $(ARGS)
 
 fuzz: $(BUILT) $(WITH)test ## many more random inputs (PROPTEST_CASES=2000 HYPOTHESIS=soak)
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} $(CARGO) test --release --locked -p kamacache-engine

@@ -19,8 +19,10 @@ import pytest
 
 from tests.cluster.cluster import wait_until
 from tests.cluster.shop import Shop
+from tests.support.sample import keep_sample
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 class Process:
@@ -136,6 +138,12 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose a sample of the cases that start processes."""
+    keep_sample(config, items, lambda case: case.path.parent == HERE and "processes" in case.fixturenames)
 
 
 @pytest.fixture(params=["local", "static"])

@@ -27,7 +27,6 @@ from tests.support.environment import own_environment
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 60.0  # seconds for one test in its process, which takes far less even on the slowest machine
-EVERY_CASE = os.environ.get("KAMACACHE_PROMISES") == "all"
 KINDS = ("plain", "async", "many", "async_many")
 
 

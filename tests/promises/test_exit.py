@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
-from tests.promises.support import EVERY_CASE, ROOT
+from tests.promises.support import ROOT
 from tests.support.environment import own_environment
+from tests.support.sample import EVERY_CASE
 
 RUNS = 20 if EVERY_CASE else 6
 
