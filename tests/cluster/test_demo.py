@@ -56,7 +56,7 @@ def test_the_table_is_plain_without_a_terminal() -> None:
 
 
 def test_everything_promised_holds_while_etcd_fails() -> None:
-    done = demo("--registry", "etcd", "--seconds", "12", "--rows", "2000", "--json")
+    done = demo("--registry", "etcd", "--seconds", "6", "--rows", "2000", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     checks = {check["name"]: check for check in result["checks"]}

@@ -171,12 +171,12 @@ def run_mixed(seed: int) -> None:
         assert cluster.key_of(late)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_random_schedules(seed: int) -> None:
     run(seed)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_random_schedules_of_members_that_differ(seed: int) -> None:
     run_mixed(seed)
 
