@@ -196,10 +196,11 @@ def test_ten_thousand_cold_keys_keep_the_event_loop_free(kind: str) -> None:
         gaps: list[float] = []
 
         async def tick() -> None:
-            last = time.perf_counter()
+            last, used = time.perf_counter(), time.process_time()
             while True:
                 await asyncio.sleep(0)
-                gaps.append(-last + (last := time.perf_counter()))
+                gap = -last + (last := time.perf_counter())
+                gaps.append(min(gap, -used + (used := time.process_time())))  # not what other processes take
 
         ticker = asyncio.create_task(tick())
         await asyncio.sleep(0.01)

@@ -147,7 +147,7 @@ def test_members_are_pinged_all_at_once(lane: NativeLane, address: str) -> None:
         addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
         began = time.monotonic()
         *mute, refused, answer = lane.ping_many("me", [*addresses, "127.0.0.1:1", address])
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2.5  # one after the other they take 5 s
     assert all(isinstance(one, PeerError) and "did not answer" in str(one) for one in mute)
     assert isinstance(refused, PeerError)
     assert refused.refused
@@ -192,5 +192,5 @@ def test_an_answer_that_trickles_ends_after_a_second(lane: NativeLane) -> None:
             began = time.monotonic()
             with pytest.raises(PeerError, match="did not answer"):
                 ask()
-            assert time.monotonic() - began < 1.4
+            assert time.monotonic() - began < 4.0  # the whole answer takes 10 s
         listener.shutdown(socket.SHUT_RDWR)
