@@ -16,6 +16,7 @@ from typing import Any
 from bench.cold_key import BAR_SECONDS, KINDS
 from bench.idle import BAR_PERCENT
 from bench.import_time import BAR_MS, IMPORTS
+from bench.stalls import BAR_MS as STALL_MS
 from bench.writes import ALONE_US, BARS
 
 
@@ -128,6 +129,13 @@ def idle(result: Any) -> Iterator[Row]:
     yield Row(what, f"{percent:.2f}", f"<= {BAR_PERCENT:.2f}", percent <= BAR_PERCENT)
 
 
+def stalls(result: Any) -> Iterator[Row]:
+    for name, row in result.items():
+        ms = row["busy"]["median"]
+        what = f"{name}: time of the wire thread during one PING beside it, ms"
+        yield Row(what, f"{ms:.1f} (PING {row['ping']['median']:.1f})", f"<= {STALL_MS:.1f}", ms <= STALL_MS)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A module of this package, its arguments for a short run, and the reader of its output."""
@@ -147,6 +155,7 @@ BENCHES = (
     Bench("placement", (), placement),
     Bench("import_time", ("--rounds", "10"), import_time),
     Bench("idle", ("--seconds", "5"), idle),
+    Bench("stalls", ("--rounds", "2", "--keys", "200000"), stalls),
 )
 
 

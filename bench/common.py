@@ -24,6 +24,12 @@ class Worker:
         self._running = running
         self.pid = running.pid
 
+    @property
+    def output(self) -> int:
+        """Return the descriptor that can be read when the process has answered."""
+        assert self._running.stdout is not None  # noqa: S101 - it is a pipe
+        return self._running.stdout.fileno()
+
     def send(self, line: str) -> None:
         assert self._running.stdin is not None  # noqa: S101 - it is a pipe
         print(line, file=self._running.stdin, flush=True)

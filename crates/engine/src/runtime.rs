@@ -31,6 +31,14 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     spawn_blocking(work).await.map_err(io::Error::other)
 }
 
+/// Drops what takes long to drop, while other tasks go on.
+pub fn discard<T: Send + 'static>(value: T) {
+    match Handle::try_current() {
+        Ok(handle) => drop(handle.spawn_blocking(move || drop(value))),
+        Err(_) => drop(value), // not on the thread of a transport
+    }
+}
+
 /// The turns of a task that does much in small steps.
 #[derive(Default)]
 pub struct Pace(usize);

@@ -1,6 +1,6 @@
 //! The RESP parsers under any bytes and any split, and a transport serving a memory that is not Python's.
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{ErrorKind, Read, Write},
     net::TcpStream,
     sync::{
@@ -534,4 +534,92 @@ fn unauthenticated_connections_that_do_not_read_are_closed() {
             });
         }
     });
+}
+
+/// Bytes that note by which thread they were dropped.
+struct Noted(Vec<u8>, Sender<String>);
+
+impl AsRef<[u8]> for Noted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let _ = self.1.send(std::thread::current().name().unwrap_or_default().into());
+    }
+}
+
+/// A memory that has a new value for each key but "none".
+struct Made(usize, Mutex<Sender<String>>);
+
+impl Memory for Made {
+    fn name(&self) -> &str {
+        "made"
+    }
+
+    fn read(&self, _: &str, _: bool, visit: &mut dyn FnMut(Option<Found<'_>>)) {
+        visit(None);
+    }
+
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
+        let made = || Shared(bytes::Bytes::from_owner(Noted(vec![5; self.0], self.1.lock().unwrap().clone())));
+        let value = (key != "none").then(made);
+        visit(value.as_ref().map(|value| Some(value as &dyn Held)));
+    }
+
+    fn is_candidate(&self, _: &str) -> bool {
+        false
+    }
+
+    fn order(&self, _: memory::Write<'_>) -> Option<u128> {
+        None
+    }
+
+    fn tell(&self, _: &str, version: u128) -> u128 {
+        version
+    }
+
+    fn floor(&self) -> u128 {
+        0
+    }
+
+    fn raise(&self, floor: u128) -> u128 {
+        floor
+    }
+
+    fn missed(&self, _: u64, _: usize) -> memory::Missed {
+        memory::Missed::default()
+    }
+
+    fn shut(&self, _: bool) {}
+
+    fn merge(&self, clock: u128) -> Option<u128> {
+        Some(clock)
+    }
+}
+
+/// Asks for 2,000 values and leaves before all of the reply is there. Returns the threads that drop the values.
+fn threads_that_drop(size: usize, waits: bool) -> HashSet<String> {
+    let (dropped, drops) = channel();
+    let server = transport(Security::default());
+    server.serve(Arc::new(Made(size, Mutex::new(dropped))));
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let keys = (0..2000).map(|number| number.to_string()).chain(waits.then(|| "none".into()));
+    let command: Vec<_> = [b"MGET".to_vec()].into_iter().chain(keys.map(|key| format!("made:{key}").into())).collect();
+    stream.write_all(&encode(&command)).unwrap();
+    let call = waits.then(|| next_call(&server));
+    if call.is_none() {
+        stream.read_exact(&mut [0; 100]).unwrap();
+    }
+    drop(stream);
+    (0..2000).map(|_| drops.recv_timeout(Duration::from_secs(20)).unwrap()).collect()
+}
+
+#[test]
+fn the_values_for_a_client_that_has_left_are_dropped_by_other_threads_than_the_wires() {
+    assert_eq!(threads_that_drop(10, true), HashSet::from(["kamacache-heavy".into()])); // one is still loaded
+    assert_eq!(threads_that_drop(20_000, false), HashSet::from(["kamacache-heavy".into()])); // they are being sent
 }

@@ -5,6 +5,7 @@ use std::{
     mem,
 };
 
+use bytes::BufMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::yield_now,
@@ -22,18 +23,16 @@ use crate::{
         Limits, Parser, ProtocolError,
         command::Command,
         guard::Guard,
-        output::Output,
+        output::{OUTPUT, Output},
         queue::Queue,
         session::{Arguments, Next, Session},
         table,
     },
-    runtime::{LONG, MANY, Pace, TURN, aside},
+    runtime::{LONG, MANY, Pace, TURN, aside, discard},
 };
 
 /// The limits of a connection before the password: enough for AUTH and HELLO.
 const STRANGER: Limits = Limits { arguments: 10, argument: 1024, command: 4096 };
-/// Replies are written when they have grown to this size; nothing is read meanwhile.
-const OUTPUT: usize = 1 << 20;
 /// Bytes of later commands that are read while an answer is due.
 const AHEAD: usize = 64 * 1024;
 
@@ -103,6 +102,14 @@ impl Work {
         self.start = 0;
         if self.input.capacity() > OUTPUT {
             self.input.shrink_to(BUFFER.max(2 * self.input.len()));
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if self.input.capacity() > OUTPUT {
+            discard(mem::take(&mut self.input));
         }
     }
 }
@@ -217,8 +224,9 @@ pub async fn serve(
         }
         let whole = (held > 0).then(|| *begun.get_or_insert_with(Instant::now) + UNFINISHED);
         let due = limit.into_iter().chain(whole).min();
-        if until(due, stream.read_buf(&mut work.input)).await? == 0 {
-            return Ok(());
+        match until(due, stream.read_buf(&mut (&mut work.input).limit(TURN))).await? {
+            0 => return Ok(()),
+            read => pace.step(read).await,
         }
     }
 }
@@ -263,8 +271,7 @@ async fn write(stream: &mut Stream, out: &mut Output) -> io::Result<()> {
     }
     stream.flush().await?; // TLS holds some back otherwise
     if out.bytes.capacity() > OUTPUT {
-        let written = mem::take(out);
-        aside(move || drop(written)).await?;
+        *out = Output::default();
     }
     out.clear();
     Ok(())

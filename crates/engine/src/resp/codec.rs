@@ -24,6 +24,8 @@ pub struct Limits {
 
 /// The longest `<type><number>\r\n` accepted.
 const LINE: usize = 32;
+/// A parser keeps room for the positions of this many arguments.
+const KEPT: usize = 1000;
 
 /// Reads `-?digits\r\n` at `at`: the number, and where the line ends. None while it has not arrived.
 pub(super) fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ProtocolError> {
@@ -130,6 +132,7 @@ impl Parser {
     pub fn finish(&mut self) -> usize {
         self.left = None;
         self.arguments.clear();
+        self.arguments.shrink_to(KEPT);
         std::mem::take(&mut self.at)
     }
 }

@@ -1,10 +1,15 @@
 //! Replies that wait to be written.
+use std::mem;
+
 use bytes::Bytes;
 
 use super::codec::{line, put};
+use crate::runtime::discard;
 
 /// A value of at least this size is sent without a copy into the buffer.
 const LARGE: usize = 16 * 1024;
+/// Replies are written when they have grown to this size. More room than this is not kept.
+pub const OUTPUT: usize = 1 << 20;
 
 /// Bytes, with large values between them.
 #[derive(Default)]
@@ -13,6 +18,14 @@ pub struct Output {
     /// Large values, each with its position in `bytes`.
     pub large: Vec<(usize, Bytes)>,
     large_size: usize,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.bytes.capacity() + self.large_size > OUTPUT {
+            discard((mem::take(&mut self.bytes), mem::take(&mut self.large)));
+        }
+    }
 }
 
 impl Output {

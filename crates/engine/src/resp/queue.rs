@@ -11,7 +11,10 @@ use super::{
     output::Output,
     session::{Pending, Protocol},
 };
-use crate::{events::Events, runtime::aside};
+use crate::{
+    events::Events,
+    runtime::{aside, discard},
+};
 
 /// Keys that one connection has under way at once. A single command may have more.
 const TOGETHER: usize = 16;
@@ -31,6 +34,14 @@ struct Question {
 /// Empty while memory has all answers.
 #[derive(Default)]
 pub struct Queue(VecDeque<Question>);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if self.0.iter().any(|question| question.pending.is_long()) {
+            discard(mem::take(&mut self.0));
+        }
+    }
+}
 
 impl Queue {
     pub fn is_empty(&self) -> bool {
@@ -84,19 +95,18 @@ impl Queue {
                 return if read? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
             }
         };
-        if let Some(mut first) = self.0.pop_front() {
-            let then = first.pending.then;
-            if then.is_long() {
+        if let Some(Question { pending, mut after, .. }) = self.0.pop_front() {
+            if pending.is_long() {
                 let mut reply = mem::take(out);
                 let write = move || {
-                    protocol.answer(then, answered, &mut reply);
+                    protocol.answer(pending.then, answered, &mut reply);
                     reply
                 };
                 *out = aside(write).await?;
             } else {
-                protocol.answer(then, answered, out);
+                protocol.answer(pending.then, answered, out);
             }
-            out.append(&mut first.after);
+            out.append(&mut after);
         }
         Ok(())
     }

@@ -75,6 +75,12 @@ impl Pending {
         }
         Ok(mem::take(&mut self.answered))
     }
+
+    /// Returns whether the reply takes long to write, or what is here to drop.
+    pub fn is_long(&self) -> bool {
+        let values = if let Then::Values(values) = &self.then { values.len() } else { self.answered.values.len() };
+        values > MANY || !self.unasked.is_empty()
+    }
 }
 
 pub enum Then {
@@ -84,13 +90,6 @@ pub enum Then {
     Ok,
     Number,
     Seconds,
-}
-
-impl Then {
-    /// Returns whether the reply takes long to write.
-    pub fn is_long(&self) -> bool {
-        matches!(self, Self::Values(values) if values.len() > MANY)
-    }
 }
 
 /// A command's arguments, its name included.
