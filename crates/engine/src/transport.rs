@@ -44,6 +44,8 @@ use crate::{
 const COMMAND: usize = 64 << 20;
 /// Bytes of all requests that have not arrived in full.
 const UNFINISHED: usize = 256 << 20;
+/// A request must arrive in full within this time.
+const ARRIVAL: Duration = Duration::from_secs(60);
 /// A close waits this long until answers have left.
 const LAST: Duration = Duration::from_millis(250);
 
@@ -156,7 +158,7 @@ impl Transport {
         let (state, security) = (self.status.state(), self.security.clone());
         let limits =
             Limits { arguments: 1 << 20, argument: self.max_message, command: COMMAND.max(2 * self.max_message) };
-        let room = Room::new(UNFINISHED.max(2 * limits.command));
+        let room = Room::new(UNFINISHED.max(2 * limits.command), ARRIVAL);
         let sizes = grpc::Sizes { max_value: self.max_value, max_message: self.max_message, room: room.clone() };
         self.runtime.spawn(async move {
             let until = async {

@@ -9,6 +9,8 @@ pub mod resp;
 pub mod room;
 pub mod server;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod unix;
 pub mod whole;

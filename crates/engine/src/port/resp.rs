@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     places::Place,
-    room::{FULL, UNFINISHED},
+    room::FULL,
     server::{BUFFER, Shared},
     stream::Stream,
 };
@@ -222,7 +222,7 @@ pub async fn serve(
             queue.next(&mut stream, &mut work.input, usize::MAX, protocol, &shared.events, &mut out).await?;
             continue;
         }
-        let whole = (held > 0).then(|| *begun.get_or_insert_with(Instant::now) + UNFINISHED);
+        let whole = (held > 0).then(|| *begun.get_or_insert_with(Instant::now) + shared.room.time);
         let due = limit.into_iter().chain(whole).min();
         match until(due, stream.read_buf(&mut (&mut work.input).limit(TURN))).await? {
             0 => return Ok(()),

@@ -1,4 +1,5 @@
-//! The memory of requests that have not arrived in full: one budget for the whole port, taken as bytes arrive.
+//! The memory of requests that have not arrived in full, and their time: one budget for the whole port, taken as bytes
+//! arrive.
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
@@ -6,8 +7,6 @@ use tokio::{
     time::timeout,
 };
 
-/// A request must arrive in full within this time.
-pub const UNFINISHED: Duration = Duration::from_secs(60);
 /// The answer to a request for which there is no room.
 pub const FULL: &str = "OVERLOADED requests that have not arrived in full fill the memory that this node has for them";
 
@@ -17,21 +16,25 @@ const UNIT: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
-pub struct Room(Arc<Semaphore>);
+pub struct Room {
+    units: Arc<Semaphore>,
+    /// A request must arrive in full within this time.
+    pub time: Duration,
+}
 
 impl Room {
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / UNIT)))
+    pub fn new(bytes: usize, time: Duration) -> Self {
+        Self { units: Arc::new(Semaphore::new(bytes / UNIT)), time }
     }
 
     /// Returns a part of the room, empty at first. It is given back when it is dropped.
     pub fn part(&self) -> Part {
-        Part { room: self.0.clone(), held: None }
+        Part { units: self.units.clone(), held: None }
     }
 }
 
 pub struct Part {
-    room: Arc<Semaphore>,
+    units: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
 }
 
@@ -45,7 +48,7 @@ impl Part {
             return true;
         }
         let more = u32::try_from(wanted - held).unwrap_or(u32::MAX);
-        match timeout(PATIENCE, self.room.clone().acquire_many_owned(more)).await {
+        match timeout(PATIENCE, self.units.clone().acquire_many_owned(more)).await {
             Ok(Ok(more)) => match &mut self.held {
                 Some(held) => held.merge(more),
                 None => self.held = Some(more),
@@ -64,7 +67,7 @@ mod tests {
     fn requests_wait_for_each_others_room() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let room = Room::new(10 * UNIT);
+            let room = Room::new(10 * UNIT, PATIENCE);
             let (mut one, mut other) = (room.part(), room.part());
             assert!(one.hold(UNIT - 1).await); // not counted
             assert!(other.hold(10 * UNIT).await);
@@ -76,7 +79,7 @@ mod tests {
             assert!(freed && held);
             drop(other);
             assert!(one.hold(10 * UNIT).await);
-            assert_eq!(room.0.available_permits(), 0);
+            assert_eq!(room.units.available_permits(), 0);
         });
     }
 }

@@ -15,7 +15,7 @@ use tonic::{
 };
 use tower::{Service, ServiceExt};
 
-use super::room::{FULL, Part, Room, UNFINISHED};
+use super::room::{FULL, Part, Room};
 use crate::runtime::TURN;
 
 pub type Responds = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
@@ -45,10 +45,10 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Responds {
-        let (inner, most, mut part) = (self.inner.clone(), self.most, self.room.part());
+        let (inner, most, mut part, time) = (self.inner.clone(), self.most, self.room.part(), self.room.time);
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            let gathered = timeout(UNFINISHED, gather(body, most, &mut part)).await;
+            let gathered = timeout(time, gather(body, most, &mut part)).await;
             let late = |_| Err(Status::deadline_exceeded("the message did not arrive in full in time"));
             let message = match gathered.unwrap_or_else(late) {
                 Ok(message) => Body::new(Message { rest: message, turn: 0 }),
