@@ -6,11 +6,13 @@ import asyncio
 import signal
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kamacache import Group, LoadError, LoadTimeout, Node
+from kamacache.load.flight import abandon_idle
 from tests.unit.groups import AsyncHeld, Caller, Held, begun, counts, settled, tasks_join, until, waiting
 
 SOON: Any = {"load_timeout": "200ms"}
@@ -313,3 +315,13 @@ def test_an_async_loader_that_cancels_itself_has_failed(node: Node) -> None:
     with pytest.raises(LoadError):
         asyncio.run(group.aget("k"))
     assert group.stats().load_errors == 2
+
+
+def test_a_load_that_begins_elsewhere_while_the_sweeper_looks() -> None:
+    """Leave it alone: it has no event loop any more."""
+    ended: list[Any] = []
+    flights: Any = SimpleNamespace(
+        driven=lambda: [SimpleNamespace(driver=None)], end=lambda flight, _: ended.append(flight)
+    )
+    abandon_idle(flights)
+    assert not ended

@@ -184,5 +184,6 @@ class Start:
 def abandon_idle(flights: Flights) -> None:
     """Abort the flights of event loops that no longer run: their callers load again. The sweeper calls this."""
     for flight in flights.driven():
-        if not flight.driver.is_running():
+        driver = flight.driver  # None if the load has just begun elsewhere
+        if driver is not None and not driver.is_running():
             flights.end(flight, ABORTED)
