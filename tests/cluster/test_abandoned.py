@@ -130,3 +130,46 @@ def test_peers_whose_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         owner.go_on.set()
         asker.close(drain=0)
         owner.node.close(drain=0)
+
+
+def test_clients_that_left_another_node_than_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load what another client of that node, or of the owner, still waits for."""
+    gone: list[Callable[[], bool]] = []
+    run = ServedLoad._go
+
+    def noted(load: ServedLoad, keys: list[str]) -> None:
+        gone.append(load._gone)
+        run(load, keys)
+
+    monkeypatch.setattr(ServedLoad, "_go", noted)
+    registry = f"local://{tmp_path}/meet"
+    owner = Slow(registry=registry)
+    asker = Node("127.0.0.1:0", registry=registry)
+    try:
+        asker.group("users", None)
+        asker.start()
+        wait_until(lambda: len(owner.node.members()) == 2 and asker.owner("users", "k").id == owner.node.id, PATIENCE)
+        begun = connect(owner.node)
+        begun.sendall(command(b"GET", b"users:begun"))
+        wait_until(lambda: owner.loads, PATIENCE)
+        wires = [connect(asker) for _ in KEYS]
+        for wire, key in zip(wires, KEYS, strict=True):
+            wire.sendall(command(b"GET", f"users:{key}".encode()))
+        wait_until(lambda: len(gone) == len(KEYS) == waiting(asker), PATIENCE)
+        with begun, connect(asker) as joins, connect(owner.node) as asks:
+            joins.sendall(command(b"GET", b"users:k7"))
+            asks.sendall(command(b"GET", b"users:k8"))
+            wait_until(lambda: waiting(asker) == len(KEYS) + 1 and waiting(owner.node) == 2, PATIENCE)
+            for wire in wires:
+                wire.close()
+            wait_until(lambda: sum(each() for each in gone) == len(KEYS) - 1, PATIENCE)
+            owner.go_on.set()
+            expect(begun, b"$5\r\nbegun\r\n")
+            expect(joins, b"$2\r\nk7\r\n")
+            expect(asks, b"$2\r\nk8\r\n")
+        assert sorted(owner.loads) == ["begun", "k7", "k8"]
+        assert not any(peer.dead for peer in asker._runtime.membership.listeners())
+    finally:
+        owner.go_on.set()
+        asker.close(drain=0)
+        owner.node.close(drain=0)

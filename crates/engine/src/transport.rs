@@ -231,14 +231,20 @@ impl Transport {
         self.alive()?;
         let (address, peers) = (address.to_owned(), self.peers.clone());
         let (times, asked) = (self.times.of(&address), Instant::now());
-        let call = self.begin(id, Event::Done);
+        let (call, cancelled) = (self.begin(id, Event::Done), self.peers.begin(id));
         let task = async move {
             let kind = times::kind(&request);
-            let result = peers.call(address, request, within).await;
+            let result = peers.clone().call(address, request, within, cancelled).await;
+            peers.cancel(id); // it is over
             times.of_kind(kind).observe(asked.elapsed());
             call.end(result);
         };
         self.runtime.spawn(task).map_err(|error| Failure::unreachable(error.to_string()))
+    }
+
+    /// Cancels a call. Its end is an event all the same.
+    pub fn cancel(&self, id: u64) {
+        self.peers.cancel(id);
     }
 
     /// Starts a connect for an event loop; its end is an event of that id.

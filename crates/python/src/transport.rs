@@ -80,11 +80,6 @@ impl Transport {
     }
 }
 
-/// Strings of a list, borrowed.
-fn strs<'a>(keys: &'a [Bound<'_, PyString>]) -> PyResult<Vec<&'a str>> {
-    keys.iter().map(|key| key.to_str()).collect()
-}
-
 #[pymethods]
 impl Transport {
     #[classattr]
@@ -170,7 +165,8 @@ impl Transport {
                 return Err(PyValueError::new_err("no keys to ask for"));
             }
             let mut request = Vec::new();
-            resp::ask(&mut request, group, strs(&keys)?.into_iter(), former);
+            let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
+            resp::ask(&mut request, group, keys.into_iter(), former);
             questions.push((address, request));
         }
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
@@ -261,6 +257,12 @@ impl Transport {
         let request = messages::request(message)?;
         let timeout = timeout.map(duration).transpose()?;
         self.begin(py, token, |id| self.inner.call(id, address, request, timeout))
+    }
+
+    #[pyo3(signature = (token, /))]
+    fn cancel(&self, token: &Bound<'_, PyAny>) {
+        let id = self.tokens.lock().iter().find_map(|(&id, each)| each.is(token).then_some(id));
+        id.into_iter().for_each(|id| self.inner.cancel(id));
     }
 
     #[pyo3(signature = (token, address, /))]

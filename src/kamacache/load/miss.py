@@ -232,6 +232,10 @@ class Misses:
         elsewhere = {key for key in keys if route.first(key) is not None}
         return [key for key in keys if key not in elsewhere], [key for key in keys if key in elsewhere]
 
+    def drop_unwanted(self) -> None:
+        """Cancel what other nodes are asked to load and no caller waits for any more."""
+        self._remote.drop_unwanted()
+
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def check_open(self) -> None:

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds that one call waits in all for peers that are not known to be alive
 
 
+class _Forsaken(Exception):
+    """Every caller of a load has gone."""
+
+
 class Remote:
     """The loads of one group that this node requests from other nodes."""
 
@@ -53,6 +57,14 @@ class Remote:
         self._local = local
         self._peeks = peeks
         self._runtime = runtime
+        self._calls: dict[Lead, list[Promise]] = {}  # those under way; changes in single steps
+
+    def drop_unwanted(self) -> None:
+        """Cancel the calls for loads that no caller waits for any more. The sweeper calls this."""
+        for lead, calls in list(self._calls.items()):
+            for call in calls if not lead.wanted else ():
+                if call.set_exception(_Forsaken()):
+                    self._runtime.lane.cancel(call)
 
     def start(self, keys: list[str], own: list[str], timeout: float | None) -> Path[list[Flying]]:
         """Lead or join the loads of `keys`, which others own, and of `own`, which this node owns.
@@ -89,6 +101,7 @@ class Remote:
             for key in lead.keys:
                 lead.end(key, Outcome(how=PEER_LOADS, failure=caused(error)))
         finally:
+            self._calls.pop(lead, None)
             lead.abandon()
 
     def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
@@ -101,6 +114,7 @@ class Remote:
             asked = self._runtime.clock.now()
             deadline = Deadline.after(lead.left())
             calls = [(peer, keys, self._ask(peer, keys, skipped, deadline)) for peer, keys in by_peer.items()]
+            self._calls[lead] = [call for _, _, call in calls]
             if own:
                 flying.append((yield from self._local.start(own, self._timeout)))
                 own = []
@@ -110,6 +124,9 @@ class Remote:
                 began = time.monotonic()
                 try:
                     reply: LoadReply = yield Wait(call, deadline)
+                except _Forsaken:
+                    if not lead.wanted:  # else another caller has come meanwhile, and the keys are asked for again
+                        return
                 except (PeerError, UnknownGroup) as error:
                     wasted += time.monotonic() - began
                     self._runtime.suspect(peer, error)

@@ -102,6 +102,10 @@ class Lane(Protocol):
         """Have the store take note of the writes that a member remembers after a number. Return whether that is all."""
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise: ...
+    def cancel(self, call: Promise) -> None:
+        """Let a peer know that nothing waits any more for the reply to a call."""
+        return
+
     def send_all(self, asks: Sequence[tuple[str, Request]], deadline: Deadline) -> Path[list[Any]]:
         """Send each request to its address, all at once. Return the replies, or errors in their places."""
         calls = [self.call(address, message, deadline) for address, message in asks]

@@ -177,6 +177,9 @@ class NativeLane:
             promise.set_exception(error)
         return promise
 
+    def cancel(self, call: Promise) -> None:
+        self._transport.cancel(call)
+
     def send_all(self, asks: Sequence[tuple[str, Request]], deadline: Deadline) -> Path[list[Any]]:
         """Do that over the fast lane on a thread, by calls on an event loop."""
         left = min(deadline.left(), _SEND)

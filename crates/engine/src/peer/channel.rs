@@ -6,7 +6,10 @@ use std::{collections::HashMap, error::Error, future::Future, io, sync::Arc, tim
 
 use crate::sync::Mutex;
 use hyper_util::rt::TokioIo;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tonic::{
     Code, Status,
     service::{Interceptor, interceptor::InterceptedService},
@@ -78,6 +81,8 @@ impl Interceptor for Says {
 /// Channels by address.
 pub struct Peers {
     peers: Mutex<HashMap<String, Vec<Arc<Peer>>>>,
+    /// The calls under way, each by its id: one whose sender is dropped ends.
+    calls: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     names: Names,
     security: Arc<Security>,
     max_message: usize,
@@ -94,7 +99,7 @@ impl Drop for Waits {
 
 impl Peers {
     pub fn new(names: Names, security: Arc<Security>, max_message: usize) -> Self {
-        Self { peers: Mutex::default(), names, security, max_message }
+        Self { peers: Mutex::default(), calls: Mutex::default(), names, security, max_message }
     }
 
     /// Returns a channel to the peer of that name that has room for one more call, and counts the call. Runs on the
@@ -177,12 +182,25 @@ impl Peers {
         }
     }
 
+    /// Takes note of a call. Returns what ends when it is cancelled.
+    pub fn begin(&self, id: u64) -> oneshot::Receiver<()> {
+        let (call, cancelled) = oneshot::channel();
+        self.calls.lock().insert(id, call);
+        cancelled
+    }
+
+    /// Ends a call, unless it has ended. A peer whose load has not begun drops it.
+    pub fn cancel(&self, id: u64) {
+        self.calls.lock().remove(&id);
+    }
+
     /// Asks a peer. Without a timeout the answer may take as long as the peer answers probes.
     pub async fn call(
         self: Arc<Self>,
         address: String,
         request: Request,
         within: Option<Duration>,
+        cancelled: oneshot::Receiver<()>,
     ) -> Result<Reply, Failure> {
         let waits = self.wait(&address)?;
         let peer = &waits.0;
@@ -201,6 +219,7 @@ impl Peers {
             Ok(failed) = alarm.wait_for(Option::is_some) => {
                 Err(failed.clone().unwrap_or_else(|| Failure::closed(&address)))
             }
+            _ = cancelled => Err(Failure::unreachable("the call was cancelled")),
         }
     }
 
