@@ -45,6 +45,7 @@ from kamacache.net.security import TLS
 from kamacache.node import Node
 from kamacache.registry import Registry
 from kamacache.stats import GroupStats
+from kamacache.typed import codec_for
 from kamacache.value import Value
 
 __all__ = [
@@ -75,4 +76,5 @@ __all__ = [
     "Value",
     "ValueTooLarge",
     "__version__",
+    "codec_for",
 ]

@@ -1,4 +1,7 @@
-"""Turn the values of a group into bytes and back. Built in: bytes, text, json, msgpack (an extra)."""
+"""Turn the values of a group into bytes and back. Built in: bytes, text, json, msgpack (an extra), pickle.
+
+Codecs that are made for one type, with msgspec or pydantic, are in typed.py.
+"""
 
 from __future__ import annotations
 
@@ -34,23 +37,43 @@ class Codec(Protocol[V]):
         ...
 
 
-class BytesCodec:
+class Named:
+    """The base of the codecs of this package. `name` is what nodes compare; `of` names the type of its values."""
+
+    name = ""
+    of = ""
+
+    def __repr__(self) -> str:
+        return f"<codec {self.name} for {self.of}>" if self.of else f"<codec {self.name}>"
+
+
+class BytesCodec(Named):
     """Keep bytes as they are, and a copy of other bytes-like objects, which could change later."""
 
+    name = "bytes"
     shareable = True
 
     def encode(self, value: Any, /) -> bytes:
         """Return bytes as the same object, a copy of any other buffer; TypeError for anything else."""
-        return value if type(value) is bytes else memoryview(value).tobytes()
+        if type(value) is bytes:
+            return value
+        try:
+            return memoryview(value).tobytes()
+        except TypeError:
+            other = "text" if isinstance(value, str) else "json"
+            raise TypeError(
+                f'this group keeps bytes; give it codec="{other}", or another codec that takes such values'
+            ) from None
 
     def decode(self, data: bytes, /) -> bytes:
         """Return the same object."""
         return data
 
 
-class TextCodec:
+class TextCodec(Named):
     """Keep a str as UTF-8."""
 
+    name = "text"
     shareable = True
 
     def encode(self, value: str, /) -> bytes:
@@ -66,14 +89,16 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-class JsonCodec:
+class JsonCodec(Named):
     """Keep JSON as in RFC 8259: compact, in UTF-8, without NaN and infinities. Tuples come back as lists."""
 
+    name = "json"
     shareable = False
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "") -> None:
         import json  # noqa: PLC0415 - only groups of this codec pay for its import
 
+        self.of = of
         self._encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
         self._decode = json.JSONDecoder(parse_constant=_refuse).decode
 
@@ -86,9 +111,10 @@ class JsonCodec:
         return self._decode(data.decode())
 
 
-class MsgpackCodec:
+class MsgpackCodec(Named):
     """Keep MessagePack. Tuples come back as lists."""
 
+    name = "msgpack"
     shareable = False
 
     def __init__(self, msgpack: ModuleType) -> None:
@@ -104,9 +130,30 @@ class MsgpackCodec:
         return self._unpack(data, raw=False, strict_map_key=False)
 
 
+class PickleCodec(Named):
+    """Keep what pickle keeps. Reading it may run any code, so nodes that strangers can reach refuse it (node.py)."""
+
+    name = "pickle"
+    shareable = False
+
+    def __init__(self) -> None:
+        import pickle  # noqa: PLC0415 - only groups of this codec pay for its import; see above
+
+        self._dumps, self._loads = pickle.dumps, pickle.loads
+
+    def encode(self, value: Any, /) -> bytes:
+        """Return a pickle that Python 3.8 and newer can read; what pickle raises for a value that it does not take."""
+        return self._dumps(value, protocol=5)
+
+    def decode(self, data: bytes, /) -> Any:
+        """Return the value; whatever the classes in the pickle raise."""
+        return self._loads(data)
+
+
 _BUILT_IN: dict[str, Codec[Any]] = {"bytes": BytesCodec(), "text": TextCodec()}
-CodecName = Literal["bytes", "text", "json", "msgpack"]
-NAMES = get_args(CodecName)
+CodecName = Literal["bytes", "text", "json", "msgpack", "pickle", "msgspec", "pydantic"]
+TypedName = Literal["msgspec", "pydantic"]
+NAMES, TYPED = get_args(CodecName), get_args(TypedName)
 
 
 def resolve(codec: str | Codec[Any]) -> Codec[Any]:
@@ -114,8 +161,13 @@ def resolve(codec: str | Codec[Any]) -> Codec[Any]:
     if isinstance(codec, str):
         if codec not in NAMES:
             raise ConfigError(f"codec={codec!r}: give one of {', '.join(NAMES)}, or an object with encode and decode")
+        if codec in TYPED:
+            raise ConfigError(
+                f"codec={codec!r}: it takes the type of the values from the return annotation of the loader, and there "
+                "is none; annotate the loader, or write codec=kamacache.codec_for(...) with the type"
+            )
         if codec not in _BUILT_IN:
-            _BUILT_IN[codec] = JsonCodec() if codec == "json" else _load_msgpack()
+            _BUILT_IN[codec] = {"json": JsonCodec, "msgpack": _load_msgpack, "pickle": PickleCodec}[codec]()
         return _BUILT_IN[codec]
     if isinstance(codec, type):
         raise ConfigError(f"codec={codec.__qualname__}: this is a class, give an instance of it")
@@ -134,9 +186,8 @@ def _load_msgpack() -> Codec[Any]:
 
 def codec_name(codec: Codec[Any]) -> str:
     """Return the text by which nodes compare codecs: the built-in name, or module.qualname of the class."""
-    for name, known in _BUILT_IN.items():
-        if codec is known:
-            return name
+    if isinstance(codec, Named):
+        return codec.name
     if isinstance(codec, ModuleType):
         return codec.__name__
     return f"{type(codec).__module__}.{type(codec).__qualname__}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import GroupExists, KamaCacheError
 from kamacache.group import Group
-from kamacache.options import GroupOptions
+from kamacache.options import GroupOptions, NodeOptions
 
 if TYPE_CHECKING:  # imported when a group is made: importing the package is to cost little
     from kamacache._engine import Clock
@@ -87,6 +87,12 @@ class Groups:
             self._use(options)
             self._announce(lambda lane: lane.serve(store))
         return group
+
+    def check_codecs(self, options: NodeOptions, listen: str | None) -> None:
+        """Raise ConfigError if a node that listens there must not have the codec of one of the groups."""
+        with self.lock:
+            for core in self.cores.values():
+                options.check_codec(core.options.codec, listen)
 
     def close(self, core: GroupCore, error: KamaCacheError) -> None:
         """Close a group and free its name; its methods raise `error` from now on."""

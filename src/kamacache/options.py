@@ -179,6 +179,21 @@ class NodeOptions(NamedTuple):
         """Whether the node may listen on addresses beyond this machine."""
         return self.insecure or self.protection.is_enough
 
+    def check_codec(self, codec: Codec[Any], listen: str | None) -> None:
+        """Raise ConfigError for pickle on a node that listens where strangers can reach it."""
+        from kamacache.net.addresses import parse_address  # noqa: PLC0415 - few nodes get an address
+
+        if listen is None or self.protection.is_enough or codec_name(codec) != "pickle":
+            return
+        address = parse_address(listen, name="listen")
+        if not (address.is_unix or address.is_loopback):
+            raise ConfigError(
+                f'codec="pickle": others on the network can reach this node at {listen} without a password or a '
+                "certificate, and reading a pickle runs the code that is in it, which a stranger could send; give all "
+                "nodes a password= or a tls= (mutual), listen on 127.0.0.1 or a Unix socket, or take another codec, "
+                "as kamacache.codec_for(...) returns for a type"
+            )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **defaults: Any) -> "NodeOptions":
         """Return the options that the variables KAMACACHE_LISTEN and so on set, one for each option of make.

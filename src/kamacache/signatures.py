@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from kamacache._engine import check_key
-from kamacache.codecs import Codec, CodecName
+from kamacache.codecs import TYPED, Codec, CodecName
 from kamacache.errors import NodeClosed, UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
 from kamacache.member import Member
-from kamacache.options import GroupOptions, OnEvict, PolicyName
+from kamacache.options import GroupOptions, NodeOptions, OnEvict, PolicyName
 from kamacache.units import Duration, Size, check_name
 
 V = TypeVar("V")
@@ -30,7 +30,8 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
     # Checkers do not find V in these two for a loader that returns nothing but Value.
     AsyncValueLoad = Callable[[str], Awaitable[Value[V] | None]]
     PlainValueLoad = Callable[[str], Value[V] | None]
-    AnyCodec = Literal["json", "msgpack"] | Codec[V]
+    Typed = Literal["json", "msgpack", "pickle", "msgspec", "pydantic"]
+    AnyCodec = Typed | Codec[V]
 
     class Options(TypedDict, total=False):
         """The options of a group, except its codec, which decides its type."""
@@ -64,6 +65,9 @@ class GroupMethods:
     _closed: bool
     _groups: Groups
     _membership: Membership
+    _options: NodeOptions
+    _listen: str | None  # as the user gave it
+    _listens: str | None  # as the start has it
 
     @property
     def groups(self) -> Mapping[str, Group[Any]]:
@@ -118,7 +122,8 @@ class GroupMethods:
         - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
         - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: without end.
         - `policy`: which values are evicted first: "s3fifo", "lru" or "lru2".
-        - `codec`: how values become bytes: "bytes", "text", "json", "msgpack" or a Codec.
+        - `codec`: how values become bytes: "bytes", "text", "json", "msgpack", "pickle" or a Codec, such as codec_for(...)
+          returns; "msgspec" and "pydantic" take the type of the values from the loader's return annotation.
         - `near_ttl`: how long other nodes may keep copies; 0: not at all.
         - `negative_ttl`: how long the absence of a value is remembered; 0: not at all.
         - `jitter`: the part, from 0 to below 1, by which a ttl may be shortened, so that values do not all expire at
@@ -135,16 +140,23 @@ class GroupMethods:
         of this name has (close() that group first), NodeClosed.
         """
         check_name(name, what="group")
+        codec = codec and _chosen(codec, loader, load_many)
         options = GroupOptions.make(
             max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict
         )
         return self._make(name, loader, load_many, options)
 
     @overload
-    def loader(self, name: Load, /) -> Group[bytes]: ...
+    def loader(self, name: AsyncValueLoad[V], /) -> Group[V]: ...
+    @overload
+    def loader(self, name: PlainValueLoad[V], /) -> Group[V]: ...
+    @overload
+    def loader(self, name: AsyncLoad[V], /) -> Group[V]: ...
+    @overload
+    def loader(self, name: PlainLoad[V], /) -> Group[V]: ...
     @overload
     def loader(
-        self, name: str | None = None, *, codec: Literal["bytes"] = ..., **options: Unpack[Options]
+        self, name: str | None = None, *, codec: Literal["bytes"], **options: Unpack[Options]
     ) -> Callable[[Load], Group[bytes]]: ...
     @overload
     def loader(
@@ -152,7 +164,7 @@ class GroupMethods:
     ) -> Callable[[Load], Group[str]]: ...
     @overload
     def loader(
-        self, name: str | None = None, *, codec: Literal["json", "msgpack"], **options: Unpack[Options]
+        self, name: str | None = None, *, codec: Typed | None = ..., **options: Unpack[Options]
     ) -> Decorator: ...
     @overload
     def loader(
@@ -166,7 +178,7 @@ class GroupMethods:
         max_bytes: Size = "64 MiB",
         ttl: Duration | None = None,
         policy: PolicyName = "s3fifo",
-        codec: CodecName | Codec[Any] = "bytes",
+        codec: CodecName | Codec[Any] | None = None,
         near_ttl: Duration = "5s",
         negative_ttl: Duration = "5s",
         jitter: float = 0.05,
@@ -182,17 +194,25 @@ class GroupMethods:
             def load_user(key): ...
 
         - `name`: the name of the group; None, or no parentheses at all: the name of the function.
+        - `codec`: as in `group`; None: what codec_for chooses by the loader's return annotation, and "bytes" if there is
+          none or it does not say.
         - The other options and the errors are those of `group`.
         """
         if name is not None and not callable(name):
             check_name(name, what="group")
-        options = GroupOptions.make(
-            max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict
-        )
+
+        def options(chosen: CodecName | Codec[Any]) -> GroupOptions:
+            return GroupOptions.make(
+                max_bytes, ttl, policy, chosen, near_ttl, negative_ttl, jitter, load_timeout, on_evict
+            )
+
+        if codec is None or not _is_open(codec):
+            options(codec or "bytes")  # an error comes now
 
         def decorate(function: Load) -> Group[Any]:
             its = name if isinstance(name, str) else getattr(function, "__name__", None)
-            return self._make(check_name(its, what="group"), function, load_many, options)
+            made = options(_chosen(codec, function, load_many))
+            return self._make(check_name(its, what="group"), function, load_many, made)
 
         return decorate(name) if callable(name) else decorate
 
@@ -214,6 +234,20 @@ class GroupMethods:
 
         loader = Loader(load, load_many)
         with self._groups.lock:
+            self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:
                 raise NodeClosed("the node was closed")
             return self._groups.make(name, loader, options)
+
+
+def _is_open(codec: CodecName | Codec[Any] | None) -> bool:
+    """Return whether the loader's return annotation has a say in the codec."""
+    return codec is None or (isinstance(codec, str) and codec in TYPED)
+
+
+def _chosen(codec: CodecName | Codec[Any] | None, loader: Load | None, load_many: LoadMany | None) -> Any:
+    if not _is_open(codec):
+        return codec
+    from kamacache.typed import chosen  # noqa: PLC0415 - as above
+
+    return chosen(codec, loader, load_many)

@@ -49,7 +49,8 @@ class GroupBase(Getter[V]):
         store.on_miss = self._miss
 
     def __repr__(self) -> str:
-        return f"<kamacache.Group {self.name!r}{' closed' if self._core.misses.closed else ''}>"
+        core = self._core
+        return f"<kamacache.Group {self.name!r} {core.options.codec!r}{' closed' if core.misses.closed else ''}>"
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in GroupBase.__slots__:
