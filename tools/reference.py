@@ -45,7 +45,11 @@ def render() -> str:
     for name in errors:
         if inspect.get_annotations(getattr(kamacache, name)):
             parts += _class(getattr(kamacache, name), "###")
-    constants = sorted(set(kamacache.__all__) - set(classes))
+    functions = sorted(name for name in kamacache.__all__ if inspect.isfunction(getattr(kamacache, name)))
+    parts.append("## Functions\n")
+    for name in functions:
+        parts += [f"### kamacache.{name}\n", *_callable(name, getattr(kamacache, name))]
+    constants = sorted(set(kamacache.__all__) - set(classes) - set(functions))
     parts += ["## Constants\n", "\n".join(f"- `kamacache.{name}`" for name in constants) + "\n"]
     for module in MODULES:
         parts += _module(importlib.import_module(module))

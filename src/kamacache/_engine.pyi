@@ -16,6 +16,7 @@ from kamacache.net.messages import ClientReply, ClientRequest, Contact, Reply, R
 
 __all__ = [
     "MISSING",
+    "PACKED",
     "POLICIES",
     "Clock",
     "Contacts",
@@ -54,6 +55,7 @@ _Found: TypeAlias = tuple[bytes | None, int, float | None, int]
 
 __version__: Final[str]
 MISSING: Final[object]
+PACKED: Final[bytes]  # the first bytes of a packed value
 POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the default first
 
 def check_key(key: object, /) -> None:
@@ -161,6 +163,7 @@ class Store:
 
     # get calls it for a key that is not here, and returns its result. A second argument True: its owner lacks it, too.
     on_miss: Callable[..., Any] | None
+    on_unread: Callable[[str, bytes, Exception], object] | None  # of bytes that `decode` refused; they are a miss then
     remote: Remote | None  # get asks it before on_miss, unless writes are pending
     pending: bool  # writes of this node are under way, for which a get may have to wait
 
@@ -176,6 +179,8 @@ class Store:
         decode: Callable[[bytes], Any] | None,
         shareable: bool,
         keep_evicted: bool,
+        packs: bool = False,  # what begins with PACKED is packed: clients are not given it from memory
+        plain: bool = False,  # and what does not is returned without `decode`
     ) -> Store: ...
     @property
     def name(self) -> str: ...
@@ -200,6 +205,9 @@ class Store:
 
     def find(self, key: str, /) -> _Found | None:
         """Return the encoded value (None: absent), version, remaining seconds and kind; count nothing."""
+
+    def discard(self, key: str, value: bytes, /) -> bool:
+        """Drop the entry of a key if it has exactly these bytes. Return whether it did."""
 
     def known(self, key: str, /) -> int:
         """Return the greatest version known here: of the entry, of the last remembered write, or the floor."""

@@ -13,6 +13,7 @@ from kamacache.errors import ValueTooLarge
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED
 from kamacache.net.messages import GroupState, WriteItem
+from kamacache.packed import Packed, unpacked
 from kamacache.stats import GroupStats
 from kamacache.units import UNSET, Duration, Missing, parse_ttl
 from kamacache.write.behind import WriteBehind
@@ -74,7 +75,8 @@ class GroupCore:
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of Node.group that make another group like this one."""
         loader = self.misses.loader
-        return {"loader": loader.single, "load_many": loader.many} | self.options._asdict()
+        codec = unpacked(self.options.codec)
+        return {"loader": loader.single, "load_many": loader.many} | self.options._asdict() | {"codec": codec}
 
     def stats(self) -> GroupStats:
         """Return the counters of this process since the group was made."""
@@ -177,6 +179,8 @@ def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
         decode=None if plain else functools.partial(codecs.decode, codec),
         shareable=codecs.is_shareable(codec),
         keep_evicted=options.on_evict is not None,
+        packs=isinstance(codec, Packed),
+        plain=isinstance(codec, Packed) and codec.is_plain,
     )
 
 

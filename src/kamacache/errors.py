@@ -45,7 +45,7 @@ class InvalidKey(KamaCacheError, ValueError):
 
 
 class CodecError(KamaCacheError, ValueError):
-    """Report a value that the codec of a group does not take, or bytes that it cannot read."""
+    """Report a value that the codec of a group does not take, or cannot read right after the loader returned it."""
 
 
 class ValueTooLarge(KamaCacheError, ValueError):

@@ -82,7 +82,9 @@ class Groups:
                 return self.by_name[name]
             store = make_store(name, options, self._clock)
             core = GroupCore(name, store, loader, options, self._runtime)
-            group: Group[Any] = Group(name, core, ensure=self._ensure, aensure=self._aensure, leave=self.close)
+            group: Group[Any] = Group(
+                name.partition("@")[0], core, ensure=self._ensure, aensure=self._aensure, leave=self.close
+            )
             self.by_name[name], self.cores[name] = group, core
             self._use(options)
             self._announce(lambda lane: lane.serve(store))

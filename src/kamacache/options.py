@@ -20,6 +20,7 @@ ALONE = "none"  # the value of KAMACACHE_REGISTRY for a node without a registry
 _LEAST_BYTES = 4096
 _MOST_BYTES = 2**62  # more than any machine has, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
+_GREATEST_VERSION = 999_999_999
 _MOST_THREADS = 1024
 _LONGEST_QUEUE = 1_000_000
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # the placement of all members has 65,536 slots
@@ -37,6 +38,8 @@ class GroupOptions(NamedTuple):
     load_timeout: float | None
     codec: Codec[Any]
     on_evict: OnEvict | None
+    compress_above: int | None
+    version: int | None
 
     @classmethod
     def make(
@@ -50,6 +53,8 @@ class GroupOptions(NamedTuple):
         jitter: float = 0.05,
         load_timeout: Duration | None = "30s",
         on_evict: OnEvict | None = None,
+        compress_above: Size | None = None,
+        version: int | None = None,
     ) -> "GroupOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
@@ -72,6 +77,14 @@ class GroupOptions(NamedTuple):
             raise ConfigError(f"load_timeout={load_timeout!r}: must be more than zero; None waits without limit")
         if on_evict is not None and not callable(on_evict):
             raise ConfigError(f"on_evict={on_evict!r}: must be a function of key, value and reason, or None")
+        if version is not None and (type(version) is not int or not 1 <= version <= _GREATEST_VERSION):
+            raise ConfigError(f"version={shown(version)}: must be a whole number from 1 to 999,999,999, or None")
+        resolved = resolve(codec)
+        above = None if compress_above is None else parse_size(compress_above, name="compress_above")
+        if above is not None:
+            from kamacache.packed import Packed  # noqa: PLC0415 - few groups need it
+
+            resolved = Packed(resolved, above)
         return cls(
             max_bytes=size,
             ttl=parse_ttl(ttl, name="ttl"),
@@ -80,8 +93,10 @@ class GroupOptions(NamedTuple):
             negative_ttl=parse_duration(negative_ttl, name="negative_ttl"),
             jitter=float(jitter),
             load_timeout=timeout,
-            codec=resolve(codec),
+            codec=resolved,
             on_evict=on_evict,
+            compress_above=above,
+            version=version,
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
         jitter: float
         load_timeout: Duration | None
         on_evict: OnEvict | None
+        compress_above: Size | None
+        version: int | None
 
     class Decorator(Protocol):
         """Turn a loader into a group of the values that it loads."""
@@ -111,6 +113,8 @@ class GroupMethods:
         jitter: float = 0.05,
         load_timeout: Duration | None = "30s",
         on_evict: OnEvict | None = None,
+        compress_above: Size | None = None,
+        version: int | None = None,
     ) -> Group[Any]:
         """Make a group and return it, or return the one of this name if it has the same loader and options.
 
@@ -122,8 +126,8 @@ class GroupMethods:
         - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
         - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: without end.
         - `policy`: which values are evicted first: "s3fifo", "lru" or "lru2".
-        - `codec`: how values become bytes: "bytes", "text", "json", "msgpack", "pickle" or a Codec, such as codec_for(...)
-          returns; "msgspec" and "pydantic" take the type of the values from the loader's return annotation.
+        - `codec`: how values become bytes: "bytes", "text", "json", "msgpack", "pickle" or a Codec, as
+          codec_for returns it. "msgspec" and "pydantic" take the type of the values from the loader's annotation.
         - `near_ttl`: how long other nodes may keep copies; 0: not at all.
         - `negative_ttl`: how long the absence of a value is remembered; 0: not at all.
         - `jitter`: the part, from 0 to below 1, by which a ttl may be shortened, so that values do not all expire at
@@ -131,6 +135,10 @@ class GroupMethods:
         - `load_timeout`: how long a caller waits for a load before LoadTimeout. None: without limit.
         - `on_evict`: on_evict(key, value, reason) is called for values that leave memory; `reason` is "capacity" or
           "expired". None: nothing is called.
+        - `compress_above`: values of which the codec makes more bytes than this are compressed with zstd (the extra
+          `zstd`); a size such as "16 KiB". None: none are. Give it on every node of the service, or on none.
+        - `version`: a number that keeps two releases apart: groups of one name with different versions share nothing.
+          `groups`, `owner`, metrics, the command line and clients name such a group with it, as in "products@2".
 
         Create all groups before `start`. A group created later moves the ownership of keys. A group that was made
         without a loader may get one by another call, which moves it too. The same loader is the same function over the
@@ -142,7 +150,17 @@ class GroupMethods:
         check_name(name, what="group")
         codec = codec and _chosen(codec, loader, load_many)
         options = GroupOptions.make(
-            max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict
+            max_bytes,
+            ttl,
+            policy,
+            codec,
+            near_ttl,
+            negative_ttl,
+            jitter,
+            load_timeout,
+            on_evict,
+            compress_above,
+            version,
         )
         return self._make(name, loader, load_many, options)
 
@@ -184,6 +202,8 @@ class GroupMethods:
         jitter: float = 0.05,
         load_timeout: Duration | None = "30s",
         on_evict: OnEvict | None = None,
+        compress_above: Size | None = None,
+        version: int | None = None,
     ) -> Any:
         """Decorate a loader: its name becomes the Group, whose `loader` is the function.
 
@@ -194,8 +214,8 @@ class GroupMethods:
             def load_user(key): ...
 
         - `name`: the name of the group; None, or no parentheses at all: the name of the function.
-        - `codec`: as in `group`; None: what codec_for chooses by the loader's return annotation, and "bytes" if there is
-          none or it does not say.
+        - `codec`: as in `group`. None: what codec_for chooses by the loader's return annotation; "bytes" if there is
+          none, or it does not say.
         - The other options and the errors are those of `group`.
         """
         if name is not None and not callable(name):
@@ -203,7 +223,17 @@ class GroupMethods:
 
         def options(chosen: CodecName | Codec[Any]) -> GroupOptions:
             return GroupOptions.make(
-                max_bytes, ttl, policy, chosen, near_ttl, negative_ttl, jitter, load_timeout, on_evict
+                max_bytes,
+                ttl,
+                policy,
+                chosen,
+                near_ttl,
+                negative_ttl,
+                jitter,
+                load_timeout,
+                on_evict,
+                compress_above,
+                version,
             )
 
         if codec is None or not _is_open(codec):
@@ -237,7 +267,8 @@ class GroupMethods:
             self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:
                 raise NodeClosed("the node was closed")
-            return self._groups.make(name, loader, options)
+            full = name if options.version is None else f"{name}@{options.version}"
+            return self._groups.make(full, loader, options)
 
 
 def _is_open(codec: CodecName | Codec[Any] | None) -> bool:

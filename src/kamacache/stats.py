@@ -34,6 +34,8 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
     """Loads here that raised or ran out of time."""
     writes: int = 0
     """Keys set or deleted, and clears, called here."""
+    undecodable: int = 0
+    """Values found in memory, here or at a peer, that the codec could not read; each was loaded again."""
     evictions: int = 0
     """Entries dropped to make room."""
     expirations: int = 0

@@ -114,6 +114,15 @@ def check_name(value: object, *, what: str) -> str:
     return value
 
 
+def check_full_name(value: object) -> str:
+    """Return the name of a group with its version, if it has one, as in "products@2"; ConfigError."""
+    name, at, version = value.partition("@") if isinstance(value, str) else (value, "", "")
+    check_name(name, what="group")
+    if at and not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        raise ConfigError(f"group name {shown(value)}: after the @ stands the version of the group, as in products@2")
+    return str(value)
+
+
 def shown(value: object) -> str:
     """Return a value as an error text shows it, cut if it is long."""
     try:

@@ -28,6 +28,8 @@ near_ttl = 2
 negative_ttl = "3s"
 jitter = 0.5
 load_timeout = "7s"
+compress_above = "1 MiB"
+version = 2
 """
 
 FUNCTIONS = """
@@ -60,7 +62,7 @@ def test_every_option_of_a_group(program: Program) -> None:
     assert all(f"\n{option} = " in ALL for option in inspect.signature(GroupOptions.make).parameters)
     node = program.serve("--config", "all.toml")
     with Client(node.address) as client:
-        group = client.ask_json("KC.INFO")["groups"]["all"]
+        group = client.ask_json("KC.INFO")["groups"]["all@2"]
         assert group.pop("codec")
         assert group == {
             "policy": "lru",
@@ -70,15 +72,17 @@ def test_every_option_of_a_group(program: Program) -> None:
             "negative_ttl": 3.0,
             "jitter": 0.5,
             "load_timeout": 7.0,
+            "compress_above": 1 << 20,
+            "version": 2,
             "on_evict": "functions.evicted",
             "loader": "functions.load",
             "load_many": "functions.load_many",
             "loads": True,
         }
-        assert client.ask("GET", "all:ab") == b"AB" * 100
-        assert client.ask("MGET", "all:c", "all:d") == [b"MANY C", b"MANY D"]
+        assert client.ask("GET", "all@2:ab") == b"AB" * 100
+        assert client.ask("MGET", "all@2:c", "all@2:d") == [b"MANY C", b"MANY D"]
         for number in range(100):
-            client.ask("GET", f"all:{number:02}")
+            client.ask("GET", f"all@2:{number:02}")
     wait_until((program.directory / "evicted").exists, PATIENCE)
     wait_until(lambda: " capacity;" in (program.directory / "evicted").read_text(), PATIENCE)
 

@@ -48,6 +48,8 @@ def test_info(trio: Trio, ask: Ask) -> None:
         "jitter": 0.05,
         "load_timeout": 30.0,
         "on_evict": None,
+        "compress_above": None,
+        "version": None,
         "loader": "none",
         "load_many": "none",
         "loads": False,

@@ -62,7 +62,7 @@ def test_the_counters_are_those_of_the_group(pair: list[Node]) -> None:
     stats = group.stats()
     found = metrics(of(pair[0]))
     users = labelled(group="users")
-    for name in ("gets", "loads", "load_errors", "writes", "evictions", "expirations", "served"):
+    for name in ("gets", "loads", "load_errors", "writes", "undecodable", "evictions", "expirations", "served"):
         assert found[f"kamacache_{name}_total", users] == getattr(stats, name), name
     for name in ("entries", "bytes", "near_bytes", "max_bytes"):
         assert found[f"kamacache_{name}", users] == getattr(stats, name), name

@@ -21,7 +21,7 @@ FLOORS = (  # from the ground up
     ("load.outcome",),
     ("net.addresses", "codecs", "units"),
     ("net.security",),
-    ("registry.base", "registry.locks", "registry.record"),
+    ("registry.base", "registry.locks", "registry.record", "packed"),
     (
         "options",
         "load.pool",
@@ -37,7 +37,7 @@ FLOORS = (  # from the ground up
     ("load.call", "typed"),
     ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local", "registry.given"),
     ("runtime", "net.native"),
-    ("load.peek", "cluster.exchange"),
+    ("load.peek", "load.unread", "cluster.exchange"),
     ("cluster.membership",),
     ("load.local",),
     ("load.remote",),

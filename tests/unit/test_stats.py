@@ -7,8 +7,8 @@ import pytest
 from kamacache.stats import GroupStats
 
 NAMES = (  # noqa: SIM905 - as the design writes them
-    "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes evictions expirations "
-    "entries bytes near_bytes max_bytes remembered remembered_bytes unremembered"
+    "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes undecodable "
+    "evictions expirations entries bytes near_bytes max_bytes remembered remembered_bytes unremembered"
 ).split()
 
 

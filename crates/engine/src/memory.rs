@@ -18,6 +18,10 @@ pub trait Value: Clone + Send + Sync + 'static {
     fn prefetch(_hint: usize) {}
 }
 
+/// The first bytes of a value that was packed: compressed, or escaped because it begins like one. No UTF-8, JSON, pickle
+/// or whole MessagePack begins with them.
+pub const PACKED: &[u8] = b"\xffKZ";
+
 /// A value whose type is not known here.
 pub trait Held {
     fn bytes(&self) -> &[u8];

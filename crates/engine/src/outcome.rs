@@ -24,4 +24,5 @@ outcomes! {
     SERVED => "served",
     LOAD_ERRORS => "load_errors",
     WRITES => "writes",
+    UNDECODABLE => "undecodable",
 }

@@ -51,6 +51,7 @@ fn store(policy: &str, max_bytes: u64, clock: &Arc<Clock>) -> Store<Bytes> {
         remember: REMEMBER,
         overhead: OVERHEAD,
         keep_evicted: false,
+        packs: false,
     })
     .unwrap()
 }
@@ -191,7 +192,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
                 None => Lookup::Miss,
             };
             let peeked = store.peek(&key);
-            let found = match store.lookup(&key, Bytes::clone) {
+            let found = match store.lookup(&key, |value, _| value.clone()) {
                 Lookup::Past => Lookup::Miss,
                 found => found,
             };
@@ -341,7 +342,7 @@ fn many_threads_share_a_store() {
                     match n % 4 {
                         0 => drop(store.put(&key, Some(bytes(4_000, 1)), fill(1, None, Kind::Main, false), &mut gone)),
                         1 => drop(store.put(&key, Some(bytes(900, 1)), fill(1, None, Kind::Near, false), &mut gone)),
-                        _ => drop(store.lookup(&key, |_| ())),
+                        _ => drop(store.lookup(&key, |_, _| ())),
                     }
                     gone.0.clear();
                 }

@@ -26,6 +26,7 @@ fn store(max_bytes: u64, clock: &Arc<Clock>) -> Store<Bytes> {
         remember: REMEMBER,
         overhead: 100,
         keep_evicted: false,
+        packs: false,
     })
     .unwrap()
 }

@@ -75,9 +75,19 @@ impl Remote {
                 _ => connection.input(),
             };
             let value = answer.value.clone().map(|at| PyBytes::new(py, &input[at]));
+            let object = match value.clone() {
+                None => Ok(None),
+                Some(bytes) => match store.readable(py, name, bytes) {
+                    Ok(None) => {
+                        missing.append(key)?;
+                        continue;
+                    }
+                    object => object,
+                },
+            };
             engine.count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
             self.keep(py, name, value.as_ref(), &answer, seconds(begun))?;
-            match value.map(|value| store.decoded(py, value)).transpose() {
+            match object {
                 Ok(None) => {}
                 Ok(Some(object)) => found.set_item(key, object)?,
                 Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(key, error)?,

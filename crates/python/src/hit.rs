@@ -8,7 +8,10 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use kamacache_engine::{call::KEY, store::Lookup};
+use kamacache_engine::{
+    call::KEY,
+    store::{Kind, Lookup},
+};
 use pyo3::{
     PyClass,
     exceptions::PySystemError,
@@ -118,8 +121,11 @@ unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss)
         };
         match this.engine().lookup(text, take) {
             Lookup::Hit(Taken::Object(object)) => object.as_ptr(),
-            Lookup::Hit(Taken::Handle(value)) => {
-                otherwise(key, |key| this.store().hit(key.py(), text, value).map(Bound::unbind))
+            Lookup::Hit(Taken::Handle(value, kind)) => {
+                otherwise(key, |key| match this.store().hit(key.py(), text, value, kind)? {
+                    Some(object) => Ok(object.unbind()),
+                    None => miss(key.py(), this.store(), key),
+                })
             }
             Lookup::Absent => {
                 // SAFETY: attached; None lives forever.
@@ -141,19 +147,19 @@ unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss)
 /// The object with a new reference, or a handle if a codec has to run.
 pub enum Taken {
     Object(NonNull<PyObject>),
-    Handle(Value),
+    Handle(Value, Kind),
 }
 
 /// Takes what a hit returns. Runs under the shard's lock, on an attached thread.
 #[inline(always)]
-pub fn take(value: &Value) -> Taken {
+pub fn take(value: &Value, kind: Kind) -> Taken {
     match value.ready() {
         Some(object) => {
             // SAFETY: attached, and `value` keeps the object alive while the lock is held.
             unsafe { ffi::Py_INCREF(object.as_ptr()) };
             Taken::Object(object)
         }
-        None => Taken::Handle(value.clone()),
+        None => Taken::Handle(value.clone(), kind),
     }
 }
 

@@ -35,7 +35,10 @@ mod watch;
 mod writer;
 
 use kamacache_engine::policy::AnyPolicy;
-use pyo3::{prelude::*, types::PyTuple};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyTuple},
+};
 
 #[pymodule(gil_used = false)]
 mod _engine {
@@ -93,6 +96,7 @@ mod _engine {
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         m.add("MISSING", hit::missing(m.py())?)?;
+        m.add("PACKED", PyBytes::new(m.py(), kamacache_engine::memory::PACKED))?;
         m.add("POLICIES", PyTuple::new(m.py(), AnyPolicy::NAMES)?)?;
         inherited::watch_forks()?;
         Store::add_methods(m.py())?;

@@ -185,6 +185,7 @@ impl Question {
         let (remote, store, key) = (self.remote.get(), self.store.get(), self.key.bind(py));
         let asked = match end {
             End::Found(value, answer) => {
+                self.open.store(false, Ordering::Relaxed); // the store counts it, or Python goes on
                 let value = value.map(|value| value.into_bound(py));
                 remote.found(py, store, text(key)?, value, &answer, self.begun)?
             }
@@ -198,7 +199,7 @@ impl Question {
         };
         self.open.store(false, Ordering::Relaxed);
         match asked {
-            Asked::Found(Some(value)) => store.decoded(py, value),
+            Asked::Found(Some(object)) => Ok(object),
             Asked::Found(None) => Ok(py.None().into_bound(py)),
             Asked::Nothing | Asked::Nobody => Ok(missing(py)?.bind(py).clone()),
         }

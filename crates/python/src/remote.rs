@@ -92,7 +92,7 @@ pub enum Asked<'py> {
     /// The owner has nothing that is good enough.
     Nothing,
     /// None: known to be absent.
-    Found(Option<Bound<'py, PyBytes>>),
+    Found(Option<Bound<'py, PyAny>>),
 }
 
 impl Remote {
@@ -136,7 +136,7 @@ impl Remote {
         self.found(py, store, key, value, &answer, begun)
     }
 
-    /// Takes in the owner's answer, unless it is older than what is known here, and counts a hit.
+    /// Takes in the owner's answer, unless it is older than what is known here or cannot be read, and counts a hit.
     pub fn found<'py>(
         &self,
         py: Python<'py>,
@@ -149,9 +149,16 @@ impl Remote {
         if answer.version < store.engine().known(key) {
             return Ok(Asked::Nothing);
         }
+        let object = match &value {
+            None => Ok(None),
+            Some(bytes) => match store.readable(py, key, bytes.clone()) {
+                Ok(None) => return Ok(Asked::Nothing),
+                object => object,
+            },
+        };
         store.engine().count(if value.is_none() { ABSENT } else { PEER_HITS }, 1);
         self.keep(py, key, value.as_ref(), answer, seconds(begun))?;
-        Ok(Asked::Found(value))
+        object.map(Asked::Found)
     }
 
     /// Has Python keep a near copy of a hot key.

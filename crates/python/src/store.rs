@@ -2,6 +2,7 @@
 mod held;
 mod pending;
 mod reading;
+mod values;
 
 use std::sync::{
     Arc,
@@ -12,7 +13,7 @@ use kamacache_engine::{
     memory::Memory,
     outcome::OUTCOMES,
     policy::AnyPolicy,
-    store::{Candidacy, Fill, Gone, Kind, Lookup, Options},
+    store::{Candidacy, Fill, Kind, Lookup, Options},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -29,7 +30,7 @@ use crate::{
     hit::Reader,
     placement::Placement,
     remote::Remote,
-    value::{OVERHEAD, Value, drain, release},
+    value::OVERHEAD,
     writer,
 };
 use held::Held;
@@ -41,36 +42,15 @@ use reading::{Found, Left, Many};
 pub struct Store {
     cell: Arc<Cell>,
     on_miss: Held<PyAny>,
+    on_unread: Held<PyAny>,
     remote: Held<Remote>,
     /// Writes of this node are under way, for which a get may have to wait.
     pending: AtomicBool,
     decode: Held<PyAny>,
     decodes: bool,
+    /// What is not packed is returned as it is.
+    plain: bool,
     shareable: bool,
-}
-
-impl Store {
-    pub fn cell(&self) -> Arc<Cell> {
-        self.cell.clone()
-    }
-
-    /// Returns what a transport serves. A forked child must ask again.
-    pub fn memory(&self) -> Arc<dyn Memory> {
-        self.cell.share()
-    }
-
-    pub fn value(&self, bytes: &Bound<'_, PyBytes>) -> Value {
-        Value::new(bytes, !self.decodes)
-    }
-
-    /// Runs a change, then releases the values that it removed.
-    pub fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&Engine, &mut Gone<Value>) -> R) -> R {
-        let mut gone = Gone::default();
-        let result = change(self.engine(), &mut gone);
-        release(py, gone);
-        drain(py);
-        result
-    }
 }
 
 #[pymethods]
@@ -89,7 +69,10 @@ impl Store {
     }
 
     #[new]
-    #[pyo3(signature = (name, *, max_bytes, policy, clock, near_ttl, remember, decode, shareable, keep_evicted))]
+    #[rustfmt::skip]
+    #[pyo3(signature = (
+        name, *, max_bytes, policy, clock, near_ttl, remember, decode, shareable, keep_evicted, packs = false, plain = false
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -102,6 +85,8 @@ impl Store {
         decode: Option<Py<PyAny>>,
         shareable: bool,
         keep_evicted: bool,
+        packs: bool,
+        plain: bool,
     ) -> PyResult<Self> {
         let options = Options {
             name,
@@ -112,6 +97,7 @@ impl Store {
             remember: nanoseconds(remember)?,
             overhead: OVERHEAD,
             keep_evicted,
+            packs,
         };
         let engine = Engine::new(options)
             .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", AnyPolicy::NAMES.join(", "))))?;
@@ -120,10 +106,12 @@ impl Store {
         Ok(Self {
             cell,
             on_miss: Held::default(),
+            on_unread: Held::default(),
             remote: Held::default(),
             pending: AtomicBool::new(false),
             decodes: decode.is_some(),
             decode: Held::new(decode),
+            plain,
             shareable,
         })
     }
@@ -151,6 +139,11 @@ impl Store {
     #[setter]
     fn set_on_miss(&self, on_miss: Option<Py<PyAny>>) {
         self.on_miss.set(on_miss);
+    }
+
+    #[setter]
+    fn set_on_unread(&self, on_unread: Option<Py<PyAny>>) {
+        self.on_unread.set(on_unread);
     }
 
     #[getter]
@@ -181,7 +174,7 @@ impl Store {
     #[pyo3(signature = (key, /))]
     fn peek<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.engine().peek(text(key)?) {
-            Lookup::Hit(value) => self.take_object(py, value).map(Some),
+            Lookup::Hit(value) => self.shown(py, text(key)?, value),
             _ => Ok(None),
         }
     }
@@ -252,6 +245,11 @@ impl Store {
         self.engine().order_by(hlc.0.clone());
     }
 
+    #[pyo3(signature = (key, value, /))]
+    fn discard(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        Ok(self.drop_bytes(py, text(key)?, value.as_bytes()))
+    }
+
     fn note(&self, py: Python<'_>, key: &Bound<'_, PyAny>, version: u128) -> PyResult<u128> {
         let key = text(key)?;
         Ok(self.change(py, |engine, gone| engine.note(key, version, gone)))
@@ -316,12 +314,14 @@ impl Store {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.on_miss.traverse(&visit)?;
+        self.on_unread.traverse(&visit)?;
         self.decode.traverse(&visit)?;
         self.remote.traverse(&visit)
     }
 
     fn __clear__(&self) {
         self.on_miss.set(None);
+        self.on_unread.set(None);
         self.decode.set(None);
         self.remote.set(None);
     }

@@ -21,7 +21,7 @@ from kamacache.cli.doctor import doctor
 from kamacache.cli.finding import Place, places
 from kamacache.cli.serve import serve
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError
-from kamacache.units import check_name, parse_duration
+from kamacache.units import check_full_name, parse_duration
 
 ABSENT, USAGE, OUT_OF_REACH, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 _SIZES = {"bytes", "near_bytes", "remembered_bytes", "max_bytes"}
@@ -58,7 +58,7 @@ def _name(ctx: click.Context, param: click.Parameter, group: str | None) -> str 
     if group is None:
         return None
     try:
-        return check_name(group, what="group")
+        return check_full_name(group)
     except ConfigError as error:
         raise click.BadParameter(str(error), ctx, param) from error
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.load.loader import Loader
     from kamacache.load.peek import Peeks
+    from kamacache.load.unread import Unread
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
 
@@ -51,7 +52,14 @@ class Local:
     """The loads of one group that run in this process."""
 
     def __init__(
-        self, name: str, store: Store, loader: Loader, options: GroupOptions, peeks: Peeks, runtime: Runtime
+        self,
+        name: str,
+        store: Store,
+        loader: Loader,
+        options: GroupOptions,
+        peeks: Peeks,
+        unread: Unread,
+        runtime: Runtime,
     ) -> None:
         self.loader = loader
         self.times = Histogram()  # of the calls of the loader
@@ -61,6 +69,7 @@ class Local:
         self._options = options
         self.alone = False  # no other member owns these keys
         self._peeks = peeks
+        self.unread = unread
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
 
@@ -174,7 +183,7 @@ class Local:
                     lead.end(key, outcome)
         keys = lead.keys
         if loader.missing:
-            unknown = self._is_unknown()
+            unknown = not self.is_without_loader()
             for key in keys:
                 absent = Outcome(version=lead.flight(key).version, how=ABSENT)
                 lead.end(key, failed(_no_loader(self._name, key)) if unknown else absent)
@@ -194,10 +203,10 @@ class Local:
         pool = self._runtime.pool(lead.depth - 1) if wide else None
         yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
 
-    def _is_unknown(self) -> bool:
-        """Return whether others can tell what this node cannot, without a loader: which keys there are."""
+    def is_without_loader(self) -> bool:
+        """Return whether no node has a loader; else others can tell what this one cannot: which keys there are."""
         route = self._runtime.route(self._name)
-        return None not in route.peers or route.may_load(self._runtime.clock.now())
+        return self.loader.missing and None in route.peers and not route.may_load(self._runtime.clock.now())
 
     def _from_former(self, lead: Lead, skipped: Mapping[str, Peer]) -> Path[bool]:
         """Take copies that former owners, or a skipped peer that is alive, still have. Return whether any was asked.
@@ -214,6 +223,8 @@ class Local:
                 by_peer[peer].append(key)
         found = yield from self._peeks.ask(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
+            if self.unread.has(key, value):
+                continue
             kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
             lead.keep(key, value, remaining, kind, version)
             lead.end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
@@ -241,6 +252,8 @@ class Local:
                     lead.end(key, self._failure(key, error))
                     raise
                 return self._failed(lead, key, error, own=own)
+        if self.unread.marks or self.unread.again:
+            self.unread.loaded(key, raw)
         lead.loaded(key, raw, self._ttl(raw) if ttl is UNSET else ttl, kind, LOADS, own)
         return raw
 

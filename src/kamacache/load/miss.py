@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Histogram, Promise, Store
+from kamacache._engine import MISSING, Histogram, Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import CodecError, KamaCacheError, LoadCycle, LoadError, LoadTimeout
 from kamacache.load.flight import CHAIN, MAX_DEPTH, Flying, chain, land
@@ -29,6 +29,8 @@ from kamacache.load.outcome import (
 )
 from kamacache.load.peek import Peeks
 from kamacache.load.remote import Remote
+from kamacache.load.unread import Unread
+from kamacache.packed import Packed
 from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 
+_ROUNDS = 4  # loads of a key that a get waits for, as long as the codec cannot read what comes
+
+
 class Misses:
     """Answer gets of one group for keys that are not in memory. `runtime` is shared by all groups of the node."""
 
@@ -45,14 +50,18 @@ class Misses:
         self.name = name
         self.closed: KamaCacheError | None = None
         self.pending: Callable[[Iterable[str]], list[Promise]] = lambda _: []  # own writes; core.py sets it
+        self.unread = Unread(name, store, options, runtime)
         self.peeks = Peeks(name, store, options.near_ttl, runtime)
-        self.local = Local(name, store, loader, options, self.peeks, runtime)
+        self.local = self.unread.local = Local(name, store, loader, options, self.peeks, self.unread, runtime)
         self._remote = Remote(name, store, options.load_timeout, self.local, self.peeks, runtime)
+        store.on_unread = self.unread.note
         self._store = store
         self._options = options
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
         self._shareable = codecs.is_shareable(options.codec)
+        codec = options.codec
+        self._of_bytes = codec.of_bytes() if isinstance(codec, Packed) else None
         self.alone = False  # the node runs, and no other member is to be asked
 
     def route(self, route: Route) -> None:
@@ -104,8 +113,9 @@ class Misses:
             try:
                 outcome = await self.local.aget(key)
                 how = None if outcome is None else outcome.how
-                if outcome is not None:
-                    return self._result(key, outcome, raw=False)
+                if outcome is not None and (value := self._result(key, outcome)) is not MISSING:
+                    return value
+                how = None
             finally:
                 if how is not None:
                     self._store.count(how)
@@ -120,13 +130,19 @@ class Misses:
             owner = None if peeked else self._runtime.route(self.name).first(key)
             if owner is not None:
                 found = yield from self.peeks.ask_owner(owner, key)
-                if found is not None:
+                value = MISSING if found is None else self._read(key, found[0], raw=raw)
+                if found is not None and value is not MISSING:
                     how = ABSENT if found[0] is None else PEER_HITS
-                    return found[0] if raw else self._decode(key, found[0])
-            outcomes, joined = yield from self._fetch([key])
-            outcome = outcomes[key]
-            how = JOINED if key in joined else outcome.how
-            return self._result(key, outcome, raw=raw)
+                    return value
+            value = MISSING
+            for left in reversed(range(_ROUNDS)):
+                outcomes, joined = yield from self._fetch([key])
+                outcome = outcomes[key]
+                how = JOINED if key in joined else outcome.how
+                value = self._result(key, outcome, raw=raw, last=_is_last(left, key in joined))
+                if value is not MISSING:
+                    break
+            return value
         finally:
             self._store.count(how)
 
@@ -149,27 +165,34 @@ class Misses:
             yield PAUSE
             yield from self.wait_for_writes(keys)
             found = {} if self.alone or peeked else (yield from self.peeks.ask_owners(keys))
-            for key, (data, *_) in found.items():
+            for key, (data, *_) in list(found.items()):
+                value = self._read(key, data, raw=raw)
+                if value is MISSING:
+                    del found[key]
+                    continue
                 counts[key] = ABSENT if data is None else PEER_HITS
-                try:
-                    if data is not None:
-                        values[key] = data if raw else self._decode(key, data)
-                except CodecError as error:
-                    failures[key] = error
+                if value is not None:
+                    values[key] = value
             todo = [key for key in keys if key not in found]
-            outcomes, joined = yield from self._fetch(todo)
-            for part in parts(list(outcomes)):
-                for key in part:
-                    outcome = outcomes[key]
-                    counts[key] = JOINED if key in joined else outcome.how
-                    try:
-                        value = self._result(key, outcome, raw=raw)
-                    except KamaCacheError as error:
-                        failures[key] = error
-                    else:
-                        if value is not None:
-                            values[key] = value
-                yield PAUSE
+            for left in reversed(range(_ROUNDS)):
+                outcomes, joined = yield from self._fetch(todo)
+                todo = []
+                for part in parts(list(outcomes)):
+                    for key in part:
+                        outcome = outcomes[key]
+                        counts[key] = JOINED if key in joined else outcome.how
+                        try:
+                            value = self._result(key, outcome, raw=raw, last=_is_last(left, key in joined))
+                        except KamaCacheError as error:
+                            failures[key] = error
+                        else:
+                            if value is MISSING:
+                                todo.append(key)
+                            elif value is not None:
+                                values[key] = value
+                    yield PAUSE
+                if not todo:
+                    break
         finally:
             for how, number in Counter(counts.values()).items():
                 self._store.count(how, number)
@@ -249,14 +272,47 @@ class Misses:
         self.alone = self.local.alone = False
         self.local.flights.end_all(failed(error))
 
-    def _decode(self, key: str, raw: bytes | None) -> Any:
-        if raw is None or self._plain:
-            return raw
-        if self._shareable and (shared := self._store.peek(key)) is not None:
+    def _decode(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
+        """Return the value; with `raw` its bytes, as before they were compressed. Raises CodecError."""
+        codec: codecs.Codec[Any] | None = self._of_bytes if raw else self._options.codec
+        if data is None or self._plain or codec is None:
+            return data
+        if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
             return shared
-        return codecs.decode(self._options.codec, raw)
+        try:
+            return codecs.decode(codec, data)
+        except CodecError as error:
+            self.unread.note(key, data, error)
+            raise
 
-    def _result(self, key: str, outcome: Outcome, *, raw: bool) -> Any:
+    def _read(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
+        """Return the value of bytes that are not fresh from the loader; MISSING if the codec cannot read them."""
+        try:
+            return self._decode(key, data, raw=raw)
+        except CodecError:
+            return MISSING
+
+    def _result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False) -> Any:
+        """Return the value of an outcome; MISSING if it cannot be read, and the key is to be loaded again.
+
+        What the loader has just returned is not loaded again, nor is what came back after that; raises CodecError.
+        Without any loader the value counts as absent.
+        """
         if outcome.failure is not None:
             raise raised(outcome.failure, key)
-        return outcome.value if raw else self._decode(key, outcome.value)
+        try:
+            value = self._decode(key, outcome.value, raw=raw)
+        except CodecError:
+            if outcome.how != LOADS and not last:
+                return MISSING
+            if self.local.is_without_loader():
+                return None
+            raise
+        if self.unread.marks:
+            self.unread.marks.pop(key, None)
+        return value
+
+
+def _is_last(left: int, joined: bool) -> bool:
+    """Return whether bytes that cannot be read are final: a joined load may have begun before that was known."""
+    return left == 0 or (left < _ROUNDS - 1 and not joined)

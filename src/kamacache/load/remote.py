@@ -157,7 +157,8 @@ class Remote:
             older = not answer.error_type and answer.version < self._store.known(key)
             if answer.later:
                 continue
-            if answer.too_large or (older and key in told):  # it does not travel, or is old all the same
+            again = not self._local.loader.missing and self._local.unread.has(key, answer.value)
+            if answer.too_large or again or (older and key in told):  # it does not travel, or is bad all the same
                 mine.append(key)
             elif older:
                 behind.append(key)
@@ -194,7 +195,7 @@ class Remote:
         outer = chain()
         depth = 0 if outer is None else outer.depth
         latest = self._runtime.hlc.latest()
-        request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest)
+        request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest, self._local.unread.of(keys))
         return self._runtime.lane.call(peer.address, request, deadline)
 
     def _load_here(self, lead: Lead, keys: list[str], skipped: Mapping[str, Peer]) -> Path[None]:

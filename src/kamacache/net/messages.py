@@ -48,13 +48,17 @@ class Hello(NamedTuple):
 
 
 class LoadRequest(NamedTuple):
-    """Load these keys in the place of the candidates in `skipped`."""
+    """Load these keys in the place of the candidates in `skipped`.
+
+    `unread` is empty, or has for each key 0 or the mark of bytes that the asker cannot read; see load/unread.py.
+    """
 
     group: str
     keys: list[str]
     skipped: Sequence[str] = ()
     depth: int = 0
     clock: int = 0
+    unread: Sequence[int] = ()
 
 
 class Answer(NamedTuple):

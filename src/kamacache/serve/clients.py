@@ -30,6 +30,7 @@ from kamacache.errors import (
 from kamacache.load.loop import HomeLoop
 from kamacache.load.outcome import GETS
 from kamacache.net.messages import ClientReply, ClientRequest, WriteItem
+from kamacache.packed import Packed, unpacked
 from kamacache.serve.admin import Administration
 from kamacache.steps import Wait, adrive, whole
 
@@ -153,9 +154,11 @@ class Clients:
         assert request.value is not None  # noqa: S101 - the engine sends it with each set
         name, key = request.keys[0]
         core = self._core(name)
-        codecs.decode(core.options.codec, request.value)  # refuses what no get could read
+        codec = core.options.codec
+        codecs.decode(unpacked(codec), request.value)  # refuses what no get could read
+        value = codecs.encode(codec.of_bytes(), request.value) if isinstance(codec, Packed) else request.value
         ttl = core.options.ttl if request.ttl is None else request.ttl
-        await whole(core.write([core.item(key, request.value, ttl)]))
+        await whole(core.write([core.item(key, value, ttl)]))
 
     async def _delete(self, keys: Iterable[tuple[str, str]]) -> None:
         by_group = _by_group(keys)

@@ -100,6 +100,7 @@ class Serving:
             raise UnknownGroup("this node is a client node: it loads for no other")
         core = self._core(request.group)
         self._runtime.saw(request.clock)
+        core.misses.unread.told(request.keys, request.unread)
         skipped = self._runtime.membership.peers.by_id(request.skipped)
         served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1), lambda: call.gone)
         call.accept()

@@ -109,6 +109,9 @@ pub struct LoadRequest {
     pub depth: u32,
     #[prost(bytes = "bytes", tag = "5")]
     pub clock: ::prost::bytes::Bytes,
+    /// empty, or by key: 0, or the mark of bytes that the asker cannot read and does not want again
+    #[prost(fixed64, repeated, tag = "6")]
+    pub unread: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadEvent {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     arrivals::arrived,
     clock::SECOND,
-    memory::{Found, Held, Looked, Memory, Missed, Value, Write},
+    memory::{Found, Held, Looked, Memory, Missed, PACKED, Value, Write},
     outcome::{self, OUTCOMES},
     policy::Slot,
 };
@@ -56,19 +56,19 @@ impl<V: Value> Store<V> {
     /// Looks a key up for a local caller, counts, and notifies the policy. `hit` runs under the shard's lock: it may
     /// take a handle or a reference, no more.
     #[inline(always)]
-    pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
+    pub fn lookup<R>(&self, key: &str, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
         self.look(self.hash(key), key, true, hit)
     }
 
     /// Does the same for a key whose `hash` is known.
     #[inline(always)]
-    pub fn lookup_hashed<R>(&self, hash: u64, key: &str, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
+    pub fn lookup_hashed<R>(&self, hash: u64, key: &str, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
         self.look(hash, key, true, hit)
     }
 
     /// Does the same; a miss counts only with `misses`.
     #[inline(always)]
-    fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V) -> R) -> Lookup<R> {
+    fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         shard.counts.gets += u64::from(misses);
@@ -81,7 +81,7 @@ impl<V: Value> Store<V> {
         }
         let kind = entry.kind;
         let answer = match &entry.value {
-            Some(value) => Lookup::Hit(hit(value)),
+            Some(value) => Lookup::Hit(hit(value, kind)),
             None => Lookup::Absent,
         };
         shard.counts.gets += u64::from(!misses);
@@ -92,6 +92,14 @@ impl<V: Value> Store<V> {
         }
         shard.contents.touch(slot, kind);
         answer
+    }
+
+    /// Takes back the count of a hit whose value is of no use. The code that continues the request counts it.
+    pub fn uncount(&self, key: &str, kind: Kind) {
+        let mut shard = self.shard(self.hash(key));
+        let counts = &mut shard.counts;
+        let counter = if kind == Kind::Near { &mut counts.near_hits } else { &mut counts.hits };
+        *counter = counter.saturating_sub(1); // a forked child has begun anew
     }
 
     /// Looks a key up without counting it or notifying the policy.
@@ -242,7 +250,11 @@ impl<V: Value> Memory for Store<V> {
     }
 
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
-        match self.look(self.hash(key), key, false, V::clone) {
+        // A client wants the bytes as they were before they were packed.
+        if self.options.packs && matches!(self.peek(key), Lookup::Hit(value) if value.bytes().starts_with(PACKED)) {
+            return visit(None);
+        }
+        match self.look(self.hash(key), key, false, |value, _| value.clone()) {
             Lookup::Hit(value) => visit(Some(Some(&value))),
             Lookup::Absent => visit(Some(None)),
             Lookup::Miss | Lookup::Past => visit(None),

@@ -53,6 +53,18 @@ impl<V: Value> Store<V> {
         }
     }
 
+    /// Drops the entry of a key if its value `is` the one meant. Returns whether it did.
+    pub fn discard(&self, key: &str, is: impl FnOnce(&V) -> bool, gone: &mut Gone<V>) -> bool {
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        let slot = shard.contents.find(hash, key.as_bytes());
+        let meant = slot.filter(|&slot| shard.contents.get(slot).value.as_ref().is_some_and(is)).is_some();
+        if meant {
+            self.forget(&mut shard, hash, key, gone);
+        }
+        meant
+    }
+
     /// Raises the floor, below which nothing is served, and returns the floor now. O(1) unless the store knows
     /// something at least as new: then the shards that have it are searched.
     pub fn clear(&self, version: u128, gone: &mut Gone<V>) -> u128 {

@@ -66,7 +66,8 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
     match request {
         Request::Hello(m) => hello(py, m),
         Request::Load(m) => {
-            load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock)))
+            let unread = PyTuple::new(py, &m.unread)?;
+            load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock), unread))
         }
         Request::Write(_) | Request::Tell(_) => Err(PyTypeError::new_err("the engine answers requests about writes")),
         Request::Client(m) => client_request(py, m),

@@ -86,8 +86,8 @@ fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
-        let (group, keys, skipped, depth, clock) = message.extract()?;
-        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock: to_version(clock) }))
+        let (group, keys, skipped, depth, clock, unread) = message.extract()?;
+        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock: to_version(clock), unread }))
     } else if message.is_instance(tell_request_class(py)?)? {
         let (group, writes, floor, clock) = message.extract()?;
         Ok(Request::Tell(pb::TellRequest {

@@ -2,8 +2,9 @@
 use std::{ptr::NonNull, sync::atomic::Ordering};
 
 use kamacache_engine::{
+    memory,
     outcome::OUTCOMES,
-    store::{Evicted, Gone, Lookup, Reason},
+    store::{Evicted, Gone, Kind, Lookup, Reason},
 };
 use pyo3::{
     exceptions::PyException,
@@ -53,21 +54,68 @@ impl Store {
             return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
         }
         let object = self.decoded(py, value.bytes(py))?;
-        Ok(if self.shareable { value.keep_decoded(object) } else { object })
+        // Unpacked, it would take memory that is not counted.
+        let keep = self.shareable && !self.is_packed(memory::Value::bytes(value));
+        Ok(if keep { value.keep_decoded(object) } else { object })
     }
 
-    /// Returns the object that a get of this key returns. A value that was received without Python becomes a bytes
-    /// object now, which later hits find.
-    pub fn hit<'py>(&self, py: Python<'py>, key: &str, value: Value) -> PyResult<Bound<'py, PyAny>> {
-        if !value.is_received() {
-            return self.take_object(py, value);
+    /// Returns the object that a get of this key returns, or None if the bytes cannot be read, which is then no hit. A
+    /// value that was received without Python becomes a bytes object now, which later hits find.
+    pub fn hit<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        mut value: Value,
+        kind: Kind,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if value.is_received() {
+            let mine = self.value(&value.bytes(py));
+            let mut gone = Gone::default();
+            self.engine().replace(key, mine.clone(), |held| held.is(&value), &mut gone);
+            gone.0.push(std::mem::replace(&mut value, mine));
+            release(py, gone);
         }
-        let mine = self.value(&value.bytes(py));
-        let mut gone = Gone::default();
-        self.engine().replace(key, mine.clone(), |held| held.is(&value), &mut gone);
-        gone.0.push(value);
-        release(py, gone);
-        self.take_object(py, mine)
+        let object = self.shown(py, key, value)?;
+        if object.is_none() {
+            self.engine().uncount(key, kind);
+        }
+        Ok(object)
+    }
+
+    /// Returns the object of a handle that the caller owns, and releases it; None if its bytes cannot be read.
+    pub fn shown<'py>(&self, py: Python<'py>, key: &str, value: Value) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let object = self.object(py, &value);
+        let object = self.unless_unread(py, key, || value.bytes(py), object);
+        value.release(py);
+        object
+    }
+
+    /// Returns the object of bytes that are not kept here; None if they cannot be read.
+    pub fn readable<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        bytes: Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let object = self.decoded(py, bytes.clone());
+        self.unless_unread(py, key, || bytes, object)
+    }
+
+    /// Tells on_unread of bytes that could not be decoded, and returns None for them.
+    fn unless_unread<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        bytes: impl FnOnce() -> Bound<'py, PyBytes>,
+        object: PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let error = match object {
+            Err(error) if error.is_instance_of::<PyException>(py) => error,
+            other => return other.map(Some),
+        };
+        let Some(on_unread) = self.on_unread.get(py) else { return Err(error) };
+        call(on_unread.bind(py), &(key, bytes(), error.into_value(py)).into_pyobject(py)?)?;
+        Ok(None)
     }
 
     /// Returns the same for a handle that the caller owns, and releases it.
@@ -83,7 +131,7 @@ impl Store {
         let mut peeked = false;
         if let Some(remote) = self.remote.get(py).filter(|_| !self.has_pending()) {
             match remote.get().ask(py, self, key(asked)?)? {
-                Asked::Found(Some(value)) => return self.decoded(py, value).map(Bound::unbind),
+                Asked::Found(Some(object)) => return Ok(object.unbind()),
                 Asked::Found(None) => return Ok(py.None()),
                 Asked::Nothing => peeked = true,
                 Asked::Nobody => {}
@@ -108,7 +156,7 @@ impl Store {
 
     /// Returns the object that a get returns for a value that is not kept here.
     pub fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-        if !self.decodes {
+        if self.is_object(bytes.as_bytes()) {
             return Ok(bytes.into_any());
         }
         match self.decode.get(py) {
@@ -162,8 +210,8 @@ impl Store {
         for (asked, (hash, text)) in asked.iter().zip(texts) {
             let object = match engine.lookup_hashed(hash, text, take) {
                 // SAFETY: the reference is ours.
-                Lookup::Hit(Taken::Object(object)) => Ok(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }),
-                Lookup::Hit(Taken::Handle(value)) => self.hit(py, text, value),
+                Lookup::Hit(Taken::Object(object)) => Ok(Some(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) })),
+                Lookup::Hit(Taken::Handle(value, kind)) => self.hit(py, text, value, kind),
                 Lookup::Absent => continue,
                 Lookup::Miss => {
                     missing.append(asked)?;
@@ -176,7 +224,8 @@ impl Store {
                 }
             };
             match object {
-                Ok(object) => found.set_item(asked, object)?,
+                Ok(Some(object)) => found.set_item(asked, object)?,
+                Ok(None) => missing.append(asked)?,
                 Err(error) if error.is_instance_of::<PyException>(py) => failed.set_item(asked, error)?,
                 Err(error) => return Err(error),
             }

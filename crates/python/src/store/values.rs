@@ -1,0 +1,53 @@
+//! The values of a store as handles, and changes that remove some.
+use std::sync::Arc;
+
+use kamacache_engine::{
+    memory::{self, Memory},
+    store::Gone,
+};
+use pyo3::{prelude::*, types::PyBytes};
+
+use super::Store;
+use crate::{
+    cell::{Cell, Engine},
+    hit::Reader,
+    value::{Value, drain, release},
+};
+
+impl Store {
+    pub fn cell(&self) -> Arc<Cell> {
+        self.cell.clone()
+    }
+
+    /// Returns what a transport serves. A forked child must ask again.
+    pub fn memory(&self) -> Arc<dyn Memory> {
+        self.cell.share()
+    }
+
+    pub fn value(&self, bytes: &Bound<'_, PyBytes>) -> Value {
+        Value::new(bytes, self.is_object(bytes.as_bytes()))
+    }
+
+    /// Returns whether a get returns these bytes as they are.
+    pub fn is_object(&self, bytes: &[u8]) -> bool {
+        !self.decodes || (self.plain && !self.is_packed(bytes))
+    }
+
+    pub fn is_packed(&self, bytes: &[u8]) -> bool {
+        self.engine().options().packs && bytes.starts_with(memory::PACKED)
+    }
+
+    /// Drops the entry of a key if it has these bytes. Returns whether it did.
+    pub fn drop_bytes(&self, py: Python<'_>, key: &str, bytes: &[u8]) -> bool {
+        self.change(py, |engine, gone| engine.discard(key, |held| memory::Value::bytes(held) == bytes, gone))
+    }
+
+    /// Runs a change, then releases the values that it removed.
+    pub fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&Engine, &mut Gone<Value>) -> R) -> R {
+        let mut gone = Gone::default();
+        let result = change(self.engine(), &mut gone);
+        release(py, gone);
+        drain(py);
+        result
+    }
+}
