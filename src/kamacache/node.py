@@ -141,6 +141,7 @@ class Node(GroupMethods):
         self._sweeper = Sweeper(view)
         self._start = Start(self)
         self._ended = False
+        self._bound: str | None = None
         self._listens: str | None = None
         self._address: str | None = None
         self._drained = Deadline(0.0)
@@ -190,6 +191,7 @@ class Node(GroupMethods):
                 bound = lane.start(listen, self._serving.receive, deadline)
             except OSError as error:
                 raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
+            self._bound = bound
             address = bound and fork.advertised(self._options.advertise, bound, forked=self._forked)
             self._address = address if registry is None else given.own_address(registry, self._options, address)
         with self._lock:

@@ -83,7 +83,7 @@ class Start:
         lane.close()
         node._membership.deregister()  # a second time: now that nothing listens
         node._sweeper.close()
-        node._listens = node._address = None
+        node._bound = node._listens = node._address = None
         node._meet()
         node._groups.meet(node._membership)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
-from kamacache import Codec, Group, GroupStats, Member, Node, Value
+from kamacache import Codec, Group, GroupStats, Member, Node, Value, codec_for
 
 
 class User:
@@ -55,6 +55,19 @@ def groups(node: Node) -> None:
     node.group("g", load_bytes, policy="fifo")  # type: ignore[call-overload]
     node.group("g", load_bytes, policy="lru2")
     node.group("g", load_bytes, near_ttl=None)  # type: ignore[call-overload]
+
+
+def typed(node: Node) -> None:
+    assert_type(codec_for(User), Codec[User])
+    assert_type(codec_for(dict[str, int]), Codec[dict[str, int]])
+    assert_type(node.group("g", codec=codec_for(User)), Group[User])
+    assert_type(node.group("g", load_user, codec=codec_for(User), version=2), Group[User])
+    assert_type(node.group("g", load_user, codec="msgspec", compress_above="16 KiB"), Group[User])
+    assert_type(node.loader(load_dict), Group[dict[str, int]])
+    assert_type(node.loader(aload_wrapped), Group[dict[str, int]])
+    assert_type(node.loader("g", ttl="1h")(aload_user), Group[User])
+    assert_type(node.loader("g", codec="pydantic")(load_user), Group[User])
+    node.group("g", version="2")  # type: ignore[call-overload]
 
 
 def a_group(group: Group[User]) -> None:
