@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
     from kamacache.steps import Path
 
+_ONE_KEY = (str, bytes)  # iterables that are no list of keys
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
 
 
@@ -88,7 +89,7 @@ class GroupCore:
 
     def listed(self, keys: Iterable[str]) -> tuple[str, ...]:
         """Return the keys as a tuple. Raises TypeError for a single str."""
-        if isinstance(keys, str | bytes):
+        if isinstance(keys, _ONE_KEY):
             raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
         return tuple(keys)
 

@@ -42,6 +42,9 @@ use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy, s
 /// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most. The oldest make room for more.
 pub const EVICTED: usize = 10_000;
 
+/// The most shards of a store.
+const SHARDS: usize = 16;
+
 /// The options of a store. Times are nanoseconds.
 #[derive(Clone)]
 pub struct Options {
@@ -129,7 +132,7 @@ impl<V: Value> Store<V> {
     /// Makes an empty store. None: there is no such policy.
     pub fn new(options: Options) -> Option<Self> {
         // A shard for each MiB keeps small groups in exact order, and lets many threads use large ones.
-        let shards = (options.max_bytes >> 20).clamp(1, 16);
+        let shards = (options.max_bytes >> 20).clamp(1, SHARDS as u64);
         let shards = 1 << shards.ilog2();
         let capacity = options.max_bytes / shards;
         let chunk = (capacity / 16) as usize;

@@ -441,3 +441,33 @@ fn writes_are_remembered_while_an_older_load_is_under_way() {
     assert_eq!(store.known("other"), 9);
     assert!(store.fresh("slow", mark));
 }
+
+/// More keys than are looked up under one lock of a shard, in shards of several sizes.
+#[test]
+fn many_keys_are_answered_as_one_by_one() {
+    let clock = Arc::new(Clock::manual(0));
+    for mebibytes in [1, 4, 64] {
+        let (one, many) = (store("lru", mebibytes << 20, &clock), store("lru", mebibytes << 20, &clock));
+        let keys: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+        for store in [&one, &many] {
+            for (number, key) in keys.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
+                let value = (number % 3 == 1).then(|| bytes(number, 0));
+                store.put(key, value, fill(1, None, Kind::Main, false), &mut Gone::default());
+            }
+        }
+        let hashed: Vec<_> = keys.iter().map(|key| (many.hash(key), key.as_str())).collect();
+        let mut hits = vec![None; keys.len()];
+        let answers = many.lookup_many(&hashed, |place, value, _| hits[place] = Some(value.clone()));
+        for ((key, answer), hit) in keys.iter().zip(answers).zip(hits) {
+            let expected = one.lookup(key, |value, _| value.clone());
+            assert_eq!(matches!(expected, Lookup::Hit(_)), hit.is_some(), "{key}");
+            match answer {
+                Lookup::Hit(()) => assert_eq!(Some(expected), hit.map(Lookup::Hit)),
+                Lookup::Absent => assert_eq!(expected, Lookup::Absent),
+                Lookup::Miss => assert_eq!(expected, Lookup::Miss),
+                Lookup::Past => assert_eq!(expected, Lookup::Past),
+            }
+        }
+        assert_eq!(one.stats(), many.stats());
+    }
+}

@@ -163,6 +163,13 @@ pub fn take(value: &Value, kind: Kind) -> Taken {
     }
 }
 
+/// Returns the key's UTF-8, or None for a bad key: `errors::key` says what is wrong with it.
+#[inline(always)]
+pub fn exact<'a>(key: &'a Bound<'_, PyAny>) -> Option<&'a str> {
+    // SAFETY: attached, and the text is borrowed from `key`.
+    unsafe { utf8(key.as_ptr()) }
+}
+
 /// Returns the key's UTF-8, borrowed, or None for a bad key.
 ///
 /// # Safety

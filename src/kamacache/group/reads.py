@@ -10,6 +10,7 @@ from kamacache.group.base import GroupBase
 from kamacache.steps import adrive, drive
 
 V = TypeVar("V")
+_Many = tuple[dict[str, Any], list[str], dict[str, Exception]]  # here, not here, not decoded
 
 
 class GroupReads(GroupBase[V]):
@@ -44,7 +45,7 @@ class GroupReads(GroupBase[V]):
             TypeError: `keys` is a str.
 
         """
-        asked, found, missing, failed = self._look_up(keys)
+        asked, (found, missing, failed) = self._look_up(keys)
         if not missing and not failed:
             return found
         core, whole = self._core, not found
@@ -63,18 +64,18 @@ class GroupReads(GroupBase[V]):
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return what get_many returns, without blocking the event loop."""
-        asked, found, missing, failed = self._look_up(keys)
+        asked, (found, missing, failed) = self._look_up(keys)
         if missing or failed:
             await self._aensure_for(len(missing))
             await adrive(self._core.misses.get_many(missing, found, failed))
         return _in_order(asked, found) if missing else found
 
-    def _look_up(self, keys: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any], list[str], dict[str, Exception]]:
+    def _look_up(self, keys: Iterable[str]) -> tuple[tuple[str, ...], _Many]:
         core = self._core
-        asked = core.listed(keys)
+        asked = tuple(keys) if type(keys) is list else core.listed(keys)
         if not asked:
             core.misses.check_open()
-        return asked, *core.store.get_many(asked)
+        return asked, core.store.get_many(asked)
 
     def peek(self, key: str) -> V | None:
         """Return the value in this process's memory, or None. Never load, ask another node, or count as a use."""

@@ -41,6 +41,7 @@ async fn serve(stream: Stream) -> io::Result<()> {
         events,
         limits: Limits { arguments: 1000, argument: 1 << 20, command: 1 << 20 },
         room: Room::new(1 << 20, TIME),
+        patience: PATIENCE,
         security,
         http2: tokio::sync::mpsc::channel(1).0,
     };

@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Gone, Kind, Mark, Store,
+    Gone, Kind, Mark, SHARDS, Store,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
@@ -15,9 +15,11 @@ use crate::{
 
 /// This many reads by peers within a second make a key hot.
 const HOT: u8 = 4;
+/// So many keys are looked up under one lock of a shard at most.
+const AT_ONCE: usize = 128;
 
 /// The answer to a local caller.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Lookup<R> {
     Hit(R),
     Absent,
@@ -60,17 +62,47 @@ impl<V: Value> Store<V> {
         self.look(self.hash(key), key, true, hit)
     }
 
-    /// Does the same for a key whose `hash` is known.
-    #[inline(always)]
-    pub fn lookup_hashed<R>(&self, hash: u64, key: &str, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
-        self.look(hash, key, true, hit)
+    /// Does the same for many keys with their hashes; `hit` also takes the key's place. Each shard is locked once for
+    /// [`AT_ONCE`] keys.
+    pub fn lookup_many(&self, keys: &[(u64, &str)], mut hit: impl FnMut(usize, &V, Kind)) -> Vec<Lookup<()>> {
+        const NONE: u8 = AT_ONCE as u8;
+        let mut answers = vec![Lookup::Miss; keys.len()];
+        for begun in (0..keys.len()).step_by(AT_ONCE) {
+            let keys = &keys[begun..keys.len().min(begun + AT_ONCE)];
+            // A chain of keys for each shard, in their order: where it begins, and the next of each key.
+            let mut first = [NONE; SHARDS];
+            let mut next = [NONE; AT_ONCE];
+            for (at, (hash, _)) in keys.iter().enumerate().rev() {
+                next[at] = std::mem::replace(&mut first[self.index(*hash)], at as u8);
+            }
+            for (index, &first) in first.iter().enumerate().filter(|&(_, &first)| first != NONE) {
+                let mut shard = self.lock(index);
+                let mut at = first;
+                while let Some(&(hash, key)) = keys.get(usize::from(at)) {
+                    let place = begun + usize::from(at);
+                    answers[place] = self.look_in(&mut shard, hash, key, true, |value, kind| hit(place, value, kind));
+                    at = next[usize::from(at)];
+                }
+            }
+        }
+        answers
     }
 
-    /// Does the same; a miss counts only with `misses`.
+    /// Looks up one key; a miss counts only with `misses`.
     #[inline(always)]
     fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
-        let mut guard = self.shard(hash);
-        let shard = &mut *guard;
+        self.look_in(&mut self.shard(hash), hash, key, misses, hit)
+    }
+
+    #[inline(always)]
+    fn look_in<R>(
+        &self,
+        shard: &mut Shard<V>,
+        hash: u64,
+        key: &str,
+        misses: bool,
+        hit: impl FnOnce(&V, Kind) -> R,
+    ) -> Lookup<R> {
         shard.counts.gets += u64::from(misses);
         let Some(slot) = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut()) else {
             return Lookup::Miss;

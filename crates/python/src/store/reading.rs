@@ -17,7 +17,7 @@ use crate::{
     cell::Engine,
     errors::{key, seconds},
     guarded::call,
-    hit::{self, Reader, Taken, take},
+    hit::{self, Reader, Taken, exact, take},
     remote::Asked,
     value::{Value, release},
 };
@@ -195,8 +195,11 @@ impl Store {
         let keys = keys.to_tuple()?;
         let asked: Vec<_> = keys.iter_borrowed().collect();
         let engine = self.engine();
-        let hashed = |one| key(one).map(|text| (engine.hash(text), text));
-        let texts = asked.iter().map(|one| hashed(one)).collect::<PyResult<Vec<_>>>()?;
+        let mut texts = Vec::with_capacity(asked.len());
+        for one in &asked {
+            let text = exact(one).map_or_else(|| key(one), Ok)?;
+            texts.push((engine.hash(text), text));
+        }
         if repeats(&texts) {
             let once = PyDict::new(py);
             asked.iter().try_for_each(|one| once.set_item(one, ()))?;
@@ -204,21 +207,33 @@ impl Store {
                 return self.read_many(py, once.keys().as_sequence());
             }
         }
+        let mut objects = vec![None; texts.len()];
+        let mut handles = Vec::new(); // of values that a codec has to decode, each in its key's place
+        let answers = engine.lookup_many(&texts, |place, value, kind| match take(value, kind) {
+            // SAFETY: the reference is ours.
+            Taken::Object(object) => objects[place] = Some(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) }),
+            Taken::Handle(value, kind) => {
+                handles.resize_with(texts.len(), || None); // once
+                handles[place] = Some((value, kind));
+            }
+        });
         let found = PyDict::new(py);
         let missing = PyList::empty(py);
         let failed = PyDict::new(py);
-        for (asked, (hash, text)) in asked.iter().zip(texts) {
-            let object = match engine.lookup_hashed(hash, text, take) {
-                // SAFETY: the reference is ours.
-                Lookup::Hit(Taken::Object(object)) => Ok(Some(unsafe { Bound::from_owned_ptr(py, object.as_ptr()) })),
-                Lookup::Hit(Taken::Handle(value, kind)) => self.hit(py, text, value, kind),
+        for (place, (answer, object)) in answers.into_iter().zip(objects).enumerate() {
+            let asked = asked[place];
+            let object = match answer {
+                Lookup::Hit(()) => match (object, handles.get_mut(place).and_then(Option::take)) {
+                    (None, Some(value)) => self.hit(py, texts[place].1, value.0, value.1),
+                    (object, _) => Ok(object),
+                },
                 Lookup::Absent => continue,
                 Lookup::Miss => {
                     missing.append(asked)?;
                     continue;
                 }
                 Lookup::Past => {
-                    self.expire(py, asked)?;
+                    self.expire(py, &asked)?;
                     missing.append(asked)?;
                     continue;
                 }
@@ -261,18 +276,18 @@ impl Store {
 /// Returns whether a hash is there twice: probably of the same key.
 fn repeats(hashes: &[(u64, &str)]) -> bool {
     let mut seen = vec![0; (hashes.len() * 2).next_power_of_two()];
+    let mask = seen.len() - 1;
     hashes.iter().any(|(hash, _)| {
-        let hash = hash | 1;
-        let mut at = hash as usize;
+        let mut at = *hash as usize & mask;
+        let rest = (hash >> 32) as u32 | 1;
         loop {
-            at = (at + 1) % seen.len();
             match seen[at] {
                 0 => break,
-                other if other == hash => return true,
-                _ => {}
+                other if other == rest => return true,
+                _ => at = (at + 1) & mask,
             }
         }
-        seen[at] = hash;
+        seen[at] = rest;
         false
     })
 }
