@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kamacache._engine import Contacts
+from kamacache.cluster.contact import Listeners
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.errors import PeerError
 from kamacache.member import Member
@@ -28,37 +29,37 @@ def known(member: Member, *, notices_deaths: bool = True) -> tuple[Peers, Peer]:
 def test_a_refusal_counts_at_an_address_that_has_answered() -> None:
     peers, peer = known(MEMBER)
     peers.died(peer, refusal())
-    assert peers.listeners(SILENCE) == [peer]
+    assert peers.listeners(SILENCE) == (peer,)
     peers.answered(peer)
     peers.died(peer, refusal())
-    assert peers.listeners(SILENCE) == []
+    assert peers.listeners(SILENCE) == ()
     peers.answered(peer)
-    assert peers.listeners(SILENCE) == [peer]
+    assert peers.listeners(SILENCE) == (peer,)
 
 
 def test_silence_counts_once_the_registration_is_gone() -> None:
     peers, peer = known(MEMBER)
     for _ in range(SILENCE):
         peers.unanswered(peer, PeerError("silent"))
-    assert peers.listeners(SILENCE) == [peer]
+    assert peers.listeners(SILENCE) == (peer,)
     peers.listed([])
-    assert peers.listeners(SILENCE) == []
+    assert peers.listeners(SILENCE) == ()
     peers.alive([peer.id])  # it has pinged this node
-    assert peers.listeners(SILENCE) == [peer]
+    assert peers.listeners(SILENCE) == (peer,)
 
 
 def test_silence_counts_where_the_list_never_changes() -> None:
     peers, peer = known(LISTED, notices_deaths=False)
     for _ in range(SILENCE):
-        assert peers.listeners(SILENCE) == [peer]
+        assert peers.listeners(SILENCE) == (peer,)
         peers.unanswered(peer, PeerError("silent"))
-    assert peers.listeners(SILENCE) == []
+    assert peers.listeners(SILENCE) == ()
 
 
 def test_a_process_whose_lock_is_free_has_ended() -> None:
     peers, _ = known(MEMBER)
     peers.listed([], lambda member: member == MEMBER.id)
-    assert peers.listeners(SILENCE) == []
+    assert peers.listeners(SILENCE) == ()
 
 
 def test_one_node_learns_from_another_who_has_ended() -> None:
@@ -69,10 +70,10 @@ def test_one_node_learns_from_another_who_has_ended() -> None:
         witness.died(seen, refusal())
         peers, peer = known(listed)
         peers.ended(witness.gone())
-        assert peers.listeners(SILENCE) == [peer]  # it has not been silent here
+        assert peers.listeners(SILENCE) == (peer,)  # it has not been silent here
         peers.died(peer, refusal())
         peers.ended(witness.gone())
-        assert peers.listeners(SILENCE) == []
+        assert peers.listeners(SILENCE) == ()
         peers.heard(MEMBER, leaving=False, answered=True)
         assert [one.id for one in peers.listeners(SILENCE)] == [MEMBER.id]
 
@@ -89,3 +90,33 @@ def test_a_member_that_comes_back_is_behind_until_it_has_caught_up() -> None:
     assert not again.dead
     peers.heard(MEMBER, leaving=False, answered=True, has=1_000_000_000)
     assert not again.skipped
+
+
+def test_listeners_are_looked_for_after_each_change_alone() -> None:
+    peers, peer = known(MEMBER)
+    found = peers.listeners(SILENCE)
+    peers.all()
+    assert peers.listeners(SILENCE) is found
+    peers.introduced([Member("another", "10.0.0.2:8001")])
+    assert len(peers.listeners(SILENCE)) == 2
+    peer.silent += 1
+    assert peers.listeners(SILENCE) is not found
+
+
+def test_a_change_in_the_middle_of_the_search_for_listeners() -> None:
+    """A search that began before a change, or between its two halves, is not the last one."""
+    peer = Peer(MEMBER)
+    searches: list[int] = []
+
+    def find(silence: int) -> list[Peer]:
+        searches.append(silence)
+        if len(searches) == 1:
+            peer.left = True
+            return [peer]
+        return []
+
+    listeners = Listeners(find)
+    assert [listeners.get(SILENCE), listeners.get(SILENCE), listeners.get(SILENCE)] == [(peer,), (), ()]
+    assert len(searches) == 2
+    listeners.get(SILENCE + 1)
+    assert searches[2:] == [SILENCE + 1]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kamacache.net.messages import Contact
 
 _MEMBERS = 10_000  # whose last numbers are remembered; most of them never come back
+_changed = [object()]  # another after each change of what is Watched
 _FETCH = 5.0  # seconds for the missed writes of one group
 
 
@@ -52,6 +53,33 @@ def must_be_told(peer: Peer, silence: int, *, notices_deaths: bool) -> bool:
     if peer.left or has_ended(peer):
         return False
     return (peer.registered and notices_deaths) or peer.silent < silence
+
+
+class Watched:
+    """What the rule of writing reads. A change of it voids what Listeners found before, or meanwhile."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        _changed[0] = object()
+        object.__setattr__(self, name, value)
+        _changed[0] = object()
+
+
+class Listeners:
+    """The peers that must be told of writes. A write asks for them twice, and they seldom change."""
+
+    def __init__(self, find: Callable[[int], Iterable[Peer]]) -> None:
+        self._find = find
+        self._found: tuple[object, int, tuple[Peer, ...]] = (None, 0, ())
+
+    def get(self, silence: int) -> tuple[Peer, ...]:
+        """Return those that `find` returns after the last change: the same tuple until there is another."""
+        found = self._found
+        if found[0] is not _changed[0] or found[1] != silence:
+            changed = _changed[0]  # before the search, which may miss what changes meanwhile
+            self._found = found = changed, silence, tuple(self._find(silence))
+        return found[2]
 
 
 class Reading:

@@ -74,9 +74,9 @@ class Membership:
         """Return the owners of a group's keys."""
         return self._routes.get(group)
 
-    def listeners(self) -> list[Peer]:
+    def listeners(self) -> tuple[Peer, ...]:
         """Return the peers that must be notified of a write."""
-        return self.peers.listeners(self._silence) if len(self.peers) else []
+        return self.peers.listeners(self._silence)
 
     def members(self) -> list[Member]:
         """Return the registered members that are not considered dead, this node first."""

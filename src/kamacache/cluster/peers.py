@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Flag
-from kamacache.cluster.contact import has_ended, must_be_told
+from kamacache.cluster.contact import Listeners, Watched, has_ended, must_be_told
 from kamacache.member import Member
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _BEFORE = 10_000  # forgotten peers that are remembered
 _UNANSWERED = 2  # probes in a row after which a peer is considered dead
 
 
-class Peer:
+class Peer(Watched):
     """A member as this node sees it. Other nodes may see it differently.
 
     Its fields change under the lock of Peers. A peer that is `dead` is notified of no write. A peer that is `behind` is
@@ -98,7 +98,8 @@ class Peers:
     """All peers seen and not yet forgotten. Nothing here uses the network.
 
     Invariant, under `_lock`: `_peers` has them by address, and never this node (`own`). The contact with a peer begins
-    after it is told of each write, and ends before it is not.
+    after it is told of each write, and ends before it is not. `_peers` only grows by a new Peer, which is Watched, made
+    under the lock: so listeners that were found before are void before its contact begins.
     """
 
     def __init__(self, contacts: Contacts, *, notices_deaths: bool = True) -> None:
@@ -106,6 +107,7 @@ class Peers:
         self._contacts = contacts
         self._notices_deaths = notices_deaths
         self._lock = threading.Lock()
+        self._listeners = Listeners(self._to_tell)
         self._peers: dict[str, Peer] = {}
         self._before: dict[str, bool] = {}  # ids of forgotten peers that may come back, and whether they had answered
         self._revived = False
@@ -130,8 +132,11 @@ class Peers:
         with self._lock:
             return [peer for peer in self._peers.values() if peer.registered]
 
-    def listeners(self, silence: int) -> list[Peer]:
+    def listeners(self, silence: int) -> tuple[Peer, ...]:
         """Return the peers that must be notified of writes."""
+        return self._listeners.get(silence)
+
+    def _to_tell(self, silence: int) -> list[Peer]:
         with self._lock:
             return [peer for peer in self._peers.values() if self._must_be_told(peer, silence)]
 

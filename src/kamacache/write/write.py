@@ -125,7 +125,7 @@ class Writes:
                     self._runtime.suspect(peer, error)
             if not failed and not any(greater) and None not in versions and self._runtime.saw(max(versions)):
                 now = membership.listeners()
-                if (now == listeners or not set(now) - set(listeners)) and writing.current:
+                if (now is listeners or not set(now) - set(listeners)) and writing.current:
                     self._store.count(WRITES, len(items))
                     return []
         return [
