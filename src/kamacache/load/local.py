@@ -17,6 +17,8 @@ from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError, NoLoader
 from kamacache.load.call import LATE, Call, Failed, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
+from kamacache.load.given import Given
+from kamacache.load.lease import Granting, Leases
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
@@ -26,11 +28,13 @@ from kamacache.load.outcome import (
     Outcome,
     caused,
     failed,
+    failure_in,
     in_memory,
     raised,
     timed_out,
 )
 from kamacache.log import log
+from kamacache.net.messages import Answer, FillReply, FillRequest
 from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
 from kamacache.units import UNSET, Missing
 from kamacache.value import Value
@@ -56,6 +60,7 @@ class Local:
         self.loader = loader
         self.times = Histogram()  # of the calls of the loader
         self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
+        self.leases = Leases()
         self._name = name
         self._store = store
         self._options = options
@@ -115,16 +120,17 @@ class Local:
         timeout: float | None,
         skipped: Mapping[str, Peer] = NOBODY,
         depth: int | None = None,
+        given: Loader | None = None,
     ) -> Path[Flying]:
         """Lead or join the loads of these keys, after the candidates in `skipped` were passed over.
 
         With a plain loader, a thread has loaded the keys that it leads when this returns. Other loads go on by
-        themselves.
+        themselves. `given` loads in the place of the group's loader: it belongs to this call.
         """
-        loader, runtime = self.loader, self._runtime
+        loader, runtime = given or self.loader, self._runtime
         outer = chain()
         depth = (0 if outer is None else outer.depth) if depth is None else depth
-        driver = runtime.home.running() if loader.is_async else None
+        driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
         lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async)
         with lead as found:
@@ -136,6 +142,9 @@ class Local:
                 pool = None if loader.is_async else runtime.pool(depth)
 
                 def elsewhere() -> None:
+                    if pool is None and given is not None:
+                        runtime.home.task(driver, adrive(self._lead(lead, loader, skipped)), lead.abandon)
+                        return
                     if pool is None:
                         runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)), lead.abandon)
                         return
@@ -156,16 +165,19 @@ class Local:
         """End every flight: from memory, from a former owner, or by the loader."""
         if not loader.is_async:
             lead.take_over()
+        granted = False
         try:
-            yield from self._load(lead, loader, skipped, wide=wide)
+            granted = yield from self._load(lead, loader, skipped, wide=wide)
         except Exception as error:
             log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
             for key in lead.keys:
                 lead.end(key, self._failure(key, error))
         finally:
-            lead.abandon()
+            if not granted:
+                lead.abandon()
 
-    def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[None]:
+    def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[bool]:
+        """Load the keys. Return whether they were granted to another member instead, whose flights they are now."""
         if (yield from self._from_former(lead, skipped)):
             for key in lead.keys:  # the load begins now, so it knows the writes that came while peers were asked
                 if not lead.begin(key):
@@ -176,23 +188,32 @@ class Local:
         if loader.missing:
             unknown = self._is_unknown()
             for key in keys:
-                absent = Outcome(version=lead.flight(key).version, how=ABSENT)
+                absent = Outcome(version=lead.flight(key).version, how=ABSENT, unloaded=True)
                 lead.end(key, failed(_no_loader(self._name, key)) if unknown else absent)
-            return
+            return False
         if not keys:
-            return
+            return False
+        if isinstance(loader, Granting):
+            loader.grant(lead, keys)
+            return True
 
         def ended(key: str, value: Any) -> None:
-            route = self._runtime.route(self._name)  # as it is now: the load may have taken long
             try:
-                kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
-                self._ended(lead, key, value, kind)
+                raw = self._ended(lead, key, value, self._kind(key, skipped))
+                if isinstance(loader, Given):
+                    loader.ended.setdefault(key, Outcome(raw))
             except LoadError:  # the waiting callers get it from the flight
                 pass
 
         times, home = self.times, self._runtime.home
         pool = self._runtime.pool(lead.depth - 1) if wide else None
         yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
+        return False
+
+    def _kind(self, key: str, skipped: Mapping[str, Peer]) -> int:
+        """Return the kind of a copy that is kept now: the load may have taken long."""
+        route = self._runtime.route(self._name)
+        return Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
 
     def _is_unknown(self) -> bool:
         """Return whether others can tell what this node cannot, without a loader: which keys there are."""
@@ -214,8 +235,7 @@ class Local:
                 by_peer[peer].append(key)
         found = yield from self._peeks.ask(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
-            kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
-            lead.keep(key, value, remaining, kind, version)
+            lead.keep(key, value, remaining, self._kind(key, skipped), version)
             lead.end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
         return bool(by_peer)
 
@@ -223,17 +243,14 @@ class Local:
 
     def _ended(self, lead: Lead, key: str, value: Any, kind: int, *, own: bool = False) -> bytes | None:
         """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
-        ttl: float | Missing | None = UNSET
         raw: bytes | None
         if value.__class__ is bytes and self._plain:
-            raw = value
+            raw, ttl = value, self._ttl(value)
         elif isinstance(value, Failed):
             return self._failed(lead, key, value.error, own=own)
         else:
             try:
-                if isinstance(value, Value):
-                    value, ttl = value.value, value.ttl
-                raw = None if value is None else codecs.encode(self._options.codec, value)
+                raw, ttl = self._encoded(value)
             except BaseException as error:
                 if running_loop() is None:
                     failed_here(error)
@@ -241,12 +258,19 @@ class Local:
                     lead.end(key, self._failure(key, error))
                     raise
                 return self._failed(lead, key, error, own=own)
-        lead.loaded(key, raw, self._ttl(raw) if ttl is UNSET else ttl, kind, LOADS, own)
+        lead.loaded(key, raw, ttl, kind, LOADS, own)
         return raw
 
+    def _encoded(self, value: Any) -> tuple[bytes | None, float | None]:
+        """Return the bytes of a loaded value and its time to live. Raises what its codec raises."""
+        ttl: float | Missing | None = UNSET
+        if isinstance(value, Value):
+            value, ttl = value.value, value.ttl
+        raw = None if value is None else codecs.encode(self._options.codec, value)
+        return raw, self._ttl(raw) if isinstance(ttl, Missing) else ttl
+
     def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:
-        late = error is LATE.error
-        outcome = timed_out(key, self._options.load_timeout, LOADS) if late else self._failure(key, error)
+        outcome = self._failure(key, error)
         if own:
             self.times.observe(lead.took())
         if not lead.flight(key).ended:
@@ -256,7 +280,39 @@ class Local:
         raise raised(outcome.failure, key)
 
     def _failure(self, key: str, error: BaseException) -> Outcome:
+        if error is LATE.error:
+            return timed_out(key, self._options.load_timeout, LOADS)
         return Outcome(how=LOADS, failure=caused(error, f"{self._name}[{key!r}]: "))
+
+    # -- what was loaded under a lease -------------------------------------------------------------------------------
+
+    def result(self, key: str, value: Any) -> Outcome:
+        """Return what the owner is to be told, and the caller gets, of a value that was loaded under a lease."""
+        if not isinstance(value, Failed):
+            try:
+                raw, ttl = self._encoded(value)
+                return Outcome(raw, 0, ttl)
+            except Exception as error:  # noqa: BLE001 - whatever the codec raises
+                value = Failed(error)
+        self._store.count(LOAD_ERRORS)
+        return self._failure(key, value.error)
+
+    def fill(self, request: FillRequest) -> FillReply:
+        """Take what the holder of a lease has loaded, unless the lease is over."""
+        taken = [self._fill(request.lease, *pair) for pair in zip(request.keys, request.answers, strict=True)]
+        return FillReply(taken, self._runtime.hlc.latest())
+
+    def _fill(self, lease: str, key: str, answer: Answer) -> bool:
+        found = self.leases.open(lease, key)
+        if found is None:
+            return False
+        lead, skipped = found
+        if answer.later or answer.too_large:
+            return lead.end(key, ABORTED)
+        if (failure := failure_in(answer)) is not None:
+            return lead.end(key, Outcome(failure=failure))
+        lead.loaded(key, answer.value, answer.remaining, self._kind(key, skipped), LOADS, False)
+        return True
 
     def _ttl(self, raw: bytes | None) -> float | None:
         options = self._options
