@@ -374,6 +374,33 @@ def test_batches_that_cross_do_not_wait_for_each_other_in_a_ring() -> None:
         assert sorted(loaded) == sorted(keys)
 
 
+def test_two_batches_that_hold_what_the_other_one_needs() -> None:
+    """Let no holder wait for another one.
+
+    1. B and C ask for the same two keys: B is granted that of A, C that of D. Their other requests are held.
+    2. These arrive: B runs its function for A's key without waiting for D's, and C the other way round.
+    """
+    with members() as (cluster, _, _a, b, c):
+        cluster.add(loader=False)
+        cluster.settle()
+        owner_a, node_b, node_c, owner_d = cluster.nodes
+        one, two = cluster.key_of(owner_a), cluster.key_of(owner_d)
+        gates = [
+            cluster.network.gate(LoadRequest, source=asker.address, target=owner.address)
+            for asker, owner in ((node_b, owner_d), (node_c, owner_a))
+        ]
+        calls = [
+            in_thread(group.get_many_or_load, [one, two], lambda keys, text=text: dict.fromkeys(keys, text))
+            for group, text in ((b, b"b's"), (c, b"c's"))
+        ]
+        for gate in gates:
+            gate.wait()
+        wait_until(lambda: leases(cluster.group(owner_a)) == leases(cluster.group(owner_d)) == 1)
+        for gate in gates:
+            gate.open()
+        assert [call.result(5) for call in calls] == [{one: b"b's", two: b"c's"}] * 2
+
+
 def test_a_batch_does_not_wait_for_others_while_it_holds_a_lease() -> None:
     """Run the function for what was granted before waiting for the rest.
 
