@@ -30,7 +30,7 @@ class Given(Loader):
     def __init__(self, function: Callable[[Any], Any], *, many: bool, is_async: bool) -> None:
         self.single, self.many = (None, function) if many else (function, None)
         self.is_async = is_async
-        self.lean = False
+        self.lean = not (many or is_async)
         self.misused: TypeError | None = None
         self.ended: dict[str, Outcome] = {}  # what it brought: this caller gets that, whatever became of the flight
 

@@ -71,8 +71,8 @@ class Local:
 
     # -- one key, on the caller's thread, with no other node to ask -------------------------------------------------
 
-    def get(self, key: str) -> bytes | Flying | None:
-        """Load one key with the plain loader on this thread. Return its bytes, or the flights to wait for.
+    def get(self, key: str, loader: Loader) -> bytes | Flying | None:
+        """Load one key with a plain loader on this thread. Return its bytes, or the flights to wait for.
 
         Raises LoadError.
         """
@@ -81,12 +81,12 @@ class Local:
             if joined is not None:
                 lead.leave(joined)
                 return Flying(lead, joined)
-            single = self.loader.single
+            single = loader.single
             token = CHAIN.set(lead)
             try:
                 value = single(key)  # type: ignore[misc] # a lean loader has it
                 if value.__class__ is not bytes and hasattr(value.__class__, "__await__"):
-                    value = awaited(self.loader, value, lead, self._runtime.home)
+                    value = awaited(loader, value, lead, self._runtime.home)
             except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
                 value = failed_here(error)
             finally:

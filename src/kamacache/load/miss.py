@@ -81,10 +81,11 @@ class Misses:
         With `peeked`, the memory of the key's owner was asked and does not have the key. A `given` function loads in
         the place of the group's loader. A node alone needs only the first part.
         """
-        if given is None and self.alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
+        loader = given or self.local.loader
+        if self.alone and loader.lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is interrupted
             try:
-                raw = self.local.get(key)
+                raw = self.local.get(key, loader)
                 how = None if isinstance(raw, Flying) else LOADS
                 if not isinstance(raw, Flying):
                     return raw if self._plain else self._decode(key, raw)
