@@ -23,35 +23,8 @@ class GroupLoads(GroupReads[V]):
 
     __slots__ = ()
 
-    def get_or_load(self, key: str, load: Callable[[str], _Loaded[V]]) -> V | None:
-        """Return the value for `key`. On a miss, call `load(key)` on this thread, in its context, and keep the result.
-
-        Meanwhile every other caller in the cluster that asks for the key waits for that result. The owner of the key
-        gives a lease to one caller at a time. If its process ends or freezes, or load_timeout is over, the next caller
-        that brings a function gets the lease. The value is kept as of the beginning of the lease: a later set, delete
-        or clear wins. The ttl and the other options are those of this node's group, which needs no loader. If the owner
-        cannot be reached, the next candidate gives the lease; after a second in vain the function runs without one.
-
-        `load` may return None for a key that the source does not have, or Value(value, ttl=...). If it raises, this
-        caller gets LoadError with the exception as its cause, those who wait get LoadError with its type and text, and
-        the next call loads again.
-
-        After Gray and Cheriton, "Leases: An Efficient Fault-Tolerant Mechanism for Distributed File Cache Consistency"
-        (SOSP 1989), and Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013).
-
-        Args:
-            key: The key.
-            load: A plain function, called with the key.
-
-        Raises:
-            LoadError: The function failed, here or at the caller that was waited for.
-            LoadTimeout: It took longer than load_timeout there.
-            TypeError: `load` is async, as the call of a miss shows: use aget_or_load.
-
-        """
-        value = self._lookup(key)
-        if value is not MISSING:
-            return value  # type: ignore[return-value]
+    def _or_load(self, key: str, load: Callable[[str], _Loaded[V]]) -> V | None:
+        """Answer a get_or_load of a key that the store does not have. The rest of it is native: see hit.rs."""
         function = self._for_thread(load, "aget_or_load")
         core, peeked = self._core, False
         if (remote := core.store.remote) is not None and not core.store.pending:
