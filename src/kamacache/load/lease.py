@@ -39,17 +39,21 @@ _MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
 
 
 class Granting(Loader):
-    """The loader of a request with a lease: it grants the keys to the asker."""
+    """The loader of a request with a lease: it grants the keys to the asker. `leases` are those of the group, by name.
 
-    __slots__ = ("_holder", "_leases", "lease", "skipped", "versions")
+    One stays there until its flights have ended.
+    """
 
-    def __init__(self, leases: Leases, lease: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
+    __slots__ = ("_holder", "_lead", "_leases", "_name", "skipped", "versions")
+
+    def __init__(self, leases: dict[str, Granting], name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
         self.single = self.many = None
         self.is_async = self.lean = False
-        self.lease = lease
         self.skipped = skipped
         self.versions: dict[str, int] = {}  # of the granted keys
+        self._lead: Lead | None = None
         self._leases = leases
+        self._name = name
         self._holder = holder
 
     @property
@@ -59,34 +63,20 @@ class Granting(Loader):
     def driver(self, _home: HomeLoop) -> Any:
         return self._holder
 
-    def grant(self, lead: Lead, keys: list[str]) -> None:
-        """Leave the flights of these keys to the asker."""
+    def grant(self, lead: Lead, keys: list[str]) -> bool:
+        leases, name = self._leases, self._name
         self.versions = {key: lead.flight(key).version for key in keys}
-        self._leases.add(self, lead)
+        self._lead = lead
+        leases[name] = self
         lead.hand_over()
+        if not lead.wake(lambda: leases.pop(name, None)):
+            leases.pop(name, None)
+        return True
 
-
-class Leases:
-    """The leases that this node has granted for one group, until their flights end."""
-
-    def __init__(self) -> None:
-        self._granted: dict[str, tuple[Granting, Lead]] = {}
-
-    def __len__(self) -> int:
-        return len(self._granted)
-
-    def add(self, granting: Granting, lead: Lead) -> None:
-        name = granting.lease
-        self._granted[name] = (granting, lead)
-        if not lead.wake(lambda: self._granted.pop(name, None)):
-            self._granted.pop(name, None)
-
-    def open(self, lease: str, key: str) -> tuple[Lead, Mapping[str, Peer]] | None:
-        """Return the lead of a lease that is not over for this key, and the candidates that its asker had skipped."""
-        granting, lead = self._granted.get(lease, (None, None))
-        if granting is None or lead is None or key not in granting.versions or lead.flight(key).ended:
-            return None
-        return lead, granting.skipped
+    def lead(self, key: str) -> Lead | None:
+        """Return the lead of a granted key; None if its lease is over, or never was."""
+        lead = self._lead
+        return None if lead is None or key not in self.versions or lead.flight(key).ended else lead
 
 
 # -- at the asker ----------------------------------------------------------------------------------------------------

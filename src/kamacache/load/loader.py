@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from kamacache.errors import ConfigError
 
 if TYPE_CHECKING:
+    from kamacache._engine import Lead
     from kamacache.load.loop import HomeLoop
+    from kamacache.load.outcome import Outcome
 
 _SELF = "self"  # the name under which _bound yields the object that a function works on
 
@@ -144,6 +146,8 @@ class Loader:
 
     __slots__ = ("is_async", "lean", "many", "place", "single")
 
+    ended: dict[str, Outcome] | None = None  # what the function of one call has brought: see given.py
+
     def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
         given = [function for function in (single, many) if function is not None]
         for name, function, argument in (("loader", single, "key"), ("load_many", many, ["key"])):
@@ -173,6 +177,10 @@ class Loader:
     def driver(self, home: HomeLoop) -> Any:
         """Return the event loop that runs it, None if threads do."""
         return home.running() if self.is_async else None
+
+    def grant(self, lead: Lead, keys: list[str]) -> bool:  # noqa: ARG002
+        """Leave the flights of these keys to another member, if this is the loader of a request for that."""
+        return False
 
     def in_batch(self, keys: list[str]) -> bool:
         """Return whether to use load_many: for batches, and for single keys if there is no loader."""

@@ -17,8 +17,6 @@ from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError, NoLoader
 from kamacache.load.call import LATE, Call, Failed, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
-from kamacache.load.given import Given
-from kamacache.load.lease import Granting, Leases
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
@@ -35,13 +33,14 @@ from kamacache.load.outcome import (
 )
 from kamacache.log import log
 from kamacache.net.messages import Answer, FillReply, FillRequest
-from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
+from kamacache.steps import PAUSE, Path, adrive, drive, needed_loop, parts, running_loop
 from kamacache.units import UNSET, Missing
 from kamacache.value import Value
 
 if TYPE_CHECKING:
     from kamacache._engine import Lead
     from kamacache.cluster.peers import Peer
+    from kamacache.load.lease import Granting
     from kamacache.load.loader import Loader
     from kamacache.load.peek import Peeks
     from kamacache.options import GroupOptions
@@ -60,7 +59,7 @@ class Local:
         self.loader = loader
         self.times = Histogram()  # of the calls of the loader
         self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
-        self.leases = Leases()
+        self.leases: dict[str, Granting] = {}  # that this node has granted, by name
         self._name = name
         self._store = store
         self._options = options
@@ -93,20 +92,20 @@ class Local:
                 CHAIN.reset(token)
             return self._ended(lead, key, value, Store.MAIN if self.alone else Store.NEAR, own=True)
 
-    async def aget(self, key: str) -> Outcome | None:
-        """Load one key with the async loader on this event loop, as a task of its own.
+    async def aget(self, key: str, loader: Loader) -> Outcome | None:
+        """Load one key with an async loader on this event loop, as a task of its own.
 
-        Return its outcome; None if the home loop is another one, another caller leads, or the leader was interrupted.
+        Return its outcome; None if it runs on another loop, another caller leads, or the leader was interrupted.
         """
-        loop = self._runtime.home.running()
-        if loop is not running_loop():
+        loop = needed_loop()
+        if loader.driver(self._runtime.home) is not loop:
             return None
         lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
                 return None
-            path = self._lead(lead, self.loader, NOBODY)
+            path = self._lead(lead, loader, NOBODY)
             Start(lead, None, lambda: self._runtime.home.task(loop, adrive(path), lead.abandon)).begin()
         await Landing(lead).arun()
         outcome: Outcome | None = lead.flight(key).outcome
@@ -193,14 +192,13 @@ class Local:
             return False
         if not keys:
             return False
-        if isinstance(loader, Granting):
-            loader.grant(lead, keys)
+        if loader.grant(lead, keys):
             return True
 
         def ended(key: str, value: Any) -> None:
             try:
                 raw = self._ended(lead, key, value, self._kind(key, skipped))
-                if isinstance(loader, Given):
+                if loader.ended is not None:
                     loader.ended.setdefault(key, Outcome(raw))
             except LoadError:  # the waiting callers get it from the flight
                 pass
@@ -303,15 +301,14 @@ class Local:
         return FillReply(taken, self._runtime.hlc.latest())
 
     def _fill(self, lease: str, key: str, answer: Answer) -> bool:
-        found = self.leases.open(lease, key)
-        if found is None:
+        granting = self.leases.get(lease)
+        if granting is None or (lead := granting.lead(key)) is None:
             return False
-        lead, skipped = found
         if answer.later or answer.too_large:
             return lead.end(key, ABORTED)
         if (failure := failure_in(answer)) is not None:
             return lead.end(key, Outcome(failure=failure))
-        lead.loaded(key, answer.value, answer.remaining, self._kind(key, skipped), LOADS, False)
+        lead.loaded(key, answer.value, answer.remaining, self._kind(key, granting.skipped), LOADS, False)
         return True
 
     def _ttl(self, raw: bytes | None) -> float | None:

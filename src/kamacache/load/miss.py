@@ -99,22 +99,20 @@ class Misses:
 
     async def aget(self, key: str, peeked: bool = False, given: Given | None = None) -> Any:
         """Do the same in a task. The first part is for a loader that runs on this loop."""
-        if given is not None:
-            return await adrive(self.path(key, peeked=peeked, given=given))
-        loader = self.local.loader
+        loader = given or self.local.loader
         if self._store.remote is not None:
             self._runtime.home.adopt_running()
         if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is cancelled
             try:
-                outcome = await self.local.aget(key)
+                outcome = await self.local.aget(key, loader)
                 how = None if outcome is None else outcome.how
                 if outcome is not None:
                     return self._result(key, outcome, raw=False)
             finally:
                 if how is not None:
                     self._store.count(how)
-        return await adrive(self.path(key, peeked=peeked))
+        return await adrive(self.path(key, peeked=peeked, given=given))
 
     def path(self, key: str, *, peeked: bool = False, raw: bool = False, given: Given | None = None) -> Path[Any]:
         """Return the value of one key, with `raw` its bytes."""
