@@ -70,6 +70,17 @@ class Worker:
         value = self.group.get(key)
         return [value, time.monotonic() - began]
 
+    def get_or_load(self, key: str, value: str, seconds: float) -> Any:
+        """Get a key with a function that takes some time."""
+
+        def load(key: str) -> str:
+            self.note(key)
+            time.sleep(seconds)
+            return value
+
+        began = time.monotonic()
+        return [self.group.get_or_load(key, load), time.monotonic() - began]
+
     def aget(self, key: str) -> Any:
         began = time.monotonic()
         value = asyncio.run(self.group.aget(key))

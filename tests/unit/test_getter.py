@@ -32,6 +32,9 @@ def test_methods_belong_to_the_subclass_itself() -> None:
         assert method.__objclass__ is Group
         assert list(inspect.signature(method).parameters) == ["self", "key"]
         assert method.__doc__
+    method = vars(Group)["get_or_load"]
+    assert type(method) is types.MethodDescriptorType
+    assert list(inspect.signature(method).parameters) == ["self", "key", "load"]
     assert Group.__dictoffset__ == 0, "a __dict__ would be looked into before each call"
 
 
@@ -46,6 +49,13 @@ def test_reads_the_store() -> None:
     with pytest.raises(InvalidKey):
         getter.get("")
     assert store.stats()["gets"] == 4
+    assert getter.get_or_load("k", lambda key: key) == b"v"  # type: ignore[arg-type, return-value]
+    with pytest.raises(InvalidKey):
+        getter.get_or_load("", lambda _: None)
+    with pytest.raises(TypeError, match="takes a key and a function"):
+        getter.get_or_load("k")  # type: ignore[call-arg]
+    with pytest.raises(AttributeError, match="_or_load"):  # a group has it
+        getter.get_or_load("other", lambda _: None)
 
 
 def test_a_get_of_a_subclass_stays() -> None:

@@ -70,6 +70,19 @@ def typed(node: Node) -> None:
     node.group("g", version="2")  # type: ignore[call-overload]
 
 
+async def with_functions(group: Group[User]) -> None:
+    async def aload_users(keys: list[str]) -> dict[str, User]: ...  # type: ignore[empty-body]
+
+    assert_type(group.get_or_load("k", load_user), User | None)
+    assert_type(group.get_or_load("k", lambda key: User() if key else None), User | None)
+    assert_type(await group.aget_or_load("k", aload_user), User | None)
+    assert_type(await group.aget_or_load("k", load_user), User | None)
+    assert_type(group.get_many_or_load(["k"], load_users), dict[str, User])
+    assert_type(await group.aget_many_or_load(["k"], aload_users), dict[str, User])
+    group.get_or_load("k", aload_user)  # type: ignore[arg-type]
+    group.get_or_load("k", load_text)  # type: ignore[arg-type]
+
+
 def a_group(group: Group[User]) -> None:
     assert_type(group.get("k"), User | None)
     assert_type(group.get_many(["k"]), dict[str, User])

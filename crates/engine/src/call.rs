@@ -11,6 +11,7 @@ use crate::{fork, proto::peer as pb};
 pub enum Request {
     Hello(pb::HelloMessage),
     Load(pb::LoadRequest),
+    Fill(pb::FillRequest),
     Write(pb::WriteRequest),
     Tell(pb::TellRequest),
     /// Received only.
@@ -22,6 +23,7 @@ pub enum Request {
 pub enum Reply {
     Hello(pb::HelloMessage),
     Load(pb::LoadReply),
+    Fill(pb::FillReply),
     Write(pb::WriteReply),
     Tell(pb::TellReply),
     Client(ClientReply),
@@ -34,6 +36,7 @@ impl Request {
             (self, reply),
             (Self::Hello(_), Reply::Hello(_))
                 | (Self::Load(_), Reply::Load(_))
+                | (Self::Fill(_), Reply::Fill(_))
                 | (Self::Write(_), Reply::Write(_))
                 | (Self::Tell(_), Reply::Tell(_))
                 | (Self::Client(_), Reply::Client(_))

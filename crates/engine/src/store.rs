@@ -9,6 +9,7 @@ mod log;
 mod missed;
 mod order;
 mod read;
+mod served;
 mod shard;
 mod shut;
 mod table;

@@ -1,13 +1,8 @@
 //! A node's port and its ways to other nodes. It owns one thread, which never runs Python and never waits for it.
-use std::{
-    io, mem,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use tokio::sync::oneshot;
 
@@ -48,7 +43,6 @@ const UNFINISHED: usize = 256 << 20;
 const ARRIVAL: Duration = Duration::from_secs(60);
 /// A close waits this long until answers have left.
 const LAST: Duration = Duration::from_millis(250);
-
 /// The thread wakes at least this often.
 const TICK: Duration = Duration::from_millis(100);
 

@@ -36,6 +36,7 @@ impl Reader for Getter {
 impl Getter {
     pub fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
         hit::add_get::<Self>(class, hit::GET)?;
+        hit::add_get_or_load::<Self>(class)?;
         let doc = c"_lookup($self, key, /)\n--\n\nReturn the value in memory, None if it is known to be absent, else MISSING.";
         hit::add_lookup::<Self>(class, c"_lookup", doc)
     }

@@ -1,9 +1,9 @@
-//! `get` and `lookup`, written by hand as METH_O methods: PyO3's trampoline costs more than the hit itself.
+//! `get`, `lookup` and `get_or_load`, written by hand: PyO3's trampoline costs more than the hit itself.
 //!
 //! The interpreter is attached when these run, but PyO3 does not know it: on the way of a hit nothing but a reference
 //! count may be touched, every other way attaches first.
 use std::{
-    ffi::CStr,
+    ffi::{CStr, c_int},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
 };
@@ -14,8 +14,9 @@ use kamacache_engine::{
 };
 use pyo3::{
     PyClass,
-    exceptions::PySystemError,
+    exceptions::{PySystemError, PyTypeError},
     ffi::{self, PyObject},
+    intern,
     prelude::*,
     pyclass::boolean_struct::True,
     sync::PyOnceLock,
@@ -23,9 +24,6 @@ use pyo3::{
 };
 
 use crate::{cell::Engine, errors, store::Store, value::Value};
-
-type Method = unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject;
-type Miss = fn(Python<'_>, &Store, &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>;
 
 static MISSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -50,6 +48,36 @@ Raises:
 
 ";
 
+/// The same for Group.get_or_load.
+const GET_OR_LOAD: &CStr = c"get_or_load($self, key, load, /)
+--
+
+Return the value for `key`. On a miss, call `load(key)` on this thread, in its context, and keep the result.
+
+Meanwhile every other caller in the cluster that asks for the key waits for that result. The owner of the key
+gives a lease to one caller at a time. If its process ends or freezes, or load_timeout is over, the next caller
+that brings a function gets the lease. The value is kept as of the beginning of the lease: a later set, delete
+or clear wins. The ttl and the other options are those of this node's group, which needs no loader. If the owner
+cannot be reached, the next candidate gives the lease; after a second in vain the function runs without one.
+
+`load` may return None for a key that the source does not have, or Value(value, ttl=...). If it raises, this
+caller gets LoadError with the exception as its cause, those who wait get LoadError with its type and text, and
+the next call loads again.
+
+After Gray and Cheriton, \"Leases: An Efficient Fault-Tolerant Mechanism for Distributed File Cache Consistency\"
+(SOSP 1989), and Nishtala et al., \"Scaling Memcache at Facebook\" (NSDI 2013).
+
+Args:
+    key: The key.
+    load: A plain function, called with the key.
+
+Raises:
+    LoadError: The function failed, here or at the caller that was waited for.
+    LoadTimeout: It took longer than load_timeout there.
+    TypeError: `load` is async, as the call of a miss shows: use aget_or_load.
+
+";
+
 /// Returns the object that stands for a value that is not in memory.
 pub fn missing(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     MISSING.get_or_try_init(py, || Ok(py.import("builtins")?.getattr("object")?.call0()?.unbind()))
@@ -64,20 +92,32 @@ pub trait Reader: PyClass<Frozen = True> + Sync {
 
 /// Puts `get` on a class, which is R or a subclass of it.
 pub fn add_get<R: Reader>(class: &Bound<'_, PyType>, doc: &'static CStr) -> PyResult<()> {
-    add_method(class, c"get", doc, get::<R>)
+    add_method(class, c"get", doc, ffi::METH_O, ffi::PyMethodDefPointer { PyCFunction: get::<R> })
 }
 
 /// Puts the same without on_miss on a class, under a name that `doc` repeats.
 pub fn add_lookup<R: Reader>(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr) -> PyResult<()> {
-    add_method(class, name, doc, lookup::<R>)
+    add_method(class, name, doc, ffi::METH_O, ffi::PyMethodDefPointer { PyCFunction: lookup::<R> })
 }
 
-fn add_method(class: &Bound<'_, PyType>, name: &'static CStr, doc: &'static CStr, method: Method) -> PyResult<()> {
+/// Puts `get_or_load` on a class, whose method `_or_load` continues on a miss.
+pub fn add_get_or_load<R: Reader>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let method = ffi::PyMethodDefPointer { PyCFunctionFast: get_or_load::<R> };
+    add_method(class, c"get_or_load", GET_OR_LOAD, ffi::METH_FASTCALL, method)
+}
+
+fn add_method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    doc: &'static CStr,
+    flags: c_int,
+    method: ffi::PyMethodDefPointer,
+) -> PyResult<()> {
     // Leaked: the descriptor refers to it for as long as the type lives, which is forever.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: method },
-        ml_flags: ffi::METH_O,
+        ml_meth: method,
+        ml_flags: flags,
         ml_doc: doc.as_ptr(),
     }));
     // SAFETY: the class is a type object, the definition lives forever; null means an exception is set.
@@ -92,7 +132,7 @@ unsafe extern "C" fn get<R: Reader>(this: *mut PyObject, key: *mut PyObject) -> 
 }
 
 unsafe extern "C" fn lookup<R: Reader>(this: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
-    let miss: Miss = |py, store, key| {
+    let miss = |py: Python<'_>, store: &Store, key: &Bound<'_, PyAny>| {
         store.expire(py, key)?;
         Ok(missing(py)?.clone_ref(py))
     };
@@ -100,11 +140,36 @@ unsafe extern "C" fn lookup<R: Reader>(this: *mut PyObject, key: *mut PyObject) 
     unsafe { answer::<R>(this, key, miss) }
 }
 
+unsafe extern "C" fn get_or_load<R: Reader>(
+    this: *mut PyObject,
+    arguments: *mut *mut PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut PyObject {
+    if count != 2 {
+        Python::attach(|py| PyTypeError::new_err("get_or_load takes a key and a function").restore(py));
+        return ptr::null_mut();
+    }
+    // SAFETY: METH_FASTCALL gives an array of as many objects, borrowed for the call.
+    let (key, load) = unsafe { (*arguments, *arguments.add(1)) };
+    let miss = |py: Python<'_>, store: &Store, key: &Bound<'_, PyAny>| {
+        store.expire(py, key)?;
+        // SAFETY: attached, and both are borrowed for the call that we are in.
+        let (this, load) = unsafe { (Bound::from_borrowed_ptr(py, this), Bound::from_borrowed_ptr(py, load)) };
+        this.call_method1(intern!(py, "_or_load"), (key, load)).map(Bound::unbind)
+    };
+    // SAFETY: called by a method descriptor of R or a subclass with METH_FASTCALL; the key is borrowed for the call.
+    unsafe { answer::<R>(this, key, miss) }
+}
+
 /// # Safety
 /// The thread is attached, `this` is an R and `key` an object, both borrowed for the call: what a method descriptor
-/// of R or of a subclass grants with METH_O.
+/// of R or of a subclass grants.
 #[inline(always)]
-unsafe fn answer<R: Reader>(this: *mut PyObject, key: *mut PyObject, miss: Miss) -> *mut PyObject {
+unsafe fn answer<R: Reader>(
+    this: *mut PyObject,
+    key: *mut PyObject,
+    miss: impl FnOnce(Python<'_>, &Store, &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>,
+) -> *mut PyObject {
     catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: as this function demands. Bound is not dropped, so its reference count is left alone.
         let this = unsafe {

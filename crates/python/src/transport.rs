@@ -39,13 +39,6 @@ pub struct Transport {
     tokens: Mutex<HashMap<u64, Py<PyAny>>>,
 }
 
-impl Transport {
-    /// Returns the connections for reads on the caller's own thread.
-    pub fn pool(&self) -> Result<&Pool, Failure> {
-        self.inner.pool()
-    }
-}
-
 impl Drop for Transport {
     fn drop(&mut self) {
         if self.inner.is_forked() {
@@ -58,6 +51,11 @@ impl Drop for Transport {
 type PeerTimes = (String, &'static str, Vec<u64>, f64);
 
 impl Transport {
+    /// Returns the connections for reads on the caller's own thread.
+    pub fn pool(&self) -> Result<&Pool, Failure> {
+        self.inner.pool()
+    }
+
     fn begin(
         &self,
         py: Python<'_>,

@@ -11,6 +11,7 @@ from kamacache.steps import needed_loop
 
 if TYPE_CHECKING:  # imported when a group is made
     from kamacache.core import GroupCore
+    from kamacache.load.given import Given
 
 V = TypeVar("V")
 
@@ -82,8 +83,8 @@ class GroupBase(Getter[V]):
         loader = self._core.misses.loader
         return loader.single or loader.many
 
-    def _miss(self, key: str, peeked: bool = False) -> Any:
-        """Answer a get of a key that the store does not have."""
+    def _miss(self, key: str, peeked: bool = False, given: Given | None = None) -> Any:
+        """Answer a get of a key that the store does not have, loading it with `given` or the group's loader."""
         misses = self._core.misses
         if not misses.alone:
             try:
@@ -91,7 +92,7 @@ class GroupBase(Getter[V]):
             except BaseException:
                 self._core.gave_up(1)
                 raise
-        return misses.get(key, peeked)
+        return misses.get(key, peeked, given)
 
     async def _aensure_for(self, keys: int) -> None:
         try:

@@ -60,7 +60,7 @@ class GroupReads(GroupBase[V]):
             whole &= not missing
         if missing or failed:
             drive(core.misses.get_many(missing, found, failed, peeked=remote is not None))
-        return found if whole and remote is not None else _in_order(asked, found)
+        return found if whole and remote is not None else in_order(asked, found)
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return what get_many returns, without blocking the event loop."""
@@ -68,7 +68,7 @@ class GroupReads(GroupBase[V]):
         if missing or failed:
             await self._aensure_for(len(missing))
             await adrive(self._core.misses.get_many(missing, found, failed))
-        return _in_order(asked, found) if missing else found
+        return in_order(asked, found) if missing else found
 
     def _look_up(self, keys: Iterable[str]) -> tuple[tuple[str, ...], _Many]:
         core = self._core
@@ -88,5 +88,6 @@ class GroupReads(GroupBase[V]):
         return self.peek(key)
 
 
-def _in_order(asked: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
+def in_order(asked: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:
+    """Return what was found in the order asked."""
     return {key: found[key] for key in asked if key in found}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeVar, Union, overload
 
-from kamacache.group.reads import GroupReads
+from kamacache.group.loads import GroupLoads
 from kamacache.steps import drive, needed_loop, whole
 from kamacache.units import UNSET, Duration, Missing
 
@@ -16,7 +16,7 @@ V = TypeVar("V")
 _TTL = Union[Duration, Missing, None]  # noqa: UP007 - Duration is text at run time
 
 
-class GroupWrites(GroupReads[V]):
+class GroupWrites(GroupLoads[V]):
     """Set, delete and clear."""
 
     __slots__ = ()

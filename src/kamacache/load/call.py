@@ -196,7 +196,7 @@ class Call:
         function = _function(self._loader, argument)
         token = CHAIN.set(inside)
         began = time.monotonic()
-        timer = _Timer(inside.left(), self._late(argument), own_loop=self._home.is_own())
+        timer = _Timer(inside.left(), self._late(argument), own_loop=self._home.is_own() and self._home.is_here())
         try:
             value = function(argument)
             return await value if hasattr(value.__class__, "__await__") else value

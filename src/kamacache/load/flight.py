@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, LoadCycle
 from kamacache.load.outcome import ABORTED, LOAD_ERRORS, LOADS, PEER_LOADS, Outcome, caused, failed, timed_out
 from kamacache.log import log
@@ -19,6 +20,7 @@ from kamacache.steps import needed_loop, running_loop
 
 if TYPE_CHECKING:
     from kamacache._engine import Flight, Flights, Lead
+    from kamacache.cluster.peers import Peer
     from kamacache.steps import Path
 
 MAX_DEPTH = 8  # loaders that ask for each other's keys
@@ -118,8 +120,11 @@ def land(flights: Flights, flying: Flying, timeout: float | None) -> Path[dict[s
 
 
 def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
-    """End a flight whose time is over, or that nothing runs any more."""
-    if flight.left() <= 0:
+    """End a flight whose time is over, or that nothing runs any more.
+
+    If another member was to load it, those who wait ask again: one of them may load it now.
+    """
+    if flight.left() <= 0 and not isinstance(flight.driver, Holder):
         how = LOADS if flight.here else PEER_LOADS
         if flight.here and not flight.ended:
             flights.store.count(LOAD_ERRORS)  # before the waiting callers look
@@ -128,6 +133,23 @@ def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
         raise own_loop(flight.key)
     else:
         flights.end(flight, ABORTED)
+
+
+class Holder:
+    """The member that runs a flight. The sweeper asks whether it `is_running`, as it asks an event loop."""
+
+    __slots__ = ("_deadline", "_id", "_peer")
+
+    def __init__(self, member: str, peer: Peer | None, timeout: float | None) -> None:
+        self._id = member
+        self._peer = peer  # None: it is not known yet, so that time alone ends its lease
+        self._deadline = Deadline.after(timeout)
+
+    def is_running(self) -> bool:
+        """Return whether it may still bring its value."""
+        peer = self._peer
+        gone = peer is not None and (peer.dead or peer.left or peer.ended or peer.id != self._id)
+        return not gone and not self._deadline.passed
 
 
 class Start:
@@ -182,7 +204,10 @@ class Start:
 
 
 def abandon_idle(flights: Flights) -> None:
-    """Abort the flights of event loops that no longer run: their callers load again. The sweeper calls this."""
+    """Abort the flights of event loops that no longer run, and of holders that are gone: their callers load again.
+
+    The sweeper calls this.
+    """
     for flight in flights.driven():
         driver = flight.driver  # None if the load has just begun elsewhere
         if driver is not None and not driver.is_running():

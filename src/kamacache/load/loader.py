@@ -8,9 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kamacache._engine import Lead
+    from kamacache.load.loop import HomeLoop
+    from kamacache.load.outcome import Outcome
 
 _SELF = "self"  # the name under which _bound yields the object that a function works on
 
@@ -21,7 +26,8 @@ def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether a function is known to be async: calling it returns a coroutine."""
     under = _underneath(function)
     return inspect.iscoroutinefunction(under) or inspect.iscoroutinefunction(getattr(under, "__call__", None))  # noqa: B004
 
@@ -140,6 +146,8 @@ class Loader:
 
     __slots__ = ("is_async", "lean", "many", "place", "single")
 
+    ended: dict[str, Outcome] | None = None  # what the function of one call has brought: see given.py
+
     def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
         given = [function for function in (single, many) if function is not None]
         for name, function, argument in (("loader", single, "key"), ("load_many", many, ["key"])):
@@ -147,8 +155,8 @@ class Loader:
                 _check(name, function, argument)
         self.single = single
         self.many = many
-        self.is_async = any(map(_is_async, given))
-        if self.is_async and not all(map(_is_async, given)):
+        self.is_async = any(map(is_async, given))
+        if self.is_async and not all(map(is_async, given)):
             raise ConfigError("loader and load_many must both be plain functions or both be async")
         self.lean = single is not None and not self.is_async  # a plain function loads single keys
         self.place = " and ".join(filter(None, map(_place, (single, many))))
@@ -165,6 +173,14 @@ class Loader:
     def missing(self) -> bool:
         """Return whether the group has no function to load with."""
         return self.single is None and self.many is None
+
+    def driver(self, home: HomeLoop) -> Any:
+        """Return the event loop that runs it, None if threads do."""
+        return home.running() if self.is_async else None
+
+    def grant(self, lead: Lead, keys: list[str]) -> bool:  # noqa: ARG002
+        """Leave the flights of these keys to another member, if this is the loader of a request for that."""
+        return False
 
     def in_batch(self, keys: list[str]) -> bool:
         """Return whether to use load_many: for batches, and for single keys if there is no loader."""

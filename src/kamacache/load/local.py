@@ -10,30 +10,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from kamacache import codecs
 from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError, NoLoader
-from kamacache.load.call import LATE, Call, Failed, awaited, failed_here
+from kamacache.load.call import Call, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
+from kamacache.load.loaded import Loaded
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
-    LOAD_ERRORS,
-    LOADS,
     PEER_HITS,
     Outcome,
-    caused,
     failed,
     in_memory,
-    raised,
-    timed_out,
 )
 from kamacache.log import log
-from kamacache.steps import PAUSE, Path, adrive, drive, parts, running_loop
-from kamacache.units import UNSET, Missing
-from kamacache.value import Value
+from kamacache.steps import PAUSE, Path, adrive, drive, needed_loop, parts
 
 if TYPE_CHECKING:
     from kamacache._engine import Lead
@@ -71,12 +64,12 @@ class Local:
         self._peeks = peeks
         self.unread = unread
         self._runtime = runtime
-        self._plain = isinstance(options.codec, codecs.BytesCodec)
+        self.loaded = Loaded(name, store, options, unread, self.times, runtime)
 
     # -- one key, on the caller's thread, with no other node to ask -------------------------------------------------
 
-    def get(self, key: str) -> bytes | Flying | None:
-        """Load one key with the plain loader on this thread. Return its bytes, or the flights to wait for.
+    def get(self, key: str, loader: Loader) -> bytes | Flying | None:
+        """Load one key with a plain loader on this thread. Return its bytes, or the flights to wait for.
 
         Raises LoadError.
         """
@@ -85,32 +78,32 @@ class Local:
             if joined is not None:
                 lead.leave(joined)
                 return Flying(lead, joined)
-            single = self.loader.single
+            single = loader.single
             token = CHAIN.set(lead)
             try:
                 value = single(key)  # type: ignore[misc] # a lean loader has it
                 if value.__class__ is not bytes and hasattr(value.__class__, "__await__"):
-                    value = awaited(self.loader, value, lead, self._runtime.home)
+                    value = awaited(loader, value, lead, self._runtime.home)
             except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
                 value = failed_here(error)
             finally:
                 CHAIN.reset(token)
-            return self._ended(lead, key, value, Store.MAIN if self.alone else Store.NEAR, own=True)
+            return self.loaded.take(lead, key, value, Store.MAIN if self.alone else Store.NEAR, own=True)
 
-    async def aget(self, key: str) -> Outcome | None:
-        """Load one key with the async loader on this event loop, as a task of its own.
+    async def aget(self, key: str, loader: Loader) -> Outcome | None:
+        """Load one key with an async loader on this event loop, as a task of its own.
 
-        Return its outcome; None if the home loop is another one, another caller leads, or the leader was interrupted.
+        Return its outcome; None if it runs on another loop, another caller leads, or the leader was interrupted.
         """
-        loop = self._runtime.home.running()
-        if loop is not running_loop():
+        loop = needed_loop()
+        if loader.driver(self._runtime.home) is not loop:
             return None
         lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
                 return None
-            path = self._lead(lead, self.loader, NOBODY)
+            path = self._lead(lead, loader, NOBODY)
             Start(lead, None, lambda: self._runtime.home.task(loop, adrive(path), lead.abandon)).begin()
         await Landing(lead).arun()
         outcome: Outcome | None = lead.flight(key).outcome
@@ -124,16 +117,17 @@ class Local:
         timeout: float | None,
         skipped: Mapping[str, Peer] = NOBODY,
         depth: int | None = None,
+        given: Loader | None = None,
     ) -> Path[Flying]:
         """Lead or join the loads of these keys, after the candidates in `skipped` were passed over.
 
         With a plain loader, a thread has loaded the keys that it leads when this returns. Other loads go on by
-        themselves.
+        themselves. `given` loads in the place of the group's loader: it belongs to this call.
         """
-        loader, runtime = self.loader, self._runtime
+        loader, runtime = given or self.loader, self._runtime
         outer = chain()
         depth = (0 if outer is None else outer.depth) if depth is None else depth
-        driver = runtime.home.running() if loader.is_async else None
+        driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
         lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async)
         with lead as found:
@@ -145,6 +139,9 @@ class Local:
                 pool = None if loader.is_async else runtime.pool(depth)
 
                 def elsewhere() -> None:
+                    if pool is None and given is not None:
+                        runtime.home.task(driver, adrive(self._lead(lead, loader, skipped)), lead.abandon)
+                        return
                     if pool is None:
                         runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)), lead.abandon)
                         return
@@ -165,16 +162,19 @@ class Local:
         """End every flight: from memory, from a former owner, or by the loader."""
         if not loader.is_async:
             lead.take_over()
+        granted = False
         try:
-            yield from self._load(lead, loader, skipped, wide=wide)
+            granted = yield from self._load(lead, loader, skipped, wide=wide)
         except Exception as error:
             log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
             for key in lead.keys:
-                lead.end(key, self._failure(key, error))
+                lead.end(key, self.loaded.failure(key, error))
         finally:
-            lead.abandon()
+            if not granted:
+                lead.abandon()
 
-    def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[None]:
+    def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[bool]:
+        """Load the keys. Return whether they were granted to another member instead, whose flights they are now."""
         if (yield from self._from_former(lead, skipped)):
             for key in lead.keys:  # the load begins now, so it knows the writes that came while peers were asked
                 if not lead.begin(key):
@@ -185,23 +185,26 @@ class Local:
         if loader.missing:
             unknown = not self.is_without_loader()
             for key in keys:
-                absent = Outcome(version=lead.flight(key).version, how=ABSENT)
+                absent = Outcome(version=lead.flight(key).version, how=ABSENT, unloaded=True)
                 lead.end(key, failed(_no_loader(self._name, key)) if unknown else absent)
-            return
+            return False
         if not keys:
-            return
+            return False
+        if loader.grant(lead, keys):
+            return True
 
         def ended(key: str, value: Any) -> None:
-            route = self._runtime.route(self._name)  # as it is now: the load may have taken long
             try:
-                kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
-                self._ended(lead, key, value, kind)
+                raw = self.loaded.take(lead, key, value, self.loaded.kind(key, skipped))
+                if loader.ended is not None:
+                    loader.ended.setdefault(key, Outcome(raw))
             except LoadError:  # the waiting callers get it from the flight
                 pass
 
         times, home = self.times, self._runtime.home
         pool = self._runtime.pool(lead.depth - 1) if wide else None
         yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
+        return False
 
     def is_without_loader(self) -> bool:
         """Return whether no node has a loader; else others can tell what this one cannot: which keys there are."""
@@ -225,61 +228,9 @@ class Local:
         for key, (value, version, remaining, _) in found.items():
             if self.unread.has(key, value):
                 continue
-            kind = Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
-            lead.keep(key, value, remaining, kind, version)
+            lead.keep(key, value, remaining, self.loaded.kind(key, skipped), version)
             lead.end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
         return bool(by_peer)
-
-    # -- what the loader brought -------------------------------------------------------------------------------------
-
-    def _ended(self, lead: Lead, key: str, value: Any, kind: int, *, own: bool = False) -> bytes | None:
-        """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
-        ttl: float | Missing | None = UNSET
-        raw: bytes | None
-        if value.__class__ is bytes and self._plain:
-            raw = value
-        elif isinstance(value, Failed):
-            return self._failed(lead, key, value.error, own=own)
-        else:
-            try:
-                if isinstance(value, Value):
-                    value, ttl = value.value, value.ttl
-                raw = None if value is None else codecs.encode(self._options.codec, value)
-            except BaseException as error:
-                if running_loop() is None:
-                    failed_here(error)
-                elif not isinstance(error, Exception):  # it ends the loop; the load ends as well
-                    lead.end(key, self._failure(key, error))
-                    raise
-                return self._failed(lead, key, error, own=own)
-        if self.unread.marks or self.unread.again:
-            self.unread.loaded(key, raw)
-        lead.loaded(key, raw, self._ttl(raw) if ttl is UNSET else ttl, kind, LOADS, own)
-        return raw
-
-    def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:
-        late = error is LATE.error
-        outcome = timed_out(key, self._options.load_timeout, LOADS) if late else self._failure(key, error)
-        if own:
-            self.times.observe(lead.took())
-        if not lead.flight(key).ended:
-            self._store.count(LOAD_ERRORS)  # before the waiting callers look
-        lead.end(key, outcome)
-        assert outcome.failure is not None  # noqa: S101 - that is why this was called
-        raise raised(outcome.failure, key)
-
-    def _failure(self, key: str, error: BaseException) -> Outcome:
-        return Outcome(how=LOADS, failure=caused(error, f"{self._name}[{key!r}]: "))
-
-    def _ttl(self, raw: bytes | None) -> float | None:
-        options = self._options
-        if raw is None:
-            return options.negative_ttl
-        if options.ttl is None or not options.jitter:
-            return options.ttl
-        import random  # noqa: PLC0415 - not cheap to import, and only needed here
-
-        return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
 
 
 def _no_loader(name: str, key: str) -> NoLoader:

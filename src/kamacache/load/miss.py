@@ -24,6 +24,7 @@ from kamacache.load.outcome import (
     Outcome,
     batch_error,
     failed,
+    is_unloaded,
     raised,
     timed_out,
 )
@@ -35,6 +36,7 @@ from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts
 
 if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
+    from kamacache.load.given import Given
     from kamacache.load.loader import Loader
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
@@ -82,16 +84,17 @@ class Misses:
 
     # -- a get -------------------------------------------------------------------------------------------------------
 
-    def get(self, key: str, peeked: bool = False) -> Any:
+    def get(self, key: str, peeked: bool = False, given: Given | None = None) -> Any:
         """Return the value of one key on the caller's thread. The store has counted it in gets.
 
-        With `peeked`, the memory of the key's owner was asked and does not have the key. A node alone needs only the
-        first part.
+        With `peeked`, the memory of the key's owner was asked and does not have the key. A `given` function loads in
+        the place of the group's loader. A node alone needs only the first part.
         """
-        if self.alone and self.local.loader.lean and not self._store.pending and CHAIN.get() is None:
+        loader = given or self.local.loader
+        if self.alone and loader.lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is interrupted
             try:
-                raw = self.local.get(key)
+                raw = self.local.get(key, loader)
                 how = None if isinstance(raw, Flying) else LOADS
                 if not isinstance(raw, Flying):
                     return raw if self._plain else self._decode(key, raw)
@@ -101,17 +104,17 @@ class Misses:
             finally:
                 if how is not None:
                     self._store.count(how)
-        return drive(self.path(key, peeked=peeked))
+        return drive(self.path(key, peeked=peeked, given=given))
 
-    async def aget(self, key: str, peeked: bool = False) -> Any:
+    async def aget(self, key: str, peeked: bool = False, given: Given | None = None) -> Any:
         """Do the same in a task. The first part is for a loader that runs on this loop."""
-        loader = self.local.loader
+        loader = given or self.local.loader
         if self._store.remote is not None:
             self._runtime.home.adopt_running()
         if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is cancelled
             try:
-                outcome = await self.local.aget(key)
+                outcome = await self.local.aget(key, loader)
                 how = None if outcome is None else outcome.how
                 if outcome is not None and (value := self._result(key, outcome)) is not MISSING:
                     return value
@@ -119,9 +122,9 @@ class Misses:
             finally:
                 if how is not None:
                     self._store.count(how)
-        return await adrive(self.path(key, peeked=peeked))
+        return await adrive(self.path(key, peeked=peeked, given=given))
 
-    def path(self, key: str, *, peeked: bool = False, raw: bool = False) -> Path[Any]:
+    def path(self, key: str, *, peeked: bool = False, raw: bool = False, given: Given | None = None) -> Path[Any]:
         """Return the value of one key, with `raw` its bytes."""
         how = JOINED
         try:
@@ -136,7 +139,7 @@ class Misses:
                     return value
             value = MISSING
             for left in reversed(range(_ROUNDS)):
-                outcomes, joined = yield from self._fetch([key])
+                outcomes, joined = yield from self._fetch([key], given)
                 outcome = outcomes[key]
                 how = JOINED if key in joined else outcome.how
                 value = self._result(key, outcome, raw=raw, last=_is_last(left, key in joined))
@@ -154,6 +157,7 @@ class Misses:
         *,
         raw: bool = False,
         peeked: bool = False,
+        given: Given | None = None,
     ) -> Path[None]:
         """Add the values of several keys to `values`. Raises one LoadError for all that failed, here or before.
 
@@ -175,7 +179,7 @@ class Misses:
                     values[key] = value
             todo = [key for key in keys if key not in found]
             for left in reversed(range(_ROUNDS)):
-                outcomes, joined = yield from self._fetch(todo)
+                outcomes, joined = yield from self._fetch(todo, given)
                 todo = []
                 for part in parts(list(outcomes)):
                     for key in part:
@@ -220,8 +224,11 @@ class Misses:
                 except TimeoutError:
                     raise LoadTimeout(f"a write of {self.name} was pending for too long") from None
 
-    def _fetch(self, keys: list[str]) -> Path[tuple[dict[str, Outcome], set[str]]]:
-        """Join or lead the flights of these keys. Return how each ended, and which keys others led."""
+    def _fetch(self, keys: list[str], given: Given | None) -> Path[tuple[dict[str, Outcome], set[str]]]:
+        """Join or lead the flights of these keys. Return how each ended, and which keys others led.
+
+        A caller that brings a function asks again if a flight ended for want of one.
+        """
         flights, timeout = self.local.flights, self._options.load_timeout
         deadline = Deadline.after(timeout)
         outcomes: dict[str, Outcome] = {}
@@ -230,12 +237,15 @@ class Misses:
         while todo:
             own, elsewhere = self._split(todo)
             if elsewhere:
-                started = yield from self._remote.start(elsewhere, own, timeout)
+                started = yield from self._remote.start(elsewhere, own, timeout, given)
             else:
-                started = [(yield from self.local.start(own, timeout))]
+                started = [(yield from self.local.start(own, timeout, given=given))]
             try:
                 for flying in started:
                     landed = yield from land(flights, flying, timeout)
+                    if given is not None:
+                        landed = {key: outcome for key, outcome in landed.items() if not is_unloaded(outcome)}
+                        landed |= {key: given.ended[key] for key in given.ended.keys() & set(todo)}
                     outcomes |= landed
                     joined.update(landed.keys() & flying.joined.keys())
             finally:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from kamacache._engine import Store
-from kamacache.errors import GroupClosed, KamaCacheError, LoadCycle, LoadError, LoadTimeout, NodeClosed, text_of
+from kamacache.errors import (
+    GroupClosed,
+    KamaCacheError,
+    LoadCycle,
+    LoadError,
+    LoadTimeout,
+    NodeClosed,
+    NoLoader,
+    text_of,
+)
 from kamacache.net.messages import Answer
 
 # The positions in Store.OUTCOMES, in its order.
@@ -37,6 +46,8 @@ class Outcome(NamedTuple):
     how: int = LOADS  # the counter for the caller that led the flight
     failure: Failure | None = None
     too_large: bool = False  # given to callers, neither kept nor sent to another node
+    unloaded: bool = False  # absent because nothing could load it: no answer for a caller that brings a function
+    late: bool = False  # the time of the load was over
 
 
 ABORTED = Outcome()  # the leader was interrupted: waiting callers try again
@@ -55,7 +66,7 @@ def caused(error: BaseException, where: str = "") -> Failure:
 def timed_out(key: str, timeout: float | None, how: int) -> Outcome:
     """Return the outcome of a load that took too long."""
     text = f"the load of {key!r} took longer than {timeout or 0:g} s"
-    return Outcome(how=how, failure=Failure(LoadTimeout, text, None, "LoadTimeout"))
+    return Outcome(how=how, failure=Failure(LoadTimeout, text, None, "LoadTimeout"), late=True)
 
 
 def in_memory(store: Store, key: str, *, former: bool = False) -> Outcome | None:
@@ -88,6 +99,11 @@ def batch_error(failures: dict[str, Exception], loaded: dict[str, Any]) -> KamaC
     return error
 
 
+def is_unloaded(outcome: Outcome) -> bool:
+    """Return whether a load ended so because there was nothing to load with."""
+    return outcome.unloaded or (outcome.failure is not None and outcome.failure.kind is NoLoader)
+
+
 def answers(outcomes: Iterable[tuple[str, Outcome]], is_kept: Callable[[str], bool]) -> list[Answer]:
     """Return the answers for the peer that asked, which asks again for kept values that the message has no room for.
 
@@ -99,14 +115,15 @@ def answers(outcomes: Iterable[tuple[str, Outcome]], is_kept: Callable[[str], bo
         size = len(outcome.value or b"")
         if size <= left or not told:
             left -= size
-            told.append(_answer(outcome))
+            told.append(answer_of(outcome))
         else:
             kept = is_kept(key)
             told.append(Answer(too_large=not kept, later=kept))
     return told
 
 
-def _answer(outcome: Outcome) -> Answer:
+def answer_of(outcome: Outcome) -> Answer:
+    """Return the answer for one key."""
     failure = outcome.failure
     if failure is not None:
         ours = failure.kind is not LoadError

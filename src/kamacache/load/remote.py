@@ -15,6 +15,7 @@ from kamacache._engine import Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.flight import Flying, Start, chain, land
+from kamacache.load.lease import Asking
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
     ABORTED,
@@ -25,6 +26,7 @@ from kamacache.load.outcome import (
     caused,
     failed,
     failure_in,
+    is_unloaded,
     timed_out,
 )
 from kamacache.log import log
@@ -35,6 +37,8 @@ from kamacache.steps import Path, Wait, adrive, drive, needed_loop, running_loop
 if TYPE_CHECKING:
     from kamacache._engine import Lead, Promise
     from kamacache.cluster.peers import Peer
+    from kamacache.load.given import Given
+    from kamacache.load.lease import Lease
     from kamacache.load.peek import Peeks
     from kamacache.runtime import Runtime
 
@@ -66,10 +70,13 @@ class Remote:
                 if call.set_exception(_Forsaken()):
                     self._runtime.lane.cancel(call)
 
-    def start(self, keys: list[str], own: list[str], timeout: float | None) -> Path[list[Flying]]:
+    def start(
+        self, keys: list[str], own: list[str], timeout: float | None, given: Given | None = None
+    ) -> Path[list[Flying]]:
         """Lead or join the loads of `keys`, which others own, and of `own`, which this node owns.
 
-        On a thread the own keys are loaded while the others answer.
+        On a thread the own keys are loaded while the others answer. With a `given` function, the owners are asked for
+        leases, under which it loads here.
         """
         outer, local = chain(), self._local
         depth = 0 if outer is None else outer.depth
@@ -79,20 +86,24 @@ class Remote:
             if not lead.ended:
 
                 def inline() -> None:
-                    drive(self._lead(lead, own, flying))
+                    drive(self._lead(lead, own, flying, given))
 
                 def elsewhere() -> None:
-                    self._runtime.home.task(needed_loop(), adrive(self._lead(lead, [], flying)), lead.abandon)
+                    loop = needed_loop()
+                    if given is not None:  # which this loop runs
+                        lead.drive(loop)
+                    self._runtime.home.task(loop, adrive(self._lead(lead, [], flying, given)), lead.abandon)
 
                 yield Start(lead, inline, elsewhere)
         if own and not flying:
-            flying.append((yield from local.start(own, timeout)))
+            flying.append((yield from local.start(own, timeout, given=given)))
         return [Flying(lead, joined or {}), *flying]
 
-    def _lead(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
+    def _lead(self, lead: Lead, own: list[str], flying: list[Flying], given: Given | None) -> Path[None]:
         """End every flight: from memory, by the owner, by the next in line, or by loading here."""
+        leases = Asking(self._name, given, lead, self._runtime)
         try:
-            yield from self._ask_all(lead, own, flying)
+            yield from self._ask_all(lead, own, flying, leases)
         except KamaCacheError as error:
             for key in lead.keys:
                 lead.end(key, failed(error, PEER_LOADS))
@@ -102,51 +113,80 @@ class Remote:
                 lead.end(key, Outcome(how=PEER_LOADS, failure=caused(error)))
         finally:
             self._calls.pop(lead, None)
+            leases.give_back()
             lead.abandon()
 
-    def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying]) -> Path[None]:
-        """Ask all owners at once. If one does not answer, ask the next in line."""
+    def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying], leases: Asking) -> Path[None]:
+        """Ask all owners at once. If one does not answer, ask the next in line.
+
+        Loads of other callers are waited for after the leases of this one have been filled.
+        """
         skipped: dict[str, Peer] = {}
         told: set[str] = set()  # keys with an answer that was older than the version known here
         wasted = 0.0
+        before: list[str] = []
         while todo := lead.keys:
             by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
+            if leases.given is not None and todo == before:  # others load them all: wait for those of one owner
+                by_peer = dict(list(by_peer.items())[:1])
+            before = todo
             asked = self._runtime.clock.now()
             deadline = Deadline.after(lead.left())
-            calls = [(peer, keys, self._ask(peer, keys, skipped, deadline)) for peer, keys in by_peer.items()]
-            self._calls[lead] = [call for _, _, call in calls]
+            calls = []
+            for peer, keys in by_peer.items():
+                lease = leases.ask(peer, keys)
+                calls.append((peer, keys, lease, self._ask(peer, keys, skipped, deadline, lease, len(by_peer) > 1)))
+            self._calls[lead] = [call for *_, call in calls]
             if own:
-                flying.append((yield from self._local.start(own, self._timeout)))
+                flying.append((yield from self._local.start(own, self._timeout, given=leases.given)))
                 own = []
-            if here:
-                yield from self._load_here(lead, here, skipped)
-            for peer, keys, call in calls:
+            for peer, keys, lease, call in calls:
                 began = time.monotonic()
                 try:
-                    reply: LoadReply = yield Wait(call, deadline)
+                    reply = yield from self._reply(lead, peer, keys, call, deadline)
                 except _Forsaken:
                     if not lead.wanted:  # else another caller has come meanwhile, and the keys are asked for again
                         return
-                except (PeerError, UnknownGroup) as error:
+                    continue
+                if reply is None:
                     wasted += time.monotonic() - began
-                    self._runtime.suspect(peer, error)
                     skipped[peer.id] = peer
-                except TimeoutError:
-                    for key in keys:
-                        lead.end(key, timed_out(key, self._timeout, PEER_LOADS))
-                except KamaCacheError as error:
-                    for key in keys:
-                        lead.end(key, failed(error, PEER_LOADS))
-                else:
-                    self._runtime.saw(reply.clock)
-                    mine, behind = self._sort(lead, keys, reply.answers, asked, told)
-                    if behind:
-                        told.update(behind)
-                        yield from self._tell(peer, behind, deadline)
-                    yield from self._load_here(lead, mine, skipped)
+                    continue
+                self._runtime.saw(reply.clock)
+                leases.answered(lease, reply.answers)
+                mine, behind = self._sort(lead, keys, reply.answers, asked, told, with_lease=lease is not None)
+                here += mine
+                if behind:
+                    told.update(behind)
+                    yield from self._tell(peer, behind, deadline)
+            yield from leases.load(self._local.loaded.result, self._local.times)
+            yield from self._load_here(lead, here, skipped, leases.given)
+
+    def _reply(
+        self, lead: Lead, peer: Peer, keys: list[str], call: Promise, deadline: Deadline
+    ) -> Path[LoadReply | None]:
+        """Return the reply of a peer; None if there is none, so that the next in line is asked, or its keys failed."""
+        try:
+            return (yield Wait(call, deadline))  # type: ignore[no-any-return]
+        except (PeerError, UnknownGroup) as error:
+            self._runtime.suspect(peer, error)
+        except TimeoutError:
+            for key in keys:
+                lead.end(key, timed_out(key, self._timeout, PEER_LOADS))
+        except KamaCacheError as error:
+            for key in keys:
+                lead.end(key, failed(error, PEER_LOADS))
+        return None
 
     def _sort(
-        self, lead: Lead, keys: list[str], answers: Iterable[Answer], asked: float, told: set[str]
+        self,
+        lead: Lead,
+        keys: list[str],
+        answers: Iterable[Answer],
+        asked: float,
+        told: set[str],
+        *,
+        with_lease: bool,
     ) -> tuple[list[str], list[str]]:
         """Take the answers that are good. Return the keys that this node must load, and those whose owner is behind.
 
@@ -155,7 +195,7 @@ class Remote:
         mine, behind = [], []
         for key, answer in zip(keys, answers, strict=True):
             older = not answer.error_type and answer.version < self._store.known(key)
-            if answer.later:
+            if answer.later or answer.granted:
                 continue
             again = not self._local.loader.missing and self._local.unread.has(key, answer.value)
             if answer.too_large or again or (older and key in told):  # it does not travel, or is bad all the same
@@ -163,7 +203,7 @@ class Remote:
             elif older:
                 behind.append(key)
             else:
-                self._taken(lead, key, answer, asked)
+                self._taken(lead, key, answer, asked, with_lease=with_lease)
         return mine, behind
 
     def _tell(self, peer: Peer, keys: list[str], deadline: Deadline) -> Path[None]:
@@ -189,16 +229,27 @@ class Remote:
                 by_peer[peer].append(key)
         return by_peer, here
 
-    def _ask(self, peer: Peer, keys: list[str], skipped: Mapping[str, Peer], deadline: Deadline) -> Promise:
+    def _ask(
+        self,
+        peer: Peer,
+        keys: list[str],
+        skipped: Mapping[str, Peer],
+        deadline: Deadline,
+        lease: Lease | None,
+        at_once: bool,
+    ) -> Promise:
         route = self._runtime.route(self._name)
         dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.skipped}
         outer = chain()
         depth = 0 if outer is None else outer.depth
         latest = self._runtime.hlc.latest()
         request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest, self._local.unread.of(keys))
+        if lease is not None:
+            me = self._runtime.membership.me.id
+            request = request._replace(lease=lease.name, holder=me, at_once=at_once)
         return self._runtime.lane.call(peer.address, request, deadline)
 
-    def _load_here(self, lead: Lead, keys: list[str], skipped: Mapping[str, Peer]) -> Path[None]:
+    def _load_here(self, lead: Lead, keys: list[str], skipped: Mapping[str, Peer], given: Given | None) -> Path[None]:
         """Load keys in this node after all, in the time that is left."""
         flights = self._local.flights
         while todo := [key for key in keys if not lead.flight(key).ended]:
@@ -207,21 +258,22 @@ class Remote:
                 for key in todo:
                     lead.end(key, timed_out(key, self._timeout, LOADS))
                 return
-            flying = yield from self._local.start(todo, left, skipped)
+            flying = yield from self._local.start(todo, left, skipped, given=given)
             try:
                 outcomes = yield from land(flights, flying, self._timeout)
             finally:
                 flying.lead.leave(flying.joined)
             for key, outcome in outcomes.items():
-                if outcome is not ABORTED:
+                if outcome is not ABORTED and not (given is not None and is_unloaded(outcome)):
                     lead.end(key, outcome)
 
-    def _taken(self, lead: Lead, key: str, answer: Answer, asked: float) -> None:
+    def _taken(self, lead: Lead, key: str, answer: Answer, asked: float, *, with_lease: bool) -> None:
         """End a flight with the answer of a peer, and keep a value that is hot there as a near copy."""
         if (failure := failure_in(answer)) is not None:
             lead.end(key, Outcome(how=PEER_LOADS, failure=failure))
             return
         found = (answer.value, answer.version, answer.remaining, HOT if answer.hot else 0)
         self._peeks.keep_near(key, found, asked, lead)
-        how = ABSENT if self._local.loader.missing and answer.value is None else PEER_LOADS
-        lead.end(key, Outcome(answer.value, answer.version, answer.remaining, how))
+        absent = self._local.loader.missing and answer.value is None
+        how, unloaded = ABSENT if absent else PEER_LOADS, absent and not with_lease
+        lead.end(key, Outcome(answer.value, answer.version, answer.remaining, how, unloaded=unloaded))

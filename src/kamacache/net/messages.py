@@ -51,6 +51,10 @@ class LoadRequest(NamedTuple):
     """Load these keys in the place of the candidates in `skipped`.
 
     `unread` is empty, or has for each key 0 or the mark of bytes that the asker cannot read; see load/unread.py.
+
+    With a `lease`, a name that no other request has, the asker, the member `holder`, loads by itself the keys that it
+    is granted, and brings them in a FillRequest. The answer waits for keys that others load, unless a key was granted
+    or it is wanted `at_once`.
     """
 
     group: str
@@ -59,12 +63,16 @@ class LoadRequest(NamedTuple):
     depth: int = 0
     clock: int = 0
     unread: Sequence[int] = ()
+    lease: str = ""
+    holder: str = ""
+    at_once: bool = False
 
 
 class Answer(NamedTuple):
     """The outcome for one key: a value, absence (value None), too large to send, or a failed load (error_type).
 
-    `later`: the message is full, and the value was kept, so that it is to be asked for once more.
+    `later`: it is to be asked for once more. The message is full, and the value was kept; or, to a request with a
+    lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load.
     """
 
     value: bytes | None = None
@@ -75,12 +83,30 @@ class Answer(NamedTuple):
     error_type: str = ""
     error_text: str = ""
     later: bool = False
+    granted: bool = False
 
 
 class LoadReply(NamedTuple):
     """An answer for each key of the request, in that order."""
 
     answers: list[Answer]
+    clock: int = 0
+
+
+class FillRequest(NamedTuple):
+    """Take the answers for keys that were granted under this lease. `later` in one gives the lease of its key back."""
+
+    group: str
+    lease: str
+    keys: list[str]
+    answers: list[Answer]
+    clock: int = 0
+
+
+class FillReply(NamedTuple):
+    """Whether each answer came while its lease was not over."""
+
+    taken: list[bool]
     clock: int = 0
 
 
@@ -156,5 +182,5 @@ class ClientReply(NamedTuple):
     number: int = 0
 
 
-Request = Hello | LoadRequest | WriteRequest | TellRequest
-Reply = Hello | LoadReply | WriteReply | TellReply
+Request = Hello | LoadRequest | FillRequest | WriteRequest | TellRequest
+Reply = Hello | LoadReply | FillReply | WriteReply | TellReply

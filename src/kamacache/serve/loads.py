@@ -8,23 +8,34 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Promise
 from kamacache.errors import GroupClosed, NodeClosed, NoLoader, PeerError
 from kamacache.load.flight import Flying
-from kamacache.load.outcome import ABORTED, Outcome, answers, raised
+from kamacache.load.outcome import ABORTED, Outcome, answers, is_unloaded, raised
+from kamacache.net.messages import Answer
 from kamacache.steps import Path, drive
 
 if TYPE_CHECKING:
     from kamacache._engine import Flight
     from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
+    from kamacache.load.lease import Granting
 
 
 class ServedLoad:
     """The load of some keys for a peer that has skipped the members in `skipped`. `answer` ends with it.
 
-    It loads here or joins the flights here, and never forwards the request.
+    It loads here or joins the flights here, and never forwards the request. With `granting`, it grants to the asker
+    what it would load here.
     """
 
     def __init__(
-        self, core: GroupCore, keys: list[str], skipped: Mapping[str, Peer], depth: int, gone: Callable[[], bool]
+        self,
+        core: GroupCore,
+        keys: list[str],
+        skipped: Mapping[str, Peer],
+        depth: int,
+        gone: Callable[[], bool],
+        granting: Granting | None = None,
+        *,
+        at_once: bool = False,
     ) -> None:
         """Begin the load; if the peer is `gone` when its turn comes, drop it.
 
@@ -38,6 +49,8 @@ class ServedLoad:
         self._skipped = skipped
         self._depth = depth
         self._gone = gone
+        self._granting = granting
+        self._at_once = at_once
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
         self._go(keys)
@@ -47,14 +60,15 @@ class ServedLoad:
         if all(running) and not self._core.store.pending:
             self._flying = [(key, flight) for key, flight in zip(keys, running, strict=True) if flight is not None]
             self._next()
-        elif self._local.loader.is_async and not self._core.store.pending:
+        elif self._granting is None and self._local.loader.is_async and not self._core.store.pending:
             self._run(keys)  # it begins on the home loop
         else:
             self._core.runtime.pool(self._depth).submit(lambda: self._run(keys))
 
     def _begin(self, keys: list[str]) -> Path[Flying]:
         yield from self._core.misses.wait_for_writes(keys)
-        return (yield from self._local.start(keys, self._core.options.load_timeout, self._skipped, self._depth))
+        timeout, given = self._core.options.load_timeout, self._granting
+        return (yield from self._local.start(keys, timeout, self._skipped, self._depth, given))
 
     def _run(self, keys: list[str]) -> None:
         if self._gone():
@@ -70,15 +84,32 @@ class ServedLoad:
         self._next()
 
     def _next(self) -> None:
-        """Take in the flights that have ended. The end of the next one calls this again."""
+        """Take in the flights that have ended. The end of the next one calls this again.
+
+        An asker that was granted a key is not kept waiting for others.
+        """
+        at_once = self._granting is not None and (self._at_once or bool(self._granting.versions))
         while self._flying:
             key, flight = self._flying[-1]
-            if flight.wake(self._next):
+            if not at_once and flight.wake(self._next):
                 return
             self._flying.pop()
-            if (outcome := flight.outcome) is not ABORTED:
+            if (outcome := flight.outcome) is not None and self._is_answer(outcome):
                 self._outcomes[key] = outcome
-        self._finish()
+        if at_once:
+            self._answer_at_once()
+        else:
+            self._finish()
+
+    def _is_answer(self, outcome: Outcome) -> bool:
+        """Return whether a load ended with an answer. An asker that brings a function does not take the want of one."""
+        return outcome is not ABORTED and not (self._granting is not None and is_unloaded(outcome))
+
+    def _answer_at_once(self) -> None:
+        versions = {} if self._granting is None else self._granting.versions
+        told = dict(zip(self._outcomes, answers(self._outcomes.items(), self._is_kept), strict=True))
+        granted = {key: Answer(version=version, granted=True) for key, version in versions.items()}
+        self.answer.set_result([granted.get(key) or told.get(key) or Answer(later=True) for key in self._keys])
 
     def _finish(self) -> None:
         again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, NoLoader, Overloaded, PeerError, UnknownGroup
-from kamacache.load.flight import MAX_DEPTH
+from kamacache.load.flight import MAX_DEPTH, Holder
+from kamacache.load.lease import Granting
 from kamacache.load.outcome import SERVED
 from kamacache.net.messages import (
     ClientRequest,
+    FillRequest,
     Hello,
     LoadReply,
     LoadRequest,
@@ -28,6 +30,7 @@ from kamacache.serve.metrics import render
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
+    from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
     from kamacache.deadline import Deadline
     from kamacache.net.lane import Call
@@ -75,6 +78,9 @@ class Serving:
             call.reply(self._runtime.membership.greeted_by(message))
         elif isinstance(message, LoadRequest):
             self._load(call, message)
+        elif isinstance(message, FillRequest):
+            self._runtime.saw(message.clock)
+            call.reply(self._core(message.group).misses.local.loaded.fill(message))
         elif isinstance(message, WriteRequest):
             call.reply(self._core(message.group).writes.ordered(message))
         elif isinstance(message, TellRequest):
@@ -102,7 +108,9 @@ class Serving:
         self._runtime.saw(request.clock)
         core.misses.unread.told(request.keys, request.unread)
         skipped = self._runtime.membership.peers.by_id(request.skipped)
-        served = ServedLoad(core, request.keys, skipped, min(request.depth, MAX_DEPTH - 1), lambda: call.gone)
+        granting = self._granting(core, request, skipped) if request.lease else None
+        depth, gone = min(request.depth, MAX_DEPTH - 1), lambda: call.gone
+        served = ServedLoad(core, request.keys, skipped, depth, gone, granting, at_once=request.at_once)
         call.accept()
         core.store.count(SERVED, len(request.keys))
         done = Promise()
@@ -117,6 +125,12 @@ class Serving:
 
         if not served.answer.wake(reply):
             reply()
+
+    def _granting(self, core: GroupCore, request: LoadRequest, skipped: Mapping[str, Peer]) -> Granting:
+        """Return what grants leases to the asker."""
+        peer = self._runtime.membership.peers.by_id([request.holder]).get(request.holder)
+        holder = Holder(request.holder, peer, core.options.load_timeout)
+        return Granting(core.misses.local.loaded.leases, request.lease, holder, skipped)
 
     def drain(self, deadline: Deadline) -> None:
         """Wait until peers and clients have their answers, until the deadline at the latest."""

@@ -230,6 +230,7 @@ impl Peers {
             .max_encoding_message_size(self.max_message);
         let result = match request {
             Request::Hello(message) => client.hello(message).await.map(|reply| Reply::Hello(reply.into_inner())),
+            Request::Fill(message) => client.fill(message).await.map(|reply| Reply::Fill(reply.into_inner())),
             Request::Write(message) => client.write(message).await.map(|reply| Reply::Write(reply.into_inner())),
             Request::Tell(message) => client.tell(message).await.map(|reply| Reply::Tell(reply.into_inner())),
             Request::Load(message) => match load(client, message, &peer.name).await {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{call::Request, histogram::Histogram, sync::Mutex};
 
 /// The kinds of questions to peers.
-pub const KINDS: [&str; 5] = ["peek", "hello", "load", "write", "tell"];
+pub const KINDS: [&str; 6] = ["peek", "hello", "load", "write", "tell", "fill"];
 
 /// The times of one peer, in the order of KINDS. An unanswered request counts with the time until it was given up.
 #[derive(Default)]
@@ -28,6 +28,7 @@ pub fn kind(request: &Request) -> usize {
         Request::Load(_) => 2,
         Request::Write(_) => 3,
         Request::Tell(_) => 4,
+        Request::Fill(_) => 5,
     }
 }
 

@@ -90,6 +90,10 @@ impl peer_server::Peer for Calls {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn fill(&self, request: tonic::Request<pb::FillRequest>) -> Result<Response<pb::FillReply>, Status> {
+        once!(self, request, Fill)
+    }
+
     async fn write(&self, request: tonic::Request<pb::WriteRequest>) -> Result<Response<pb::WriteReply>, Status> {
         let (groups, request) = (self.groups.clone(), request.into_inner());
         let many = request.items.len() > MANY;

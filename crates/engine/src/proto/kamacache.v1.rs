@@ -112,6 +112,15 @@ pub struct LoadRequest {
     /// empty, or by key: 0, or the mark of bytes that the asker cannot read and does not want again
     #[prost(fixed64, repeated, tag = "6")]
     pub unread: ::prost::alloc::vec::Vec<u64>,
+    /// set: the asker loads by itself the keys that it is granted under this name
+    #[prost(string, tag = "7")]
+    pub lease: ::prost::alloc::string::String,
+    /// with a lease: the id of the asker
+    #[prost(string, tag = "8")]
+    pub holder: ::prost::alloc::string::String,
+    /// with a lease: do not wait for loads that are under way
+    #[prost(bool, tag = "9")]
+    pub at_once: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadEvent {
@@ -160,9 +169,35 @@ pub struct Answer {
     pub error_type: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub error_text: ::prost::alloc::string::String,
-    /// loaded and kept, but this message is full: the asker asks again
+    /// loaded and kept, but this message is full; or, with a lease, not loaded yet: the asker asks again
     #[prost(bool, tag = "9")]
     pub later: bool,
+    /// the asker is to load it, and to bring it with Fill
+    #[prost(bool, tag = "10")]
+    pub granted: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FillRequest {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// the name that the Load had
+    #[prost(string, tag = "2")]
+    pub lease: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// one for each key; `later`: the asker gives the lease back
+    #[prost(message, repeated, tag = "4")]
+    pub answers: ::prost::alloc::vec::Vec<Answer>,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub clock: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FillReply {
+    /// one for each key; false: the lease is over
+    #[prost(bool, repeated, tag = "1")]
+    pub taken: ::prost::alloc::vec::Vec<bool>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub clock: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteRequest {
@@ -361,6 +396,25 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("kamacache.v1.Peer", "Load"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Brings what the asker loaded under a lease that a Load gave it. One that is over is refused.
+        pub async fn fill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FillRequest>,
+        ) -> std::result::Result<tonic::Response<super::FillReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/kamacache.v1.Peer/Fill");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("kamacache.v1.Peer", "Fill"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Asks the owner to order writes of its keys: it applies them and answers their versions. INVALID_ARGUMENT without any.
         pub async fn write(
             &mut self,
@@ -430,6 +484,11 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::LoadRequest>,
         ) -> std::result::Result<tonic::Response<Self::LoadStream>, tonic::Status>;
+        /// Brings what the asker loaded under a lease that a Load gave it. One that is over is refused.
+        async fn fill(
+            &self,
+            request: tonic::Request<super::FillRequest>,
+        ) -> std::result::Result<tonic::Response<super::FillReply>, tonic::Status>;
         /// Asks the owner to order writes of its keys: it applies them and answers their versions. INVALID_ARGUMENT without any.
         async fn write(
             &self,
@@ -602,6 +661,49 @@ pub mod peer_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/kamacache.v1.Peer/Fill" => {
+                    #[allow(non_camel_case_types)]
+                    struct FillSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::FillRequest>
+                    for FillSvc<T> {
+                        type Response = super::FillReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::fill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FillSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

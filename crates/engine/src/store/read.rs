@@ -2,19 +2,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    Gone, Kind, Mark, SHARDS, Store,
+    Kind, Mark, SHARDS, Store,
     shard::{Contents, Entry, NEVER, Shard},
 };
 use crate::{
     arrivals::arrived,
-    clock::SECOND,
-    memory::{Found, Held, Looked, Memory, Missed, PACKED, Value, Write},
+    memory::Value,
     outcome::{self, OUTCOMES},
     policy::Slot,
 };
 
-/// This many reads by peers within a second make a key hot.
-const HOT: u8 = 4;
 /// So many keys are looked up under one lock of a shard at most.
 const AT_ONCE: usize = 128;
 
@@ -90,7 +87,7 @@ impl<V: Value> Store<V> {
 
     /// Looks up one key; a miss counts only with `misses`.
     #[inline(always)]
-    fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
+    pub(super) fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
         self.look_in(&mut self.shard(hash), hash, key, misses, hit)
     }
 
@@ -230,102 +227,11 @@ impl<V: Value> Store<V> {
     }
 
     /// Returns the time left to an entry. None: it has expired; Some(None): it never expires.
-    fn remaining(&self, entry: &Entry<V>) -> Option<Option<u64>> {
+    pub(super) fn remaining(&self, entry: &Entry<V>) -> Option<Option<u64>> {
         if entry.expires == NEVER {
             return Some(None);
         }
         let left = entry.expires.saturating_sub(self.options.clock.coarse());
         (left > 0).then_some(Some(left))
-    }
-}
-
-impl<V: Value> Memory for Store<V> {
-    fn name(&self) -> &str {
-        &self.options.name
-    }
-
-    fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>)) {
-        let hash = self.hash(key);
-        let mut guard = self.shard(hash);
-        let shard = &mut *guard;
-        let found = (|| {
-            let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
-            let version = shard.contents.origin(slot).version;
-            let entry = shard.contents.get_mut(slot);
-            if entry.kind == Kind::Former && !former {
-                return None;
-            }
-            let remaining = self.remaining(entry)?;
-            let second = (self.options.clock.coarse() / SECOND) as u32;
-            if entry.asked_in != second {
-                (entry.asked_in, entry.asked) = (second, 0);
-            }
-            entry.asked = entry.asked.saturating_add(1);
-            let hot = entry.kind == Kind::Main && entry.asked >= HOT;
-            let answer = (entry.value.clone(), version, remaining, hot);
-            let kind = entry.kind;
-            shard.contents.touch(slot, kind);
-            shard.counts.served += 1;
-            Some(answer)
-        })();
-        drop(guard);
-        match &found {
-            None => visit(None),
-            Some((value, version, remaining, hot)) => visit(Some(Found {
-                value: value.as_ref().map(|value| value as &dyn Held),
-                version: *version,
-                // Rounded down: a copy must not outlive its source.
-                remaining_ms: remaining.map(|left| left / 1_000_000),
-                hot: *hot,
-            })),
-        }
-    }
-
-    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
-        // A client wants the bytes as they were before they were packed.
-        if self.options.packs && matches!(self.peek(key), Lookup::Hit(value) if value.bytes().starts_with(PACKED)) {
-            return visit(None);
-        }
-        match self.look(self.hash(key), key, false, |value, _| value.clone()) {
-            Lookup::Hit(value) => visit(Some(Some(&value))),
-            Lookup::Absent => visit(Some(None)),
-            Lookup::Miss | Lookup::Past => visit(None),
-        }
-    }
-
-    fn is_candidate(&self, key: &str) -> bool {
-        self.candidacy.lock().has(key)
-    }
-
-    fn order(&self, mut write: Write<'_>) -> Option<u128> {
-        let value = write.value.take().map(V::received);
-        self.ordered(&write, value, &mut Gone::default())
-    }
-
-    fn tell(&self, key: &str, version: u128) -> u128 {
-        self.note(key, version, &mut Gone::default())
-    }
-
-    fn floor(&self) -> u128 {
-        Store::floor(self)
-    }
-
-    fn raise(&self, floor: u128) -> u128 {
-        self.clear(floor, &mut Gone::default())
-    }
-
-    fn missed(&self, since: u64, part: usize) -> Missed {
-        Store::missed(self, since, part)
-    }
-
-    fn shut(&self, shut: bool) {
-        self.set_shut(shut);
-    }
-
-    fn merge(&self, clock: u128) -> Option<u128> {
-        match self.hlc() {
-            None => Some(0),
-            Some(hlc) => hlc.merge(clock).then(|| hlc.latest()),
-        }
     }
 }

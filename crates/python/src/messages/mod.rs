@@ -26,6 +26,8 @@ mod classes {
         load_request_class => "LoadRequest",
         answer_class => "Answer",
         load_reply_class => "LoadReply",
+        fill_request_class => "FillRequest",
+        fill_reply_class => "FillReply",
         write_request_class => "WriteRequest",
         write_reply_class => "WriteReply",
         tell_reply_class => "TellReply",

@@ -6,7 +6,7 @@ use kamacache_engine::{
 use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
-    types::{PyBytes, PyTuple},
+    types::{PyBytes, PyList, PyTuple},
 };
 
 use super::classes::*;
@@ -53,6 +53,7 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
         &a.error_type,
         &a.error_text,
         a.later,
+        a.granted,
     ))
 }
 
@@ -66,8 +67,14 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
     match request {
         Request::Hello(m) => hello(py, m),
         Request::Load(m) => {
-            let unread = PyTuple::new(py, &m.unread)?;
-            load_request_class(py)?.call1((&m.group, &m.keys, &m.skipped, m.depth, from_version(&m.clock), unread))
+            let (clock, unread) = (from_version(&m.clock), PyTuple::new(py, &m.unread)?);
+            let lease = (&m.lease, &m.holder, m.at_once);
+            load_request_class(py)?
+                .call1((&m.group, &m.keys, &m.skipped, m.depth, clock, unread, lease.0, lease.1, lease.2))
+        }
+        Request::Fill(m) => {
+            let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;
+            fill_request_class(py)?.call1((&m.group, &m.lease, &m.keys, answers, from_version(&m.clock)))
         }
         Request::Write(_) | Request::Tell(_) => Err(PyTypeError::new_err("the engine answers requests about writes")),
         Request::Client(m) => client_request(py, m),
@@ -87,6 +94,7 @@ pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, Py
             let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;
             load_reply_class(py)?.call1((answers, from_version(&m.clock)))
         }
+        Reply::Fill(m) => fill_reply_class(py)?.call1((PyList::new(py, &m.taken)?, from_version(&m.clock))),
         Reply::Write(m) => {
             let versions: Vec<_> = m.versions.iter().map(|version| from_version(version)).collect();
             let members = m.members.iter().map(|one| member(py, one)).collect::<PyResult<Vec<_>>>()?;

@@ -20,7 +20,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
 pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
 type GroupState = (String, String, u128, Vec<String>);
-type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool);
+type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
 
 fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
@@ -40,7 +40,7 @@ fn group_state((name, codec, floor, options): GroupState) -> pb::GroupState {
     pb::GroupState { name, codec, floor: to_version(floor), options }
 }
 
-fn answer((value, version, remaining, hot, too_large, error_type, error_text, later): Answer) -> pb::Answer {
+fn answer((value, version, remaining, hot, too_large, error_type, error_text, later, granted): Answer) -> pb::Answer {
     pb::Answer {
         absent: value.is_none(),
         value: to_value(value),
@@ -51,6 +51,7 @@ fn answer((value, version, remaining, hot, too_large, error_type, error_text, la
         error_type,
         error_text,
         later,
+        granted,
     }
 }
 
@@ -86,8 +87,13 @@ fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
-        let (group, keys, skipped, depth, clock, unread) = message.extract()?;
-        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock: to_version(clock), unread }))
+        let (group, keys, skipped, depth, clock, unread, lease, holder, at_once) = message.extract()?;
+        let clock = to_version(clock);
+        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock, unread, lease, holder, at_once }))
+    } else if message.is_instance(fill_request_class(py)?)? {
+        let (group, lease, keys, answers, clock) = message.extract()?;
+        let (answers, clock) = (all(answers, answer), to_version(clock));
+        Ok(Request::Fill(pb::FillRequest { group, lease, keys, answers, clock }))
     } else if message.is_instance(tell_request_class(py)?)? {
         let (group, writes, floor, clock) = message.extract()?;
         Ok(Request::Tell(pb::TellRequest {
@@ -112,6 +118,9 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     if message.is_instance(load_reply_class(py)?)? {
         let (answers, clock) = message.extract()?;
         Ok(Reply::Load(pb::LoadReply { answers: all(answers, answer), clock: to_version(clock) }))
+    } else if message.is_instance(fill_reply_class(py)?)? {
+        let (taken, clock) = message.extract()?;
+        Ok(Reply::Fill(pb::FillReply { taken, clock: to_version(clock) }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Reply::Hello(hello(message)?))
     } else if message.is_instance(client_reply_class(py)?)? {

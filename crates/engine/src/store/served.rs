@@ -1,0 +1,100 @@
+//! What a store answers to peers and clients, whatever type holds its values.
+use super::{Gone, Kind, Lookup, Store};
+use crate::{
+    clock::SECOND,
+    memory::{Found, Held, Looked, Memory, Missed, PACKED, Value, Write},
+};
+
+/// This many reads by peers within a second make a key hot.
+const HOT: u8 = 4;
+
+impl<V: Value> Memory for Store<V> {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>)) {
+        let hash = self.hash(key);
+        let mut guard = self.shard(hash);
+        let shard = &mut *guard;
+        let found = (|| {
+            let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
+            let version = shard.contents.origin(slot).version;
+            let entry = shard.contents.get_mut(slot);
+            if entry.kind == Kind::Former && !former {
+                return None;
+            }
+            let remaining = self.remaining(entry)?;
+            let second = (self.options.clock.coarse() / SECOND) as u32;
+            if entry.asked_in != second {
+                (entry.asked_in, entry.asked) = (second, 0);
+            }
+            entry.asked = entry.asked.saturating_add(1);
+            let hot = entry.kind == Kind::Main && entry.asked >= HOT;
+            let answer = (entry.value.clone(), version, remaining, hot);
+            let kind = entry.kind;
+            shard.contents.touch(slot, kind);
+            shard.counts.served += 1;
+            Some(answer)
+        })();
+        drop(guard);
+        match &found {
+            None => visit(None),
+            Some((value, version, remaining, hot)) => visit(Some(Found {
+                value: value.as_ref().map(|value| value as &dyn Held),
+                version: *version,
+                // Rounded down: a copy must not outlive its source.
+                remaining_ms: remaining.map(|left| left / 1_000_000),
+                hot: *hot,
+            })),
+        }
+    }
+
+    fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
+        // A client wants the bytes as they were before they were packed.
+        if self.options.packs && matches!(self.peek(key), Lookup::Hit(value) if value.bytes().starts_with(PACKED)) {
+            return visit(None);
+        }
+        match self.look(self.hash(key), key, false, |value, _| value.clone()) {
+            Lookup::Hit(value) => visit(Some(Some(&value))),
+            Lookup::Absent => visit(Some(None)),
+            Lookup::Miss | Lookup::Past => visit(None),
+        }
+    }
+
+    fn is_candidate(&self, key: &str) -> bool {
+        self.candidacy.lock().has(key)
+    }
+
+    fn order(&self, mut write: Write<'_>) -> Option<u128> {
+        let value = write.value.take().map(V::received);
+        self.ordered(&write, value, &mut Gone::default())
+    }
+
+    fn tell(&self, key: &str, version: u128) -> u128 {
+        self.note(key, version, &mut Gone::default())
+    }
+
+    fn floor(&self) -> u128 {
+        Store::floor(self)
+    }
+
+    fn raise(&self, floor: u128) -> u128 {
+        self.clear(floor, &mut Gone::default())
+    }
+
+    fn missed(&self, since: u64, part: usize) -> Missed {
+        Store::missed(self, since, part)
+    }
+
+    fn shut(&self, shut: bool) {
+        self.set_shut(shut);
+    }
+
+    fn merge(&self, clock: u128) -> Option<u128> {
+        match self.hlc() {
+            None => Some(0),
+            Some(hlc) => hlc.merge(clock).then(|| hlc.latest()),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+"""Leases: the owner of a key lets one asker load it, as the leader of a flight at the owner.
+
+After Gray and Cheriton, "Leases" (SOSP 1989), and Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013). The
+flight ends when the asker brings its value or its failure, or gives the lease back. It is aborted when the asker is
+considered dead, or when its time is over: then those who wait ask again, and the first of them is the next holder.
+
+Nobody waits for another one's load while it holds a lease. So holders cannot wait for each other in a ring.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kamacache.deadline import Deadline
+from kamacache.errors import KamaCacheError
+from kamacache.load.call import Call
+from kamacache.load.loader import Loader
+from kamacache.load.outcome import Outcome, answer_of
+from kamacache.net.messages import Answer, FillRequest
+from kamacache.steps import Path, Wait
+
+if TYPE_CHECKING:
+    from kamacache._engine import Lead, Promise
+    from kamacache.cluster.peers import Peer
+    from kamacache.load.flight import Holder
+    from kamacache.load.given import Given
+    from kamacache.load.loop import HomeLoop
+    from kamacache.runtime import Runtime
+
+_NUMBERS = itertools.count(1)
+_FILL = 60.0  # seconds that a value may travel to the owner
+_PATIENCE = 1.0  # seconds for which its caller waits for that
+_MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
+
+
+# -- at the owner ----------------------------------------------------------------------------------------------------
+
+
+class Granting(Loader):
+    """The loader of a request with a lease: it grants the keys to the asker. `leases` are those of the group, by name.
+
+    One stays there until its flights have ended.
+    """
+
+    __slots__ = ("_holder", "_lead", "_leases", "_name", "skipped", "versions")
+
+    def __init__(self, leases: dict[str, Granting], name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
+        self.single = self.many = None
+        self.is_async = self.lean = False
+        self.skipped = skipped
+        self.versions: dict[str, int] = {}  # of the granted keys
+        self._lead: Lead | None = None
+        self._leases = leases
+        self._name = name
+        self._holder = holder
+
+    @property
+    def missing(self) -> bool:
+        return False
+
+    def driver(self, _home: HomeLoop) -> Any:
+        return self._holder
+
+    def grant(self, lead: Lead, keys: list[str]) -> bool:
+        leases, name = self._leases, self._name
+        self.versions = {key: lead.flight(key).version for key in keys}
+        self._lead = lead
+        leases[name] = self
+        lead.hand_over()
+        if not lead.wake(lambda: leases.pop(name, None)):
+            leases.pop(name, None)
+        return True
+
+    def lead(self, key: str) -> Lead | None:
+        """Return the lead of a granted key; None if its lease is over, or never was."""
+        lead = self._lead
+        return None if lead is None or key not in self.versions or lead.flight(key).ended else lead
+
+
+# -- at the asker ----------------------------------------------------------------------------------------------------
+
+
+class Lease:
+    """What one request to one owner may bring: the versions of the keys that it was granted."""
+
+    __slots__ = ("keys", "name", "peer", "versions")
+
+    def __init__(self, peer: Peer, keys: list[str], member: str) -> None:
+        self.peer = peer
+        self.keys = keys
+        self.name = f"{member}/{next(_NUMBERS)}"
+        self.versions: dict[str, int] = {}
+
+
+class Asking:
+    """The leases that one call asks for, with the function that is `given`. Without one it asks for none."""
+
+    def __init__(self, group: str, given: Given | None, lead: Lead, runtime: Runtime) -> None:
+        self.given = given
+        self._group = group
+        self._lead = lead
+        self._runtime = runtime
+        self._leases: list[Lease] = []  # whose owners may wait for this node
+
+    def ask(self, peer: Peer, keys: list[str]) -> Lease | None:
+        """Return the lease that a request asks for, from before it is sent."""
+        if self.given is None:
+            return None
+        lease = Lease(peer, keys, self._runtime.membership.me.id)
+        self._leases.append(lease)
+        return lease
+
+    def answered(self, lease: Lease | None, answers: list[Answer]) -> None:
+        """Take in what was granted. If nothing was, the owner does not wait for this node."""
+        if lease is not None:
+            pairs = zip(lease.keys, answers, strict=True)
+            lease.versions = {key: answer.version for key, answer in pairs if answer.granted}
+            if not lease.versions:
+                self._leases.remove(lease)
+
+    def load(self, result: Callable[[str, Any], Outcome], times: Any) -> Path[None]:
+        """Run the function for all granted keys, and bring the results to their owners."""
+        given, granted = self.given, [lease for lease in self._leases if lease.versions]
+        versions = {key: version for lease in granted for key, version in lease.versions.items()}
+        if given is None or not versions:
+            return
+        ended = given.ended
+
+        def end(key: str, value: Any) -> None:
+            if key not in ended:
+                ended[key] = result(key, value)._replace(version=versions[key])
+
+        home = self._runtime.home
+        keys = [key for key in self._lead.keys if key in versions]  # in the order asked
+        yield Call(given, self._lead, keys, end, home=home, pool=None, times=times)
+        sent = [call for lease in granted for call in self._fill(lease, ended)]
+        deadline = Deadline.after(_PATIENCE)
+        for call in sent:
+            try:
+                yield Wait(call, deadline)
+            except (KamaCacheError, TimeoutError):  # the caller has its value all the same
+                continue
+        for key in versions.keys() & ended.keys():
+            self._lead.end(key, ended[key])
+
+    def give_back(self) -> None:
+        """Give back what this node may still hold, so that no caller waits for it."""
+        for lease in list(self._leases):
+            self._fill(lease, {} if self.given is None else self.given.ended)
+
+    def _fill(self, lease: Lease, ended: Mapping[str, Outcome]) -> list[Promise]:
+        """Send what was loaded under a lease, and give back the rest of its keys."""
+        keys = list(lease.versions) or lease.keys
+        answers = [_answer(ended.get(key), self._runtime.max_value) for key in keys]
+        calls = []
+        for some, theirs in _messages(keys, answers):
+            request = FillRequest(self._group, lease.name, some, theirs, self._runtime.hlc.latest())
+            calls.append(self._runtime.lane.call(lease.peer.address, request, Deadline.after(_FILL)))
+        self._leases.remove(lease)
+        return calls
+
+
+def _answer(outcome: Outcome | None, max_value: int) -> Answer:
+    """Return what the owner is told. It does not keep a value that is too large, so that others load it themselves."""
+    if outcome is None or outcome.late or len(outcome.value or b"") > max_value:
+        return Answer(later=True)
+    return answer_of(outcome)
+
+
+def _messages(keys: list[str], answers: list[Answer]) -> Iterable[tuple[list[str], list[Answer]]]:
+    """Cut a fill into messages of a size that travels."""
+    start = size = 0
+    for place, answer in enumerate(answers):
+        size += len(answer.value or b"")
+        if size > _MESSAGE and place > start:
+            yield keys[start:place], answers[start:place]
+            start, size = place, len(answer.value or b"")
+    yield keys[start:], answers[start:]

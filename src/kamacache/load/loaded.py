@@ -1,0 +1,137 @@
+"""Take what loaders bring: encode a value, keep it unless a newer write is known, and end its flight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kamacache import codecs
+from kamacache._engine import Store
+from kamacache.load.call import LATE, Failed, failed_here
+from kamacache.load.outcome import (
+    ABORTED,
+    LOAD_ERRORS,
+    LOADS,
+    Outcome,
+    caused,
+    failure_in,
+    raised,
+    timed_out,
+)
+from kamacache.net.messages import Answer, FillReply, FillRequest
+from kamacache.steps import running_loop
+from kamacache.units import UNSET, Missing
+from kamacache.value import Value
+
+if TYPE_CHECKING:
+    from kamacache._engine import Histogram, Lead
+    from kamacache.cluster.peers import Peer
+    from kamacache.load.lease import Granting
+    from kamacache.load.unread import Unread
+    from kamacache.options import GroupOptions
+    from kamacache.runtime import Runtime
+
+
+class Loaded:
+    """What the loads of one group bring to this process."""
+
+    def __init__(
+        self, name: str, store: Store, options: GroupOptions, unread: Unread, times: Histogram, runtime: Runtime
+    ) -> None:
+        self.leases: dict[str, Granting] = {}  # that this node has granted, by name
+        self._name = name
+        self._store = store
+        self._options = options
+        self._unread = unread
+        self._times = times
+        self._runtime = runtime
+        self._plain = isinstance(options.codec, codecs.BytesCodec)
+
+    def kind(self, key: str, skipped: Mapping[str, Peer]) -> int:
+        """Return the kind of a copy that is kept now: the load may have taken long."""
+        route = self._runtime.route(self._name)
+        return Store.MAIN if route.keeps(key, skipped) and self._runtime.joined else Store.NEAR
+
+    def take(self, lead: Lead, key: str, value: Any, kind: int, *, own: bool = False) -> bytes | None:
+        """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
+        raw: bytes | None
+        if value.__class__ is bytes and self._plain:
+            raw, ttl = value, self._ttl(value)
+        elif isinstance(value, Failed):
+            return self._failed(lead, key, value.error, own=own)
+        else:
+            try:
+                raw, ttl = self._encoded(value)
+            except BaseException as error:
+                if running_loop() is None:
+                    failed_here(error)
+                elif not isinstance(error, Exception):  # it ends the loop; the load ends as well
+                    lead.end(key, self.failure(key, error))
+                    raise
+                return self._failed(lead, key, error, own=own)
+        if self._unread.marks or self._unread.again:
+            self._unread.loaded(key, raw)
+        lead.loaded(key, raw, ttl, kind, LOADS, own)
+        return raw
+
+    def _encoded(self, value: Any) -> tuple[bytes | None, float | None]:
+        """Return the bytes of a loaded value and its time to live. Raises what its codec raises."""
+        ttl: float | Missing | None = UNSET
+        if isinstance(value, Value):
+            value, ttl = value.value, value.ttl
+        raw = None if value is None else codecs.encode(self._options.codec, value)
+        return raw, self._ttl(raw) if isinstance(ttl, Missing) else ttl
+
+    def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:
+        outcome = self.failure(key, error)
+        if own:
+            self._times.observe(lead.took())
+        if not lead.flight(key).ended:
+            self._store.count(LOAD_ERRORS)  # before the waiting callers look
+        lead.end(key, outcome)
+        assert outcome.failure is not None  # noqa: S101 - that is why this was called
+        raise raised(outcome.failure, key)
+
+    def failure(self, key: str, error: BaseException) -> Outcome:
+        if error is LATE.error:
+            return timed_out(key, self._options.load_timeout, LOADS)
+        return Outcome(how=LOADS, failure=caused(error, f"{self._name}[{key!r}]: "))
+
+    def _ttl(self, raw: bytes | None) -> float | None:
+        options = self._options
+        if raw is None:
+            return options.negative_ttl
+        if options.ttl is None or not options.jitter:
+            return options.ttl
+        import random  # noqa: PLC0415 - not cheap to import, and only needed here
+
+        return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
+
+    # -- what was loaded under a lease -------------------------------------------------------------------------------
+
+    def result(self, key: str, value: Any) -> Outcome:
+        """Return what the owner is to be told, and the caller gets, of a value that was loaded under a lease."""
+        if not isinstance(value, Failed):
+            try:
+                raw, ttl = self._encoded(value)
+                return Outcome(raw, 0, ttl)
+            except Exception as error:  # noqa: BLE001 - whatever the codec raises
+                value = Failed(error)
+        self._store.count(LOAD_ERRORS)
+        return self.failure(key, value.error)
+
+    def fill(self, request: FillRequest) -> FillReply:
+        """Take what the holder of a lease has loaded, unless the lease is over."""
+        taken = [self._fill(request.lease, *pair) for pair in zip(request.keys, request.answers, strict=True)]
+        return FillReply(taken, self._runtime.hlc.latest())
+
+    def _fill(self, lease: str, key: str, answer: Answer) -> bool:
+        granting = self.leases.get(lease)
+        if granting is None or (lead := granting.lead(key)) is None:
+            return False
+        if answer.later or answer.too_large:
+            return lead.end(key, ABORTED)
+        if (failure := failure_in(answer)) is not None:
+            return lead.end(key, Outcome(failure=failure))
+        lead.loaded(key, answer.value, answer.remaining, self.kind(key, granting.skipped), LOADS, False)
+        return True
