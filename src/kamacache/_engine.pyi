@@ -46,6 +46,7 @@ __all__ = [
     "after_fork_in_child",
     "arrived",
     "check_key",
+    "monotonic",
     "wake_late",
 ]
 
@@ -63,6 +64,9 @@ def check_key(key: object, /) -> None:
 
 def arrived() -> int:
     """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
+
+def monotonic() -> float:
+    """Return the seconds of time.monotonic(), which a test that freezes the clocks of Python does not stop."""
 
 def wake_late() -> None:
     """Call the wakers that could not be called before, on a stack too deep for any Python."""

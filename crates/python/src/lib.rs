@@ -45,7 +45,7 @@ mod _engine {
     use super::*;
 
     #[pymodule_export]
-    use super::clock::{Clock, Hlc};
+    use super::clock::{Clock, Hlc, monotonic};
     #[pymodule_export]
     use super::contacts::{Contacts, Writing};
     #[pymodule_export]

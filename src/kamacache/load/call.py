@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kamacache._engine import monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import Overloaded
 from kamacache.load.flight import CHAIN, own_loop
@@ -39,12 +40,12 @@ LATE = Failed(TimeoutError("the time of the load was over"))
 def call(loader: Loader, inside: Flight | Lead, argument: str | list[str], home: HomeLoop, times: Histogram) -> Any:
     """Call a plain loader on this thread, inside its flight. Return its value; raises what it raises."""
     token = CHAIN.set(inside)
-    began = time.monotonic()
+    began = monotonic()
     try:
         value = _function(loader, argument)(argument)
         return awaited(loader, value, inside, home) if hasattr(value.__class__, "__await__") else value
     finally:
-        times.observe(time.monotonic() - began)
+        times.observe(monotonic() - began)
         CHAIN.reset(token)
 
 
@@ -195,7 +196,7 @@ class Call:
         """Await the loader within the flight's time."""
         function = _function(self._loader, argument)
         token = CHAIN.set(inside)
-        began = time.monotonic()
+        began = monotonic()
         timer = _Timer(inside.left(), self._late(argument), own_loop=self._home.is_own())
         try:
             value = function(argument)
@@ -204,7 +205,7 @@ class Call:
             return timer.failed(error)
         finally:
             timer.cancel()
-            self._times.observe(time.monotonic() - began)
+            self._times.observe(monotonic() - began)
             CHAIN.reset(token)
 
 

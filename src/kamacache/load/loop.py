@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
-from kamacache._engine import Promise
+from kamacache._engine import Promise, monotonic
 from kamacache.errors import NodeClosed
 from kamacache.steps import running_loop
 
@@ -70,6 +71,8 @@ class HomeLoop:
             if self._loop is not None and self._loop.is_running():
                 return self._loop
             loop, runs = asyncio.new_event_loop(), Promise()
+            with suppress(AttributeError):  # a loop of another library
+                loop.time = monotonic  # type: ignore[method-assign] # a test may freeze the clocks of Python
             loop.call_soon(runs.set_result, None)
             try:
                 started = thread.start(self._name, _serve, loop)

@@ -6,12 +6,11 @@ candidates that do not answer.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from kamacache._engine import Store
+from kamacache._engine import Store, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.flight import Flying, Start, chain, land
@@ -121,14 +120,14 @@ class Remote:
             if here:
                 yield from self._load_here(lead, here, skipped)
             for peer, keys, call in calls:
-                began = time.monotonic()
+                began = monotonic()
                 try:
                     reply: LoadReply = yield Wait(call, deadline)
                 except _Forsaken:
                     if not lead.wanted:  # else another caller has come meanwhile, and the keys are asked for again
                         return
                 except (PeerError, UnknownGroup) as error:
-                    wasted += time.monotonic() - began
+                    wasted += monotonic() - began
                     self._runtime.suspect(peer, error)
                     skipped[peer.id] = peer
                 except TimeoutError:
