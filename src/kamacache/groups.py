@@ -74,9 +74,9 @@ class Groups:
         with self.lock:
             if name in self.by_name:
                 core = self.cores[name]
-                late = core.misses.loader.missing and not loader.missing
-                _check_same(core, core.misses.loader if not late else loader, loader, options)
-                core.misses.local.loader = loader
+                late = core.loader.missing and not loader.missing
+                _check_same(core, core.loader if not late else loader, loader, options)
+                core.loader = loader
                 if late:
                     self._announce()
                 return self.by_name[name]
@@ -95,6 +95,12 @@ class Groups:
         with self.lock:
             for core in self.cores.values():
                 options.check_codec(core.options.codec, listen)
+
+    def reset(self) -> None:
+        """Make every group like a new one, on this node."""
+        for core in list(self.cores.values()):
+            core.reset()
+        self._runtime.home.forget()
 
     def close(self, core: GroupCore, error: KamaCacheError) -> None:
         """Close a group and free its name; its methods raise `error` from now on."""

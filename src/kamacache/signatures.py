@@ -259,6 +259,15 @@ class GroupMethods:
             raise UnknownGroup(f"no member has the group {group!r}")
         return owner
 
+    def reset(self) -> None:
+        """Forget everything of all groups on this node, between two tests: entries, loads under way, and counters.
+
+        Pending writes are sent first. A caller that waits for a load gets a LoadError. The event loop that uses the
+        node next runs its async loaders from then on. Other nodes keep what they have. A closed node stays closed.
+        """
+        if not self._closed:
+            self._groups.reset()
+
     def _make(self, name: str, load: Load | None, load_many: LoadMany | None, options: GroupOptions) -> Group[Any]:
         from kamacache.load.loader import Loader  # noqa: PLC0415 - so that importing the package costs little
 

@@ -171,11 +171,21 @@ class HomeLoop:
             if self._loop is task.get_loop() and self._thread is None:
                 self._loop, self._thread, self._settled = None, None, False
 
+    def forget(self) -> None:
+        """Let the next loop on which the node is used be the home, as if the node was new."""
+        with self._lock:
+            loop, own = self._loop, self._thread
+            self._loop, self._thread, self._settled = None, None, False
+        self._end(loop, own)
+
     def close(self) -> None:
         """Cancel the tasks and end the own thread; a loop of the user's goes on."""
         with self._lock:
             self._closed = True
             loop, own = self._loop, self._thread
+        self._end(loop, own)
+
+    def _end(self, loop: asyncio.AbstractEventLoop | None, own: threading.Thread | None) -> None:
         if loop is None or loop.is_closed():
             return
 
