@@ -22,6 +22,7 @@ _MOST_BYTES = 2**62  # more than any machine has, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _GREATEST_VERSION = 999_999_999
 _MOST_THREADS = 1024
+_LARGEST_BATCH = 1_000_000
 _LONGEST_QUEUE = 1_000_000
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # the placement of all members has 65,536 slots
 
@@ -40,6 +41,9 @@ class GroupOptions(NamedTuple):
     on_evict: OnEvict | None
     compress_above: int | None
     version: int | None
+    max_batch: int
+    batch_window: float | None
+    concurrency: int | None
 
     @classmethod
     def make(
@@ -55,6 +59,9 @@ class GroupOptions(NamedTuple):
         on_evict: OnEvict | None = None,
         compress_above: Size | None = None,
         version: int | None = None,
+        max_batch: int = 500,
+        batch_window: Duration | None = None,
+        concurrency: int | None = None,
     ) -> "GroupOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
@@ -85,6 +92,9 @@ class GroupOptions(NamedTuple):
             from kamacache.packed import Packed  # noqa: PLC0415 - few groups need it
 
             resolved = Packed(resolved, above)
+        _check_whole("max_batch", max_batch, _LARGEST_BATCH)
+        if concurrency is not None:
+            _check_whole("concurrency", concurrency, _MOST_THREADS)
         return cls(
             max_bytes=size,
             ttl=parse_ttl(ttl, name="ttl"),
@@ -97,6 +107,9 @@ class GroupOptions(NamedTuple):
             on_evict=on_evict,
             compress_above=above,
             version=version,
+            max_batch=max_batch,
+            batch_window=None if batch_window is None else parse_duration(batch_window, name="batch_window"),
+            concurrency=concurrency,
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:
@@ -173,8 +186,7 @@ class NodeOptions(NamedTuple):
             ("loader_queue", loader_queue, _LONGEST_QUEUE),
         )
         for name, number, most in (threads, queue):
-            if type(number) is not int or not 1 <= number <= most:
-                raise ConfigError(f"{name}={number!r}: must be a whole number from 1 to {most}")
+            _check_whole(name, number, most)
         return cls(
             listen=listen,
             advertise=advertise,
@@ -261,6 +273,11 @@ def _number(value: object, *, name: str, range_: str) -> float:
     if not math.isfinite(number):
         raise ConfigError(f"{name}={value!r}: must be {range_}")
     return number
+
+
+def _check_whole(name: str, number: object, most: int) -> None:
+    if type(number) is not int or not 1 <= number <= most:
+        raise ConfigError(f"{name}={number!r}: must be a whole number from 1 to {most}")
 
 
 def _flag(text: str) -> bool:

@@ -30,6 +30,9 @@ jitter = 0.5
 load_timeout = "7s"
 compress_above = "1 MiB"
 version = 2
+max_batch = 100
+batch_window = "2ms"
+concurrency = 4
 """
 
 FUNCTIONS = """
@@ -74,6 +77,9 @@ def test_every_option_of_a_group(program: Program) -> None:
             "load_timeout": 7.0,
             "compress_above": 1 << 20,
             "version": 2,
+            "max_batch": 100,
+            "batch_window": 0.002,
+            "concurrency": 4,
             "on_evict": "functions.evicted",
             "loader": "functions.load",
             "load_many": "functions.load_many",

@@ -34,7 +34,7 @@ FLOORS = (  # from the ground up
     ),
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
-    ("load.call", "typed"),
+    ("load.call", "load.window", "typed"),
     ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local", "registry.given"),
     ("runtime", "net.native"),
     ("load.peek", "load.unread", "cluster.exchange"),

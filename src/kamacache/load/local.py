@@ -199,9 +199,9 @@ class Local:
             except LoadError:  # the waiting callers get it from the flight
                 pass
 
-        times, home = self.times, self._runtime.home
-        pool = self._runtime.pool(lead.depth - 1) if wide else None
-        yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
+        times, home, options = self.times, self._runtime.home, self._options
+        pool = self._runtime.pool(lead.depth - 1) if wide or (options.concurrency or 1) > 1 else None
+        yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times, options=options)
 
     def is_without_loader(self) -> bool:
         """Return whether no node has a loader; else others can tell what this one cannot: which keys there are."""
