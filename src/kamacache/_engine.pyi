@@ -18,6 +18,7 @@ __all__ = [
     "MISSING",
     "PACKED",
     "POLICIES",
+    "Budget",
     "Clock",
     "Contacts",
     "EtcdSession",
@@ -281,6 +282,20 @@ class Store:
 
     def close(self) -> None:
         """Drop everything and keep nothing from now on, so that every get is a miss."""
+
+@final
+class Budget:
+    """The budget of a store that shares memory with others. While it was never made, a store may use its max_bytes."""
+
+    def __new__(cls, store: Store) -> Budget: ...
+    def limit(self, max_bytes: int, /) -> int:
+        """Let the store use so many bytes, at most its max_bytes, and evict until that holds. Return what it may use.
+
+        That is more if recent writes, which are not evicted, would take more than half of it.
+        """
+
+    def returned(self) -> int:
+        """Return the bytes of entries that came back after they had been evicted, since the last call."""
 
 @final
 class PendingWrite:

@@ -18,6 +18,7 @@ OnEvict = Callable[[str, Any, str], None]
 PolicyName = Literal["s3fifo", "lru", "lru2"]  # POLICIES, for type checkers
 ALONE = "none"  # the value of KAMACACHE_REGISTRY for a node without a registry
 _LEAST_BYTES = 4096
+_LEAST_MEMORY = 65_536  # of a node
 _MOST_BYTES = 2**62  # more than any machine has, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _GREATEST_VERSION = 999_999_999
@@ -66,11 +67,7 @@ class GroupOptions(NamedTuple):
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
             raise ConfigError('max_bytes=None: a group always has a budget; write a size such as "64 MiB"')
-        size = parse_size(max_bytes, name="max_bytes")
-        if size < _LEAST_BYTES:
-            raise ConfigError(f"max_bytes={max_bytes!r}: must be at least 4 KiB")
-        if size > _MOST_BYTES:
-            raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than any machine has; the default is 64 MiB")
+        size = _memory(max_bytes, _LEAST_BYTES)
         if policy not in POLICIES:
             raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
         if near_ttl is None:
@@ -142,6 +139,7 @@ class NodeOptions(NamedTuple):
     insecure: bool
     protection: Protection = NOTHING
     client: bool = False
+    max_bytes: int | None = None
 
     def __repr__(self) -> str:
         return f"<NodeOptions of {self.service!r}>"  # a registry's URL may hold a password
@@ -161,6 +159,7 @@ class NodeOptions(NamedTuple):
         password: str | None = None,
         insecure: bool = False,
         client: bool = False,
+        max_bytes: Size | None = None,
     ) -> "NodeOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         protection = Protection.make(password, tls)
@@ -181,6 +180,7 @@ class NodeOptions(NamedTuple):
         size = parse_size(max_value, name="max_value")
         if not 1 <= size <= _GREATEST_VALUE:
             raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")
+        memory = None if max_bytes is None else _memory(max_bytes, _LEAST_MEMORY)
         threads, queue = (
             ("loader_threads", loader_threads, _MOST_THREADS),
             ("loader_queue", loader_queue, _LONGEST_QUEUE),
@@ -199,6 +199,7 @@ class NodeOptions(NamedTuple):
             insecure=insecure,
             protection=protection,
             client=client,
+            max_bytes=memory,
         )
 
     @property
@@ -232,7 +233,7 @@ class NodeOptions(NamedTuple):
         Raises ConfigError for an option that is not allowed.
         """
         given = dict(defaults)
-        for option in ("listen", "advertise", "registry", "service", "max_value"):
+        for option in ("listen", "advertise", "registry", "service", "max_value", "max_bytes"):
             if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
         kinds: dict[str, Callable[[str], object]] = {
@@ -273,6 +274,15 @@ def _number(value: object, *, name: str, range_: str) -> float:
     if not math.isfinite(number):
         raise ConfigError(f"{name}={value!r}: must be {range_}")
     return number
+
+
+def _memory(max_bytes: Size, least: int) -> int:
+    size = parse_size(max_bytes, name="max_bytes")
+    if size < least:
+        raise ConfigError(f"max_bytes={max_bytes!r}: must be at least {least >> 10} KiB")
+    if size > _MOST_BYTES:
+        raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than any machine has; a group's default is 64 MiB")
+    return size
 
 
 def _check_whole(name: str, number: object, most: int) -> None:

@@ -114,6 +114,7 @@ def test_options_of_a_node_from_each_source(program: Program, source: str) -> No
         "registry": "none",
         "service": "shop",
         "weight": 2.5,
+        "max_bytes": "20 MiB",
         "max_value": "1 MiB",
         "loader_threads": 3,
         "loader_queue": 7,
@@ -134,6 +135,7 @@ def test_options_of_a_node_from_each_source(program: Program, source: str) -> No
     with Client(node.address, password="a-secret") as client:  # noqa: S106 - of this test
         info = client.ask_json("KC.INFO")
         assert (info["service"], info["weight"], info["registry"]) == ("shop", 2.5, None)
+        assert client.ask_json("KC.STATS")["bag"]["max_bytes"] == 20 << 20
         client.ask("SET", "bag:k", bytes(1 << 20))
     assert node.address == f"localhost:{port}"
     assert "max_value" in program.fails(

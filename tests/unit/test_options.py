@@ -250,6 +250,7 @@ class TestNodeOptions:
             *(("advertise", bad) for bad in ("h", "h:0", "0.0.0.0:1", "[::]:1", "unix:/run/app.sock", 5)),
             *(("weight", bad) for bad in (0, -1, 1e-308, 1e308, math.nan, math.inf, True, "2", None, 10**400)),
             *(("max_value", bad) for bad in (0, "big", "2 GiB", None)),
+            *(("max_bytes", bad) for bad in (65_535, "4 KiB", "big", 2**63, True)),
             *(("loader_threads", bad) for bad in (0, 1025, 1.5, True, "8", None)),
             *(("loader_queue", bad) for bad in (0, 1_000_001, 1.5, True, "8", None)),
             *(("service", bad) for bad in ("", "a/b", None)),

@@ -75,7 +75,7 @@ mod _engine {
     #[pymodule_export]
     use super::security::Security;
     #[pymodule_export]
-    use super::store::{PendingWrite, Store};
+    use super::store::{Budget, PendingWrite, Store};
     #[pymodule_export]
     use super::transport::Transport;
     #[pymodule_export]
