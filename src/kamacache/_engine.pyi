@@ -19,6 +19,7 @@ __all__ = [
     "MISSING",
     "PACKED",
     "POLICIES",
+    "Budget",
     "Clock",
     "Contacts",
     "EtcdSession",
@@ -47,6 +48,7 @@ __all__ = [
     "after_fork_in_child",
     "arrived",
     "check_key",
+    "monotonic",
     "wake_late",
 ]
 
@@ -64,6 +66,9 @@ def check_key(key: object, /) -> None:
 
 def arrived() -> int:
     """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
+
+def monotonic() -> float:
+    """Return the seconds of time.monotonic(), which a test that freezes the clocks of Python does not stop."""
 
 def wake_late() -> None:
     """Call the wakers that could not be called before, on a stack too deep for any Python."""
@@ -278,6 +283,20 @@ class Store:
 
     def close(self) -> None:
         """Drop everything and keep nothing from now on, so that every get is a miss."""
+
+@final
+class Budget:
+    """The budget of a store that shares memory with others. While it was never made, a store may use its max_bytes."""
+
+    def __new__(cls, store: Store) -> Budget: ...
+    def limit(self, max_bytes: int, /) -> int:
+        """Let the store use so many bytes, at most its max_bytes, and evict until that holds. Return what it may use.
+
+        That is more if recent writes, which are not evicted, would take more than half of it.
+        """
+
+    def returned(self) -> int:
+        """Return the bytes of entries that came back after they had been evicted, since the last call."""
 
 @final
 class PendingWrite:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from kamacache import codecs
 from kamacache._engine import Store, check_key
 from kamacache.cluster.routes import NO_PLACE
-from kamacache.errors import ValueTooLarge
+from kamacache.deadline import Deadline
+from kamacache.errors import LoadError, ValueTooLarge
 from kamacache.load.miss import Misses
-from kamacache.load.outcome import JOINED
+from kamacache.load.outcome import JOINED, failed
 from kamacache.net.messages import GroupState, WriteItem
 from kamacache.packed import Packed, unpacked
 from kamacache.stats import GroupStats
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 
 _ONE_KEY = (str, bytes)  # iterables that are no list of keys
 _REMEMBER = 10.0  # seconds for which writes are remembered at least
+_FLUSH = 1.0  # seconds for which forget waits for pending writes
+_COUNTERS = (*Store.OUTCOMES, "evictions", "expirations", "unremembered")
 
 
 class GroupCore:
     """The parts of a group. A forked child makes new ones over the same store."""
 
-    __slots__ = ("behind", "has", "misses", "options", "runtime", "store", "writes")
+    __slots__ = ("_before", "behind", "has", "misses", "options", "own", "runtime", "store", "writes")
 
     def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
         self.store = store
@@ -44,6 +47,8 @@ class GroupCore:
         self.misses = Misses(name, store, loader, options, runtime)
         self.writes = Writes(name, store, runtime)
         self.has: dict[str, int] = {}  # by member: the number up to which all its writes are known here
+        self._before: dict[str, int] = {}  # the counters when they were reset
+        self.own: Loader | None = None  # while a test has put another loader in its place
         self.behind = WriteBehind(name, store, self.writes, runtime)
         self.misses.pending = self.behind.pending
         store.order_by(runtime.hlc)
@@ -58,6 +63,18 @@ class GroupCore:
     def remembered(self) -> float:
         """Return the seconds for which the writes of the group are remembered at least."""
         return remembered(self.options)
+
+    @property
+    def loader(self) -> Loader:
+        """The group's own loader, also while a test has put another in its place."""
+        return self.own or self.misses.loader
+
+    @loader.setter
+    def loader(self, loader: Loader) -> None:
+        if self.own is None:
+            self.misses.local.loader = loader
+        else:
+            self.own = loader
 
     def renewed(self, runtime: Runtime) -> GroupCore:
         """Return new parts over the same store, for a new life of the node."""
@@ -80,8 +97,24 @@ class GroupCore:
         return {"loader": loader.single, "load_many": loader.many} | self.options._asdict() | {"codec": codec}
 
     def stats(self) -> GroupStats:
-        """Return the counters of this process since the group was made."""
-        return GroupStats(**self.store.stats())
+        """Return the counters of this process since the group was made or reset."""
+        now = self.store.stats()
+        return GroupStats(**now | {name: now[name] - before for name, before in self._before.items()})
+
+    def forget(self) -> None:
+        """Drop what this node keeps and what it loads, after its pending writes. A waiting caller gets a LoadError."""
+        self.behind.flush(Deadline.after(_FLUSH))
+        self.misses.local.flights.end_all(failed(LoadError("a test has reset the group")))
+        self.store.forget()
+        self.store.sweep()  # on_evict hears of none of it
+        self.misses.unread.marks.clear()
+        self.misses.unread.again.clear()
+
+    def reset(self) -> None:
+        """Do what forget does, and count from zero."""
+        self.forget()
+        now = self.store.stats()
+        self._before = {name: now[name] for name in _COUNTERS}
 
     def gave_up(self, keys: int) -> None:
         """Count the outcome of keys whose caller gave up before the node was started. They are in gets already."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # imported when a group is made: importing the package is to 
     from kamacache.net.lane import Lane
     from kamacache.net.messages import GroupState
     from kamacache.runtime import Runtime
+    from kamacache.shares import Shares
 
 
 class Groups:
@@ -28,7 +29,7 @@ class Groups:
     def __init__(
         self,
         clock: Clock,
-        *,
+        shares: Shares,
         ensure: Callable[[], None],
         aensure: Callable[[], Awaitable[None]],
         is_open: Callable[[], bool],
@@ -38,6 +39,7 @@ class Groups:
         self._clock = clock
         self._ensure = ensure
         self._aensure = aensure
+        self.shares = shares
         self._is_open = is_open  # whether others can see what this node serves and owns
 
     def __iter__(self) -> Iterator[str]:
@@ -48,6 +50,7 @@ class Groups:
         self.lock = threading.RLock()  # never held while a peer is waited for
         self._runtime = runtime
         self._membership = membership
+        self.shares.renew()
         for name, group in self.by_name.items():
             core = self.cores[name] = self.cores[name].renewed(runtime)
             self._use(core.options)
@@ -74,13 +77,14 @@ class Groups:
         with self.lock:
             if name in self.by_name:
                 core = self.cores[name]
-                late = core.misses.loader.missing and not loader.missing
-                _check_same(core, core.misses.loader if not late else loader, loader, options)
-                core.misses.local.loader = loader
+                late = core.loader.missing and not loader.missing
+                _check_same(core, core.loader if not late else loader, loader, options)
+                core.loader = loader
                 if late:
                     self._announce()
                 return self.by_name[name]
             store = make_store(name, options, self._clock)
+            self.shares.add(store, options.max_bytes)
             core = GroupCore(name, store, loader, options, self._runtime)
             group: Group[Any] = Group(
                 name.partition("@")[0], core, ensure=self._ensure, aensure=self._aensure, leave=self.close
@@ -96,12 +100,19 @@ class Groups:
             for core in self.cores.values():
                 options.check_codec(core.options.codec, listen)
 
+    def reset(self) -> None:
+        """Make every group like a new one, on this node."""
+        for core in list(self.cores.values()):
+            core.reset()
+        self._runtime.home.forget()
+
     def close(self, core: GroupCore, error: KamaCacheError) -> None:
         """Close a group and free its name; its methods raise `error` from now on."""
         with self.lock:  # so that no thread finds a closed group, or makes a new one that this call would hide
             core.close(error)
             if self.cores.get(core.name) is core:
                 del self.by_name[core.name], self.cores[core.name]
+                self.shares.remove(core.name)
                 self._announce(lambda lane: lane.hide(core.name))
 
     def _announce(self, change: Callable[[Lane], None] = lambda _: None) -> None:

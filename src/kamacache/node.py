@@ -21,6 +21,7 @@ from kamacache.net.security import TLS
 from kamacache.options import NodeOptions
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry, parse
+from kamacache.shares import Shares
 from kamacache.signatures import GroupMethods
 from kamacache.start import GOODBYE
 from kamacache.steps import Wait
@@ -42,6 +43,7 @@ class Node(GroupMethods):
       installed registry, or a Registry. None: the node is alone.
     - `service`: the name that the nodes of one cluster share.
     - `weight`: this node's share of the keys; 2.0 owns twice the keys of 1.0.
+    - `max_bytes`: the memory of all groups together, divided by use; each has its own max_bytes at most. None: the sum.
     - `max_value`: the size over which a value is not kept, in bytes or as text.
     - `loader_threads`: how many plain loaders run at once for async callers and other nodes.
     - `loader_queue`: how many loads of async callers may wait for one of these threads; more raise Overloaded.
@@ -72,22 +74,13 @@ class Node(GroupMethods):
         password: str | None = None,
         insecure: bool = False,
         client: bool = False,
+        max_bytes: Size | None = None,
         clock: Clock | None = None,
         lane: Lane | None = None,
     ) -> None:
         options = NodeOptions.make(
-            listen,
-            advertise,
-            registry,
-            service,
-            weight,
-            max_value,
-            loader_threads,
-            loader_queue,
-            tls,
-            password,
-            insecure,
-            client,
+            *(listen, advertise, registry, service, weight, max_value, loader_threads, loader_queue),
+            *(tls, password, insecure, client, max_bytes),
         )
         self._setup(options, clock, lane)
 
@@ -118,7 +111,8 @@ class Node(GroupMethods):
         self._listen = options.listen
         self._closed = False
         self._forked = False
-        self._groups = Groups(self._clock, ensure=self._ensure, aensure=self._aensure, is_open=self._is_open)
+        shares, hooks = Shares(options.max_bytes), (self._ensure, self._aensure, self._is_open)
+        self._groups = Groups(self._clock, shares, *hooks)
         self._live(
             lane or NativeLane(max_value=options.max_value, protection=options.protection, service=options.service)
         )
@@ -138,7 +132,7 @@ class Node(GroupMethods):
         self._runtime = Runtime(self._clock, Hlc(self._clock, int(self.id, 16)), lane, options)
         self._meet()
         self._serving = Serving(self._runtime, view, options)
-        self._sweeper = Sweeper(view)
+        self._sweeper = Sweeper(view, self._groups.shares)
         self._start = Start(self)
         self._ended = False
         self._bound: str | None = None

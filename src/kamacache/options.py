@@ -18,10 +18,12 @@ OnEvict = Callable[[str, Any, str], None]
 PolicyName = Literal["s3fifo", "lru", "lru2"]  # POLICIES, for type checkers
 ALONE = "none"  # the value of KAMACACHE_REGISTRY for a node without a registry
 _LEAST_BYTES = 4096
+_LEAST_MEMORY = 65_536  # of a node
 _MOST_BYTES = 2**62  # more than any machine has, and the engine can count it
 _GREATEST_VALUE = 2**30  # lengths on the wire are 32 bits with room to spare
 _GREATEST_VERSION = 999_999_999
 _MOST_THREADS = 1024
+_LARGEST_BATCH = 1_000_000
 _LONGEST_QUEUE = 1_000_000
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0  # the placement of all members has 65,536 slots
 
@@ -40,6 +42,9 @@ class GroupOptions(NamedTuple):
     on_evict: OnEvict | None
     compress_above: int | None
     version: int | None
+    max_batch: int
+    batch_window: float | None
+    concurrency: int | None
 
     @classmethod
     def make(
@@ -55,15 +60,14 @@ class GroupOptions(NamedTuple):
         on_evict: OnEvict | None = None,
         compress_above: Size | None = None,
         version: int | None = None,
+        max_batch: int = 500,
+        batch_window: Duration | None = None,
+        concurrency: int | None = None,
     ) -> "GroupOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
             raise ConfigError('max_bytes=None: a group always has a budget; write a size such as "64 MiB"')
-        size = parse_size(max_bytes, name="max_bytes")
-        if size < _LEAST_BYTES:
-            raise ConfigError(f"max_bytes={max_bytes!r}: must be at least 4 KiB")
-        if size > _MOST_BYTES:
-            raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than any machine has; the default is 64 MiB")
+        size = _memory(max_bytes, _LEAST_BYTES)
         if policy not in POLICIES:
             raise ConfigError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
         if near_ttl is None:
@@ -85,6 +89,9 @@ class GroupOptions(NamedTuple):
             from kamacache.packed import Packed  # noqa: PLC0415 - few groups need it
 
             resolved = Packed(resolved, above)
+        _check_whole("max_batch", max_batch, _LARGEST_BATCH)
+        if concurrency is not None:
+            _check_whole("concurrency", concurrency, _MOST_THREADS)
         return cls(
             max_bytes=size,
             ttl=parse_ttl(ttl, name="ttl"),
@@ -97,6 +104,9 @@ class GroupOptions(NamedTuple):
             on_evict=on_evict,
             compress_above=above,
             version=version,
+            max_batch=max_batch,
+            batch_window=None if batch_window is None else parse_duration(batch_window, name="batch_window"),
+            concurrency=concurrency,
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:
@@ -129,6 +139,7 @@ class NodeOptions(NamedTuple):
     insecure: bool
     protection: Protection = NOTHING
     client: bool = False
+    max_bytes: int | None = None
 
     def __repr__(self) -> str:
         return f"<NodeOptions of {self.service!r}>"  # a registry's URL may hold a password
@@ -148,6 +159,7 @@ class NodeOptions(NamedTuple):
         password: str | None = None,
         insecure: bool = False,
         client: bool = False,
+        max_bytes: Size | None = None,
     ) -> "NodeOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         protection = Protection.make(password, tls)
@@ -168,13 +180,13 @@ class NodeOptions(NamedTuple):
         size = parse_size(max_value, name="max_value")
         if not 1 <= size <= _GREATEST_VALUE:
             raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")
+        memory = None if max_bytes is None else _memory(max_bytes, _LEAST_MEMORY)
         threads, queue = (
             ("loader_threads", loader_threads, _MOST_THREADS),
             ("loader_queue", loader_queue, _LONGEST_QUEUE),
         )
         for name, number, most in (threads, queue):
-            if type(number) is not int or not 1 <= number <= most:
-                raise ConfigError(f"{name}={number!r}: must be a whole number from 1 to {most}")
+            _check_whole(name, number, most)
         return cls(
             listen=listen,
             advertise=advertise,
@@ -187,6 +199,7 @@ class NodeOptions(NamedTuple):
             insecure=insecure,
             protection=protection,
             client=client,
+            max_bytes=memory,
         )
 
     @property
@@ -220,7 +233,7 @@ class NodeOptions(NamedTuple):
         Raises ConfigError for an option that is not allowed.
         """
         given = dict(defaults)
-        for option in ("listen", "advertise", "registry", "service", "max_value"):
+        for option in ("listen", "advertise", "registry", "service", "max_value", "max_bytes"):
             if text := environ.get(f"KAMACACHE_{option.upper()}", "").strip():
                 given[option] = text
         kinds: dict[str, Callable[[str], object]] = {
@@ -261,6 +274,20 @@ def _number(value: object, *, name: str, range_: str) -> float:
     if not math.isfinite(number):
         raise ConfigError(f"{name}={value!r}: must be {range_}")
     return number
+
+
+def _memory(max_bytes: Size, least: int) -> int:
+    size = parse_size(max_bytes, name="max_bytes")
+    if size < least:
+        raise ConfigError(f"max_bytes={max_bytes!r}: must be at least {least >> 10} KiB")
+    if size > _MOST_BYTES:
+        raise ConfigError(f"max_bytes={shown(max_bytes)}: is more than any machine has; a group's default is 64 MiB")
+    return size
+
+
+def _check_whole(name: str, number: object, most: int) -> None:
+    if type(number) is not int or not 1 <= number <= most:
+        raise ConfigError(f"{name}={number!r}: must be a whole number from 1 to {most}")
 
 
 def _flag(text: str) -> bool:

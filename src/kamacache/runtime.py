@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
+from kamacache._engine import monotonic
 from kamacache.load.loop import HomeLoop
 from kamacache.load.pool import Pool
 
@@ -24,7 +24,7 @@ class Runtime:
     membership: Membership
 
     def __init__(self, clock: Clock, hlc: Hlc, lane: Lane, options: NodeOptions) -> None:
-        self.began = time.monotonic()
+        self.began = monotonic()
         self.clock = clock
         self.hlc = hlc
         self.lane = lane

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from kamacache._engine import check_key
 from kamacache.codecs import TYPED, Codec, CodecName
-from kamacache.errors import NodeClosed, UnknownGroup
+from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
 from kamacache.member import Member
@@ -47,6 +47,9 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
         on_evict: OnEvict | None
         compress_above: Size | None
         version: int | None
+        max_batch: int
+        batch_window: Duration | None
+        concurrency: int | None
 
     class Decorator(Protocol):
         """Turn a loader into a group of the values that it loads."""
@@ -115,6 +118,9 @@ class GroupMethods:
         on_evict: OnEvict | None = None,
         compress_above: Size | None = None,
         version: int | None = None,
+        max_batch: int = 500,
+        batch_window: Duration | None = None,
+        concurrency: int | None = None,
     ) -> Group[Any]:
         """Make a group and return it, or return the one of this name if it has the same loader and options.
 
@@ -139,6 +145,12 @@ class GroupMethods:
           `zstd`); a size such as "16 KiB". None: none are. Give it on every node of the service, or on none.
         - `version`: a number that keeps two releases apart: groups of one name with different versions share nothing.
           `groups`, `owner`, metrics, the command line and clients name such a group with it, as in "products@2".
+        - `max_batch`: how many keys `load_many` gets at once at most.
+        - `batch_window`: how long a single get of a task waits for others, so that one `load_many` loads their keys; 0:
+          to the end of the event loop's turn. None: not at all.
+        - `concurrency`: how many calls of the loader run at a time for one batch. None: all keys of an async loader,
+          one key after another of a plain one (for async callers as many as there are threads), one `load_many` after
+          another.
 
         Create all groups before `start`. A group created later moves the ownership of keys. A group that was made
         without a loader may get one by another call, which moves it too. The same loader is the same function over the
@@ -150,17 +162,8 @@ class GroupMethods:
         check_name(name, what="group")
         codec = codec and _chosen(codec, loader, load_many)
         options = GroupOptions.make(
-            max_bytes,
-            ttl,
-            policy,
-            codec,
-            near_ttl,
-            negative_ttl,
-            jitter,
-            load_timeout,
-            on_evict,
-            compress_above,
-            version,
+            *(max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
+            *(compress_above, version, max_batch, batch_window, concurrency),
         )
         return self._make(name, loader, load_many, options)
 
@@ -204,6 +207,9 @@ class GroupMethods:
         on_evict: OnEvict | None = None,
         compress_above: Size | None = None,
         version: int | None = None,
+        max_batch: int = 500,
+        batch_window: Duration | None = None,
+        concurrency: int | None = None,
     ) -> Any:
         """Decorate a loader: its name becomes the Group, whose `loader` is the function.
 
@@ -223,17 +229,8 @@ class GroupMethods:
 
         def options(chosen: CodecName | Codec[Any]) -> GroupOptions:
             return GroupOptions.make(
-                max_bytes,
-                ttl,
-                policy,
-                chosen,
-                near_ttl,
-                negative_ttl,
-                jitter,
-                load_timeout,
-                on_evict,
-                compress_above,
-                version,
+                *(max_bytes, ttl, policy, chosen, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
+                *(compress_above, version, max_batch, batch_window, concurrency),
             )
 
         if codec is None or not _is_open(codec):
@@ -259,10 +256,21 @@ class GroupMethods:
             raise UnknownGroup(f"no member has the group {group!r}")
         return owner
 
+    def reset(self) -> None:
+        """Forget everything of all groups on this node, between two tests: entries, loads under way, and counters.
+
+        Pending writes are sent first. A caller that waits for a load gets a LoadError. The event loop that uses the
+        node next runs its async loaders from then on. Other nodes keep what they have. A closed node stays closed.
+        """
+        if not self._closed:
+            self._groups.reset()
+
     def _make(self, name: str, load: Load | None, load_many: LoadMany | None, options: GroupOptions) -> Group[Any]:
         from kamacache.load.loader import Loader  # noqa: PLC0415 - so that importing the package costs little
 
         loader = Loader(load, load_many)
+        if options.batch_window is not None and load is not None and load_many is None:
+            raise ConfigError("batch_window: gathers keys for one load_many; give load_many=, too")
         with self._groups.lock:
             self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:

@@ -47,7 +47,7 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
     near_bytes: int = 0
     """The part of `bytes` in near copies."""
     max_bytes: int = 0
-    """The budget for `bytes`."""
+    """The budget for `bytes`, with a budget of the node the share of it that this group has now."""
     remembered: int = 0
     """Recent writes remembered now, of any node. A load that began before a write of its key is not kept."""
     remembered_bytes: int = 0

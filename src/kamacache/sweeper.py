@@ -16,6 +16,7 @@ from kamacache.load.flight import abandon_idle
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
+    from kamacache.shares import Shares
 
 log = logging.getLogger("kamacache")
 
@@ -27,8 +28,9 @@ _JOIN = 0.5
 class Sweeper:
     """Sweep the store of each group, four times a second while there is anything to do, else once."""
 
-    def __init__(self, groups: Mapping[str, GroupCore]) -> None:
+    def __init__(self, groups: Mapping[str, GroupCore], shares: Shares) -> None:
         self._cores = groups
+        self._shares = shares
         self._ended = Bell()
         self._thread: threading.Thread | None = None
         self._full: set[str] = set()
@@ -69,6 +71,7 @@ class Sweeper:
                         on_evict(key, value, reason)
                 except Exception:
                     log.exception("on_evict of group %r failed", core.name)
+        self._shares.divide()
         return busy
 
     def _warn_if_full(self, core: GroupCore) -> None:

@@ -30,6 +30,9 @@ jitter = 0.5
 load_timeout = "7s"
 compress_above = "1 MiB"
 version = 2
+max_batch = 100
+batch_window = "2ms"
+concurrency = 4
 """
 
 FUNCTIONS = """
@@ -74,6 +77,9 @@ def test_every_option_of_a_group(program: Program) -> None:
             "load_timeout": 7.0,
             "compress_above": 1 << 20,
             "version": 2,
+            "max_batch": 100,
+            "batch_window": 0.002,
+            "concurrency": 4,
             "on_evict": "functions.evicted",
             "loader": "functions.load",
             "load_many": "functions.load_many",
@@ -108,6 +114,7 @@ def test_options_of_a_node_from_each_source(program: Program, source: str) -> No
         "registry": "none",
         "service": "shop",
         "weight": 2.5,
+        "max_bytes": "20 MiB",
         "max_value": "1 MiB",
         "loader_threads": 3,
         "loader_queue": 7,
@@ -128,6 +135,7 @@ def test_options_of_a_node_from_each_source(program: Program, source: str) -> No
     with Client(node.address, password="a-secret") as client:  # noqa: S106 - of this test
         info = client.ask_json("KC.INFO")
         assert (info["service"], info["weight"], info["registry"]) == ("shop", 2.5, None)
+        assert client.ask_json("KC.STATS")["bag"]["max_bytes"] == 20 << 20
         client.ask("SET", "bag:k", bytes(1 << 20))
     assert node.address == f"localhost:{port}"
     assert "max_value" in program.fails(

@@ -156,6 +156,7 @@ class TestGroupOptions:
         assert (options.max_bytes, options.ttl, options.policy) == (64 * 2**20, None, "s3fifo")
         assert (options.near_ttl, options.negative_ttl, options.jitter) == (5.0, 5.0, 0.05)
         assert (options.load_timeout, options.on_evict) == (30.0, None)
+        assert (options.max_batch, options.batch_window, options.concurrency) == (500, None, None)
 
     @pytest.mark.parametrize(
         ("option", "value", "says"),
@@ -182,6 +183,11 @@ class TestGroupOptions:
             ("load_timeout", 0, "None waits"),
             ("load_timeout", "soon", "duration"),
             ("on_evict", "print", "function"),
+            ("max_batch", 0, "1 to 1000000"),
+            ("max_batch", None, "1 to 1000000"),
+            ("batch_window", -1, "duration"),
+            ("concurrency", 0, "1 to 1024"),
+            ("concurrency", True, "1 to 1024"),
         ],
     )
     def test_bad_ones_are_named(self, option: str, value: Any, says: str) -> None:
@@ -192,6 +198,8 @@ class TestGroupOptions:
         options = GroupOptions.make(max_bytes="4 KiB", near_ttl=0, negative_ttl=0, jitter=0, load_timeout=None)
         assert (options.max_bytes, options.near_ttl, options.negative_ttl) == (4096, 0.0, 0.0)
         assert (options.jitter, options.load_timeout) == (0.0, None)
+        options = GroupOptions.make(max_batch=1, batch_window=0, concurrency=1)
+        assert (options.max_batch, options.batch_window, options.concurrency) == (1, 0.0, 1)
 
     def test_equal_when_they_mean_the_same(self) -> None:
         def remade() -> Any:
@@ -242,6 +250,7 @@ class TestNodeOptions:
             *(("advertise", bad) for bad in ("h", "h:0", "0.0.0.0:1", "[::]:1", "unix:/run/app.sock", 5)),
             *(("weight", bad) for bad in (0, -1, 1e-308, 1e308, math.nan, math.inf, True, "2", None, 10**400)),
             *(("max_value", bad) for bad in (0, "big", "2 GiB", None)),
+            *(("max_bytes", bad) for bad in (65_535, "4 KiB", "big", 2**63, True)),
             *(("loader_threads", bad) for bad in (0, 1025, 1.5, True, "8", None)),
             *(("loader_queue", bad) for bad in (0, 1_000_001, 1.5, True, "8", None)),
             *(("service", bad) for bad in ("", "a/b", None)),

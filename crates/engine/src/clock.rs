@@ -103,6 +103,11 @@ impl Clock {
     }
 }
 
+/// Returns the time of Python's time.monotonic().
+pub fn monotonic() -> u64 {
+    read(ClockId::Monotonic)
+}
+
 /// A pulse that was not taken for so long shows that the process stood still: stopped, paused, or suspended with its machine.
 const STOOD: u64 = SECOND;
 

@@ -3,6 +3,7 @@
 //! Invariants: each operation holds one shard's lock at a time, runs no foreign code under it, and drops values after
 //! it. `used`, `near_used` and `writes_used` are the sums of the shards' bytes whenever no lock is held, and within their
 //! budgets whenever no operation is under way.
+mod budget;
 mod counts;
 mod key;
 mod log;
@@ -13,6 +14,7 @@ mod served;
 mod shard;
 mod shut;
 mod table;
+mod watch;
 mod write;
 mod writes;
 
@@ -98,6 +100,8 @@ pub struct Store<V> {
     options: Options,
     shards: Box<[Mutex<Shard<V>>]>,
     secrets: RapidSecrets,
+    /// How much of `max_bytes` may be used now.
+    budget: AtomicU64,
     used: AtomicU64,
     near_used: AtomicU64,
     /// The part of `used` in remembered writes.
@@ -147,12 +151,14 @@ impl<V: Value> Store<V> {
                     floor: 0,
                     newest: 0,
                     stale: 0,
+                    watch: None,
                     accounted: Used::default(),
                     counts: Counts::default(),
                 }))
             })
             .collect::<Option<_>>()?;
         Some(Self {
+            budget: AtomicU64::new(options.max_bytes),
             options,
             shards,
             secrets,
@@ -224,7 +230,7 @@ impl<V: Value> Store<V> {
 
     /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.
     fn swap(&self, shard: &mut Shard<V>, lost: bool) -> Contents<V> {
-        let capacity = self.options.max_bytes / self.shards.len() as u64;
+        let capacity = self.budget() / self.shards.len() as u64;
         let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
         self.account(shard, |shard| {
             shard.writes = shard.writes.emptied(lost);

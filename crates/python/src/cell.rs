@@ -39,6 +39,7 @@ impl Cell {
     pub fn renew(&self) {
         let old = self.get();
         let new = Engine::new(old.options().clone()).expect("its options were good before");
+        new.limit(old.budget(), &mut Gone::default());
         if old.closed() {
             new.empty(true, &mut Gone::default());
         }

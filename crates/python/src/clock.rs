@@ -44,6 +44,12 @@ impl Clock {
     }
 }
 
+/// Returns the seconds of time.monotonic().
+#[pyfunction]
+pub fn monotonic() -> f64 {
+    seconds(clock::monotonic())
+}
+
 /// A hybrid logical clock: versions that follow both time and causality.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Hlc(pub Arc<version::Hlc>);

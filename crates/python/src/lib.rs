@@ -45,7 +45,7 @@ mod _engine {
     use super::*;
 
     #[pymodule_export]
-    use super::clock::{Clock, Hlc};
+    use super::clock::{Clock, Hlc, monotonic};
     #[pymodule_export]
     use super::contacts::{Contacts, Writing};
     #[pymodule_export]
@@ -75,7 +75,7 @@ mod _engine {
     #[pymodule_export]
     use super::security::Security;
     #[pymodule_export]
-    use super::store::{PendingWrite, Store};
+    use super::store::{Budget, PendingWrite, Store};
     #[pymodule_export]
     use super::transport::Transport;
     #[pymodule_export]

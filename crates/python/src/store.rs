@@ -1,4 +1,5 @@
 //! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
+mod budget;
 mod held;
 mod pending;
 mod reading;
@@ -33,6 +34,7 @@ use crate::{
     value::OVERHEAD,
     writer,
 };
+pub use budget::Budget;
 use held::Held;
 pub use pending::PendingWrite;
 use reading::{Found, Left, Many};

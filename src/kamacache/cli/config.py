@@ -19,7 +19,7 @@ from kamacache.options import GroupOptions
 
 NODE = {
     *{"listen", "advertise", "registry", "service", "weight", "max_value", "loader_threads", "loader_queue"},
-    *{"insecure", "password_file", "drain", "log_level"},
+    *{"max_bytes", "insecure", "password_file", "drain", "log_level"},
 }
 _TLS = {"cert", "key", "ca", "mutual"}
 _SWITCHES = {"insecure", "mutual"}

@@ -64,6 +64,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
 )
 @click.option("--service", envvar="KAMACACHE_SERVICE", default="kamacache", show_default=True, metavar="NAME")
 @click.option("--weight", envvar="KAMACACHE_WEIGHT", type=float, default=1.0, help="Its relative share of the keys.")
+@click.option("--max-bytes", envvar="KAMACACHE_MAX_BYTES", metavar="SIZE", help="Of all groups. Else each has its own.")
 @click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="The largest kept.")
 @click.option("--loader-threads", envvar="KAMACACHE_LOADER_THREADS", type=int, default=32, help="Loaders at once.")
 @click.option("--loader-queue", envvar="KAMACACHE_LOADER_QUEUE", type=int, default=10_000, help="Loads that wait.")

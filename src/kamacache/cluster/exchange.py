@@ -5,9 +5,9 @@ It runs on the thread of the membership, but for hellos that come in.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from kamacache._engine import monotonic
 from kamacache.cluster.contact import Reading
 from kamacache.cluster.differences import Differences
 from kamacache.deadline import Deadline
@@ -135,7 +135,7 @@ class Exchange:
 
         Do so once in a second, or now after `again`.
         """
-        now = time.monotonic()  # not the node's clock, which a test may stop
+        now = monotonic()  # not the node's clock, which a test may stop
         if self._probed is not None and now - self._probed < PROBE_INTERVAL:
             return
         self._probed = now

@@ -4,6 +4,7 @@ Read downward, as the request goes:
 
 miss      one key or a batch: wait for own writes that are pending, then
 peek      ask the memory of the key's owner; if it has nothing,
+window    with batch_window, gather the keys of tasks; then
 flight    join the load of the key that is under way, or lead one:
 remote    the leader asks the owner to load, then the next candidate; if that is this node,
 local     this node looks for a former copy, runs the loader, and keeps the value unless a newer write is known

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kamacache._engine import monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import Overloaded
 from kamacache.load.flight import CHAIN, own_loop
 from kamacache.load.pool import on_pool
-from kamacache.steps import PAUSE_EVERY, Wait
+from kamacache.steps import PAUSE_EVERY, Wait, parts
 
 if TYPE_CHECKING:
     from kamacache._engine import Flight, Histogram, Lead
     from kamacache.load.loader import Loader
     from kamacache.load.loop import HomeLoop
     from kamacache.load.pool import Pool
+    from kamacache.options import GroupOptions
 
 
 _TURN = 8  # keys that a thread of the pool loads in one go
@@ -39,12 +41,12 @@ LATE = Failed(TimeoutError("the time of the load was over"))
 def call(loader: Loader, inside: Flight | Lead, argument: str | list[str], home: HomeLoop, times: Histogram) -> Any:
     """Call a plain loader on this thread, inside its flight. Return its value; raises what it raises."""
     token = CHAIN.set(inside)
-    began = time.monotonic()
+    began = monotonic()
     try:
         value = _function(loader, argument)(argument)
         return awaited(loader, value, inside, home) if hasattr(value.__class__, "__await__") else value
     finally:
-        times.observe(time.monotonic() - began)
+        times.observe(monotonic() - began)
         CHAIN.reset(token)
 
 
@@ -79,7 +81,7 @@ def _function(loader: Loader, argument: str | list[str]) -> Callable[[Any], Any]
 class Call:
     """A step: run the loader for keys of a lead and pass each value, or Failed, to `ended` as soon as it is there.
 
-    With a `pool`, a plain loader of single keys runs on more threads of the pool as well.
+    With a `pool`, a plain loader runs on more threads of the pool as well.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Call:
         home: HomeLoop,
         pool: Pool | None,
         times: Histogram,
+        options: GroupOptions,
     ) -> None:
         self._loader = loader
         self._lead = lead
@@ -100,20 +103,29 @@ class Call:
         self._home = home
         self._pool = pool
         self._times = times
+        self._options = options
+
+    def _calls(self) -> tuple[list[str | list[str]], int]:
+        """Return the argument of each call, and how many calls are to run at a time; 0: as many as can."""
+        most = self._options.concurrency
+        if self._loader.in_batch(self._keys):
+            return list(parts(self._keys, self._options.max_batch)), most or 1
+        return list(self._keys), most or 0
+
+    def _inside(self, argument: str | list[str]) -> Flight | Lead:
+        return self._lead.flight(argument) if isinstance(argument, str) else self._lead
 
     # -- a plain loader ----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        if self._loader.in_batch(self._keys):
-            self._run_batch()
-            return
-        keys = iter(self._keys)  # shared: each thread takes the next one
+        calls, most = self._calls()
+        shared = iter(calls)  # each thread takes the next one
         helpers = []
         if self._pool is not None:
             with suppress(Overloaded):
-                for _ in range(min(len(self._keys), self._pool.threads) - 1):
-                    helpers.append(self._pool.submit(lambda: self._run_each(keys)))  # noqa: PERF401 - until one is refused
-        self._run_each(keys)
+                for _ in range(min(len(calls), most or self._pool.threads) - 1):
+                    helpers.append(self._pool.submit(lambda: self._run_each(shared)))  # noqa: PERF401 - until one is refused
+        self._run_each(shared)
         for helper in helpers:
             if not helper.begin():  # it has begun already; otherwise it never will
                 try:
@@ -122,63 +134,53 @@ class Call:
                     for key in self._lead.keys:
                         self._ended(key, LATE)
 
-    def _run_each(self, keys: Iterator[str]) -> None:
-        for number, key in enumerate(keys, 1):
-            flight = self._lead.flight(key)
-            if flight.ended:
+    def _run_each(self, calls: Iterator[str | list[str]]) -> None:
+        for number, argument in enumerate(calls, 1):
+            inside = self._inside(argument)
+            if inside.ended:
                 continue
             if not self._lead.wanted:
                 break  # the callers have gone; a key that is asked for again is loaded again
             if self._pool is not None and number % _TURN == 0:
                 time.sleep(0)  # the event loop that waits wants the interpreter, too
             try:
-                value = call(self._loader, flight, key, self._home, self._times)
+                value = call(self._loader, inside, argument[:], self._home, self._times)  # the list is the loader's
             except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
                 value = failed_here(error)
-            self._ended(key, value)
-
-    def _run_batch(self) -> None:
-        try:
-            answer = call(self._loader, self._lead, list(self._keys), self._home, self._times)
-            values = dict.fromkeys(self._keys, answer) if answer is LATE else checked(answer)
-        except BaseException as error:  # noqa: BLE001 - whatever the user's loader raises
-            values = dict.fromkeys(self._keys, failed_here(error))
-        for key in self._keys:
-            self._ended(key, values.get(key))
+            for key, its in _by_key(argument, value):
+                self._ended(key, its)
 
     # -- an async loader ---------------------------------------------------------------------------------------------
 
     async def arun(self) -> None:
-        if self._loader.in_batch(self._keys):
-            await self._arun_batch()
-        elif len(self._keys) == 1:
-            await self._arun_one(self._keys[0])
+        calls, most = self._calls()
+        if len(calls) == 1:
+            await self._arun_one(calls[0])
         else:
-            await self._arun_each()
+            await self._arun_each(calls, most or len(calls))
 
-    async def _arun_each(self) -> None:
+    async def _arun_each(self, calls: list[str | list[str]], most: int) -> None:
         import asyncio  # noqa: PLC0415 - it is running
 
+        free = asyncio.Semaphore(most)
+
+        async def one(argument: str | list[str]) -> None:
+            async with free:
+                if not self._inside(argument).ended:
+                    await self._arun_one(argument)
+
         async with asyncio.TaskGroup() as group:
-            for number, key in enumerate(self._keys, 1):
-                group.create_task(self._arun_one(key))
+            for number, argument in enumerate(calls, 1):
+                group.create_task(one(argument))
                 if number % PAUSE_EVERY == 0:
                     await asyncio.sleep(0)
 
-    async def _arun_one(self, key: str) -> None:
-        self._ended(key, await self._await(self._lead.flight(key), key))
-
-    async def _arun_batch(self) -> None:
+    async def _arun_one(self, argument: str | list[str]) -> None:
         import asyncio  # noqa: PLC0415 - it is running
 
-        values = await self._await(self._lead, list(self._keys))
-        if not isinstance(values, Failed):
-            try:
-                values = checked(values)
-            except TypeError as error:
-                values = Failed(error)
-        for number, key in enumerate(self._keys, 1):
-            self._ended(key, values if isinstance(values, Failed) else values.get(key))
+        answer = await self._await(self._inside(argument), argument[:])
+        for number, (key, value) in enumerate(_by_key(argument, answer), 1):
+            self._ended(key, value)
             if number % PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
 
@@ -195,7 +197,7 @@ class Call:
         """Await the loader within the flight's time."""
         function = _function(self._loader, argument)
         token = CHAIN.set(inside)
-        began = time.monotonic()
+        began = monotonic()
         timer = _Timer(inside.left(), self._late(argument), own_loop=self._home.is_own() and self._home.is_here())
         try:
             value = function(argument)
@@ -204,7 +206,7 @@ class Call:
             return timer.failed(error)
         finally:
             timer.cancel()
-            self._times.observe(time.monotonic() - began)
+            self._times.observe(monotonic() - began)
             CHAIN.reset(token)
 
 
@@ -252,6 +254,20 @@ class _Timer:
         if not own:
             raise error
         return Failed(error)
+
+
+def _by_key(argument: str | list[str], answer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each key of a call, and its value or Failed."""
+    if isinstance(argument, str):
+        yield argument, answer
+        return
+    if not isinstance(answer, Failed):
+        try:
+            answer = checked(answer)
+        except TypeError as error:
+            answer = Failed(error)
+    for key in argument:
+        yield key, answer if isinstance(answer, Failed) else answer.get(key)
 
 
 def checked(answer: object) -> Mapping[str, Any]:

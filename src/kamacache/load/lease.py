@@ -10,7 +10,7 @@ Nobody waits for another one's load while it holds a lease. So holders cannot wa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kamacache.deadline import Deadline
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.load.flight import Holder
     from kamacache.load.given import Given
+    from kamacache.load.local import Local
     from kamacache.load.loop import HomeLoop
     from kamacache.runtime import Runtime
 
@@ -120,7 +121,7 @@ class Asking:
             if not lease.versions:
                 self._leases.remove(lease)
 
-    def load(self, result: Callable[[str, Any], Outcome], times: Any) -> Path[None]:
+    def load(self, local: Local) -> Path[None]:
         """Run the function for all granted keys, and bring the results to their owners."""
         given, granted = self.given, [lease for lease in self._leases if lease.versions]
         versions = {key: version for lease in granted for key, version in lease.versions.items()}
@@ -130,11 +131,11 @@ class Asking:
 
         def end(key: str, value: Any) -> None:
             if key not in ended:
-                ended[key] = result(key, value)._replace(version=versions[key])
+                ended[key] = local.loaded.result(key, value)._replace(version=versions[key])
 
-        home = self._runtime.home
+        home, times, options = self._runtime.home, local.times, local.options
         keys = [key for key in self._lead.keys if key in versions]  # in the order asked
-        yield Call(given, self._lead, keys, end, home=home, pool=None, times=times)
+        yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
         sent = [call for lease in granted for call in self._fill(lease, ended)]
         deadline = Deadline.after(_PATIENCE)
         for call in sent:

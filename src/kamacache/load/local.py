@@ -59,7 +59,7 @@ class Local:
         self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
         self._name = name
         self._store = store
-        self._options = options
+        self.options = options
         self.alone = False  # no other member owns these keys
         self._peeks = peeks
         self.unread = unread
@@ -73,7 +73,7 @@ class Local:
 
         Raises LoadError.
         """
-        lead = self.flights.lead(key, True, self._options.load_timeout)
+        lead = self.flights.lead(key, True, self.options.load_timeout)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
@@ -98,7 +98,7 @@ class Local:
         loop = needed_loop()
         if loader.driver(self._runtime.home) is not loop:
             return None
-        lead = self.flights.lead(key, True, self._options.load_timeout, None, 0, loop)
+        lead = self.flights.lead(key, True, self.options.load_timeout, None, 0, loop)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
@@ -201,9 +201,9 @@ class Local:
             except LoadError:  # the waiting callers get it from the flight
                 pass
 
-        times, home = self.times, self._runtime.home
-        pool = self._runtime.pool(lead.depth - 1) if wide else None
-        yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times)
+        times, home, options = self.times, self._runtime.home, self.options
+        pool = self._runtime.pool(lead.depth - 1) if wide or (options.concurrency or 1) > 1 else None
+        yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times, options=options)
         return False
 
     def is_without_loader(self) -> bool:

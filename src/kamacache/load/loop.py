@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
-from kamacache._engine import Promise
+from kamacache._engine import Promise, monotonic
 from kamacache.errors import NodeClosed
 from kamacache.steps import running_loop
 
@@ -70,6 +71,8 @@ class HomeLoop:
             if self._loop is not None and self._loop.is_running():
                 return self._loop
             loop, runs = asyncio.new_event_loop(), Promise()
+            with suppress(AttributeError):  # a loop of another library
+                loop.time = monotonic  # type: ignore[method-assign] # a test may freeze the clocks of Python
             loop.call_soon(runs.set_result, None)
             try:
                 started = thread.start(self._name, _serve, loop)
@@ -168,11 +171,21 @@ class HomeLoop:
             if self._loop is task.get_loop() and self._thread is None:
                 self._loop, self._thread, self._settled = None, None, False
 
+    def forget(self) -> None:
+        """Let the next loop on which the node is used be the home, as if the node was new."""
+        with self._lock:
+            loop, own = self._loop, self._thread
+            self._loop, self._thread, self._settled = None, None, False
+        self._end(loop, own)
+
     def close(self) -> None:
         """Cancel the tasks and end the own thread; a loop of the user's goes on."""
         with self._lock:
             self._closed = True
             loop, own = self._loop, self._thread
+        self._end(loop, own)
+
+    def _end(self, loop: asyncio.AbstractEventLoop | None, own: threading.Thread | None) -> None:
         if loop is None or loop.is_closed():
             return
 

@@ -31,8 +31,9 @@ from kamacache.load.outcome import (
 from kamacache.load.peek import Peeks
 from kamacache.load.remote import Remote
 from kamacache.load.unread import Unread
+from kamacache.load.window import Window
 from kamacache.packed import Packed
-from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts
+from kamacache.steps import PAUSE, Path, Twofold, Wait, adrive, drive, parts
 
 if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
@@ -57,6 +58,7 @@ class Misses:
         self.local = self.unread.local = Local(name, store, loader, options, self.peeks, self.unread, runtime)
         self._remote = Remote(name, store, options.load_timeout, self.local, self.peeks, runtime)
         store.on_unread = self.unread.note
+        self._window = Window.of(options, self._fetch, runtime.home)
         self._store = store
         self._options = options
         self._runtime = runtime
@@ -111,7 +113,8 @@ class Misses:
         loader = given or self.local.loader
         if self._store.remote is not None:
             self._runtime.home.adopt_running()
-        if self.alone and loader.is_async and loader.single and not self._store.pending and CHAIN.get() is None:
+        lean = loader.is_async and loader.single and (self._window is None or loader.many is None)
+        if self.alone and lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is cancelled
             try:
                 outcome = await self.local.aget(key, loader)
@@ -139,10 +142,9 @@ class Misses:
                     return value
             value = MISSING
             for left in reversed(range(_ROUNDS)):
-                outcomes, joined = yield from self._fetch([key], given)
-                outcome = outcomes[key]
-                how = JOINED if key in joined else outcome.how
-                value = self._result(key, outcome, raw=raw, last=_is_last(left, key in joined))
+                outcome, joins = yield from self._load(key, given)
+                how = JOINED if joins else outcome.how
+                value = self._result(key, outcome, raw=raw, last=_is_last(left, joins))
                 if value is not MISSING:
                     break
             return value
@@ -224,7 +226,17 @@ class Misses:
                 except TimeoutError:
                     raise LoadTimeout(f"a write of {self.name} was pending for too long") from None
 
-    def _fetch(self, keys: list[str], given: Given | None) -> Path[tuple[dict[str, Outcome], set[str]]]:
+    def _load(self, key: str, given: Given | None) -> Path[tuple[Outcome, bool]]:
+        """Load one key, in a task with others if the group has a window. Return its end, and whether others led."""
+        window = self._window
+        if window is not None and given is None and self.loader.many is not None and chain() is None:
+            gathered: tuple[Outcome, bool] | None = yield Twofold(lambda: None, lambda: window.ask(key))
+            if gathered is not None:
+                return gathered
+        outcomes, joined = yield from self._fetch([key], given)
+        return outcomes[key], key in joined
+
+    def _fetch(self, keys: list[str], given: Given | None = None) -> Path[tuple[dict[str, Outcome], set[str]]]:
         """Join or lead the flights of these keys. Return how each ended, and which keys others led.
 
         A caller that brings a function asks again if a flight ended for want of one.

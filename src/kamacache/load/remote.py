@@ -6,12 +6,11 @@ candidates that do not answer.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from kamacache._engine import Store
+from kamacache._engine import Store, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.flight import Flying, Start, chain, land
@@ -141,7 +140,7 @@ class Remote:
                 flying.append((yield from self._local.start(own, self._timeout, given=leases.given)))
                 own = []
             for peer, keys, lease, call in calls:
-                began = time.monotonic()
+                began = monotonic()
                 try:
                     reply = yield from self._reply(lead, peer, keys, call, deadline)
                 except _Forsaken:
@@ -149,7 +148,7 @@ class Remote:
                         return
                     continue
                 if reply is None:
-                    wasted += time.monotonic() - began
+                    wasted += monotonic() - began
                     skipped[peer.id] = peer
                     continue
                 self._runtime.saw(reply.clock)
@@ -159,7 +158,7 @@ class Remote:
                 if behind:
                     told.update(behind)
                     yield from self._tell(peer, behind, deadline)
-            yield from leases.load(self._local.loaded.result, self._local.times)
+            yield from leases.load(self._local)
             yield from self._load_here(lead, here, skipped, leases.given)
 
     def _reply(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
-from kamacache._engine import Contacts, Incoming, Promise, Remote, Scrape, Security, Store, Transport
+from kamacache._engine import Contacts, Incoming, Promise, Remote, Scrape, Security, Store, Transport, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.net.lane import Lane
@@ -73,12 +72,12 @@ class NativeLane:
         return address
 
     def _run(self, receive: Callable[[Call], None]) -> None:
-        look = time.monotonic() + _LOOK
+        look = monotonic() + _LOOK
         while not self._closed:
             event = self._transport.next_event(_LOOK)
             try:
-                if time.monotonic() >= look:
-                    look = time.monotonic() + _LOOK
+                if monotonic() >= look:
+                    look = monotonic() + _LOOK
                     self._sweep()
                     look_after(self._security)
                 if isinstance(event, Incoming):

@@ -15,12 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import zlib
 from typing import TYPE_CHECKING
 
 from kamacache import thread
-from kamacache._engine import Watch
+from kamacache._engine import Clock, Watch
 from kamacache.errors import ConfigError, RegistryError
 from kamacache.member import Member
 from kamacache.net.addresses import UNIX_PATH_MAX, Address, parse_address
@@ -299,5 +298,5 @@ def _remove_all(at: int, member: str) -> None:
 def _remove_orphan(at: int, name: str) -> None:
     """Remove a temporary file that no process writes any more."""
     with contextlib.suppress(FileNotFoundError):
-        if time.time() - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime > _ORPHAN_AGE:
+        if Clock().unix() - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime > _ORPHAN_AGE:
             os.unlink(name, dir_fd=at)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kamacache._engine import __version__, check_key
+from kamacache._engine import __version__, check_key, monotonic
 from kamacache.errors import UnknownGroup
 from kamacache.member import PROTOCOL, Member
 from kamacache.steps import whole
@@ -57,7 +56,7 @@ class Administration:
             "registry": _kind(self._options.registry),
             "joined": runtime.joined,
             "troubles": [f"{what}: {error}" for what, error in runtime.membership.troubles.all().items()],
-            "uptime": time.monotonic() - runtime.began,
+            "uptime": monotonic() - runtime.began,
             "clock": runtime.clock.unix(),
             "latest": f"{runtime.hlc.latest():032x}",
             "groups": {name: _options(core) for name, core in list(self._cores.items())},

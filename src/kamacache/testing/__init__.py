@@ -1,4 +1,9 @@
-"""Build a cluster in memory, for tests: a network whose messages a test can hold and lose, and its registry.
+"""Help tests: fakes for loaders, and clusters in memory. The fixtures for pytest are in the package kamacache_pytest.
+
+    with fake(users, {"1": {"name": "Ada"}}):
+        assert users.get("1") == {"name": "Ada"}
+
+A cluster in memory has a network whose messages a test can hold and lose, and a registry:
 
     network = Network()
     a, b = (Node(registry=network.registry(), lane=network.lane(), clock=Clock(manual=True)) for _ in range(2))
@@ -8,6 +13,8 @@ A *gate* holds the messages it matches until it is opened, so that a test decide
 
 from __future__ import annotations
 
+from kamacache.testing.cluster import MakeCluster
+from kamacache.testing.fakes import fake, override_loader
 from kamacache.testing.lane import MemoryLane
 from kamacache.testing.network import GATE_TIMEOUT, SILENCE, Gate, Missed, Network, Parcel, Peek, Ping
 from kamacache.testing.registry import MemoryRegistry
@@ -16,6 +23,7 @@ __all__ = [
     "GATE_TIMEOUT",
     "SILENCE",
     "Gate",
+    "MakeCluster",
     "MemoryLane",
     "MemoryRegistry",
     "Missed",
@@ -23,4 +31,6 @@ __all__ = [
     "Parcel",
     "Peek",
     "Ping",
+    "fake",
+    "override_loader",
 ]

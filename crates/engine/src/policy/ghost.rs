@@ -7,17 +7,19 @@ const LIVE: usize = 0;
 const FREE: usize = 1;
 
 /// A FIFO set of hashes; a collision of two keys costs a wrong guess about one of them, no more.
-pub(super) struct Ghost {
+pub struct Ghost {
     lists: Lists<2>,
     hashes: Vec<u64>,
     table: HashTable<Slot>,
 }
 
-impl Ghost {
-    pub fn new() -> Self {
+impl Default for Ghost {
+    fn default() -> Self {
         Ghost { lists: Lists::new(), hashes: Vec::new(), table: HashTable::new() }
     }
+}
 
+impl Ghost {
     /// Adds `hash` as the newest, then forgets the oldest ones over `limit`.
     pub fn push(&mut self, hash: u64, limit: usize) {
         self.remove(hash);

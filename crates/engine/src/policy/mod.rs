@@ -6,6 +6,7 @@ mod lru;
 mod s3fifo;
 mod two_level;
 
+pub use ghost::Ghost;
 pub use lru::Lru;
 pub use s3fifo::S3Fifo;
 pub use two_level::TwoLevel;
@@ -31,6 +32,8 @@ pub trait Policy: Send {
     fn demote(&mut self, slot: Slot);
     /// Chooses the next entry to go and forgets it; None when empty.
     fn evict(&mut self) -> Option<Slot>;
+    /// Takes note of another capacity; the caller evicts until its sum of weights fits.
+    fn resize(&mut self, _capacity: u64) {}
     /// Returns the resident slots in the policy's own order, the next to go first.
     fn order(&self) -> Vec<Slot>;
 }
@@ -109,6 +112,10 @@ impl Policy for AnyPolicy {
 
     fn evict(&mut self) -> Option<Slot> {
         each!(self, policy => policy.evict())
+    }
+
+    fn resize(&mut self, capacity: u64) {
+        each!(self, policy => policy.resize(capacity));
     }
 
     fn order(&self) -> Vec<Slot> {

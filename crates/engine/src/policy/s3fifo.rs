@@ -46,10 +46,10 @@ impl S3Fifo {
             lists: Lists::new(),
             hits: Vec::new(),
             entries: Vec::new(),
-            ghost: Ghost::new(),
+            ghost: Ghost::default(),
             len: 0,
             main: 0,
-            main_limit: capacity - capacity / 10,
+            main_limit: main_limit(capacity),
             newcomer: Slot::MAX,
         }
     }
@@ -92,6 +92,10 @@ impl S3Fifo {
     fn is_lone_newcomer(&self, oldest: Option<Slot>) -> bool {
         oldest == Some(self.newcomer) && oldest == self.lists.newest(MAIN)
     }
+}
+
+fn main_limit(capacity: u64) -> u64 {
+    capacity - capacity / 10
 }
 
 impl Policy for S3Fifo {
@@ -155,6 +159,10 @@ impl Policy for S3Fifo {
                 }
             }
         }
+    }
+
+    fn resize(&mut self, capacity: u64) {
+        self.main_limit = main_limit(capacity);
     }
 
     fn order(&self) -> Vec<Slot> {

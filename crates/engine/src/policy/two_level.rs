@@ -110,6 +110,11 @@ impl Policy for TwoLevel {
         Some(slot)
     }
 
+    fn resize(&mut self, capacity: u64) {
+        self.limit = capacity / 3;
+        self.spill();
+    }
+
     fn order(&self) -> Vec<Slot> {
         self.lists.iter(FIRST).chain(self.lists.iter(SECOND)).collect()
     }

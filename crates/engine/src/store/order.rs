@@ -171,7 +171,7 @@ impl<V: Value> Store<V> {
 
     /// Returns whether a write of this key can be remembered. Remembered writes take at most half of the budget.
     pub(super) fn has_room(&self, key: &str) -> bool {
-        self.writes_used.load(Relaxed).saturating_add(Writes::cost(key)) <= self.options.max_bytes / 2
+        self.writes_used.load(Relaxed).saturating_add(Writes::cost(key)) <= self.budget() / 2
     }
 
     /// Remembers a write. `shrink` must follow, as this takes memory.

@@ -3,6 +3,7 @@ use super::{
     counts::{Counts, Used},
     key::Key,
     table::Table,
+    watch::Watch,
     writes::{Mark, Pending, Writes},
 };
 use crate::{
@@ -279,7 +280,7 @@ impl<V: Value> Contents<V> {
         self.slab
     }
 
-    fn policy(&mut self, kind: Kind) -> &mut dyn Policy {
+    pub fn policy(&mut self, kind: Kind) -> &mut dyn Policy {
         if kind == Kind::Near { &mut self.near } else { &mut self.main }
     }
 
@@ -303,6 +304,7 @@ pub struct Shard<V> {
     pub floor: u128,
     /// No entry and no remembered write here is newer.
     pub newest: u128,
+    pub watch: Option<Watch>,
     /// Loads that began before this number are not kept: see `forget_entries`.
     pub stale: u64,
     /// The part of the store's figures that stands for this shard.

@@ -181,6 +181,9 @@ impl<V: Value> Store<V> {
         gone: &mut Gone<V>,
     ) {
         let overhead = self.options.overhead;
+        if let Some(watch) = &mut shard.watch {
+            watch.kept(entry.hash, entry.weight(overhead));
+        }
         shard.newest = shard.newest.max(origin.version);
         let (slot, old, mut admitted) = self.account(shard, |shard| shard.contents.store(entry, origin, overhead));
         if let Some(old) = old {
@@ -194,17 +197,23 @@ impl<V: Value> Store<V> {
 
     /// Evicts from this shard until the budgets hold or nothing is left to evict. A slot that is `spared` stays in the
     /// table.
-    pub(super) fn shrink(
+    pub(super) fn shrink(&self, shard: &mut Shard<V>, spared: impl FnMut(Slot) -> bool, evicted: &mut Vec<Entry<V>>) {
+        self.shrink_to(shard, 0, spared, evicted);
+    }
+
+    /// Does the same until the shard has no more than `least` bytes.
+    pub(super) fn shrink_to(
         &self,
         shard: &mut Shard<V>,
+        least: u64,
         mut spared: impl FnMut(Slot) -> bool,
         evicted: &mut Vec<Entry<V>>,
     ) {
         let before = evicted.len();
-        loop {
-            let near = self.near_used.load(Relaxed) > self.options.max_bytes / 8;
+        while least == 0 || shard.accounted.bytes > least {
+            let near = self.near_used.load(Relaxed) > self.budget() / 8;
             let chosen = near.then(|| shard.contents.choose_near()).flatten();
-            let full = self.used.load(Relaxed) > self.options.max_bytes;
+            let full = self.used.load(Relaxed) > self.budget();
             let Some(slot) = chosen.or_else(|| full.then(|| shard.contents.choose()).flatten()) else {
                 break;
             };
@@ -213,15 +222,17 @@ impl<V: Value> Store<V> {
             }
         }
         shard.counts.evictions += (evicted.len() - before) as u64;
+        if let Some(watch) = &mut shard.watch {
+            let main = evicted[before..].iter().filter(|entry| entry.kind != Kind::Near);
+            main.for_each(|entry| watch.evicted(entry.hash, shard.contents.len()));
+        }
     }
 
     /// Evicts from the other shards what the inserting shard could not.
     pub(super) fn spread(&self, hash: u64, evicted: &mut Vec<Entry<V>>) {
         let own = self.index(hash);
         for step in 1..=self.shards.len() {
-            if self.near_used.load(Relaxed) <= self.options.max_bytes / 8
-                && self.used.load(Relaxed) <= self.options.max_bytes
-            {
+            if self.near_used.load(Relaxed) <= self.budget() / 8 && self.used.load(Relaxed) <= self.budget() {
                 return;
             }
             // The own shard comes last again: other threads may have filled it since.

@@ -261,7 +261,7 @@ impl Store {
             ("entries", stats.entries),
             ("bytes", stats.bytes),
             ("near_bytes", stats.near_bytes),
-            ("max_bytes", self.engine().options().max_bytes),
+            ("max_bytes", self.engine().budget()),
             ("remembered", stats.remembered),
             ("remembered_bytes", stats.remembered_bytes),
             ("unremembered", stats.unremembered),

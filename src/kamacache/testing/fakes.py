@@ -1,0 +1,64 @@
+"""Put a loader of the test's own, or a dict, in the place of a group's loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kamacache.load.loader import Loader
+
+if TYPE_CHECKING:
+    from kamacache.group import Group
+    from kamacache.value import Value
+
+V = TypeVar("V")
+
+
+@contextmanager
+def override_loader(
+    group: Group[Any],
+    loader: Callable[[str], Any] | None = None,
+    *,
+    load_many: Callable[[list[str]], Any] | None = None,
+) -> Iterator[None]:
+    """Let a group load with other functions inside `with`, on this node.
+
+    - `loader`, `load_many`: as of Node.group.
+
+    What this node keeps of the group is dropped at the beginning and at the end, so that each get inside comes from the
+    other loader, and none after it.
+
+    Raises ConfigError for a function that cannot be a loader.
+    """
+    core = group._core  # noqa: SLF001 - of this package
+    local, other = core.misses.local, Loader(loader, load_many)
+    is_inner, before = core.own is not None, local.loader
+    core.own, local.loader = core.loader, other
+    core.forget()
+    try:
+        yield
+    finally:
+        if is_inner:
+            local.loader = before
+        else:
+            local.loader, core.own = core.own, None
+        core.forget()
+
+
+@contextmanager
+def fake(group: Group[V], values: Mapping[str, V | Value[V] | None]) -> Iterator[None]:
+    """Let a group load from a dict inside `with`, on this node. A key that the dict does not have is absent.
+
+    Everything else is as it is without: codec, ttl, set, delete, counters. What this node keeps of the group is dropped
+    at the beginning and at the end.
+    """
+
+    def load(key: str) -> Any:
+        return values.get(key)
+
+    async def aload(key: str) -> Any:
+        return values.get(key)
+
+    with override_loader(group, aload if group._core.misses.loader.is_async else load):  # noqa: SLF001 - the same
+        yield
