@@ -1,11 +1,12 @@
-"""The place in the program that made a node, to notice that a module or a cell of a notebook ran again."""
+"""Places in the program: what made a node, to notice that a module or a cell ran again, and the names of functions."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import PurePath
 from types import CodeType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kamacache.log import log
 
@@ -43,6 +44,16 @@ class Origin(NamedTuple):
         Each import, reload or run of a cell has a code object of its own.
         """
         return self[:2] == other[:2] and None not in (self.code, other.code) and self.code is not other.code
+
+
+def name_of(thing: Any) -> str:
+    """Return the module and the qualified name of a function or class, alike in each process that has the same code."""
+    module = str(getattr(thing, "__module__", None) or type(thing).__module__)
+    if module == "__main__":  # one file may be run by one process, and imported by another
+        main = sys.modules.get(module)
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name.removesuffix(".__main__") if spec is not None else PurePath(file).stem if file else module
+    return f"{module}.{thing.__qualname__}"
 
 
 def warn_of_twins(node: Node, others: Iterable[Node]) -> None:
