@@ -65,6 +65,13 @@ def miss(result: Any) -> Iterator[Row]:
         )
 
 
+def functions(result: Any) -> Iterator[Row]:
+    for call, rows in result["async"].items():
+        for peer in ("async-lru", "cashews"):
+            ratio = rows["kamacache"]["ns"] / rows[peer]["ns"]
+            yield Row(f"hit of a cached function, {call}: kamacache / {peer}", f"{ratio:.2f}", "<= 1.00", ratio <= 1)
+
+
 def remote_hit(result: Any) -> Iterator[Row]:
     for name in result["absent"]:
         yield Row(f"remote hit: {name}", "absent")
@@ -147,6 +154,7 @@ class Bench:
 
 BENCHES = (
     Bench("local_hit", ("--rounds", "2"), local_hit),
+    Bench("functions", ("--rounds", "40"), functions),
     Bench("miss", ("--rounds", "5"), miss),
     Bench("remote_hit", ("--rounds", "3", "--number", "1000", "--seconds", "0.5"), remote_hit),
     Bench("writes", ("--rounds", "3", "--number", "400"), writes),

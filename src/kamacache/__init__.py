@@ -39,10 +39,12 @@ from kamacache.errors import (
     UnknownGroup,
     ValueTooLarge,
 )
+from kamacache.function import AsyncCachedFunction, CachedFunction
 from kamacache.group import Group
 from kamacache.member import Member
 from kamacache.net.security import TLS
 from kamacache.node import Node
+from kamacache.notkey import NotKey
 from kamacache.registry import Registry
 from kamacache.stats import GroupStats
 from kamacache.typed import codec_for
@@ -50,6 +52,8 @@ from kamacache.value import Value
 
 __all__ = [
     "TLS",
+    "AsyncCachedFunction",
+    "CachedFunction",
     "Clock",
     "Codec",
     "CodecError",
@@ -68,6 +72,7 @@ __all__ = [
     "NoLoader",
     "Node",
     "NodeClosed",
+    "NotKey",
     "Overloaded",
     "PeerError",
     "Registry",

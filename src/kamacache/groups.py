@@ -77,7 +77,7 @@ class Groups:
         with self.lock:
             if name in self.by_name:
                 core = self.cores[name]
-                late = core.loader.missing and not loader.missing
+                late = core.loader.missing and core.loader.cached is None and not loader.missing
                 _check_same(core, core.loader if not late else loader, loader, options)
                 core.loader = loader
                 if late:
@@ -172,6 +172,9 @@ def _check_same(core: GroupCore, old: Loader, loader: Loader, options: GroupOpti
     here, there = old.place or "no loader", loader.place or "no loader"
     if here != there:
         raise GroupExists(f"group {core.name!r} exists with {here}, and cannot have {there} too; {remedy}")
+    if old.cached is not None and (difference := old.cached.difference(loader.cached)):
+        what = "of another object or closure" if difference == "function" else f"with another {difference}"
+        raise GroupExists(f"group {core.name!r} exists for {here} {what}; {remedy}")
     if not old.is_same(loader):
         raise GroupExists(f"group {core.name!r} exists with {here} of another object or closure; {remedy}")
     if differences := core.options.differences(options):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from kamacache import fork, thread
 from kamacache._engine import Clock, Hlc
 from kamacache.deadline import Deadline
+from kamacache.decorator import FunctionMethods
 from kamacache.errors import ConfigError, NodeClosed
 from kamacache.groups import Groups, View
 from kamacache.log import log
@@ -22,7 +23,6 @@ from kamacache.options import NodeOptions
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry, parse
 from kamacache.shares import Shares
-from kamacache.signatures import GroupMethods
 from kamacache.start import GOODBYE
 from kamacache.steps import Wait
 from kamacache.units import Duration, Size, parse_duration
@@ -33,7 +33,7 @@ else:  # for typing.get_type_hints; the module is imported when a node is made
     Lane = Any
 
 
-class Node(GroupMethods):
+class Node(FunctionMethods):
     """Embed one member of a cluster in this process.
 
     - `listen`: the address to serve other nodes on: "127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock". None: what

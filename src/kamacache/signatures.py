@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
     from typing import Protocol, TypedDict, Unpack
 
     from kamacache.cluster.membership import Membership
+    from kamacache.load.loader import Keyed
     from kamacache.value import Value
 
     AsyncLoad = Callable[[str], Awaitable[V | Value[V] | None]]
@@ -265,10 +266,17 @@ class GroupMethods:
         if not self._closed:
             self._groups.reset()
 
-    def _make(self, name: str, load: Load | None, load_many: LoadMany | None, options: GroupOptions) -> Group[Any]:
+    def _make(
+        self,
+        name: str,
+        load: Load | None,
+        load_many: LoadMany | None,
+        options: GroupOptions,
+        cached: Keyed | None = None,
+    ) -> Group[Any]:
         from kamacache.load.loader import Loader  # noqa: PLC0415 - so that importing the package costs little
 
-        loader = Loader(load, load_many)
+        loader = Loader(load, load_many, cached)
         if options.batch_window is not None and load is not None and load_many is None:
             raise ConfigError("batch_window: gathers keys for one load_many; give load_many=, too")
         with self._groups.lock:

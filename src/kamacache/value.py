@@ -7,10 +7,10 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from kamacache.units import UNSET, Duration, Unset, parse_duration
 
-V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 
 
-class Value(Generic[V]):  # no dataclass: importing these takes longer than the whole package
+class Value(Generic[V_co]):  # no dataclass: importing these takes longer than the whole package
     """Give a loaded value its own time to live.
 
     A loader returns it in place of the bare value. The value is kept for exactly `ttl`, without jitter.
@@ -26,10 +26,10 @@ class Value(Generic[V]):  # no dataclass: importing these takes longer than the 
     __slots__ = ("ttl", "value")
     __match_args__ = ("value", "ttl")
 
-    value: V
+    value: V_co
     ttl: float | Unset | None
 
-    def __init__(self, value: V, ttl: Duration | Unset | None = UNSET) -> None:
+    def __init__(self, value: V_co, ttl: Duration | Unset | None = UNSET) -> None:
         if value is None:
             raise TypeError("Value(None): None is not a value; return None itself if there is none")
         if ttl is not UNSET and ttl is not None:

@@ -25,7 +25,7 @@ NAMES = {
     *{"Clock", "Codec", "Group", "GroupStats", "Member", "Node", "Registry", "TLS", "Value", "__version__"},
     *{"KamaCacheError", "CodecError", "ConfigError", "GroupClosed", "GroupExists", "InvalidKey", "LoadCycle"},
     *{"LoadError", "LoadTimeout", "NodeClosed", "Overloaded", "PeerError", "RegistryError", "UnknownGroup"},
-    *{"NoEventLoop", "NoLoader", "ValueTooLarge", "codec_for"},
+    *{"AsyncCachedFunction", "CachedFunction", "NotKey", "NoEventLoop", "NoLoader", "ValueTooLarge", "codec_for"},
 }
 BLOCKING = ("get", "get_many", "set", "set_many", "delete", "delete_many", "clear", "peek", "stats", "close")
 
@@ -114,7 +114,8 @@ def test_a_copy_of_a_node_is_the_node(node: Node) -> None:
 
 def test_the_names_that_complete_on_a_node_are_its_contract(node: Node) -> None:
     shown = {name for name in dir(node) if not name.startswith("_")}
-    methods = {"start", "astart", "close", "aclose", "from_env", "members", "owner", "group", "loader", "reset"}
+    methods = {"start", "astart", "close", "aclose", "from_env", "members", "owner", "group", "loader", "cached"}
+    methods |= {"reset"}
     assert shown == methods | {"address", "groups", "id"}
 
 

@@ -51,12 +51,16 @@ class GroupLoads(GroupReads[V]):
         value = self._lookup(key)
         if value is not MISSING:
             return value  # type: ignore[return-value]
+        return await self._aor_load(key, load)
+
+    async def _aor_load(self, key: str, load: Callable[[str], _Loaded[V] | Awaitable[_Loaded[V]]]) -> V | None:
+        """Answer an aget_or_load of a key that the store does not have, as the lookup has shown and counted."""
         core, question = self._core, None
         function = self._for_task(load)
         if (remote := core.store.remote) is None:
             await self._aensure_for(1)
         elif (question := remote.ask(core.store, key)) and (value := await question) is not MISSING:
-            return value  # type: ignore[return-value]
+            return value  # type: ignore[no-any-return]
         return await core.misses.aget(key, question is not None, function)  # type: ignore[no-any-return]
 
     def get_many_or_load(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import PurePath
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kamacache.errors import ConfigError
+from kamacache.origin import name_of
 
 if TYPE_CHECKING:
     from kamacache._engine import Lead
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 _SELF = "self"  # the name under which _bound yields the object that a function works on
 
 
-def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:
+def underneath(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that partials and bound methods call in the end."""
     while isinstance(function, functools.partial) or inspect.ismethod(function):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     return function
@@ -28,7 +28,7 @@ def _underneath(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Return whether a function is known to be async: calling it returns a coroutine."""
-    under = _underneath(function)
+    under = underneath(function)
     return inspect.iscoroutinefunction(under) or inspect.iscoroutinefunction(getattr(under, "__call__", None))  # noqa: B004
 
 
@@ -36,7 +36,7 @@ def _place(function: Callable[..., Any] | None) -> str:
     """Return the place of a function: module.qualname; for lambdas file and line; "" for None."""
     if function is None:
         return ""
-    under = _underneath(function)
+    under = underneath(function)
     name = getattr(under, "__qualname__", None) or type(under).__qualname__
     if "<lambda>" in name and (code := getattr(under, "__code__", None)) is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
@@ -47,14 +47,8 @@ def _identity(function: Callable[..., Any] | None) -> str:
     """Return the module and the qualified name of a function, alike in each process that has the same code; "none"."""
     if function is None:
         return "none"
-    under = _underneath(function)
-    named = under if hasattr(under, "__qualname__") else type(under)
-    module = str(getattr(under, "__module__", None) or type(under).__module__)
-    if module == "__main__":  # one file may be run by one process, and imported by another
-        main = sys.modules.get(module)
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = spec.name.removesuffix(".__main__") if spec is not None else PurePath(file).stem if file else module
-    return f"{module}.{named.__qualname__}"
+    under = underneath(function)
+    return name_of(under if hasattr(under, "__qualname__") else type(under))
 
 
 def _bound(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
@@ -137,29 +131,54 @@ def _check(what: str, function: Callable[..., Any], argument: object) -> None:
         raise ConfigError(f"{what}: {_place(function)}{signature}: {error}; {help_}") from error
 
 
+class Keyed(NamedTuple):
+    """A cached function, and what the keys of its calls are made of."""
+
+    function: Callable[..., Any]
+    key: str | Callable[..., str] | None
+    ignore: frozenset[str]
+    version: int | str | None
+
+    def difference(self, other: Keyed | None) -> str:
+        """Return what sets the other apart from this one, "" if both are one function with equal keys."""
+        if other is None or not _same(self.function, other.function):
+            return "function"
+        if self.key != other.key and not _same(self.key, other.key):
+            return "key="
+        return "ignore=" if self.ignore != other.ignore else "version=" if self.version != other.version else ""
+
+
 class Loader:
     """Hold the functions of a group: `single` loads a key, `many` a list of keys.
 
-    Both may be async, and either may be missing. Raises ConfigError for an object that is no function, for a function
-    that cannot be called with one argument, and for a plain function beside an async one.
+    Both may be async, and either may be missing. `cached` is the function whose results the group keeps, if it was made
+    for one: then the callers run it, and the group itself has no loader. Raises ConfigError for an object that is no
+    function, for a function that cannot be called with one argument, and for a plain function beside an async one.
     """
 
-    __slots__ = ("is_async", "lean", "many", "place", "single")
+    __slots__ = ("cached", "is_async", "lean", "many", "place", "single")
 
     ended: dict[str, Outcome] | None = None  # what the function of one call has brought: see given.py
 
-    def __init__(self, single: Callable[[str], Any] | None, many: Callable[[list[str]], Any] | None) -> None:
+    def __init__(
+        self,
+        single: Callable[[str], Any] | None,
+        many: Callable[[list[str]], Any] | None,
+        cached: Keyed | None = None,
+    ) -> None:
         given = [function for function in (single, many) if function is not None]
         for name, function, argument in (("loader", single, "key"), ("load_many", many, ["key"])):
             if function is not None:
                 _check(name, function, argument)
         self.single = single
         self.many = many
+        self.cached = cached
         self.is_async = any(map(is_async, given))
         if self.is_async and not all(map(is_async, given)):
             raise ConfigError("loader and load_many must both be plain functions or both be async")
         self.lean = single is not None and not self.is_async  # a plain function loads single keys
-        self.place = " and ".join(filter(None, map(_place, (single, many))))
+        under = None if cached is None else cached.function
+        self.place = " and ".join(filter(None, map(_place, (single, many, under))))
 
     def is_same(self, other: Loader) -> bool:
         """Return whether `other` has the same functions over the same objects, perhaps of a reloaded module."""
@@ -167,7 +186,8 @@ class Loader:
 
     def identity(self) -> dict[str, str]:
         """Return the names of both functions by which nodes tell whether they load the same."""
-        return {"loader": _identity(self.single), "load_many": _identity(self.many)}
+        function = {} if self.cached is None else {"function": _identity(self.cached.function)}
+        return {"loader": _identity(self.single), "load_many": _identity(self.many)} | function
 
     @property
     def missing(self) -> bool:

@@ -1,0 +1,141 @@
+"""Node.cached: turn a function into one that answers from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from kamacache.codecs import Codec, CodecName
+from kamacache.function import AsyncCachedFunction, CachedFunction
+from kamacache.options import GroupOptions
+from kamacache.signatures import GroupMethods
+from kamacache.units import check_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
+    from typing import Protocol, Unpack
+
+    from kamacache.signatures import Options
+    from kamacache.value import Value
+
+    class CachedDecorator(Protocol):
+        """Turn a function into a cached one."""
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap] # an awaitable is no value
+            self, function: Callable[P, Awaitable[Value[R]]], /
+        ) -> AsyncCachedFunction[P, R]: ...
+        @overload
+        def __call__(  # type: ignore[overload-overlap] # the same
+            self, function: Callable[P, Awaitable[Value[R] | None]], /
+        ) -> AsyncCachedFunction[P, R | None]: ...
+        @overload
+        def __call__(  # type: ignore[overload-overlap] # the same
+            self, function: Callable[P, Awaitable[R | Value[R]]], /
+        ) -> AsyncCachedFunction[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, Value[R]], /) -> CachedFunction[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, Value[R] | None], /) -> CachedFunction[P, R | None]: ...
+        @overload
+        def __call__(self, function: Callable[P, R | Value[R]], /) -> CachedFunction[P, R]: ...
+
+
+class FunctionMethods(GroupMethods):
+    """Cache functions in groups of the node."""
+
+    @overload
+    def cached(  # type: ignore[overload-overlap] # an awaitable is no value
+        self, function: Callable[P, Awaitable[Value[R]]], /
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def cached(  # type: ignore[overload-overlap] # the same
+        self, function: Callable[P, Awaitable[Value[R] | None]], /
+    ) -> AsyncCachedFunction[P, R | None]: ...
+    @overload
+    def cached(  # type: ignore[overload-overlap] # the same
+        self, function: Callable[P, Awaitable[R | Value[R]]], /
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def cached(self, function: Callable[P, Value[R]], /) -> CachedFunction[P, R]: ...
+    @overload
+    def cached(self, function: Callable[P, Value[R] | None], /) -> CachedFunction[P, R | None]: ...
+    @overload
+    def cached(self, function: Callable[P, R | Value[R]], /) -> CachedFunction[P, R]: ...
+    @overload
+    def cached(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        key: str | Callable[..., str] | None = ...,
+        ignore: Collection[str] = ...,
+        version: int | str | None = ...,
+        codec: CodecName | Codec[Any] | None = ...,
+        **options: Unpack[Options],
+    ) -> CachedDecorator: ...
+    def cached(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        key: str | Callable[..., str] | None = None,
+        ignore: Collection[str] = (),
+        version: int | str | None = None,
+        codec: CodecName | Codec[Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Decorate a function, plain or async: it becomes a CachedFunction, or an AsyncCachedFunction.
+
+            @node.cached(ttl="10m")
+            async def product(product_id: int, lang: str = "en", *, db: Annotated[Session, NotKey]) -> Product: ...
+
+            await product(42, db=session)
+            await product.invalidate(42)
+
+        A call answers from the cache. On a miss the function runs right there, once in the cluster. Its key is made of
+        the arguments, defaults filled in: int, str, bytes, bool, None, float, Decimal, UUID, date, time and datetime,
+        Enum, tuples, frozensets, frozen dataclasses, pydantic models and classes, each told from all others. It may
+        return None, which is remembered for `negative_ttl`, and a Value with a ttl of its own.
+
+        - `name`: the name of the group. None: the module and the qualified name of the function.
+        - `key`: what the key is made of instead: a template such as "product:{product_id}:{lang}", where the str of an
+          argument stands, so 1 and "1" are one; or a function that is called with the arguments of the call and
+          returns a str.
+        - `ignore`: the names of parameters that are not part of the key, beside those annotated with NotKey.
+        - `version`: another number or text when results change their meaning: it becomes part of each key.
+        - `codec`: None: what codec_for chooses by the return annotation; "bytes" if there is none.
+        - `options`: the options of `group`, except load_many.
+
+        The same function cached twice, with the same options, has one group.
+
+        Raises ConfigError for an option that is not allowed, GroupExists, TypeError for a generator, NodeClosed.
+        """
+        if unknown := options.keys() - _OPTIONS:
+            raise TypeError(f"cached() got an unexpected keyword argument {min(unknown)!r}")
+        if function is not None and not callable(function) and not isinstance(function, staticmethod | classmethod):
+            raise TypeError(f"cached takes options by name, as in cached(ttl='10m'), not {function!r}")
+        if name is not None:
+            check_name(name, what="group")
+
+        def decorate(function: Any) -> CachedFunction[..., Any] | AsyncCachedFunction[..., Any]:
+            from kamacache.callkey import call_key, group_name, is_async  # noqa: PLC0415 - imports are to cost little
+            from kamacache.load.loader import Keyed  # noqa: PLC0415 - as above
+            from kamacache.typed import chosen  # noqa: PLC0415 - as above
+
+            kind = type(function) if isinstance(function, staticmethod | classmethod) else None
+            function = function if kind is None else function.__func__
+            cls = AsyncCachedFunction if is_async(function) else CachedFunction
+            keyed = Keyed(function, key, frozenset([ignore] if isinstance(ignore, str) else ignore), version)
+            keys = call_key(keyed)
+            made = GroupOptions.make(codec=chosen(codec, function), **options)
+            its = group_name(function) if name is None else name
+            return cls(function, self._make(its, None, None, made, keyed), keys, kind)
+
+        return decorate if function is None else decorate(function)
+
+
+_OPTIONS = frozenset(GroupOptions._fields) - {"codec"}

@@ -1,0 +1,96 @@
+"""The types that checkers infer for cached functions: read by mypy, never run."""
+
+from __future__ import annotations
+
+from typing import Annotated, assert_type
+
+from kamacache import AsyncCachedFunction, CachedFunction, GroupStats, Node, NotKey, Value
+
+node = Node()
+
+
+class Session:
+    """What a function works with."""
+
+
+class Product:
+    """A value of the user's own."""
+
+
+@node.cached(ttl="10m", near_ttl="1s", version=2)
+async def product(product_id: int, lang: str = "en", *, db: Annotated[Session, NotKey]) -> Product: ...  # type: ignore[empty-body]
+
+
+@node.cached
+def plain(product_id: int) -> Product | None: ...
+
+
+@node.cached(key="{product_id}", codec="json")
+def with_ttl(product_id: int) -> Value[dict[str, int]]: ...  # type: ignore[empty-body]
+
+
+@node.cached
+async def never_bare(product_id: int) -> Value[bytes] | None: ...
+
+
+@node.cached()
+async def perhaps_with_ttl(product_id: int) -> bytes | Value[bytes] | None: ...
+
+
+class Shop:
+    @node.cached(ignore=("self",))
+    def price(self, product_id: int) -> float: ...  # type: ignore[empty-body]
+
+    @node.cached(ignore=("self",))
+    async def stock(self, product_id: int) -> int: ...  # type: ignore[empty-body]
+
+    @node.cached
+    @classmethod
+    def named(cls, product_id: int) -> str: ...  # type: ignore[empty-body]
+
+    @staticmethod
+    @node.cached
+    def free(product_id: int) -> str: ...  # type: ignore[empty-body]
+
+
+async def an_async_function(db: Session) -> None:
+    assert_type(await product(42, db=db), Product)
+    assert_type(await product(42, "en", db=db), Product)
+    assert_type(await product.refresh(42, db=db), Product)
+    assert_type(await product.invalidate(42), bool)
+    assert_type(await product.set(Product(), 42), bool)
+    assert_type(await product.set(Value(Product(), ttl="1m"), 42), bool)
+    assert_type(await product.many([(1,), (2, "de")], db=db), list[Product])
+    assert_type(await product.clear(), bool)
+    assert_type(product.key(42), str)
+    assert_type(product.stats(), GroupStats)
+    assert_type(await never_bare(1), bytes | None)
+    assert_type(await perhaps_with_ttl(1), bytes | None)
+    await product("42", db=db)  # type: ignore[arg-type]
+    await product(42)  # type: ignore[call-arg]
+    await product.set(42, 42)  # type: ignore[arg-type]
+
+
+def a_plain_function() -> None:
+    one: CachedFunction[[int], Product | None] = plain
+    assert_type(one(1), Product | None)
+    assert_type(plain(1), Product | None)
+    assert_type(plain.many([{"product_id": 1}]), list[Product | None])
+    assert_type(plain.refresh(product_id=1), Product | None)
+    assert_type(with_ttl(1), dict[str, int])
+    plain("1")  # type: ignore[arg-type]
+
+
+async def methods(shop: Shop) -> None:
+    assert_type(shop.price(1), float)
+    assert_type(Shop.price(shop, 1), float)
+    assert_type(shop.price.refresh(1), float)
+    assert_type(await shop.stock(1), int)
+    assert_type(await shop.stock.invalidate(1), bool)
+    assert_type(Shop.free(1), str)
+    shop.price("1")  # type: ignore[arg-type]
+
+
+def named_types(one: CachedFunction[[int], str], other: AsyncCachedFunction[..., str]) -> None:
+    assert_type(one(1), str)
+    assert_type(other.key(), str)
