@@ -20,7 +20,10 @@ from typing import Any, get_args, get_origin
 import kamacache
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
-FIRST = ("Node", "Group", "Value", "GroupStats", "Member", "TLS", "Codec", "Registry", "Clock")  # then all others
+FIRST = (  # then all others
+    *("Node", "Group", "CachedFunction", "AsyncCachedFunction", "Value", "GroupStats", "Member", "TLS", "Codec"),
+    *("Registry", "Clock"),
+)
 MODULES = ("kamacache.testing", "kamacache.registry")
 _WIDTH = 100
 _AFTER_STAR = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL)

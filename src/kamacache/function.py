@@ -29,12 +29,12 @@ class _Base(Generic[P, R]):
     __wrapped__: Callable[P, Any]
 
     def __init__(
-        self, function: Callable[..., Any], group: Group[Any], keys: CallKey, kind: type | None = None
+        self, _function: Callable[..., Any], group: Group[Any], keys: CallKey, kind: type | None = None
     ) -> None:
-        functools.update_wrapper(cast("Any", self), function)
+        functools.update_wrapper(cast("Any", self), _function)
         self._group = group
         self._lookup = group._lookup  # noqa: SLF001 - the package's own
-        self._function = function
+        self._function = _function
         self._keys = keys
         self._key = keys.strict
         self._kind = kind  # staticmethod or classmethod, if the function was one
@@ -191,9 +191,9 @@ class AsyncCachedFunction(_Base[P, R]):
     """
 
     def __init__(
-        self, function: Callable[..., Any], group: Group[Any], keys: CallKey, kind: type | None = None
+        self, _function: Callable[..., Any], group: Group[Any], keys: CallKey, kind: type | None = None
     ) -> None:
-        super().__init__(function, group, keys, kind)
+        super().__init__(_function, group, keys, kind)
         if sys.version_info >= (3, 12):
             from inspect import markcoroutinefunction  # noqa: PLC0415 - few programs make one
 
