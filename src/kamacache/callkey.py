@@ -79,11 +79,10 @@ class CallKey(NamedTuple):
 
 def call_key(keyed: Keyed) -> CallKey:
     """Return the functions that make the keys of the calls of a function. Raises ConfigError."""
-    function, key, ignore, version = keyed
+    function, key, ignore = keyed
     name = getattr(function, "__name__", type(function).__name__)
-    prefix = "" if version is None else f"v{version}:"
     if callable(key):
-        made = _by_callable(name, key, prefix)
+        made = _by_callable(name, key)
         return CallKey(made, made)
     parameters = list(inspect.signature(function).parameters.values())
     ignored = _ignored(name, parameters, ignore)
@@ -91,7 +90,7 @@ def call_key(keyed: Keyed) -> CallKey:
         f"{_N}write": functools.partial(_written, name),
         f"{_N}text": functools.partial(_text, name),
         **{f"{_N}{each.__name__}": each for each in (type, int, str, len)},
-        f"{_N}shorten": lambda text: prefix + shorten(text),
+        f"{_N}shorten": shorten,
     }
     if key is not None:
         if ignored:
@@ -101,8 +100,8 @@ def call_key(keyed: Keyed) -> CallKey:
     else:
         left_out = ignored | not_keys(function, parameters)
         pieces = _arguments(parameters, left_out, scope)
-    strict = _compiled(function, parameters, [prefix, *pieces], scope)
-    return CallKey(strict, _compiled(function, _relaxed(parameters, left_out), [prefix, *pieces], scope))
+    strict = _compiled(function, parameters, pieces, scope)
+    return CallKey(strict, _compiled(function, _relaxed(parameters, left_out), pieces, scope))
 
 
 def _ignored(function: str, parameters: list[_P], ignore: frozenset[str]) -> set[str]:
@@ -275,11 +274,11 @@ def _text(function: str, value: Any, path: str, spec: str) -> str:
     return format(value, spec)
 
 
-def _by_callable(function: str, key: Callable[..., str], prefix: str) -> Callable[..., str]:
+def _by_callable(function: str, key: Callable[..., str]) -> Callable[..., str]:
     def made(*args: Any, **kwargs: Any) -> str:
         text = key(*args, **kwargs)
         if not isinstance(text, str):
             raise TypeError(f"{function}(): key= returned a {type(text).__qualname__}, not a str")
-        return prefix + (text if len(text) <= LONGEST else shorten(text))
+        return text if len(text) <= LONGEST else shorten(text)
 
     return made

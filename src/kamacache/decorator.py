@@ -72,7 +72,6 @@ class FunctionMethods(GroupMethods):
         name: str | None = ...,
         key: str | Callable[..., str] | None = ...,
         ignore: Collection[str] = ...,
-        version: int | str | None = ...,
         codec: CodecName | Codec[Any] | None = ...,
         **options: Unpack[Options],
     ) -> CachedDecorator: ...
@@ -84,7 +83,6 @@ class FunctionMethods(GroupMethods):
         name: str | None = None,
         key: str | Callable[..., str] | None = None,
         ignore: Collection[str] = (),
-        version: int | str | None = None,
         codec: CodecName | Codec[Any] | None = None,
         **options: Any,
     ) -> Any:
@@ -106,7 +104,6 @@ class FunctionMethods(GroupMethods):
           argument stands, so 1 and "1" are one; or a function that is called with the arguments of the call and
           returns a str.
         - `ignore`: the names of parameters that are not part of the key, beside those annotated with NotKey.
-        - `version`: another number or text when results change their meaning: it becomes part of each key.
         - `codec`: None: what codec_for chooses by the return annotation; "bytes" if there is none.
         - `options`: the options of `group`, except load_many.
 
@@ -129,7 +126,7 @@ class FunctionMethods(GroupMethods):
             kind = type(function) if isinstance(function, staticmethod | classmethod) else None
             function = function if kind is None else function.__func__
             cls = AsyncCachedFunction if is_async(function) else CachedFunction
-            keyed = Keyed(function, key, frozenset([ignore] if isinstance(ignore, str) else ignore), version)
+            keyed = Keyed(function, key, frozenset([ignore] if isinstance(ignore, str) else ignore))
             keys = call_key(keyed)
             made = GroupOptions.make(codec=chosen(codec, function), **options)
             its = group_name(function) if name is None else name

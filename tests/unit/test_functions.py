@@ -28,6 +28,7 @@ from kamacache import (
     NotKey,
     Value,
 )
+from kamacache.options import GroupOptions
 from tests.unit.groups import PATIENCE, Caller, until
 
 if TYPE_CHECKING:
@@ -463,8 +464,8 @@ def test_what_is_left_out_may_stand_before_what_is_not(node: Node) -> None:
 
 
 def test_templates(node: Node) -> None:
-    function = node.cached(key="product:{product_id}:{lang:>4}", version=3)(product)
-    assert function.key(7) == function.key("7") == "v3:product:7:  en"
+    function = node.cached(key="product:{product_id}:{lang:>4}")(product)
+    assert function.key(7) == function.key("7") == "product:7:  en"
     assert function(7) == "7 en"
     fixed = node.cached(name="fixed", key="all")(product)
     assert fixed.key() == "all"
@@ -513,9 +514,9 @@ def test_a_callable_key_gets_the_arguments_of_the_call(node: Node) -> None:
         got.append((args, kwargs))
         return args[0]
 
-    function = node.cached(key=key, version="b")(product)
+    function = node.cached(key=key)(product)
     assert function("x", db=1) == "x en"  # type: ignore[arg-type]
-    assert function.key("x") == "vb:x"
+    assert function.key("x") == "x"
     assert got == [(("x",), {"db": 1}), (("x",), {})]
     with pytest.raises(TypeError, match=r"product\(\): key= returned a int, not a str"):
         function(1)
@@ -534,7 +535,6 @@ def test_the_same_function_has_one_group(node: Node) -> None:
     for options in (
         {"ttl": "2h"},
         {"ttl": "1h", "key": "x"},
-        {"ttl": "1h", "version": 2},
         {"ttl": "1h", "ignore": ("lang",)},
     ):
         with pytest.raises(GroupExists):
@@ -543,6 +543,13 @@ def test_the_same_function_has_one_group(node: Node) -> None:
         node.cached(name=function.group.name, ttl="1h")(aproduct)
     with pytest.raises(GroupExists):
         node.group(function.group.name, lambda _: "", codec="text", ttl="1h")
+
+
+@pytest.mark.skipif("version" not in GroupOptions._fields, reason="an option of groups")
+def test_two_versions_share_nothing(node: Node) -> None:
+    options: dict[str, Any] = {"version": 2}
+    assert node.cached(product)(1) == node.cached(**options)(product)(1) == "1 en"
+    assert len(RUNS) == 2
 
 
 def test_two_closures_need_two_names(node: Node) -> None:

@@ -17,7 +17,7 @@ class Product:
     """A value of the user's own."""
 
 
-@node.cached(ttl="10m", near_ttl="1s", version=2)
+@node.cached(ttl="10m", near_ttl="1s")
 async def product(product_id: int, lang: str = "en", *, db: Annotated[Session, NotKey]) -> Product: ...  # type: ignore[empty-body]
 
 

@@ -137,7 +137,6 @@ class Keyed(NamedTuple):
     function: Callable[..., Any]
     key: str | Callable[..., str] | None
     ignore: frozenset[str]
-    version: int | str | None
 
     def difference(self, other: Keyed | None) -> str:
         """Return what sets the other apart from this one, "" if both are one function with equal keys."""
@@ -145,7 +144,7 @@ class Keyed(NamedTuple):
             return "function"
         if self.key != other.key and not _same(self.key, other.key):
             return "key="
-        return "ignore=" if self.ignore != other.ignore else "version=" if self.version != other.version else ""
+        return "ignore=" if self.ignore != other.ignore else ""
 
 
 class Loader:
