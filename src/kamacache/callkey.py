@@ -192,7 +192,7 @@ def _arguments(parameters: list[_P], left_out: Collection[str], scope: dict[str,
             continue
         code = f"{_N}write({name}, {_constant(name, scope)}, {int(parameter.kind is _P.VAR_KEYWORD)})"
         if parameter.kind not in (_P.VAR_POSITIONAL, _P.VAR_KEYWORD) and name != "cls":
-            # repr as a conversion is a third faster than a call of it
+            # Before Python 3.12 an f-string cannot have its own quotes inside its braces: one of another kind does.
             code = f"f'{{{name}!r}}' if {_N}type({name}) is {_N}str and {name}.isascii() else {code}"
             code = f"{name} if {_N}type({name}) is {_N}int else {code}"
             if type(parameter.default) in _SIMPLE:

@@ -92,9 +92,25 @@ class GroupCore:
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of Node.group that make another group like this one."""
-        loader = self.misses.loader
+        single, many = self.misses.loader.given
         codec = unpacked(self.options.codec)
-        return {"loader": loader.single, "load_many": loader.many} | self.options._asdict() | {"codec": codec}
+        return {"loader": single, "load_many": many} | self.options._asdict() | {"codec": codec}
+
+    def key_of(self, text: str) -> Any:
+        """Return the key that users know by this text."""
+        if self.options.key_codec is None:
+            return text
+        from kamacache.keycodec import decode  # noqa: PLC0415 - few groups have one
+
+        return decode(text)
+
+    def text_of(self, key: Any) -> str:
+        """Return the text of a key as users give it. Raises TypeError."""
+        if self.options.key_codec is None:
+            return key  # type: ignore[no-any-return] # its user checks it
+        from kamacache.keycodec import encode  # noqa: PLC0415 - few groups have one
+
+        return encode(key)
 
     def stats(self) -> GroupStats:
         """Return the counters of this process since the group was made or reset."""

@@ -135,4 +135,4 @@ class FunctionMethods(GroupMethods):
         return decorate if function is None else decorate(function)
 
 
-_OPTIONS = frozenset(GroupOptions._fields) - {"codec"}
+_OPTIONS = frozenset(GroupOptions._fields) - {"codec", "key_codec"}

@@ -86,7 +86,7 @@ class Groups:
             store = make_store(name, options, self._clock)
             self.shares.add(store, options.max_bytes)
             core = GroupCore(name, store, loader, options, self._runtime)
-            group: Group[Any] = Group(
+            group: Group[Any] = _class_of(options)(
                 name.partition("@")[0], core, ensure=self._ensure, aensure=self._aensure, leave=self.close
             )
             self.by_name[name], self.cores[name] = group, core
@@ -165,6 +165,14 @@ class View(Mapping[str, "GroupCore"]):
         """Pass a new table of owners on to its group."""
         if (core := self.get(name)) is not None:
             core.misses.route(route)
+
+
+def _class_of(options: GroupOptions) -> type[Group[Any]]:
+    if options.key_codec is None:
+        return Group
+    from kamacache.group.keyed import KeyedGroup
+
+    return KeyedGroup
 
 
 def _check_same(core: GroupCore, old: Loader, loader: Loader, options: GroupOptions) -> None:

@@ -45,6 +45,7 @@ class GroupOptions(NamedTuple):
     max_batch: int
     batch_window: float | None
     concurrency: int | None
+    key_codec: str | None
 
     @classmethod
     def make(
@@ -63,6 +64,7 @@ class GroupOptions(NamedTuple):
         max_batch: int = 500,
         batch_window: Duration | None = None,
         concurrency: int | None = None,
+        key_codec: Literal["auto"] | None = None,
     ) -> "GroupOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
@@ -92,6 +94,10 @@ class GroupOptions(NamedTuple):
         _check_whole("max_batch", max_batch, _LARGEST_BATCH)
         if concurrency is not None:
             _check_whole("concurrency", concurrency, _MOST_THREADS)
+        if key_codec not in {None, "auto"}:
+            raise ConfigError(
+                f'key_codec={key_codec!r}: must be "auto" for int, UUID and tuple keys, or None for str alone'
+            )
         return cls(
             max_bytes=size,
             ttl=parse_ttl(ttl, name="ttl"),
@@ -107,6 +113,7 @@ class GroupOptions(NamedTuple):
             max_batch=max_batch,
             batch_window=None if batch_window is None else parse_duration(batch_window, name="batch_window"),
             concurrency=concurrency,
+            key_codec=key_codec,
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:

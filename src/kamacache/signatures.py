@@ -17,20 +17,17 @@ from kamacache.units import Duration, Size, check_name
 
 V = TypeVar("V")
 Load = Callable[[str], Any]
-LoadMany = Callable[[list[str]], Any]
+LoadMany = Callable[[list[Any]], Any]  # of str, but with key_codec
 
 if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
-    from typing import Protocol, TypedDict, Unpack
+    from typing import TypedDict, Unpack
 
     from kamacache.cluster.membership import Membership
+    from kamacache.group.keyed import KeyedGroup
     from kamacache.load.loader import Keyed
+    from kamacache.loadertypes import AsyncLoad, AsyncValueLoad, Decorator, KeyedDecorator, PlainLoad, PlainValueLoad
     from kamacache.value import Value
 
-    AsyncLoad = Callable[[str], Awaitable[V | Value[V] | None]]
-    PlainLoad = Callable[[str], V | Value[V] | None]
-    # Checkers do not find V in these two for a loader that returns nothing but Value.
-    AsyncValueLoad = Callable[[str], Awaitable[Value[V] | None]]
-    PlainValueLoad = Callable[[str], Value[V] | None]
     Typed = Literal["json", "msgpack", "pickle", "msgspec", "pydantic"]
     AnyCodec = Typed | Codec[V]
 
@@ -52,18 +49,6 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
         batch_window: Duration | None
         concurrency: int | None
 
-    class Decorator(Protocol):
-        """Turn a loader into a group of the values that it loads."""
-
-        @overload
-        def __call__(self, loader: AsyncValueLoad[V], /) -> Group[V]: ...
-        @overload
-        def __call__(self, loader: PlainValueLoad[V], /) -> Group[V]: ...
-        @overload
-        def __call__(self, loader: AsyncLoad[V], /) -> Group[V]: ...
-        @overload
-        def __call__(self, loader: PlainLoad[V], /) -> Group[V]: ...
-
 
 class GroupMethods:
     """Make and show the groups of a node. The node sets these attributes."""
@@ -80,6 +65,26 @@ class GroupMethods:
         """Return a live, read-only view of the groups by name."""
         return MappingProxyType(self._groups.by_name)
 
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: Callable[[Any], Awaitable[V | Value[V] | None]],
+        *,
+        key_codec: Literal["auto"],
+        codec: CodecName | Codec[V] = ...,
+        **options: Unpack[Options],
+    ) -> KeyedGroup[V]: ...
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: Callable[[Any], V | Value[V] | None] | None = None,
+        *,
+        key_codec: Literal["auto"],
+        codec: CodecName | Codec[V] = ...,
+        **options: Unpack[Options],
+    ) -> KeyedGroup[V]: ...
     @overload
     def group(
         self, name: str, loader: Load | None = None, *, codec: Literal["bytes"] = ..., **options: Unpack[Options]
@@ -122,6 +127,7 @@ class GroupMethods:
         max_batch: int = 500,
         batch_window: Duration | None = None,
         concurrency: int | None = None,
+        key_codec: Literal["auto"] | None = None,
     ) -> Group[Any]:
         """Make a group and return it, or return the one of this name if it has the same loader and options.
 
@@ -152,6 +158,8 @@ class GroupMethods:
         - `concurrency`: how many calls of the loader run at a time for one batch. None: all keys of an async loader,
           one key after another of a plain one (for async callers as many as there are threads), one `load_many` after
           another.
+        - `key_codec`: "auto": keys may be int, UUID and tuples of these and of str beside str, told from each other;
+          `loader` gets them as they are. None: keys are str.
 
         Create all groups before `start`. A group created later moves the ownership of keys. A group that was made
         without a loader may get one by another call, which moves it too. The same loader is the same function over the
@@ -164,10 +172,19 @@ class GroupMethods:
         codec = codec and _chosen(codec, loader, load_many)
         options = GroupOptions.make(
             *(max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
-            *(compress_above, version, max_batch, batch_window, concurrency),
+            *(compress_above, version, max_batch, batch_window, concurrency, key_codec),
         )
         return self._make(name, loader, load_many, options)
 
+    @overload
+    def loader(
+        self,
+        name: str | None = None,
+        *,
+        key_codec: Literal["auto"],
+        codec: CodecName | Codec[Any] | None = ...,
+        **options: Unpack[Options],
+    ) -> KeyedDecorator: ...
     @overload
     def loader(self, name: AsyncValueLoad[V], /) -> Group[V]: ...
     @overload
@@ -211,6 +228,7 @@ class GroupMethods:
         max_batch: int = 500,
         batch_window: Duration | None = None,
         concurrency: int | None = None,
+        key_codec: Literal["auto"] | None = None,
     ) -> Any:
         """Decorate a loader: its name becomes the Group, whose `loader` is the function.
 
@@ -231,7 +249,7 @@ class GroupMethods:
         def options(chosen: CodecName | Codec[Any]) -> GroupOptions:
             return GroupOptions.make(
                 *(max_bytes, ttl, policy, chosen, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
-                *(compress_above, version, max_batch, batch_window, concurrency),
+                *(compress_above, version, max_batch, batch_window, concurrency, key_codec),
             )
 
         if codec is None or not _is_open(codec):
@@ -244,13 +262,15 @@ class GroupMethods:
 
         return decorate(name) if callable(name) else decorate
 
-    def owner(self, group: str, key: str) -> Member:
+    def owner(self, group: str, key: Any) -> Member:
         """Return the member that owns a key, as this node sees it.
 
         Raises UnknownGroup if this node does not have the group or no member can own its keys, InvalidKey.
         """
+        if (core := self._groups.cores.get(group)) is not None:
+            key = core.text_of(key)
         check_key(key)
-        if group not in self.groups:
+        if core is None:
             raise UnknownGroup(f"there is no group {group!r} on this node")
         owner = self._membership.owner(group, key)
         if owner is None:
@@ -279,6 +299,10 @@ class GroupMethods:
         loader = Loader(load, load_many, cached)
         if options.batch_window is not None and load is not None and load_many is None:
             raise ConfigError("batch_window: gathers keys for one load_many; give load_many=, too")
+        if options.key_codec is not None:
+            from kamacache.keycodec import for_text, for_texts  # noqa: PLC0415 - few groups have one
+
+            loader.single, loader.many = load and for_text(load), load_many and for_texts(load_many)
         with self._groups.lock:
             self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:

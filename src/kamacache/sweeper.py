@@ -68,7 +68,7 @@ class Sweeper:
             for key, value, reason in gone:
                 try:
                     if on_evict is not None:
-                        on_evict(key, value, reason)
+                        on_evict(core.key_of(key), value, reason)
                 except Exception:
                     log.exception("on_evict of group %r failed", core.name)
         self._shares.divide()

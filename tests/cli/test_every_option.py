@@ -33,6 +33,7 @@ version = 2
 max_batch = 100
 batch_window = "2ms"
 concurrency = 4
+key_codec = "auto"
 """
 
 FUNCTIONS = """
@@ -48,7 +49,7 @@ class Upper:
 codec = Upper()
 
 def load(key):
-    return key * 100
+    return str(key) * 100
 
 def load_many(keys):
     return {key: f"many {key}" for key in keys}
@@ -80,6 +81,7 @@ def test_every_option_of_a_group(program: Program) -> None:
             "max_batch": 100,
             "batch_window": 0.002,
             "concurrency": 4,
+            "key_codec": "auto",
             "on_evict": "functions.evicted",
             "loader": "functions.load",
             "load_many": "functions.load_many",

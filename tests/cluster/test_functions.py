@@ -127,3 +127,29 @@ def test_its_failure_is_its_own_to_its_caller_and_a_load_error_to_the_others(web
             assert error is one.error  # it came too late to wait, and its own call ran
         else:
             assert waited.result() == f"{number} read by b"
+
+
+def test_a_loader_on_another_node_gets_the_key_itself() -> None:
+    network, loaded = Network(hot=False), []
+    keys = [key for number in NUMBERS for key in (number, str(number), (number, "a"))]
+
+    def load(key: Any) -> str:
+        loaded.append(key)
+        return repr(key)
+
+    nodes = [Node(registry=network.registry(), lane=network.lane()) for _ in range(2)]
+    one, other = (node.group("g", load, key_codec="auto", codec="text") for node in nodes)
+    try:
+        for node in nodes:
+            node.start()
+        addresses = {node.address for node in nodes}
+        wait_until(lambda: all({node.owner("g", key).address for key in keys} == addresses for node in nodes))
+        assert one.get_many(keys) == {key: repr(key) for key in keys}
+        assert [other.get(key) for key in keys] == [repr(key) for key in keys]
+        assert sorted(map(repr, loaded)) == sorted(map(repr, keys))
+        assert all(other.delete(key) for key in keys)
+        assert [one.get(key) for key in keys] == [repr(key) for key in keys]
+        assert len(loaded) == 2 * len(keys)
+    finally:
+        for node in nodes:
+            node.close(drain=0)

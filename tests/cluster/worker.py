@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from kamacache import KamaCacheError, Node
+from kamacache import Group, KamaCacheError, Node
 from kamacache.registry.etcd import EtcdRegistry
 from kamacache.registry.static import StaticRegistry
 
@@ -37,7 +37,7 @@ class Worker:
         names = options.get("groups", ["g"])
         loader = self.aload if options.get("use_async") else self.load
         group_options = {"near_ttl": "1s"} | options.get("group", {})
-        self.groups = [self.node.group(name, loader, codec="text", **group_options) for name in names]
+        self.groups: list[Group[Any]] = [self.node.group(name, loader, codec="text", **group_options) for name in names]
         self.group = self.groups[0]
 
     def note(self, key: str) -> None:

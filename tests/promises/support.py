@@ -108,11 +108,14 @@ def make_group(node: Node, kind: str, answer: Callable[[str], Any], name: str = 
         await asyncio.sleep(0)
         return load_many(keys)
 
+    made: Group[Any]
     if kind == "plain":
-        return node.group(name, answer, **options)
-    if kind == "async":
-        return node.group(name, load, **options)
-    return node.group(name, load_many=load_many if kind == "many" else load_many_async, **options)
+        made = node.group(name, answer, **options)
+    elif kind == "async":
+        made = node.group(name, load, **options)
+    else:
+        made = node.group(name, load_many=load_many if kind == "many" else load_many_async, **options)
+    return made
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -53,12 +53,11 @@ class Slow:
         return {key: await self.load(key) for key in keys}
 
     def group(self, kind: str) -> Group[bytes]:
-        options: Any = {"load_timeout": "2s"}
         if kind == "plain":
-            return Node().group("g", self, **options)
+            return Node().group("g", self, load_timeout="2s")
         if kind == "async":
-            return Node().group("g", self.load, **options)
-        return Node().group("g", load_many=self.load_many if kind == "many" else self.aload_many, **options)
+            return Node().group("g", self.load, load_timeout="2s")
+        return Node().group("g", load_many=self.load_many if kind == "many" else self.aload_many, load_timeout="2s")
 
 
 # In the other cases one call loads the whole batch, or the caller's own thread loads it, which nothing can stop.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, assert_type
+from typing import Annotated, Any, assert_type
 
 from kamacache import AsyncCachedFunction, CachedFunction, GroupStats, Node, NotKey, Value
 
@@ -89,6 +89,22 @@ async def methods(shop: Shop) -> None:
     assert_type(await shop.stock.invalidate(1), bool)
     assert_type(Shop.free(1), str)
     shop.price("1")  # type: ignore[arg-type]
+
+
+def of_number(key: int) -> Product | None: ...
+async def of_pair(key: tuple[int, str]) -> str | Value[str] | None: ...
+
+
+async def keyed_groups() -> None:
+    products = node.group("products", of_number, key_codec="auto", codec="pickle")
+    assert_type(products.get(42), Product | None)
+    assert_type(products.get_many([1, "1", (2, "a")]), dict[Any, Product])
+    names = node.loader("names", key_codec="auto", ttl="1h")(of_pair)
+    assert_type(await node.group("names", of_pair, key_codec="auto", codec="text").aget((1, "a")), str | None)
+    assert_type(await names.aget((1, "a")), str | None)
+    names.set((1, "a"), "name")
+    names.set((1, "a"), 5)  # type: ignore[arg-type]
+    products.get(1.5)  # type: ignore[arg-type]
 
 
 def named_types(one: CachedFunction[[int], str], other: AsyncCachedFunction[..., str]) -> None:

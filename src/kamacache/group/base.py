@@ -80,8 +80,8 @@ class GroupBase(Getter[V]):
     @property
     def loader(self) -> Any:
         """Return the function that loads, as it was given; None if there is none."""
-        loader = self._core.misses.loader
-        return loader.single or loader.many
+        single, many = self._core.misses.loader.given
+        return single or many
 
     def _miss(self, key: str, peeked: bool = False, given: Given | None = None) -> Any:
         """Answer a get of a key that the store does not have, loading it with `given` or the group's loader."""

@@ -85,7 +85,7 @@ class GroupReads(GroupBase[V]):
 
     async def apeek(self, key: str) -> V | None:
         """Return what peek returns."""
-        return self.peek(key)
+        return GroupReads.peek(self, key)
 
 
 def in_order(asked: Sequence[str], found: dict[str, Any]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class Loader:
     function, for a function that cannot be called with one argument, and for a plain function beside an async one.
     """
 
-    __slots__ = ("cached", "is_async", "lean", "many", "place", "single")
+    __slots__ = ("cached", "given", "is_async", "lean", "many", "place", "single")
 
     ended: dict[str, Outcome] | None = None  # what the function of one call has brought: see given.py
 
@@ -171,6 +171,7 @@ class Loader:
                 _check(name, function, argument)
         self.single = single
         self.many = many
+        self.given = (single, many)  # as the user gave them
         self.cached = cached
         self.is_async = any(map(is_async, given))
         if self.is_async and not all(map(is_async, given)):
@@ -181,12 +182,13 @@ class Loader:
 
     def is_same(self, other: Loader) -> bool:
         """Return whether `other` has the same functions over the same objects, perhaps of a reloaded module."""
-        return _same(self.single, other.single) and _same(self.many, other.many)
+        return all(map(_same, self.given, other.given))
 
     def identity(self) -> dict[str, str]:
         """Return the names of both functions by which nodes tell whether they load the same."""
         function = {} if self.cached is None else {"function": _identity(self.cached.function)}
-        return {"loader": _identity(self.single), "load_many": _identity(self.many)} | function
+        single, many = self.given
+        return {"loader": _identity(single), "load_many": _identity(many)} | function
 
     @property
     def missing(self) -> bool:

@@ -1,0 +1,40 @@
+"""The types of loaders, and of decorators that make groups of them. Only type checkers read this file."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar, overload
+
+from kamacache.group import Group
+from kamacache.group.keyed import KeyedGroup
+from kamacache.value import Value
+
+V = TypeVar("V")
+
+AsyncLoad = Callable[[str], Awaitable[V | Value[V] | None]]
+PlainLoad = Callable[[str], V | Value[V] | None]
+# Checkers do not find V in these two for a loader that returns nothing but Value.
+AsyncValueLoad = Callable[[str], Awaitable[Value[V] | None]]
+PlainValueLoad = Callable[[str], Value[V] | None]
+
+
+class Decorator(Protocol):
+    """Turn a loader into a group of the values that it loads."""
+
+    @overload
+    def __call__(self, loader: AsyncValueLoad[V], /) -> Group[V]: ...
+    @overload
+    def __call__(self, loader: PlainValueLoad[V], /) -> Group[V]: ...
+    @overload
+    def __call__(self, loader: AsyncLoad[V], /) -> Group[V]: ...
+    @overload
+    def __call__(self, loader: PlainLoad[V], /) -> Group[V]: ...
+
+
+class KeyedDecorator(Protocol):
+    """Turn a loader of keys of any type into a group of the values that it loads."""
+
+    @overload
+    def __call__(self, loader: Callable[[Any], Awaitable[V | Value[V] | None]], /) -> KeyedGroup[V]: ...
+    @overload
+    def __call__(self, loader: Callable[[Any], V | Value[V] | None], /) -> KeyedGroup[V]: ...
