@@ -172,7 +172,7 @@ def _default(name: str) -> str:
 def _relaxed(parameters: list[_P], left_out: Collection[str]) -> list[_P]:
     """Return the parameters with those optional that are left out. The ones behind them are required by `_written`."""
     relaxed: list[_P] = []
-    open_ = False
+    open_ = bool(parameters) and parameters[0].name == "cls"  # so that `_written` sees what stands in its place
     for parameter in parameters:
         default = parameter.default
         if default is _P.empty and parameter.kind not in (_P.VAR_POSITIONAL, _P.VAR_KEYWORD):

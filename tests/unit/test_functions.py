@@ -356,6 +356,18 @@ def test_class_methods_and_static_methods(node: Node) -> None:
         assert static.key(1) == "1"
 
 
+def test_a_class_method_that_is_asked_without_its_class(node: Node) -> None:
+    """As Python 3.13 and newer do for the methods of a cached function below @classmethod."""
+
+    @node.cached
+    def below(cls: type, number: int) -> str:
+        return f"{cls} {number}"
+
+    assert below.key(int, 1) == "<builtins.int>,1"
+    with pytest.raises(TypeError, match=r"takes a class as 'cls', not 1: write @node.cached above @classmethod"):
+        below.invalidate(1)
+
+
 def test_an_ordinary_self_has_no_key(node: Node) -> None:
     instance = shop(node)()
     with pytest.raises(
