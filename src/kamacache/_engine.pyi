@@ -187,6 +187,8 @@ class Store:
         keep_evicted: bool,
         packs: bool = False,  # what begins with PACKED is packed: clients are not given it from memory
         plain: bool = False,  # and what does not is returned without `decode`
+        # refresh_after, early, stale_while_revalidate and stale_if_error, in seconds
+        freshness: tuple[float | None, float, float, float] | None = None,
     ) -> Store: ...
     @property
     def name(self) -> str: ...
@@ -214,6 +216,15 @@ class Store:
 
     def discard(self, key: str, value: bytes, /) -> bool:
         """Drop the entry of a key if it has exactly these bytes. Return whether it did."""
+    def aged(self, key: str, /) -> _Found | None:
+        """Return an entry for which hits need a decision by now, and the decision in the place of its kind.
+
+        0: answer it; 1: answer it and load it anew, which only this caller is told for a second; 2: load it, and answer
+        it if the load fails or takes long. Remaining seconds 0: it is stale.
+        """
+
+    def hold(self, key: str, seconds: float, /) -> None:
+        """Let hits of an aged entry need no decision for so long, because a load of it has failed or takes long."""
 
     def known(self, key: str, /) -> int:
         """Return the greatest version known here: of the entry, of the last remembered write, or the floor."""

@@ -3,8 +3,10 @@
 //! Invariants: each operation holds one shard's lock at a time, runs no foreign code under it, and drops values after
 //! it. `used`, `near_used` and `writes_used` are the sums of the shards' bytes whenever no lock is held, and within their
 //! budgets whenever no operation is under way.
+mod age;
 mod budget;
 mod counts;
+mod entry;
 mod key;
 mod log;
 mod missed;
@@ -28,17 +30,19 @@ use std::{
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
-use self::{
-    counts::{Counts, Used},
-    shard::{Contents, Entry, Shard},
-    writes::{Pending, Writes},
-};
 pub use self::{
+    age::{Aged, Freshness, Use},
+    entry::{Fill, Kind},
     key::Key,
     order::Candidacy,
     read::{Lookup, Stats},
-    shard::{Fill, Kind},
     writes::Mark,
+};
+use self::{
+    counts::{Counts, Used},
+    entry::Entry,
+    shard::{Contents, Shard},
+    writes::{Pending, Writes},
 };
 use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy, sync, version::Hlc};
 
@@ -60,6 +64,8 @@ pub struct Options {
     pub near_ttl: u64,
     /// How long a write is remembered at least.
     pub remember: u64,
+    /// None: an entry is dropped at the end of its ttl.
+    pub freshness: Option<Freshness>,
     /// The true cost of an entry beyond its key and value.
     pub overhead: u64,
     /// Whether `sweep` returns what was evicted.
@@ -141,11 +147,12 @@ impl<V: Value> Store<V> {
         let shards = 1 << shards.ilog2();
         let capacity = options.max_bytes / shards;
         let chunk = (capacity / 16) as usize;
+        let linger = options.freshness.as_ref().map_or(0, Freshness::linger);
         let secrets = RapidSecrets::seed(seed());
         let shards = (0..shards)
             .map(|_| {
                 Some(Mutex::new(Shard {
-                    contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?),
+                    contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?, linger),
                     writes: Writes::new(options.remember, chunk, secrets),
                     pending: Pending::default(),
                     floor: 0,
@@ -235,7 +242,8 @@ impl<V: Value> Store<V> {
         self.account(shard, |shard| {
             shard.writes = shard.writes.emptied(lost);
             shard.newest = 0;
-            std::mem::replace(&mut shard.contents, Contents::new(policy))
+            let emptied = Contents::new(policy, shard.contents.linger);
+            std::mem::replace(&mut shard.contents, emptied)
         })
     }
 }

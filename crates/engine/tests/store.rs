@@ -20,7 +20,7 @@ use common::{Bytes, recent};
 
 fn fill(version: u128, ttl: Option<u64>, kind: Kind, foreign: bool) -> Fill {
     let since = None;
-    Fill { version, ttl, kind, foreign, since }
+    Fill { version, ttl, kind, took: 0, foreign, since }
 }
 
 fn bytes(size: usize, tag: u8) -> Bytes {
@@ -49,6 +49,7 @@ fn store(policy: &str, max_bytes: u64, clock: &Arc<Clock>) -> Store<Bytes> {
         clock: clock.clone(),
         near_ttl: NEAR_TTL,
         remember: REMEMBER,
+        freshness: None,
         overhead: OVERHEAD,
         keep_evicted: false,
         packs: false,

@@ -24,6 +24,7 @@ fn store(max_bytes: u64, clock: &Arc<Clock>) -> Store<Bytes> {
         clock: clock.clone(),
         near_ttl: 5 * SECOND,
         remember: REMEMBER,
+        freshness: None,
         overhead: 100,
         keep_evicted: false,
         packs: false,
@@ -154,7 +155,7 @@ fn nothing_is_missed_while_others_write() {
 
 fn loaded(mark: Mark, foreign: bool) -> Fill {
     let kind = if foreign { Kind::Near } else { Kind::Main };
-    Fill { version: mark.version, ttl: None, kind, foreign, since: Some(mark) }
+    Fill { version: mark.version, ttl: None, kind, took: 0, foreign, since: Some(mark) }
 }
 
 fn value() -> Option<Bytes> {

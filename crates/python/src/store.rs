@@ -1,6 +1,8 @@
 //! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
+mod access;
 mod budget;
 mod held;
+mod options;
 mod pending;
 mod reading;
 mod values;
@@ -73,7 +75,8 @@ impl Store {
     #[new]
     #[rustfmt::skip]
     #[pyo3(signature = (
-        name, *, max_bytes, policy, clock, near_ttl, remember, decode, shareable, keep_evicted, packs = false, plain = false
+        name, *, max_bytes, policy, clock, near_ttl, remember, decode, shareable, keep_evicted, packs = false,
+        plain = false, freshness = None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -89,6 +92,7 @@ impl Store {
         keep_evicted: bool,
         packs: bool,
         plain: bool,
+        freshness: Option<options::Fresh>,
     ) -> PyResult<Self> {
         let options = Options {
             name,
@@ -97,6 +101,7 @@ impl Store {
             clock: clock.0.clone(),
             near_ttl: nanoseconds(near_ttl)?,
             remember: nanoseconds(remember)?,
+            freshness: freshness.map(options::fresh).transpose()?,
             overhead: OVERHEAD,
             keep_evicted,
             packs,
@@ -187,6 +192,17 @@ impl Store {
     }
 
     #[pyo3(signature = (key, /))]
+    fn aged<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Found<'py>>> {
+        Ok(self.aged_now(py, text(key)?))
+    }
+
+    #[pyo3(signature = (key, seconds, /))]
+    fn hold(&self, key: &Bound<'_, PyAny>, seconds: f64) -> PyResult<()> {
+        self.engine().hold(text(key)?, nanoseconds(seconds)?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (key, /))]
     fn known(&self, key: &Bound<'_, PyAny>) -> PyResult<u128> {
         Ok(self.engine().known(text(key)?))
     }
@@ -210,7 +226,7 @@ impl Store {
     ) -> PyResult<bool> {
         let key = text(key)?;
         let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, errors::kind(kind)?);
-        let fill = Fill { version, ttl, kind, foreign, since: None };
+        let fill = Fill { version, ttl, kind, took: 0, foreign, since: None };
         let value = value.map(|bytes| self.value(bytes));
         Ok(self.change(py, |engine, gone| engine.put(key, value, fill, gone)))
     }

@@ -3,7 +3,8 @@ use std::sync::{Arc, MutexGuard, atomic::Ordering::Relaxed};
 
 use super::{
     Gone, Kind, Reason, Store,
-    shard::{Entry, Origin, Shard},
+    entry::{Entry, Origin},
+    shard::Shard,
     writes::Writes,
 };
 use crate::{
@@ -116,8 +117,9 @@ impl<V: Value> Store<V> {
         let mut evicted = Vec::new();
         match value {
             Some(value) if ttl != Some(0) && self.fits(key, value.bytes().len()) => {
-                let entry = Entry::new(key, hash, Some(value), self.deadline(ttl), Kind::Main);
-                let origin = Origin { version, served_until: 0 };
+                let ends = self.deadline(ttl);
+                let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, ends, 0), Kind::Main);
+                let origin = Origin { version, served_until: 0, ends };
                 self.keep(&mut shard, entry, origin, &mut evicted, gone);
             }
             value => {

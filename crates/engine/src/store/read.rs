@@ -3,7 +3,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
     Kind, Mark, SHARDS, Store,
-    shard::{Contents, Entry, NEVER, Shard},
+    entry::{Entry, NEVER},
+    shard::{Contents, Shard},
 };
 use crate::{
     arrivals::arrived,
@@ -151,8 +152,9 @@ impl<V: Value> Store<V> {
         let shard = self.shard(hash);
         let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
         let entry = shard.contents.get(slot);
-        let remaining = self.remaining(entry)?;
-        Some((entry.value.clone(), shard.contents.origin(slot).version, remaining, entry.kind))
+        let origin = shard.contents.origin(slot);
+        let remaining = self.remaining(entry, origin.ends)?;
+        Some((entry.value.clone(), origin.version, remaining, entry.kind))
     }
 
     /// Returns the greatest version of this key known here: of its entry, its remembered write, or the floor.
@@ -181,7 +183,7 @@ impl<V: Value> Store<V> {
         let now = || self.options.clock.coarse();
         let slot = shard.contents.find(hash, key.as_bytes());
         let entry = slot
-            .filter(|&slot| !shard.contents.get(slot).expired(now))
+            .filter(|&slot| matches!(shard.contents.gone(slot), NEVER) || shard.contents.gone(slot) > now())
             .map_or(0, |slot| shard.contents.origin(slot).version);
         entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
     }
@@ -226,12 +228,13 @@ impl<V: Value> Store<V> {
         stats
     }
 
-    /// Returns the time left to an entry. None: it has expired; Some(None): it never expires.
-    pub(super) fn remaining(&self, entry: &Entry<V>) -> Option<Option<u64>> {
+    /// Returns the time left to an entry whose ttl ends then. None: a hit of it needs a decision; Some(None): it never
+    /// expires; Some(Some(0)): it is stale.
+    pub(super) fn remaining(&self, entry: &Entry<V>, ends: u64) -> Option<Option<u64>> {
         if entry.expires == NEVER {
             return Some(None);
         }
-        let left = entry.expires.saturating_sub(self.options.clock.coarse());
-        (left > 0).then_some(Some(left))
+        let now = self.options.clock.coarse();
+        (now < entry.expires).then(|| (ends != NEVER).then(|| ends.saturating_sub(now)))
     }
 }

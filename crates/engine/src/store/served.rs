@@ -1,5 +1,5 @@
 //! What a store answers to peers and clients, whatever type holds its values.
-use super::{Gone, Kind, Lookup, Store};
+use super::{Gone, Kind, Lookup, Store, entry::Origin};
 use crate::{
     clock::SECOND,
     memory::{Found, Held, Looked, Memory, Missed, PACKED, Value, Write},
@@ -19,12 +19,12 @@ impl<V: Value> Memory for Store<V> {
         let shard = &mut *guard;
         let found = (|| {
             let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
-            let version = shard.contents.origin(slot).version;
+            let Origin { version, ends, .. } = *shard.contents.origin(slot);
             let entry = shard.contents.get_mut(slot);
             if entry.kind == Kind::Former && !former {
                 return None;
             }
-            let remaining = self.remaining(entry)?;
+            let remaining = self.remaining(entry, ends)?;
             let second = (self.options.clock.coarse() / SECOND) as u32;
             if entry.asked_in != second {
                 (entry.asked_in, entry.asked) = (second, 0);

@@ -1,7 +1,7 @@
 //! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
 use super::{
     counts::{Counts, Used},
-    key::Key,
+    entry::{Entry, Kind, NEVER, Origin, gone},
     table::Table,
     watch::Watch,
     writes::{Mark, Pending, Writes},
@@ -10,78 +10,6 @@ use crate::{
     memory::Value,
     policy::{AnyPolicy, Lru, Policy, Slot},
 };
-
-/// The expiry of what never expires.
-pub const NEVER: u64 = u64::MAX;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-#[derive(Debug)]
-pub enum Kind {
-    /// The main copy, at the owner.
-    Main = 0,
-    /// A short-lived copy elsewhere.
-    Near = 1,
-    /// A main copy that is no longer owned.
-    Former = 2,
-}
-
-/// The circumstances of a loaded or fetched value.
-#[derive(Clone, Copy)]
-pub struct Fill {
-    pub version: u128,
-    /// Nanoseconds; None: without end.
-    pub ttl: Option<u64>,
-    pub kind: Kind,
-    /// It came from another node.
-    pub foreign: bool,
-    /// When its load began: a write that has arrived since refuses it.
-    pub since: Option<Mark>,
-}
-
-/// The part of an entry that a hit reads: one cache line.
-#[repr(C, align(64))]
-pub struct Entry<V> {
-    pub key: Key,
-    /// None: known to be absent.
-    pub value: Option<V>,
-    pub expires: u64,
-    pub kind: Kind,
-    /// How often peers asked in that second.
-    pub asked: u8,
-    pub asked_in: u32,
-    pub hash: u64,
-}
-
-/// The rest of an entry, apart from what a hit reads.
-#[derive(Clone, Copy, Default)]
-pub struct Origin {
-    pub version: u128,
-    /// A former copy is served to local callers until then.
-    pub served_until: u64,
-}
-
-impl<V: Value> Entry<V> {
-    pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
-        let key = Key::new(key);
-        Self { key, value, hash, expires, asked_in: 0, asked: 0, kind }
-    }
-
-    /// Returns whether its time is over. The clock is read only for entries that expire.
-    #[inline]
-    pub fn expired(&self, now: impl FnOnce() -> u64) -> bool {
-        self.expires != NEVER && self.expires <= now()
-    }
-
-    fn hint(&self) -> usize {
-        self.value.as_ref().map_or(0, Value::hint)
-    }
-
-    pub fn weight(&self, overhead: u64) -> u64 {
-        let value = self.value.as_ref().map_or(0, |v| v.bytes().len());
-        self.key.as_bytes().len() as u64 + value as u64 + overhead
-    }
-}
 
 /// The part of a shard that a clear swaps out.
 #[repr(C)]
@@ -97,12 +25,14 @@ pub struct Contents<V> {
     /// Weights of all entries, and of the near copies among them.
     pub bytes: u64,
     pub near_bytes: u64,
-    /// No entry expires before.
+    /// How long entries stay after the end of their ttl, near copies excepted.
+    pub linger: u64,
+    /// No entry is to be dropped before.
     pub soonest: u64,
 }
 
 impl<V: Value> Contents<V> {
-    pub fn new(policy: AnyPolicy) -> Self {
+    pub fn new(policy: AnyPolicy, linger: u64) -> Self {
         Self {
             table: Table::default(),
             slab: Vec::new(),
@@ -112,6 +42,7 @@ impl<V: Value> Contents<V> {
             near: Lru::default(),
             bytes: 0,
             near_bytes: 0,
+            linger,
             soonest: NEVER,
         }
     }
@@ -144,6 +75,11 @@ impl<V: Value> Contents<V> {
         self.slab[slot as usize].as_mut().expect("resident")
     }
 
+    /// Returns the time at which an entry is to be dropped.
+    pub fn gone(&self, slot: Slot) -> u64 {
+        gone(self.get(slot).kind, self.origin(slot), self.linger)
+    }
+
     /// Notifies the policy that the entry was asked for. A former copy stays the next to go.
     #[inline]
     pub fn touch(&mut self, slot: Slot, kind: Kind) {
@@ -158,7 +94,7 @@ impl<V: Value> Contents<V> {
     /// before `admit`, so that it cannot be chosen to make room for itself.
     pub fn store(&mut self, entry: Entry<V>, origin: Origin, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
         let weight = entry.weight(overhead);
-        self.soonest = self.soonest.min(entry.expires);
+        self.soonest = self.soonest.min(gone(entry.kind, &origin, self.linger));
         self.bytes += weight;
         if entry.kind == Kind::Near {
             self.near_bytes += weight;
@@ -264,16 +200,18 @@ impl<V: Value> Contents<V> {
 
     /// Removes the chosen entries, and finds the soonest expiry of the rest.
     pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
-        let mut gone = Vec::new();
+        let mut removed = Vec::new();
         self.soonest = NEVER;
         for slot in 0..self.slab.len() {
             match &self.slab[slot] {
-                Some(entry) if chosen(entry, &self.origins[slot]) => gone.push(self.remove(slot as Slot, overhead)),
-                Some(entry) => self.soonest = self.soonest.min(entry.expires),
+                Some(entry) if chosen(entry, &self.origins[slot]) => removed.push(self.remove(slot as Slot, overhead)),
+                Some(entry) => {
+                    self.soonest = self.soonest.min(gone(entry.kind, &self.origins[slot], self.linger));
+                }
                 None => {}
             }
         }
-        gone
+        removed
     }
 
     pub fn into_entries(self) -> Vec<Option<Entry<V>>> {

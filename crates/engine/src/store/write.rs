@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
     Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
-    shard::{Contents, Entry, NEVER, Origin, Shard},
+    entry::{self, Entry, NEVER, Origin},
+    shard::{Contents, Shard},
 };
 use crate::{memory::Value, policy::Slot};
 
@@ -32,9 +33,10 @@ impl<V: Value> Store<V> {
             return false;
         }
         let mut evicted = Vec::new();
-        let entry = Entry::new(key, hash, value, self.deadline(ttl), kind);
-        let served_until = self.served(kind);
-        let origin = Origin { version, served_until };
+        let ends = self.deadline(ttl);
+        let mut entry = Entry::new(key, hash, value, self.due(kind, ends, fill.took), kind);
+        entry.took = u32::try_from(fill.took / 1_000).unwrap_or(u32::MAX);
+        let origin = Origin { version, served_until: self.served(kind), ends };
         self.keep(&mut shard, entry, origin, &mut evicted, gone);
         drop(shard);
         self.spread(hash, &mut evicted);
@@ -126,7 +128,8 @@ impl<V: Value> Store<V> {
             if shard.contents.soonest > now {
                 continue;
             }
-            let expired = self.remove_if(shard, |entry, _| entry.expires <= now);
+            let linger = shard.contents.linger;
+            let expired = self.remove_if(shard, |entry, origin| entry::gone(entry.kind, origin, linger) <= now);
             shard.counts.expirations += expired.len() as u64;
             drop(guard);
             self.retire(expired, Reason::Expired, gone);
@@ -163,7 +166,7 @@ impl<V: Value> Store<V> {
         let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
             return;
         };
-        if shard.contents.get(slot).expired(|| self.options.clock.coarse()) {
+        if shard.contents.gone(slot) <= self.options.clock.coarse() {
             let entry = self.account(&mut shard, |shard| shard.contents.remove(slot, self.options.overhead));
             shard.counts.expirations += 1;
             drop(shard);

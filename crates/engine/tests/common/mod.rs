@@ -17,6 +17,7 @@ impl Value for Bytes {
 }
 
 /// Returns the remembered writes, those of each shard in the order of their arrival.
+#[allow(dead_code, reason = "not every file of tests uses it")]
 pub fn recent(store: &Store<Bytes>) -> Vec<(String, u128)> {
     let parts = std::iter::successors(Some(store.missed(0, 0)), |part| Some(store.missed(0, part.next?)));
     parts.flat_map(|part| part.writes).collect()

@@ -47,6 +47,7 @@ impl Lead {
             version: version.unwrap_or(mark.version),
             ttl: ttl.map(nanoseconds).transpose()?,
             kind: kind_of(kind)?,
+            took: u64::try_from(self.plan.get().began.elapsed().as_nanos()).unwrap_or(u64::MAX),
             foreign: version.is_some(),
             since: Some(mark),
         };

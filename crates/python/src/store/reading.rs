@@ -181,6 +181,15 @@ impl Store {
         Some((bytes, version, remaining.map(seconds), kind as u8))
     }
 
+    /// Returns what is here of a key whose hits need a decision by now, with what may be done with it in the place of
+    /// its kind.
+    pub(super) fn aged_now<'py>(&self, py: Python<'py>, key: &str) -> Option<Found<'py>> {
+        let aged = self.engine().aged(key)?;
+        let bytes = aged.value.as_ref().map(|value| value.bytes(py));
+        aged.value.into_iter().for_each(|value| value.release(py));
+        Some((bytes, aged.version, aged.remaining.map(seconds), aged.usable as u8))
+    }
+
     pub(super) fn left<'py>(&self, py: Python<'py>, entry: Evicted<Value>) -> PyResult<Left<'py>> {
         let value = entry.value.map(|value| self.take_object(py, value)).transpose()?;
         let reason = match entry.reason {
