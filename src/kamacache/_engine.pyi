@@ -362,12 +362,14 @@ class Flights:
         depth: int = 0,
         driver: Any = None,
         serial: bool = False,
+        anew: bool = False,
         /,
     ) -> Lead:
         """Prepare to load these keys, or one.
 
         `here`: this process loads them. `outer`: the flight that the caller's code loads for, `depth` loaders deep.
-        `driver`: the event loop that runs the load. `serial`: one thread loads the keys one after the other.
+        `driver`: the event loop that runs the load. `serial`: one thread loads the keys one after the other. `anew`:
+        what is in memory does not end the flights.
         """
 
     def running(self, key: str, /) -> Flight | None:
@@ -472,6 +474,8 @@ class Lead:
     def outcomes(self) -> dict[str, Any]:
         """Return the outcomes of the flights that have ended, by key."""
 
+    @property
+    def anew(self) -> bool: ...
     def took(self) -> float:
         """Return the seconds since the lead was made."""
 

@@ -226,3 +226,8 @@ def decode(codec: Codec[Any], data: bytes) -> Any:
     if value is None:
         raise CodecError(f"codec {codec_name(codec)}: these {len(data)} bytes mean None, which is not a value")
     return value
+
+
+def is_open(codec: CodecName | Codec[Any] | None) -> bool:
+    """Return whether the loader's return annotation has a say in the codec."""
+    return codec is None or (isinstance(codec, str) and codec in TYPED)

@@ -125,6 +125,8 @@ class GroupCore:
         self.store.sweep()  # on_evict hears of none of it
         self.misses.unread.marks.clear()
         self.misses.unread.again.clear()
+        if self.misses.local.freshness is not None:
+            self.misses.local.freshness.forget()
 
     def reset(self) -> None:
         """Do what forget does, and count from zero."""
@@ -231,6 +233,7 @@ def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
         keep_evicted=options.on_evict is not None,
         packs=isinstance(codec, Packed),
         plain=isinstance(codec, Packed) and codec.is_plain,
+        freshness=None if options.rules is None else options.rules[:4],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from kamacache.codecs import Codec, CodecName
 from kamacache.function import AsyncCachedFunction, CachedFunction
 from kamacache.options import GroupOptions
+from kamacache.rules import Rules
 from kamacache.signatures import GroupMethods
 from kamacache.units import check_name
 
@@ -17,7 +18,7 @@ R = TypeVar("R")
 if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
     from typing import Protocol, Unpack
 
-    from kamacache.signatures import Options
+    from kamacache.loadertypes import Options
     from kamacache.value import Value
 
     class CachedDecorator(Protocol):
@@ -135,4 +136,4 @@ class FunctionMethods(GroupMethods):
         return decorate if function is None else decorate(function)
 
 
-_OPTIONS = frozenset(GroupOptions._fields) - {"codec", "key_codec"}
+_OPTIONS = frozenset(GroupOptions._fields + Rules._fields) - {"codec", "key_codec", "rules"}

@@ -1,12 +1,14 @@
-"""The types of loaders, and of decorators that make groups of them. Only type checkers read this file."""
+"""The types of loaders, of decorators that make groups of them, and of options. Only type checkers read this file."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypedDict, TypeVar, overload
 
 from kamacache.group import Group
 from kamacache.group.keyed import KeyedGroup
+from kamacache.options import OnEvict, PolicyName
+from kamacache.units import Duration, Size
 from kamacache.value import Value
 
 V = TypeVar("V")
@@ -38,3 +40,28 @@ class KeyedDecorator(Protocol):
     def __call__(self, loader: Callable[[Any], Awaitable[V | Value[V] | None]], /) -> KeyedGroup[V]: ...
     @overload
     def __call__(self, loader: Callable[[Any], V | Value[V] | None], /) -> KeyedGroup[V]: ...
+
+
+class Options(TypedDict, total=False):
+    """The options of a group, except its codec, which decides its type."""
+
+    load_many: Callable[[list[Any]], Any] | None
+    max_bytes: Size
+    ttl: Duration | None
+    policy: PolicyName
+    near_ttl: Duration
+    negative_ttl: Duration
+    jitter: float
+    load_timeout: Duration | None
+    on_evict: OnEvict | None
+    compress_above: Size | None
+    version: int | None
+    max_batch: int
+    batch_window: Duration | None
+    concurrency: int | None
+    refresh_after: Duration | None
+    early: float
+    stale_while_revalidate: Duration
+    stale_if_error: Duration
+    soft_timeout: Duration | None
+    error_ttl: Duration

@@ -1,7 +1,6 @@
 """Check the options of groups and nodes before they are used."""
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +9,8 @@ from kamacache.codecs import Codec, CodecName, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
-from kamacache.units import Duration, Size, check_name, parse_duration, parse_size, parse_ttl, shown
+from kamacache.rules import Rules
+from kamacache.units import Duration, Size, check_name, number, parse_duration, parse_size, parse_ttl, shown
 
 OnEvict = Callable[[str, Any, str], None]
 """on_evict(key, value, reason); `reason` is "capacity" or "expired"."""
@@ -46,6 +46,7 @@ class GroupOptions(NamedTuple):
     batch_window: float | None
     concurrency: int | None
     key_codec: str | None
+    rules: Rules | None = None
 
     @classmethod
     def make(
@@ -65,6 +66,12 @@ class GroupOptions(NamedTuple):
         batch_window: Duration | None = None,
         concurrency: int | None = None,
         key_codec: Literal["auto"] | None = None,
+        refresh_after: Duration | None = None,
+        early: float = 0.0,
+        stale_while_revalidate: Duration = 0,
+        stale_if_error: Duration = 0,
+        soft_timeout: Duration | None = None,
+        error_ttl: Duration = 0,
     ) -> "GroupOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         if max_bytes is None:
@@ -76,7 +83,7 @@ class GroupOptions(NamedTuple):
             raise ConfigError("near_ttl=None: near copies never live forever; write 0 to keep none")
         if negative_ttl is None:
             raise ConfigError("negative_ttl=None: absence is never remembered forever; write 0 to forget it at once")
-        if not 0 <= _number(jitter, name="jitter", range_="a number from 0 to below 1") < 1:
+        if not 0 <= number(jitter, name="jitter", range_="a number from 0 to below 1") < 1:
             raise ConfigError(f"jitter={jitter!r}: must be a number from 0 to below 1; 0 keeps every ttl exact")
         timeout = None if load_timeout is None else parse_duration(load_timeout, name="load_timeout")
         if timeout == 0:
@@ -98,9 +105,10 @@ class GroupOptions(NamedTuple):
             raise ConfigError(
                 f'key_codec={key_codec!r}: must be "auto" for int, UUID and tuple keys, or None for str alone'
             )
+        lifetime = parse_ttl(ttl, name="ttl")
         return cls(
             max_bytes=size,
-            ttl=parse_ttl(ttl, name="ttl"),
+            ttl=lifetime,
             policy=policy,
             near_ttl=parse_duration(near_ttl, name="near_ttl"),
             negative_ttl=parse_duration(negative_ttl, name="negative_ttl"),
@@ -114,6 +122,9 @@ class GroupOptions(NamedTuple):
             batch_window=None if batch_window is None else parse_duration(batch_window, name="batch_window"),
             concurrency=concurrency,
             key_codec=key_codec,
+            rules=Rules.make(
+                refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl, lifetime
+            ),
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:
@@ -124,6 +135,8 @@ class GroupOptions(NamedTuple):
     def shown(self) -> dict[str, Any]:
         """Return the options by name, codecs and functions by their names."""
         values = self._asdict()
+        rules = values.pop("rules")
+        values |= dict.fromkeys(Rules._fields) if rules is None else rules._asdict()
         values["codec"] = codec_name(self.codec)
         if self.on_evict is not None:
             function = self.on_evict
@@ -182,7 +195,7 @@ class NodeOptions(NamedTuple):
         if advertise is not None:
             _check_advertise(advertise)
         weights = "a number from 0.001 to 1000; 2.0 owns twice the keys of 1.0"
-        if not _LEAST_WEIGHT <= _number(weight, name="weight", range_=weights) <= _MOST_WEIGHT:
+        if not _LEAST_WEIGHT <= number(weight, name="weight", range_=weights) <= _MOST_WEIGHT:
             raise ConfigError(f"weight={weight!r}: must be {weights}")
         size = parse_size(max_value, name="max_value")
         if not 1 <= size <= _GREATEST_VALUE:
@@ -192,8 +205,8 @@ class NodeOptions(NamedTuple):
             ("loader_threads", loader_threads, _MOST_THREADS),
             ("loader_queue", loader_queue, _LONGEST_QUEUE),
         )
-        for name, number, most in (threads, queue):
-            _check_whole(name, number, most)
+        for name, count, most in (threads, queue):
+            _check_whole(name, count, most)
         return cls(
             listen=listen,
             advertise=advertise,
@@ -269,18 +282,6 @@ class NodeOptions(NamedTuple):
         except ConfigError as error:
             where = "from the environment (KAMACACHE_*)" + (" or the arguments" if defaults else "")
             raise ConfigError(f"{where}: {error}") from error
-
-
-def _number(value: object, *, name: str, range_: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name}={value!r}: must be {range_}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ConfigError(f"{name}={value!r}: must be {range_}")
-    return number
 
 
 def _memory(max_bytes: Size, least: int) -> int:

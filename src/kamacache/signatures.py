@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from kamacache._engine import check_key
-from kamacache.codecs import TYPED, Codec, CodecName
+from kamacache.codecs import Codec, CodecName, is_open
 from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
@@ -20,34 +20,24 @@ Load = Callable[[str], Any]
 LoadMany = Callable[[list[Any]], Any]  # of str, but with key_codec
 
 if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
-    from typing import TypedDict, Unpack
+    from typing import Unpack
 
     from kamacache.cluster.membership import Membership
     from kamacache.group.keyed import KeyedGroup
     from kamacache.load.loader import Keyed
-    from kamacache.loadertypes import AsyncLoad, AsyncValueLoad, Decorator, KeyedDecorator, PlainLoad, PlainValueLoad
+    from kamacache.loadertypes import (
+        AsyncLoad,
+        AsyncValueLoad,
+        Decorator,
+        KeyedDecorator,
+        Options,
+        PlainLoad,
+        PlainValueLoad,
+    )
     from kamacache.value import Value
 
     Typed = Literal["json", "msgpack", "pickle", "msgspec", "pydantic"]
     AnyCodec = Typed | Codec[V]
-
-    class Options(TypedDict, total=False):
-        """The options of a group, except its codec, which decides its type."""
-
-        load_many: LoadMany | None
-        max_bytes: Size
-        ttl: Duration | None
-        policy: PolicyName
-        near_ttl: Duration
-        negative_ttl: Duration
-        jitter: float
-        load_timeout: Duration | None
-        on_evict: OnEvict | None
-        compress_above: Size | None
-        version: int | None
-        max_batch: int
-        batch_window: Duration | None
-        concurrency: int | None
 
 
 class GroupMethods:
@@ -128,6 +118,12 @@ class GroupMethods:
         batch_window: Duration | None = None,
         concurrency: int | None = None,
         key_codec: Literal["auto"] | None = None,
+        refresh_after: Duration | None = None,
+        early: float = 0.0,
+        stale_while_revalidate: Duration = 0,
+        stale_if_error: Duration = 0,
+        soft_timeout: Duration | None = None,
+        error_ttl: Duration = 0,
     ) -> Group[Any]:
         """Make a group and return it, or return the one of this name if it has the same loader and options.
 
@@ -160,6 +156,13 @@ class GroupMethods:
           another.
         - `key_codec`: "auto": keys may be int, UUID and tuples of these and of str beside str, told from each other;
           `loader` gets them as they are. None: keys are str.
+        - `refresh_after`: a hit on a value of this age returns it, and starts one load of it in the background.
+        - `early`: the same by chance before the end of the ttl, in times of a load (XFetch); 1.0 is a good choice.
+        - `stale_while_revalidate`: for how long after its ttl a value is answered while one load of it runs.
+        - `stale_if_error`: for how long after its ttl a value is answered if its load fails.
+        - `soft_timeout`: if a load takes longer and there is such a value, the value is answered, and the load goes on.
+        - `error_ttl`: for how long the failure of a load is remembered and raised without a load; twice as long each
+          time that it fails again, up to 32 times `error_ttl`. A set, delete or clear ends it.
 
         Create all groups before `start`. A group created later moves the ownership of keys. A group that was made
         without a loader may get one by another call, which moves it too. The same loader is the same function over the
@@ -173,6 +176,7 @@ class GroupMethods:
         options = GroupOptions.make(
             *(max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
             *(compress_above, version, max_batch, batch_window, concurrency, key_codec),
+            *(refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl),
         )
         return self._make(name, loader, load_many, options)
 
@@ -229,6 +233,12 @@ class GroupMethods:
         batch_window: Duration | None = None,
         concurrency: int | None = None,
         key_codec: Literal["auto"] | None = None,
+        refresh_after: Duration | None = None,
+        early: float = 0.0,
+        stale_while_revalidate: Duration = 0,
+        stale_if_error: Duration = 0,
+        soft_timeout: Duration | None = None,
+        error_ttl: Duration = 0,
     ) -> Any:
         """Decorate a loader: its name becomes the Group, whose `loader` is the function.
 
@@ -250,9 +260,10 @@ class GroupMethods:
             return GroupOptions.make(
                 *(max_bytes, ttl, policy, chosen, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
                 *(compress_above, version, max_batch, batch_window, concurrency, key_codec),
+                *(refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl),
             )
 
-        if codec is None or not _is_open(codec):
+        if codec is None or not is_open(codec):
             options(codec or "bytes")  # an error comes now
 
         def decorate(function: Load) -> Group[Any]:
@@ -311,13 +322,8 @@ class GroupMethods:
             return self._groups.make(full, loader, options)
 
 
-def _is_open(codec: CodecName | Codec[Any] | None) -> bool:
-    """Return whether the loader's return annotation has a say in the codec."""
-    return codec is None or (isinstance(codec, str) and codec in TYPED)
-
-
 def _chosen(codec: CodecName | Codec[Any] | None, loader: Load | None, load_many: LoadMany | None) -> Any:
-    if not _is_open(codec):
+    if not is_open(codec):
         return codec
     from kamacache.typed import chosen  # noqa: PLC0415 - as above
 

@@ -36,6 +36,8 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
     """Keys set or deleted, and clears, called here."""
     undecodable: int = 0
     """Values found in memory, here or at a peer, that the codec could not read; each was loaded again."""
+    stale: int = 0
+    """Values answered here after their ttl, as the options of the group allow; counted in one of the above as well."""
     evictions: int = 0
     """Entries dropped to make room."""
     expirations: int = 0

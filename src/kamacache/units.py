@@ -130,3 +130,16 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python prints
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def number(value: object, *, name: str, range_: str) -> float:
+    """Return a finite number. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name}={value!r}: must be {range_}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ConfigError(f"{name}={value!r}: must be {range_}")
+    return result

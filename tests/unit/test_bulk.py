@@ -150,9 +150,7 @@ def test_a_loop_that_ends_before_its_window_leaves_nothing(node: Node) -> None:
         asyncio.run(leave())
     assert together(group, "1") == [b"1"]
     assert batches.asked == [["1"]]
-    window = group._core.misses._window
-    assert window is not None
-    assert not window._open
+    assert not group._core.misses._window._open
 
 
 def test_a_get_inside_a_loader_does_not_wait_for_others(node: Node) -> None:
@@ -232,6 +230,20 @@ def test_plain_loaders_run_side_by_side(node: Node, way: str, *, many: bool) -> 
         Peak.variable.reset(token)
     assert peak.peak == 3
     assert peak.seen == {"of the caller"}
+
+
+def test_the_function_of_a_call_stays_on_its_thread(node: Node) -> None:
+    threads: list[str] = []
+    batches = Batches()
+
+    def load(keys: list[str]) -> dict[str, bytes]:
+        threads.append(threading.current_thread().name)
+        return batches.plain(keys)
+
+    group = node.group("g", load_many=Batches().plain, concurrency=3, max_batch=2, batch_window=0)
+    assert len(group.get_many_or_load(["1", "2", "3", "4", "5"], load)) == 5
+    assert batches.sizes == [2, 2, 1]
+    assert set(threads) == {threading.current_thread().name}
 
 
 def test_plain_loaders_run_one_after_the_other(node: Node) -> None:

@@ -7,7 +7,7 @@ import pytest
 from kamacache.stats import GroupStats
 
 NAMES = (  # noqa: SIM905 - as the design writes them
-    "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes undecodable "
+    "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes undecodable stale "
     "evictions expirations entries bytes near_bytes max_bytes remembered remembered_bytes unremembered"
 ).split()
 

@@ -25,4 +25,5 @@ outcomes! {
     LOAD_ERRORS => "load_errors",
     WRITES => "writes",
     UNDECODABLE => "undecodable",
+    STALE => "stale",
 }

@@ -1,5 +1,4 @@
 //! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
-mod access;
 mod budget;
 mod held;
 mod options;
@@ -15,8 +14,7 @@ use std::sync::{
 use kamacache_engine::{
     memory::Memory,
     outcome::OUTCOMES,
-    policy::AnyPolicy,
-    store::{Candidacy, Fill, Kind, Lookup, Options},
+    store::{Candidacy, Fill, Kind, Lookup},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -26,14 +24,12 @@ use pyo3::{
 };
 
 use crate::{
-    cell::{Cell, Engine},
+    cell::Cell,
     clock::{Clock, Hlc},
     errors::{self, key as text, nanoseconds},
-    fork,
     hit::Reader,
     placement::Placement,
     remote::Remote,
-    value::OVERHEAD,
     writer,
 };
 pub use budget::Budget;
@@ -94,22 +90,8 @@ impl Store {
         plain: bool,
         freshness: Option<options::Fresh>,
     ) -> PyResult<Self> {
-        let options = Options {
-            name,
-            max_bytes,
-            policy,
-            clock: clock.0.clone(),
-            near_ttl: nanoseconds(near_ttl)?,
-            remember: nanoseconds(remember)?,
-            freshness: freshness.map(options::fresh).transpose()?,
-            overhead: OVERHEAD,
-            keep_evicted,
-            packs,
-        };
-        let engine = Engine::new(options)
-            .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", AnyPolicy::NAMES.join(", "))))?;
-        let cell = Arc::new(Cell::new(engine));
-        fork::register(py, &cell);
+        let times = (near_ttl, remember, freshness);
+        let cell = options::cell(py, name, (max_bytes, policy, clock), times, (keep_evicted, packs))?;
         Ok(Self {
             cell,
             on_miss: Held::default(),

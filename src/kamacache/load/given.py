@@ -34,6 +34,12 @@ class Given(Loader):
         self.misused: TypeError | None = None
         self.ended: dict[str, Outcome] = {}  # what it brought: this caller gets that, whatever became of the flight
 
+    def again(self) -> Given:
+        """Return the same for another load."""
+        function = self.single or self.many
+        assert function is not None  # noqa: S101 - the constructor gives one
+        return Given(function, many=self.many is not None, is_async=self.is_async)
+
     def driver(self, _home: HomeLoop) -> asyncio.AbstractEventLoop | None:
         return running_loop() if self.is_async else None
 

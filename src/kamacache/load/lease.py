@@ -10,7 +10,7 @@ Nobody waits for another one's load while it holds a lease. So holders cannot wa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kamacache.deadline import Deadline
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.load.flight import Holder
     from kamacache.load.given import Given
-    from kamacache.load.local import Local
     from kamacache.load.loop import HomeLoop
+    from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
 
 _NUMBERS = itertools.count(1)
@@ -46,6 +46,8 @@ class Granting(Loader):
     """
 
     __slots__ = ("_holder", "_lead", "_leases", "_name", "skipped", "versions")
+
+    grants = True
 
     def __init__(self, leases: dict[str, Granting], name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
         self.single = self.many = None
@@ -121,7 +123,7 @@ class Asking:
             if not lease.versions:
                 self._leases.remove(lease)
 
-    def load(self, local: Local) -> Path[None]:
+    def load(self, result: Callable[[str, Any], Outcome], times: Any, options: GroupOptions) -> Path[None]:
         """Run the function for all granted keys, and bring the results to their owners."""
         given, granted = self.given, [lease for lease in self._leases if lease.versions]
         versions = {key: version for lease in granted for key, version in lease.versions.items()}
@@ -131,9 +133,9 @@ class Asking:
 
         def end(key: str, value: Any) -> None:
             if key not in ended:
-                ended[key] = local.loaded.result(key, value)._replace(version=versions[key])
+                ended[key] = result(key, value)._replace(version=versions[key])
 
-        home, times, options = self._runtime.home, local.times, local.options
+        home = self._runtime.home
         keys = [key for key in self._lead.keys if key in versions]  # in the order asked
         yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
         sent = [call for lease in granted for call in self._fill(lease, ended)]

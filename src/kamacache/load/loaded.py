@@ -12,6 +12,7 @@ from kamacache.load.outcome import (
     ABORTED,
     LOAD_ERRORS,
     LOADS,
+    Failure,
     Outcome,
     caused,
     failure_in,
@@ -26,6 +27,7 @@ from kamacache.value import Value
 if TYPE_CHECKING:
     from kamacache._engine import Histogram, Lead
     from kamacache.cluster.peers import Peer
+    from kamacache.load.freshness import Freshness
     from kamacache.load.lease import Granting
     from kamacache.load.unread import Unread
     from kamacache.options import GroupOptions
@@ -36,13 +38,21 @@ class Loaded:
     """What the loads of one group bring to this process."""
 
     def __init__(
-        self, name: str, store: Store, options: GroupOptions, unread: Unread, times: Histogram, runtime: Runtime
+        self,
+        name: str,
+        store: Store,
+        options: GroupOptions,
+        unread: Unread,
+        freshness: Freshness | None,
+        times: Histogram,
+        runtime: Runtime,
     ) -> None:
         self.leases: dict[str, Granting] = {}  # that this node has granted, by name
         self._name = name
         self._store = store
         self._options = options
         self._unread = unread
+        self._freshness = freshness
         self._times = times
         self._runtime = runtime
         self._plain = isinstance(options.codec, codecs.BytesCodec)
@@ -71,6 +81,8 @@ class Loaded:
                 return self._failed(lead, key, error, own=own)
         if self._unread.marks or self._unread.again:
             self._unread.loaded(key, raw)
+        if self._freshness is not None:
+            self._freshness.loaded(key)
         lead.loaded(key, raw, ttl, kind, LOADS, own)
         return raw
 
@@ -88,9 +100,14 @@ class Loaded:
             self._times.observe(lead.took())
         if not lead.flight(key).ended:
             self._store.count(LOAD_ERRORS)  # before the waiting callers look
-        lead.end(key, outcome)
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
+        self._remember(lead, key, outcome.failure)
+        lead.end(key, outcome)
         raise raised(outcome.failure, key)
+
+    def _remember(self, lead: Lead, key: str, failure: Failure) -> None:
+        if self._freshness is not None:
+            self._freshness.failed(key, lead.flight(key).version, failure)
 
     def failure(self, key: str, error: BaseException) -> Outcome:
         if error is LATE.error:
@@ -132,6 +149,9 @@ class Loaded:
         if answer.later or answer.too_large:
             return lead.end(key, ABORTED)
         if (failure := failure_in(answer)) is not None:
+            self._remember(lead, key, failure)
             return lead.end(key, Outcome(failure=failure))
+        if self._freshness is not None:
+            self._freshness.loaded(key)
         lead.loaded(key, answer.value, answer.remaining, self.kind(key, granting.skipped), LOADS, False)
         return True

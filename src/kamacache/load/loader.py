@@ -157,6 +157,7 @@ class Loader:
 
     __slots__ = ("cached", "given", "is_async", "lean", "many", "place", "single")
 
+    grants = False  # it loads nothing, but leaves its keys to another member: see lease.py
     ended: dict[str, Outcome] | None = None  # what the function of one call has brought: see given.py
 
     def __init__(

@@ -8,7 +8,7 @@ knows of a later write refuses the value.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError, NoLoader
 from kamacache.load.call import Call, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
+from kamacache.load.freshness import Freshness
+from kamacache.load.given import Given
 from kamacache.load.loaded import Loaded
 from kamacache.load.outcome import (
     ABORTED,
@@ -57,6 +59,7 @@ class Local:
         self.loader = loader
         self.times = Histogram()  # of the calls of the loader
         self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
+        self.freshness = None if options.rules is None else Freshness(store, options.rules, runtime.clock)
         self._name = name
         self._store = store
         self.options = options
@@ -64,7 +67,7 @@ class Local:
         self._peeks = peeks
         self.unread = unread
         self._runtime = runtime
-        self.loaded = Loaded(name, store, options, unread, self.times, runtime)
+        self.loaded = Loaded(name, store, options, unread, self.freshness, self.times, runtime)
 
     # -- one key, on the caller's thread, with no other node to ask -------------------------------------------------
 
@@ -118,45 +121,78 @@ class Local:
         skipped: Mapping[str, Peer] = NOBODY,
         depth: int | None = None,
         given: Loader | None = None,
+        *,
+        anew: bool = False,
     ) -> Path[Flying]:
         """Lead or join the loads of these keys, after the candidates in `skipped` were passed over.
 
         With a plain loader, a thread has loaded the keys that it leads when this returns. Other loads go on by
-        themselves. `given` loads in the place of the group's loader: it belongs to this call.
+        themselves. `given` loads in the place of the group's loader: it belongs to this call. With `anew`, what is in
+        memory is no answer.
         """
         loader, runtime = given or self.loader, self._runtime
         outer = chain()
         depth = (0 if outer is None else outer.depth) if depth is None else depth
         driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
-        lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async)
+        lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async, anew)
         with lead as found:
             joined = found or {}
             for part in rest:
                 yield PAUSE
                 joined |= lead.extend(part) or {}
             if not lead.ended:
-                pool = None if loader.is_async else runtime.pool(depth)
-
-                def elsewhere() -> None:
-                    if pool is None and given is not None:
-                        runtime.home.task(driver, adrive(self._lead(lead, loader, skipped)), lead.abandon)
-                        return
-                    if pool is None:
-                        runtime.home.begin(lambda: adrive(self._lead(lead, loader, skipped)), lead.abandon)
-                        return
-
-                    def job_of_pool() -> None:
-                        if lead.wanted:  # else its callers have gone while it waited for its turn
-                            drive(self._lead(lead, loader, skipped, wide=True))
-
-                    job = pool.submit(job_of_pool, own=True)
-                    if not job.wake(lead.abandon):
-                        lead.abandon()
-
-                inline = None if loader.is_async else lambda: drive(self._lead(lead, loader, skipped))
-                yield Start(lead, inline, elsewhere)
+                patient = [] if self.freshness is None or anew else self.freshness.patient(lead)
+                here = not (loader.is_async or patient)
+                inline = (lambda: drive(self._lead(lead, loader, skipped))) if here else None
+                yield Start(lead, inline, self._elsewhere(lead, loader, skipped, depth))
+                if self.freshness is not None and patient:
+                    self.freshness.limit(lead, patient)
         return Flying(lead, joined)
+
+    def _elsewhere(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], depth: int) -> Callable[[], None]:
+        """Return what begins the work of a lead on a thread of the pool or as a task."""
+        home = self._runtime.home
+
+        def begin() -> None:
+            if loader.is_async and isinstance(loader, Given):
+                home.task(lead.driver, adrive(self._lead(lead, loader, skipped)), lead.abandon)
+                return
+            if loader.is_async:
+                home.begin(lambda: adrive(self._lead(lead, loader, skipped)), lead.abandon)
+                return
+
+            def job_of_pool() -> None:
+                if lead.wanted:  # else its callers have gone while it waited for its turn
+                    drive(self._lead(lead, loader, skipped, wide=True))
+
+            job = self._runtime.pool(depth).submit(job_of_pool, own=True)
+            if not job.wake(lead.abandon):
+                lead.abandon()
+
+        return begin
+
+    # -- old values and remembered failures --------------------------------------------------------------------------
+
+    def ready(self, keys: list[str], given: Loader | None = None) -> dict[str, Outcome]:
+        """Return the outcomes of keys that need no load now, and begin to load those anew that are old."""
+        if self.freshness is None:
+            return {}
+        outcomes, anew = self.freshness.ready(keys)
+        if given is not None and given.grants:
+            return outcomes | {key: outcomes[key]._replace(due=True) for key in anew}
+        loader = given.again() if isinstance(given, Given) else self.loader
+        if anew and not loader.missing:
+            driver = loader.driver(self._runtime.home)
+            lead = self.flights.lead(anew, True, self.options.load_timeout, None, 0, driver, not loader.is_async, True)
+            with lead:
+                if not lead.ended:
+                    Start(lead, None, self._elsewhere(lead, loader, NOBODY, 0)).begin()
+        return outcomes
+
+    def instead(self, key: str, outcome: Outcome) -> Outcome:
+        """Return the old value in the place of a failure, if the rules of the group say so."""
+        return outcome if self.freshness is None else self.freshness.instead(key, outcome)
 
     def _lead(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool = False) -> Path[None]:
         """End every flight: from memory, from a former owner, or by the loader."""
@@ -172,10 +208,12 @@ class Local:
         finally:
             if not granted:
                 lead.abandon()
+            if self.freshness is not None:
+                self.freshness.done(lead)
 
     def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[bool]:
         """Load the keys. Return whether they were granted to another member instead, whose flights they are now."""
-        if (yield from self._from_former(lead, skipped)):
+        if not lead.anew and (yield from self._from_former(lead, skipped)):
             for key in lead.keys:  # the load begins now, so it knows the writes that came while peers were asked
                 if not lead.begin(key):
                     lead.end(key, ABORTED)
@@ -202,7 +240,8 @@ class Local:
                 pass
 
         times, home, options = self.times, self._runtime.home, self.options
-        pool = self._runtime.pool(lead.depth - 1) if wide or (options.concurrency or 1) > 1 else None
+        beside = (options.concurrency or 1) > 1  # but the function of a call stays on the thread of its caller
+        pool = self._runtime.pool(lead.depth - 1) if wide or (beside and loader is self.loader) else None
         yield Call(loader, lead, keys, ended, home=home, pool=pool, times=times, options=options)
         return False
 

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from kamacache import codecs
 from kamacache._engine import MISSING, Histogram, Promise, Store
 from kamacache.deadline import Deadline
-from kamacache.errors import CodecError, KamaCacheError, LoadCycle, LoadError, LoadTimeout
+from kamacache.errors import KamaCacheError, LoadCycle, LoadError, LoadTimeout
 from kamacache.load.flight import CHAIN, MAX_DEPTH, Flying, chain, land
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
@@ -25,15 +24,14 @@ from kamacache.load.outcome import (
     batch_error,
     failed,
     is_unloaded,
-    raised,
     timed_out,
 )
 from kamacache.load.peek import Peeks
 from kamacache.load.remote import Remote
 from kamacache.load.unread import Unread
-from kamacache.load.window import Window
-from kamacache.packed import Packed
-from kamacache.steps import PAUSE, Path, Twofold, Wait, adrive, drive, parts
+from kamacache.load.values import Values
+from kamacache.load.window import Fetched, Window
+from kamacache.steps import PAUSE, Path, Wait, adrive, drive, parts
 
 if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
@@ -58,14 +56,12 @@ class Misses:
         self.local = self.unread.local = Local(name, store, loader, options, self.peeks, self.unread, runtime)
         self._remote = Remote(name, store, options.load_timeout, self.local, self.peeks, runtime)
         store.on_unread = self.unread.note
-        self._window = Window.of(options, self._fetch, runtime.home)
+        self._window = Window(options, self._fetch, self.local, runtime.home)
         self._store = store
         self._options = options
         self._runtime = runtime
-        self._plain = isinstance(options.codec, codecs.BytesCodec)
-        self._shareable = codecs.is_shareable(options.codec)
-        codec = options.codec
-        self._of_bytes = codec.of_bytes() if isinstance(codec, Packed) else None
+        self.values = Values(store, options, self.local, self.unread)
+        self._simple = options.rules is None  # an old value is none
         self.alone = False  # the node runs, and no other member is to be asked
 
     def route(self, route: Route) -> None:
@@ -93,13 +89,13 @@ class Misses:
         the place of the group's loader. A node alone needs only the first part.
         """
         loader = given or self.local.loader
-        if self.alone and loader.lean and not self._store.pending and CHAIN.get() is None:
+        if self.alone and self._simple and loader.lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is interrupted
             try:
                 raw = self.local.get(key, loader)
                 how = None if isinstance(raw, Flying) else LOADS
                 if not isinstance(raw, Flying):
-                    return raw if self._plain else self._decode(key, raw)
+                    return raw if self.values.plain else self.values.decode(key, raw)
             except LoadError:
                 how = LOADS
                 raise
@@ -113,13 +109,13 @@ class Misses:
         loader = given or self.local.loader
         if self._store.remote is not None:
             self._runtime.home.adopt_running()
-        lean = loader.is_async and loader.single and (self._window is None or loader.many is None)
+        lean = loader.is_async and loader.single and not self._window.takes(loader) and self._simple
         if self.alone and lean and not self._store.pending and CHAIN.get() is None:
             how: int | None = JOINED  # if it is cancelled
             try:
                 outcome = await self.local.aget(key, loader)
                 how = None if outcome is None else outcome.how
-                if outcome is not None and (value := self._result(key, outcome)) is not MISSING:
+                if outcome is not None and (value := self.values.result(key, outcome)) is not MISSING:
                     return value
                 how = None
             finally:
@@ -136,15 +132,15 @@ class Misses:
             owner = None if peeked else self._runtime.route(self.name).first(key)
             if owner is not None:
                 found = yield from self.peeks.ask_owner(owner, key)
-                value = MISSING if found is None else self._read(key, found[0], raw=raw)
+                value = MISSING if found is None else self.values.read(key, found[0], raw=raw)
                 if found is not None and value is not MISSING:
                     how = ABSENT if found[0] is None else PEER_HITS
                     return value
             value = MISSING
             for left in reversed(range(_ROUNDS)):
-                outcome, joins = yield from self._load(key, given)
+                outcome, joins = yield from self._window.load(key, given)
                 how = JOINED if joins else outcome.how
-                value = self._result(key, outcome, raw=raw, last=_is_last(left, joins))
+                value = self.values.result(key, outcome, raw=raw, last=_is_last(left, joins))
                 if value is not MISSING:
                     break
             return value
@@ -172,7 +168,7 @@ class Misses:
             yield from self.wait_for_writes(keys)
             found = {} if self.alone or peeked else (yield from self.peeks.ask_owners(keys))
             for key, (data, *_) in list(found.items()):
-                value = self._read(key, data, raw=raw)
+                value = self.values.read(key, data, raw=raw)
                 if value is MISSING:
                     del found[key]
                     continue
@@ -188,7 +184,7 @@ class Misses:
                         outcome = outcomes[key]
                         counts[key] = JOINED if key in joined else outcome.how
                         try:
-                            value = self._result(key, outcome, raw=raw, last=_is_last(left, key in joined))
+                            value = self.values.result(key, outcome, raw=raw, last=_is_last(left, key in joined))
                         except KamaCacheError as error:
                             failures[key] = error
                         else:
@@ -226,17 +222,7 @@ class Misses:
                 except TimeoutError:
                     raise LoadTimeout(f"a write of {self.name} was pending for too long") from None
 
-    def _load(self, key: str, given: Given | None) -> Path[tuple[Outcome, bool]]:
-        """Load one key, in a task with others if the group has a window. Return its end, and whether others led."""
-        window = self._window
-        if window is not None and given is None and self.loader.many is not None and chain() is None:
-            gathered: tuple[Outcome, bool] | None = yield Twofold(lambda: None, lambda: window.ask(key))
-            if gathered is not None:
-                return gathered
-        outcomes, joined = yield from self._fetch([key], given)
-        return outcomes[key], key in joined
-
-    def _fetch(self, keys: list[str], given: Given | None = None) -> Path[tuple[dict[str, Outcome], set[str]]]:
+    def _fetch(self, keys: list[str], given: Given | None) -> Path[Fetched]:
         """Join or lead the flights of these keys. Return how each ended, and which keys others led.
 
         A caller that brings a function asks again if a flight ended for want of one.
@@ -248,6 +234,11 @@ class Misses:
         todo = keys
         while todo:
             own, elsewhere = self._split(todo)
+            if ready := self.local.ready(own, given):
+                outcomes |= ready
+                own = [key for key in own if key not in ready]
+                if not own and not elsewhere:
+                    break
             if elsewhere:
                 started = yield from self._remote.start(elsewhere, own, timeout, given)
             else:
@@ -293,46 +284,6 @@ class Misses:
         self.closed = error
         self.alone = self.local.alone = False
         self.local.flights.end_all(failed(error))
-
-    def _decode(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
-        """Return the value; with `raw` its bytes, as before they were compressed. Raises CodecError."""
-        codec: codecs.Codec[Any] | None = self._of_bytes if raw else self._options.codec
-        if data is None or self._plain or codec is None:
-            return data
-        if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
-            return shared
-        try:
-            return codecs.decode(codec, data)
-        except CodecError as error:
-            self.unread.note(key, data, error)
-            raise
-
-    def _read(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
-        """Return the value of bytes that are not fresh from the loader; MISSING if the codec cannot read them."""
-        try:
-            return self._decode(key, data, raw=raw)
-        except CodecError:
-            return MISSING
-
-    def _result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False) -> Any:
-        """Return the value of an outcome; MISSING if it cannot be read, and the key is to be loaded again.
-
-        What the loader has just returned is not loaded again, nor is what came back after that; raises CodecError.
-        Without any loader the value counts as absent.
-        """
-        if outcome.failure is not None:
-            raise raised(outcome.failure, key)
-        try:
-            value = self._decode(key, outcome.value, raw=raw)
-        except CodecError:
-            if outcome.how != LOADS and not last:
-                return MISSING
-            if self.local.is_without_loader():
-                return None
-            raise
-        if self.unread.marks:
-            self.unread.marks.pop(key, None)
-        return value
 
 
 def _is_last(left: int, joined: bool) -> bool:

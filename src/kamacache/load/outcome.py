@@ -19,9 +19,8 @@ from kamacache.errors import (
 from kamacache.net.messages import Answer
 
 # The positions in Store.OUTCOMES, in its order.
-GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES, UNDECODABLE = range(
-    12
-)
+GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES = range(11)
+UNDECODABLE, STALE = 11, 12
 
 _MESSAGE = 32 * 1024 * 1024  # bytes of values in one message that has several
 _OURS = "kamacache."  # stands before the names of our own errors in Answer.error_type
@@ -48,6 +47,7 @@ class Outcome(NamedTuple):
     too_large: bool = False  # given to callers, neither kept nor sent to another node
     unloaded: bool = False  # absent because nothing could load it: no answer for a caller that brings a function
     late: bool = False  # the time of the load was over
+    due: bool = False  # old: the asker that brought a function is to load it anew
 
 
 ABORTED = Outcome()  # the leader was interrupted: waiting callers try again
@@ -131,7 +131,7 @@ def answer_of(outcome: Outcome) -> Answer:
         return Answer(error_type=error_type, error_text=failure.text)
     if outcome.too_large:
         return Answer(too_large=True)
-    return Answer(outcome.value, outcome.version, outcome.remaining)
+    return Answer(outcome.value, outcome.version, outcome.remaining, due=outcome.due)
 
 
 def failure_in(answer: Answer) -> Failure | None:

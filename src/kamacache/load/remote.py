@@ -132,9 +132,11 @@ class Remote:
             asked = self._runtime.clock.now()
             deadline = Deadline.after(lead.left())
             calls = []
+            due: list[str] = []
             for peer, keys in by_peer.items():
                 lease = leases.ask(peer, keys)
-                calls.append((peer, keys, lease, self._ask(peer, keys, skipped, deadline, lease, len(by_peer) > 1)))
+                call = self._ask(lead, peer, keys, skipped, deadline, lease, len(by_peer) > 1)
+                calls.append((peer, keys, lease, call))
             self._calls[lead] = [call for *_, call in calls]
             if own:
                 flying.append((yield from self._local.start(own, self._timeout, given=leases.given)))
@@ -153,12 +155,15 @@ class Remote:
                     continue
                 self._runtime.saw(reply.clock)
                 leases.answered(lease, reply.answers)
+                due += [key for key, answer in zip(keys, reply.answers, strict=True) if answer.due]
                 mine, behind = self._sort(lead, keys, reply.answers, asked, told, with_lease=lease is not None)
                 here += mine
                 if behind:
                     told.update(behind)
                     yield from self._tell(peer, behind, deadline)
-            yield from leases.load(self._local)
+            if due and leases.given is not None:
+                self._load_anew(due, leases.given.again())
+            yield from leases.load(self._local.loaded.result, self._local.times, self._local.options)
             yield from self._load_here(lead, here, skipped, leases.given)
 
     def _reply(
@@ -230,6 +235,7 @@ class Remote:
 
     def _ask(
         self,
+        lead: Lead,
         peer: Peer,
         keys: list[str],
         skipped: Mapping[str, Peer],
@@ -245,8 +251,25 @@ class Remote:
         request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest, self._local.unread.of(keys))
         if lease is not None:
             me = self._runtime.membership.me.id
-            request = request._replace(lease=lease.name, holder=me, at_once=at_once)
+            request = request._replace(lease=lease.name, holder=me, at_once=at_once, anew=lead.anew)
         return self._runtime.lane.call(peer.address, request, deadline)
+
+    def _load_anew(self, keys: list[str], given: Given) -> None:
+        """Load old values anew under leases, in the background."""
+        loop, home = (running_loop() if given.is_async else None), self._runtime.home
+        lead = self._local.flights.lead(keys, False, self._timeout, None, 0, loop, False, True)
+
+        def begin() -> None:
+            if loop is not None:
+                home.task(loop, adrive(self._lead(lead, [], [], given)), lead.abandon)
+                return
+            job = self._runtime.pool(0).submit(lambda: drive(self._lead(lead, [], [], given)), own=True)
+            if not job.wake(lead.abandon):
+                lead.abandon()
+
+        with lead:
+            if not lead.ended:
+                Start(lead, None, begin).begin()
 
     def _load_here(self, lead: Lead, keys: list[str], skipped: Mapping[str, Peer], given: Given | None) -> Path[None]:
         """Load keys in this node after all, in the time that is left."""

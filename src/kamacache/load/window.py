@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from kamacache.steps import Path, adrive, needed_loop
+from kamacache.load.flight import chain
+from kamacache.steps import Path, Twofold, adrive, needed_loop
 
 if TYPE_CHECKING:
     import asyncio
 
+    from kamacache.load.given import Given
+    from kamacache.load.loader import Loader
+    from kamacache.load.local import Local
     from kamacache.load.loop import HomeLoop
     from kamacache.load.outcome import Outcome
     from kamacache.options import GroupOptions
@@ -30,18 +34,32 @@ class _Batch:
 class Window:
     """The open batches of one group. Each event loop has its own, so no lock is needed."""
 
-    def __init__(self, seconds: float, most: int, fetch: Callable[[list[str]], Path[Fetched]], home: HomeLoop) -> None:
-        self._seconds = seconds  # 0.0: to the end of the loop's turn
-        self._most = most
+    def __init__(
+        self,
+        options: GroupOptions,
+        fetch: Callable[[list[str], Given | None], Path[Fetched]],
+        local: Local,
+        home: HomeLoop,
+    ) -> None:
+        self._seconds = options.batch_window  # 0.0: to the end of the loop's turn; None: there is no window
+        self._most = options.max_batch
         self._fetch = fetch
+        self._local = local
         self._home = home
         self._open: dict[asyncio.AbstractEventLoop, _Batch] = {}
 
-    @classmethod
-    def of(cls, options: GroupOptions, fetch: Callable[[list[str]], Path[Fetched]], home: HomeLoop) -> Self | None:
-        """Return the window of a group; None if its options say that there is none."""
-        seconds = options.batch_window
-        return None if seconds is None else cls(seconds, options.max_batch, fetch, home)
+    def takes(self, loader: Loader) -> bool:
+        """Return whether single gets that this loader answers wait for others."""
+        return self._seconds is not None and loader.many is not None
+
+    def load(self, key: str, given: Given | None) -> Path[tuple[Outcome, bool]]:
+        """Load one key, in a task perhaps with others. Return its end, and whether another caller led."""
+        if self.takes(given or self._local.loader) and chain() is None:
+            gathered: tuple[Outcome, bool] | None = yield Twofold(lambda: None, lambda: self.ask(key))
+            if gathered is not None:
+                return gathered
+        outcomes, joined = yield from self._fetch([key], given)
+        return outcomes[key], key in joined
 
     async def ask(self, key: str) -> tuple[Outcome, bool] | None:
         """Return the outcome of a key, and whether another caller led. None: the caller has to fetch it alone."""
@@ -81,5 +99,5 @@ class Window:
         self._home.task(loop, self._run(batch), end)
 
     async def _run(self, batch: _Batch) -> None:
-        fetched = await adrive(self._fetch(list(batch.keys)))
+        fetched = await adrive(self._fetch(list(batch.keys), None))
         batch.fetched.set_result(fetched)

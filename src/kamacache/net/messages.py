@@ -54,7 +54,7 @@ class LoadRequest(NamedTuple):
 
     With a `lease`, a name that no other request has, the asker, the member `holder`, loads by itself the keys that it
     is granted, and brings them in a FillRequest. The answer waits for keys that others load, unless a key was granted
-    or it is wanted `at_once`.
+    or it is wanted `at_once`. With `anew` the asker has the value, which is old.
     """
 
     group: str
@@ -66,6 +66,7 @@ class LoadRequest(NamedTuple):
     lease: str = ""
     holder: str = ""
     at_once: bool = False
+    anew: bool = False
 
 
 class Answer(NamedTuple):
@@ -73,6 +74,7 @@ class Answer(NamedTuple):
 
     `later`: it is to be asked for once more. The message is full, and the value was kept; or, to a request with a
     lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load.
+    `due`: the value is old, and the asker is to load it anew.
     """
 
     value: bytes | None = None
@@ -84,6 +86,7 @@ class Answer(NamedTuple):
     error_text: str = ""
     later: bool = False
     granted: bool = False
+    due: bool = False
 
 
 class LoadReply(NamedTuple):

@@ -23,7 +23,7 @@ class ServedLoad:
     """The load of some keys for a peer that has skipped the members in `skipped`. `answer` ends with it.
 
     It loads here or joins the flights here, and never forwards the request. With `granting`, it grants to the asker
-    what it would load here.
+    what it would load here; with `anew`, also what is in memory.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class ServedLoad:
         granting: Granting | None = None,
         *,
         at_once: bool = False,
+        anew: bool = False,
     ) -> None:
         """Begin the load; if the peer is `gone` when its turn comes, drop it.
 
@@ -51,11 +52,15 @@ class ServedLoad:
         self._gone = gone
         self._granting = granting
         self._at_once = at_once
+        self._anew = anew
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
         self._go(keys)
 
     def _go(self, keys: list[str]) -> None:
+        if not self._anew and (ready := self._local.ready(keys, self._granting)):
+            self._outcomes |= ready
+            keys = [key for key in keys if key not in ready]
         running = [self._local.flights.running(key) for key in keys]
         if all(running) and not self._core.store.pending:
             self._flying = [(key, flight) for key, flight in zip(keys, running, strict=True) if flight is not None]
@@ -68,7 +73,7 @@ class ServedLoad:
     def _begin(self, keys: list[str]) -> Path[Flying]:
         yield from self._core.misses.wait_for_writes(keys)
         timeout, given = self._core.options.load_timeout, self._granting
-        return (yield from self._local.start(keys, timeout, self._skipped, self._depth, given))
+        return (yield from self._local.start(keys, timeout, self._skipped, self._depth, given, anew=self._anew))
 
     def _run(self, keys: list[str]) -> None:
         if self._gone():
@@ -113,6 +118,7 @@ class ServedLoad:
 
     def _finish(self) -> None:
         again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted
+        self._outcomes = {key: self._local.instead(key, outcome) for key, outcome in self._outcomes.items()}
         failures = [outcome.failure for outcome in self._outcomes.values() if outcome.failure is not None]
         elsewhere = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed, NoLoader)]
         try:

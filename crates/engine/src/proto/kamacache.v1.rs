@@ -121,6 +121,9 @@ pub struct LoadRequest {
     /// with a lease: do not wait for loads that are under way
     #[prost(bool, tag = "9")]
     pub at_once: bool,
+    /// with a lease: the asker has the value, which is old
+    #[prost(bool, tag = "10")]
+    pub anew: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadEvent {
@@ -175,6 +178,9 @@ pub struct Answer {
     /// the asker is to load it, and to bring it with Fill
     #[prost(bool, tag = "10")]
     pub granted: bool,
+    /// an old value: the asker is to load it anew, after another Load with a lease
+    #[prost(bool, tag = "11")]
+    pub due: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FillRequest {

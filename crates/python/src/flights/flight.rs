@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub number: u64,
     /// They load in this process, and so never wait for the load of another node.
     pub here: bool,
+    /// They load what is in memory anew.
+    pub anew: bool,
     /// One thread loads their keys one after the other.
     pub serial: bool,
     pub began: Instant,

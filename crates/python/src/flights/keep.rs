@@ -16,10 +16,11 @@ impl Lead {
     /// Returns a value that came into memory between the miss and the lead. If this node loads, a former copy will do:
     /// the table of the asking node is older than ours, and a peek would return that copy, too.
     pub(super) fn by_now(&self, py: Python<'_>, key: &str) -> Option<End> {
-        let flights = self.plan.get().flights.get();
-        let (value, version, remaining, kind) = flights.store.get().found(py, key)?;
+        let plan = self.plan.get();
+        let flights = plan.flights.get();
+        let (value, version, remaining, kind) = flights.store.get().found(py, key).filter(|_| !plan.anew)?;
         let how = match (kind, &value) {
-            (Store::FORMER, _) if !self.plan.get().here => return None,
+            (Store::FORMER, _) if !plan.here => return None,
             (_, None) => ABSENT,
             (Store::NEAR, _) => NEAR_HITS,
             _ => HITS,

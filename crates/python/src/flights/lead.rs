@@ -196,6 +196,11 @@ impl Lead {
         self.plan.get().driver(py)
     }
 
+    #[getter]
+    fn anew(&self) -> bool {
+        self.plan.get().anew
+    }
+
     fn took(&self) -> f64 {
         self.plan.get().began.elapsed().as_secs_f64()
     }

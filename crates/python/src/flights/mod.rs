@@ -115,7 +115,7 @@ impl Flights {
         Self { store, cell, outcome, aborted, times, max_value, number, table }
     }
 
-    #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, /))]
+    #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, anew = false, /))]
     #[allow(clippy::too_many_arguments)]
     fn lead(
         this: Py<Self>,
@@ -127,6 +127,7 @@ impl Flights {
         depth: usize,
         driver: Option<Py<PyAny>>,
         serial: bool,
+        anew: bool,
     ) -> PyResult<Lead> {
         let keys = match keys.cast::<PyList>() {
             Ok(keys) => keys.iter().map(|key| text(&key).map(Into::into)).collect::<PyResult<_>>()?,
@@ -144,6 +145,7 @@ impl Flights {
             driver: Mutex::new(driver),
             thread: AtomicUsize::new(this_thread()),
             number: NUMBERS.fetch_add(1, Relaxed),
+            anew,
             serial,
             outer,
             depth: depth + 1,

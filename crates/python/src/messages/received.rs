@@ -54,6 +54,7 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
         &a.error_text,
         a.later,
         a.granted,
+        a.due,
     ))
 }
 
@@ -68,9 +69,9 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
         Request::Hello(m) => hello(py, m),
         Request::Load(m) => {
             let (clock, unread) = (from_version(&m.clock), PyTuple::new(py, &m.unread)?);
-            let lease = (&m.lease, &m.holder, m.at_once);
-            load_request_class(py)?
-                .call1((&m.group, &m.keys, &m.skipped, m.depth, clock, unread, lease.0, lease.1, lease.2))
+            let (lease, holder) = (&m.lease, &m.holder);
+            let about = (&m.group, &m.keys, &m.skipped, m.depth, clock, unread, lease, holder, m.at_once, m.anew);
+            load_request_class(py)?.call1(about)
         }
         Request::Fill(m) => {
             let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;

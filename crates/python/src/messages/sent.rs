@@ -20,7 +20,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
 pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
 type GroupState = (String, String, u128, Vec<String>);
-type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool);
+type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool, bool);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
 
 fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
@@ -40,7 +40,9 @@ fn group_state((name, codec, floor, options): GroupState) -> pb::GroupState {
     pb::GroupState { name, codec, floor: to_version(floor), options }
 }
 
-fn answer((value, version, remaining, hot, too_large, error_type, error_text, later, granted): Answer) -> pb::Answer {
+fn answer(
+    (value, version, remaining, hot, too_large, error_type, error_text, later, granted, due): Answer,
+) -> pb::Answer {
     pb::Answer {
         absent: value.is_none(),
         value: to_value(value),
@@ -52,6 +54,7 @@ fn answer((value, version, remaining, hot, too_large, error_type, error_text, la
         error_text,
         later,
         granted,
+        due,
     }
 }
 
@@ -87,9 +90,9 @@ fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
-        let (group, keys, skipped, depth, clock, unread, lease, holder, at_once) = message.extract()?;
+        let (group, keys, skipped, depth, clock, unread, lease, holder, at_once, anew) = message.extract()?;
         let clock = to_version(clock);
-        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock, unread, lease, holder, at_once }))
+        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock, unread, lease, holder, at_once, anew }))
     } else if message.is_instance(fill_request_class(py)?)? {
         let (group, lease, keys, answers, clock) = message.extract()?;
         let (answers, clock) = (all(answers, answer), to_version(clock));

@@ -1,0 +1,71 @@
+"""Turn what was found or loaded into what callers get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kamacache import codecs
+from kamacache._engine import MISSING, Store
+from kamacache.errors import CodecError
+from kamacache.load.local import Local
+from kamacache.load.outcome import LOADS, Outcome, raised
+from kamacache.packed import Packed
+
+if TYPE_CHECKING:
+    from kamacache.load.unread import Unread
+    from kamacache.options import GroupOptions
+
+
+class Values:
+    """The values of one group."""
+
+    def __init__(self, store: Store, options: GroupOptions, local: Local, unread: Unread) -> None:
+        codec = options.codec
+        self.plain = isinstance(codec, codecs.BytesCodec)  # bytes are values
+        self._codec = codec
+        self._of_bytes = codec.of_bytes() if isinstance(codec, Packed) else None
+        self._shareable = codecs.is_shareable(codec)
+        self._store = store
+        self._local = local
+        self._unread = unread
+
+    def decode(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
+        """Return the value; with `raw` its bytes, as before they were compressed. Raises CodecError."""
+        codec: codecs.Codec[Any] | None = self._of_bytes if raw else self._codec
+        if data is None or self.plain or codec is None:
+            return data
+        if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
+            return shared
+        try:
+            return codecs.decode(codec, data)
+        except CodecError as error:
+            self._unread.note(key, data, error)
+            raise
+
+    def read(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
+        """Return the value of bytes that are not fresh from the loader; MISSING if the codec cannot read them."""
+        try:
+            return self.decode(key, data, raw=raw)
+        except CodecError:
+            return MISSING
+
+    def result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False) -> Any:
+        """Return the value of an outcome; MISSING if it cannot be read, and the key is to be loaded again.
+
+        What the loader has just returned is not loaded again, nor is what came back after that; raises CodecError.
+        Without any loader the value counts as absent.
+        """
+        outcome = self._local.instead(key, outcome)
+        if outcome.failure is not None:
+            raise raised(outcome.failure, key)
+        try:
+            value = self.decode(key, outcome.value, raw=raw)
+        except CodecError:
+            if outcome.how != LOADS and not last:
+                return MISSING
+            if self._local.is_without_loader():
+                return None
+            raise
+        if self._unread.marks:
+            self._unread.marks.pop(key, None)
+        return value
