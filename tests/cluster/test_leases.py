@@ -6,12 +6,15 @@ A is the owner of the key, B the first who asks; each docstring is the schedule.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ import pytest
 from kamacache import Group, LoadError, LoadTimeout, Node
 from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
+from kamacache.load.lease import Leases
 from kamacache.net.messages import Answer, FillReply, FillRequest, LoadRequest
 from kamacache.steps import Wait
 from kamacache.testing import Network, Parcel
@@ -308,6 +312,32 @@ def test_a_lost_grant_is_given_back() -> None:
         assert c.get_or_load(key, value(b"c's")) in {b"b's", b"c's"}
 
 
+def test_a_request_that_is_overtaken_by_its_own_end_is_not_granted() -> None:
+    """Grant nothing to a request that its asker has given up.
+
+    1. B's request is held on its way until B's time is over. B gives back what it may have been granted.
+    2. The request arrives: A does not wait for B.
+    """
+    with members(load_timeout="300ms") as (cluster, key, a, b, c):
+        gate = cluster.network.gate(LoadRequest, source=cluster.nodes[1].address)
+        with pytest.raises(LoadTimeout):
+            b.get_or_load(key, value(b"b's"))
+        wait_until(lambda: taken(cluster.network) == [False])
+        gate.open()
+        time.sleep(0.1)
+        assert leases(a) == 0
+        assert c.get_or_load(key, value(b"c's")) == b"c's"
+
+
+def test_only_so_many_given_back_leases_are_remembered() -> None:
+    table = Leases()
+    for number in range(3_000):
+        assert table.given_back(f"b/{number}") is None
+        assert table.given_back(f"b/{number}") is None
+    assert len(table) == 0
+    assert [table.is_revoked(f"b/{number}") for number in (0, 1_999, 2_000, 2_999)] == [False, False, True, True]
+
+
 def test_a_get_that_finds_nothing_is_no_answer_for_one_that_brings_a_function() -> None:
     """Join the flight of a plain get, which ends without a loader, and load then.
 
@@ -532,6 +562,40 @@ def test_a_fill_of_a_lease_that_never_was_is_refused() -> None:
         reply = Wait(lane.call(cluster.nodes[0].address or "", request, Deadline.after(1)), Deadline.after(5)).run()
         assert reply.taken == [False]
         assert a.get(key) is None
+
+
+class Stop(BaseException):
+    """What interrupts a caller."""
+
+
+def test_callers_that_are_interrupted_anywhere(tmp_path: Path) -> None:
+    """Interrupt a caller at a random instruction, again and again: no other one waits, and no lease is left."""
+    nodes = [Node(registry=f"local://{tmp_path}/registry") for _ in range(2)]
+    a, b = (node.group("users") for node in nodes)
+    random_ = random.Random(7)
+    go = threading.Event()
+
+    def call(key: str, threads: list[int]) -> None:
+        threads.append(threading.get_ident())
+        try:
+            b.get_or_load(key, lambda _: time.sleep(0.0005) or b"b")  # type: ignore[func-returns-value]
+        finally:
+            go.wait(PATIENCE)  # an exception that comes too late is raised here, in the very thread
+
+    with nodes[0], nodes[1]:
+        wait_until(lambda: all(len(node.members()) == 2 for node in nodes))
+        keys = (key for key in (f"key{n}" for n in range(1_000)) if owned(nodes[0], [key]))
+        for key, _ in zip(keys, range(60), strict=False):
+            go.clear()
+            threads: list[int] = []
+            first = in_thread(call, key, threads)
+            wait_until(lambda threads=threads: threads)  # type: ignore[misc]
+            time.sleep(random_.random() * 0.004)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0]), ctypes.py_object(Stop))
+            assert in_thread(a.get_or_load, key, value(b"a")).result(3) in {b"a", b"b"}
+            go.set()
+            assert isinstance(first.exception(PATIENCE), Stop | type(None))
+        wait_until(lambda: leases(a) == 0, 2)
 
 
 def test_processes_of_holders_that_die_and_freeze(local_processes: Processes) -> None:

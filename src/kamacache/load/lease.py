@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _NUMBERS = itertools.count(1)
 _FILL = 60.0  # seconds that a value may travel to the owner
 _PATIENCE = 1.0  # seconds for which its caller waits for that
+_REVOKED = 1_000  # leases that were given back too early, which are remembered
 _MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
 
 
@@ -40,16 +41,12 @@ _MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
 
 
 class Granting(Loader):
-    """The loader of a request with a lease: it grants the keys to the asker. `leases` are those of the group, by name.
-
-    One stays there until its flights have ended.
-    """
+    """The loader of a request with a lease: it grants the keys to the asker."""
 
     __slots__ = ("_holder", "_lead", "_leases", "_name", "skipped", "versions")
-
     grants = True
 
-    def __init__(self, leases: dict[str, Granting], name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
+    def __init__(self, leases: Leases, name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
         self.single = self.many = None
         self.is_async = self.lean = False
         self.skipped = skipped
@@ -67,19 +64,70 @@ class Granting(Loader):
         return self._holder
 
     def grant(self, lead: Lead, keys: list[str]) -> bool:
-        leases, name = self._leases, self._name
-        self.versions = {key: lead.flight(key).version for key in keys}
         self._lead = lead
-        leases[name] = self
+        self.versions = {key: lead.flight(key).version for key in keys}
+        if not self._leases.add(self._name, self):
+            self.versions = {}
+            return False
         lead.hand_over()
-        if not lead.wake(lambda: leases.pop(name, None)):
-            leases.pop(name, None)
+        if not lead.wake(self._end):
+            self._end()
         return True
+
+    def _end(self) -> None:
+        self._leases.remove(self._name)
+
+    @property
+    def revoked(self) -> bool:
+        """Return whether the asker has given the lease back already, so that it waits no more."""
+        return self._leases.is_revoked(self._name)
 
     def lead(self, key: str) -> Lead | None:
         """Return the lead of a granted key; None if its lease is over, or never was."""
         lead = self._lead
         return None if lead is None or key not in self.versions or lead.flight(key).ended else lead
+
+
+class Leases:
+    """The leases that this node has granted for one group, until their flights have ended.
+
+    A lease that was given back before it was granted is remembered, and never granted: its request may have been
+    overtaken. Both change `_granted` in one step, so that one of the two sees the other.
+    """
+
+    def __init__(self) -> None:
+        self._granted: dict[str, Granting | None] = {}  # None: it was given back
+        self._revoked: dict[str, None] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._granted) - len(self._revoked)
+
+    def add(self, name: str, granting: Granting) -> bool:
+        """Add a lease. Return False if it was given back."""
+        return self._granted.setdefault(name, granting) is granting
+
+    def remove(self, name: str) -> None:
+        """Remove a lease that is over."""
+        self._granted.pop(name, None)
+
+    def is_revoked(self, name: str) -> bool:
+        """Return whether a lease was given back before it was granted."""
+        return self._granted.get(name, self) is None
+
+    def get(self, name: str) -> Granting | None:
+        """Return a lease; None if it is over or never was."""
+        return self._granted.get(name)
+
+    def given_back(self, name: str) -> Granting | None:
+        """Return a lease that its holder gives back; if there is none, never grant it."""
+        granting = self._granted.setdefault(name, None)
+        if granting is None:
+            self._revoked[name] = None
+            if len(self._revoked) > _REVOKED:
+                oldest = next(iter(self._revoked))
+                self._revoked.pop(oldest, None)
+                self._granted.pop(oldest, None)
+        return granting
 
 
 # -- at the asker ----------------------------------------------------------------------------------------------------
@@ -137,7 +185,8 @@ class Asking:
 
         home = self._runtime.home
         keys = [key for key in self._lead.keys if key in versions]  # in the order asked
-        yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
+        if keys:
+            yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
         sent = [call for lease in granted for call in self._fill(lease, ended)]
         deadline = Deadline.after(_PATIENCE)
         for call in sent:

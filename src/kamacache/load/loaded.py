@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kamacache import codecs
 from kamacache._engine import Store
 from kamacache.load.call import LATE, Failed, failed_here
+from kamacache.load.lease import Leases
 from kamacache.load.outcome import (
     ABORTED,
     LOAD_ERRORS,
@@ -47,7 +48,7 @@ class Loaded:
         times: Histogram,
         runtime: Runtime,
     ) -> None:
-        self.leases: dict[str, Granting] = {}  # that this node has granted, by name
+        self.leases = Leases()
         self._name = name
         self._store = store
         self._options = options
@@ -79,12 +80,15 @@ class Loaded:
                     lead.end(key, self.failure(key, error))
                     raise
                 return self._failed(lead, key, error, own=own)
+        self._note(key, raw)
+        lead.loaded(key, raw, ttl, kind, LOADS, own)
+        return raw
+
+    def _note(self, key: str, raw: bytes | None) -> None:
         if self._unread.marks or self._unread.again:
             self._unread.loaded(key, raw)
         if self._freshness is not None:
             self._freshness.loaded(key)
-        lead.loaded(key, raw, ttl, kind, LOADS, own)
-        return raw
 
     def _encoded(self, value: Any) -> tuple[bytes | None, float | None]:
         """Return the bytes of a loaded value and its time to live. Raises what its codec raises."""
@@ -131,6 +135,7 @@ class Loaded:
         if not isinstance(value, Failed):
             try:
                 raw, ttl = self._encoded(value)
+                self._note(key, raw)
                 return Outcome(raw, 0, ttl)
             except Exception as error:  # noqa: BLE001 - whatever the codec raises
                 value = Failed(error)
@@ -139,19 +144,20 @@ class Loaded:
 
     def fill(self, request: FillRequest) -> FillReply:
         """Take what the holder of a lease has loaded, unless the lease is over."""
-        taken = [self._fill(request.lease, *pair) for pair in zip(request.keys, request.answers, strict=True)]
+        back = any(answer.later for answer in request.answers)
+        granting = self.leases.given_back(request.lease) if back else self.leases.get(request.lease)
+        pairs = zip(request.keys, request.answers, strict=True)
+        taken = [granting is not None and self._fill(granting, key, answer) for key, answer in pairs]
         return FillReply(taken, self._runtime.hlc.latest())
 
-    def _fill(self, lease: str, key: str, answer: Answer) -> bool:
-        granting = self.leases.get(lease)
-        if granting is None or (lead := granting.lead(key)) is None:
+    def _fill(self, granting: Granting, key: str, answer: Answer) -> bool:
+        if (lead := granting.lead(key)) is None:
             return False
-        if answer.later or answer.too_large:
+        if answer.later:
             return lead.end(key, ABORTED)
         if (failure := failure_in(answer)) is not None:
             self._remember(lead, key, failure)
             return lead.end(key, Outcome(failure=failure))
-        if self._freshness is not None:
-            self._freshness.loaded(key)
+        self._note(key, answer.value)
         lead.loaded(key, answer.value, answer.remaining, self.kind(key, granting.skipped), LOADS, False)
         return True

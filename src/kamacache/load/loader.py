@@ -157,7 +157,7 @@ class Loader:
 
     __slots__ = ("cached", "given", "is_async", "lean", "many", "place", "single")
 
-    grants = False  # it loads nothing, but leaves its keys to another member: see lease.py
+    grants = False  # whether it calls `grant`, and no function
     ended: dict[str, Outcome] | None = None  # what the function of one call has brought: see given.py
 
     def __init__(
@@ -201,7 +201,7 @@ class Loader:
         return home.running() if self.is_async else None
 
     def grant(self, lead: Lead, keys: list[str]) -> bool:  # noqa: ARG002
-        """Leave the flights of these keys to another member, if this is the loader of a request for that."""
+        """Leave the flights of these keys to another member, if it asked for that. Return whether they are its own."""
         return False
 
     def in_batch(self, keys: list[str]) -> bool:

@@ -228,8 +228,8 @@ class Local:
             return False
         if not keys:
             return False
-        if loader.grant(lead, keys):
-            return True
+        if loader.grants:
+            return loader.grant(lead, keys)
 
         def ended(key: str, value: Any) -> None:
             try:

@@ -76,7 +76,7 @@ class ServedLoad:
         return (yield from self._local.start(keys, timeout, self._skipped, self._depth, given, anew=self._anew))
 
     def _run(self, keys: list[str]) -> None:
-        if self._gone():
+        if self._gone() or (self._granting is not None and self._granting.revoked):
             self.answer.set_exception(PeerError("the peer waits no more"))
             return
         try:
