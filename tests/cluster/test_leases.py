@@ -338,6 +338,30 @@ def test_only_so_many_given_back_leases_are_remembered() -> None:
     assert [table.is_revoked(f"b/{number}") for number in (0, 1_999, 2_000, 2_999)] == [False, False, True, True]
 
 
+@pytest.mark.parametrize("asker", ["owner", "another"])
+def test_bytes_that_the_codec_cannot_read_are_loaded_again(asker: str) -> None:
+    """Load under a lease what the owner has of another release, and keeps as long as nothing can load it anew."""
+    with members(codec="json") as (cluster, key, a, b, c):
+        group: Group[Any] = a if asker == "owner" else b
+        keys = [key, cluster.key_of(cluster.nodes[0], "other")]
+        store, loads = a._core.store, []
+
+        def load(key: str) -> str:
+            loads.append(key)
+            return "new"
+
+        for each in keys:
+            assert store.put(each, b"{not json", 0, None, store.MAIN)
+        assert group.get(key) is None
+        assert store.find(key) is not None
+        assert [group.get_or_load(key, load) for _ in range(2)] == ["new", "new"]
+        both: list[Any] = ["new", "many"]
+        many = group.get_many_or_load(keys, lambda keys: dict.fromkeys(keys, "many"))
+        assert list(many.values()) == both
+        assert [group.get(each) for group in (a, b, c) for each in keys] == both * 3
+        assert loads == [key]
+
+
 def test_a_get_that_finds_nothing_is_no_answer_for_one_that_brings_a_function() -> None:
     """Join the flight of a plain get, which ends without a loader, and load then.
 

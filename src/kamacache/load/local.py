@@ -131,6 +131,8 @@ class Local:
         memory is no answer.
         """
         loader, runtime = given or self.loader, self._runtime
+        if given is not None:
+            self.unread.make_way(keys)
         outer = chain()
         depth = (0 if outer is None else outer.depth) if depth is None else depth
         driver = loader.driver(runtime.home)

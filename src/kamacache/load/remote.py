@@ -201,7 +201,8 @@ class Remote:
             older = not answer.error_type and answer.version < self._store.known(key)
             if answer.later or answer.granted:
                 continue
-            again = not self._local.loader.missing and self._local.unread.has(key, answer.value)
+            can_load = with_lease or not self._local.loader.missing
+            again = can_load and self._local.unread.has(key, answer.value)
             if answer.too_large or again or (older and key in told):  # it does not travel, or is bad all the same
                 mine.append(key)
             elif older:

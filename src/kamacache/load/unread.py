@@ -57,6 +57,13 @@ class Unread:
             if found is not None and found[0] is not None and mark_of(found[0]) == mark:
                 self._drop(key, found[0])
 
+    def make_way(self, keys: Sequence[str]) -> None:
+        """Drop the unreadable bytes that a group without a loader has kept, for a caller that brings a function."""
+        for key in keys if self.marks else ():
+            found = self._store.find(key)
+            if found is not None and found[0] is not None and self.has(key, found[0]):
+                self._store.discard(key, found[0])
+
     def has(self, key: str, data: bytes | None) -> bool:
         """Return whether these bytes are known to be unreadable."""
         mark = self.marks.get(key) if self.marks else None
