@@ -12,10 +12,12 @@ import kamacache
 from kamacache import Node
 from kamacache.cli.commands import cli
 from kamacache.options import GroupOptions
+from kamacache.rules import Rules
 from kamacache.serve.metrics import render
 from tests.docs.test_documents import ROOT
 
 # The names of KamaCache-Go, by its source.
+OPTIONS = {*GroupOptions._fields, *Rules._fields, "load_many"} - {"rules"}
 THEIRS = {
     *{"NewGroup", "GetGroup", "ListGroups", "DestroyGroup", "DestroyAllGroups", "Getter", "GetterFunc"},
     *{"Group.Get", "Group.Set", "Group.Delete", "Group.Clear", "Group.Close", "Group.Stats", "RegisterPeers"},
@@ -54,7 +56,7 @@ def test_everything_of_theirs_is_there(codes: list[str]) -> None:
 def test_everything_of_ours_is_there(codes: list[str]) -> None:
     named = {word for code in codes for word in re.findall(r"\w+", code)}
     node = set(inspect.signature(Node).parameters) - {"clock", "lane"}  # those are for tests
-    for names in (node, set(GroupOptions._fields) | {"load_many"}, set(kamacache.GroupStats().as_dict())):
+    for names in (node, OPTIONS, set(kamacache.GroupStats().as_dict())):
         assert names <= named, sorted(names - named)
 
 
@@ -77,7 +79,7 @@ def _options(function: str) -> set[str]:
     called: Any = kamacache
     for name in function.removeprefix("kamacache.").split("."):
         called = getattr(called, name)
-    more = {*GroupOptions._fields, "load_many"} if called is Node.group else set()
+    more = OPTIONS if called is Node.group else set()
     return set(inspect.signature(called).parameters) | more
 
 

@@ -20,6 +20,7 @@ import pytest
 import kamacache
 from kamacache import Group, Node
 from kamacache.options import GroupOptions, NodeOptions
+from kamacache.rules import Rules
 
 NAMES = {
     *{"Clock", "Codec", "Group", "GroupStats", "Member", "Node", "Registry", "TLS", "Value", "__version__"},
@@ -126,9 +127,8 @@ def test_help_shows_every_option_with_its_default(method: Callable[..., Any]) ->
         open_ = method is Node.loader and name == "codec"  # the annotation of the loader decides
         default = None if open_ else parameter.default
         assert (shown[name].default, shown[name].kind) == (default, parameter.KEYWORD_ONLY)
-    assert {*shown} == {*GroupOptions._fields, "self", "name", "load_many"} | (
-        {"loader"} if method is Node.group else set()
-    )
+    options = {*GroupOptions._fields, *Rules._fields} - {"rules"}
+    assert {*shown} == {*options, "self", "name", "load_many"} | ({"loader"} if method is Node.group else set())
     assert all(f"`{name}`" in (Node.group.__doc__ or "") for name in {*shown} - {"self"})
 
 
