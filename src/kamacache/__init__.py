@@ -20,9 +20,11 @@ if not _is_main:  # a thread of the engine takes the lock of the main interprete
 
 from kamacache._engine import Clock, __version__
 from kamacache.codecs import Codec
+from kamacache.entry import Entry, Removed
 from kamacache.errors import (
     CodecError,
     ConfigError,
+    Conflict,
     GroupClosed,
     GroupExists,
     InvalidKey,
@@ -30,6 +32,7 @@ from kamacache.errors import (
     LoadCycle,
     LoadError,
     LoadTimeout,
+    LockTaken,
     NodeClosed,
     NoEventLoop,
     NoLoader,
@@ -48,9 +51,11 @@ from kamacache.notkey import NotKey
 from kamacache.registry import Registry
 from kamacache.stats import GroupStats
 from kamacache.typed import codec_for
+from kamacache.units import KEEP
 from kamacache.value import Value
 
 __all__ = [
+    "KEEP",
     "TLS",
     "AsyncCachedFunction",
     "CachedFunction",
@@ -58,6 +63,8 @@ __all__ = [
     "Codec",
     "CodecError",
     "ConfigError",
+    "Conflict",
+    "Entry",
     "Group",
     "GroupClosed",
     "GroupExists",
@@ -67,6 +74,7 @@ __all__ = [
     "LoadCycle",
     "LoadError",
     "LoadTimeout",
+    "LockTaken",
     "Member",
     "NoEventLoop",
     "NoLoader",
@@ -77,6 +85,7 @@ __all__ = [
     "PeerError",
     "Registry",
     "RegistryError",
+    "Removed",
     "UnknownGroup",
     "Value",
     "ValueTooLarge",

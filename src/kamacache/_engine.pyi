@@ -243,10 +243,18 @@ class Store:
     def write(self, key: str, value: bytes | None, version: int, ttl: float | None) -> bool:
         """Apply a write as its owner: remember it, and keep the value (None: a delete) unless a newer one is known."""
 
-    def order(self, key: str, value: bytes | None, ttl: float | None, above: int = 0, ordered: int = 0) -> int:
-        """Apply a write as its owner. Return its version, greater than `above` and all that is known of the key.
+    def order(self, item: WriteItem, /) -> int:
+        """Apply a write as its owner, whatever its terms.
 
-        0: it had the version `ordered` already, and a later write or a clear has superseded it.
+        Return its version, greater than `above` and all that is known of the key. 0: it had the version `ordered`
+        already, and a later write or a clear has superseded it.
+        """
+
+    def decide(self, item: WriteItem, inherited: bool, /) -> tuple[int, int, bool, bytes | None, int, int]:
+        """Apply a write that has terms if they are met. Return its version, 0 if nothing changed, and an Outcome.
+
+        `inherited`: this node has joined, and what owners before it have of the key was taken in. From then on `place`
+        says until when that is to be done.
         """
 
     def order_by(self, hlc: Hlc, /) -> None:
@@ -257,6 +265,9 @@ class Store:
 
     def clear(self, version: int) -> int:
         """Raise the floor, in O(1), so that nothing older is served. Return the new floor."""
+
+    def keys(self, prefix: str, /) -> list[str]:
+        """Return the keys that begin so, and that have a value here."""
 
     def missed(self, since: int, part: int, /) -> tuple[list[tuple[str, int]], int | None, bool]:
         """Return the remembered writes whose numbers are greater than `since`, at most 4,000 or about 256 KiB of them.
@@ -271,10 +282,11 @@ class Store:
     def forget(self) -> None:
         """Drop all entries, and keep no load that is under way. The remembered writes and the floor stay."""
 
-    def place(self, placement: Placement | None, me: int) -> None:
+    def place(self, placement: Placement | None, me: int, inherits: float = 0.0) -> None:
         """Demote the main copies that member `me` does not own by this placement, and promote those that it owns again.
 
         A demoted copy is served here for near_ttl more. With None, `me` owns every key.
+        Until `inherits` (seconds of the clock), owners before this node may have what is not here.
         """
 
     def sweep(self, since: int = ..., /) -> list[tuple[str, Any, str]]:

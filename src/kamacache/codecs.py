@@ -150,6 +150,30 @@ class PickleCodec(Named):
         return self._loads(data)
 
 
+MARK = b"\xc1"  # begins a value that says what it is, as crates/engine/src/marked.rs has it
+_RAW, _INTEGER = b"\xc1r", b"\xc1i"
+
+
+def kept(raw: bytes) -> bytes:
+    """Return the bytes under which a value is kept that its codec made: those that begin with the mark get another."""
+    return _RAW + raw if raw.startswith(MARK) else raw
+
+
+def kept_integer(number: int) -> bytes:
+    """Return the bytes of an integer, the same under every codec."""
+    return b"%b%d" % (_INTEGER, number)
+
+
+def integer(codec: Codec[Any], raw: bytes) -> int | None:
+    """Return the integer that a value is, or the decimal digits of which it consists; None if it is neither."""
+    value = decode(codec, raw)
+    if isinstance(value, bytes | str):
+        digits = len(value) <= _DIGITS and value.isascii() and value[value[:1] in {"-", b"-"} :].isdigit()
+        return int(value) if digits else None
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+_DIGITS = 20
 _BUILT_IN: dict[str, Codec[Any]] = {"bytes": BytesCodec(), "text": TextCodec()}
 CodecName = Literal["bytes", "text", "json", "msgpack", "pickle", "msgspec", "pydantic"]
 TypedName = Literal["msgspec", "pydantic"]
@@ -212,11 +236,15 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
         ) from error
     if not isinstance(data, bytes):
         raise CodecError(f"codec {codec_name(codec)}: encode returned {type(data).__qualname__}, not bytes")
-    return data
+    return kept(data)
 
 
 def decode(codec: Codec[Any], data: bytes) -> Any:
     """Return the value of these bytes; CodecError for bytes that the codec cannot read, or reads as None."""
+    if data.startswith(MARK):
+        if data.startswith(_INTEGER):
+            return int(data[2:])
+        data = data.removeprefix(_RAW)
     try:
         value = codec.decode(data)
     except CodecError:

@@ -10,19 +10,22 @@ from kamacache import codecs
 from kamacache._engine import Store, check_key
 from kamacache.cluster.routes import NO_PLACE
 from kamacache.deadline import Deadline
-from kamacache.errors import LoadError, ValueTooLarge
+from kamacache.errors import ConfigError, LoadError, ValueTooLarge
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED, failed
-from kamacache.net.messages import GroupState, WriteItem
+from kamacache.net.messages import ALWAYS, APPLIED, PRESENT, SAME, GroupState, Terms, WriteItem
 from kamacache.packed import Packed, unpacked
 from kamacache.stats import GroupStats
-from kamacache.units import UNSET, Duration, Missing, parse_ttl
+from kamacache.units import KEEP, TTL, UNSET, parse_ttl_of_write
 from kamacache.write.behind import WriteBehind
 from kamacache.write.cut import at_once
+from kamacache.write.decision import Decisions
+from kamacache.write.primitives import Primitives
 from kamacache.write.write import Writes
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock
+    from kamacache.entry import Entry
     from kamacache.errors import KamaCacheError
     from kamacache.load.loader import Loader
     from kamacache.options import GroupOptions
@@ -38,7 +41,19 @@ _COUNTERS = (*Store.OUTCOMES, "evictions", "expirations", "unremembered")
 class GroupCore:
     """The parts of a group. A forked child makes new ones over the same store."""
 
-    __slots__ = ("_before", "behind", "has", "misses", "options", "own", "runtime", "store", "writes")
+    __slots__ = (
+        "_before",
+        "behind",
+        "decisions",
+        "has",
+        "misses",
+        "options",
+        "own",
+        "primitives",
+        "runtime",
+        "store",
+        "writes",
+    )
 
     def __init__(self, name: str, store: Store, loader: Loader, options: GroupOptions, runtime: Runtime) -> None:
         self.store = store
@@ -46,6 +61,11 @@ class GroupCore:
         self.runtime = runtime
         self.misses = Misses(name, store, loader, options, runtime)
         self.writes = Writes(name, store, runtime)
+        self.decisions = Decisions(name, store, self.writes, runtime)
+        find = functools.partial(self.misses.peeks.find, near=False)
+        self.primitives = Primitives(
+            name, options.codec, self.writes, self.decisions, self.misses.wait_for_writes, find
+        )
         self.has: dict[str, int] = {}  # by member: the number up to which all its writes are known here
         self._before: dict[str, int] = {}  # the counters when they were reset
         self.own: Loader | None = None  # while a test has put another loader in its place
@@ -153,19 +173,44 @@ class GroupCore:
             raise ValueTooLarge(f"{self.store.name}[{key[:40]!r}]: {len(raw):,} B are too many: {limits}")
         return WriteItem(key, raw, ttl)
 
-    def sets(self, values: Mapping[str, Any], ttl: Duration | Missing | None) -> list[WriteItem]:
+    def sets(self, values: Mapping[str, Any], ttl: TTL) -> list[WriteItem]:
         """Return items that set these values. Raises InvalidKey, TypeError, CodecError, ValueTooLarge, ConfigError."""
         if not isinstance(values, Mapping):
             raise TypeError(f"set_many takes a mapping of key to value, not {type(values).__name__}")
-        seconds = self._seconds(ttl)
+        seconds = self.seconds(ttl)
         return [self._set(key, value, seconds) for key, value in values.items()]
 
-    def set_one(self, key: str, value: Any, ttl: Duration | Missing | None) -> list[WriteItem]:
-        """Return the list of one item that sets one value, as `sets` does."""
-        return [self._set(key, value, self._seconds(ttl))]
+    def terms(self, ttl: TTL, wait: bool, if_present: bool, if_version: int | None) -> Terms | None:
+        """Return the terms of a set that has conditions. Raises ConfigError if it cannot be sent later."""
+        if ttl is not KEEP and not if_present and if_version is None:
+            return None
+        if not wait:
+            raise ConfigError("wait=False: a condition and KEEP are for writes that are waited for")
+        only = SAME if if_version is not None else PRESENT if if_present else ALWAYS
+        return Terms(only, if_version or 0, keep_ttl=ttl is KEEP)
 
-    def _seconds(self, ttl: Duration | Missing | None) -> float | None:
-        return self.options.ttl if ttl is UNSET else parse_ttl(ttl, name="ttl")
+    def set_on(self, item: WriteItem, terms: Terms) -> Path[bool]:
+        """Set a value on terms. Return whether it was set; if there is no condition, whether all have confirmed."""
+        outcome, confirmed = yield from self.primitives.put(item._replace(terms=terms))
+        return outcome.verdict == APPLIED and (confirmed or terms.only != ALWAYS)
+
+    def set_one(self, key: str, value: Any, ttl: TTL) -> list[WriteItem]:
+        """Return the list of one item that sets one value, as `sets` does."""
+        return [self._set(key, value, self.seconds(ttl))]
+
+    def seconds(self, ttl: TTL) -> float | None:
+        """Return the seconds of a ttl, 0.0 for what is gone at once. KEEP is for an entry that is there; see Terms."""
+        return self.options.ttl if ttl is UNSET or ttl is KEEP else parse_ttl_of_write(ttl)
+
+    def checked(self, key: str) -> str:
+        """Return the key. Raises InvalidKey."""
+        check_key(key)
+        return key
+
+    def find(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
+        """Return the value in this memory, or else in its owner's; `near`: a near copy will do."""
+        yield from self.misses.wait_for_writes((key,))
+        return (yield from self.misses.peeks.find(key, near=near))
 
     def _set(self, key: str, value: Any, seconds: float | None) -> WriteItem:
         check_key(key)

@@ -15,6 +15,8 @@
   + NodeClosed
   + RegistryError
   + PeerError (ConnectionError)
+  + Conflict
+  + LockTaken
   + UnknownGroup (KeyError)
   + NoEventLoop (RuntimeError)
 """
@@ -111,6 +113,14 @@ class PeerError(KamaCacheError, ConnectionError):
 
     refused: bool = False
     denied: bool = False
+
+
+class Conflict(KamaCacheError):
+    """Report that the entry of a key has another version than the one that the caller has seen, or is gone."""
+
+
+class LockTaken(KamaCacheError):
+    """Report that a lock was not free within the time to wait for it."""
 
 
 class UnknownGroup(KamaCacheError, KeyError):

@@ -35,6 +35,19 @@ class Missing(Enum):
 UNSET: Final = Missing.UNSET
 Unset = Literal[Missing.UNSET]
 
+
+class Keep(Enum):
+    """The type of KEEP."""
+
+    KEEP = "KEEP"
+
+    def __repr__(self) -> str:
+        return f"kamacache.{self.value}"
+
+
+KEEP: Final = Keep.KEEP
+"""As the ttl of a set: the entry that is there keeps its remaining time."""
+
 # Longer durations are cut to this: no process lives that long, and every clock and wait can count it.
 LONGEST: Final = 100 * 365 * 86400.0
 
@@ -77,6 +90,14 @@ def _duration_text(text: str) -> float | None:
     from decimal import Decimal  # noqa: PLC0415 - only text has to be exact, and its import is not cheap
 
     return float(sum(Decimal(n) * Decimal(_UNITS[unit]) for unit, n in match.groupdict().items() if n is not None))
+
+
+TTL: TypeAlias = Duration | Missing | Keep | None  # of a write
+
+
+def parse_ttl_of_write(value: object) -> float | None:
+    """Return the seconds of a time to live, 0.0 for zero or less, None for ever; ConfigError for anything else."""
+    return None if value is None else max(0.0, parse_duration(value, name="ttl", least=-math.inf))
 
 
 def parse_ttl(value: object, *, name: str) -> float | None:

@@ -99,13 +99,15 @@ def test_versions_of_the_protocol(wire: socket.socket) -> None:
 
 
 def test_a_password_for_a_node_without_one(wire: socket.socket) -> None:
-    for asked in (
-        command(b"AUTH", b"word"),
-        command(b"AUTH", b"default", b"word"),
-        command(b"HELLO", b"3", b"AUTH", b"default", b"word"),
+    for asked, answer in (
+        (command(b"AUTH", b"word"), NO_PASSWORD),
+        (command(b"AUTH", b"default", b"word"), b"+OK\r\n"),
+        (command(b"AUTH", b"other", b"word"), b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"),
     ):
         wire.sendall(asked + command(b"GET", b"users:none"))
-        expect(wire, NO_PASSWORD + b"$-1\r\n")
+        expect(wire, answer + b"$-1\r\n")
+    wire.sendall(command(b"HELLO", b"3", b"AUTH", b"default", b"word"))
+    expect(wire, b"%7\r\n")
 
 
 def test_the_commands_tell_of_themselves(wire: socket.socket) -> None:
@@ -115,9 +117,9 @@ def test_the_commands_tell_of_themselves(wire: socket.socket) -> None:
     wire.sendall(command(b"COMMAND", b"INFO", b"get", b"fly") + command(b"COMMAND", b"DOCS", b"GET", b"fly"))
     expect(wire, b"*2\r\n" + get + b"$-1\r\n" + b"*2\r\n" + docs)
     wire.sendall(command(b"COMMAND", b"COUNT") + command(b"COMMAND", b"GETKEYS", b"GET", b"x"))
-    expect(wire, b":32\r\n-ERR COMMAND GETKEYS is not supported here\r\n")
+    expect(wire, b":50\r\n-ERR COMMAND GETKEYS is not supported here\r\n")
     wire.sendall(command(b"COMMAND", b"LIST"))
-    expect(wire, b"*32\r\n" + bulk(b"get"))
+    expect(wire, b"*50\r\n" + bulk(b"get"))
 
 
 REFUSED = b"-ERR transactions are not supported here: use a pipeline without MULTI\r\n"

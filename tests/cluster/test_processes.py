@@ -246,3 +246,22 @@ def test_a_node_without_members_has_nothing_to_catch_up_with() -> None:
         node.close()
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=30)
+
+
+def test_one_winner_and_no_lost_increment_while_a_member_joins(processes: Processes) -> None:
+    """Add the same keys from two processes, and count on many from both, by threads and tasks, while a third joins."""
+    first, second = processes.make(2)
+    keys = [f"won{number}" for number in range(300)]
+    for worker in (first, second):
+        worker.send("add_all", keys)
+    won = [worker.receive() for worker in (first, second)]
+    assert sorted(won[0] + won[1]) == sorted(keys)
+    counters = [f"n{number}" for number in range(30)]
+    first.send("count", counters, 60, False)
+    second.send("count", counters, 60, True)
+    if processes.kind == "local":
+        processes.make(1, start=False)[0].send("start")
+        processes.all[2].receive()
+    for worker in (first, second):
+        worker.receive()
+    assert {key: first.do("get", key)[0] for key in counters} == dict.fromkeys(counters, 120)

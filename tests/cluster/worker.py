@@ -258,6 +258,25 @@ class Worker:
     def stats(self) -> dict[str, Any]:
         return self.group.stats().as_dict()
 
+    def add_all(self, keys: list[str]) -> list[str]:
+        """Add all of these keys, and return those that were added."""
+        return [key for key in keys if self.group.add(key, "won")]
+
+    def count(self, keys: list[str], times: int, by_task: bool) -> None:
+        """Increment each of these keys so often."""
+
+        async def counted() -> None:
+            for _ in range(times):
+                for key in keys:
+                    await self.group.aincr(key, initial=0)
+
+        if by_task:
+            asyncio.run(counted())
+            return
+        for _ in range(times):
+            for key in keys:
+                self.group.incr(key, initial=0)
+
     def hang(self) -> None:
         """Run a loader that hangs, on a thread that no other waits for."""
         threading.Thread(target=self.group.get, args=("hang",), daemon=True).start()

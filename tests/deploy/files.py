@@ -79,5 +79,5 @@ def goodbye(config: Path) -> float:
 
 def unknown(environment: Mapping[str, str]) -> set[str]:
     """Return the variables that look like ours and mean nothing to `kamacache serve`, nor to a client node."""
-    known = {PASSWORD, "KAMACACHE_CLIENT", *(option.envvar for option in serve.params)}
+    known = {PASSWORD, "KAMACACHE_CLIENT", "KAMACACHE_ALLOW_FLUSH", *(option.envvar for option in serve.params)}
     return {name for name in environment if name.startswith("KAMACACHE_")} - known

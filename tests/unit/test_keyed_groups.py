@@ -188,7 +188,8 @@ def test_owner_and_on_evict_have_the_key(node: Node, clock: Clock) -> None:
 
 def test_every_parameter_of_a_group_is_known() -> None:
     """A method that takes a key under another name would not take keys of other types."""
-    known = {*_ENCODERS, "self", "value", "ttl", "wait"}
+    known = {*_ENCODERS, "self", "value", "ttl", "wait", "if_present", "if_version", "strict"}
+    known |= {"default", "delta", "initial", "lease", "prefix"}
     for name, method in inspect.getmembers(Group, callable):
         if not name.startswith("_"):
             assert {*inspect.signature(method).parameters} <= known, name
@@ -212,3 +213,20 @@ def test_one_text_for_one_key(one: Any, other: Any) -> None:
 @given(strange)
 def test_any_text_is_a_key(text: str) -> None:
     decode(text)
+
+
+def test_primitives_take_keys_of_every_type() -> None:
+    with Node(registry=None) as node:
+        group: Any = node.group("g", codec="text", key_codec="auto")
+        key = (1, "a")
+        assert group.add(key, "v")
+        assert not group.add(key, "w")
+        assert group.incr(7, initial=1) == 2
+        assert key in group
+        assert (1, "b") not in group
+        assert set(group.keys()) == {key, 7}
+        assert group.set(key, "x", if_present=True)
+        with group.lock(8):
+            assert 8 in group
+        assert group.pop(key) == "x"
+        assert group.remove(7) == (True, True)

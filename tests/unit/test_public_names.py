@@ -27,6 +27,7 @@ NAMES = {
     *{"KamaCacheError", "CodecError", "ConfigError", "GroupClosed", "GroupExists", "InvalidKey", "LoadCycle"},
     *{"LoadError", "LoadTimeout", "NodeClosed", "Overloaded", "PeerError", "RegistryError", "UnknownGroup"},
     *{"AsyncCachedFunction", "CachedFunction", "NotKey", "NoEventLoop", "NoLoader", "ValueTooLarge", "codec_for"},
+    *{"Conflict", "Entry", "KEEP", "LockTaken", "Removed"},
 }
 BLOCKING = ("get", "get_many", "set", "set_many", "delete", "delete_many", "clear", "peek", "stats", "close")
 

@@ -13,6 +13,7 @@ import pytest
 
 from kamacache._engine import MISSING, Clock, Store, after_fork_in_child, arrived, check_key
 from kamacache.errors import InvalidKey
+from kamacache.net.messages import WriteItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ def test_bad_keys(key: Any, text: str) -> None:
         store.peek,
         store.find,
         store.known,
-        lambda key: store.order(key, b"v", None),
+        lambda key: store.order(WriteItem(key, b"v")),
         lambda key: store.get_many(["good", key]),
         lambda key: store.put(key, b"v", 1, None, Store.MAIN),
     ]

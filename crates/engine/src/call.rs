@@ -66,6 +66,8 @@ pub struct ClientRequest {
     /// Groups and keys.
     pub keys: Vec<(String, String)>,
     pub value: Option<Bytes>,
+    /// One for each key, of an MSET.
+    pub values: Vec<Bytes>,
     /// None: as the group has it.
     pub ttl_ms: Option<i64>,
     /// The arguments of commands that name no key.

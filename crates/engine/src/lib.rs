@@ -10,6 +10,7 @@ pub mod events;
 pub mod fork;
 pub mod hash;
 pub mod histogram;
+pub mod marked;
 pub mod memory;
 pub mod names;
 pub mod orders;

@@ -75,6 +75,76 @@ pub struct Write<'a> {
     pub ordered: u128,
 }
 
+/// Whether an owner applies a write, by what it has of the key.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Only {
+    #[default]
+    Always,
+    Absent,
+    Present,
+    Version(u128),
+}
+
+/// What a write makes of the value that is there.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A set or a delete.
+    #[default]
+    Replace,
+    /// Adds to an integer; an absent one counts as `initial`, if there is one.
+    Add { delta: i64, initial: Option<i64> },
+    /// Gives the entry another ttl.
+    Touch,
+}
+
+/// The terms of a write that its owner decides on.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Terms {
+    pub only: Only,
+    pub change: Change,
+    /// An entry that is there keeps its remaining time.
+    pub keep_ttl: bool,
+    /// The value that was there is wanted.
+    pub wants: bool,
+    /// What owners before this one have was taken in.
+    pub inherited: bool,
+}
+
+/// What an owner decided. Messages carry it as a number.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Verdict {
+    #[default]
+    Applied = 0,
+    /// The key is there, or is absent, against the terms.
+    Unmet = 1,
+    /// The entry has another version.
+    Conflict = 2,
+    NotInteger = 3,
+    Overflow = 4,
+    /// The key is not here, but an owner before this one may have it: Python asks.
+    Inherit = 5,
+    /// A later write came in between.
+    Superseded = 6,
+    /// This node cannot decide: it does not own the key any more, finds nothing for now, or is closed.
+    Refused = 7,
+}
+
+/// The answer to a write with terms.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decided<V> {
+    /// 0: nothing changed.
+    pub version: u128,
+    pub verdict: Verdict,
+    pub existed: bool,
+    /// The value that was there, if it was wanted.
+    pub value: Option<V>,
+    /// The integer as it is now.
+    pub number: i64,
+    /// The version of `value`; 0: there is none.
+    pub held: u128,
+}
+
 /// A part of the writes that arrived after a number.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub struct Missed {
@@ -106,6 +176,12 @@ pub trait Memory: Send + Sync {
     /// superseded. None: the group is closed.
     fn order(&self, write: Write<'_>) -> Option<u128>;
 
+    /// Returns whether this node owns the key.
+    fn is_owner(&self, key: &str) -> bool;
+
+    /// Applies a write as its owner if its terms are met.
+    fn decide(&self, write: Write<'_>, terms: &Terms) -> Decided<Bytes>;
+
     /// Notes a write that another node has ordered, and returns the greatest version known of its key.
     fn tell(&self, key: &str, version: u128) -> u128;
 
@@ -117,6 +193,9 @@ pub trait Memory: Send + Sync {
 
     /// Returns a part of the remembered writes after a number; `part` is 0 or the `next` of the part before.
     fn missed(&self, since: u64, part: usize) -> Missed;
+
+    /// Returns the keys that have a value here.
+    fn keys(&self) -> Vec<String>;
 
     /// Answers nothing from memory while shut, because it may be older than what this process missed.
     fn shut(&self, shut: bool);

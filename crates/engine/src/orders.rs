@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use crate::{
     call::{NO_KEY, is_key},
-    memory::{self, Groups, Memory, Write},
+    memory::{self, Change, Decided, Groups, Memory, Only, Terms, Write},
     proto::peer as pb,
 };
 
@@ -34,7 +34,34 @@ fn checked(key: &str) -> Result<(), Refused> {
     if is_key(key) { Ok(()) } else { Err(Refused::Invalid(NO_KEY)) }
 }
 
-/// Orders writes as their owner. They are refused together if this node is no candidate for one of their keys.
+/// Returns the terms of a message.
+pub fn terms(message: &pb::Terms) -> Result<Terms, Refused> {
+    let only = match message.only {
+        0 => Only::Always,
+        1 => Only::Absent,
+        2 => Only::Present,
+        3 => Only::Version(version(&message.version)?),
+        _ => return Err(Refused::Invalid("these terms are unknown here")),
+    };
+    let change = match message.change {
+        0 => Change::Replace,
+        1 => Change::Add { delta: message.delta, initial: message.initial },
+        2 => Change::Touch,
+        _ => return Err(Refused::Invalid("this change is unknown here")),
+    };
+    let pb::Terms { keep_ttl, wants, .. } = *message;
+    Ok(Terms { only, change, keep_ttl, wants, inherited: false })
+}
+
+/// Returns the message of what was decided, and the version.
+fn outcome(decided: Decided<Bytes>) -> (Bytes, pb::Outcome) {
+    let Decided { version, verdict, existed, value, number, held } = decided;
+    let held = bytes(held);
+    (bytes(version), pb::Outcome { verdict: verdict as u32, existed, value, number, held })
+}
+
+/// Orders writes as their owner. They are refused together if this node is no candidate for one of their keys, or no
+/// owner of one that has terms.
 pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteReply, Refused> {
     let memory = memory::group(groups, request.group.as_bytes()).ok_or(Refused::UnknownGroup(request.group))?;
     if request.items.is_empty() {
@@ -53,13 +80,35 @@ pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteRepl
     }
     let newest = writes.iter().map(|write| write.above.max(write.ordered)).max().unwrap_or(0);
     merged(&*memory, newest.max(version(&request.clock)?))?;
-    let refused = !writes.iter().all(|write| memory.is_candidate(write.key));
-    let ordered: Option<Vec<_>> =
-        if refused { None } else { writes.into_iter().map(|write| memory.order(write).map(bytes)).collect() };
+    let all_terms =
+        request.items.iter().map(|item| item.terms.as_ref().map(terms).transpose()).collect::<Result<Vec<_>, _>>()?;
+    let takes = |(write, terms): (&Write<'_>, &Option<Terms>)| match terms {
+        Some(_) => memory.is_owner(write.key),
+        None => memory.is_candidate(write.key),
+    };
+    let refused = !writes.iter().zip(&all_terms).all(takes);
+    let mut outcomes = Vec::new();
+    let ordered: Option<Vec<_>> = if refused {
+        None
+    } else if all_terms.iter().all(Option::is_none) {
+        writes.into_iter().map(|write| memory.order(write).map(bytes)).collect()
+    } else {
+        let decide = |(write, terms): (Write<'_>, Option<Terms>)| match terms {
+            Some(terms) => Some(outcome(memory.decide(write, &terms))),
+            None => memory.order(write).map(|version| (bytes(version), pb::Outcome::default())),
+        };
+        let decided: Option<Vec<_>> = writes.into_iter().zip(all_terms).map(decide).collect();
+        decided.map(|decided| {
+            let versions;
+            (versions, outcomes) = decided.into_iter().unzip();
+            versions
+        })
+    };
     Ok(pb::WriteReply {
         members: if refused { groups.members.lock().clone() } else { Vec::new() },
         refused: ordered.is_none(),
         versions: ordered.unwrap_or_default(),
+        outcomes,
         clock: bytes(merged(&*memory, 0)?),
     })
 }

@@ -6,8 +6,10 @@
 mod age;
 mod budget;
 mod counts;
+mod decide;
 mod entry;
 mod key;
+mod keys;
 mod log;
 mod missed;
 mod order;
@@ -120,6 +122,7 @@ pub struct Store<V> {
     /// The clock that makes versions; None before the node lends it.
     hlc: sync::Mutex<Option<Arc<Hlc>>>,
     candidacy: sync::Mutex<Candidacy>,
+    inheritance: decide::Inheritance,
     /// Taken after a shard's lock is released, never before one.
     attic: Mutex<Attic<V>>,
 }
@@ -178,6 +181,7 @@ impl<V: Value> Store<V> {
             shut: AtomicBool::new(false),
             hlc: sync::Mutex::default(),
             candidacy: sync::Mutex::default(),
+            inheritance: decide::Inheritance::default(),
             attic: Mutex::default(),
         })
     }

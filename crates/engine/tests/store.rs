@@ -222,7 +222,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
         }
         Op::Place { members } => {
             let candidacy = one_of(members);
-            store.place(candidacy.clone());
+            store.place(candidacy.clone(), 0);
             let until = model.now + NEAR_TTL;
             for (key, entry) in &mut model.entries {
                 match (entry.kind, candidacy.owns(key)) {

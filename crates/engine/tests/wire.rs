@@ -206,6 +206,18 @@ impl Memory for Fixed {
         None
     }
 
+    fn is_owner(&self, _: &str) -> bool {
+        false
+    }
+
+    fn decide(&self, _: memory::Write<'_>, _: &memory::Terms) -> memory::Decided<bytes::Bytes> {
+        unreachable!("it owns nothing")
+    }
+
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn tell(&self, _: &str, version: u128) -> u128 {
         version
     }
@@ -352,6 +364,18 @@ impl Memory for Slow {
     fn order(&self, write: memory::Write<'_>) -> Option<u128> {
         self.read(write.key, false, &mut |_| {});
         Some(1)
+    }
+
+    fn is_owner(&self, _: &str) -> bool {
+        false
+    }
+
+    fn decide(&self, _: memory::Write<'_>, _: &memory::Terms) -> memory::Decided<bytes::Bytes> {
+        unreachable!("it owns nothing")
+    }
+
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn tell(&self, key: &str, version: u128) -> u128 {
@@ -575,6 +599,18 @@ impl Memory for Made {
 
     fn order(&self, _: memory::Write<'_>) -> Option<u128> {
         None
+    }
+
+    fn is_owner(&self, _: &str) -> bool {
+        false
+    }
+
+    fn decide(&self, _: memory::Write<'_>, _: &memory::Terms) -> memory::Decided<bytes::Bytes> {
+        unreachable!("it owns nothing")
+    }
+
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn tell(&self, _: &str, version: u128) -> u128 {

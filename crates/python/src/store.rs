@@ -1,5 +1,6 @@
 //! Store for Python. Hits run in `hit.rs`; nothing here is critical for speed.
 mod budget;
+mod decision;
 mod held;
 mod options;
 mod pending;
@@ -30,9 +31,10 @@ use crate::{
     hit::Reader,
     placement::Placement,
     remote::Remote,
-    writer,
+    writer::{self, Item},
 };
 pub use budget::Budget;
+use decision::Decision;
 use held::Held;
 pub use pending::PendingWrite;
 use reading::{Found, Left, Many};
@@ -206,11 +208,8 @@ impl Store {
         kind: u8,
         foreign: bool,
     ) -> PyResult<bool> {
-        let key = text(key)?;
         let (ttl, kind) = (ttl.map(nanoseconds).transpose()?, errors::kind(kind)?);
-        let fill = Fill { version, ttl, kind, took: 0, foreign, since: None };
-        let value = value.map(|bytes| self.value(bytes));
-        Ok(self.change(py, |engine, gone| engine.put(key, value, fill, gone)))
+        self.put_value(py, text(key)?, value, Fill { version, ttl, kind, took: 0, foreign, since: None })
     }
 
     fn write(
@@ -221,23 +220,17 @@ impl Store {
         version: u128,
         ttl: Option<f64>,
     ) -> PyResult<bool> {
-        let key = text(key)?;
-        let ttl = ttl.map(nanoseconds).transpose()?;
-        let value = value.map(|bytes| self.value(bytes));
-        Ok(self.change(py, |engine, gone| engine.write(key, value, version, ttl, gone)))
+        self.write_value(py, text(key)?, value, version, ttl.map(nanoseconds).transpose()?)
     }
 
-    #[pyo3(signature = (key, value, ttl, above = 0, ordered = 0))]
-    fn order<'py>(
-        &self,
-        py: Python<'py>,
-        key: Bound<'py, PyAny>,
-        value: Option<Bound<'py, PyBytes>>,
-        ttl: Option<f64>,
-        above: u128,
-        ordered: u128,
-    ) -> PyResult<u128> {
-        Ok(writer::order(py, self, &(key, value, ttl, above, ordered))?.unwrap_or(0))
+    #[pyo3(signature = (item, /))]
+    fn order<'py>(&self, py: Python<'py>, item: Item<'py>) -> PyResult<u128> {
+        Ok(writer::order(py, self, &item)?.unwrap_or(0))
+    }
+
+    #[pyo3(signature = (item, inherited, /))]
+    fn decide<'py>(&self, py: Python<'py>, item: Item<'py>, inherited: bool) -> PyResult<Decision<'py>> {
+        decision::decide(py, self, &item, inherited)
     }
 
     #[pyo3(signature = (hlc, /))]
@@ -273,6 +266,11 @@ impl Store {
         self.change(py, |engine, gone| engine.forget_entries(gone));
     }
 
+    #[pyo3(signature = (prefix, /))]
+    fn keys(&self, py: Python<'_>, prefix: &str) -> Vec<String> {
+        py.detach(|| self.cell.share().keys(prefix))
+    }
+
     #[pyo3(signature = (since, part, /))]
     fn missed(&self, py: Python<'_>, since: u64, part: usize) -> (Vec<(String, u128)>, Option<usize>, bool) {
         let engine = self.cell.share();
@@ -280,10 +278,12 @@ impl Store {
         (missed.writes, missed.next, missed.forgotten)
     }
 
-    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16) {
+    #[pyo3(signature = (placement, me, inherits = 0.0))]
+    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16, inherits: f64) -> PyResult<()> {
         let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), me);
-        let engine = self.cell.share();
-        py.detach(|| engine.place(candidacy));
+        let (engine, inherits) = (self.cell.share(), nanoseconds(inherits)?);
+        py.detach(|| engine.place(candidacy, inherits));
+        Ok(())
     }
 
     #[pyo3(signature = (since = u64::MAX, /))]

@@ -23,8 +23,8 @@ use crate::{
 /// The time for a notice when the write's time is over.
 const LAST: Duration = Duration::from_millis(250);
 
-/// Key, value (None: a delete), ttl, and the versions of a WriteItem.
-pub type Item<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyBytes>>, Option<f64>, u128, u128);
+/// Key, value (None: a delete), ttl, the versions and the terms of a WriteItem.
+pub type Item<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyBytes>>, Option<f64>, u128, u128, Option<messages::Terms>);
 
 /// The result of a write.
 #[derive(Default)]
@@ -108,8 +108,8 @@ impl Writer<'_> {
                 batches.len() - 1
             });
             batches[at].places.push(place);
-            let (key, value, ttl, above, ordered) = item.clone();
-            let item = (text(&key)?.to_owned(), value.map(PyBackedBytes::from), ttl, above, ordered);
+            let (key, value, ttl, above, ordered, terms) = item.clone();
+            let item = (text(&key)?.to_owned(), value.map(PyBackedBytes::from), ttl, above, ordered, terms);
             batches[at].request.items.push(messages::write_item(item));
         }
         Ok(batches)
@@ -179,7 +179,7 @@ impl Writer<'_> {
 
 /// Orders an item in the memory of its owner. None: the group is closed.
 pub fn order(py: Python<'_>, store: &Store, item: &Item<'_>) -> PyResult<Option<u128>> {
-    let (key, value, ttl, above, ordered) = item;
+    let (key, value, ttl, above, ordered, _) = item;
     let ttl = ttl.map(nanoseconds).transpose()?;
     let write = Write { key: text(key)?, value: None, ttl, above: *above, ordered: *ordered };
     let value = value.as_ref().map(|bytes| store.value(bytes));

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeVar, Union, overload
 
+from kamacache.errors import ValueTooLarge
 from kamacache.group.loads import GroupLoads
-from kamacache.steps import drive, needed_loop, whole
-from kamacache.units import UNSET, Duration, Missing
+from kamacache.steps import Path, drive, needed_loop, whole
+from kamacache.units import UNSET, Duration, Keep, Missing
 
 if TYPE_CHECKING:
     from kamacache.net.messages import WriteItem
 
 V = TypeVar("V")
+T = TypeVar("T")
 _TTL = Union[Duration, Missing, None]  # noqa: UP007 - Duration is text at run time
+_KEPT = Union[_TTL, Keep]  # noqa: UP007 - the same
 
 
 class GroupWrites(GroupLoads[V]):
@@ -22,36 +25,100 @@ class GroupWrites(GroupLoads[V]):
     __slots__ = ()
 
     @overload
-    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    def set(
+        self,
+        key: str,
+        value: V,
+        *,
+        ttl: _KEPT = ...,
+        wait: Literal[True] = ...,
+        if_present: bool = ...,
+        if_version: int | None = ...,
+        strict: bool = ...,
+    ) -> bool: ...
     @overload
-    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
-    def set(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool, strict: bool = ...) -> bool | None: ...
+    def set(
+        self,
+        key: str,
+        value: V,
+        *,
+        ttl: _KEPT = UNSET,
+        wait: bool = True,
+        if_present: bool = False,
+        if_version: int | None = None,
+        strict: bool = True,
+    ) -> bool | None:
         """Set a value for the whole cluster.
 
         Return True if every node has confirmed, False if a node could not be reached (it is notified once it can be
-        reached) or if this node has not joined, None with wait=False.
+        reached) or if this node has not joined, None with wait=False. With `if_present` or `if_version`, return whether
+        the owner has set it.
 
         Args:
             key: The key.
             value: The value; None is a TypeError, use delete.
-            ttl: Seconds, a timedelta, or text such as "10m"; None never expires. Default: the ttl of the group.
+            ttl: Seconds, a timedelta, or text such as "10m"; None never expires, zero or less is gone at once.
+                kamacache.KEEP: what the value that is there has left. Default: the ttl of the group.
             wait: With False the write is sent later, in order; a get of the key on this node waits for it.
+            if_present: Set it only if the key has a value.
+            if_version: Set it only if the entry still has the version that get_entry returned.
+            strict: With False, return False for a value that is too large, and do nothing.
 
         Raises:
             CodecError: The group's codec does not take the value.
             ValueTooLarge: The value is larger than max_value, or the entry than an eighth of max_bytes.
-            ConfigError: The ttl is bad.
+            ConfigError: The ttl is bad, or a condition or KEEP comes with wait=False.
+            Conflict: The entry has another version than `if_version`, or is gone.
+            PeerError: With a condition or KEEP: the owner of the key does not answer.
 
         """
-        return self._write(self._core.set_one(key, value, ttl), wait)
+        terms = self._core.terms(ttl, wait, if_present, if_version)
+        items = self._items(key, value, ttl, strict)
+        if items is None:
+            return False
+        return self._write(items, wait) if terms is None else self._run(self._core.set_on(items[0], terms))
 
     @overload
-    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    async def aset(
+        self,
+        key: str,
+        value: V,
+        *,
+        ttl: _KEPT = ...,
+        wait: Literal[True] = ...,
+        if_present: bool = ...,
+        if_version: int | None = ...,
+        strict: bool = ...,
+    ) -> bool: ...
     @overload
-    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
-    async def aset(self, key: str, value: V, *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool, strict: bool = ...) -> bool | None: ...
+    async def aset(
+        self,
+        key: str,
+        value: V,
+        *,
+        ttl: _KEPT = UNSET,
+        wait: bool = True,
+        if_present: bool = False,
+        if_version: int | None = None,
+        strict: bool = True,
+    ) -> bool | None:
         """Do what set does, without blocking the event loop. A cancelled caller does not stop the write half-way."""
-        return await self._awrite(self._core.set_one(key, value, ttl), wait)
+        terms = self._core.terms(ttl, wait, if_present, if_version)
+        items = self._items(key, value, ttl, strict)
+        if items is None:
+            return False
+        return await (self._awrite(items, wait) if terms is None else self._arun(self._core.set_on(items[0], terms)))
+
+    def _items(self, key: str, value: V, ttl: _KEPT, strict: bool) -> list[WriteItem] | None:
+        """Return the item of a set; None for a value that is too large, unless that is an error."""
+        try:
+            return self._core.set_one(key, value, ttl)
+        except ValueTooLarge:
+            if strict:
+                raise
+            return None
 
     @overload
     def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
@@ -121,6 +188,17 @@ class GroupWrites(GroupLoads[V]):
         needed_loop()
         await self._aensure()
         return await whole(self._core.clear(wait=wait))
+
+    def _run(self, path: Path[T]) -> T:
+        self._core.misses.check_open()
+        self._ensure()
+        return drive(path)
+
+    async def _arun(self, path: Path[T]) -> T:
+        self._core.misses.check_open()
+        needed_loop()
+        await self._aensure()
+        return await whole(path)
 
     def _write(self, items: list[WriteItem], wait: bool) -> bool | None:
         core = self._core

@@ -67,7 +67,7 @@ class Loaded:
         """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
         raw: bytes | None
         if value.__class__ is bytes and self._plain:
-            raw, ttl = value, self._ttl(value)
+            raw, ttl = codecs.kept(value), self._ttl(value)
         elif isinstance(value, Failed):
             return self._failed(lead, key, value.error, own=own)
         else:

@@ -67,7 +67,7 @@ class Misses:
     def route(self, route: Route) -> None:
         """Take note that other members own the keys."""
         self.alone = self.local.alone = route.alone and self._runtime.joined
-        self._store.place(route.placement, route.me)
+        self._store.place(route.placement, route.me, route.until)
         if self.closed is None:
             self.peeks.route(route)
 
@@ -95,7 +95,7 @@ class Misses:
                 raw = self.local.get(key, loader)
                 how = None if isinstance(raw, Flying) else LOADS
                 if not isinstance(raw, Flying):
-                    return raw if self.values.plain else self.values.decode(key, raw)
+                    return self.values.decode(key, raw)
             except LoadError:
                 how = LOADS
                 raise

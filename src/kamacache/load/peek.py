@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
+from kamacache.entry import Entry
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.log import log
 from kamacache.net.lane import HOT, Found
@@ -62,6 +65,22 @@ class Peeks:
         if found[3] & HOT:
             self.keep_near(key, found, asked)
         return found
+
+    def find(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
+        """Return the value in this memory, or else in its owner's; `near`: a near copy will do. Keep nothing."""
+        found = self._store.find(key)
+        if found is not None and (found[3] == Store.MAIN or (near and found[3] == Store.NEAR)):
+            return _entry(found, "main" if found[3] == Store.MAIN else "near")
+        lane, name = self._runtime.lane, self._name
+        skipped: set[str] = set()
+        while (owner := self._runtime.route(name).first(key, skipped)) is not None:
+            peek, apeek = partial(lane.peek, owner.address, name, key), partial(lane.apeek, owner.address, name, key)
+            try:
+                return _entry((yield Twofold(peek, apeek)), "owner")
+            except (PeerError, UnknownGroup) as error:
+                self._runtime.suspect(owner, error)
+                skipped.add(owner.id)
+        return None if found is None or found[3] == Store.FORMER else _entry(found, "near")
 
     def ask_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
         """Return the entries of many keys, from all owners at once."""
@@ -123,3 +142,11 @@ class Peeks:
             lead.keep(key, value, ttl, Store.NEAR, version)
         else:
             self._store.put(key, value, version, ttl, Store.NEAR, foreign=True)
+
+
+def _entry(found: Found | None, source: str) -> Entry[bytes] | None:
+    value, version, remaining, _ = found or (None, 0, None, 0)
+    if value is None:
+        return None
+    left = math.inf if remaining is None else remaining
+    return Entry(value, age=None, ttl=left, stale=False, version=version, source=source)

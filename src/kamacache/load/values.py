@@ -21,7 +21,7 @@ class Values:
 
     def __init__(self, store: Store, options: GroupOptions, local: Local, unread: Unread) -> None:
         codec = options.codec
-        self.plain = isinstance(codec, codecs.BytesCodec)  # bytes are values
+        self._plain = isinstance(codec, codecs.BytesCodec)  # bytes are values
         self._codec = codec
         self._of_bytes = codec.of_bytes() if isinstance(codec, Packed) else None
         self._shareable = codecs.is_shareable(codec)
@@ -32,7 +32,10 @@ class Values:
     def decode(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
         """Return the value; with `raw` its bytes, as before they were compressed. Raises CodecError."""
         codec: codecs.Codec[Any] | None = self._of_bytes if raw else self._codec
-        if data is None or self.plain or codec is None:
+        if data is None or codec is None:
+            return data
+        marked = data.startswith(codecs.MARK)
+        if raw if marked else self._plain:  # what clients see of a marked value is up to the engine
             return data
         if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
             return shared

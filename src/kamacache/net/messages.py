@@ -113,10 +113,46 @@ class FillReply(NamedTuple):
     clock: int = 0
 
 
+class Terms(NamedTuple):
+    """On which terms an owner applies a write, by what it has of the key.
+
+    `only`: ALWAYS, ABSENT, PRESENT or SAME, if its entry has this `version`. `change`: REPLACE (a set or delete), ADD
+    (`delta`, to an integer; one that is absent counts as `initial`) or TOUCH (another ttl). With `keep_ttl` an entry
+    that is there keeps its remaining time. With `wants` the outcome has the value that was there.
+    """
+
+    only: int = 0
+    version: int = 0
+    change: int = 0
+    delta: int = 0
+    initial: int | None = None
+    keep_ttl: bool = False
+    wants: bool = False
+
+
+ALWAYS, ABSENT, PRESENT, SAME = range(4)
+REPLACE, ADD, TOUCH = range(3)
+APPLIED, UNMET, CONFLICT, NOT_INTEGER, TOO_GREAT, INHERIT, SUPERSEDED, REFUSED = range(8)
+
+
+class Outcome(NamedTuple):
+    """What an owner decided: a verdict, whether the key existed, and the integer as it is now.
+
+    `value` is what was there, if it was wanted, and `held` the version of that.
+    """
+
+    verdict: int = APPLIED
+    existed: bool = False
+    value: bytes | None = None
+    number: int = 0
+    held: int = 0
+
+
 class WriteItem(NamedTuple):
     """A set (value) or a delete (value None), to be given a version greater than `above`.
 
     If it has the version `ordered` already, a write that came after that one supersedes it: it is not applied again.
+    With `terms` the owner decides whether it is applied.
     """
 
     key: str
@@ -124,27 +160,31 @@ class WriteItem(NamedTuple):
     ttl: float | None = None
     above: int = 0
     ordered: int = 0
+    terms: Terms | None = None
 
 
 class WriteRequest(NamedTuple):
-    """Order these writes, at least one."""
+    """Order these writes, at least one. With `inherit` the owner first takes in what owners before it have."""
 
     group: str
     items: list[WriteItem]
     skipped: Sequence[str] = ()
     clock: int = 0
+    inherit: bool = False
 
 
 class WriteReply(NamedTuple):
     """A version for each item (0: superseded), or a refusal: the node is no candidate for one of the keys.
 
-    A refusal names the `members` that the node knows, itself among them.
+    A refusal names the `members` that the node knows, itself among them. If an item has terms there is an outcome for
+    each; a version is 0 if nothing changed.
     """
 
     versions: list[int]
     refused: bool = False
     clock: int = 0
     members: Sequence[Member] = ()
+    outcomes: Sequence[Outcome] = ()
 
 
 class TellRequest(NamedTuple):
@@ -167,8 +207,8 @@ class TellReply(NamedTuple):
 class ClientRequest(NamedTuple):
     """A request of a client: a Redis or gRPC client, the command line.
 
-    `command` is get, set, del, exists or ttl, with `keys` as pairs of group and key, or a command of administration,
-    with `arguments`. A set without a `ttl` takes the ttl of the group.
+    `command` is that of a handler in clients.py, with `keys` as pairs of group and key, or a command of administration,
+    with `arguments`. A set without a `ttl` takes the ttl of the group; with several keys it has `values`.
     """
 
     command: str
@@ -176,6 +216,7 @@ class ClientRequest(NamedTuple):
     value: bytes | None = None
     ttl: float | None = None
     arguments: Sequence[str] = ()
+    values: Sequence[bytes] = ()
 
 
 class ClientReply(NamedTuple):

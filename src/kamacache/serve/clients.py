@@ -8,13 +8,11 @@ or a write under way goes on, and a load that has not begun is dropped.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kamacache import codecs
-from kamacache._engine import Promise, Store
+from kamacache._engine import Promise
 from kamacache.errors import (
     CodecError,
     GroupClosed,
@@ -29,9 +27,9 @@ from kamacache.errors import (
 )
 from kamacache.load.loop import HomeLoop
 from kamacache.load.outcome import GETS
-from kamacache.net.messages import ClientReply, ClientRequest, WriteItem
-from kamacache.packed import Packed, unpacked
+from kamacache.net.messages import ClientReply, ClientRequest, WriteRequest
 from kamacache.serve.admin import Administration
+from kamacache.serve.writes import ClientWrites, Refusal, by_group
 from kamacache.steps import Wait, adrive, whole
 
 if TYPE_CHECKING:
@@ -47,7 +45,6 @@ log = logging.getLogger("kamacache")
 
 MOST = 1_000  # requests under way
 _LOOK = 0.25  # seconds between looks for clients that are gone
-NOT_THERE, FOR_EVER = -2, -1  # as Redis answers TTL
 _STATUS: dict[str, tuple[type[Exception], ...]] = {
     "overloaded": (Overloaded,),
     "unknown_group": (UnknownGroup, GroupClosed),
@@ -62,6 +59,7 @@ class Clients:
         self._runtime = runtime
         self._cores = groups
         self._administration = Administration(runtime, groups, options)
+        self._handlers = ClientWrites(groups, self._core).handlers
         self._loop = HomeLoop("kamacache-clients")
         self._under_way: set[Promise] = set()  # ends of requests; changes in single steps
         self._calls: dict[asyncio.Task[Any], Call] = {}  # the same requests; used on the loop's thread alone
@@ -75,6 +73,16 @@ class Clients:
         self._under_way.add(served)
         if not served.wake(lambda: self._under_way.discard(served)):
             self._under_way.discard(served)
+
+    def inherit(self, call: Call, request: WriteRequest, core: GroupCore) -> None:
+        """Answer a peer after owners before this node were asked, which waits for them."""
+        self._loop.spawn(lambda: self._inherit(call, request, core))
+
+    async def _inherit(self, call: Call, request: WriteRequest, core: GroupCore) -> None:
+        try:
+            call.reply(await whole(core.decisions.inherited(request)))
+        except Exception as error:  # noqa: BLE001 - the peer gets its type
+            call.fail(*_refusal(error))
 
     def drain(self, deadline: Deadline) -> None:
         """Wait until all clients have their answers, until the deadline at the latest."""
@@ -116,18 +124,10 @@ class Clients:
         keys = request.keys
         if request.command == "get":
             return ClientReply(await self._get(keys))
-        if request.command == "set":
-            await self._set(request)
-        elif request.command == "del":
-            await self._delete(keys)
-            return ClientReply(number=len(keys))
-        elif request.command == "exists":
-            return ClientReply(number=sum([await self._remaining(*key) != NOT_THERE for key in keys]))
-        elif request.command == "ttl":
-            return ClientReply(number=await self._remaining(*keys[0]))
-        else:
+        handler = self._handlers.get(request.command)
+        if handler is None:
             return ClientReply([await self._administration.answer(request.command, request.arguments)])
-        return ClientReply()
+        return await handler(request)
 
     def _core(self, name: str) -> GroupCore:
         core = self._cores.get(name)
@@ -139,7 +139,7 @@ class Clients:
     async def _get(self, keys: Iterable[tuple[str, str]]) -> list[bytes | None]:
         """Do what Group.get and get_many do after a miss, but return the bytes as they are."""
         found: dict[tuple[str, str], bytes | None] = {}
-        for name, asked in _by_group(keys).items():
+        for name, asked in by_group(keys).items():
             core = self._core(name)
             core.store.count(GETS, len(asked))
             if len(asked) == 1:
@@ -150,51 +150,6 @@ class Clients:
                 found |= {(name, key): value for key, value in values.items()}
         return [found.get(key) for key in keys]
 
-    async def _set(self, request: ClientRequest) -> None:
-        assert request.value is not None  # noqa: S101 - the engine sends it with each set
-        name, key = request.keys[0]
-        core = self._core(name)
-        codec = core.options.codec
-        codecs.decode(unpacked(codec), request.value)  # refuses what no get could read
-        value = codecs.encode(codec.of_bytes(), request.value) if isinstance(codec, Packed) else request.value
-        ttl = core.options.ttl if request.ttl is None else request.ttl
-        await whole(core.write([core.item(key, value, ttl)]))
-
-    async def _delete(self, keys: Iterable[tuple[str, str]]) -> None:
-        by_group = _by_group(keys)
-        every = [(self._core(name), keys) for name, keys in by_group.items()]  # if one is missing, nothing is done
-        for core, asked in every:
-            await whole(core.write([WriteItem(key, None) for key in asked]))
-
-    async def _remaining(self, name: str, key: str) -> int:
-        """Return the milliseconds left to the copy in its owner's memory, FOR_EVER or NOT_THERE. Load nothing."""
-        core = self._core(name)
-        await adrive(core.misses.wait_for_writes((key,)))
-        skipped: set[str] = set()
-        while (owner := self._runtime.route(name).first(key, skipped)) is not None:
-            try:
-                found = await self._runtime.lane.apeek(owner.address, name, key)
-            except (PeerError, UnknownGroup) as error:
-                self._runtime.suspect(owner, error)
-                skipped.add(owner.id)
-            else:
-                break
-        else:
-            found = core.store.find(key)
-            if found is not None and found[3] == Store.FORMER:
-                found = None
-        if found is None or found[0] is None:
-            return NOT_THERE
-        return FOR_EVER if found[2] is None else int(found[2] * 1000)
-
-
-def _by_group(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return the keys of each group, every key once."""
-    by_group: dict[str, list[str]] = defaultdict(list)
-    for name, key in dict.fromkeys(keys):
-        by_group[name].append(key)
-    return by_group
-
 
 def _refusal(error: Exception) -> tuple[str, str]:
     """Return the status and the text for a client: our own texts, and of users' exceptions the type alone."""
@@ -203,8 +158,8 @@ def _refusal(error: Exception) -> tuple[str, str]:
         return "load", error.cause_type if type(error) is LoadError and error.cause_type else kind
     if isinstance(error, CodecError):
         return "invalid", f"{kind}: the group's codec cannot read this value"
-    if isinstance(error, ValueTooLarge | InvalidKey):
-        return "invalid", f"{kind}: {error}"
+    if isinstance(error, ValueTooLarge | InvalidKey | PeerError | Refusal):
+        return "invalid", str(error) if isinstance(error, Refusal) else f"{kind}: {error}"
     for status, kinds in _STATUS.items():
         if isinstance(error, kinds):
             return status, str(error)

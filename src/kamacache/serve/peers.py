@@ -81,6 +81,10 @@ class Serving:
         elif isinstance(message, FillRequest):
             self._runtime.saw(message.clock)
             call.reply(self._core(message.group).misses.local.loaded.fill(message))
+        elif isinstance(message, WriteRequest) and message.inherit:
+            self._answering_clients().inherit(call, message, self._core(message.group))
+        elif isinstance(message, WriteRequest) and any(item.terms for item in message.items):
+            call.reply(self._core(message.group).decisions.answered(message))
         elif isinstance(message, WriteRequest):
             call.reply(self._core(message.group).writes.ordered(message))
         elif isinstance(message, TellRequest):

@@ -34,7 +34,7 @@ SILENCE = 1.0  # seconds that a write waits for those who do not answer
 _LAST = 0.25  # seconds for a notice when the write's time is over
 _DIRECTLY = 8 * 1024 * 1024  # bytes of a batch that is written without a step of Python
 _NODE = (1 << 64) - 1  # the bits of a version that say which node has ordered the write
-_ROUNDS = 3  # orders of one write, where listeners knew greater versions
+ROUNDS = 3  # orders of one write, where listeners knew greater versions
 
 
 class Writes:
@@ -63,18 +63,18 @@ class Writes:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         self._store.count(WRITES, len(items))
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             if not self._runtime.saw(max(item.above for item in items)):
                 return False  # a listener's clock is wrong: no version may follow it
             versions, whole, knows = yield from self._order_all(items, deadline)
             confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
-            confirmed &= all(versions[item.key] or _came_later(item) for item in items)
+            confirmed &= all(versions[item.key] or came_later(item) for item in items)
             if not ordered:  # superseded; the others were notified before, but for those that did not answer
                 return confirmed and not any(peer.dead for peer in self._runtime.membership.listeners())
             confirmed &= self._runtime.saw(max(version for _, version in ordered))
-            self._note(ordered)
-            told, greater = yield from self._tell(TellRequest(self._name, ordered), deadline, knows)
+            self.note(ordered)
+            told, greater = yield from self.tell(TellRequest(self._name, ordered), deadline, knows)
             confirmed &= told
             if not greater:
                 return confirmed
@@ -148,8 +148,8 @@ class Writes:
     def _clear(self, floor: int) -> Path[bool]:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
-        for again in range(_ROUNDS):
-            told, greater = yield from self._tell(TellRequest(self._name, [], floor), deadline)
+        for again in range(ROUNDS):
+            told, greater = yield from self.tell(TellRequest(self._name, [], floor), deadline)
             confirmed &= told
             # Someone's clock was ahead: a write that went before this clear may have a version above it.
             ahead = not again and self._runtime.hlc.latest() > floor
@@ -223,7 +223,7 @@ class Writes:
                 self._runtime.saw(reply.clock)
         return replies
 
-    def _tell(
+    def tell(
         self, request: TellRequest, deadline: Deadline, knows: Peer | None = None
     ) -> Path[tuple[bool, dict[str, int]]]:
         """Notify every listener at once. Return whether all confirmed, and the greater versions that some know.
@@ -278,7 +278,7 @@ class Writes:
         listener knew, it would replace that one: it is superseded instead, and 0 returned.
         """
         order = self._store.order
-        return [order(*item) for item in items]
+        return [order(item) for item in items]
 
     def ordered(self, request: WriteRequest) -> WriteReply:
         """Answer a peer that takes this node for the owner."""
@@ -296,11 +296,11 @@ class Writes:
         newest = max(request.clock, request.floor, *(version for _, version in request.writes))
         if not self._runtime.saw(newest):
             raise PeerError("a version is more than a day ahead: one of the two clocks is wrong")
-        greater = self._note(request.writes)
+        greater = self.note(request.writes)
         floor = self.cleared(request.floor) if request.floor else 0
         return TellReply(greater, floor if floor > request.floor else 0, self._runtime.hlc.latest())
 
-    def _note(self, writes: Sequence[tuple[str, int]]) -> list[int]:
+    def note(self, writes: Sequence[tuple[str, int]]) -> list[int]:
         """Return for each write the greater version known here, or 0."""
         greater = []
         for key, version in writes:
@@ -320,7 +320,7 @@ class Writes:
         return self._store.clear(floor)
 
 
-def _came_later(item: WriteItem) -> bool:
+def came_later(item: WriteItem) -> bool:
     """Return whether what supersedes this write is known to have come after it: one node has ordered both.
 
     Another node may have ordered that one long before, by a clock that is ahead.

@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use rustix::{
     event::{PollFd, Timespec, poll},
     io::{Errno, ioctl_fionbio},
-    net::{RecvFlags, SendFlags, sockopt},
+    net::{RecvFlags, SendFlags, recv, sockopt},
 };
 
 use super::{
@@ -111,6 +111,12 @@ impl Connection {
             Err(RecvTimeoutError::Timeout) => Err(Failure::silent(address, limit.timeout.min(CONNECT))),
             Err(RecvTimeoutError::Disconnected) => Err(Failure::ended()),
         }
+    }
+
+    /// Returns whether nothing has come on an idle connection, not even its end.
+    fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(self.socket(), &mut [0; 1][..], flags), Err(Errno::WOULDBLOCK))
     }
 
     /// Sends what the system takes of `request`, and returns how much.
@@ -291,6 +297,19 @@ impl Pool {
             Err(_) => self.unanswered(address, asked),
         }
         answer
+    }
+
+    /// Does the same, but sends the request once at most: a second one would be another request.
+    pub fn ask_once(&self, address: &str, request: &[u8], timeout: Duration) -> Result<(Reply, Connection), Failure> {
+        let asked = Instant::now();
+        let limit = Limit { asked, timeout };
+        let idle = self.take(address).filter(Connection::is_quiet);
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => Connection::connect(address, self, limit)?,
+        };
+        let answer = connection.exchange(address, request, limit)?;
+        answer.map(|reply| (reply, connection)).ok_or_else(|| Failure::closed(address))
     }
 
     fn exchange(&self, address: &str, request: &[u8], limit: Limit) -> Result<(Reply, Connection), Failure> {

@@ -15,10 +15,14 @@ use crate::{
 };
 
 /// Sends all these requests at once, each a Write or a Tell, and returns the replies in the same order, within
-/// `timeout`.
+/// `timeout`. A Write with terms goes alone, as it must not arrive twice.
 pub fn send_all(pool: &Pool, asks: Vec<(String, Request)>, timeout: Duration) -> Vec<Result<Reply, Failure>> {
+    let once = matches!(&asks[..], [(_, Request::Write(write))] if write.items.iter().any(|item| item.terms.is_some()));
     let (questions, kinds): (Vec<_>, Vec<_>) = asks.into_iter().map(question).unzip();
-    let outcomes = ask_many(pool, &questions, timeout);
+    let outcomes = match &questions[..] {
+        [(address, request)] if once => vec![pool.ask_once(address, request, timeout)],
+        _ => ask_many(pool, &questions, timeout),
+    };
     let replied = |((outcome, (address, _)), decode): ((Outcome, &(String, Vec<u8>)), Decode)| {
         packed(pool, address, outcome, decode)
     };

@@ -17,6 +17,7 @@ use super::http::State;
 use crate::{
     call::{ClientReply, ClientRequest, Incoming, KEY, NO_KEY, is_key, nobody},
     events::Events,
+    marked,
     memory::{self, Groups, Memory},
     proto::foreign::{self as pb, kama_cache_server},
 };
@@ -97,7 +98,7 @@ impl kama_cache_server::KamaCache for Foreign {
             Some(value) => value,
             None => self.ask("get", request, None, limit).await?.values.into_iter().next().flatten(),
         };
-        let value = value.ok_or_else(|| Status::not_found("no such key"))?;
+        let value = value.map(marked::shown_of).ok_or_else(|| Status::not_found("no such key"))?;
         Ok(Response::new(pb::ResponseForGet { value }))
     }
 

@@ -95,6 +95,9 @@ impl peer_server::Peer for Calls {
     }
 
     async fn write(&self, request: tonic::Request<pb::WriteRequest>) -> Result<Response<pb::WriteReply>, Status> {
+        if request.get_ref().inherit {
+            return once!(self, request, Write); // that takes questions to others
+        }
         let (groups, request) = (self.groups.clone(), request.into_inner());
         let many = request.items.len() > MANY;
         aside_if(many, move || orders::write(&groups, request)).await.map(Response::new)

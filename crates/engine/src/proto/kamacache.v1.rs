@@ -216,6 +216,9 @@ pub struct WriteRequest {
     pub skipped: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bytes = "bytes", tag = "6")]
     pub clock: ::prost::bytes::Bytes,
+    /// take in what owners before this one have of the keys, and then decide
+    #[prost(bool, tag = "7")]
+    pub inherit: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteItem {
@@ -233,6 +236,49 @@ pub struct WriteItem {
     /// the version that it has already: a write that came after that one supersedes it
     #[prost(bytes = "bytes", tag = "6")]
     pub ordered: ::prost::bytes::Bytes,
+    /// set: the owner decides by what it has of the key, and answers an outcome
+    #[prost(message, optional, tag = "7")]
+    pub terms: ::core::option::Option<Terms>,
+}
+/// On which terms an owner applies a write.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Terms {
+    /// 0: always; 1: if the key is absent; 2: if it is there; 3: if its entry has this version
+    #[prost(uint32, tag = "1")]
+    pub only: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub version: ::prost::bytes::Bytes,
+    /// 0: set or delete; 1: add delta to the integer; 2: give the entry another ttl
+    #[prost(uint32, tag = "3")]
+    pub change: u32,
+    #[prost(sint64, tag = "4")]
+    pub delta: i64,
+    /// what an absent integer counts as
+    #[prost(sint64, optional, tag = "5")]
+    pub initial: ::core::option::Option<i64>,
+    /// an entry that is there keeps its remaining time
+    #[prost(bool, tag = "6")]
+    pub keep_ttl: bool,
+    /// the value that was there is to be answered
+    #[prost(bool, tag = "7")]
+    pub wants: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Outcome {
+    /// 0: applied; 1: the terms were not met; see Verdict in memory.rs
+    #[prost(uint32, tag = "1")]
+    pub verdict: u32,
+    #[prost(bool, tag = "2")]
+    pub existed: bool,
+    /// the value that was there, if it was wanted
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub value: ::core::option::Option<::prost::bytes::Bytes>,
+    /// the integer as it is now
+    #[prost(sint64, tag = "4")]
+    pub number: i64,
+    /// the version of the value
+    #[prost(bytes = "bytes", tag = "5")]
+    pub held: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteReply {
@@ -247,6 +293,9 @@ pub struct WriteReply {
     /// with a refusal: those that the node knows, itself among them
     #[prost(message, repeated, tag = "5")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+    /// one for each item, if one of them has terms; its version is empty if nothing changed
+    #[prost(message, repeated, tag = "6")]
+    pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TellRequest {

@@ -21,6 +21,8 @@ pub enum Keys {
     None,
     First,
     All,
+    /// Each with a value behind it.
+    Pairs,
 }
 
 pub type Run = fn(&mut Session, &Invocation<'_>, &mut Output) -> Outcome;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::security::{Origin, Security};
 
 /// The only user there is, as in Redis.
-pub const USER: &[u8] = b"default";
+const USER: &[u8] = b"default";
 const WRONG: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const NONE: &str = "ERR AUTH <password> called without any password configured for the default user. \
                     Are you sure your configuration is correct?";
@@ -26,15 +26,27 @@ impl Guard {
         self.open
     }
 
+    /// Returns where the connection comes from.
+    pub fn origin(&self) -> &str {
+        &self.origin.0
+    }
+
     /// Checks the service that a node names.
     pub fn belongs(&self, service: &[u8]) -> Result<(), String> {
         self.security.belongs(service)
     }
 
     /// Opens if the password is right; counts a wrong one.
-    pub fn admit(&mut self, user: &[u8], given: &[u8]) -> Result<(), &'static str> {
-        let password = self.security.password.as_ref().ok_or(NONE)?;
-        if !password.is(given) || user != USER {
+    /// Without a password the user `default` may give any, as in Redis; `user` None: only a password was given.
+    pub fn admit(&mut self, user: Option<&[u8]>, given: &[u8]) -> Result<(), &'static str> {
+        let Some(password) = self.security.password.as_ref() else {
+            return match user {
+                None => Err(NONE),
+                Some(USER) => Ok(()),
+                Some(_) => Err(WRONG),
+            };
+        };
+        if !password.is(given) || user.is_some_and(|user| user != USER) {
             self.security.guesses.note(&self.origin.0);
             return Err(WRONG);
         }

@@ -8,6 +8,7 @@ use super::{codec, guard::Guard, output::Output};
 use crate::{
     call::{Answered, ClientReply, ClientRequest, Incoming, Refusal, nobody},
     events::Events,
+    marked,
     runtime::MANY,
 };
 
@@ -88,6 +89,8 @@ pub enum Then {
     /// The values that memory had (Some(None): absent). The answer fills the gaps.
     Values(Vec<Option<Option<Bytes>>>),
     Ok,
+    /// OK, or nil for 0.
+    Done,
     Number,
     Seconds,
 }
@@ -157,7 +160,10 @@ impl Protocol {
     pub fn value(self, value: Option<Bytes>, out: &mut Output) {
         match value {
             None => self.nil(out),
-            Some(value) => out.bulk(&value, || value.clone()),
+            Some(value) => {
+                let value = marked::shown_of(value);
+                out.bulk(&value, || value.clone());
+            }
         }
     }
 
@@ -184,7 +190,8 @@ impl Protocol {
                 let all = found.into_iter().map(|value| value.unwrap_or_else(|| values.next().flatten()));
                 self.values(all.collect(), out);
             }
-            Then::Ok => out.simple("OK"),
+            Then::Done if number == 0 => self.nil(out),
+            Then::Ok | Then::Done => out.simple("OK"),
             Then::Seconds if number >= 0 => out.number(number.saturating_add(500) / 1000), // as Redis rounds
             Then::Number | Then::Seconds => out.number(number),
         }

@@ -1,14 +1,22 @@
 //! The table of RESP commands, and COMMAND, which describes them.
 use super::{
     command::{Command, Invocation, Keys, command},
-    commands::{admin, connection, keys, peers, transaction},
+    commands::{admin, connection, keys, keyspace, peers, transaction, writes},
     output::Output,
     session::{Arguments, Next, Outcome, Session, shown},
 };
 use crate::{events::Events, memory::Groups};
 
-const FAMILIES: [&[Command]; 6] =
-    [keys::COMMANDS, connection::COMMANDS, transaction::COMMANDS, COMMAND, peers::COMMANDS, admin::COMMANDS];
+const FAMILIES: [&[Command]; 8] = [
+    keys::COMMANDS,
+    writes::COMMANDS,
+    keyspace::COMMANDS,
+    connection::COMMANDS,
+    transaction::COMMANDS,
+    COMMAND,
+    peers::COMMANDS,
+    admin::COMMANDS,
+];
 
 #[rustfmt::skip]
 const COMMAND: &[Command] = &[
@@ -103,6 +111,7 @@ fn tell(command: &Command, out: &mut Output) {
         Keys::None => (0, 0, 0),
         Keys::First => (1, 1, 1),
         Keys::All => (1, -1, 1),
+        Keys::Pairs => (1, -1, 2),
     };
     for position in [first, last, step] {
         out.number(position);

@@ -82,7 +82,9 @@ impl<V: Value> Store<V> {
         let superseded = write.ordered != 0 && self.named_in(&shard, hash, write.key) > write.ordered;
         let version = if superseded { Some(0) } else { hlc.and_then(|hlc| hlc.next(write.above.max(known))) };
         match version.filter(|_| !self.closed()) {
-            Some(version) if version > 0 => self.apply(shard, hash, write.key, value, version, write.ttl, gone),
+            Some(version) if version > 0 => {
+                self.apply(shard, hash, write.key, value, version, self.until(write.ttl), gone);
+            }
             _ => gone.0.extend(value),
         }
         version.filter(|_| !self.closed())
@@ -97,29 +99,33 @@ impl<V: Value> Store<V> {
             gone.0.extend(value);
             return false;
         }
-        self.apply(shard, hash, key, value, version, ttl, gone);
+        self.apply(shard, hash, key, value, version, self.until(ttl), gone);
         true
     }
 
-    /// Remembers a write, and keeps the value (None: a delete) if it fits.
+    /// Returns when an entry expires that is written now; 0: it is gone at once.
+    pub(super) fn until(&self, ttl: Option<u64>) -> u64 {
+        if ttl == Some(0) { 0 } else { self.deadline(ttl) }
+    }
+
+    /// Remembers a write, and keeps the value (None: a delete) until it expires, if it fits.
     #[allow(clippy::too_many_arguments)]
-    fn apply(
+    pub(super) fn apply(
         &self,
         mut shard: MutexGuard<'_, Shard<V>>,
         hash: u64,
         key: &str,
         value: Option<V>,
         version: u128,
-        ttl: Option<u64>,
+        expires: u64,
         gone: &mut Gone<V>,
     ) {
         self.remember(&mut shard, hash, key, version);
         let mut evicted = Vec::new();
         match value {
-            Some(value) if ttl != Some(0) && self.fits(key, value.bytes().len()) => {
-                let ends = self.deadline(ttl);
-                let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, ends, 0), Kind::Main);
-                let origin = Origin { version, served_until: 0, ends };
+            Some(value) if expires > 0 && self.fits(key, value.bytes().len()) => {
+                let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, expires, 0), Kind::Main);
+                let origin = Origin { version, served_until: 0, ends: expires };
                 self.keep(&mut shard, entry, origin, &mut evicted, gone);
             }
             value => {
@@ -177,7 +183,7 @@ impl<V: Value> Store<V> {
     }
 
     /// Remembers a write. `shrink` must follow, as this takes memory.
-    fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
+    pub(super) fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
         let now = self.options.clock.coarse();
         if !self.has_room(key) {
             // Sweeps are missing or too rare.

@@ -1,8 +1,10 @@
 //! What a store answers to peers and clients, whatever type holds its values.
+use bytes::Bytes;
+
 use super::{Gone, Kind, Lookup, Store, entry::Origin};
 use crate::{
     clock::SECOND,
-    memory::{Found, Held, Looked, Memory, Missed, PACKED, Value, Write},
+    memory::{Decided, Found, Held, Looked, Memory, Missed, PACKED, Terms, Value, Write},
 };
 
 /// This many reads by peers within a second make a key hot.
@@ -71,6 +73,17 @@ impl<V: Value> Memory for Store<V> {
         self.ordered(&write, value, &mut Gone::default())
     }
 
+    fn is_owner(&self, key: &str) -> bool {
+        self.candidacy.lock().owns(key)
+    }
+
+    fn decide(&self, mut write: Write<'_>, terms: &Terms) -> Decided<Bytes> {
+        let value = write.value.take().map(V::received);
+        let Decided { version, verdict, existed, value, number, held } =
+            self.decided(&write, terms, value, &mut Gone::default());
+        Decided { version, verdict, existed, value: value.map(|value| value.keep()), number, held }
+    }
+
     fn tell(&self, key: &str, version: u128) -> u128 {
         self.note(key, version, &mut Gone::default())
     }
@@ -85,6 +98,10 @@ impl<V: Value> Memory for Store<V> {
 
     fn missed(&self, since: u64, part: usize) -> Missed {
         Store::missed(self, since, part)
+    }
+
+    fn keys(&self) -> Vec<String> {
+        Store::keys(self, "")
     }
 
     fn shut(&self, shut: bool) {

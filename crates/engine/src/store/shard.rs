@@ -15,9 +15,9 @@ use crate::{
 #[repr(C)]
 pub struct Contents<V> {
     table: Table,
-    slab: Vec<Option<Entry<V>>>,
+    pub slab: Vec<Option<Entry<V>>>,
     /// By slot, as the slab.
-    origins: Vec<Origin>,
+    pub(super) origins: Vec<Origin>,
     free: Vec<Slot>,
     /// The order of main and former copies. Near copies have a budget of their own, and so an order.
     main: AnyPolicy,
@@ -68,6 +68,10 @@ impl<V: Value> Contents<V> {
     #[inline]
     pub fn origin(&self, slot: Slot) -> &Origin {
         &self.origins[slot as usize]
+    }
+
+    pub fn originate(&mut self, slot: Slot, version: u128) {
+        self.origins[slot as usize].version = version;
     }
 
     #[inline]

@@ -100,8 +100,9 @@ impl<V: Value> Store<V> {
     }
 
     /// Takes note of the keys for which this node is a candidate. Demotes the main copies that it no longer owns, and
-    /// promotes those that it owns again.
-    pub fn place(&self, candidacy: Candidacy) {
+    /// promotes those that it owns again. Until a moment of the clock, owners before this one may have what is not here.
+    pub fn place(&self, candidacy: Candidacy, inherits: u64) {
+        self.inheritance.last(inherits); // before the first decision by the new table
         *self.candidacy.lock() = candidacy.clone();
         let until = self.served(Kind::Former);
         for index in 0..self.shards.len() {

@@ -3,7 +3,7 @@ mod received;
 mod sent;
 
 pub use received::{contact, from_reply, from_request};
-pub use sent::{Member, member, reply, request, write_item};
+pub use sent::{Member, Terms, member, reply, request, terms, write_item};
 
 /// The classes, each imported once.
 mod classes {
@@ -28,6 +28,9 @@ mod classes {
         load_reply_class => "LoadReply",
         fill_request_class => "FillRequest",
         fill_reply_class => "FillReply",
+        terms_class => "Terms",
+        outcome_class => "Outcome",
+        write_item_class => "WriteItem",
         write_request_class => "WriteRequest",
         write_reply_class => "WriteReply",
         tell_reply_class => "TellReply",

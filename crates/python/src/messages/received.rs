@@ -60,7 +60,31 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
 
 fn client_request<'py>(py: Python<'py>, m: &ClientRequest) -> PyResult<Bound<'py, PyAny>> {
     let value = m.value.as_ref().map(|value| PyBytes::new(py, value));
-    client_request_class(py)?.call1((m.command, &m.keys, value, m.ttl_ms.map(|ms| ms as f64 / 1000.0), &m.arguments))
+    let values: Vec<_> = m.values.iter().map(|value| PyBytes::new(py, value)).collect();
+    let ttl = m.ttl_ms.map(|ms| ms as f64 / 1000.0);
+    client_request_class(py)?.call1((m.command, &m.keys, value, ttl, &m.arguments, values))
+}
+
+fn terms<'py>(py: Python<'py>, t: &pb::Terms) -> PyResult<Bound<'py, PyAny>> {
+    let version = from_version(&t.version);
+    terms_class(py)?.call1((t.only, version, t.change, t.delta, t.initial, t.keep_ttl, t.wants))
+}
+
+/// Returns the named tuple of what an owner decided.
+fn outcome<'py>(py: Python<'py>, o: &pb::Outcome) -> PyResult<Bound<'py, PyAny>> {
+    let value = o.value.as_ref().map(|value| PyBytes::new(py, value));
+    outcome_class(py)?.call1((o.verdict, o.existed, value, o.number, from_version(&o.held)))
+}
+
+fn write<'py>(py: Python<'py>, m: &pb::WriteRequest) -> PyResult<Bound<'py, PyAny>> {
+    let item = |item: &pb::WriteItem| {
+        let value = from_value(py, &item.value, item.delete);
+        let (above, ordered) = (from_version(&item.above), from_version(&item.ordered));
+        let terms = item.terms.as_ref().map(|agreed| terms(py, agreed)).transpose()?;
+        write_item_class(py)?.call1((&item.key, value, seconds(item.ttl_ms), above, ordered, terms))
+    };
+    let items = m.items.iter().map(item).collect::<PyResult<Vec<_>>>()?;
+    write_request_class(py)?.call1((&m.group, items, &m.skipped, from_version(&m.clock), m.inherit))
 }
 
 /// Returns the named tuple of a request.
@@ -77,7 +101,8 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
             let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;
             fill_request_class(py)?.call1((&m.group, &m.lease, &m.keys, answers, from_version(&m.clock)))
         }
-        Request::Write(_) | Request::Tell(_) => Err(PyTypeError::new_err("the engine answers requests about writes")),
+        Request::Write(m) => write(py, m),
+        Request::Tell(_) => Err(PyTypeError::new_err("the engine answers a Tell")),
         Request::Client(m) => client_request(py, m),
     }
 }
@@ -99,7 +124,10 @@ pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, Py
         Reply::Write(m) => {
             let versions: Vec<_> = m.versions.iter().map(|version| from_version(version)).collect();
             let members = m.members.iter().map(|one| member(py, one)).collect::<PyResult<Vec<_>>>()?;
-            write_reply_class(py)?.call1((versions, m.refused, from_version(&m.clock), PyTuple::new(py, members)?))
+            let outcomes = m.outcomes.iter().map(|one| outcome(py, one)).collect::<PyResult<Vec<_>>>()?;
+            let clock = from_version(&m.clock);
+            let (members, outcomes) = (PyTuple::new(py, members)?, PyTuple::new(py, outcomes)?);
+            write_reply_class(py)?.call1((versions, m.refused, clock, members, outcomes))
         }
         Reply::Tell(m) => {
             let greater: Vec<_> = m.greater.iter().map(|version| from_version(version)).collect();

@@ -21,7 +21,9 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool);
 type GroupState = (String, String, u128, Vec<String>);
 type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool, bool);
-pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128);
+pub type Terms = (u32, u128, u32, i64, Option<i64>, bool, bool);
+pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128, Option<Terms>);
+type Outcome = (u32, bool, Option<PyBackedBytes>, i64, u128);
 
 fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
     items.into_iter().map(one).collect()
@@ -58,7 +60,17 @@ fn answer(
     }
 }
 
-pub fn write_item((key, value, ttl, above, ordered): WriteItem) -> pb::WriteItem {
+/// Returns the message of terms.
+pub fn terms((only, version, change, delta, initial, keep_ttl, wants): Terms) -> pb::Terms {
+    pb::Terms { only, version: to_version(version), change, delta, initial, keep_ttl, wants }
+}
+
+fn outcome((verdict, existed, value, number, held): Outcome) -> pb::Outcome {
+    let value = value.map(|value| to_value(Some(value)));
+    pb::Outcome { verdict, existed, value, number, held: to_version(held) }
+}
+
+pub fn write_item((key, value, ttl, above, ordered, agreed): WriteItem) -> pb::WriteItem {
     pb::WriteItem {
         key,
         delete: value.is_none(),
@@ -66,6 +78,7 @@ pub fn write_item((key, value, ttl, above, ordered): WriteItem) -> pb::WriteItem
         ttl_ms: milliseconds(ttl),
         above: to_version(above),
         ordered: to_version(ordered),
+        terms: agreed.map(terms),
     }
 }
 
@@ -106,8 +119,9 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
             clock: to_version(clock),
         }))
     } else if message.is_instance(write_request_class(py)?)? {
-        let (group, items, skipped, clock) = message.extract()?;
-        Ok(Request::Write(pb::WriteRequest { group, items: all(items, write_item), skipped, clock: to_version(clock) }))
+        let (group, items, skipped, clock, inherit) = message.extract()?;
+        let (items, clock) = (all(items, write_item), to_version(clock));
+        Ok(Request::Write(pb::WriteRequest { group, items, skipped, clock, inherit }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Request::Hello(hello(message)?))
     } else {
@@ -126,6 +140,15 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
         Ok(Reply::Fill(pb::FillReply { taken, clock: to_version(clock) }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Reply::Hello(hello(message)?))
+    } else if message.is_instance(write_reply_class(py)?)? {
+        let (versions, refused, clock, members, outcomes) = message.extract()?;
+        Ok(Reply::Write(pb::WriteReply {
+            versions: all(versions, to_version),
+            refused,
+            clock: to_version(clock),
+            members: all(members, member),
+            outcomes: all(outcomes, outcome),
+        }))
     } else if message.is_instance(client_reply_class(py)?)? {
         let (values, number): (Vec<Option<PyBackedBytes>>, i64) = message.extract()?;
         let values = all(values, |value| value.map(|value| to_value(Some(value))));

@@ -2,7 +2,7 @@
 use std::{ptr::NonNull, sync::atomic::Ordering};
 
 use kamacache_engine::{
-    memory,
+    marked, memory,
     outcome::OUTCOMES,
     store::{Evicted, Gone, Kind, Lookup, Reason},
 };
@@ -156,13 +156,16 @@ impl Store {
 
     /// Returns the object that a get returns for a value that is not kept here.
     pub fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(number) = marked::integer(bytes.as_bytes()) {
+            return Ok(number.into_pyobject(py)?.into_any());
+        }
         if self.is_object(bytes.as_bytes()) {
             return Ok(bytes.into_any());
         }
         match self.decode.get(py) {
             Some(decode) => Ok(call(decode.bind(py), &(bytes,).into_pyobject(py)?)?.into_bound(py)),
-            // The collector has taken it, and with it everything that could ask.
-            None => Ok(bytes.into_any()),
+            // None was given, or the collector has taken it, and with it everything that could ask.
+            None => Ok(PyBytes::new(py, marked::shown(bytes.as_bytes())).into_any()),
         }
     }
 

@@ -2,8 +2,9 @@
 use std::sync::Arc;
 
 use kamacache_engine::{
+    marked,
     memory::{self, Memory},
-    store::Gone,
+    store::{Fill, Gone},
 };
 use pyo3::{prelude::*, types::PyBytes};
 
@@ -30,11 +31,34 @@ impl Store {
 
     /// Returns whether a get returns these bytes as they are.
     pub fn is_object(&self, bytes: &[u8]) -> bool {
-        !self.decodes || (self.plain && !self.is_packed(bytes))
+        !marked::is(bytes) && (!self.decodes || (self.plain && !self.is_packed(bytes)))
     }
 
     pub fn is_packed(&self, bytes: &[u8]) -> bool {
         self.engine().options().packs && bytes.starts_with(memory::PACKED)
+    }
+
+    pub(super) fn put_value(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        value: Option<&Bound<'_, PyBytes>>,
+        fill: Fill,
+    ) -> PyResult<bool> {
+        let value = value.map(|bytes| self.value(bytes));
+        Ok(self.change(py, |engine, gone| engine.put(key, value, fill, gone)))
+    }
+
+    pub(super) fn write_value(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        value: Option<&Bound<'_, PyBytes>>,
+        version: u128,
+        ttl: Option<u64>,
+    ) -> PyResult<bool> {
+        let value = value.map(|bytes| self.value(bytes));
+        Ok(self.change(py, |engine, gone| engine.write(key, value, version, ttl, gone)))
     }
 
     /// Drops the entry of a key if it has these bytes. Returns whether it did.

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::resp::{
     codec::put,
     command::{Command, Invocation, Keys, command},
-    guard::USER,
     output::Output,
     session::{Next, Outcome, Protocol, Session, shown},
 };
@@ -51,8 +50,8 @@ fn quit(_: &mut Session, _: &Invocation<'_>, out: &mut Output) -> Outcome {
 fn auth(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let given: Vec<_> = asked.arguments.from(1).take(3).collect();
     match given[..] {
-        [password] => session.guard.admit(USER, password)?,
-        [user, password] => session.guard.admit(user, password)?,
+        [password] => session.guard.admit(None, password)?,
+        [user, password] => session.guard.admit(Some(user), password)?,
         _ => return Err(asked.command.wrong_number().into()),
     }
     out.simple("OK");
@@ -64,7 +63,7 @@ fn hello(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Out
     let is = |at: usize, word: &[u8]| arguments.get(at).is_some_and(|given| given.eq_ignore_ascii_case(word));
     let option = (2..arguments.count()).find(|&at| is(at, b"AUTH"));
     if let Some((user, password)) = option.and_then(|at| arguments.get(at + 1).zip(arguments.get(at + 2))) {
-        session.guard.admit(user, password)?;
+        session.guard.admit(Some(user), password)?;
     } else if !session.guard.is_open() {
         return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
                     AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
@@ -140,7 +139,13 @@ fn client(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Ou
         (b"INFO", 2) => {
             let id = id(session);
             let name = String::from_utf8_lossy(&session.name);
-            out.text(&format!("id={id} name={name} db=0 resp={}\n", session.protocol.0));
+            out.text(&format!(
+                "id={id} addr={}:0 laddr= fd=0 name={name} age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 \
+                 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
+                 cmd=client|info user=default redir=-1 resp={} lib-name= lib-ver=\n",
+                session.guard.origin(),
+                session.protocol.0
+            ));
         }
         _ => {
             let (word, given) = (shown(word), count - 2);
@@ -150,16 +155,34 @@ fn client(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Ou
     Ok(Next::Done)
 }
 
+/// What a client may take this node for: it serves one database, alone, whose commands are those of this version.
+const REDIS: &str = "7.0.0";
+
 fn info(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     let mut names: Vec<_> = asked.groups.named.lock().keys().cloned().collect();
     names.sort();
-    out.text(&format!(
-        "# Server\r\nkamacache_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\n\
-         # Groups\r\ngroups:{}\r\nnames:{}\r\n",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        names.len(),
-        names.join(",")
-    ));
+    let version = env!("CARGO_PKG_VERSION");
+    let sections = [
+        (
+            "Server",
+            format!(
+                "redis_version:{REDIS}\r\nkamacache_version:{version}\r\nredis_mode:standalone\r\nprocess_id:{}\r\n",
+                std::process::id()
+            ),
+        ),
+        ("Persistence", "loading:0\r\n".to_owned()),
+        ("Replication", "role:master\r\nconnected_slaves:0\r\n".to_owned()),
+        ("Cluster", "cluster_enabled:0\r\n".to_owned()),
+        ("Groups", format!("groups:{}\r\nnames:{}\r\n", names.len(), names.join(","))),
+    ];
+    let wanted = |name: &str| {
+        asked.arguments.count() == 1
+            || asked.arguments.from(1).any(|given| {
+                let whole = [&b"all"[..], b"default", b"everything"];
+                given.eq_ignore_ascii_case(name.as_bytes()) || whole.iter().any(|all| given.eq_ignore_ascii_case(all))
+            })
+    };
+    let shown = sections.iter().filter(|(name, _)| wanted(name)).map(|(name, text)| format!("# {name}\r\n{text}"));
+    out.text(&shown.collect::<Vec<_>>().join("\r\n"));
     Ok(Next::Done)
 }

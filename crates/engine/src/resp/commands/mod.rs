@@ -2,5 +2,7 @@
 pub mod admin;
 pub mod connection;
 pub mod keys;
+pub mod keyspace;
 pub mod peers;
 pub mod transaction;
+pub mod writes;

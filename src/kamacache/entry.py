@@ -1,0 +1,37 @@
+"""What get_entry and remove return."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+V = TypeVar("V")
+
+
+class Entry(NamedTuple, Generic[V]):
+    """A value in memory, and what is known of it.
+
+    - `value`: what get returns.
+    - `age`: seconds since it was loaded or set; None if that is not recorded.
+    - `ttl`: seconds left; math.inf: it never expires.
+    - `stale`: whether it is past its time and answered in place of a newer one.
+    - `version`: what set and remove take as `if_version`. It changes with every write of the key.
+    - `source`: "main", the main copy in this node's memory; "near", a short-lived copy here; "owner", the owner's copy.
+    """
+
+    value: V
+    age: float | None
+    ttl: float
+    stale: bool
+    version: int
+    source: str
+
+
+class Removed(NamedTuple):
+    """The result of remove: whether the key `existed`, and whether every node has `confirmed`.
+
+    If a member stands in for an owner that does not answer, `existed` says what that member has, and `confirmed` is
+    False.
+    """
+
+    existed: bool
+    confirmed: bool

@@ -1,0 +1,85 @@
+"""A lock that is an entry of a group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from kamacache.codecs import kept_integer
+from kamacache.errors import Conflict, LockTaken, PeerError
+from kamacache.steps import Path, Twofold
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from kamacache.write.primitives import Primitives
+
+_SOONEST, _LATEST = 0.005, 0.1  # seconds between two tries
+
+
+class Lock:
+    """A lock for `with` and `async with`, made by Group.lock. One object holds it once at a time."""
+
+    def __init__(
+        self,
+        key: str,
+        primitives: Primitives,
+        lease: float,
+        wait: float,
+        *,
+        run: Callable[[Path[None]], None],
+        arun: Callable[[Path[None]], Awaitable[None]],
+    ) -> None:
+        self._key = key
+        self._primitives = primitives
+        self._lease = lease
+        self._wait = wait
+        self._run = run
+        self._arun = arun
+        self._version = 0
+
+    def __enter__(self) -> Self:
+        self._run(self._take())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._run(self._release())
+
+    async def __aenter__(self) -> Self:
+        await self._arun(self._take())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self._arun(self._release())
+
+    def _take(self) -> Path[None]:
+        if self._version:
+            raise LockTaken(f"the lock {self._key!r} is held by this object already")
+        until = time.monotonic() + self._wait
+        pause = _SOONEST
+        token = kept_integer(time.time_ns())  # for people who look at it; the version tells holders apart
+        while not (version := (yield from self._primitives.add(self._key, token, self._lease))):
+            left = until - time.monotonic()
+            if left <= 0:
+                raise LockTaken(f"the lock {self._key!r} is taken")
+            yield _sleep(min(pause, left))
+            pause = min(pause * 2, _LATEST)
+        self._version = version
+
+    def _release(self) -> Path[None]:
+        version, self._version = self._version, 0
+        with suppress(Conflict, PeerError):  # the lease has ended, or will
+            yield from self._primitives.remove(self._key, version)
+
+
+def _sleep(seconds: float) -> Twofold:
+    async def asleep() -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        await asyncio.sleep(seconds)
+
+    return Twofold(lambda: time.sleep(seconds), asleep)

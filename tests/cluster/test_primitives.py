@@ -1,0 +1,222 @@
+"""Primitives in a cluster, under schedules decided by the test: one caller wins, and no increment is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from kamacache import Conflict, PeerError
+from kamacache.net.messages import Hello, TellRequest, WriteReply, WriteRequest
+from tests.cluster.cluster import Cluster, in_thread, wait_until
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster(0) as cluster:
+        for _ in range(2):
+            cluster.add(loader=False)
+        cluster.settle()
+        yield cluster
+
+
+def groups(cluster: Cluster) -> list[Any]:
+    return [cluster.group(node) for node in cluster.nodes]
+
+
+def key_of(cluster: Cluster, owner: Any, prefix: str = "k") -> str:
+    return next(key for key in (f"{prefix}{n}" for n in range(1000)) if cluster.nodes[0].owner("g", key).id == owner.id)
+
+
+def test_one_of_two_nodes_wins_every_key(cluster: Cluster) -> None:
+    a, b = groups(cluster)
+    keys = [f"key{n}" for n in range(100)]
+    with ThreadPoolExecutor(2) as threads:
+        won = list(threads.map(lambda group: [group.add(key, b"v") for key in keys], (a, b)))
+    assert all(one + other == 1 for one, other in zip(*won, strict=True))
+
+
+def test_no_increment_of_two_nodes_is_lost(cluster: Cluster) -> None:
+    a, b = groups(cluster)
+
+    async def by_tasks(group: Any) -> list[int]:
+        return [await group.aincr("n", initial=0) for _ in range(100)]
+
+    with ThreadPoolExecutor(2) as threads:
+        tasks = threads.submit(lambda: asyncio.run(by_tasks(a)))
+        seen = [b.incr("n", initial=0) for _ in range(100)]
+        assert sorted(seen + tasks.result(10)) == list(range(1, 201))
+    assert a.get("n") == b.get("n") == 200
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+def test_what_each_primitive_returns_on_both_nodes(cluster: Cluster, owner: int) -> None:
+    key = key_of(cluster, cluster.nodes[owner])
+    a, b = groups(cluster)
+    assert a.pop(key) is None
+    assert a.remove(key) == (False, True)
+    assert not a.touch(key, 10)
+    assert not a.set(key, b"v", if_present=True)
+    with pytest.raises(KeyError):
+        a.incr(key)
+    assert a.add(key, b"v", ttl=100)
+    assert not b.add(key, b"w")
+    assert (a.ttl(key), b.ttl(key)) == (100, 100)
+    entries = [group.get_entry(key) for group in (a, b)]
+    assert [entry.source for entry in entries] == (["main", "owner"], ["owner", "main"])[owner]
+    assert b.set(key, b"w", if_version=entries[0].version)
+    with pytest.raises(Conflict):
+        a.set(key, b"x", if_version=entries[1].version)
+    with pytest.raises(TypeError):
+        a.incr(key)
+    assert a.get(key) == b.get(key) == b"w"
+    assert b.touch(key, 50)
+    assert (key in a, key in b, a.ttl(key)) == (True, True, 50)
+    assert b.pop(key) == b"w"
+    assert (a.get(key), key in b) == (None, False)
+    a.set(key, b"41")
+    assert b.incr(key) == 42
+    assert a.get(key) == 42
+    assert a.remove(key) == (True, True)
+
+
+def test_near_copies_follow_a_touch(cluster: Cluster) -> None:
+    """A near copy is dropped by what its owner decides; a caller sees the new time at once."""
+    a, b = cluster.nodes
+    key = key_of(cluster, a)
+    cluster.group(a).set(key, b"v", ttl="1h")
+    cluster.group(b).get(key)
+    assert cluster.group(b).peek(key) == b"v"
+    assert cluster.group(a).touch(key, 1)
+    assert cluster.group(b).peek(key) is None
+    assert cluster.group(b).get(key) == b"v"
+    for node in (a, b):
+        node._runtime.clock.advance(2)
+    assert cluster.group(b).get(key) is None
+
+
+@pytest.mark.parametrize("call", ["add", "incr", "pop", "touch", "cas", "lock"])
+def test_dead_owner_is_an_error_and_no_second_winner(cluster: Cluster, call: str) -> None:
+    b = cluster.nodes[1]
+    key, group = key_of(cluster, b), groups(cluster)[0]
+    group.set(key, b"1")
+    cluster.network.freeze(b.address or "")
+    calls: dict[str, Any] = {
+        "add": lambda: group.add(key, b"v"),
+        "incr": lambda: group.incr(key, initial=0),
+        "pop": lambda: group.pop(key),
+        "touch": lambda: group.touch(key, 1),
+        "cas": lambda: group.set(key, b"v", if_version=1),
+        "lock": lambda: group.lock(key).__enter__(),
+    }
+    with pytest.raises(PeerError, match="not known"):
+        calls[call]()
+    cluster.network.kill(b.address or "")
+    with pytest.raises(PeerError, match="nothing was done"):
+        calls[call]()
+    assert group.remove(key) == (False, False), "a delete is taken by the next in line, which knows of no key"
+
+
+def test_greater_version_at_a_listener_is_not_another_increment(cluster: Cluster) -> None:
+    """Order an increment anew above what a listener knows.
+
+    1. B knows of a write of the key that A, its owner, has not heard of.
+    2. B increments: A counts once, and the sum gets a version above that.
+    """
+    a, b = cluster.nodes
+    key = key_of(cluster, a)
+    assert cluster.group(b).incr(key, initial=0) == 1
+    store = cluster.group(b)._core.store
+    store.note(key, store.known(key) + (1000 << 80))
+    assert cluster.group(b).incr(key) == 2
+    assert [group.get(key) for group in groups(cluster)] == [2, 2]
+    assert cluster.group(a)._core.store.known(key) == store.known(key)
+    assert cluster.group(a).incr(key) == 3
+
+
+def test_write_between_an_increment_and_its_new_version(cluster: Cluster) -> None:
+    """Supersede an increment that is ordered anew.
+
+    1. B knows a greater version; its increment is decided at A, and the answer of the listener is held.
+    2. A sets the key.
+    3. The increment is ordered anew: A's value stays.
+    """
+    a, b = cluster.nodes
+    key = key_of(cluster, a)
+    assert cluster.group(a).incr(key, initial=0) == 1
+    store = cluster.group(b)._core.store
+    store.note(key, store.known(key) + (1000 << 80))
+    reply = cluster.network.gate(TellRequest, stage="reply", source=a.address, target=b.address)
+    incr = in_thread(cluster.group(a).incr, key)
+    reply.wait()
+    reply.matches = lambda _: False
+    cluster.group(a).set(key, b"later")
+    reply.open()
+    assert incr.result(5) == 2
+    assert cluster.group(a).get(key) == cluster.group(b).get(key) == b"later"
+
+
+def test_counters_survive_a_member_that_joins(cluster: Cluster) -> None:
+    """Increment on all keys while a member joins: the new owner takes in what the former one has, and counts on."""
+    keys = [f"n{n}" for n in range(60)]
+    sums: Counter[str] = Counter()
+    stop = False
+
+    def work(group: Any) -> Counter[str]:
+        done: Counter[str] = Counter()
+        while not stop:
+            for key in keys:
+                group.incr(key, initial=0)
+                done[key] += 1
+        return done
+
+    works = [in_thread(work, cluster.group(node)) for node in cluster.nodes]
+    try:
+        c = cluster.add(loader=False)
+        wait_until(lambda: sum(cluster.group(c)._core.store.find(key) is not None for key in keys) > 5)
+    finally:
+        stop = True
+    for work_done in works:
+        sums += work_done.result(10)
+    cluster.settle()
+    for group in groups(cluster):
+        assert {key: group.get(key) for key in keys} == dict(sums)
+    assert not any(cluster.group(c).add(key, b"") for key in keys)
+
+
+def test_owner_that_has_not_joined_decides_nothing(cluster: Cluster) -> None:
+    """Add at a new owner before it has greeted everybody, and after.
+
+    1. C joins; its hello to B is held. A knows C, and refuses what C owns now.
+    2. A adds such a key: C does not decide before it has joined.
+    """
+    a, b = cluster.nodes
+    before = {key: cluster.nodes[0].owner("g", key).id for key in map(str, range(300))}
+    hello = cluster.network.gate(Hello, target=b.address)
+    node = cluster.make(loader=False)
+    started = in_thread(node.start)
+    hello.wait()
+    wait_until(lambda: len(a.members()) == 3)
+
+    def new() -> list[str]:
+        return [key for key, owner in before.items() if owner == a.id and a.owner("g", key).id not in {a.id, b.id}]
+
+    def refused() -> bool:
+        replies = [parcel.reply for parcel in cluster.network.sent if isinstance(parcel.message, WriteRequest)]
+        return any(isinstance(reply, WriteReply) and reply.refused for reply in replies)
+
+    wait_until(new)
+    key = new()[0]
+    add = in_thread(cluster.group(a).add, key, b"v")
+    wait_until(refused)
+    assert not add.done()
+    hello.matches = lambda _: False
+    hello.open()
+    started.result(10)
+    cluster.nodes.append(node)
+    assert add.result(10) is True
+    assert not cluster.group(node).add(key, b"w")

@@ -1,0 +1,229 @@
+"""Primitives of a node alone: what they return, raise and keep, under every codec."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import kamacache
+from kamacache import KEEP, Clock, Conflict, LockTaken, Node, ValueTooLarge
+from kamacache.errors import ConfigError, InvalidKey
+
+VALUES: dict[str, Any] = {"bytes": b"x", "text": "x", "json": {"a": 1}, "msgpack": [1]}
+FIVE: dict[str, Any] = {"bytes": b"5", "text": "5", "json": 5, "msgpack": 5}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(manual=True, unix=1000.0)
+
+
+@pytest.fixture
+def node(clock: Clock) -> Iterator[Node]:
+    with Node(registry=None, clock=clock) as node:
+        yield node
+
+
+def codec_group(node: Node, codec: str) -> Any:
+    if codec == "msgpack":
+        pytest.importorskip("msgpack")
+    return node.group(codec, codec=codec, ttl="1m")  # type: ignore[call-overload]
+
+
+def test_add_takes_the_place_of_nothing_alone(node: Node, clock: Clock) -> None:
+    absent = {"gone"}
+    group = node.group("g", lambda key: None if key in absent else b"loaded", negative_ttl="1h")
+    assert group.add("k", b"1", ttl=10) is True
+    assert group.add("k", b"2") is False
+    assert group.get("k") == b"1"
+    clock.advance(11)
+    assert group.add("k", b"3") is True, "it has expired"
+    assert group.get("gone") is None
+    assert group.add("gone", b"4") is True, "known to be absent"
+    assert group.get("gone") == b"4"
+    assert group.get("other") == b"loaded"
+    assert group.add("other", b"5") is False
+    with pytest.raises(InvalidKey):
+        group.add("", b"")
+
+
+def test_load_under_way_does_not_overwrite_what_was_added(node: Node) -> None:
+    def load(key: str) -> bytes:
+        assert group.add(key, b"added")
+        return b"loaded"
+
+    group = node.group("g", load)
+    group.get("k")
+    assert group.get("k") == b"added"
+
+
+@pytest.mark.parametrize("codec", VALUES)
+def test_incr_is_an_int_under_every_codec(node: Node, codec: str) -> None:
+    group = codec_group(node, codec)
+    assert group.incr("n", initial=5, delta=2) == 7
+    assert group.get("n") == 7
+    assert type(group.get("n")) is int
+    assert group.get_many(["n"]) == {"n": 7}
+    assert group.incr("n", -8) == -1
+    group.set("five", FIVE[codec], ttl=30)
+    assert group.incr("five") == 6
+    assert group.incr("five") == 7
+    assert group.get("five") == 7
+    assert group.ttl("five") == 30, "the remaining time"
+    group.set("text", VALUES[codec])
+    with pytest.raises(TypeError, match="not an integer"):
+        group.incr("text")
+    with pytest.raises(KeyError):
+        group.incr("none")
+
+
+def test_sum_that_does_not_fit_changes_nothing(node: Node) -> None:
+    group: Any = node.group("g", codec="text")
+    most = (1 << 63) - 1
+    assert group.incr("n", initial=most, delta=0) == most
+    group.set("digits", str(most))
+    for key in ("n", "digits"):
+        with pytest.raises(OverflowError):
+            group.incr(key)
+    with pytest.raises(OverflowError):
+        group.incr("n", 1 << 63)
+    assert group.get("n") == most
+    assert group.get("digits") == str(most)
+
+
+@pytest.mark.parametrize("value", [b"\xc1i7", b"\xc1", b"\xc1r", b"\xc1rx", b""])
+def test_bytes_that_look_like_something_else_stay_what_they_are(node: Node, value: bytes) -> None:
+    group = node.group("g", lambda _: value)
+    assert group.get("loaded") == value
+    assert group.get("loaded") == value
+    group.set("k", value)
+    assert group.get("k") == value
+    assert group.get_many(["k", "loaded", "third"]) == dict.fromkeys(["k", "loaded", "third"], value)
+    assert group.pop("k") == value
+
+
+def test_set_on_conditions(node: Node) -> None:
+    group = node.group("g", codec="text", ttl="1m", max_bytes="64 KiB")
+    assert group.set("k", "1", if_present=True) is False
+    assert group.get_entry("k") is None
+    group.set("k", "1", ttl=20)
+    assert group.set("k", "2", if_present=True, ttl=KEEP) is True
+    assert (group.get("k"), group.ttl("k")) == ("2", 20)
+    assert group.set("new", "1", ttl=KEEP) is True
+    assert group.ttl("new") == 60, "there was nothing to keep"
+    entry = group.get_entry("k")
+    assert entry is not None
+    assert (entry.value, entry.ttl, entry.stale, entry.source) == ("2", 20, False, "main")
+    assert group.set("k", "3", if_version=entry.version) is True
+    with pytest.raises(Conflict):
+        group.set("k", "4", if_version=entry.version)
+    with pytest.raises(Conflict):
+        group.remove("k", if_version=entry.version)
+    with pytest.raises(Conflict):
+        group.set("absent", "4", if_version=entry.version)
+    assert group.get("k") == "3"
+    with pytest.raises(ConfigError):
+        group.set("k", "5", ttl=KEEP, wait=False)  # type: ignore[call-overload]
+    with pytest.raises(ValueTooLarge):
+        group.set("k", "x" * 10_000)
+    assert group.set("k", "x" * 10_000, strict=False) is False
+    assert group.get("k") == "3"
+
+
+@pytest.mark.parametrize("ttl", [0, -1, "0s"])
+def test_time_that_is_over_keeps_nothing(node: Node, ttl: Any) -> None:
+    group = node.group("g")
+    group.set("k", b"old")
+    assert group.set("k", b"v", ttl=ttl) is True
+    assert group.get("k") is None
+    assert group.add("k", b"v", ttl=ttl) is True
+    assert group.get("k") is None
+    group.set("k", b"v")
+    assert group.touch("k", ttl) is True
+    assert group.get("k") is None
+
+
+def test_touch_pop_and_remove(node: Node, clock: Clock) -> None:
+    group: Any = node.group("g", codec="json", ttl="1m")
+    group.set("k", [1])
+    assert group.touch("k", None) is True
+    assert group.ttl("k") == math.inf
+    assert group.touch("k", "5s") is True
+    assert group.ttl("k") == 5
+    assert "k" in group
+    assert group.get("k") == [1]
+    clock.advance(6)
+    assert "k" not in group
+    assert group.ttl("k") is None
+    assert group.touch("k", 1) is False
+    assert group.pop("k") is None
+    assert group.pop("k", "default") == "default"
+    group.set("k", [2])
+    assert group.pop("k") == [2]
+    assert group.remove("k") == (False, True)
+    group.set("k", [3])
+    assert group.remove("k") == kamacache.Removed(existed=True, confirmed=True)
+    assert 5 not in group
+
+
+def test_keys_of_this_node(node: Node, clock: Clock) -> None:
+    group = node.group("g", lambda _: None, negative_ttl="1h")
+    for key in ("user:1", "user:2", "other"):
+        group.set(key, b"", ttl=5)
+    group.get("absent")
+    assert set(group.keys("user:")) == {"user:1", "user:2"}
+    assert len(group) == 3
+    clock.advance(6)
+    assert list(group.keys()) == []
+    assert len(group) == 0
+    assert group, "an empty group is a group"
+
+
+def test_lock_is_held_once(node: Node, clock: Clock) -> None:
+    group: Any = node.group("g", codec="json")
+    with group.lock("k"):
+        with pytest.raises(LockTaken), group.lock("k"):
+            raise AssertionError
+        with pytest.raises(LockTaken), group.lock("k", wait="20ms"):
+            raise AssertionError
+    with group.lock("k", lease="5s"):
+        clock.advance(6)
+        with group.lock("k"):
+            pass  # the lease had ended
+    lock = group.lock("k")
+    with lock:
+        clock.advance(20)
+        with group.lock("k", lease="1h"):
+            lock._run(lock._release())  # its own lease has ended: it leaves the other one alone
+            assert "k" in group
+    with pytest.raises(ZeroDivisionError), group.lock("k"):
+        raise ZeroDivisionError
+    assert "k" not in group
+
+
+def test_twins_for_asyncio(node: Node) -> None:
+    group = node.group("g", codec="text")
+
+    async def main() -> None:
+        assert await group.aadd("k", "1")
+        assert not await group.aadd("k", "2")
+        assert await group.aincr("k") == 2
+        assert await group.atouch("k", 9)
+        assert await group.attl("k") == 9
+        assert await group.acontains("k")
+        entry = await group.aget_entry("k")
+        assert entry is not None
+        assert await group.aset("k", "3", if_version=entry.version, ttl=KEEP)
+        assert await group.apop("k") == "3"
+        assert await group.aremove("k") == (False, True)
+        assert await group.apop("k", 0) == 0
+        async with group.lock("k"):
+            with pytest.raises(LockTaken):
+                async with group.lock("k", wait=0.01):
+                    raise AssertionError
+
+    asyncio.run(main())
