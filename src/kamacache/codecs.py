@@ -236,7 +236,7 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
         ) from error
     if not isinstance(data, bytes):
         raise CodecError(f"codec {codec_name(codec)}: encode returned {type(data).__qualname__}, not bytes")
-    return kept(data)
+    return _RAW + data if data.startswith(MARK) else data
 
 
 def decode(codec: Codec[Any], data: bytes) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, Union, overload
 from kamacache.errors import ValueTooLarge
 from kamacache.group.loads import GroupLoads
 from kamacache.steps import Path, drive, needed_loop, whole
-from kamacache.units import UNSET, Duration, Keep, Missing
+from kamacache.units import KEEP, UNSET, Duration, Keep, Missing
 
 if TYPE_CHECKING:
     from kamacache.net.messages import WriteItem
@@ -73,6 +73,8 @@ class GroupWrites(GroupLoads[V]):
             PeerError: With a condition or KEEP: the owner of the key does not answer.
 
         """
+        if strict and if_version is None and not if_present and ttl is not KEEP:  # most calls
+            return self._write(self._core.set_one(key, value, ttl), wait)
         terms = self._core.terms(ttl, wait, if_present, if_version)
         items = self._items(key, value, ttl, strict)
         if items is None:
