@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from kamacache import codecs
 from kamacache._engine import MISSING, Histogram, Promise, Store
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, LoadCycle, LoadError, LoadTimeout
@@ -95,7 +96,8 @@ class Misses:
                 raw = self.local.get(key, loader)
                 how = None if isinstance(raw, Flying) else LOADS
                 if not isinstance(raw, Flying):
-                    return self.values.decode(key, raw)
+                    as_is = raw is None or (self.values.plain and not raw.startswith(codecs.MARK))
+                    return raw if as_is else self.values.decode(key, raw)
             except LoadError:
                 how = LOADS
                 raise

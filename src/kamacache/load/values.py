@@ -21,7 +21,7 @@ class Values:
 
     def __init__(self, store: Store, options: GroupOptions, local: Local, unread: Unread) -> None:
         codec = options.codec
-        self._plain = isinstance(codec, codecs.BytesCodec)  # bytes are values
+        self.plain = isinstance(codec, codecs.BytesCodec)  # bytes are values
         self._codec = codec
         self._of_bytes = codec.of_bytes() if isinstance(codec, Packed) else None
         self._shareable = codecs.is_shareable(codec)
@@ -35,7 +35,7 @@ class Values:
         if data is None or codec is None:
             return data
         marked = data.startswith(codecs.MARK)
-        if raw if marked else self._plain:  # what clients see of a marked value is up to the engine
+        if raw if marked else self.plain:  # what clients see of a marked value is up to the engine
             return data
         if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
             return shared
