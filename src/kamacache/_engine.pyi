@@ -223,6 +223,9 @@ class Store:
         it if the load fails or takes long. Remaining seconds 0: it is stale.
         """
 
+    def held(self, key: str, /) -> tuple[_Found, float] | None:
+        """Return what find returns, of a stale entry too, with 0 remaining seconds; and its age, to 16 ms."""
+
     def hold(self, key: str, seconds: float, /) -> None:
         """Let hits of an aged entry need no decision for so long, because a load of it has failed or takes long."""
 

@@ -11,9 +11,9 @@ class Entry(NamedTuple, Generic[V]):
     """A value in memory, and what is known of it.
 
     - `value`: what get returns.
-    - `age`: seconds since it was loaded or set; None if that is not recorded.
+    - `age`: seconds since it was loaded or set here, to 16 ms; None for the copy of an owner elsewhere.
     - `ttl`: seconds left; math.inf: it never expires.
-    - `stale`: whether it is past its time and answered in place of a newer one.
+    - `stale`: whether its ttl is over: the options of the group may allow it as an answer.
     - `version`: what set and remove take as `if_version`. It changes with every write of the key.
     - `source`: "main", the main copy in this node's memory; "near", a short-lived copy here; "owner", the owner's copy.
     """

@@ -38,6 +38,8 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
     """Values found in memory, here or at a peer, that the codec could not read; each was loaded again."""
     stale: int = 0
     """Values answered here after their ttl, as the options of the group allow; counted in one of the above as well."""
+    unanswered: int = 0
+    """Keys answered None because no node has a loader; counted in `absent` as well."""
     evictions: int = 0
     """Entries dropped to make room."""
     expirations: int = 0
@@ -79,7 +81,7 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
         """Return the share of `gets` answered from the memory of any node, absence included; 0.0 before any get."""
         if not self.gets:
             return 0.0
-        return (self.hits + self.near_hits + self.peer_hits + self.absent) / self.gets
+        return (self.hits + self.near_hits + self.peer_hits + self.absent - self.unanswered) / self.gets
 
     def as_dict(self) -> dict[str, int | float]:
         """Return all counters and hit_rate by name."""

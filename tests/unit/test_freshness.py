@@ -194,6 +194,25 @@ def test_a_load_that_takes_long_is_overtaken(node: Node, clock: Clock, held: typ
     assert call(way, group, "get", "other") == b"1"  # without an old value a caller waits
 
 
+def test_what_get_entry_tells_of_a_stale_value(node: Node, clock: Clock) -> None:
+    group = node.group("g", lambda _: b"v", ttl=10, jitter=0, refresh_after=5, stale_if_error=20)
+    assert group.get_entry("k") is None
+    group.get("k")
+    clock.advance(6)
+    entry = group.get_entry("k")
+    assert entry is not None
+    assert (entry.value, round(entry.age or 0), entry.ttl, entry.stale, entry.source) == (b"v", 6, 4, False, "main")
+    clock.advance(5)
+    entry = group.get_entry("k")
+    assert entry is not None
+    assert (round(entry.age or 0), entry.ttl, entry.stale) == (11, 0, True)
+    assert "k" not in group
+    assert group.ttl("k") is None
+    assert group.add("k", b"new")
+    clock.advance(31)
+    assert group.get_entry("k") is None
+
+
 def test_a_slow_first_load_waits(node: Node, way: str) -> None:
     loader = Held()
     group = node.group("g", loader, ttl=10, stale_if_error="1h", soft_timeout="10ms")

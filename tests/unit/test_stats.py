@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from kamacache import Node
 from kamacache.stats import GroupStats
 
 NAMES = (  # noqa: SIM905 - as the design writes them
     "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes undecodable stale "
-    "evictions expirations entries bytes near_bytes max_bytes remembered remembered_bytes unremembered"
+    "unanswered evictions expirations entries bytes near_bytes max_bytes remembered remembered_bytes unremembered"
 ).split()
 
 
@@ -24,6 +25,17 @@ def test_hit_rate() -> None:
     assert GroupStats().hit_rate == 0.0
     stats = GroupStats(gets=10, hits=1, near_hits=2, absent=1, peer_hits=1, joined=2, loads=2, peer_loads=1)
     assert stats.hit_rate == 0.5
+
+
+def test_a_get_that_nobody_can_answer_is_no_hit(node: Node) -> None:
+    group = node.group("g")
+    assert group.get("a") is None
+    assert group.get_many(["a", "b"]) == {}
+    stats = group.stats()
+    assert (stats.gets, stats.absent, stats.unanswered, stats.hit_rate) == (3, 3, 3, 0.0)
+    group.set("a", b"v")
+    assert group.get("a") == b"v"
+    assert group.stats().hit_rate == 0.25
 
 
 def test_as_dict() -> None:

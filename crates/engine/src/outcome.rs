@@ -26,4 +26,5 @@ outcomes! {
     WRITES => "writes",
     UNDECODABLE => "undecodable",
     STALE => "stale",
+    UNANSWERED => "unanswered",
 }

@@ -7,16 +7,12 @@ mod pending;
 mod reading;
 mod values;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kamacache_engine::{
-    memory::Memory,
-    outcome::OUTCOMES,
-    store::{Candidacy, Fill, Kind, Lookup},
-};
+use kamacache_engine::memory::Memory;
+use kamacache_engine::outcome::OUTCOMES;
+use kamacache_engine::store::{Candidacy, Fill, Kind, Lookup};
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
@@ -178,6 +174,11 @@ impl Store {
     #[pyo3(signature = (key, /))]
     fn aged<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Found<'py>>> {
         Ok(self.aged_now(py, text(key)?))
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn held<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<(Found<'py>, f64)>> {
+        Ok(self.held_now(py, text(key)?))
     }
 
     #[pyo3(signature = (key, seconds, /))]

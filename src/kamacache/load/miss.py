@@ -21,6 +21,7 @@ from kamacache.load.outcome import (
     JOINED,
     LOADS,
     PEER_HITS,
+    UNANSWERED,
     Outcome,
     batch_error,
     failed,
@@ -141,6 +142,7 @@ class Misses:
             value = MISSING
             for left in reversed(range(_ROUNDS)):
                 outcome, joins = yield from self._window.load(key, given)
+                self._store.count(UNANSWERED, int(outcome.unloaded))
                 how = JOINED if joins else outcome.how
                 value = self.values.result(key, outcome, raw=raw, last=_is_last(left, joins))
                 if value is not MISSING:
@@ -164,6 +166,7 @@ class Misses:
         With `peeked` the memories of the keys' owners have been asked, and did not have them.
         """
         counts = dict.fromkeys(keys, JOINED)
+        unanswered = 0
         try:
             self._check(keys)
             yield PAUSE
@@ -184,6 +187,7 @@ class Misses:
                 for part in parts(list(outcomes)):
                     for key in part:
                         outcome = outcomes[key]
+                        unanswered += outcome.unloaded
                         counts[key] = JOINED if key in joined else outcome.how
                         try:
                             value = self.values.result(key, outcome, raw=raw, last=_is_last(left, key in joined))
@@ -200,6 +204,7 @@ class Misses:
         finally:
             for how, number in Counter(counts.values()).items():
                 self._store.count(how, number)
+            self._store.count(UNANSWERED, unanswered)
         if failures:
             raise batch_error(failures, values)
 

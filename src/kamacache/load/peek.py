@@ -68,9 +68,9 @@ class Peeks:
 
     def find(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
         """Return the value in this memory, or else in its owner's; `near`: a near copy will do. Keep nothing."""
-        found = self._store.find(key)
+        found, age = self._store.held(key) or (None, None)
         if found is not None and (found[3] == Store.MAIN or (near and found[3] == Store.NEAR)):
-            return _entry(found, "main" if found[3] == Store.MAIN else "near")
+            return _entry(found, "main" if found[3] == Store.MAIN else "near", age)
         lane, name = self._runtime.lane, self._name
         skipped: set[str] = set()
         while (owner := self._runtime.route(name).first(key, skipped)) is not None:
@@ -80,7 +80,7 @@ class Peeks:
             except (PeerError, UnknownGroup) as error:
                 self._runtime.suspect(owner, error)
                 skipped.add(owner.id)
-        return None if found is None or found[3] == Store.FORMER else _entry(found, "near")
+        return None if found is None or found[3] == Store.FORMER else _entry(found, "near", age)
 
     def ask_owners(self, keys: Iterable[str]) -> Path[dict[str, Found]]:
         """Return the entries of many keys, from all owners at once."""
@@ -144,9 +144,9 @@ class Peeks:
             self._store.put(key, value, version, ttl, Store.NEAR, foreign=True)
 
 
-def _entry(found: Found | None, source: str) -> Entry[bytes] | None:
+def _entry(found: Found | None, source: str, age: float | None = None) -> Entry[bytes] | None:
     value, version, remaining, _ = found or (None, 0, None, 0)
     if value is None:
         return None
     left = math.inf if remaining is None else remaining
-    return Entry(value, age=None, ttl=left, stale=False, version=version, source=source)
+    return Entry(value, age, left, left == 0, version, source)

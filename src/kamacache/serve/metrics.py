@@ -20,6 +20,7 @@ _HELP = {
     "load_errors": "Loads here that raised or ran out of time.",
     "writes": "Keys set or deleted, and clears, called here.",
     "stale": "Values answered after their ttl.",
+    "unanswered": "Gets that no node could answer, for want of a loader.",
     "undecodable": "Values that the codec could not read; they were loaded again.",
     "evictions": "Entries dropped to make room.",
     "expirations": "Entries dropped because their time was over.",

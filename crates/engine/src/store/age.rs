@@ -4,7 +4,7 @@
 //! that it lingers for as long as some rule may want it. Between the two, `aged` decides.
 use super::{
     Kind, Store,
-    entry::{Entry, NEVER, Origin},
+    entry::{Entry, NEVER, Origin, STAMP},
 };
 use crate::{clock::SECOND, memory::Value};
 
@@ -94,6 +94,23 @@ impl<V: Value> Store<V> {
         };
         let remaining = (ends != NEVER).then(|| ends.saturating_sub(now));
         Some(Aged { value: entry.value.clone(), version, remaining, usable })
+    }
+
+    /// Returns an entry that is in memory, stale or not: its value (None: absent), version, remaining nanoseconds, kind
+    /// and age.
+    #[allow(clippy::type_complexity)]
+    pub fn held(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind, u64)> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
+        let (now, entry) = (self.options.clock.coarse(), shard.contents.get(slot));
+        let Origin { version, ends, .. } = *shard.contents.origin(slot);
+        if shard.contents.gone(slot) <= now {
+            return None;
+        }
+        let remaining = (ends != NEVER).then(|| ends.saturating_sub(now));
+        let age = u64::from(((now / STAMP) as u32).wrapping_sub(entry.kept)) * STAMP;
+        Some((entry.value.clone(), version, remaining, entry.kind, age))
     }
 
     /// Lets hits of an aged entry need no decision for that long, because a load of it has failed or takes long.

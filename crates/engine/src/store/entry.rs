@@ -2,6 +2,8 @@
 use super::{key::Key, writes::Mark};
 use crate::memory::Value;
 
+/// 16 ms: 32 bits of it last for two years.
+pub const STAMP: u64 = 16_000_000;
 /// The expiry of what never expires.
 pub const NEVER: u64 = u64::MAX;
 
@@ -41,11 +43,13 @@ pub struct Entry<V> {
     /// Until then a hit needs no decision; see `age.rs`.
     pub expires: u64,
     pub kind: Kind,
-    /// Microseconds that its load took.
-    pub took: u32,
     /// How often peers asked in that second.
     pub asked: u8,
     pub asked_in: u32,
+    /// Microseconds that its load took.
+    pub took: u32,
+    /// When it was kept here, in units of [`STAMP`] since some turn of the counter.
+    pub kept: u32,
     pub hash: u64,
 }
 
@@ -62,7 +66,7 @@ pub struct Origin {
 impl<V: Value> Entry<V> {
     pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
-        Self { key, value, hash, expires, took: 0, asked_in: 0, asked: 0, kind }
+        Self { key, value, hash, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind }
     }
 
     /// Returns whether its time is over. The clock is read only for entries that expire.
@@ -80,6 +84,8 @@ impl<V: Value> Entry<V> {
         self.key.as_bytes().len() as u64 + value as u64 + overhead
     }
 }
+
+const _: () = assert!(size_of::<Entry<std::sync::Arc<u8>>>() == 64); // one cache line
 
 /// Returns the time at which an entry is to be dropped.
 pub fn gone(kind: Kind, origin: &Origin, linger: u64) -> u64 {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
     Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
-    entry::{self, Entry, NEVER, Origin},
+    entry::{self, Entry, NEVER, Origin, STAMP},
     shard::{Contents, Shard},
 };
 use crate::{memory::Value, policy::Slot};
@@ -179,7 +179,7 @@ impl<V: Value> Store<V> {
     pub(super) fn keep(
         &self,
         shard: &mut Shard<V>,
-        entry: Entry<V>,
+        mut entry: Entry<V>,
         origin: Origin,
         evicted: &mut Vec<Entry<V>>,
         gone: &mut Gone<V>,
@@ -189,6 +189,7 @@ impl<V: Value> Store<V> {
             watch.kept(entry.hash, entry.weight(overhead));
         }
         shard.newest = shard.newest.max(origin.version);
+        entry.kept = (self.options.clock.coarse() / STAMP) as u32;
         let (slot, old, mut admitted) = self.account(shard, |shard| shard.contents.store(entry, origin, overhead));
         if let Some(old) = old {
             gone.add(old);

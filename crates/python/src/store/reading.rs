@@ -193,6 +193,14 @@ impl Store {
         Some((bytes, aged.version, aged.remaining.map(seconds), aged.usable as u8))
     }
 
+    /// Returns what is here of a key, stale or not, and its age in seconds.
+    pub(super) fn held_now<'py>(&self, py: Python<'py>, key: &str) -> Option<(Found<'py>, f64)> {
+        let (value, version, remaining, kind, age) = self.engine().held(key)?;
+        let bytes = value.as_ref().map(|value| value.bytes(py));
+        value.into_iter().for_each(|value| value.release(py));
+        Some(((bytes, version, remaining.map(seconds), kind as u8), seconds(age)))
+    }
+
     pub(super) fn left<'py>(&self, py: Python<'py>, entry: Evicted<Value>) -> PyResult<Left<'py>> {
         let value = entry.value.map(|value| self.take_object(py, value)).transpose()?;
         let reason = match entry.reason {
