@@ -114,7 +114,7 @@ class GroupCore:
         """Return the arguments of Node.group that make another group like this one."""
         single, many = self.misses.loader.given
         codec = unpacked(self.options.codec)
-        return {"loader": single, "load_many": many} | self.options._asdict() | {"codec": codec}
+        return {"loader": single, "load_many": many} | self.options.arguments() | {"codec": codec}
 
     def key_of(self, text: str) -> Any:
         """Return the key that users know by this text."""

@@ -9,7 +9,7 @@ from kamacache.codecs import Codec, CodecName, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
-from kamacache.rules import Rules
+from kamacache.rules import NO_RULES, Rules
 from kamacache.units import Duration, Size, check_name, number, parse_duration, parse_size, parse_ttl, shown
 
 OnEvict = Callable[[str, Any, str], None]
@@ -132,14 +132,16 @@ class GroupOptions(NamedTuple):
         mine, theirs = self.shown(), other.shown()
         return [f"{name}: {mine[name]!r}, {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the options by name, as `make` takes them."""
+        values = self._asdict()
+        return values | (values.pop("rules") or NO_RULES)._asdict()
+
     def shown(self) -> dict[str, Any]:
         """Return the options by name, codecs and functions by their names."""
-        values = self._asdict()
-        rules = values.pop("rules")
-        values |= dict.fromkeys(Rules._fields) if rules is None else rules._asdict()
+        values = self.arguments()
         values["codec"] = codec_name(self.codec)
-        if self.on_evict is not None:
-            function = self.on_evict
+        if (function := self.on_evict) is not None:
             name = getattr(function, "__qualname__", type(function).__qualname__)
             values["on_evict"] = f"{function.__module__}.{name}"
         return values

@@ -52,4 +52,7 @@ class Rules(NamedTuple):
                 "stale_while_revalidate= as well"
             )
         rules = cls(after, float(early), revalidate, if_error, soft, errors)
-        return None if rules == (None, 0.0, 0.0, 0.0, None, 0.0) else rules
+        return None if rules == NO_RULES else rules
+
+
+NO_RULES = Rules(None, 0.0, 0.0, 0.0, None, 0.0)

@@ -34,6 +34,12 @@ max_batch = 100
 batch_window = "2ms"
 concurrency = 4
 key_codec = "auto"
+refresh_after = "8m"
+early = 1.0
+stale_while_revalidate = "30s"
+stale_if_error = "1h"
+soft_timeout = "100ms"
+error_ttl = "2s"
 """
 
 FUNCTIONS = """
@@ -82,6 +88,12 @@ def test_every_option_of_a_group(program: Program) -> None:
             "batch_window": 0.002,
             "concurrency": 4,
             "key_codec": "auto",
+            "refresh_after": 480.0,
+            "early": 1.0,
+            "stale_while_revalidate": 30.0,
+            "stale_if_error": 3600.0,
+            "soft_timeout": 0.1,
+            "error_ttl": 2.0,
             "on_evict": "functions.evicted",
             "loader": "functions.load",
             "load_many": "functions.load_many",
