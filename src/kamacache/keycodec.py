@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from kamacache.keys import quoted, write
-from kamacache.load.loader import is_async
+from kamacache.load.loader import Loader, is_async
 
 Key: TypeAlias = str | int | UUID | tuple[Any, ...]
 K = TypeVar("K")
@@ -118,6 +118,11 @@ def for_texts(load_many: Callable[[list[Any]], Any]) -> Callable[[list[str]], An
         return encoded(await load_many([decode(text) for text in texts]))
 
     return asynchronous if is_async(load_many) else plain
+
+
+def give_keys(loader: Loader) -> None:
+    """Let the functions of a loader get keys, not the texts of these."""
+    loader.single, loader.many = loader.single and for_text(loader.single), loader.many and for_texts(loader.many)
 
 
 def encoded(values: Any) -> Any:

@@ -311,9 +311,9 @@ class GroupMethods:
         if options.batch_window is not None and load is not None and load_many is None:
             raise ConfigError("batch_window: gathers keys for one load_many; give load_many=, too")
         if options.key_codec is not None:
-            from kamacache.keycodec import for_text, for_texts  # noqa: PLC0415 - few groups have one
+            from kamacache.keycodec import give_keys  # noqa: PLC0415 - few groups have one
 
-            loader.single, loader.many = load and for_text(load), load_many and for_texts(load_many)
+            give_keys(loader)
         with self._groups.lock:
             self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:

@@ -160,3 +160,27 @@ def test_a_fake_on_each_node_of_a_cluster(kamacache_cluster: MakeCluster) -> Non
     values = {str(number): b"v" for number in range(20)}
     with fake(first, values), fake(second, values):
         assert first.get_many(values) == second.get_many(values) == values
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_group_with_other_keys_is_faked_by_these(kamacache_node: Node, *, is_async: bool) -> None:
+    async def aload(_: Any) -> bytes:
+        return b"own"
+
+    group = kamacache_node.group("g", aload if is_async else lambda _: b"own", key_codec="auto")
+    with fake(group, {("a", 1): b"pair", 5: b"number", "5": b"text"}):
+        assert group.get_many([("a", 1), 5, "5", 6]) == {("a", 1): b"pair", 5: b"number", "5": b"text"}
+        assert (group.get(("a", 1)), group.get(6)) == (b"pair", None)
+    with override_loader(group, load_many=lambda keys: {key: repr(key).encode() for key in keys}):
+        assert group.get_many([("a", 1), 5]) == {("a", 1): b"('a', 1)", 5: b"5"}
+    assert group.get(5) == b"own"
+
+
+def test_a_cached_function_has_no_loader_to_replace(kamacache_node: Node) -> None:
+    """Its callers bring the function: a fake would change nothing, and the test would not notice."""
+    cached: Any = kamacache_node.cached(lambda number: b"own")
+    for group in (cached, cached.group):
+        with pytest.raises(TypeError, match=r"its set\(value"), fake(group, {}):
+            pass
+        with pytest.raises(TypeError, match=r"its set\(value"), override_loader(group, str.encode):
+            pass

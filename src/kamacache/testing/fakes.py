@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kamacache.keycodec import give_keys
 from kamacache.load.loader import Loader
 
 if TYPE_CHECKING:
+    from kamacache.core import GroupCore
     from kamacache.group import Group
     from kamacache.value import Value
 
@@ -18,9 +20,9 @@ V = TypeVar("V")
 @contextmanager
 def override_loader(
     group: Group[Any],
-    loader: Callable[[str], Any] | None = None,
+    loader: Callable[[Any], Any] | None = None,
     *,
-    load_many: Callable[[list[str]], Any] | None = None,
+    load_many: Callable[[list[Any]], Any] | None = None,
 ) -> Iterator[None]:
     """Let a group load with other functions inside `with`, on this node.
 
@@ -29,10 +31,12 @@ def override_loader(
     What this node keeps of the group is dropped at the beginning and at the end, so that each get inside comes from the
     other loader, and none after it.
 
-    Raises ConfigError for a function that cannot be a loader.
+    Raises ConfigError for a function that cannot be a loader, TypeError for a cached function.
     """
-    core = group._core  # noqa: SLF001 - of this package
+    core = _core(group)
     local, other = core.misses.local, Loader(loader, load_many)
+    if core.options.key_codec is not None:
+        give_keys(other)
     is_inner, before = core.own is not None, local.loader
     core.own, local.loader = core.loader, other
     core.forget()
@@ -47,18 +51,31 @@ def override_loader(
 
 
 @contextmanager
-def fake(group: Group[V], values: Mapping[str, V | Value[V] | None]) -> Iterator[None]:
+def fake(group: Group[V], values: Mapping[Any, V | Value[V] | None]) -> Iterator[None]:
     """Let a group load from a dict inside `with`, on this node. A key that the dict does not have is absent.
 
     Everything else is as it is without: codec, ttl, set, delete, counters. What this node keeps of the group is dropped
     at the beginning and at the end.
+
+    Raises TypeError for a cached function.
     """
 
-    def load(key: str) -> Any:
+    def load(key: Any) -> Any:
         return values.get(key)
 
-    async def aload(key: str) -> Any:
+    async def aload(key: Any) -> Any:
         return values.get(key)
 
-    with override_loader(group, aload if group._core.misses.loader.is_async else load):  # noqa: SLF001 - the same
+    with override_loader(group, aload if _core(group).misses.loader.is_async else load):
         yield
+
+
+def _core(group: Group[Any]) -> GroupCore:
+    """Return the core of a group. A cached function has no loader: its callers bring it, whatever is put in its place."""
+    core: GroupCore | None = getattr(group, "_core", None)
+    if core is None or core.loader.cached is not None:
+        raise TypeError(
+            f"{group!r} has no loader to replace: a cached function runs where it is called; put results in its place "
+            "with its set(value, ...), or replace what it calls"
+        )
+    return core
