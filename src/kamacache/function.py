@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from kamacache._engine import MISSING
@@ -73,7 +74,7 @@ class _Base(Generic[P, R]):
             return self
         bound = object.__new__(type(self))
         vars(bound).update(vars(self))
-        bound._function = functools.partial(self._function, first)
+        bound._function = bound.__wrapped__ = MethodType(self._function, first)  # its signature is without the first
         bound._key = functools.partial(self._key, first)
         bound._keys = self._keys._replace(lax=functools.partial(self._keys.lax, first))
         bound._bound_to = first

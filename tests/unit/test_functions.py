@@ -342,6 +342,9 @@ def test_methods_are_bound(node: Node) -> None:
     assert one.method.__name__ == "method"
     assert repr(one) in repr(one.method)
     assert inspect.signature(cls.method) == inspect.signature(cls.method.__wrapped__)
+    for method in (one.method, one.amethod, cls.above, one.above, cls.below):
+        assert str(inspect.signature(method)) == "(number: 'int') -> 'str'"  # frameworks read it
+    assert one.method.__wrapped__(3) == "3"
 
 
 def test_class_methods_and_static_methods(node: Node) -> None:
