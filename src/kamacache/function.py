@@ -6,20 +6,24 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from kamacache._engine import MISSING
 from kamacache.errors import LoadError
 from kamacache.value import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from kamacache.callkey import CallKey
     from kamacache.group import Group
+    from kamacache.loadertypes import First
     from kamacache.stats import GroupStats
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 Call = tuple[Any, ...] | Mapping[str, Any]
 """The arguments of one call in `many`: by position, or by name."""
 
@@ -114,11 +118,15 @@ class CachedFunction(_Base[P, R]):
         return self._load(key, args, kwargs)
 
     @overload
+    def __get__(self: First[type[S], Q, R], instance: None, owner: type[S], /) -> CachedFunction[Q, R]: ...
+    @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
-    def __get__(
-        self: CachedFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /
-    ) -> CachedFunction[Q, R]: ...
+    def __get__(self: First[type[S], Q, R], instance: S, owner: type | None = None, /) -> CachedFunction[Q, R]: ...
+    @overload
+    def __get__(self: First[S, Q, R], instance: S, owner: type | None = None, /) -> CachedFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
     def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         return self._bind(instance, owner)
 
@@ -213,11 +221,21 @@ class AsyncCachedFunction(_Base[P, R]):
         return await self._load(key, args, kwargs)
 
     @overload
+    def __get__(
+        self: First[type[S], Q, Coroutine[Any, Any, R]], instance: None, owner: type[S], /
+    ) -> AsyncCachedFunction[Q, R]: ...
+    @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
     def __get__(
-        self: AsyncCachedFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /
+        self: First[type[S], Q, Coroutine[Any, Any, R]], instance: S, owner: type | None = None, /
     ) -> AsyncCachedFunction[Q, R]: ...
+    @overload
+    def __get__(
+        self: First[S, Q, Coroutine[Any, Any, R]], instance: S, owner: type | None = None, /
+    ) -> AsyncCachedFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
     def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         return self._bind(instance, owner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypedDict, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 from kamacache.group import Group
 from kamacache.group.keyed import KeyedGroup
@@ -12,6 +12,9 @@ from kamacache.units import Duration, Size
 from kamacache.value import Value
 
 V = TypeVar("V")
+P = ParamSpec("P")
+F_contra = TypeVar("F_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 AsyncLoad = Callable[[str], Awaitable[V | Value[V] | None]]
 PlainLoad = Callable[[str], V | Value[V] | None]
@@ -40,6 +43,12 @@ class KeyedDecorator(Protocol):
     def __call__(self, loader: Callable[[Any], Awaitable[V | Value[V] | None]], /) -> KeyedGroup[V]: ...
     @overload
     def __call__(self, loader: Callable[[Any], V | Value[V] | None], /) -> KeyedGroup[V]: ...
+
+
+class First(Protocol[F_contra, P, R_co]):
+    """Take a first argument: self or cls. So a cached function is bound if the object or the class fits there."""
+
+    def __call__(self, first: F_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class Options(TypedDict, total=False):

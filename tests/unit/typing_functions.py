@@ -48,9 +48,24 @@ class Shop:
     @classmethod
     def named(cls, product_id: int) -> str: ...  # type: ignore[empty-body]
 
+    @node.cached(ttl="1h")
+    @classmethod
+    async def counted(cls) -> int: ...  # type: ignore[empty-body]
+
     @staticmethod
     @node.cached
     def free(product_id: int) -> str: ...  # type: ignore[empty-body]
+
+    @node.cached
+    @staticmethod
+    async def taxed(product_id: int, /, *, rate: float = 1.0) -> float: ...  # type: ignore[empty-body]
+
+
+class Market(Shop):
+    def inside(self) -> None:
+        assert_type(self.price(1), float)
+        assert_type(super().price(1), float)
+        assert_type(self.named(1), str)
 
 
 async def an_async_function(db: Session) -> None:
@@ -87,8 +102,17 @@ async def methods(shop: Shop) -> None:
     assert_type(shop.price.refresh(1), float)
     assert_type(await shop.stock(1), int)
     assert_type(await shop.stock.invalidate(1), bool)
+    assert_type(Shop.named(1), str)
+    assert_type(Market.named.refresh(1), str)
+    assert_type(shop.named(product_id=1), str)
+    assert_type(await Shop.counted(), int)
+    assert_type(await shop.counted(), int)
     assert_type(Shop.free(1), str)
+    assert_type(shop.free(1), str)
+    assert_type(await Shop.taxed(1, rate=2.0), float)
+    assert_type(await shop.taxed(1), float)
     shop.price("1")  # type: ignore[arg-type]
+    Shop.named("1")  # type: ignore[arg-type]
 
 
 def of_number(key: int) -> Product | None: ...

@@ -71,7 +71,7 @@ def fake(group: Group[V], values: Mapping[Any, V | Value[V] | None]) -> Iterator
 
 
 def _core(group: Group[Any]) -> GroupCore:
-    """Return the core of a group. A cached function has no loader: its callers bring it, whatever is put in its place."""
+    """Return the core of a group. A cached function has no loader: its callers bring it."""
     core: GroupCore | None = getattr(group, "_core", None)
     if core is None or core.loader.cached is not None:
         raise TypeError(
