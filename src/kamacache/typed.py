@@ -42,7 +42,7 @@ class MsgspecCodec(Named):
         self.name = f"msgspec for {self.of}"
         self._class = of if isinstance(of, type) and not hasattr(of, "__required_keys__") else object
         try:
-            self._encode = msgspec.msgpack.Encoder().encode
+            self._encode = msgspec.msgpack.Encoder(enc_hook=_as_base).encode
             self._decode = msgspec.msgpack.Decoder(of).decode
         except TypeError as error:
             raise ConfigError(f"msgspec has no codec for {self.of}: {error}") from error
@@ -59,6 +59,22 @@ class MsgspecCodec(Named):
     def decode(self, data: bytes, /) -> Any:
         """Return the value; msgspec.ValidationError for bytes that are no value of the type."""
         return self._decode(data)
+
+
+def _as_base(value: Any) -> Any:
+    """Return a value of a subclass, as a frozen clock or a library has them, as one of the class. Raises TypeError."""
+    base: Any
+    for base in type(value).__mro__:  # by name: a frozen clock puts others in the place of the classes of datetime
+        match f"{base.__module__}.{base.__qualname__}":
+            case "builtins.str":
+                return str.__str__(value)
+            case "builtins.bytes" | "builtins.int" | "builtins.float" | "decimal.Decimal":
+                return base(value)
+            case "datetime.datetime" | "datetime.date" | "datetime.time":
+                return base.fromisoformat(base.isoformat(value))
+            case "datetime.timedelta":
+                return base(value.days, value.seconds, value.microseconds)
+    raise TypeError(f"msgspec has no encoding of {type(value).__qualname__}")
 
 
 class PydanticCodec(Named):

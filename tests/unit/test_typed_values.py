@@ -10,8 +10,10 @@ import subprocess
 import sys
 import typing
 from collections.abc import Awaitable, Mapping
+from decimal import Decimal
 from typing import Any, NotRequired, Optional
 
+import freezegun
 import msgspec
 import pydantic
 import pytest
@@ -64,6 +66,33 @@ ROUND = [
     (list[Product | None], [Product(id=1), None], "pydantic for list[Union[Product, NoneType]]"),
     (Order, Order(Product(id=3)), "pydantic for Order"),
 ]
+
+
+def subclass(value: Any) -> Any:
+    return type("Sub", (type(value),), {})(value)
+
+
+FROZEN = freezegun.api.FakeDatetime(2024, 2, 29, 12, tzinfo=dt.UTC)
+SUBCLASSES = [
+    (dt.datetime, FROZEN),
+    (list[dt.date], [freezegun.api.FakeDate(2024, 2, 29)]),
+    (dt.timedelta, type("Sub", (dt.timedelta,), {})(1, 2, 3)),
+    (Decimal, subclass(Decimal("1.10"))),
+    (tuple[str, int, float, bytes], (subclass("a"), subclass(1), subclass(1.5), subclass(b"x"))),
+]
+
+
+@pytest.mark.parametrize(("of", "value"), SUBCLASSES)
+def test_a_value_of_a_subclass_is_kept_as_one_of_the_class(of: Any, value: Any) -> None:
+    codec = codec_for(of)
+    with freezegun.freeze_time("2024-01-01"):
+        data = codec.encode(value)
+    read = codec.decode(data)
+    assert read == value
+    assert "Sub" not in repr(read)
+    assert "Fake" not in repr(read)
+    with pytest.raises(TypeError, match="no encoding of complex"):
+        codec_for(tuple[Any]).encode((1j,))
 
 
 @pytest.mark.parametrize(("of", "value", "name"), ROUND, ids=[name for *_, name in ROUND])
