@@ -16,7 +16,7 @@ from kamacache.value import Value
 V = TypeVar("V")
 Loads = Callable[..., Any] | None
 
-_JSON = {bool, int, float, str, dict, list, types.NoneType, Any}
+_JSON = {bool, int, float, str, dict, list, types.NoneType, Any, object}
 _JSON_OF = {dict, list, Mapping, Sequence}
 # Other types of the standard library that msgspec takes, by name, as most programs have imported few of them.
 _SCALARS = {
@@ -237,7 +237,7 @@ def _kind(of: Any) -> str | None:
         return None
     if of is bytes or of is str:
         return "bytes" if of is bytes else "text"
-    if of is None or of is Any:
+    if of is None or of is Any or of is object:
         return None
     kinds = set(_kinds(of, set()))
     if None in kinds:

@@ -53,6 +53,8 @@ ROUND = [
     (str, "x", "text"),
     (dict[str, list[int]], {"a": [1]}, "json"),
     (dict, {"a": None}, "json"),
+    (dict[str, object], {"a": [1]}, "json"),
+    (dict[int, list[object]], {1: [None]}, "msgspec for dict[int, list[object]]"),
     (int, 5, "json"),
     (dict[int, str], {1: "a"}, "msgspec for dict[int, str]"),
     (Point, Point(1), "msgspec for Point"),
