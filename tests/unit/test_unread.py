@@ -152,7 +152,7 @@ class Two:
     """A node that owns a key, and one that asks it, each with a codec."""
 
     def __init__(self, stack: ExitStack, owner: str, asker: str, *, loads: bool = True) -> None:
-        network = Network(hot=True)
+        self.network = network = Network(hot=True)
         self.nodes = [
             stack.enter_context(Node(registry=network.registry(), lane=network.lane(), service="s")) for _ in range(2)
         ]
@@ -218,6 +218,18 @@ def test_without_any_loader_the_asker_finds_nothing_and_the_owner_its_value(stac
     assert call(way, asker, "get", two.keys[0]) is None
     assert call(way, asker, "get_many", two.keys[:1]) == {}
     assert owner.get(two.keys[0]) == "old"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_any_loader_a_client_node_finds_nothing(stack: ExitStack, way: str) -> None:
+    two = Two(stack, "xa", "xa", loads=False)
+    network = two.network
+    client = stack.enter_context(Node(registry=network.registry(), lane=network.lane(), service="s", client=True))
+    group = client.group("g", codec=Release("a"))
+    two.groups[0].set_many(dict.fromkeys(two.keys[:2], "old"))
+    assert call(way, group, "get", two.keys[0]) is None
+    assert call(way, group, "get_many", two.keys[:2]) == {}
+    assert two.groups[0].get(two.keys[0]) == "old"
 
 
 def test_tasks_of_one_loop_share_the_load(stack: ExitStack) -> None:

@@ -249,8 +249,11 @@ class Local:
 
     def is_without_loader(self) -> bool:
         """Return whether no node has a loader; else others can tell what this one cannot: which keys there are."""
-        route = self._runtime.route(self._name)
-        return self.loader.missing and None in route.peers and not route.may_load(self._runtime.clock.now())
+        return None in self._runtime.route(self._name).peers and not self.may_load()
+
+    def may_load(self) -> bool:
+        """Return whether this node has a loader, or any other may have one."""
+        return not self.loader.missing or self._runtime.route(self._name).may_load(self._runtime.clock.now())
 
     def _from_former(self, lead: Lead, skipped: Mapping[str, Peer]) -> Path[bool]:
         """Take copies that former owners, or a skipped peer that is alive, still have. Return whether any was asked.

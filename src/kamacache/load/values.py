@@ -66,7 +66,7 @@ class Values:
         except CodecError:
             if outcome.how != LOADS and not last:
                 return MISSING
-            if self._local.is_without_loader():
+            if not self._local.may_load():  # on a client node, too
                 return None
             raise
         if self._unread.marks:
