@@ -71,3 +71,13 @@ def test_a_client_is_not_warned_of_for_lacking_a_loader(shop: Shop, caplog: pyte
     found = warnings(caplog)
     assert {text.split()[2] for text in found} == {"codec"}
     assert len(found) == 3  # two members and the client
+
+
+def test_a_member_that_keeps_what_others_load_may_differ(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """The functions of a get_or_load run elsewhere, and nobody can give `kamacache serve --group` their codec."""
+    shop.add()
+    assert both(shop, caplog, {"codec": "text", "ttl": "1h"}, {"codec": "text", "ttl": "1h"}) == []
+    shop.add(client=True, codec="text", ttl="1h")
+    assert warnings(caplog) == []
+    shop.add(client=True)
+    assert {text.split()[2] for text in warnings(caplog)} == {"codec", "ttl"}  # it reads what others wrote as text

@@ -60,14 +60,22 @@ def _differences(
         )
         remedy = "give it the loader, or make it a client node (client=True)"
         yield ("loader", _loader(here), _loader(there)), f"{text}; {remedy}"
+    stored = len(lacking) == 2 and (_is_store(me, here) or _is_store(other, there))  # noqa: PLR2004 - both
     for name in _AT_CLIENTS if me.client else _OF_CLIENTS if other.client else here:
         if here[name] == there.get(name, here[name]) or (name in LOADER and lacking):
+            continue
+        if stored and name in ("codec", "ttl"):
             continue
         text = f"{name} is {here[name]} at {me} and {there[name]} at {other}"
         if name in LOADER:
             text += ", and members of one service serve the values of both"
         remedy = f"make the group with the same {name} everywhere, and give each program a service of its own"
         yield (name, here[name], there[name]), f"{text}; {remedy}"
+
+
+def _is_store(member: Member, options: Mapping[str, str]) -> bool:
+    """Return whether a member keeps what others write, as they wrote it: `kamacache serve --group NAME` does."""
+    return not member.client and options.get("codec") == "bytes" and options.get("ttl") == "None"
 
 
 def _has_no_loader(options: Mapping[str, str]) -> bool:
