@@ -84,6 +84,8 @@ class GroupMethods:
         self, name: str, loader: Load | None = None, *, codec: Literal["text"], **options: Unpack[Options]
     ) -> Group[str]: ...
     @overload
+    def group(self, name: str, loader: None = None, *, codec: Typed, **options: Unpack[Options]) -> Group[Any]: ...
+    @overload
     def group(
         self, name: str, loader: AsyncValueLoad[V], *, codec: AnyCodec[V], **options: Unpack[Options]
     ) -> Group[V]: ...
@@ -283,8 +285,7 @@ class GroupMethods:
         check_key(key)
         if core is None:
             raise UnknownGroup(f"there is no group {group!r} on this node")
-        owner = self._membership.owner(group, key)
-        if owner is None:
+        if (owner := self._membership.owner(group, key)) is None:
             raise UnknownGroup(f"no member has the group {group!r}")
         return owner
 
@@ -318,13 +319,12 @@ class GroupMethods:
             self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:
                 raise NodeClosed("the node was closed")
-            full = name if options.version is None else f"{name}@{options.version}"
-            return self._groups.make(full, loader, options)
+            return self._groups.make(f"{name}@{options.version}" if options.version else name, loader, options)
 
 
 def _chosen(codec: CodecName | Codec[Any] | None, loader: Load | None, load_many: LoadMany | None) -> Any:
-    if not is_open(codec):
-        return codec
-    from kamacache.typed import chosen  # noqa: PLC0415 - as above
+    if is_open(codec):
+        from kamacache.typed import chosen  # noqa: PLC0415 - as above
 
-    return chosen(codec, loader, load_many)
+        return chosen(codec, loader, load_many)
+    return codec

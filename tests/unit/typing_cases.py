@@ -38,6 +38,9 @@ def groups(node: Node) -> None:
     assert_type(node.group("g", load_bytes, codec="bytes"), Group[bytes])
     assert_type(node.group("g", load_text, codec="text"), Group[str])
     assert_type(node.group("g", codec="text"), Group[str])
+    assert_type(node.group("g", codec="json", ttl="1h"), Group[Any])  # for get_or_load
+    declared: Group[dict[str, int]] = node.group("g", codec="json")
+    assert_type(declared.get_or_load("k", load_dict), dict[str, int] | None)
     assert_type(node.group("g", load_user, codec=UserCodec()), Group[User])
     for codec in ("json", "msgpack"):
         assert_type(node.group("g", load_wrapped, codec=codec), Group[dict[str, int]])
