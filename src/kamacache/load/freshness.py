@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from kamacache.errors import LoadCycle, LoadError, Overloaded
+from kamacache.load.flight import Holder
 from kamacache.load.outcome import ABSENT, HITS, JOINED, STALE, Failure, Outcome
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock, Lead, Store
+    from kamacache.load.lease import Granting
     from kamacache.rules import Rules
 
 _REFRESH, _IF_ERROR = 1, 2  # what Store.aged says
@@ -38,7 +40,7 @@ class Freshness:
         self._rules = rules
         self._clock = clock
         self._failures: dict[str, _Remembered] = {}  # changes in single steps
-        self._overdue: dict[str, Lead] = {}  # loads that go on after their callers got the old value
+        self._overdue: dict[str, tuple[Lead, Granting | None]] = {}  # that go on after callers got the old value
 
     def ready(self, keys: Iterable[str]) -> tuple[dict[str, Outcome], list[str]]:
         """Return the outcomes of keys that need no load now, and those of them that are to be loaded anew meanwhile."""
@@ -46,18 +48,22 @@ class Freshness:
         anew = []
         for key in keys:
             old = self._store.aged(key)
-            if old is not None and old[3] == _REFRESH:
+            if old is not None and old[3] == _REFRESH and self._remembered(key) is None:
                 anew.append(key)
             if old is None or old[3] == _IF_ERROR:
                 failure = self._remembered(key)
                 if failure is not None:
                     outcomes[key] = self.instead(key, Outcome(how=JOINED, failure=failure))
                     continue
-                if old is None or key not in self._overdue:
+                if old is None or not self._is_overdue(key):
                     continue
                 self._store.hold(key, _HOLD)
             outcomes[key] = self._answer(old)
         return outcomes, anew
+
+    def has_old(self, keys: Iterable[str]) -> bool:
+        """Return whether there is an old value for a failure of any of these keys."""
+        return any(self._store.aged(key) is not None for key in keys)
 
     def instead(self, key: str, outcome: Outcome) -> Outcome:
         """Return the old value in the place of a failure, if there is one for that; else the outcome."""
@@ -111,22 +117,50 @@ class Freshness:
         old = ((key, self._store.aged(key)) for key in lead.keys)
         return [key for key, entry in old if entry is not None]
 
-    def limit(self, lead: Lead, keys: list[str]) -> None:
-        """Give the callers that wait for these keys the old values after soft_timeout. The load goes on."""
-        timer = threading.Timer(self._rules.soft_timeout or 0.0, self._overtake, (lead, keys))
+    def limit(self, lead: Lead, keys: list[str], granting: Granting | None) -> None:
+        """Give the callers that wait for these keys the old values after soft_timeout. The load goes on.
+
+        If it was granted to another member, so does its lease.
+        """
+        timer = threading.Timer(self._rules.soft_timeout or 0.0, self._overtake, (lead, keys, granting))
         timer.daemon = True
         timer.start()
         if not lead.wake(timer.cancel):
             timer.cancel()
 
-    def _overtake(self, lead: Lead, keys: list[str]) -> None:
+    def _overtake(self, lead: Lead, keys: list[str], granting: Granting | None) -> None:
         for key in keys:
             if not lead.flight(key).ended and (old := self._store.aged(key)) is not None:
-                self._overdue[key] = lead
+                if (before := self._overdue.get(key)) is not None:
+                    self.over(key, before[0])
+                self._overdue[key] = (lead, granting)
                 self._store.hold(key, _HOLD)
-                lead.end(key, self._answer(old))
+                if granting is not None:
+                    granting.overdue.add(key)
+                if not lead.end(key, self._answer(old)):  # it was loaded meanwhile
+                    self.over(key, lead)
+
+    def _is_overdue(self, key: str) -> bool:
+        """Return whether a load of this key goes on. One under a lease ends with its holder."""
+        lead, _ = self._overdue.get(key, (None, None))
+        if lead is not None and isinstance(lead.driver, Holder) and not lead.driver.is_running():
+            self.over(key, lead)
+        return key in self._overdue
+
+    def over(self, key: str, lead: Lead) -> None:
+        """Take note that a lead loads this key no more."""
+        other, granting = self._overdue.get(key, (None, None))
+        if other is lead:
+            self._overdue.pop(key, None)
+            if granting is not None:
+                granting.over(key)
 
     def done(self, lead: Lead) -> None:
         """Take note that a lead loads no more."""
-        for key in [key for key, other in list(self._overdue.items()) if other is lead]:
-            self._overdue.pop(key, None)
+        for key in list(self._overdue):
+            self.over(key, lead)
+
+    def drop_gone(self) -> None:
+        """Drop the loads that go on under leases whose holders are gone or late. The sweeper calls this."""
+        for key in list(self._overdue):
+            self._is_overdue(key)

@@ -10,7 +10,7 @@ Nobody waits for another one's load while it holds a lease. So holders cannot wa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kamacache.deadline import Deadline
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.load.flight import Holder
     from kamacache.load.given import Given
+    from kamacache.load.loaded import Loaded
     from kamacache.load.loop import HomeLoop
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
@@ -43,7 +44,7 @@ _MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
 class Granting(Loader):
     """The loader of a request with a lease: it grants the keys to the asker."""
 
-    __slots__ = ("_holder", "_lead", "_leases", "_name", "skipped", "versions")
+    __slots__ = ("_holder", "_lead", "_leases", "_name", "overdue", "skipped", "versions")
     grants = True
 
     def __init__(self, leases: Leases, name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
@@ -51,6 +52,7 @@ class Granting(Loader):
         self.is_async = self.lean = False
         self.skipped = skipped
         self.versions: dict[str, int] = {}  # of the granted keys
+        self.overdue: set[str] = set()  # those whose flights ended with an old value, while the holder goes on
         self._lead: Lead | None = None
         self._leases = leases
         self._name = name
@@ -75,7 +77,14 @@ class Granting(Loader):
         return True
 
     def _end(self) -> None:
-        self._leases.remove(self._name)
+        if not self.overdue:
+            self._leases.remove(self._name)
+
+    def over(self, key: str) -> None:
+        """Take note that the holder has brought this key or given it back, and end the lease with the last one."""
+        self.overdue.discard(key)
+        if self._lead is not None and self._lead.ended:
+            self._end()
 
     @property
     def revoked(self) -> bool:
@@ -85,7 +94,9 @@ class Granting(Loader):
     def lead(self, key: str) -> Lead | None:
         """Return the lead of a granted key; None if its lease is over, or never was."""
         lead = self._lead
-        return None if lead is None or key not in self.versions or lead.flight(key).ended else lead
+        if lead is None or key not in self.versions:
+            return None
+        return None if lead.flight(key).ended and key not in self.overdue else lead
 
 
 class Leases:
@@ -136,13 +147,14 @@ class Leases:
 class Lease:
     """What one request to one owner may bring: the versions of the keys that it was granted."""
 
-    __slots__ = ("keys", "name", "peer", "versions")
+    __slots__ = ("keys", "name", "old", "peer", "versions")
 
     def __init__(self, peer: Peer, keys: list[str], member: str) -> None:
         self.peer = peer
         self.keys = keys
         self.name = f"{member}/{next(_NUMBERS)}"
         self.versions: dict[str, int] = {}
+        self.old: dict[str, Answer] = {}  # with the values for a load that fails
 
 
 class Asking:
@@ -166,13 +178,17 @@ class Asking:
     def answered(self, lease: Lease | None, answers: list[Answer]) -> None:
         """Take in what was granted. If nothing was, the owner does not wait for this node."""
         if lease is not None:
-            pairs = zip(lease.keys, answers, strict=True)
-            lease.versions = {key: answer.version for key, answer in pairs if answer.granted}
+            granted = {key: one for key, one in zip(lease.keys, answers, strict=True) if one.granted}
+            lease.versions = {key: answer.version for key, answer in granted.items()}
+            lease.old = {key: answer for key, answer in granted.items() if answer.due}
             if not lease.versions:
                 self._leases.remove(lease)
 
-    def load(self, result: Callable[[str, Any], Outcome], times: Any, options: GroupOptions) -> Path[None]:
-        """Run the function for all granted keys, and bring the results to their owners."""
+    def load(self, loaded: Loaded, times: Any, options: GroupOptions) -> Path[None]:
+        """Run the function for all granted keys, and bring the results to their owners.
+
+        The caller gets the owner's old value, if there is one, in the place of a failure.
+        """
         given, granted = self.given, [lease for lease in self._leases if lease.versions]
         versions = {key: version for lease in granted for key, version in lease.versions.items()}
         if given is None or not versions:
@@ -181,7 +197,7 @@ class Asking:
 
         def end(key: str, value: Any) -> None:
             if key not in ended:
-                ended[key] = result(key, value)._replace(version=versions[key])
+                ended[key] = loaded.result(key, value)._replace(version=versions[key])
 
         home = self._runtime.home
         keys = [key for key in self._lead.keys if key in versions]  # in the order asked
@@ -194,7 +210,9 @@ class Asking:
                 yield Wait(call, deadline)
             except (KamaCacheError, TimeoutError):  # the caller has its value all the same
                 continue
+        old = {key: answer for lease in granted for key, answer in lease.old.items()}
         for key in versions.keys() & ended.keys():
+            ended[key] = loaded.instead(key, ended[key], old.get(key))
             self._lead.end(key, ended[key])
 
     def give_back(self) -> None:

@@ -11,8 +11,11 @@ from kamacache.load.call import LATE, Failed, failed_here
 from kamacache.load.lease import Leases
 from kamacache.load.outcome import (
     ABORTED,
+    ABSENT,
     LOAD_ERRORS,
     LOADS,
+    PEER_HITS,
+    STALE,
     Failure,
     Outcome,
     caused,
@@ -142,12 +145,23 @@ class Loaded:
         self._store.count(LOAD_ERRORS)
         return self.failure(key, value.error)
 
+    def instead(self, key: str, outcome: Outcome, old: Answer | None) -> Outcome:
+        """Return the old value that came with a lease in the place of a failure, if no write is known since."""
+        if outcome.failure is None or old is None or self._store.known(key) > old.version:
+            return outcome
+        self._store.count(STALE)
+        return Outcome(old.value, old.version, 0.0, ABSENT if old.value is None else PEER_HITS)
+
     def fill(self, request: FillRequest) -> FillReply:
         """Take what the holder of a lease has loaded, unless the lease is over."""
         back = any(answer.later for answer in request.answers)
         granting = self.leases.given_back(request.lease) if back else self.leases.get(request.lease)
         pairs = zip(request.keys, request.answers, strict=True)
         taken = [granting is not None and self._fill(granting, key, answer) for key, answer in pairs]
+        if granting is not None and self._freshness is not None:
+            for key in request.keys:
+                if (lead := granting.lead(key)) is not None:  # its flight has ended with an old value before
+                    self._freshness.over(key, lead)
         return FillReply(taken, self._runtime.hlc.latest())
 
     def _fill(self, granting: Granting, key: str, answer: Answer) -> bool:

@@ -18,6 +18,7 @@ from kamacache.load.call import Call, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
 from kamacache.load.freshness import Freshness
 from kamacache.load.given import Given
+from kamacache.load.lease import Granting
 from kamacache.load.loaded import Loaded
 from kamacache.load.outcome import (
     ABORTED,
@@ -28,6 +29,7 @@ from kamacache.load.outcome import (
     in_memory,
 )
 from kamacache.log import log
+from kamacache.net.messages import Answer
 from kamacache.steps import PAUSE, Path, adrive, drive, needed_loop, parts
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 _AT_ONCE = 1_000  # keys that are led in one go
+_TRAVELS = 64 * 1024  # bytes of an old value that is sent with a lease
 NOBODY: Mapping[str, Peer] = MappingProxyType({})
 
 
@@ -145,11 +148,11 @@ class Local:
                 joined |= lead.extend(part) or {}
             if not lead.ended:
                 patient = [] if self.freshness is None or anew else self.freshness.patient(lead)
-                here = not (loader.is_async or patient)
+                here = loader.grants or not (loader.is_async or patient)
                 inline = (lambda: drive(self._lead(lead, loader, skipped))) if here else None
                 yield Start(lead, inline, self._elsewhere(lead, loader, skipped, depth))
                 if self.freshness is not None and patient:
-                    self.freshness.limit(lead, patient)
+                    self.freshness.limit(lead, patient, loader if isinstance(loader, Granting) else None)
         return Flying(lead, joined)
 
     def _elsewhere(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], depth: int) -> Callable[[], None]:
@@ -196,6 +199,13 @@ class Local:
         """Return the old value in the place of a failure, if the rules of the group say so."""
         return outcome if self.freshness is None else self.freshness.instead(key, outcome)
 
+    def granted(self, key: str, version: int, *, anew: bool) -> Answer:
+        """Return the answer that grants a key, with the old value that is the answer if its load fails."""
+        old = None if self.freshness is None or anew else self._store.aged(key)
+        if old is None or len(old[0] or b"") > _TRAVELS:
+            return Answer(version=version, granted=True)
+        return Answer(old[0], version, 0.0, granted=True, due=True)
+
     def _lead(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool = False) -> Path[None]:
         """End every flight: from memory, from a former owner, or by the loader."""
         if not loader.is_async:
@@ -210,8 +220,8 @@ class Local:
         finally:
             if not granted:
                 lead.abandon()
-            if self.freshness is not None:
-                self.freshness.done(lead)
+                if self.freshness is not None:
+                    self.freshness.done(lead)
 
     def _load(self, lead: Lead, loader: Loader, skipped: Mapping[str, Peer], *, wide: bool) -> Path[bool]:
         """Load the keys. Return whether they were granted to another member instead, whose flights they are now."""

@@ -276,8 +276,10 @@ class Misses:
         return [key for key in keys if key not in elsewhere], [key for key in keys if key in elsewhere]
 
     def drop_unwanted(self) -> None:
-        """Cancel what other nodes are asked to load and no caller waits for any more."""
+        """Cancel the calls for loads that no caller waits for, and drop what no node loads any more."""
         self._remote.drop_unwanted()
+        if self.local.freshness is not None:
+            self.local.freshness.drop_gone()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ class Remote:
                     continue
                 self._runtime.saw(reply.clock)
                 leases.answered(lease, reply.answers)
-                due += [key for key, answer in zip(keys, reply.answers, strict=True) if answer.due]
+                due += [key for key, one in zip(keys, reply.answers, strict=True) if one.due and not one.granted]
                 mine, behind = self._sort(lead, keys, reply.answers, asked, told, with_lease=lease is not None)
                 here += mine
                 if behind:
@@ -163,7 +163,7 @@ class Remote:
                     yield from self._tell(peer, behind, deadline)
             if due and leases.given is not None:
                 self._load_anew(due, leases.given.again())
-            yield from leases.load(self._local.loaded.result, self._local.times, self._local.options)
+            yield from leases.load(self._local.loaded, self._local.times, self._local.options)
             yield from self._load_here(lead, here, skipped, leases.given)
 
     def _reply(

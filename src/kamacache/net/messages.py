@@ -74,7 +74,8 @@ class Answer(NamedTuple):
 
     `later`: it is to be asked for once more. The message is full, and the value was kept; or, to a request with a
     lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load.
-    `due`: the value is old, and the asker is to load it anew.
+    `due`: the value is old, and the asker is to load it anew; if it is `granted` as well, the value is for the case
+    that the load fails.
     """
 
     value: bytes | None = None

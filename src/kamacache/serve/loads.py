@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
 from kamacache.errors import GroupClosed, NodeClosed, NoLoader, PeerError
 from kamacache.load.flight import Flying
-from kamacache.load.outcome import ABORTED, Outcome, answers, is_unloaded, raised
+from kamacache.load.outcome import ABORTED, LOADS, Outcome, answers, is_unloaded, raised, timed_out
 from kamacache.net.messages import Answer
 from kamacache.steps import Path, drive
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
     from kamacache.load.lease import Granting
+
+_BEFORE = 1.0  # seconds before the end of a peer's time, at most, at which it gets old values
 
 
 class ServedLoad:
@@ -55,12 +58,14 @@ class ServedLoad:
         self._anew = anew
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
+        self._timer: threading.Timer | None = None
         self._go(keys)
 
     def _go(self, keys: list[str]) -> None:
         if not self._anew and (ready := self._local.ready(keys, self._granting)):
             self._outcomes |= ready
             keys = [key for key in keys if key not in ready]
+        self._limit(keys)
         running = [self._local.flights.running(key) for key in keys]
         if all(running) and not self._core.store.pending:
             self._flying = [(key, flight) for key, flight in zip(keys, running, strict=True) if flight is not None]
@@ -69,6 +74,25 @@ class ServedLoad:
             self._run(keys)  # it begins on the home loop
         else:
             self._core.runtime.pool(self._depth).submit(lambda: self._run(keys))
+
+    def _limit(self, keys: list[str]) -> None:
+        """Answer with old values, if there are any, before the time of the peer is over: a late load has failed."""
+        timeout, freshness = self._core.options.load_timeout, self._local.freshness
+        if freshness is None or timeout is None or self._granting is not None or self._timer is not None:
+            return
+        if not freshness.has_old(keys):
+            return
+        self._timer = threading.Timer(timeout - min(timeout / 5, _BEFORE), self._answer_late)
+        self._timer.daemon = True
+        self._timer.start()
+        if not self.answer.wake(self._timer.cancel):
+            self._timer.cancel()
+
+    def _answer_late(self) -> None:
+        timeout = self._core.options.load_timeout
+        late = {key: self._local.instead(key, timed_out(key, timeout, LOADS)) for key in self._keys}
+        outcomes = late | self._outcomes
+        self.answer.set_result(answers(((key, outcomes[key]) for key in self._keys), self._is_kept))
 
     def _begin(self, keys: list[str]) -> Path[Flying]:
         yield from self._core.misses.wait_for_writes(keys)
@@ -113,7 +137,7 @@ class ServedLoad:
     def _answer_at_once(self) -> None:
         versions = {} if self._granting is None else self._granting.versions
         told = dict(zip(self._outcomes, answers(self._outcomes.items(), self._is_kept), strict=True))
-        granted = {key: Answer(version=version, granted=True) for key, version in versions.items()}
+        granted = {key: self._local.granted(key, version, anew=self._anew) for key, version in versions.items()}
         self.answer.set_result([granted.get(key) or told.get(key) or Answer(later=True) for key in self._keys])
 
     def _finish(self) -> None:

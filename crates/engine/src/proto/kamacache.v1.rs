@@ -175,7 +175,7 @@ pub struct Answer {
     /// loaded and kept, but this message is full; or, with a lease, not loaded yet: the asker asks again
     #[prost(bool, tag = "9")]
     pub later: bool,
-    /// the asker is to load it, and to bring it with Fill
+    /// the asker is to load it, and to bring it with Fill; if due, the value is for a load that fails
     #[prost(bool, tag = "10")]
     pub granted: bool,
     /// an old value: the asker is to load it anew, after another Load with a lease
