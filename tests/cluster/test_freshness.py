@@ -248,6 +248,38 @@ def test_cached_functions_run_once_for_an_old_value(asynchronous: bool) -> None:
         asyncio.run(asyncio.wait_for(work(), PATIENCE))
 
 
+def test_a_cached_function_that_fails_returns_the_old_value_where_it_was_called() -> None:
+    down = False
+
+    def plain(key: str) -> str:
+        if down:
+            raise ConnectionError("the database is down")
+        return key
+
+    async def coroutine(key: str) -> str:
+        return plain(key)
+
+    with Cluster(0) as cluster:
+        nodes = [cluster.make(group=False) for _ in range(3)]
+        options: dict[str, Any] = {"ttl": SECONDS, "stale_if_error": 1000, "jitter": 0}
+        plains = [node.cached(name="plain", **options)(plain) for node in nodes]
+        coroutines = [node.cached(name="coroutine", **options)(coroutine) for node in nodes]
+        for node in nodes:
+            node.start()
+        cluster.nodes += nodes
+        wait_until(lambda: all(len(node.members()) == 3 for node in nodes))
+        wait_until(lambda: all(peer.greeted for node in nodes for peer in node._membership.peers.all()))
+        keys = list("abcdef")
+        assert [[plains[0](key), asyncio.run(coroutines[0](key))] for key in keys] == [[key, key] for key in keys]
+        cluster.advance(SECONDS + 1)
+        down = True
+        for function, other in zip(plains, coroutines, strict=True):
+            assert [[function(key), asyncio.run(other(key))] for key in keys] == [[key, key] for key in keys]
+        assert plains[2].invalidate("a") is True
+        with pytest.raises(ConnectionError):
+            plains[1]("a")
+
+
 @pytest.mark.parametrize("use_async", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_task_whose_loop_ends_gives_its_turn_back(first: int, use_async: bool) -> None:
