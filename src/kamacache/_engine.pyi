@@ -272,6 +272,8 @@ class Store:
     def keys(self, prefix: str, /) -> list[str]:
         """Return the keys that begin so, and that have a value here."""
 
+    @property
+    def closed(self) -> bool: ...
     def missed(self, since: int, part: int, /) -> tuple[list[tuple[str, int]], int | None, bool]:
         """Return the remembered writes whose numbers are greater than `since`, at most 4,000 or about 256 KiB of them.
 

@@ -1,12 +1,18 @@
-"""A graceful leave of a member of a fixed list: its keys move once, and back once when it returns."""
+"""A graceful leave of a member: its keys move once, back once when it returns, and others keep what they have."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from kamacache import Node
 from kamacache.cluster.routes import Route
+from kamacache.testing import Network
 from tests.cluster.cluster import wait_until
 from tests.cluster.conftest import free_ports
 
@@ -95,3 +101,35 @@ def test_a_leave_from_a_fixed_list_moves_keys_once() -> None:
     finally:
         for one in (a, b, leaver):
             one.node.close(drain=0)
+
+
+@pytest.mark.parametrize("real", [True, False], ids=["sockets", "memory"])
+def test_member_that_leaves_before_its_writes_were_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, real: bool
+) -> None:
+    """Keep what is here: a member that ends says nothing against it, as one that is killed does not."""
+    network = Network()
+    made: list[dict[str, Any]] = [{"registry": f"local://{tmp_path}"}] * 2
+    if not real:
+        made = [{"registry": network.registry(), "lane": network.lane()} for _ in range(2)]
+    stays, leaves = (Node(**options, client=client) for options, client in zip(made, (False, True), strict=True))
+    group, other = stays.group("g", str.encode), leaves.group("g")
+    lane, asked = stays._runtime.lane, threading.Event()
+    fetch = type(lane).fetch_missed
+
+    def late(self: Any, *arguments: Any) -> bool:
+        if self is lane:
+            other._core.store.close()  # the first step of its node.close()
+        try:
+            return fetch(self, *arguments)
+        finally:
+            if self is lane:
+                asked.set()
+
+    with stays, closing(leaves):
+        assert group.get("key") == b"key"
+        monkeypatch.setattr(type(lane), "fetch_missed", late)
+        leaves.start()
+        assert asked.wait(5)
+        leaves.close()
+        assert group.peek("key") == b"key"

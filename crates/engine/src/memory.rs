@@ -191,8 +191,9 @@ pub trait Memory: Send + Sync {
     /// Raises the floor of the last clear, and returns it.
     fn raise(&self, floor: u128) -> u128;
 
-    /// Returns a part of the remembered writes after a number; `part` is 0 or the `next` of the part before.
-    fn missed(&self, since: u64, part: usize) -> Missed;
+    /// Returns a part of the remembered writes after a number; `part` is 0 or the `next` of the part before. None: the
+    /// group is closed.
+    fn missed(&self, since: u64, part: usize) -> Option<Missed>;
 
     /// Returns the keys that have a value here.
     fn keys(&self) -> Vec<String>;

@@ -131,10 +131,12 @@ pub fn tell(groups: &Groups, request: &pb::TellRequest) -> Result<pb::TellReply,
     Ok(pb::TellReply { greater, floor, clock: bytes(merged(&*memory, 0)?) })
 }
 
-/// Returns a part of the writes that a peer missed.
+/// Returns a part of the writes that a peer missed. A group that is being closed refuses, as a process that has ended does:
+/// it cannot tell its writes any more, and that says nothing against the entries of the peer.
 pub fn missed(groups: &Groups, request: pb::MissedRequest) -> Result<pb::MissedReply, Refused> {
     let memory = memory::group(groups, request.group.as_bytes()).ok_or(Refused::UnknownGroup(request.group))?;
-    let missed = memory.missed(request.since, usize::try_from(request.part).unwrap_or(usize::MAX));
+    let part = usize::try_from(request.part).unwrap_or(usize::MAX);
+    let missed = memory.missed(request.since, part).ok_or(Refused::Invalid("the group is closed"))?;
     let known = |(key, version): (String, u128)| pb::Known { key, version: bytes(version) };
     Ok(pb::MissedReply {
         writes: missed.writes.into_iter().map(known).collect(),

@@ -230,8 +230,8 @@ impl Memory for Fixed {
         floor
     }
 
-    fn missed(&self, _: u64, _: usize) -> memory::Missed {
-        memory::Missed::default()
+    fn missed(&self, _: u64, _: usize) -> Option<memory::Missed> {
+        Some(memory::Missed::default())
     }
 
     fn shut(&self, _: bool) {}
@@ -387,8 +387,8 @@ impl Memory for Slow {
         0
     }
 
-    fn missed(&self, _: u64, _: usize) -> memory::Missed {
-        memory::Missed::default()
+    fn missed(&self, _: u64, _: usize) -> Option<memory::Missed> {
+        Some(memory::Missed::default())
     }
 
     fn shut(&self, _: bool) {}
@@ -625,8 +625,8 @@ impl Memory for Made {
         floor
     }
 
-    fn missed(&self, _: u64, _: usize) -> memory::Missed {
-        memory::Missed::default()
+    fn missed(&self, _: u64, _: usize) -> Option<memory::Missed> {
+        Some(memory::Missed::default())
     }
 
     fn shut(&self, _: bool) {}

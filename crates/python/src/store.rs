@@ -33,7 +33,7 @@ pub use budget::Budget;
 use decision::Decision;
 use held::Held;
 pub use pending::PendingWrite;
-use reading::{Found, Left, Many};
+use reading::{Found, Left, Many, Missing};
 
 /// The memory of one group in one process.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -272,11 +272,14 @@ impl Store {
         py.detach(|| self.cell.share().keys(prefix))
     }
 
+    #[getter]
+    fn closed(&self) -> bool {
+        self.engine().closed()
+    }
+
     #[pyo3(signature = (since, part, /))]
-    fn missed(&self, py: Python<'_>, since: u64, part: usize) -> (Vec<(String, u128)>, Option<usize>, bool) {
-        let engine = self.cell.share();
-        let missed = py.detach(|| engine.missed(since, part));
-        (missed.writes, missed.next, missed.forgotten)
+    fn missed(&self, py: Python<'_>, since: u64, part: usize) -> Missing {
+        self.missed_writes(py, since, part)
     }
 
     #[pyo3(signature = (placement, me, inherits = 0.0))]
@@ -289,9 +292,7 @@ impl Store {
 
     #[pyo3(signature = (since = u64::MAX, /))]
     fn sweep<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Left<'py>>> {
-        let engine = self.cell.share();
-        let evicted = self.change(py, |_, gone| py.detach(|| engine.sweep(since, gone)));
-        evicted.into_iter().map(|entry| self.left(py, entry)).collect()
+        self.swept(py, since)
     }
 
     #[pyo3(signature = (outcome, n = 1, /))]

@@ -123,6 +123,8 @@ class MemoryLane(Lane):
         part: int | None = None if theirs is None else 0
         while theirs is not None and part is not None:
             writes, part, forgotten = theirs.missed(since, part)
+            if theirs.closed:  # before its writes were dropped
+                raise PeerError("the group is closed")
             for key, version in writes:
                 store.note(key, version)
             store.clear(theirs.floor)

@@ -96,8 +96,9 @@ impl<V: Value> Memory for Store<V> {
         self.clear(floor, &mut Gone::default())
     }
 
-    fn missed(&self, since: u64, part: usize) -> Missed {
-        Store::missed(self, since, part)
+    fn missed(&self, since: u64, part: usize) -> Option<Missed> {
+        let missed = Store::missed(self, since, part);
+        (!self.closed()).then_some(missed) // it is closed before its writes are dropped
     }
 
     fn keys(&self) -> Vec<String> {

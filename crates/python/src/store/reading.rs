@@ -26,6 +26,8 @@ use crate::{
 pub type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
 /// A key, its value as a get returns it, and why it left.
 pub type Left<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
+/// Writes, the next part, and whether something was forgotten.
+pub type Missing = (Vec<(String, u128)>, Option<usize>, bool);
 /// What was found, by key; the keys that are not here; and the errors of those that could not be decoded.
 pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>);
 
@@ -45,6 +47,17 @@ impl Store {
         let class = py.get_type::<Self>();
         hit::add_get::<Self>(&class, c"get($self, key, /)\n--\n\n")?;
         hit::add_lookup::<Self>(&class, c"lookup", c"lookup($self, key, /)\n--\n\n")
+    }
+
+    pub fn missed_writes(&self, py: Python<'_>, since: u64, part: usize) -> Missing {
+        let missed = py.detach(|| self.cell.share().missed(since, part));
+        (missed.writes, missed.next, missed.forgotten)
+    }
+
+    pub fn swept<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Left<'py>>> {
+        let engine = self.cell.share();
+        let evicted = self.change(py, |_, gone| py.detach(|| engine.sweep(since, gone)));
+        evicted.into_iter().map(|entry| self.left(py, entry)).collect()
     }
 
     /// Returns the object that a get returns for a value.
