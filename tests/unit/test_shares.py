@@ -122,9 +122,12 @@ def test_the_sum_holds_under_writes_loads_and_sweeps_from_many_threads(node: Nod
                 group.get_many(keys)
 
     def sweep() -> None:
-        while not done.wait(0.002):
+        while True:
+            over = done.wait(0.002)
             node._sweeper.sweep()
             seen.append(sum(shares(*groups)))
+            if over:
+                return
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     sweeper = threading.Thread(target=sweep)
