@@ -241,12 +241,8 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
 
 def decode(codec: Codec[Any], data: bytes) -> Any:
     """Return the value of these bytes; CodecError for bytes that the codec cannot read, or reads as None."""
-    if data.startswith(MARK):
-        if data.startswith(_INTEGER):
-            return int(data[2:])
-        data = data.removeprefix(_RAW)
     try:
-        value = codec.decode(data)
+        value = int(data[2:]) if data.startswith(_INTEGER) else codec.decode(data.removeprefix(_RAW))
     except CodecError:
         raise
     except Exception as error:
