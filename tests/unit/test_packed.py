@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kamacache import CodecError, ConfigError, Group, Node, ValueTooLarge
 from kamacache._engine import PACKED
-from kamacache.codecs import BytesCodec, JsonCodec, TextCodec, decode, encode, resolve
+from kamacache.codecs import MARK, BytesCodec, JsonCodec, TextCodec, decode, encode, resolve
 from kamacache.packed import MOST, Packed
 from kamacache.testing import Network
 from tests.unit.groups import WAYS, call, until
@@ -22,11 +22,12 @@ LARGE = b"many of the same words, " * 1000
 
 
 @given(data=st.binary(max_size=60) | st.binary(max_size=20).map(lambda tail: PACKED + tail), above=st.integers(0, 80))
+@example(data=MARK, above=1)
 def test_bytes_come_back_whatever_the_threshold(data: bytes, above: int) -> None:
     writer, reader = Packed(BytesCodec(), above), Packed(BytesCodec(), 1000)
     packed = encode(writer, data)
     assert decode(reader, packed) == data
-    if len(data) <= above and not data.startswith(PACKED):
+    if len(data) <= above and not data.startswith((PACKED, MARK)):
         assert packed is data
 
 
