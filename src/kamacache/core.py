@@ -207,10 +207,10 @@ class GroupCore:
         check_key(key)
         return key
 
-    def find(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
-        """Return the value in this memory, or else in its owner's; `near`: a near copy will do."""
+    def find(self, key: str, *, near: bool, stale: bool = False) -> Path[Entry[bytes] | None]:
+        """Return the value in this memory, or else in its owner's; `near`: a near copy will do, `stale`: an old one."""
         yield from self.misses.wait_for_writes((key,))
-        return (yield from self.misses.peeks.find(key, near=near))
+        return (yield from self.misses.peeks.find(key, near=near, stale=stale))
 
     def _set(self, key: str, value: Any, seconds: float | None) -> WriteItem:
         check_key(key)

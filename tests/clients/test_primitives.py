@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kamacache import Clock, Node
 from tests.clients.nodes import Trio, where
 
 redis = pytest.importorskip("redis")
@@ -112,3 +113,15 @@ def test_what_libraries_read_of_a_server(clients: list[Any]) -> None:
     shown = clients[0].client_info()
     assert (shown["user"], str(shown["db"])) == ("default", "0")
     assert ":" in shown["addr"]
+
+
+def test_a_stale_value_is_absent() -> None:
+    """Its ttl is over, though the group's options allow it as an answer."""
+    clock = Clock(manual=True)
+    with Node("127.0.0.1:0", clock=clock) as node:
+        node.group("g", ttl=10, jitter=0, stale_if_error="1h").set("k", b"v")
+        client = redis.Redis(**where(node))
+        assert (client.exists("g:k"), client.ttl("g:k")) == (1, 10)
+        clock.advance(11)
+        assert (client.exists("g:k"), client.ttl("g:k"), client.persist("g:k")) == (0, -2, False)
+        client.close()

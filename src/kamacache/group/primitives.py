@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeGuard, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from kamacache import codecs
 from kamacache.entry import Entry, Removed
@@ -134,11 +134,11 @@ class GroupPrimitives(GroupWrites[V]):
 
     def contains(self, key: str) -> bool:
         """Return whether this node's memory or the owner's has a value for the key. Never load."""
-        return _is_there(self._run(self._find(key)))
+        return self._run(self._find(key)) is not None
 
     async def acontains(self, key: str) -> bool:
         """Return what contains returns, without blocking the event loop."""
-        return _is_there(await self._arun(self._find(key)))
+        return await self._arun(self._find(key)) is not None
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.contains(key)
@@ -146,27 +146,27 @@ class GroupPrimitives(GroupWrites[V]):
     def ttl(self, key: str) -> float | None:
         """Return the seconds that the owner's copy has left, math.inf if it never expires, None without a value."""
         entry = self._run(self._find(key, near=False))
-        return entry.ttl if _is_there(entry) else None
+        return None if entry is None else entry.ttl
 
     async def attl(self, key: str) -> float | None:
         """Return what ttl returns, without blocking the event loop."""
         entry = await self._arun(self._find(key, near=False))
-        return entry.ttl if _is_there(entry) else None
+        return None if entry is None else entry.ttl
 
     def get_entry(self, key: str) -> Entry[V] | None:
         """Return the value with its version and what else is known of it, from this memory or the owner's. Never load.
 
         `set` and `remove` take the version as `if_version`. None: neither has a value for the key.
         """
-        return self._entry(self._run(self._find(key)))
+        return self._entry(self._run(self._find(key, stale=True)))
 
     async def aget_entry(self, key: str) -> Entry[V] | None:
         """Return what get_entry returns, without blocking the event loop."""
-        return self._entry(await self._arun(self._find(key)))
+        return self._entry(await self._arun(self._find(key, stale=True)))
 
-    def _find(self, key: str, *, near: bool = True) -> Path[Entry[bytes] | None]:
+    def _find(self, key: str, *, near: bool = True, stale: bool = False) -> Path[Entry[bytes] | None]:
         core = self._core
-        return (yield from core.find(core.checked(key), near=near))
+        return (yield from core.find(core.checked(key), near=near, stale=stale))
 
     def _entry(self, found: Entry[bytes] | None) -> Entry[V] | None:
         if found is None:
@@ -206,7 +206,3 @@ class GroupPrimitives(GroupWrites[V]):
 
     def __bool__(self) -> bool:
         return True
-
-
-def _is_there(entry: Entry[Any] | None) -> TypeGuard[Entry[Any]]:
-    return entry is not None and not entry.stale

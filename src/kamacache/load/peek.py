@@ -66,8 +66,15 @@ class Peeks:
             self.keep_near(key, found, asked)
         return found
 
-    def find(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
-        """Return the value in this memory, or else in its owner's; `near`: a near copy will do. Keep nothing."""
+    def find(self, key: str, *, near: bool, stale: bool = False) -> Path[Entry[bytes] | None]:
+        """Return the value in this memory, or else in its owner's, and keep nothing.
+
+        `near`: a near copy will do. `stale`: so will a value whose ttl is over, which is absent otherwise.
+        """
+        found = yield from self._held(key, near=near)
+        return None if found is None or (found.stale and not stale) else found
+
+    def _held(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
         found, age = self._store.held(key) or (None, None)
         if found is not None and (found[3] == Store.MAIN or (near and found[3] == Store.NEAR)):
             return _entry(found, "main" if found[3] == Store.MAIN else "near", age)
