@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import ConfigError, Overloaded
+
+if TYPE_CHECKING:
+    from kamacache._engine import Lead, Promise
 
 _GREEN = (
     ("gevent", "gevent.monkey", "is_module_patched", "threading", "monkey.patch_all(thread=False)"),
@@ -38,3 +42,16 @@ def start(name: str, target: Callable[..., Any], *args: Any) -> threading.Thread
     except RuntimeError as error:
         raise Overloaded(f"the thread {name} could not be started: {error}") from error
     return thread
+
+
+def after(seconds: float, late: Callable[[], object], *, unless: Lead | Promise) -> None:
+    """Call `late` after so many seconds on a daemon thread, unless something ends before.
+
+    If the process can have no more threads, it is not called: those who wait go on waiting.
+    """
+    timer = threading.Timer(seconds, late)
+    timer.name, timer.daemon = "kamacache-late", True
+    with suppress(RuntimeError):
+        timer.start()
+    if not unless.wake(timer.cancel):
+        timer.cancel()

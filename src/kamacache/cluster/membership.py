@@ -24,7 +24,7 @@ from kamacache.cluster.routes import Route, Routes
 from kamacache.cluster.troubles import Troubles
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
-from kamacache.net.messages import Hello, Member
+from kamacache.net.messages import Hello, Member, WriteReply
 from kamacache.steps import Wait
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class Membership:
         """Return this node, if it is registered, and the registered members."""
         mine = [self.me] if self._registered and not self.me.client else []
         return mine + [peer.member for peer in self.peers.registered()]
+
+    def refusal(self) -> WriteReply:
+        """Return the answer to a peer that takes this node for the owner of what it does not own."""
+        return WriteReply([], refused=True, clock=self._runtime.hlc.latest(), members=self.everyone())
 
     def learn(self, members: Iterable[Member]) -> None:
         """Take in members that another one knows. The registry is read now, and has the last word."""

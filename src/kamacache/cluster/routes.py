@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,14 @@ class Route:
             if (owner := before.first(key)) is not None and owner not in found:
                 found.append(owner)
             until, before = before.until, before.before
+        return found
+
+    def by_holder(self, keys: Iterable[str], skipped: Mapping[str, Peer], now: float) -> dict[Peer, list[str]]:
+        """Return the keys that each peer may have; see holders."""
+        found: dict[Peer, list[str]] = defaultdict(list)
+        for key in keys:
+            for peer in self.holders(key, skipped, now):
+                found[peer].append(key)
         return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 from kamacache._engine import MISSING
 from kamacache.errors import LoadError
 from kamacache.group.reads import GroupReads, in_order
-from kamacache.steps import adrive, drive
+from kamacache.steps import adrive
 from kamacache.value import Value
 
 if TYPE_CHECKING:
@@ -80,24 +80,13 @@ class GroupLoads(GroupReads[V]):
         asked, (found, missing, failed) = self._look_up(keys)
         if not missing and not failed:
             return found
-        core = self._core
         function = self._for_thread(load_many, "aget_many_or_load", keys=len(missing), many=True)
         try:
-            self._ensure()
-        except BaseException:
-            core.gave_up(len(missing))
-            raise
-        remote = None if core.store.pending else core.store.remote
-        if remote is not None:
-            missing = remote.get_many(core.store, missing, found, failed)
-        try:
-            if missing or failed:
-                drive(core.misses.get_many(missing, found, failed, peeked=remote is not None, given=function))
+            return self._fetch(asked, found, missing, failed, function)
         except LoadError:
             if function.misused is not None:
                 raise function.misused from None
             raise
-        return in_order(asked, found)
 
     async def aget_many_or_load(
         self,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kamacache._engine import MISSING
 from kamacache.group.base import GroupBase
 from kamacache.steps import adrive, drive
+
+if TYPE_CHECKING:
+    from kamacache.load.given import Given
 
 V = TypeVar("V")
 _Many = tuple[dict[str, Any], list[str], dict[str, Exception]]  # here, not here, not decoded
@@ -48,6 +51,17 @@ class GroupReads(GroupBase[V]):
         asked, (found, missing, failed) = self._look_up(keys)
         if not missing and not failed:
             return found
+        return self._fetch(asked, found, missing, failed)
+
+    def _fetch(
+        self,
+        asked: tuple[str, ...],
+        found: dict[str, Any],
+        missing: list[str],
+        failed: dict[str, Exception],
+        given: Given | None = None,
+    ) -> dict[str, V]:
+        """Return what was asked for after the store had only a part of it. A `given` function loads what is left."""
         core, whole = self._core, not found
         try:
             self._ensure()
@@ -59,7 +73,7 @@ class GroupReads(GroupBase[V]):
             missing = remote.get_many(core.store, missing, found, failed)
             whole &= not missing
         if missing or failed:
-            drive(core.misses.get_many(missing, found, failed, peeked=remote is not None))
+            drive(core.misses.get_many(missing, found, failed, peeked=remote is not None, given=given))
         return found if whole and remote is not None else in_order(asked, found)
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:

@@ -176,9 +176,7 @@ class GroupWrites(GroupLoads[V]):
     def clear(self, *, wait: bool) -> bool | None: ...
     def clear(self, *, wait: bool = True) -> bool | None:
         """Forget every key of the group, on every node. Return what set returns."""
-        self._core.misses.check_open()
-        self._ensure()
-        return drive(self._core.clear(wait=wait))
+        return self._run(self._core.clear(wait=wait))
 
     @overload
     async def aclear(self, *, wait: Literal[True] = ...) -> bool: ...
@@ -186,10 +184,7 @@ class GroupWrites(GroupLoads[V]):
     async def aclear(self, *, wait: bool) -> bool | None: ...
     async def aclear(self, *, wait: bool = True) -> bool | None:
         """Do what clear does, without blocking the event loop."""
-        self._core.misses.check_open()
-        needed_loop()
-        await self._aensure()
-        return await whole(self._core.clear(wait=wait))
+        return await self._arun(self._core.clear(wait=wait))
 
     def _run(self, path: Path[T]) -> T:
         self._core.misses.check_open()

@@ -6,13 +6,13 @@ write drops it as it drops any older one, so an old value is never one that a co
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from kamacache.errors import LoadCycle, LoadError, Overloaded
 from kamacache.load.flight import Holder
 from kamacache.load.outcome import ABSENT, HITS, JOINED, STALE, Failure, Outcome
+from kamacache.thread import after
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock, Lead, Store
@@ -47,18 +47,16 @@ class Freshness:
         outcomes: dict[str, Outcome] = {}
         anew = []
         for key in keys:
-            old = self._store.aged(key)
-            if old is not None and old[3] == _REFRESH and self._remembered(key) is None:
-                anew.append(key)
-            if old is None or old[3] == _IF_ERROR:
-                failure = self._remembered(key)
-                if failure is not None:
-                    outcomes[key] = self.instead(key, Outcome(how=JOINED, failure=failure))
-                    continue
-                if old is None or not self._is_overdue(key):
-                    continue
+            old, failure = self._store.aged(key), self._remembered(key)
+            if old is not None and old[3] != _IF_ERROR:
+                outcomes[key] = self._answer(old)
+                if old[3] == _REFRESH and failure is None:
+                    anew.append(key)
+            elif failure is not None:
+                outcomes[key] = self.instead(key, Outcome(how=JOINED, failure=failure))
+            elif old is not None and self._is_overdue(key):
                 self._store.hold(key, _HOLD)
-            outcomes[key] = self._answer(old)
+                outcomes[key] = self._answer(old)
         return outcomes, anew
 
     def has_old(self, keys: Iterable[str]) -> bool:
@@ -122,11 +120,7 @@ class Freshness:
 
         If it was granted to another member, so does its lease.
         """
-        timer = threading.Timer(self._rules.soft_timeout or 0.0, self._overtake, (lead, keys, granting))
-        timer.daemon = True
-        timer.start()
-        if not lead.wake(timer.cancel):
-            timer.cancel()
+        after(self._rules.soft_timeout or 0.0, lambda: self._overtake(lead, keys, granting), unless=lead)
 
     def _overtake(self, lead: Lead, keys: list[str], granting: Granting | None) -> None:
         for key in keys:

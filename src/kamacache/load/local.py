@@ -7,7 +7,6 @@ knows of a later write refuses the value.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -171,9 +170,7 @@ class Local:
                 if lead.wanted:  # else its callers have gone while it waited for its turn
                     drive(self._lead(lead, loader, skipped, wide=True))
 
-            job = self._runtime.pool(depth).submit(job_of_pool, own=True)
-            if not job.wake(lead.abandon):
-                lead.abandon()
+            self._runtime.pool(depth).lead(lead, job_of_pool)
 
         return begin
 
@@ -273,11 +270,7 @@ class Local:
         route = self._runtime.route(self._name)
         if route.alone:
             return False
-        by_peer: dict[Peer, list[str]] = defaultdict(list)
-        now = self._runtime.clock.now()
-        for key in lead.keys:
-            for peer in route.holders(key, skipped, now):
-                by_peer[peer].append(key)
+        by_peer = route.by_holder(lead.keys, skipped, self._runtime.clock.now())
         found = yield from self._peeks.ask(by_peer, former=True)
         for key, (value, version, remaining, _) in found.items():
             if self.unread.has(key, value):

@@ -10,11 +10,14 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
 from kamacache._engine import Promise
 from kamacache.errors import NodeClosed, Overloaded
+
+if TYPE_CHECKING:
+    from kamacache._engine import Lead
 
 QUEUE_FACTOR = 32
 _IDLE = 10.0  # seconds after which an idle thread ends
@@ -46,6 +49,12 @@ class Pool:
         self._starting = threading.Lock()  # never waited for
         self._closed = False
         self._numbers = itertools.count(1)
+
+    def lead(self, lead: Lead, work: Callable[[], Any]) -> None:
+        """Run the work of a lead, and abort what it leaves open. Raises what submit raises."""
+        job = self.submit(work, own=True)
+        if not job.wake(lead.abandon):
+            lead.abandon()
 
     def submit(self, job: Callable[[], Any], *, own: bool = False) -> Promise:
         """Run `job` on a thread, in a copy of this context.

@@ -264,9 +264,7 @@ class Remote:
             if loop is not None:
                 home.task(loop, adrive(self._lead(lead, [], [], given)), lead.abandon)
                 return
-            job = self._runtime.pool(0).submit(lambda: drive(self._lead(lead, [], [], given)), own=True)
-            if not job.wake(lead.abandon):
-                lead.abandon()
+            self._runtime.pool(0).lead(lead, lambda: drive(self._lead(lead, [], [], given)))
 
         with lead:
             if not lead.ended:

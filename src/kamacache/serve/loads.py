@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from kamacache.load.flight import Flying
 from kamacache.load.outcome import ABORTED, LOADS, Outcome, answers, is_unloaded, raised, timed_out
 from kamacache.net.messages import Answer
 from kamacache.steps import Path, drive
+from kamacache.thread import after
 
 if TYPE_CHECKING:
     from kamacache._engine import Flight
@@ -58,7 +58,7 @@ class ServedLoad:
         self._anew = anew
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
-        self._timer: threading.Timer | None = None
+        self._limited = False
         self._go(keys)
 
     def _go(self, keys: list[str]) -> None:
@@ -78,15 +78,12 @@ class ServedLoad:
     def _limit(self, keys: list[str]) -> None:
         """Answer with old values, if there are any, before the time of the peer is over: a late load has failed."""
         timeout, freshness = self._core.options.load_timeout, self._local.freshness
-        if freshness is None or timeout is None or self._granting is not None or self._timer is not None:
+        if freshness is None or timeout is None or self._granting is not None or self._limited:
             return
         if not freshness.has_old(keys):
             return
-        self._timer = threading.Timer(timeout - min(timeout / 5, _BEFORE), self._answer_late)
-        self._timer.daemon = True
-        self._timer.start()
-        if not self.answer.wake(self._timer.cancel):
-            self._timer.cancel()
+        self._limited = True
+        after(timeout - min(timeout / 5, _BEFORE), self._answer_late, unless=self.answer)
 
     def _answer_late(self) -> None:
         timeout = self._core.options.load_timeout

@@ -10,7 +10,6 @@ A caller that gets PeerError after a connection broke does not know whether its 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
@@ -164,7 +163,7 @@ class Decisions:
         """Answer a peer that takes this node for the owner."""
         self._runtime.saw(request.clock)
         if not all(self._owner(item.key) is None for item in request.items):
-            return self._refused()
+            return self._runtime.membership.refusal()
         return self._reply([self.decided(item) for item in request.items])
 
     def inherited(self, request: WriteRequest) -> Path[WriteReply]:
@@ -172,12 +171,8 @@ class Decisions:
         self._runtime.saw(request.clock)
         keys = [item.key for item in request.items]
         if not all(self._owner(key) is None for key in keys) or not (yield from self._inherit(keys)):
-            return self._refused()
+            return self._runtime.membership.refusal()
         return self._reply([self.decided(item, inherited=True) for item in request.items])
-
-    def _refused(self) -> WriteReply:
-        members = self._runtime.membership.everyone()
-        return WriteReply([], refused=True, clock=self._runtime.hlc.latest(), members=members)
 
     def _reply(self, decided: list[Decided]) -> WriteReply:
         versions, outcomes = [version for version, _ in decided], [outcome for _, outcome in decided]
@@ -191,11 +186,7 @@ class Decisions:
         runtime, store, name = self._runtime, self._store, self._name
         if not runtime.joined:
             return False
-        route, now = runtime.route(name), runtime.clock.now()
-        by_peer: dict[Peer, list[str]] = defaultdict(list)
-        for key in keys:
-            for peer in route.holders(key, {}, now):
-                by_peer[peer].append(key)
+        by_peer = runtime.route(name).by_holder(keys, {}, runtime.clock.now())
         if by_peer:
             asks = [(peer.address, asked) for peer, asked in by_peer.items()]
             lane = runtime.lane

@@ -285,8 +285,7 @@ class Writes:
         self._runtime.saw(request.clock)
         route = self._runtime.route(self._name)
         if not all(route.is_candidate(item.key) for item in request.items):
-            members = self._runtime.membership.everyone()
-            return WriteReply([], refused=True, clock=self._runtime.hlc.latest(), members=members)
+            return self._runtime.membership.refusal()
         return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
 
     # -- as a listener -----------------------------------------------------------------------------------------------

@@ -192,26 +192,20 @@ impl Store {
     /// Returns what is here of a key; counts nothing.
     pub fn found<'py>(&self, py: Python<'py>, key: &str) -> Option<Found<'py>> {
         let (value, version, remaining, kind) = self.engine().find(key)?;
-        let bytes = value.as_ref().map(|value| value.bytes(py));
-        value.into_iter().for_each(|value| value.release(py));
-        Some((bytes, version, remaining.map(seconds), kind as u8))
+        Some((bytes_of(py, value), version, remaining.map(seconds), kind as u8))
     }
 
     /// Returns what is here of a key whose hits need a decision by now, with what may be done with it in the place of
     /// its kind.
     pub(super) fn aged_now<'py>(&self, py: Python<'py>, key: &str) -> Option<Found<'py>> {
         let aged = self.engine().aged(key)?;
-        let bytes = aged.value.as_ref().map(|value| value.bytes(py));
-        aged.value.into_iter().for_each(|value| value.release(py));
-        Some((bytes, aged.version, aged.remaining.map(seconds), aged.usable as u8))
+        Some((bytes_of(py, aged.value), aged.version, aged.remaining.map(seconds), aged.usable as u8))
     }
 
     /// Returns what is here of a key, stale or not, and its age in seconds.
     pub(super) fn held_now<'py>(&self, py: Python<'py>, key: &str) -> Option<(Found<'py>, f64)> {
         let (value, version, remaining, kind, age) = self.engine().held(key)?;
-        let bytes = value.as_ref().map(|value| value.bytes(py));
-        value.into_iter().for_each(|value| value.release(py));
-        Some(((bytes, version, remaining.map(seconds), kind as u8), seconds(age)))
+        Some(((bytes_of(py, value), version, remaining.map(seconds), kind as u8), seconds(age)))
     }
 
     pub(super) fn left<'py>(&self, py: Python<'py>, entry: Evicted<Value>) -> PyResult<Left<'py>> {
@@ -304,6 +298,13 @@ impl Store {
         }
         Ok(dict)
     }
+}
+
+/// Returns the bytes of a handle that the caller owns, and releases it.
+fn bytes_of(py: Python<'_>, value: Option<Value>) -> Option<Bound<'_, PyBytes>> {
+    let bytes = value.as_ref().map(|value| value.bytes(py));
+    value.into_iter().for_each(|value| value.release(py));
+    bytes
 }
 
 /// Returns whether a hash is there twice: probably of the same key.
