@@ -1,4 +1,4 @@
-"""What get_entry and remove return."""
+"""The results of get_entry and remove."""
 
 from __future__ import annotations
 

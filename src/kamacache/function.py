@@ -154,7 +154,7 @@ class CachedFunction(_Base[P, R]):
     def many(self, calls: Iterable[Call], /, **common: Any) -> list[R]:
         """Return the results of several calls as a list, in their order.
 
-        What is cached is fetched at once; the function runs here for the rest, one call after another.
+        Cached results are fetched at once; the function runs here for the rest, one call after another.
 
         - `calls`: a tuple of positional arguments for each call, or a mapping of arguments by name.
         - `common`: arguments by name for every call.

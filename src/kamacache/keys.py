@@ -112,7 +112,7 @@ _EXACT: dict[type, Callable[[Any], str]] = {
     dt.time: _time,
     dt.timedelta: lambda value: f"timedelta({value.days},{value.seconds},{value.microseconds})",
 }
-# What a subclass is written as: the first that fits, so datetime before date.
+# The class that a subclass is written as: the first that fits, so datetime before date.
 _BASES = (str, int, float, bytes, UUID, Decimal, dt.datetime, dt.date, dt.time, dt.timedelta)
 
 

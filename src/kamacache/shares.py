@@ -16,7 +16,7 @@ _LEAST = 8  # a group that lacks nothing keeps this part of an equal share at le
 
 
 class _Share:
-    """What one group may use: `now` bytes, and `most` by its own options."""
+    """The memory that one group may use: `now` bytes, and `most` by its own options."""
 
     def __init__(self, store: Store, most: int) -> None:
         self.budget = Budget(store)

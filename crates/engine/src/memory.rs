@@ -75,7 +75,7 @@ pub struct Write<'a> {
     pub ordered: u128,
 }
 
-/// Whether an owner applies a write, by what it has of the key.
+/// The condition on which an owner applies a write, by what it has of the key.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Only {
     #[default]
@@ -85,7 +85,7 @@ pub enum Only {
     Version(u128),
 }
 
-/// What a write makes of the value that is there.
+/// The change that a write makes to the value that is there.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Change {
     /// A set or a delete.
@@ -106,11 +106,11 @@ pub struct Terms {
     pub keep_ttl: bool,
     /// The value that was there is wanted.
     pub wants: bool,
-    /// What owners before this one have was taken in.
+    /// Entries of the owners before this one were taken in.
     pub inherited: bool,
 }
 
-/// What an owner decided. Messages carry it as a number.
+/// The decision of an owner. Messages carry it as a number.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Verdict {

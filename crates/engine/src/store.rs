@@ -72,7 +72,7 @@ pub struct Options {
     pub overhead: u64,
     /// Whether `sweep` returns what was evicted.
     pub keep_evicted: bool,
-    /// Whether values that begin with [`crate::memory::PACKED`] are packed: only Python can unpack them.
+    /// Values that begin with [`crate::memory::PACKED`] are packed: only Python can unpack them.
     pub packs: bool,
 }
 

@@ -46,7 +46,7 @@ pub struct Store {
     pending: AtomicBool,
     decode: Held<PyAny>,
     decodes: bool,
-    /// What is not packed is returned as it is.
+    /// Bytes that are not packed are returned as they are.
     plain: bool,
     shareable: bool,
 }

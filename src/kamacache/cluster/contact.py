@@ -56,7 +56,7 @@ def must_be_told(peer: Peer, silence: int, *, notices_deaths: bool) -> bool:
 
 
 class Watched:
-    """What the rule of writing reads. A change of it voids what Listeners found before, or meanwhile."""
+    """Hold what the rule of writing reads. A change of it voids what Listeners found before, or meanwhile."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What every part of a group stands on: its name, its life, and how it starts its node."""
+"""The base of every part of a group: its name, its life, and how it starts its node."""
 
 from __future__ import annotations
 

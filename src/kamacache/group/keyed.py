@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kamacache.units import Duration
 
 V = TypeVar("V")
-# What becomes of an argument, by the name of its parameter.
+# The way of an argument into the key, by the name of its parameter.
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "key": encode,
     "keys": all_encoded,

@@ -145,7 +145,7 @@ class Leases:
 
 
 class Lease:
-    """What one request to one owner may bring: the versions of the keys that it was granted."""
+    """Note what one request to one owner may bring: the versions of the keys that it was granted."""
 
     __slots__ = ("keys", "name", "old", "peer", "versions")
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Loaded:
-    """What the loads of one group bring to this process."""
+    """Take what the loads of one group bring to this process."""
 
     def __init__(
         self,

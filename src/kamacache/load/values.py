@@ -55,7 +55,8 @@ class Values:
     def result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False) -> Any:
         """Return the value of an outcome; MISSING if it cannot be read, and the key is to be loaded again.
 
-        What the loader has just returned is not loaded again, nor is what came back after that; raises CodecError.
+        A value that the loader has just returned is not loaded again, nor one that came back after that; raises
+        CodecError.
         Without any loader the value counts as absent.
         """
         outcome = self._local.instead(key, outcome)

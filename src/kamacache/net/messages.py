@@ -108,7 +108,7 @@ class FillRequest(NamedTuple):
 
 
 class FillReply(NamedTuple):
-    """Whether each answer came while its lease was not over."""
+    """Say of each answer whether it came while its lease was not over."""
 
     taken: list[bool]
     clock: int = 0
@@ -137,7 +137,7 @@ APPLIED, UNMET, CONFLICT, NOT_INTEGER, TOO_GREAT, INHERIT, SUPERSEDED, REFUSED =
 
 
 class Outcome(NamedTuple):
-    """What an owner decided: a verdict, whether the key existed, and the integer as it is now.
+    """The decision of an owner: a verdict, whether the key existed, and the integer as it is now.
 
     `value` is what was there, if it was wanted, and `held` the version of that.
     """

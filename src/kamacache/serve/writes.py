@@ -1,4 +1,4 @@
-"""What Redis clients do to keys: writes, and looks at what their owners have."""
+"""The commands of Redis clients on keys: writes, and looks at what their owners have."""
 
 from __future__ import annotations
 

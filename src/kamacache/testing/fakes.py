@@ -28,8 +28,8 @@ def override_loader(
 
     - `loader`, `load_many`: as of Node.group.
 
-    What this node keeps of the group is dropped at the beginning and at the end, so that each get inside comes from the
-    other loader, and none after it.
+    Everything that this node keeps of the group is dropped at the beginning and at the end, so that each get inside
+    comes from the other loader, and none after it.
 
     Raises ConfigError for a function that cannot be a loader, TypeError for a cached function.
     """

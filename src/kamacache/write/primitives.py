@@ -1,4 +1,4 @@
-"""What callers do to a key by what its owner has of it, on bytes: for groups, and for clients."""
+"""The operations on a key that depend on what its owner has of it, on bytes: for groups, and for clients."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ impl Freshness {
     }
 }
 
-/// What may be done with an aged entry.
+/// The ways in which an aged entry may be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Use {

@@ -15,7 +15,7 @@ use crate::{
     policy::Slot,
 };
 
-/// Whether owners before this one may have entries that are not here. A store that has not joined knows none of them.
+/// Tells whether owners before this one may have entries that are not here. A store that has not joined knows none of them.
 #[derive(Default)]
 pub struct Inheritance {
     joined: AtomicBool,
@@ -37,7 +37,7 @@ impl Inheritance {
     }
 }
 
-/// What is to be done with an entry.
+/// The act that is due on an entry.
 #[derive(PartialEq, Eq, Debug)]
 enum Act {
     Replace,

@@ -1,4 +1,4 @@
-//! What a store answers to peers and clients, whatever type holds its values.
+//! The answers of a store to peers and clients, whatever type holds its values.
 use bytes::Bytes;
 
 use super::{Gone, Kind, Lookup, Store, entry::Origin};

@@ -155,7 +155,7 @@ fn client(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Ou
     Ok(Next::Done)
 }
 
-/// What a client may take this node for: it serves one database, alone, whose commands are those of this version.
+/// The server that a client may take this node for: it serves one database, alone, whose commands are those of this version.
 const REDIS: &str = "7.0.0";
 
 fn info(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
