@@ -19,6 +19,8 @@ __all__ = [
     "MISSING",
     "PACKED",
     "POLICIES",
+    "PREFIX",
+    "TAG",
     "Budget",
     "Clock",
     "Contacts",
@@ -59,6 +61,8 @@ _Found: TypeAlias = tuple[bytes | None, int, float | None, int]
 __version__: Final[str]
 MISSING: Final[object]
 PACKED: Final[bytes]  # the first bytes of a packed value
+PREFIX: Final[str]  # the beginning of the key by which a prefix is deleted
+TAG: Final[str]  # the same for a tag
 POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the default first
 
 def check_key(key: object, /) -> None:
@@ -230,7 +234,10 @@ class Store:
         """Let hits of an aged entry need no decision for so long, because a load of it has failed or takes long."""
 
     def known(self, key: str, /) -> int:
-        """Return the greatest version known here: of the entry, of the last remembered write, or the floor."""
+        """Return the greatest version known here: of the entry, of a remembered write, the floor, or a prefix."""
+
+    def newer(self, key: str, version: int, value: bytes | None, /) -> list[tuple[str, int]]:
+        """Return the writes known here that a copy with this value and version is older than: of the key, of tags."""
 
     def fits(self, key: str, size: int, /) -> bool:
         """Return whether an entry with a value of this size may be kept: it takes at most an eighth of max_bytes."""
@@ -305,9 +312,6 @@ class Store:
 
     def stats(self) -> dict[str, int]:
         """Return the fields of GroupStats by name."""
-
-    def empty(self) -> None:
-        """Drop all entries and remembered writes; the floor stays."""
 
     def close(self) -> None:
         """Drop everything and keep nothing from now on, so that every get is a miss."""

@@ -173,7 +173,7 @@ def test_missed_writes_are_fetched_by_number() -> None:
     assert (end, forgotten, also) == (None, False, False)
     assert sorted(writes + rest) == sorted((f"k{n}", n + 1) for n in range(5_000))
     assert len(writes) == 4_000
-    store.empty()
+    store.close()
     assert store.missed(before, 0) == ([], None, True)
 
 
@@ -198,7 +198,7 @@ def test_evicted_values_are_released() -> None:
     assert counts(values) == before
 
 
-@pytest.mark.parametrize("end", ["note", "clear", "empty", "close", "expire", "replace", "delete"])
+@pytest.mark.parametrize("end", ["note", "clear", "forget", "close", "expire", "replace", "delete"])
 def test_every_way_out_releases_a_decoded_value(end: str) -> None:
     clock = Clock(manual=True)
     store = build(clock=clock, decode=Box, shareable=True)
@@ -211,8 +211,8 @@ def test_every_way_out_releases_a_decoded_value(end: str) -> None:
         case "clear":
             store.clear(2)
             store.sweep()
-        case "empty":
-            store.empty()
+        case "forget":
+            store.forget()
         case "close":
             store.close()
         case "expire":
@@ -232,7 +232,7 @@ def test_a_dying_value_may_use_the_store() -> None:
         store.put(f"k{n}", b"v" * 100, 1, None, Store.MAIN)
         store.get(f"k{n}")
     assert len(deaths) == store.stats()["evictions"] > 0
-    store.empty()
+    store.forget()
 
 
 def test_evicted_values_are_reported_decoded() -> None:

@@ -5,6 +5,7 @@
 //! budgets whenever no operation is under way.
 mod age;
 mod budget;
+mod cells;
 mod counts;
 mod decide;
 mod entry;
@@ -18,6 +19,7 @@ mod served;
 mod shard;
 mod shut;
 mod table;
+mod tags;
 mod watch;
 mod write;
 mod writes;
@@ -34,6 +36,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 pub use self::{
     age::{Aged, Freshness, Use},
+    cells::{PREFIX, TAG},
     entry::{Fill, Kind},
     key::Key,
     order::Candidacy,
@@ -41,6 +44,7 @@ pub use self::{
     writes::Mark,
 };
 use self::{
+    cells::{Prefixes, Tags},
     counts::{Counts, Used},
     entry::Entry,
     shard::{Contents, Shard},
@@ -123,6 +127,8 @@ pub struct Store<V> {
     hlc: sync::Mutex<Option<Arc<Hlc>>>,
     candidacy: sync::Mutex<Candidacy>,
     inheritance: decide::Inheritance,
+    /// The number of the last arrival of a deleted tag, or a later one.
+    tag_deleted: AtomicU64,
     /// Taken after a shard's lock is released, never before one.
     attic: Mutex<Attic<V>>,
 }
@@ -158,6 +164,8 @@ impl<V: Value> Store<V> {
                     contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?, linger),
                     writes: Writes::new(options.remember, chunk, secrets),
                     pending: Pending::default(),
+                    tags: Tags::default(),
+                    prefixes: Prefixes::default(),
                     floor: 0,
                     newest: 0,
                     stale: 0,
@@ -182,6 +190,7 @@ impl<V: Value> Store<V> {
             hlc: sync::Mutex::default(),
             candidacy: sync::Mutex::default(),
             inheritance: decide::Inheritance::default(),
+            tag_deleted: AtomicU64::new(0),
             attic: Mutex::default(),
         })
     }

@@ -65,7 +65,7 @@ impl Remote {
             }
         }
         for ((key, name), answer) in asked.iter().zip(texts).zip(answers) {
-            let Some((at, answer)) = answer.filter(|(_, answer)| answer.version >= engine.known(name)) else {
+            let Some((at, answer)) = answer else {
                 missing.append(key)?;
                 continue;
             };
@@ -74,6 +74,10 @@ impl Remote {
                 Reply::Packed(packed) => &connection.input()[packed.clone()],
                 _ => connection.input(),
             };
+            if engine.is_older(name, answer.version, answer.value.clone().map(|at| &input[at])) {
+                missing.append(key)?;
+                continue;
+            }
             let value = answer.value.clone().map(|at| PyBytes::new(py, &input[at]));
             let object = match value.clone() {
                 None => Ok(None),

@@ -97,6 +97,8 @@ mod _engine {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         m.add("MISSING", hit::missing(m.py())?)?;
         m.add("PACKED", PyBytes::new(m.py(), kamacache_engine::memory::PACKED))?;
+        m.add("TAG", kamacache_engine::store::TAG)?;
+        m.add("PREFIX", kamacache_engine::store::PREFIX)?;
         m.add("POLICIES", PyTuple::new(m.py(), AnyPolicy::NAMES)?)?;
         inherited::watch_forks()?;
         Store::add_methods(m.py())?;

@@ -146,7 +146,7 @@ impl Remote {
         answer: &Answer,
         begun: u64,
     ) -> PyResult<Asked<'py>> {
-        if answer.version < store.engine().known(key) {
+        if store.engine().is_older(key, answer.version, value.as_ref().map(|value| value.as_bytes())) {
             return Ok(Asked::Nothing);
         }
         let object = match &value {

@@ -7,8 +7,7 @@ mod pending;
 mod reading;
 mod values;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, atomic};
 
 use kamacache_engine::memory::Memory;
 use kamacache_engine::outcome::OUTCOMES;
@@ -43,7 +42,7 @@ pub struct Store {
     on_unread: Held<PyAny>,
     remote: Held<Remote>,
     /// Writes of this node are under way, for which a get may have to wait.
-    pending: AtomicBool,
+    pending: atomic::AtomicBool,
     decode: Held<PyAny>,
     decodes: bool,
     /// Bytes that are not packed are returned as they are.
@@ -95,7 +94,7 @@ impl Store {
             on_miss: Held::default(),
             on_unread: Held::default(),
             remote: Held::default(),
-            pending: AtomicBool::new(false),
+            pending: atomic::AtomicBool::new(false),
             decodes: decode.is_some(),
             decode: Held::new(decode),
             plain,
@@ -145,12 +144,12 @@ impl Store {
 
     #[getter]
     fn pending(&self) -> bool {
-        self.pending.load(Ordering::Relaxed)
+        self.pending.load(atomic::Ordering::Relaxed)
     }
 
     #[setter]
     fn set_pending(&self, pending: bool) {
-        self.pending.store(pending, Ordering::Relaxed);
+        self.pending.store(pending, atomic::Ordering::Relaxed);
     }
 
     #[pyo3(signature = (keys, /))]
@@ -190,6 +189,11 @@ impl Store {
     #[pyo3(signature = (key, /))]
     fn known(&self, key: &Bound<'_, PyAny>) -> PyResult<u128> {
         Ok(self.engine().known(text(key)?))
+    }
+
+    #[pyo3(signature = (key, version, value, /))]
+    fn newer(&self, key: &str, version: u128, value: Option<&[u8]>) -> Vec<(String, u128)> {
+        self.engine().newer(key, version, value)
     }
 
     #[pyo3(signature = (key, size, /))]
@@ -303,10 +307,6 @@ impl Store {
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.counts(py)
-    }
-
-    fn empty(&self, py: Python<'_>) {
-        self.change(py, |engine, gone| engine.empty(false, gone));
     }
 
     fn close(&self, py: Python<'_>) {

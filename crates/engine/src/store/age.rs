@@ -75,7 +75,7 @@ impl<V: Value> Store<V> {
         let freshness = self.options.freshness.as_ref()?;
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
+        let slot = shard.contents.alive(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
         let (now, Origin { version, ends, .. }) = (self.options.clock.coarse(), *shard.contents.origin(slot));
         let entry = shard.contents.get_mut(slot);
         if entry.kind == Kind::Near {
@@ -102,7 +102,7 @@ impl<V: Value> Store<V> {
     pub fn held(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind, u64)> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
+        let slot = shard.contents.alive(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
         let (now, entry) = (self.options.clock.coarse(), shard.contents.get(slot));
         let Origin { version, ends, .. } = *shard.contents.origin(slot);
         if shard.contents.gone(slot) <= now {
@@ -117,7 +117,7 @@ impl<V: Value> Store<V> {
     pub fn hold(&self, key: &str, nanoseconds: u64) {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
-        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else { return };
+        let Some(slot) = shard.contents.alive(hash, key.as_bytes()) else { return };
         let gone = shard.contents.gone(slot);
         let until = self.options.clock.coarse().saturating_add(nanoseconds).min(gone);
         let entry = shard.contents.get_mut(slot);

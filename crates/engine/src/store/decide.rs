@@ -6,6 +6,7 @@ use std::sync::{
 
 use super::{
     Gone, Kind, Reason, Store,
+    cells::Cells,
     entry::{Entry, Origin},
     shard::Shard,
 };
@@ -77,9 +78,9 @@ impl<V: Value> Store<V> {
     pub fn decided(&self, write: &Write<'_>, terms: &Terms, value: Option<V>, gone: &mut Gone<V>) -> Decided<V> {
         let mut decided =
             Decided { version: 0, verdict: Verdict::Refused, existed: false, value: None, number: 0, held: 0 };
-        let mut value = value;
+        let mut value = self.written(value, gone);
         decided.verdict = self.verdict(write, terms, &mut value, &mut decided, gone);
-        gone.0.extend(value);
+        gone.0.extend(value.0);
         decided
     }
 
@@ -87,7 +88,7 @@ impl<V: Value> Store<V> {
         &self,
         write: &Write<'_>,
         terms: &Terms,
-        value: &mut Option<V>,
+        value: &mut (Option<V>, Cells),
         decided: &mut Decided<V>,
         gone: &mut Gone<V>,
     ) -> Verdict {
@@ -115,6 +116,7 @@ impl<V: Value> Store<V> {
             self.reversion(shard, hash, write, version, gone);
             return Verdict::Applied;
         }
+        let cells = || slot.map(|slot| shard.contents.cells(slot)).unwrap_or_default();
         let there = slot.map(|slot| (shard.contents.get(slot), *shard.contents.origin(slot)));
         let there = there.and_then(|(entry, origin)| Some((entry.value.as_ref()?, origin)));
         decided.existed = there.is_some();
@@ -130,11 +132,12 @@ impl<V: Value> Store<V> {
         let kept = there.filter(|_| terms.keep_ttl).map(|(_, origin)| origin.ends);
         let expires = kept.unwrap_or_else(|| self.until(write.ttl));
         let value = match act {
-            Act::Replace => value.take(),
-            Act::Touch => there.map(|(value, _)| value.clone()),
+            Act::Replace => std::mem::take(value),
+            Act::Touch => (there.map(|(value, _)| value.clone()), cells()),
             Act::Number(number) => {
                 decided.number = number;
-                Some(V::received(marked::of_integer(number)))
+                let tagged = there.map_or(&[][..], |(value, _)| value.bytes());
+                (Some(V::received(marked::retagged(tagged, marked::of_integer(number)))), cells())
             }
         };
         self.apply(shard, hash, write.key, value, version, expires, gone);
@@ -143,7 +146,7 @@ impl<V: Value> Store<V> {
 
     /// Returns the slot of the main copy in its ttl: its value, or that it is absent.
     fn main(&self, shard: &Shard<V>, hash: u64, key: &str) -> Option<Slot> {
-        let slot = shard.contents.find(hash, key.as_bytes())?;
+        let slot = shard.contents.alive(hash, key.as_bytes())?;
         let entry: &Entry<V> = shard.contents.get(slot);
         let ends = shard.contents.origin(slot).ends;
         (entry.kind == Kind::Main && ends > self.options.clock.coarse()).then_some(slot)

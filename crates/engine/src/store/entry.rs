@@ -1,5 +1,5 @@
 //! One entry of a shard: its value, its times and its version.
-use super::{key::Key, writes::Mark};
+use super::{cells, key::Key, writes::Mark};
 use crate::memory::Value;
 
 /// 16 ms: 32 bits of it last for two years.
@@ -43,6 +43,8 @@ pub struct Entry<V> {
     /// Until then a hit needs no decision; see `age.rs`.
     pub expires: u64,
     pub kind: Kind,
+    /// It has cells; see `tags.rs`.
+    pub tagged: bool,
     /// How often peers asked in that second.
     pub asked: u8,
     pub asked_in: u32,
@@ -66,7 +68,7 @@ pub struct Origin {
 impl<V: Value> Entry<V> {
     pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
-        Self { key, value, hash, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind }
+        Self { key, value, hash, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind, tagged: false }
     }
 
     /// Returns whether its time is over. The clock is read only for entries that expire.
@@ -81,7 +83,8 @@ impl<V: Value> Entry<V> {
 
     pub fn weight(&self, overhead: u64) -> u64 {
         let value = self.value.as_ref().map_or(0, |v| v.bytes().len());
-        self.key.as_bytes().len() as u64 + value as u64 + overhead
+        let tags = if self.tagged { cells::COST } else { 0 };
+        self.key.as_bytes().len() as u64 + value as u64 + overhead + tags
     }
 }
 

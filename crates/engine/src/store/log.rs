@@ -186,6 +186,11 @@ impl Log {
         self.chunks[index].version(at)
     }
 
+    pub fn number(&self, place: Place) -> u64 {
+        let (index, at) = self.find(place);
+        self.chunks[index].record(at).number
+    }
+
     /// Takes note that a later write of this key has arrived. If more than half of the chunk is dead then, the others
     /// move closer together: `moved` gets the key of each, its place before and its place now. A place before is that
     /// of no other record by then.

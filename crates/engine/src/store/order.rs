@@ -3,6 +3,7 @@ use std::sync::{Arc, MutexGuard, atomic::Ordering::Relaxed};
 
 use super::{
     Gone, Kind, Reason, Store,
+    cells::{Cells, PREFIX},
     entry::{Entry, Origin},
     shard::Shard,
     writes::Writes,
@@ -75,6 +76,7 @@ impl<V: Value> Store<V> {
             gone.0.extend(value);
             None
         };
+        let value = self.written(value, gone);
         let hlc = self.hlc();
         let hash = self.hash(write.key);
         let shard = self.shard(hash);
@@ -85,7 +87,7 @@ impl<V: Value> Store<V> {
             Some(version) if version > 0 => {
                 self.apply(shard, hash, write.key, value, version, self.until(write.ttl), gone);
             }
-            _ => gone.0.extend(value),
+            _ => gone.0.extend(value.0),
         }
         version.filter(|_| !self.closed())
     }
@@ -93,10 +95,11 @@ impl<V: Value> Store<V> {
     /// Applies a write that has its version already. Returns false and does nothing if a version as great is known, or
     /// if the store is closed.
     pub fn write(&self, key: &str, value: Option<V>, version: u128, ttl: Option<u64>, gone: &mut Gone<V>) -> bool {
+        let value = self.written(value, gone);
         let hash = self.hash(key);
         let shard = self.shard(hash);
         if self.closed() || version <= self.known_in(&shard, hash, key) {
-            gone.0.extend(value);
+            gone.0.extend(value.0);
             return false;
         }
         self.apply(shard, hash, key, value, version, self.until(ttl), gone);
@@ -115,7 +118,7 @@ impl<V: Value> Store<V> {
         mut shard: MutexGuard<'_, Shard<V>>,
         hash: u64,
         key: &str,
-        value: Option<V>,
+        (value, cells): (Option<V>, Cells),
         version: u128,
         expires: u64,
         gone: &mut Gone<V>,
@@ -126,7 +129,7 @@ impl<V: Value> Store<V> {
             Some(value) if expires > 0 && self.fits(key, value.bytes().len()) => {
                 let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, expires, 0), Kind::Main);
                 let origin = Origin { version, served_until: 0, ends: expires };
-                self.keep(&mut shard, entry, origin, &mut evicted, gone);
+                self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
             }
             value => {
                 gone.0.extend(value);
@@ -151,6 +154,8 @@ impl<V: Value> Store<V> {
         }
         if version > known && !self.closed() {
             self.remember(shard, hash, key, version);
+        } else if shard.writes.is_unnamed() {
+            self.lose_tag(shard, hash, key);
         }
         // Even if a greater version is known: while writes are unnamed that may be another key's.
         let slot = shard.contents.find(hash, key.as_bytes());
@@ -162,6 +167,9 @@ impl<V: Value> Store<V> {
         drop(guard);
         self.spread(hash, &mut evicted);
         self.retire(evicted, Reason::Capacity, gone);
+        if let Some(prefix) = key.strip_prefix(PREFIX).filter(|_| version > known) {
+            self.lose_prefix(prefix, version, gone);
+        }
         known.max(version)
     }
 
@@ -193,5 +201,6 @@ impl<V: Value> Store<V> {
         let room = self.has_room(key);
         let named = self.account(shard, |shard| shard.writes.remember(hash, key, version, now, room));
         shard.counts.unremembered += u64::from(!named);
+        self.lose_tag(shard, hash, key);
     }
 }

@@ -48,7 +48,9 @@ impl<V: Value> Contents<V> {
     /// Returns whether local callers may have the entry.
     #[inline]
     fn serves(&self, slot: Slot, entry: &Entry<V>, now: impl Fn() -> u64) -> bool {
-        !entry.expired(&now) && (entry.kind != Kind::Former || now() < self.origin(slot).served_until)
+        !entry.expired(&now)
+            && (entry.kind != Kind::Former || now() < self.origin(slot).served_until)
+            && self.is_alive(slot, entry)
     }
 }
 
@@ -137,7 +139,7 @@ impl<V: Value> Store<V> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
         let contents = &shard.contents;
-        let slot = contents.find(hash, key.as_bytes());
+        let slot = contents.alive(hash, key.as_bytes());
         match slot.map(|slot| (slot, contents.get(slot))) {
             Some((slot, entry)) if !self.is_shut() && contents.serves(slot, entry, || self.options.clock.coarse()) => {
                 entry.value.clone().map_or(Lookup::Absent, Lookup::Hit)
@@ -150,14 +152,15 @@ impl<V: Value> Store<V> {
     pub fn find(&self, key: &str) -> Option<(Option<V>, u128, Option<u64>, Kind)> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
+        let slot = shard.contents.alive(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
         let entry = shard.contents.get(slot);
         let origin = shard.contents.origin(slot);
         let remaining = self.remaining(entry, origin.ends)?;
         Some((entry.value.clone(), origin.version, remaining, entry.kind))
     }
 
-    /// Returns the greatest version of this key known here: of its entry, its remembered write, or the floor.
+    /// Returns the greatest version of this key known here: of its entry, its remembered write, the floor, or the delete
+    /// of a prefix.
     pub fn known(&self, key: &str) -> u128 {
         let hash = self.hash(key);
         self.known_in(&self.shard(hash), hash, key)
@@ -177,6 +180,7 @@ impl<V: Value> Store<V> {
         shard.is_complete_since(mark)
             && self.known_in(&shard, hash, key) <= mark.version
             && !shard.pending.has(hash, key)
+            && !self.has_lost_tags_since(mark)
     }
 
     pub(super) fn known_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {
@@ -185,12 +189,12 @@ impl<V: Value> Store<V> {
         let entry = slot
             .filter(|&slot| matches!(shard.contents.gone(slot), NEVER) || shard.contents.gone(slot) > now())
             .map_or(0, |slot| shard.contents.origin(slot).version);
-        entry.max(shard.writes.known(hash, key, now)).max(shard.floor)
+        entry.max(shard.writes.known(hash, key, now)).max(shard.floor).max(shard.prefixes.known(key))
     }
 
-    /// Returns the greatest version of a write of this very key, or of a clear.
+    /// Returns the greatest version of a write of this very key, of a clear, or of the delete of a prefix.
     pub(super) fn named_in(&self, shard: &Shard<V>, hash: u64, key: &str) -> u128 {
-        shard.writes.named(hash, key).max(shard.floor)
+        shard.writes.named(hash, key).max(shard.floor).max(shard.prefixes.known(key))
     }
 
     /// Returns the version of the last clear that has reached all shards.

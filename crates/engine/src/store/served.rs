@@ -4,6 +4,7 @@ use bytes::Bytes;
 use super::{Gone, Kind, Lookup, Store, entry::Origin};
 use crate::{
     clock::SECOND,
+    marked::untagged,
     memory::{Decided, Found, Held, Looked, Memory, Missed, PACKED, Terms, Value, Write},
 };
 
@@ -20,7 +21,7 @@ impl<V: Value> Memory for Store<V> {
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         let found = (|| {
-            let slot = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
+            let slot = shard.contents.alive(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
             let Origin { version, ends, .. } = *shard.contents.origin(slot);
             let entry = shard.contents.get_mut(slot);
             if entry.kind == Kind::Former && !former {
@@ -54,7 +55,9 @@ impl<V: Value> Memory for Store<V> {
 
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
         // A client wants the bytes as they were before they were packed.
-        if self.options.packs && matches!(self.peek(key), Lookup::Hit(value) if value.bytes().starts_with(PACKED)) {
+        if self.options.packs
+            && matches!(self.peek(key), Lookup::Hit(value) if untagged(value.bytes()).starts_with(PACKED))
+        {
             return visit(None);
         }
         match self.look(self.hash(key), key, false, |value, _| value.clone()) {

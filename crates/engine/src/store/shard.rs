@@ -1,5 +1,10 @@
 //! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
+use std::collections::HashMap;
+
+use rapidhash::fast::RandomState;
+
 use super::{
+    cells::{Cells, Prefixes, Tags},
     counts::{Counts, Used},
     entry::{Entry, Kind, NEVER, Origin, gone},
     table::Table,
@@ -19,6 +24,8 @@ pub struct Contents<V> {
     /// By slot, as the slab.
     pub(super) origins: Vec<Origin>,
     free: Vec<Slot>,
+    /// The cells of the entries that have any.
+    cells: HashMap<Slot, Cells, RandomState>,
     /// The order of main and former copies. Near copies have a budget of their own, and so an order.
     main: AnyPolicy,
     near: Lru,
@@ -38,6 +45,7 @@ impl<V: Value> Contents<V> {
             slab: Vec::new(),
             origins: Vec::new(),
             free: Vec::new(),
+            cells: HashMap::default(),
             main: policy,
             near: Lru::default(),
             bytes: 0,
@@ -57,6 +65,26 @@ impl<V: Value> Contents<V> {
             V::prefetch(hint);
             self.get(slot).key.is(key)
         })
+    }
+
+    /// Finds what may be read: no entry of which a tag was deleted.
+    #[inline]
+    pub fn alive(&self, hash: u64, key: &[u8]) -> Option<Slot> {
+        self.find(hash, key).filter(|&slot| self.is_alive(slot, self.get(slot)))
+    }
+
+    #[inline]
+    pub fn is_alive(&self, slot: Slot, entry: &Entry<V>) -> bool {
+        !entry.tagged || self.has_living_tags(slot)
+    }
+
+    #[cold]
+    fn has_living_tags(&self, slot: Slot) -> bool {
+        self.cells.get(&slot).is_none_or(|cells| !cells.iter().any(|cell| cell.is_dead()))
+    }
+
+    pub fn cells(&self, slot: Slot) -> Cells {
+        self.cells.get(&slot).cloned().unwrap_or_default()
     }
 
     /// Slots come from this shard's own table and policies, which name resident entries only.
@@ -96,7 +124,13 @@ impl<V: Value> Contents<V> {
 
     /// Stores an entry, in place of the one of the same key. If the last result is false its policy does not know it
     /// before `admit`, so that it cannot be chosen to make room for itself.
-    pub fn store(&mut self, entry: Entry<V>, origin: Origin, overhead: u64) -> (Slot, Option<Entry<V>>, bool) {
+    pub fn store(
+        &mut self,
+        entry: Entry<V>,
+        origin: Origin,
+        cells: Cells,
+        overhead: u64,
+    ) -> (Slot, Option<Entry<V>>, bool) {
         let weight = entry.weight(overhead);
         self.soonest = self.soonest.min(gone(entry.kind, &origin, self.linger));
         self.bytes += weight;
@@ -108,6 +142,7 @@ impl<V: Value> Contents<V> {
             self.table.rehint(entry.hash, slot, entry.hint());
             let old = self.slab[slot as usize].replace(entry).expect("resident");
             self.origins[slot as usize] = origin;
+            self.link(slot, cells, old.tagged);
             self.discount(&old, overhead);
             let stays = kind == old.kind;
             match (stays, kind) {
@@ -131,7 +166,17 @@ impl<V: Value> Contents<V> {
             }
         };
         self.table.insert(hash, slot, hint);
+        self.link(slot, cells, false);
         (slot, None, false)
+    }
+
+    /// Gives an entry these cells in the place of those that the one before `had`.
+    fn link(&mut self, slot: Slot, cells: Cells, had: bool) {
+        if !cells.is_empty() {
+            self.cells.insert(slot, cells);
+        } else if had {
+            self.cells.remove(&slot);
+        }
     }
 
     /// Puts a value of the same bytes in the place of the entry's, and returns the one before.
@@ -168,6 +213,7 @@ impl<V: Value> Contents<V> {
         let entry = self.slab[slot as usize].take().expect("resident");
         self.table.remove(entry.hash, slot);
         self.free.push(slot);
+        self.link(slot, Cells::default(), entry.tagged);
         self.discount(&entry, overhead);
         entry
     }
@@ -247,6 +293,8 @@ pub struct Shard<V> {
     /// No entry and no remembered write here is newer.
     pub newest: u128,
     pub watch: Option<Watch>,
+    pub tags: Tags,
+    pub prefixes: Prefixes,
     /// Loads that began before this number are not kept: see `forget_entries`.
     pub stale: u64,
     /// The part of the store's figures that stands for this shard.

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
     Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
+    cells::Cells,
     entry::{self, Entry, NEVER, Origin, STAMP},
     shard::{Contents, Shard},
 };
@@ -25,6 +26,10 @@ impl<V: Value> Store<V> {
             gone.0.extend(value);
             return false;
         }
+        let Some(cells) = self.cells(value.as_ref(), fill.since) else {
+            gone.0.extend(value);
+            return false;
+        };
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         let stale = fill.since.is_some_and(|mark| !shard.is_complete_since(mark));
@@ -37,7 +42,7 @@ impl<V: Value> Store<V> {
         let mut entry = Entry::new(key, hash, value, self.due(kind, ends, fill.took), kind);
         entry.took = u32::try_from(fill.took / 1_000).unwrap_or(u32::MAX);
         let origin = Origin { version, served_until: self.served(kind), ends };
-        self.keep(&mut shard, entry, origin, &mut evicted, gone);
+        self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
         drop(shard);
         self.spread(hash, &mut evicted);
         self.retire(evicted, Reason::Capacity, gone);
@@ -126,6 +131,8 @@ impl<V: Value> Store<V> {
             }
             let shard = &mut *guard;
             full |= shard.writes.is_unnamed();
+            shard.tags.prune();
+            shard.prefixes.prune(now, self.options.remember, since);
             if shard.contents.soonest > now {
                 continue;
             }
@@ -160,14 +167,16 @@ impl<V: Value> Store<V> {
         gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
     }
 
-    /// Drops an expired entry, as sweep does, for one key.
+    /// Drops an expired entry, as sweep does, or one of which a tag was deleted.
     pub fn expire(&self, key: &str, gone: &mut Gone<V>) {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
             return;
         };
-        if shard.contents.gone(slot) <= self.options.clock.coarse() {
+        if !shard.contents.is_alive(slot, shard.contents.get(slot)) {
+            self.forget(&mut shard, hash, key, gone);
+        } else if shard.contents.gone(slot) <= self.options.clock.coarse() {
             let entry = self.account(&mut shard, |shard| shard.contents.remove(slot, self.options.overhead));
             shard.counts.expirations += 1;
             drop(shard);
@@ -181,16 +190,19 @@ impl<V: Value> Store<V> {
         shard: &mut Shard<V>,
         mut entry: Entry<V>,
         origin: Origin,
+        cells: Cells,
         evicted: &mut Vec<Entry<V>>,
         gone: &mut Gone<V>,
     ) {
         let overhead = self.options.overhead;
+        entry.tagged = !cells.is_empty();
         if let Some(watch) = &mut shard.watch {
             watch.kept(entry.hash, entry.weight(overhead));
         }
         shard.newest = shard.newest.max(origin.version);
         entry.kept = (self.options.clock.coarse() / STAMP) as u32;
-        let (slot, old, mut admitted) = self.account(shard, |shard| shard.contents.store(entry, origin, overhead));
+        let (slot, old, mut admitted) =
+            self.account(shard, |shard| shard.contents.store(entry, origin, cells, overhead));
         if let Some(old) = old {
             gone.add(old);
         }

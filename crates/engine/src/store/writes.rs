@@ -127,6 +127,12 @@ impl Writes {
         place.map_or(0, |&place| self.log.version(place))
     }
 
+    /// Returns the number of the arrival of that write, 0 for none.
+    pub fn number(&self, hash: u64, key: &str) -> u64 {
+        let place = self.index.find(hash, |&place| self.log.key(place) == key.as_bytes());
+        place.map_or(0, |&place| self.log.number(place))
+    }
+
     /// Remembers a version greater than `known`, and returns whether by its key.
     pub fn remember(&mut self, hash: u64, key: &str, version: u128, now: u64, room: bool) -> bool {
         let number = next_number();

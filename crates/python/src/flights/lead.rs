@@ -290,13 +290,16 @@ impl Lead {
         if own {
             flights.times.get().0.observe(self.plan.get().began.elapsed());
         }
+        let mark = lock(&flight.get().state).mark;
+        let claimed = value.and_then(|value| engine.claimed(value.as_bytes(), Some(mark)));
+        let claimed = claimed.map(|bytes| PyBytes::new(py, &bytes));
+        let value = claimed.as_ref().or(value);
         let size = value.map_or(0, |value| value.as_bytes().len());
         let too_large = size > flights.max_value || !engine.fits(key, size);
         if !too_large {
             self.put(py, flight.get(), value, ttl, kind, None)?;
         }
-        let version = lock(&flight.get().state).mark.version;
-        let loaded = (value.map(|value| value.clone().unbind()), version, ttl, how, too_large);
+        let loaded = (value.map(|value| value.clone().unbind()), mark.version, ttl, how, too_large);
         flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))?;
         Ok(())
     }

@@ -172,6 +172,8 @@ impl Store {
         if let Some(number) = marked::integer(bytes.as_bytes()) {
             return Ok(number.into_pyobject(py)?.into_any());
         }
+        let tagged = marked::is_tagged(bytes.as_bytes());
+        let bytes = if tagged { PyBytes::new(py, marked::untagged(bytes.as_bytes())) } else { bytes };
         if self.is_object(bytes.as_bytes()) {
             return Ok(bytes.into_any());
         }

@@ -35,7 +35,7 @@ impl Store {
     }
 
     pub fn is_packed(&self, bytes: &[u8]) -> bool {
-        self.engine().options().packs && bytes.starts_with(memory::PACKED)
+        self.engine().options().packs && marked::untagged(bytes).starts_with(memory::PACKED)
     }
 
     pub(super) fn put_value(
