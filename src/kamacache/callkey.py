@@ -79,19 +79,14 @@ class CallKey(NamedTuple):
 
 def call_key(keyed: Keyed) -> CallKey:
     """Return the functions that make the keys of the calls of a function. Raises ConfigError."""
-    function, key, ignore = keyed
+    function, key, ignore, _ = keyed
     name = getattr(function, "__name__", type(function).__name__)
     if callable(key):
         made = _by_callable(name, key)
         return CallKey(made, made)
     parameters = list(inspect.signature(function).parameters.values())
     ignored = _ignored(name, parameters, ignore)
-    scope: dict[str, Any] = {
-        f"{_N}write": functools.partial(_written, name),
-        f"{_N}text": functools.partial(_text, name),
-        **{f"{_N}{each.__name__}": each for each in (type, int, str, len)},
-        f"{_N}shorten": shorten,
-    }
+    scope = _scope(name)
     if key is not None:
         if ignored:
             raise ConfigError(f"cached: key= says what the key is made of; ignore={tuple(ignored)!r} has no meaning")
@@ -102,6 +97,16 @@ def call_key(keyed: Keyed) -> CallKey:
         pieces = _arguments(parameters, left_out, scope)
     strict = _compiled(function, parameters, pieces, scope)
     return CallKey(strict, _compiled(function, _relaxed(parameters, left_out), pieces, scope))
+
+
+def _scope(function: str) -> dict[str, Any]:
+    """Return what the source uses by name."""
+    return {
+        f"{_N}write": functools.partial(_written, function),
+        f"{_N}text": functools.partial(_text, function),
+        **{f"{_N}{each.__name__}": each for each in (type, int, str, len)},
+        f"{_N}shorten": shorten,
+    }
 
 
 def _ignored(function: str, parameters: list[_P], ignore: frozenset[str]) -> set[str]:
@@ -231,7 +236,19 @@ def _refuse(function: str, name: str, error: NoKey) -> NoReturn:
 # -- key= ----------------------------------------------------------------------------------------------------------
 
 
-def _template(function: str, template: str, parameters: list[_P], scope: dict[str, Any]) -> tuple[list[str], set[str]]:
+def filled(function: Callable[..., Any], template: str, option: str) -> Callable[..., str]:
+    """Return what fills a template with the arguments of a call, of which those that it does not use are optional."""
+    name = getattr(function, "__name__", type(function).__name__)
+    parameters = list(inspect.signature(function).parameters.values())
+    scope: dict[str, Any] = _scope(name)
+    pieces, used = _template(name, template, parameters, scope, option)
+    left_out = {parameter.name for parameter in parameters} - used
+    return _compiled(function, _relaxed(parameters, left_out), pieces, scope)
+
+
+def _template(
+    function: str, template: str, parameters: list[_P], scope: dict[str, Any], option: str = "key"
+) -> tuple[list[str], set[str]]:
     """Return the pieces of a template, and the names of the parameters that it uses."""
     names = [parameter.name for parameter in parameters]
     pieces: list[str] = []
@@ -239,9 +256,9 @@ def _template(function: str, template: str, parameters: list[_P], scope: dict[st
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise ConfigError(f"key={template!r}: {error}") from error
+        raise ConfigError(f"{option}={template!r}: {error}") from error
     if not parsed:
-        raise ConfigError("key='': a key has at least one character")
+        raise ConfigError(f"{option}='': it has at least one character")
     for literal, path, spec, conversion in parsed:
         pieces.append(literal)
         if path is None:
@@ -250,7 +267,7 @@ def _template(function: str, template: str, parameters: list[_P], scope: dict[st
         if not _PATH.fullmatch(path) or name not in names or conversion is not None or "{" in (spec or ""):
             shown = ", ".join(f"{{{each}}}" for each in names)
             raise ConfigError(
-                f"key={template!r}: {{{path}}} is no argument of {function}; write {shown or 'no field at all'}, or an "
+                f"{option}={template!r}: {{{path}}} is no argument of {function}; write {shown or 'no field'}, or an "
                 "attribute of one, as in {user.id}"
             )
         used.add(name)

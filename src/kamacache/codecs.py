@@ -151,12 +151,18 @@ class PickleCodec(Named):
 
 
 MARK = b"\xc1"  # begins a value that says what it is, as crates/engine/src/marked.rs has it
-_RAW, _INTEGER = b"\xc1r", b"\xc1i"
+_RAW, _INTEGER, TAGGED = b"\xc1r", b"\xc1i", b"\xc1t"
+_HEAD = 6  # bytes before the tags of a value: TAGGED and how many bytes the tags have
 
 
 def kept(raw: bytes) -> bytes:
     """Return the bytes under which a value is kept that its codec made: those that begin with the mark get another."""
     return _RAW + raw if raw.startswith(MARK) else raw
+
+
+def untagged(data: bytes) -> bytes:
+    """Return a value without its tags; see tags.py."""
+    return data[_HEAD + int.from_bytes(data[2:_HEAD]) :] if data.startswith(TAGGED) else data
 
 
 def kept_integer(number: int) -> bytes:
@@ -241,6 +247,7 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
 
 def decode(codec: Codec[Any], data: bytes) -> Any:
     """Return the value of these bytes; CodecError for bytes that the codec cannot read, or reads as None."""
+    data = untagged(data)
     try:
         value = int(data[2:]) if data.startswith(_INTEGER) else codec.decode(data.removeprefix(_RAW))
     except CodecError:

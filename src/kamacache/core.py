@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import Store, check_key
+from kamacache._engine import PREFIX, Store, check_key
 from kamacache.cluster.routes import NO_PLACE
 from kamacache.deadline import Deadline
-from kamacache.errors import ConfigError, LoadError, ValueTooLarge
+from kamacache.errors import ConfigError, InvalidKey, LoadError, ValueTooLarge
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED, failed
 from kamacache.net.messages import ALWAYS, APPLIED, PRESENT, SAME, GroupState, Terms, WriteItem
 from kamacache.packed import Packed, unpacked
 from kamacache.stats import GroupStats
+from kamacache.tags import Tags, parse_tags, tagged
 from kamacache.units import KEEP, TTL, UNSET, parse_ttl_of_write
 from kamacache.write.behind import WriteBehind
 from kamacache.write.cut import at_once
 from kamacache.write.decision import Decisions
+from kamacache.write.drops import Drops
 from kamacache.write.primitives import Primitives
 from kamacache.write.write import Writes
 
@@ -45,6 +47,7 @@ class GroupCore:
         "_before",
         "behind",
         "decisions",
+        "drops",
         "has",
         "misses",
         "options",
@@ -61,6 +64,7 @@ class GroupCore:
         self.runtime = runtime
         self.misses = Misses(name, store, loader, options, runtime)
         self.writes = Writes(name, store, runtime)
+        self.drops = Drops(name, store, self.writes, runtime)
         self.decisions = Decisions(name, store, self.writes, runtime)
         find = functools.partial(self.misses.peeks.find, near=False)
         self.primitives = Primitives(
@@ -69,7 +73,7 @@ class GroupCore:
         self.has: dict[str, int] = {}  # by member: the number up to which all its writes are known here
         self._before: dict[str, int] = {}  # the counters when they were reset
         self.own: Loader | None = None  # while a test has put another loader in its place
-        self.behind = WriteBehind(name, store, self.writes, runtime)
+        self.behind = WriteBehind(name, store, self.writes, self.drops, runtime)
         self.misses.pending = self.behind.pending
         store.order_by(runtime.hlc)
         if runtime.client:
@@ -173,12 +177,12 @@ class GroupCore:
             raise ValueTooLarge(f"{self.store.name}[{key[:40]!r}]: {len(raw):,} B are too many: {limits}")
         return WriteItem(key, raw, ttl)
 
-    def sets(self, values: Mapping[str, Any], ttl: TTL) -> list[WriteItem]:
+    def sets(self, values: Mapping[str, Any], ttl: TTL, tags: Tags = ()) -> list[WriteItem]:
         """Return items that set these values. Raises InvalidKey, TypeError, CodecError, ValueTooLarge, ConfigError."""
         if not isinstance(values, Mapping):
             raise TypeError(f"set_many takes a mapping of key to value, not {type(values).__name__}")
-        seconds = self.seconds(ttl)
-        return [self._set(key, value, seconds) for key, value in values.items()]
+        seconds, tags = self.seconds(ttl), parse_tags(tags)
+        return [self._set(key, value, seconds, tags) for key, value in values.items()]
 
     def terms(self, ttl: TTL, wait: bool, if_present: bool, if_version: int | None) -> Terms | None:
         """Return the terms of a set that has conditions. Raises ConfigError if it cannot be sent later."""
@@ -194,9 +198,9 @@ class GroupCore:
         outcome, confirmed = yield from self.primitives.put(item._replace(terms=terms))
         return outcome.verdict == APPLIED and (confirmed or terms.only != ALWAYS)
 
-    def set_one(self, key: str, value: Any, ttl: TTL) -> list[WriteItem]:
+    def set_one(self, key: str, value: Any, ttl: TTL, tags: Tags = ()) -> list[WriteItem]:
         """Return the list of one item that sets one value, as `sets` does."""
-        return [self._set(key, value, self.seconds(ttl))]
+        return [self._set(key, value, self.seconds(ttl), parse_tags(tags) if tags != () else ())]
 
     def seconds(self, ttl: TTL) -> float | None:
         """Return the seconds of a ttl, 0.0 for what is gone at once. KEEP is for an entry that is there; see Terms."""
@@ -212,13 +216,13 @@ class GroupCore:
         yield from self.misses.wait_for_writes((key,))
         return (yield from self.misses.peeks.find(key, near=near, stale=stale))
 
-    def _set(self, key: str, value: Any, seconds: float | None) -> WriteItem:
+    def _set(self, key: str, value: Any, seconds: float | None, tags: tuple[str, ...] = ()) -> WriteItem:
         check_key(key)
         if value is None:
             raise TypeError(
                 "None is not a value but the absence of one: use delete(key), or a value of your own for it"
             )
-        return self.item(key, codecs.encode(self.options.codec, value), seconds)
+        return self.item(key, tagged(codecs.encode(self.options.codec, value), tags), seconds)
 
     def deletes(self, keys: Iterable[str]) -> list[WriteItem]:
         """Return the items that delete these keys. Raises InvalidKey, TypeError."""
@@ -249,11 +253,21 @@ class GroupCore:
     def clear(self, *, wait: bool = True) -> Path[bool | None]:
         """Forget every key, after all pending writes."""
         yield from self.behind.settled()
-        floor = self.writes.clear_here()
+        floor = self.drops.clear_here()
         if not wait:
             self.behind.submit_clear(floor)
             return None
-        return (yield from self.writes.clear(floor))
+        return (yield from self.drops.clear(floor))
+
+    def delete_prefix(self, prefix: str) -> Path[bool]:
+        """Delete every key that begins so, after all pending writes."""
+        if not isinstance(prefix, str):
+            raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
+        if not prefix:
+            raise InvalidKey("a prefix has at least one byte: use clear() for all keys")
+        check_key(key := PREFIX + prefix)
+        yield from self.behind.settled()
+        return (yield from self.drops.delete_prefix(key))
 
     def close(self, error: KamaCacheError) -> None:
         """Have every call raise `error` from now on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from kamacache.codecs import Codec, CodecName
@@ -73,6 +73,7 @@ class FunctionMethods(GroupMethods):
         name: str | None = ...,
         key: str | Callable[..., str] | None = ...,
         ignore: Collection[str] = ...,
+        tags: str | Collection[str] | Callable[..., str | Iterable[str]] = ...,
         codec: CodecName | Codec[Any] | None = ...,
         **options: Unpack[Options],
     ) -> CachedDecorator: ...
@@ -84,6 +85,7 @@ class FunctionMethods(GroupMethods):
         name: str | None = None,
         key: str | Callable[..., str] | None = None,
         ignore: Collection[str] = (),
+        tags: str | Collection[str] | Callable[..., str | Iterable[str]] = (),
         codec: CodecName | Codec[Any] | None = None,
         **options: Any,
     ) -> Any:
@@ -105,6 +107,8 @@ class FunctionMethods(GroupMethods):
           argument stands, so 1 and "1" are one; or a function that is called with the arguments of the call and
           returns a str.
         - `ignore`: the names of parameters that are not part of the key, beside those annotated with NotKey.
+        - `tags`: by which results are deleted together, see Group.delete_tag: templates such as "user:{user_id}", or a
+          function that is called with the result and then the arguments of the call, and returns the tags.
         - `codec`: None: what codec_for chooses by the return annotation; "bytes" if there is none.
         - `options`: the options of `group`, except load_many.
 
@@ -121,17 +125,19 @@ class FunctionMethods(GroupMethods):
 
         def decorate(function: Any) -> CachedFunction[..., Any] | AsyncCachedFunction[..., Any]:
             from kamacache.callkey import call_key, group_name, is_async  # noqa: PLC0415 - imports are to cost little
+            from kamacache.calltags import tagger, templates  # noqa: PLC0415 - as above
             from kamacache.load.loader import Keyed  # noqa: PLC0415 - as above
             from kamacache.typed import chosen  # noqa: PLC0415 - as above
 
             kind = type(function) if isinstance(function, staticmethod | classmethod) else None
             function = function if kind is None else function.__func__
             cls = AsyncCachedFunction if is_async(function) else CachedFunction
-            keyed = Keyed(function, key, frozenset([ignore] if isinstance(ignore, str) else ignore))
+            without = frozenset([ignore] if isinstance(ignore, str) else ignore)
+            keyed = Keyed(function, key, without, templates(tags))
             keys = call_key(keyed)
             made = GroupOptions.make(codec=chosen(codec, function), **options)
             its = group_name(function) if name is None else name
-            return cls(function, self._make(its, None, None, made, keyed), keys, kind)
+            return cls(function, self._make(its, None, None, made, keyed), keys, kind, tagger(keyed))
 
         return decorate if function is None else decorate(function)
 

@@ -9,6 +9,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from kamacache._engine import MISSING
+from kamacache.callrun import noting, plain
 from kamacache.errors import LoadError
 from kamacache.value import Value
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from kamacache.callkey import CallKey
+    from kamacache.calltags import Tagger
     from kamacache.group import Group
     from kamacache.loadertypes import First
     from kamacache.stats import GroupStats
@@ -34,7 +36,12 @@ class _Base(Generic[P, R]):
     __wrapped__: Callable[P, Any]
 
     def __init__(
-        self, _function: Callable[..., Any], group: Group[Any], keys: CallKey, kind: type | None = None
+        self,
+        _function: Callable[..., Any],
+        group: Group[Any],
+        keys: CallKey,
+        kind: type | None = None,
+        tagger: Tagger | None = None,
     ) -> None:
         functools.update_wrapper(cast("Any", self), _function)
         self._group = group
@@ -42,6 +49,7 @@ class _Base(Generic[P, R]):
         self._function = _function
         self._keys = keys
         self._key = keys.strict
+        self._tagger = tagger
         self._kind = kind  # staticmethod or classmethod, if the function was one
         self._bound_to: object = None
 
@@ -81,15 +89,20 @@ class _Base(Generic[P, R]):
         bound._function = bound.__wrapped__ = MethodType(self._function, first)  # its signature is without the first
         bound._key = functools.partial(self._key, first)
         bound._keys = self._keys._replace(lax=functools.partial(self._keys.lax, first))
+        bound._tagger = self._tagger and self._tagger.bound(first)
         bound._bound_to = first
         return bound
 
+    def _tagged(self, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return the result of a call with its tags."""
+        return result if self._tagger is None else self._tagger(result, args, kwargs)
+
     def _calls(
         self, calls: Iterable[Call], common: Mapping[str, Any]
-    ) -> tuple[list[str], dict[str, Callable[[], Any]]]:
+    ) -> tuple[list[str], dict[str, functools.partial[Any]]]:
         """Return the keys of the calls in order, and for each key the function that makes its value."""
         keys: list[str] = []
-        runs: dict[str, Callable[[], Any]] = {}
+        runs: dict[str, functools.partial[Any]] = {}
         for call in calls:
             if isinstance(call, str | bytes) or not isinstance(call, tuple | list | Mapping):
                 raise TypeError(
@@ -142,10 +155,10 @@ class CachedFunction(_Base[P, R]):
 
     def set(self, value: R | Value[R], /, *args: Any, **kwargs: Any) -> bool:
         """Set the result of a call, for the whole cluster. A Value has its own ttl. Return what Group.set returns."""
-        key = self.key(*args, **kwargs)
-        if isinstance(value, Value):
-            return self._group.set(key, value.value, ttl=value.ttl)
-        return self._group.set(key, value)
+        key, made = self.key(*args, **kwargs), self._tagged(value, args, kwargs)
+        if isinstance(made, Value):
+            return self._group.set(key, made.value, ttl=made.ttl, tags=made.tags)
+        return self._group.set(key, made)
 
     def clear(self) -> bool:
         """Forget all results, on every node. Return what Group.set returns."""
@@ -163,8 +176,8 @@ class CachedFunction(_Base[P, R]):
         caught: list[BaseException] = []
 
         def load_many(missing: list[str]) -> dict[str, Any]:
-            with _noting(caught):
-                return {key: _plain(runs[key](), self) for key in missing}
+            with noting(caught):
+                return {key: self._tagged(plain((run := runs[key])(), self), run.args, run.keywords) for key in missing}
 
         try:
             found = self._group.get_many_or_load(list(runs), load_many)
@@ -181,8 +194,8 @@ class CachedFunction(_Base[P, R]):
         caught: list[BaseException] = []
 
         def load(_: str) -> Any:
-            with _noting(caught):
-                return _plain(function(*args, **kwargs), self)
+            with noting(caught):
+                return self._tagged(plain(function(*args, **kwargs), self), args, kwargs)
 
         try:
             return self._group._or_load(key, load)  # type: ignore[return-value] # noqa: SLF001 - looked up already
@@ -199,10 +212,8 @@ class AsyncCachedFunction(_Base[P, R]):
     wait for its result.
     """
 
-    def __init__(
-        self, _function: Callable[..., Any], group: Group[Any], keys: CallKey, kind: type | None = None
-    ) -> None:
-        super().__init__(_function, group, keys, kind)
+    def __init__(self, _function: Callable[..., Any], group: Group[Any], keys: CallKey, *rest: Any) -> None:
+        super().__init__(_function, group, keys, *rest)
         if sys.version_info >= (3, 12):
             from inspect import markcoroutinefunction  # noqa: PLC0415 - few programs make one
 
@@ -251,10 +262,10 @@ class AsyncCachedFunction(_Base[P, R]):
 
     async def set(self, value: R | Value[R], /, *args: Any, **kwargs: Any) -> bool:
         """Set the result of a call, for the whole cluster. A Value has its own ttl. Return what Group.set returns."""
-        key = self.key(*args, **kwargs)
-        if isinstance(value, Value):
-            return await self._group.aset(key, value.value, ttl=value.ttl)
-        return await self._group.aset(key, value)
+        key, made = self.key(*args, **kwargs), self._tagged(value, args, kwargs)
+        if isinstance(made, Value):
+            return await self._group.aset(key, made.value, ttl=made.ttl, tags=made.tags)
+        return await self._group.aset(key, made)
 
     async def clear(self) -> bool:
         """Forget all results, on every node. Return what Group.set returns."""
@@ -270,8 +281,8 @@ class AsyncCachedFunction(_Base[P, R]):
         caught: list[BaseException] = []
 
         async def load_many(missing: list[str]) -> dict[str, Any]:
-            with _noting(caught):
-                return {key: await runs[key]() for key in missing}
+            with noting(caught):
+                return {key: self._tagged(await (run := runs[key])(), run.args, run.keywords) for key in missing}
 
         try:
             found = await self._group.aget_many_or_load(list(runs), load_many)
@@ -287,8 +298,8 @@ class AsyncCachedFunction(_Base[P, R]):
         caught: list[BaseException] = []
 
         async def load(_: str) -> Any:
-            with _noting(caught):
-                return await function(*args, **kwargs)
+            with noting(caught):
+                return self._tagged(await function(*args, **kwargs), args, kwargs)
 
         try:
             return await self._group._aor_load(key, load)  # type: ignore[return-value] # noqa: SLF001 - the same
@@ -296,30 +307,3 @@ class AsyncCachedFunction(_Base[P, R]):
             if not caught:
                 raise
         raise caught.pop()
-
-
-def _plain(value: Any, function: _Base[Any, Any]) -> Any:
-    """Return the value. Raises TypeError for a coroutine: a plain function hides it from the decorator."""
-    if hasattr(value.__class__, "__await__"):
-        if hasattr(value, "close"):
-            value.close()
-        raise TypeError(
-            f"{getattr(function, '__name__', function)}() returned a {type(value).__name__}: decorate an async def"
-        )
-    return value
-
-
-class _noting:  # noqa: N801 - read as a word of the `with`
-    """Note the exception that leaves the block in a list, which its raiser empties: so no cycle of references stays."""
-
-    __slots__ = ("_caught",)
-
-    def __init__(self, caught: list[BaseException]) -> None:
-        self._caught = caught
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is not None:
-            self._caught[:] = [error]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from kamacache import fork, thread
 from kamacache._engine import Clock, Hlc
 from kamacache.deadline import Deadline
-from kamacache.decorator import FunctionMethods
 from kamacache.errors import ConfigError, NodeClosed
+from kamacache.everywhere import EverywhereMethods
 from kamacache.groups import Groups, View
 from kamacache.log import log
 from kamacache.member import Member
@@ -33,7 +33,7 @@ else:  # for typing.get_type_hints; the module is imported when a node is made
     Lane = Any
 
 
-class Node(FunctionMethods):
+class Node(EverywhereMethods):
     """Embed one member of a cluster in this process.
 
     - `listen`: the address to serve other nodes on: "127.0.0.1:8001", "0.0.0.0:0", "unix:/run/app.sock". None: what

@@ -189,7 +189,7 @@ def test_owner_and_on_evict_have_the_key(node: Node, clock: Clock) -> None:
 def test_every_parameter_of_a_group_is_known() -> None:
     """A method that takes a key under another name would not take keys of other types."""
     known = {*_ENCODERS, "self", "value", "ttl", "wait", "if_present", "if_version", "strict"}
-    known |= {"default", "delta", "initial", "lease", "prefix"}
+    known |= {"default", "delta", "initial", "lease", "prefix", "tag", "tags"}
     for name, method in inspect.getmembers(Group, callable):
         if not name.startswith("_"):
             assert {*inspect.signature(method).parameters} <= known, name

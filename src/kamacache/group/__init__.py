@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from kamacache.deadline import Deadline
 from kamacache.errors import GroupClosed
-from kamacache.group.primitives import GroupPrimitives
+from kamacache.group.tags import GroupTags
 from kamacache.stats import GroupStats
 
 V = TypeVar("V")
 _FLUSH = 1.0  # seconds for which close waits for pending writes
 
 
-class Group(GroupPrimitives[V]):
+class Group(GroupTags[V]):
     """A group of a node, made by Node.group. Methods that may wait have a twin for asyncio, whose name begins with a.
 
     All of them raise GroupClosed or NodeClosed once the group or its node is closed, and InvalidKey for a key that is

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, Union, overload
 from kamacache.errors import ValueTooLarge
 from kamacache.group.loads import GroupLoads
 from kamacache.steps import Path, drive, needed_loop, whole
+from kamacache.tags import Tags
 from kamacache.units import KEEP, UNSET, Duration, Keep, Missing
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ class GroupWrites(GroupLoads[V]):
         if_present: bool = ...,
         if_version: int | None = ...,
         strict: bool = ...,
+        tags: Tags = ...,
     ) -> bool: ...
     @overload
-    def set(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool, strict: bool = ...) -> bool | None: ...
+    def set(
+        self, key: str, value: V, *, ttl: _TTL = ..., wait: bool, strict: bool = ..., tags: Tags = ...
+    ) -> bool | None: ...
     def set(
         self,
         key: str,
@@ -48,6 +52,7 @@ class GroupWrites(GroupLoads[V]):
         if_present: bool = False,
         if_version: int | None = None,
         strict: bool = True,
+        tags: Tags = (),
     ) -> bool | None:
         """Set a value for the whole cluster.
 
@@ -64,9 +69,11 @@ class GroupWrites(GroupLoads[V]):
             if_present: Set it only if the key has a value.
             if_version: Set it only if the entry still has the version that get_entry returned.
             strict: With False, return False for a value that is too large, and do nothing.
+            tags: Texts, or one, by which it can be deleted together with others; see delete_tag.
 
         Raises:
             CodecError: The group's codec does not take the value.
+            InvalidKey: A tag is empty or has more than 1,024 bytes, or there are more than 64.
             ValueTooLarge: The value is larger than max_value, or the entry than an eighth of max_bytes.
             ConfigError: The ttl is bad, or a condition or KEEP comes with wait=False.
             Conflict: The entry has another version than `if_version`, or is gone.
@@ -74,9 +81,9 @@ class GroupWrites(GroupLoads[V]):
 
         """
         if strict and if_version is None and not if_present and ttl is not KEEP:  # most calls
-            return self._write(self._core.set_one(key, value, ttl), wait)
+            return self._write(self._core.set_one(key, value, ttl, tags), wait)
         terms = self._core.terms(ttl, wait, if_present, if_version)
-        items = self._items(key, value, ttl, strict)
+        items = self._items(key, value, ttl, strict, tags)
         if items is None:
             return False
         return self._write(items, wait) if terms is None else self._run(self._core.set_on(items[0], terms))
@@ -92,9 +99,12 @@ class GroupWrites(GroupLoads[V]):
         if_present: bool = ...,
         if_version: int | None = ...,
         strict: bool = ...,
+        tags: Tags = ...,
     ) -> bool: ...
     @overload
-    async def aset(self, key: str, value: V, *, ttl: _TTL = ..., wait: bool, strict: bool = ...) -> bool | None: ...
+    async def aset(
+        self, key: str, value: V, *, ttl: _TTL = ..., wait: bool, strict: bool = ..., tags: Tags = ...
+    ) -> bool | None: ...
     async def aset(
         self,
         key: str,
@@ -105,38 +115,49 @@ class GroupWrites(GroupLoads[V]):
         if_present: bool = False,
         if_version: int | None = None,
         strict: bool = True,
+        tags: Tags = (),
     ) -> bool | None:
         """Do what set does, without blocking the event loop. A cancelled caller does not stop the write half-way."""
         terms = self._core.terms(ttl, wait, if_present, if_version)
-        items = self._items(key, value, ttl, strict)
+        items = self._items(key, value, ttl, strict, tags)
         if items is None:
             return False
         return await (self._awrite(items, wait) if terms is None else self._arun(self._core.set_on(items[0], terms)))
 
-    def _items(self, key: str, value: V, ttl: _KEPT, strict: bool) -> list[WriteItem] | None:
+    def _items(self, key: str, value: V, ttl: _KEPT, strict: bool, tags: Tags) -> list[WriteItem] | None:
         """Return the item of a set; None for a value that is too large, unless that is an error."""
         try:
-            return self._core.set_one(key, value, ttl)
+            return self._core.set_one(key, value, ttl, tags)
         except ValueTooLarge:
             if strict:
                 raise
             return None
 
     @overload
-    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    def set_many(
+        self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ..., tags: Tags = ...
+    ) -> bool: ...
     @overload
-    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
-    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+    def set_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool, tags: Tags = ...) -> bool | None: ...
+    def set_many(
+        self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True, tags: Tags = ()
+    ) -> bool | None:
         """Set several values as set does. Nothing is written unless every key and value can be."""
-        return self._write(self._core.sets(values, ttl), wait)
+        return self._write(self._core.sets(values, ttl, tags), wait)
 
     @overload
-    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ...) -> bool: ...
+    async def aset_many(
+        self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: Literal[True] = ..., tags: Tags = ...
+    ) -> bool: ...
     @overload
-    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool) -> bool | None: ...
-    async def aset_many(self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True) -> bool | None:
+    async def aset_many(
+        self, values: Mapping[str, V], *, ttl: _TTL = ..., wait: bool, tags: Tags = ...
+    ) -> bool | None: ...
+    async def aset_many(
+        self, values: Mapping[str, V], *, ttl: _TTL = UNSET, wait: bool = True, tags: Tags = ()
+    ) -> bool | None:
         """Do what set_many does, without blocking the event loop."""
-        return await self._awrite(self._core.sets(values, ttl), wait)
+        return await self._awrite(self._core.sets(values, ttl, tags), wait)
 
     @overload
     def delete(self, key: str, *, wait: Literal[True] = ...) -> bool: ...

@@ -25,6 +25,7 @@ from kamacache.load.outcome import (
 )
 from kamacache.net.messages import Answer, FillReply, FillRequest
 from kamacache.steps import running_loop
+from kamacache.tags import tagged
 from kamacache.units import UNSET, Missing
 from kamacache.value import Value
 
@@ -96,9 +97,10 @@ class Loaded:
     def _encoded(self, value: Any) -> tuple[bytes | None, float | None]:
         """Return the bytes of a loaded value and its time to live. Raises what its codec raises."""
         ttl: float | Missing | None = UNSET
+        tags: tuple[str, ...] = ()
         if isinstance(value, Value):
-            value, ttl = value.value, value.ttl
-        raw = None if value is None else codecs.encode(self._options.codec, value)
+            value, ttl, tags = value.value, value.ttl, value.tags
+        raw = None if value is None else tagged(codecs.encode(self._options.codec, value), tags)
         return raw, self._ttl(raw) if isinstance(ttl, Missing) else ttl
 
     def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:
@@ -147,7 +149,7 @@ class Loaded:
 
     def instead(self, key: str, outcome: Outcome, old: Answer | None) -> Outcome:
         """Return the old value that came with a lease in the place of a failure, if no write is known since."""
-        if outcome.failure is None or old is None or self._store.known(key) > old.version:
+        if outcome.failure is None or old is None or self._store.newer(key, old.version, old.value):
             return outcome
         self._store.count(STALE)
         return Outcome(old.value, old.version, 0.0, ABSENT if old.value is None else PEER_HITS)

@@ -137,6 +137,7 @@ class Keyed(NamedTuple):
     function: Callable[..., Any]
     key: str | Callable[..., str] | None
     ignore: frozenset[str]
+    tags: tuple[str, ...] | Callable[..., Any] = ()  # templates, or what makes the tags of a result
 
     def difference(self, other: Keyed | None) -> str:
         """Return what sets the other apart from this one, "" if both are one function with equal keys."""
@@ -144,6 +145,8 @@ class Keyed(NamedTuple):
             return "function"
         if self.key != other.key and not _same(self.key, other.key):
             return "key="
+        if self.tags != other.tags and not _same(self.tags, other.tags):
+            return "tags="
         return "ignore=" if self.ignore != other.ignore else ""
 
 

@@ -60,7 +60,7 @@ class Peeks:
 
     def _fresh(self, key: str, found: Found | None, asked: float) -> Found | None:
         """Return an entry that is no older than what is known here, and keep it if it is hot."""
-        if found is None or found[1] < self._store.known(key):
+        if found is None or self._store.newer(key, found[1], found[0]):
             return None
         if found[3] & HOT:
             self.keep_near(key, found, asked)
@@ -127,11 +127,11 @@ class Peeks:
                 if not former:  # a late answer is no sign of death here: probes decide about former owners
                     self._runtime.suspect(peer, reply)
                 continue
-            known = self._store.known
+            newer = self._store.newer
             for key, entry in zip(keys, reply, strict=True):
-                least = found[key][1] + 1 if key in found else known(key)
-                if entry is not None and entry[1] >= least:
-                    found[key] = entry
+                if entry is None or (key in found and entry[1] <= found[key][1]) or newer(key, entry[1], entry[0]):
+                    continue
+                found[key] = entry
         return found
 
     def keep_near(self, key: str, found: Found, asked: float, lead: Lead | None = None) -> None:

@@ -121,7 +121,7 @@ class Remote:
         Loads of other callers are waited for after the leases of this one have been filled.
         """
         skipped: dict[str, Peer] = {}
-        told: set[str] = set()  # keys with an answer that was older than the version known here
+        told: set[str] = set()  # keys with an answer that was older than what is known here
         wasted = 0.0
         before: list[str] = []
         while todo := lead.keys:
@@ -160,7 +160,7 @@ class Remote:
                 here += mine
                 if behind:
                     told.update(behind)
-                    yield from self._tell(peer, behind, deadline)
+                    yield from self._tell(peer, [write for newer in behind.values() for write in newer], deadline)
             if due and leases.given is not None:
                 self._load_anew(due, leases.given.again())
             yield from leases.load(self._local.loaded, self._local.times, self._local.options)
@@ -191,30 +191,30 @@ class Remote:
         told: set[str],
         *,
         with_lease: bool,
-    ) -> tuple[list[str], list[str]]:
+    ) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
         """Take the answers that are good. Return the keys that this node must load, and those whose owner is behind.
 
-        The others are asked for again.
+        Those come with the writes that the owner has missed. The others are asked for again.
         """
-        mine, behind = [], []
+        mine: list[str] = []
+        behind: dict[str, list[tuple[str, int]]] = {}
         for key, answer in zip(keys, answers, strict=True):
-            older = not answer.error_type and answer.version < self._store.known(key)
+            newer = [] if answer.error_type else self._store.newer(key, answer.version, answer.value)
             if answer.later or answer.granted:
                 continue
             can_load = with_lease or not self._local.loader.missing
             again = can_load and self._local.unread.has(key, answer.value)
-            if answer.too_large or again or (older and key in told):  # it does not travel, or is bad all the same
+            if answer.too_large or again or (newer and key in told):  # it does not travel, or is bad all the same
                 mine.append(key)
-            elif older:
-                behind.append(key)
+            elif newer:
+                behind[key] = newer
             else:
                 self._taken(lead, key, answer, asked, with_lease=with_lease)
         return mine, behind
 
-    def _tell(self, peer: Peer, keys: list[str], deadline: Deadline) -> Path[None]:
+    def _tell(self, peer: Peer, writes: list[tuple[str, int]], deadline: Deadline) -> Path[None]:
         """Tell a member of writes that it has missed, as its answers show, so that its next answers are not older."""
-        known = [(key, self._store.known(key)) for key in keys]
-        request = TellRequest(self._name, known, 0, self._runtime.hlc.latest())
+        request = TellRequest(self._name, writes, 0, self._runtime.hlc.latest())
         (reply,) = yield from self._runtime.lane.send_all([(peer.address, request)], deadline)
         if isinstance(reply, Exception) and not isinstance(reply, UnknownGroup):
             self._runtime.suspect(peer, reply)

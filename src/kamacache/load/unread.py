@@ -108,7 +108,7 @@ def mark_of(data: bytes) -> int:
     """Return a number that tells bytes from others; never 0."""
     from hashlib import blake2b  # noqa: PLC0415 - most groups never need it
 
-    return int.from_bytes(blake2b(data, digest_size=8).digest()) or 1
+    return int.from_bytes(blake2b(codecs.untagged(data), digest_size=8).digest()) or 1
 
 
 def _put(marks: dict[str, int], key: str, mark: int) -> None:

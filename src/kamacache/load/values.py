@@ -34,13 +34,14 @@ class Values:
         codec: codecs.Codec[Any] | None = self._of_bytes if raw else self._codec
         if data is None or codec is None:
             return data
-        marked = data.startswith(codecs.MARK)
+        value = codecs.untagged(data)
+        marked = value.startswith(codecs.MARK)
         if raw if marked else self.plain:  # what clients see of a marked value is up to the engine
-            return data
+            return value
         if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
             return shared
         try:
-            return codecs.decode(codec, data)
+            return codecs.decode(codec, value)
         except CodecError as error:
             self._unread.note(key, data, error)
             raise

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache import thread
-from kamacache._engine import PendingWrite, Promise
+from kamacache._engine import TAG, PendingWrite, Promise
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError
 from kamacache.log import log
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kamacache._engine import Store
     from kamacache.net.messages import WriteItem
     from kamacache.runtime import Runtime
+    from kamacache.write.drops import Drops
     from kamacache.write.write import Writes
 
 LIMIT = 10_000  # pending writes of a group above which a call waits
@@ -49,10 +50,11 @@ class WriteBehind:
     key, under `_lock`. While any is pending, the store's `pending` is set, so that it asks no owner by itself.
     """
 
-    def __init__(self, name: str, store: Store, writes: Writes, runtime: Runtime) -> None:
+    def __init__(self, name: str, store: Store, writes: Writes, drops: Drops, runtime: Runtime) -> None:
         self._name = name
         self._store = store
         self._writes = writes
+        self._drops = drops
         self._runtime = runtime
         self._lock = threading.RLock()
         self._queue: deque[_Pending] = deque()
@@ -158,21 +160,22 @@ class WriteBehind:
             self._ended()
 
     def _take(self) -> None:
-        """Take the next writes that may go together: no key twice, a clear alone."""
+        """Take the next writes that may go together: no key twice, a clear or a tag's delete alone."""
         keys: set[str] = set()
         while self._queue and len(self._sending) < _BATCH:
             item = self._queue[0].item
-            if (item is None and self._sending) or (item is not None and item.key in keys):
+            alone = item is None or item.key.startswith(TAG)
+            if (alone and self._sending) or (item is not None and item.key in keys):
                 return
             self._sending.append(self._queue[0])
             self._queue.popleft()
-            if item is None:
+            if alone or item is None:
                 return
             keys.add(item.key)
 
     def _send(self) -> None:
         items = [write.item for write in self._sending if write.item is not None]
-        drive(self._writes.write(items) if items else self._writes.clear(self._sending[0].floor))
+        drive(self._writes.write(items) if items else self._drops.clear(self._sending[0].floor))
 
     def _ended(self) -> None:
         batch, self._sending = self._sending, []

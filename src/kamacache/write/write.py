@@ -1,4 +1,4 @@
-"""The writes of one group: set, delete, clear. Read it downward.
+"""The writes of single keys of one group: set and delete. Read it downward.
 
 write    the owner of each key orders it: applies it and gives it a version; all owners first
 tell         then every listener is notified at once; one that knows a greater version says so, and the write is
@@ -133,32 +133,6 @@ class Writes:
             for item, version, above in zip(items, versions, greater, strict=True)
             if version != 0
         ]
-
-    def clear_here(self) -> int:
-        """Clear this node's copy: the floor. Any node may give a clear its version, as no node owns a whole group."""
-        self._store.count(WRITES)
-        return self.cleared(self._runtime.hlc.next(self._store.floor))
-
-    def clear(self, floor: int) -> Path[bool]:
-        """Have every member clear what is older than `floor`, as this node has. Return whether all confirmed."""
-        with self._runtime.lane.contacts.writing() as writing:
-            confirmed = yield from self._clear(floor)
-            return confirmed and writing.current
-
-    def _clear(self, floor: int) -> Path[bool]:
-        confirmed = self._runtime.joined
-        deadline = Deadline.after(SILENCE)
-        for again in range(ROUNDS):
-            told, greater = yield from self.tell(TellRequest(self._name, [], floor), deadline)
-            confirmed &= told
-            # Someone's clock was ahead: a write that went before this clear may have a version above it.
-            ahead = not again and self._runtime.hlc.latest() > floor
-            if not greater and not ahead:
-                return confirmed
-            if not self._runtime.saw(greater.get("", 0)):
-                return False
-            floor = self.cleared(self._runtime.hlc.next(greater.get("", 0)))
-        return False
 
     def _order_all(
         self, items: Sequence[WriteItem], deadline: Deadline
