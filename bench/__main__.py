@@ -72,6 +72,16 @@ def functions(result: Any) -> Iterator[Row]:
             yield Row(f"hit of a cached function, {call}: kamacache / {peer}", f"{ratio:.2f}", "<= 1.00", ratio <= 1)
 
 
+def tags(result: Any) -> Iterator[Row]:
+    ratio = result["hit_ratio"]["untagged, among tagged ones"]["median"]
+    yield Row("hit: an untagged entry among tagged ones / without any", f"{ratio:.2f}", "<= 1.05", ratio <= 1.05)
+    yield Row("hit: a tagged entry / an untagged one", f"{result['hit_ratio']['tagged']['median']:.2f}")
+    ratio = result["delete_ratio"]["median"]
+    what = f"delete of one of {result['tags']:,} tags: at {result['entries']:,} entries / at 10,000"
+    measured = f"{ratio:.2f} ({result['delete_us']['many']['median']:.1f} us)"
+    yield Row(what, measured, "<= 2.00", ratio <= 2)
+
+
 def remote_hit(result: Any) -> Iterator[Row]:
     for name in result["absent"]:
         yield Row(f"remote hit: {name}", "absent")
@@ -155,6 +165,7 @@ class Bench:
 BENCHES = (
     Bench("local_hit", ("--rounds", "2"), local_hit),
     Bench("functions", ("--rounds", "40"), functions),
+    Bench("tags", ("--entries", "100000", "--rounds", "10"), tags),
     Bench("miss", ("--rounds", "5"), miss),
     Bench("remote_hit", ("--rounds", "3", "--number", "1000", "--seconds", "0.5"), remote_hit),
     Bench("writes", ("--rounds", "3", "--number", "400"), writes),
