@@ -47,6 +47,7 @@ __all__ = [
     "__version__",
     "after_fork_in_child",
     "arrived",
+    "check_json_keys",
     "check_key",
     "monotonic",
     "wake_late",
@@ -63,6 +64,9 @@ POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the defa
 
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
+
+def check_json_keys(value: object, /) -> None:
+    """Raise TypeError if a dict anywhere in a value that was encoded as JSON has a key that is no str."""
 
 def arrived() -> int:
     """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
