@@ -512,8 +512,8 @@ class Lead:
     def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool:
         """Keep a value of this version in the store, unless the flight is late. Return whether it was kept."""
 
-    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> None:
-        """Keep a loaded value if it is not too large, and end its flight; with `own`, also count its time."""
+    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> bool:
+        """Keep a loaded value and end its flight; with `own`, also count its time. Return False if it is too large."""
 
     def end(self, key: str, outcome: Any, /) -> bool:
         """End the flight of a key and wake all waiters. Return False if it had ended before."""
