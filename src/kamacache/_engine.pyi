@@ -49,6 +49,7 @@ __all__ = [
     "__version__",
     "after_fork_in_child",
     "arrived",
+    "check_json_keys",
     "check_key",
     "monotonic",
     "wake_late",
@@ -67,6 +68,9 @@ POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the defa
 
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
+
+def check_json_keys(value: object, /) -> None:
+    """Raise TypeError if a dict anywhere in a value that was encoded as JSON has a key that is no str."""
 
 def arrived() -> int:
     """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
@@ -512,8 +516,8 @@ class Lead:
     def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool:
         """Keep a value of this version in the store, unless the flight is late. Return whether it was kept."""
 
-    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> None:
-        """Keep a loaded value if it is not too large, and end its flight; with `own`, also count its time."""
+    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> bool:
+        """Keep a loaded value and end its flight; with `own`, also count its time. Return False if it is too large."""
 
     def end(self, key: str, outcome: Any, /) -> bool:
         """End the flight of a key and wake all waiters. Return False if it had ended before."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, get_args
 
+from kamacache._engine import check_json_keys
 from kamacache.errors import CodecError, ConfigError, text_of
 
 if TYPE_CHECKING:
@@ -90,7 +91,11 @@ def _refuse(constant: str) -> NoReturn:
 
 
 class JsonCodec(Named):
-    """Keep JSON as in RFC 8259: compact, in UTF-8, without NaN and infinities. Tuples come back as lists."""
+    """Keep JSON as in RFC 8259: compact, in UTF-8, without NaN and infinities. Tuples come back as lists.
+
+    The keys of a dict must be str: json.dumps makes text of others, so that 1 would come back as "1", and of
+    {1: ..., "1": ...} one entry would be lost.
+    """
 
     name = "json"
     shareable = False
@@ -104,7 +109,10 @@ class JsonCodec(Named):
 
     def encode(self, value: Any, /) -> bytes:
         """Return JSON; TypeError or ValueError for a value that JSON does not have."""
-        return self._encode(value).encode()
+        text = self._encode(value)
+        if "{" in text:
+            check_json_keys(value)
+        return text.encode()
 
     def decode(self, data: bytes, /) -> Any:
         """Return the value; ValueError for bytes that are not JSON."""

@@ -40,6 +40,8 @@ class GroupStats:  # no dataclass: importing these takes longer than the whole p
     """Values answered here after their ttl, as the options of the group allow; counted in one of the above as well."""
     unanswered: int = 0
     """Keys answered None because no node has a loader; counted in `absent` as well."""
+    too_large: int = 0
+    """Loaded values that were not kept: larger than `max_value`, or the entry than an eighth of `max_bytes`."""
     evictions: int = 0
     """Entries dropped to make room."""
     expirations: int = 0

@@ -72,7 +72,7 @@ KINDS = [
         "json",
         "json",
         JSON.filter(lambda value: value is not None),
-        [math.nan, math.inf, [-math.inf], {1, 2}, b"bytes", Opaque(), {(1, 2): 3}, "\ud800", CYCLE],
+        [math.nan, math.inf, [-math.inf], {1, 2}, b"bytes", Opaque(), {(1, 2): 3}, {1: 2}, {None: 2}, "\ud800", CYCLE],
         [b"", b"{", b"NaN", b"[Infinity]", b"-Infinity", b"\xff", b"1 2", b"null", b"[" * 100_000],
     ),
     Kind(
@@ -162,6 +162,19 @@ def test_bytes_are_kept_and_buffers_copied() -> None:
 
 def test_json_is_compact_utf8() -> None:
     assert encode(resolve("json"), {"a": [1, "é"]}) == '{"a":[1,"é"]}'.encode()
+
+
+@pytest.mark.parametrize(("key", "shown"), [(1, "1"), (True, "True"), (None, "None"), (2.5, "2.5")])
+def test_json_refuses_keys_that_it_would_turn_into_text(key: Any, shown: str) -> None:
+    codec = resolve("json")
+    for value in ({key: "a"}, {"1": "b", key: "a"}, [{"a": ({"b": [{key: 0}]},)}]):
+        with pytest.raises(CodecError, match=rf'the key {shown} of a dict is no str.*codec="msgpack" or "pickle"'):
+            encode(codec, value)
+
+    class Text(str):
+        __slots__ = ()
+
+    assert decode(codec, encode(codec, {Text("a"): "{"})) == {"a": "{"}
 
 
 class Strange:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kamacache import CodecError, Group, InvalidKey, LoadError, Node, Value, ValueTooLarge
+from kamacache import Clock, CodecError, Group, InvalidKey, LoadError, Node, Value, ValueTooLarge
 from kamacache.testing import Network
 from tests.unit.groups import WAYS, Held, call, until, waiting
 
@@ -235,6 +235,28 @@ def test_entries_over_an_eighth_of_the_budget(node: Node) -> None:
     assert group.stats().entries == 0
     assert group.set("k", bytes(100))
     assert group.get("k") == bytes(100)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_value_that_is_too_large_is_counted_and_named_once_a_minute(
+    way: str, node: Node, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = {"small": 10, "large": 2_000}
+    group = node.group("g", lambda key: bytes(sizes[key]), max_bytes=8_000)
+    lines = ["1 since the last line", "3 since the last line"]
+    for line in lines:
+        for key in ("small", "large", "large"):
+            assert len(call(way, group, "get", key)) == sizes[key]
+        call(way, group, "get_many", ["small", "large"])
+        (record,) = caplog.records
+        text = record.getMessage()
+        assert line in text
+        assert "'large': 2,000 bytes" in text
+        assert "an eighth of max_bytes 1,000" in text
+        caplog.clear()
+        clock.advance(61)
+    stats = group.stats()
+    assert (stats.too_large, stats.loads, stats.entries) == (6, 7, 1)
 
 
 def test_all_callers_that_wait_get_a_value_that_is_too_large() -> None:

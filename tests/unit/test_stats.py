@@ -9,7 +9,8 @@ from kamacache.stats import GroupStats
 
 NAMES = (  # noqa: SIM905 - as the design writes them
     "gets hits near_hits absent peer_hits joined loads peer_loads served load_errors writes undecodable stale "
-    "unanswered evictions expirations entries bytes near_bytes max_bytes remembered remembered_bytes unremembered"
+    "unanswered too_large evictions expirations entries bytes near_bytes max_bytes remembered remembered_bytes "
+    "unremembered"
 ).split()
 
 

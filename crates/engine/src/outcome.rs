@@ -27,4 +27,5 @@ outcomes! {
     UNDECODABLE => "undecodable",
     STALE => "stale",
     UNANSWERED => "unanswered",
+    TOO_LARGE => "too_large",
 }

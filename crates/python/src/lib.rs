@@ -19,6 +19,7 @@ mod guarded;
 mod hit;
 mod incoming;
 mod inherited;
+mod json;
 mod messages;
 mod metrics;
 mod pipeline;
@@ -58,6 +59,8 @@ mod _engine {
     use super::getter::Getter;
     #[pymodule_export]
     use super::incoming::Incoming;
+    #[pymodule_export]
+    use super::json::check_json_keys;
     #[pymodule_export]
     use super::metrics::{Histogram, Scrape};
     #[pymodule_export]

@@ -16,6 +16,7 @@ from kamacache.load.outcome import (
     LOADS,
     PEER_HITS,
     STALE,
+    TOO_LARGE,
     Failure,
     Outcome,
     caused,
@@ -23,6 +24,7 @@ from kamacache.load.outcome import (
     raised,
     timed_out,
 )
+from kamacache.log import Seldom, log
 from kamacache.net.messages import Answer, FillReply, FillRequest
 from kamacache.steps import running_loop
 from kamacache.tags import tagged
@@ -60,6 +62,7 @@ class Loaded:
         self._freshness = freshness
         self._times = times
         self._runtime = runtime
+        self._seldom = Seldom(runtime.clock.now)
         self._plain = isinstance(options.codec, codecs.BytesCodec)
 
     def kind(self, key: str, skipped: Mapping[str, Peer]) -> int:
@@ -85,8 +88,25 @@ class Loaded:
                     raise
                 return self._failed(lead, key, error, own=own)
         self._note(key, raw)
-        lead.loaded(key, raw, ttl, kind, LOADS, own)
+        if not lead.loaded(key, raw, ttl, kind, LOADS, own):
+            self._too_large(key, raw)
         return raw
+
+    def _too_large(self, key: str, raw: bytes | None) -> None:
+        """Count a value that is not kept, so that each get loads it, and name it in the log."""
+        self._store.count(TOO_LARGE)
+        if noted := self._seldom.note():
+            log.warning(
+                "group %r: values too large to be kept: %d since the last line like this; each get loads them again. "
+                "The last is that of %r: %s bytes, where max_value is %s and an eighth of max_bytes %s. Raise them, or "
+                "cut the value into parts",
+                self._name,
+                noted,
+                key[:100],
+                f"{len(raw or b''):,}",
+                f"{self._runtime.max_value:,}",
+                f"{self._options.max_bytes // 8:,}",
+            )
 
     def _note(self, key: str, raw: bytes | None) -> None:
         if self._unread.marks or self._unread.again:
@@ -175,5 +195,6 @@ class Loaded:
             self._remember(lead, key, failure)
             return lead.end(key, Outcome(failure=failure))
         self._note(key, answer.value)
-        lead.loaded(key, answer.value, answer.remaining, self.kind(key, granting.skipped), LOADS, False)
+        if not lead.loaded(key, answer.value, answer.remaining, self.kind(key, granting.skipped), LOADS, False):
+            self._too_large(key, answer.value)
         return True

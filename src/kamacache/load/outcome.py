@@ -20,7 +20,7 @@ from kamacache.net.messages import Answer
 
 # The positions in Store.OUTCOMES, in its order.
 GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOAD_ERRORS, WRITES = range(11)
-UNDECODABLE, STALE, UNANSWERED = 11, 12, 13
+UNDECODABLE, STALE, UNANSWERED, TOO_LARGE = 11, 12, 13, 14
 
 _MESSAGE = 32 * 1024 * 1024  # bytes of values in one message that has several
 _OURS = "kamacache."  # stands before the names of our own errors in Answer.error_type

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kamacache import codecs
 from kamacache._engine import Store
 from kamacache.load.outcome import UNDECODABLE
-from kamacache.log import log
+from kamacache.log import Seldom, log
 
 if TYPE_CHECKING:
     from kamacache.load.local import Local
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 _MOST = 10_000  # keys
-_QUIET = 60.0  # seconds between two lines of the log
 
 
 class Unread:
@@ -35,9 +34,7 @@ class Unread:
         self._name = name
         self._store = store
         self._options = options
-        self._clock = runtime.clock
-        self._noted = 0  # since the last line of the log
-        self._quiet_until = 0.0
+        self._seldom = Seldom(runtime.clock.now)
 
     def note(self, key: str, data: bytes, error: Exception) -> None:
         """Take note that these bytes cannot be read here; `error` says why. The store calls this, too."""
@@ -89,10 +86,8 @@ class Unread:
         self._store.discard(key, data)
 
     def _log(self, key: str, error: Exception) -> None:
-        self._noted += 1
-        if (now := self._clock.now()) < self._quiet_until:
+        if not (noted := self._seldom.note()):
             return
-        noted, self._noted, self._quiet_until = self._noted, 0, now + _QUIET
         log.warning(
             "group %r: values that codec %s cannot read: %d since the last line like this; they are loaded again. The "
             "last is that of %r: %s. If another release writes them, give the group of this one a version=",

@@ -21,6 +21,7 @@ _HELP = {
     "writes": "Keys set or deleted, and clears, called here.",
     "stale": "Values answered after their ttl.",
     "unanswered": "Gets that no node could answer, for want of a loader.",
+    "too_large": "Values loaded here that are too large to be kept.",
     "undecodable": "Values that the codec could not read; they were loaded again.",
     "evictions": "Entries dropped to make room.",
     "expirations": "Entries dropped because their time was over.",

@@ -282,7 +282,7 @@ impl Lead {
         kind: u8,
         how: usize,
         own: bool,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let key = text(key)?;
         let flight = self.find(py, key)?;
         let flights = self.plan.get().flights.get();
@@ -301,7 +301,7 @@ impl Lead {
         }
         let loaded = (value.map(|value| value.clone().unbind()), mark.version, ttl, how, too_large);
         flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))?;
-        Ok(())
+        Ok(!too_large)
     }
 
     #[pyo3(signature = (key, outcome, /))]
