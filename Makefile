@@ -5,7 +5,7 @@ BENCH ?= full
 REGISTRY ?= local
 ARGS ?=
 SOAKED := $(addprefix tests/,promises clients cluster/test_random.py cluster/test_processes.py cluster/test_contact.py \
-    etcd/test_outages.py etcd/test_endpoints.py)
+    cluster/test_death.py cluster/test_overload.py cluster/test_fork.py deploy/test_servers.py etcd/test_outages.py etcd/test_endpoints.py)
 
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -139,8 +139,8 @@ def _fields(cls: Any, value: Any) -> list[str] | None:
         return list(cls._fields)
     if "__dataclass_fields__" in vars(cls) and cls.__dataclass_params__.frozen:
         return [field.name for field in cls.__dataclass_fields__.values() if field.compare and _is_field(field)]
-    pydantic = sys.modules.get("pydantic")  # a model cannot be without it
-    if pydantic is not None and isinstance(value, pydantic.BaseModel):
+    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)  # none before all of pydantic is imported
+    if model is not None and isinstance(value, model):
         return [*getattr(cls, "model_fields", ()), *sorted(getattr(value, "model_extra", None) or ())]
     return None
 

@@ -25,9 +25,12 @@ T = TypeVar("T")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs on this thread; costs nothing if asyncio was never imported."""
-    asyncio = sys.modules.get("asyncio")
-    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
+    """Return the event loop that runs on this thread; costs nothing if asyncio was never imported.
+
+    While another thread imports asyncio, only a part of the module is there, and no loop can run.
+    """
+    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # documented, and does not raise
+    return None if running is None else running()
 
 
 def needed_loop() -> asyncio.AbstractEventLoop:

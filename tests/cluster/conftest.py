@@ -29,6 +29,7 @@ class Process:
     """A worker process, and its answers."""
 
     def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster.worker", json.dumps(options)],
             cwd=ROOT,
@@ -92,6 +93,7 @@ class Processes:
         self._log.touch()
         self._directory = directory
         self.kind = kind
+        self.strangers: list[str] = []  # addresses on the list of static:// that are none of these processes
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +109,7 @@ class Processes:
         for port in ports:
             place: dict[str, Any] = {"registry": f"local://{self._directory}/reg"}
             if self.kind == "static":
-                listed = ",".join(f"127.0.0.1:{port}" for port in ports)
+                listed = ",".join([*(f"127.0.0.1:{port}" for port in ports), *self.strangers])
                 place = {"registry": f"static://{listed}", "listen": f"127.0.0.1:{port}"}
             made.append(Process({"log": str(self._log)} | place | options))
         self.all += made
@@ -119,6 +121,16 @@ class Processes:
             wait_until(lambda: all(len(process.do("members")) == len(self.all) for process in made))
             keys = [f"key{number}" for number in range(200)]
             wait_until(lambda: len({str(process.do("owners", keys)) for process in made}) == 1)
+        return made
+
+    def again(self, process: Process, *, start: bool = True) -> Process:
+        """Start a process with the options of one that has ended."""
+        self.all.remove(process)
+        process.end()
+        made = Process(process.options)
+        self.all.append(made)
+        if start:
+            made.start()
         return made
 
     def loads(self) -> Counter[str]:

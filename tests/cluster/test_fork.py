@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -17,11 +21,15 @@ from typing import Any
 import pytest
 
 from kamacache import Group, Node
-from tests.cluster.cluster import wait_until
+from tests.cluster.cluster import in_thread, wait_until
+from tests.support.environment import own_environment
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
+SOAK = "KAMACACHE_SOAK" in os.environ
 TIMES = 30
+REQUESTS = 10_000 if SOAK else 100  # of children that are forked from every kind of thread, or by one method
+PER_CHILD = 5
 ANSWER = 15.0  # seconds that a child has
 
 
@@ -196,3 +204,85 @@ def test_child_of_a_child(tmp_path: Path) -> None:
         assert child.told() == [None, True]
         child.end()
         assert group.set("key", "new") is not None
+
+
+PLACES = ("main thread", "thread", "loader", "async loader", "event loop", "on_evict")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_forks_from_any_thread(place: str, tmp_path: Path) -> None:
+    """Let the child of a fork get, load and write from the thread that forked it, at any moment, without a hang."""
+    fork: Callable[[], object] = lambda: None  # noqa: E731 - replaced as soon as the groups exist
+    here, forking = os.getpid(), threading.Lock()
+
+    def load(key: str) -> str:
+        return str(fork()) if key.startswith("fork") and os.getpid() == here else key
+
+    async def aload(key: str) -> str:
+        return load(key)
+
+    def evicted(*_: object) -> None:
+        if os.getpid() == here:
+            with forking:
+                fork()
+
+    node, group = make(tmp_path)
+    with node:
+        plain = node.group("plain", load, codec="text")
+        asynchronous = node.group("async", aload, codec="text")
+        small = node.group("small", lambda key: key * 50, codec="text", max_bytes="4 KiB", on_evict=evicted)
+
+        def ask(tell: Callable[[Any], None]) -> None:
+            number = os.getpid() % 50
+            assert group.get(f"busy{number}") is not None
+            assert len(group.get_many([f"a{number}", f"b{number}"])) == 2
+            assert plain.get(f"child{number}") == f"child{number}"
+            assert group.set(f"mine{number}", "set", wait=number % 2 == 0) in {True, False, None}
+            assert group.get_or_load(f"given{number}", lambda _: "given") is not None
+            tell(PER_CHILD)
+
+        def forked() -> None:
+            try:
+                child = Child(ask)
+                answers.append(child.told())
+                child.end()
+            except BaseException as error:  # noqa: BLE001 - sent to the test
+                failures.append(error)
+
+        fork = forked
+        answers: list[int] = []
+        failures: list[BaseException] = []
+        begin: dict[str, Callable[[int], object]] = {
+            "main thread": lambda _: fork(),
+            "thread": lambda _: in_thread(fork).result(60),
+            "loader": lambda turn: asyncio.run(plain.aget(f"fork{turn}")),  # on a thread of the pool
+            "async loader": lambda turn: asynchronous.get(f"fork{turn}"),
+            "event loop": lambda _: asyncio.run(on_loop(fork)),
+            "on_evict": lambda turn: small.get_many([f"{turn}-{number}" for number in range(20)]),  # by the sweeper
+        }
+        with busy(group, 2) as errors:
+            until = time.monotonic() + 600
+            for turn in itertools.count():
+                begin[place](turn)
+                if failures or sum(answers) >= REQUESTS // len(PLACES) or time.monotonic() > until:
+                    break
+        with forking:
+            fork = lambda: None  # noqa: E731 - values are still evicted
+        assert errors == failures == []
+        assert sum(answers) >= REQUESTS // len(PLACES)
+
+
+async def on_loop(fork: Callable[[], object]) -> None:
+    fork()
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"] if SOAK else ["fork", "forkserver"])
+def test_pools_of_multiprocessing(method: str, tmp_path: Path) -> None:
+    """Let the processes of a pool, which are replaced all the time, get keys without a hang."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.cluster.forked", method, str(REQUESTS // 10)],
+        cwd=Path(__file__).parents[2],
+        env=own_environment() | {"KAMACACHE_REGISTRY": f"local://{tmp_path}/reg"},
+        check=True,
+        timeout=600,
+    )

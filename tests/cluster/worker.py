@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kamacache import Group, KamaCacheError, Node
 from kamacache.registry.etcd import EtcdRegistry
 from kamacache.registry.static import StaticRegistry
+from tests.cluster import asking
 
 if TYPE_CHECKING:
     from kamacache._engine import Contacts
@@ -33,7 +34,8 @@ class Worker:
         self.slow = options.get("slow", 0.0)
         for registry in (StaticRegistry, EtcdRegistry):
             registry.lease = options.get("lease", registry.lease)
-        self.node = Node(options.get("listen"), registry=options["registry"], service="test")
+        where = {"registry": options["registry"], "advertise": options.get("advertise")}
+        self.node = Node(options.get("listen"), service="test", **where, **options.get("node", {}))
         names = options.get("groups", ["g"])
         loader = self.aload if options.get("use_async") else self.load
         group_options = {"near_ttl": "1s"} | options.get("group", {})
@@ -144,6 +146,38 @@ class Worker:
                     errors.append(repr(error))
                 longest = max(longest, time.monotonic() - began)
         return [longest, errors]
+
+    def ask(self, keys: list[str], threads: int, pause: float) -> None:
+        """Ask for random keys on so many threads until `asked`."""
+        self.asking = asking.Asking(self.group, keys, threads, pause)
+
+    def asked(self) -> dict[str, Any]:
+        return self.asking.end()
+
+    def ask_in_tasks(self, keys: list[str]) -> None:
+        """Ask for keys in tasks until the process ends."""
+
+        async def ask() -> None:
+            await asyncio.gather(*(asking.ask_in_task(self.group, keys) for _ in range(8)))
+
+        threading.Thread(target=asyncio.run, args=(ask(),), daemon=True).start()
+
+    def write_behind(self, count: int) -> None:
+        for number in range(count):
+            self.group.set(f"key{number}", "new", wait=False)
+
+    def hit_times(self, keys: list[str], seconds: float) -> list[float]:
+        return asking.hit_times(self.group, keys, seconds)
+
+    def pour(self, keys: list[str], threads: int, seconds: float) -> dict[str, Any]:
+        return asking.pour(self.group, keys, threads, seconds)
+
+    def waiting(self) -> int:
+        """Return how many loads wait for the threads of this node."""
+        return self.node._runtime.pool(0)._jobs.qsize()
+
+    def footprint(self) -> dict[str, int]:
+        return asking.footprint()
 
     def set(self, key: str, value: str, ttl: Any = "1h") -> Any:
         began = time.monotonic()

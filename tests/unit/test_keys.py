@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import ModuleType
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -164,6 +165,13 @@ from kamacache.keys import write
 class Point: x: object
 print(write((frozenset("abcdefgh"), Point(frozenset(range(50))), "x", 1.5, uuid.UUID(int=7))))
 """
+
+
+def test_a_value_without_a_key_while_pydantic_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be importing it, so that a part of the module is there."""
+    monkeypatch.setitem(sys.modules, "pydantic", ModuleType("pydantic"))
+    with pytest.raises(NoKey):
+        write(object())
 
 
 def test_the_text_is_the_same_in_every_process() -> None:
