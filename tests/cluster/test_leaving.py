@@ -133,3 +133,16 @@ def test_member_that_leaves_before_its_writes_were_fetched(
         assert asked.wait(5)
         leaves.close()
         assert group.peek("key") == b"key"
+
+
+def test_batch_of_a_node_that_closes_is_no_failure_of_the_library(caplog: pytest.LogCaptureFixture) -> None:
+    """Go on without the answers of other members, once the lane of a node that is closing is closed."""
+    loads: Counter[str] = Counter()
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    registry = f"static://{','.join(addresses)}"
+    first, second = (Watched(address, registry, loads) for address in addresses)
+    with closing(first.node), closing(second.node):
+        wait_until(lambda: len(first.node.members()) == len(second.node.members()) == 2)
+        first.node._runtime.lane.close()
+        assert first.group.get_many(KEYS) == {key: key.encode() for key in KEYS}
+    assert "inside the library" not in caplog.text

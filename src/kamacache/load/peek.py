@@ -116,6 +116,8 @@ class Peeks:
             replies = yield Twofold(
                 lambda: lane.peek_many(asks, name, former=former), lambda: lane.apeek_many(asks, name, former=former)
             )
+        except PeerError:  # not of a member, but of this node, which is closing
+            return {}
         except KamaCacheError:
             raise
         except Exception:
