@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kamacache import Group
+from kamacache.net.link import PEEK_TIMEOUT
 
 _NAP = 0.01  # seconds that the watching thread sleeps
 _LATE = 0.02  # seconds of lateness that count: less is the usual turn of the interpreter
@@ -161,7 +162,7 @@ def check(answers: Answers, most: float = 1.0) -> bool:
     """Check that no get failed, and none took longer than it may by the library's own doing.
 
     What the machine took is not counted: stalls of any process that were seen, and one more as long as the longest.
-    Return whether there were no stalls, so that what depends on times of the library can be checked exactly.
+    Return whether no member can have been passed over that lives, as each answered in time.
     """
     assert [error for answer in answers for error in answer["errors"]] == []
     assert all(answer["gets"] > 100 for answer in answers)
@@ -170,7 +171,7 @@ def check(answers: Answers, most: float = 1.0) -> bool:
     waits = [(took - within(stalls, began, took), took, key) for one in answers for took, began, key in one["waits"]]
     print(sum(one["gets"] for one in answers), "gets; longest", max(waits), "longest stall", longest)  # noqa: T201
     assert max(waits)[0] < most + longest
-    return longest < 0.1  # seconds; members that are silent for 250 ms are passed over
+    return longest < 0.05 and max(took for _, took, _ in waits) < PEEK_TIMEOUT
 
 
 def union(stalls: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
