@@ -13,6 +13,7 @@ from kamacache.log import log
 if TYPE_CHECKING:
     from kamacache.node import Node
 
+_MAIN = ("__main__", "__mp_main__")  # the program, as itself and as children of multiprocessing run it
 _FUNCTION = 2  # CO_NEWLOCALS: a flag of functions, which modules and the cells of notebooks lack
 
 
@@ -49,7 +50,7 @@ class Origin(NamedTuple):
 def name_of(thing: Any) -> str:
     """Return the module and the qualified name of a function or class, alike in each process that has the same code."""
     module = str(getattr(thing, "__module__", None) or type(thing).__module__)
-    if module == "__main__":  # one file may be run by one process, and imported by another
+    if module in _MAIN:  # one file may be run by one process, and imported by another
         main = sys.modules.get(module)
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name.removesuffix(".__main__") if spec is not None else PurePath(file).stem if file else module

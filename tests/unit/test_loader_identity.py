@@ -62,3 +62,34 @@ def test_a_program_and_its_module_are_the_same(tmp_path: Path, command: list[str
     run = [sys.executable, *command]
     done = subprocess.run(run, cwd=tmp_path, env=own_environment(), capture_output=True, check=True, timeout=60)
     assert done.stdout.decode().strip() == "shop.load"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("command", [["shop.py"], ["-m", "shop"]])
+def test_children_of_multiprocessing_name_the_program_alike(tmp_path: Path, method: str, command: list[str]) -> None:
+    """Name the file also in children, which run it as __mp_main__: keys made of arguments have its name in them."""
+    text = f"""
+import multiprocessing
+from dataclasses import dataclass
+from kamacache.keys import write
+from kamacache.load.loader import Loader
+
+@dataclass(frozen=True)
+class Item:
+    number: int
+
+def load(key): ...
+
+def tell():
+    print(Loader(load, None).identity()["loader"], write(Item(1)), flush=True)
+
+if __name__ == "__main__":
+    tell()
+    child = multiprocessing.get_context({method!r}).Process(target=tell)
+    child.start()
+    child.join()
+"""
+    (tmp_path / "shop.py").write_text(text)
+    run = [sys.executable, *command]
+    done = subprocess.run(run, cwd=tmp_path, env=own_environment(), capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode().splitlines() == ["shop.load shop.Item(number=1)"] * 2
