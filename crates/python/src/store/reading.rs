@@ -202,8 +202,8 @@ impl Store {
 
     /// Returns what is here of a key whose hits need a decision by now, with what may be done with it in the place of
     /// its kind.
-    pub(super) fn aged_now<'py>(&self, py: Python<'py>, key: &str) -> Option<Found<'py>> {
-        let aged = self.engine().aged(key)?;
+    pub(super) fn aged_now<'py>(&self, py: Python<'py>, key: &str, claim: bool) -> Option<Found<'py>> {
+        let aged = self.engine().aged(key, claim)?;
         Some((bytes_of(py, aged.value), aged.version, aged.remaining.map(seconds), aged.usable as u8))
     }
 
