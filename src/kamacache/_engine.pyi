@@ -224,11 +224,11 @@ class Store:
 
     def discard(self, key: str, value: bytes, /) -> bool:
         """Drop the entry of a key if it has exactly these bytes. Return whether it did."""
-    def aged(self, key: str, /) -> _Found | None:
+    def aged(self, key: str, /, *, claim: bool = True) -> _Found | None:
         """Return an entry for which hits need a decision by now, and the decision in the place of its kind.
 
         0: answer it; 1: answer it and load it anew, which only this caller is told for a second; 2: load it, and answer
-        it if the load fails or takes long. Remaining seconds 0: it is stale.
+        it if the load fails or takes long. Remaining seconds 0: it is stale. Without `claim` nobody is told.
         """
 
     def held(self, key: str, /) -> tuple[_Found, float] | None:

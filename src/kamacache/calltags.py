@@ -15,31 +15,35 @@ from kamacache.value import Value
 class Tagger:
     """Give the result of a call its tags."""
 
-    __slots__ = ("_first", "_make")
+    __slots__ = ("_first", "_make", "_none")
 
-    def __init__(self, make: Callable[..., Any], first: tuple[Any, ...] = ()) -> None:
+    def __init__(self, make: Callable[..., Any], none: bool, first: tuple[Any, ...] = ()) -> None:
         self._make = make
+        self._none = none  # None is a result like others
         self._first = first
 
     def bound(self, first: object) -> Tagger:
         """Return the same for a method, whose first argument is given."""
-        return Tagger(self._make, (first,))
+        return Tagger(self._make, self._none, (first,))
 
     def __call__(self, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the result as a Value with its tags. What is absent has none. Raises TypeError, InvalidKey."""
         value, ttl, own = (
             (result.value, {"ttl": result.ttl}, result.tags) if isinstance(result, Value) else (result, {}, ())
         )
-        if value is None:
+        if value is None and not self._none:
             return result
         made = self._make(value, *self._first, *args, **kwargs)
         return Value(value, **ttl, tags=(*own, *parse_tags(made)))
 
 
-def tagger(keyed: Keyed) -> Tagger | None:
-    """Return what gives tags to the results of a function; None if they have none. Raises ConfigError."""
+def tagger(keyed: Keyed, *, none: bool) -> Tagger | None:
+    """Return what gives tags to the results of a function; None if they have none. Raises ConfigError.
+
+    `none` says that None has tags, too.
+    """
     if callable(keyed.tags):
-        return Tagger(keyed.tags)
+        return Tagger(keyed.tags, none)
     if not keyed.tags:
         return None
     fill = [filled(keyed.function, template, "tags") for template in keyed.tags]
@@ -47,7 +51,7 @@ def tagger(keyed: Keyed) -> Tagger | None:
     def make(_: object, *args: Any, **kwargs: Any) -> list[str]:
         return [each(*args, **kwargs) for each in fill]
 
-    return Tagger(make)
+    return Tagger(make, none)
 
 
 def templates(tags: object) -> tuple[str, ...] | Callable[..., Any]:

@@ -159,7 +159,7 @@ class PickleCodec(Named):
 
 
 MARK = b"\xc1"  # begins a value that says what it is, as crates/engine/src/marked.rs has it
-_RAW, _INTEGER, TAGGED = b"\xc1r", b"\xc1i", b"\xc1t"
+_RAW, _INTEGER, _NONE, TAGGED = b"\xc1r", b"\xc1i", b"\xc1n", b"\xc1t"
 _HEAD = 6  # bytes before the tags of a value: TAGGED and how many bytes the tags have
 
 
@@ -236,8 +236,10 @@ def is_shareable(codec: Codec[Any]) -> bool:
     return getattr(codec, "shareable", False) is True
 
 
-def encode(codec: Codec[Any], value: Any) -> bytes:
-    """Return the bytes of a value; CodecError for a value that the codec does not take, and for None."""
+def encode(codec: Codec[Any], value: Any, *, none: bool = False) -> bytes:
+    """Return the bytes of a value; CodecError for a value that the codec does not take, and for None without `none`."""
+    if value is None and none:
+        return _NONE
     if value is None:
         raise CodecError(f"codec {codec_name(codec)}: None is not a value; a loader returns it for a key without one")
     try:
@@ -256,6 +258,8 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
 def decode(codec: Codec[Any], data: bytes) -> Any:
     """Return the value of these bytes; CodecError for bytes that the codec cannot read, or reads as None."""
     data = untagged(data)
+    if data == _NONE:
+        return None
     try:
         value = int(data[2:]) if data.startswith(_INTEGER) else codec.decode(data.removeprefix(_RAW))
     except CodecError:

@@ -218,11 +218,11 @@ class GroupCore:
 
     def _set(self, key: str, value: Any, seconds: float | None, tags: tuple[str, ...] = ()) -> WriteItem:
         check_key(key)
-        if value is None:
+        if value is None and not self.options.cache_none:
             raise TypeError(
-                "None is not a value but the absence of one: use delete(key), or a value of your own for it"
+                "None is not a value but the absence of one: use delete(key), a value of your own, or cache_none=True"
             )
-        return self.item(key, tagged(codecs.encode(self.options.codec, value), tags), seconds)
+        return self.item(key, tagged(codecs.encode(self.options.codec, value, none=True), tags), seconds)
 
     def deletes(self, keys: Iterable[str]) -> list[WriteItem]:
         """Return the items that delete these keys. Raises InvalidKey, TypeError."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from kamacache.codecs import Codec, CodecName
+from kamacache.errors import ConfigError
 from kamacache.function import AsyncCachedFunction, CachedFunction
 from kamacache.options import GroupOptions
 from kamacache.rules import Rules
@@ -99,8 +100,9 @@ class FunctionMethods(GroupMethods):
 
         A call answers from the cache. On a miss the function runs right there, once in the cluster. Its key is made of
         the arguments, defaults filled in: int, str, bytes, bool, None, float, Decimal, UUID, date, time and datetime,
-        Enum, tuples, frozensets, frozen dataclasses, pydantic models and classes, each told from all others. It may
-        return None, which is remembered for `negative_ttl`, and a Value with a ttl of its own.
+        Enum, tuples, frozensets, frozen dataclasses and msgspec.Structs, pydantic models and classes, each told from
+        all others. It may return None, a result like others (cache_none=True is the default here), and a Value with a
+        ttl of its own.
 
         - `name`: the name of the group. None: the module and the qualified name of the function.
         - `key`: what the key is made of instead: a template such as "product:{product_id}:{lang}", where the str of an
@@ -110,7 +112,8 @@ class FunctionMethods(GroupMethods):
         - `tags`: by which results are deleted together, see Group.delete_tag: templates such as "user:{user_id}", or a
           function that is called with the result and then the arguments of the call, and returns the tags.
         - `codec`: None: what codec_for chooses by the return annotation; "bytes" if there is none.
-        - `options`: the options of `group`, except load_many.
+        - `options`: the options of `group`, except load_many. With cache_none=False, a `negative_ttl`, or a
+          function as `tags`, None is remembered for `negative_ttl` instead of `ttl`.
 
         The same function cached twice, with the same options, has one group.
 
@@ -122,6 +125,11 @@ class FunctionMethods(GroupMethods):
             raise TypeError(f"cached takes options by name, as in cached(ttl='10m'), not {function!r}")
         if name is not None:
             check_name(name, what="group")
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise ConfigError(f"key={key!r}: must be a template such as 'product:{{product_id}}', or a function")
+        if not isinstance(ignore, str | Collection) or not all(isinstance(each, str) for each in ignore):
+            raise ConfigError(f"ignore={ignore!r}: must be names of parameters, as in ignore=('self',)")
+        options.setdefault("cache_none", "negative_ttl" not in options and not callable(tags))
 
         def decorate(function: Any) -> CachedFunction[..., Any] | AsyncCachedFunction[..., Any]:
             from kamacache.callkey import call_key, group_name, is_async  # noqa: PLC0415 - imports are to cost little
@@ -137,7 +145,7 @@ class FunctionMethods(GroupMethods):
             keys = call_key(keyed)
             made = GroupOptions.make(codec=chosen(codec, function), **options)
             its = group_name(function) if name is None else name
-            return cls(function, self._make(its, None, None, made, keyed), keys, kind, tagger(keyed))
+            return cls(function, self._make(its, None, None, made, keyed), keys, kind, tagger(keyed, none=made.cache_none))
 
         return decorate if function is None else decorate(function)
 

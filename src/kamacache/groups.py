@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kamacache.errors import GroupExists, KamaCacheError
+from kamacache.errors import ConfigError, GroupExists, KamaCacheError
 from kamacache.group import Group
 from kamacache.options import GroupOptions, NodeOptions
 
@@ -74,6 +74,7 @@ class Groups:
         """
         from kamacache.core import GroupCore, make_store
 
+        _suit(loader, options)
         with self.lock:
             if name in self.by_name:
                 core = self.cores[name]
@@ -167,12 +168,25 @@ class View(Mapping[str, "GroupCore"]):
             core.misses.route(route)
 
 
-def _class_of(options: GroupOptions) -> type[Group[Any]]:
-    if options.key_codec is None:
-        return Group
-    from kamacache.group.keyed import KeyedGroup
+def _suit(loader: Loader, options: GroupOptions) -> None:
+    """Have the loader get keys as the options say. Raises ConfigError for an option that does not apply to it."""
+    if options.batch_window is not None and loader.single is not None and loader.many is None:
+        raise ConfigError("batch_window: gathers keys for one load_many; give load_many=, too")
+    if options.key_codec is not None:
+        from kamacache.keycodec import give_keys
 
-    return KeyedGroup
+        give_keys(loader)
+
+
+def _class_of(options: GroupOptions) -> type[Group[Any]]:
+    base = Group
+    if options.key_codec is not None:
+        from kamacache.group.keyed import KeyedGroup as base  # noqa: N813 - one of the two
+    if not options.cache_none:
+        return base
+    from kamacache.group.nones import with_default
+
+    return with_default(base)
 
 
 def _check_same(core: GroupCore, old: Loader, loader: Loader, options: GroupOptions) -> None:

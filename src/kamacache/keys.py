@@ -10,7 +10,7 @@ A type stands in the text with its value, so that 1, "1", True and 1.0 differ, a
 | timedelta | `timedelta(0,5,0)`, in days, seconds and microseconds |
 | Enum | `shop.Color.RED`, for an IntEnum and a StrEnum too |
 | tuple, frozenset | `(1,'a')` `(1,)` `frozenset(1,2)`, sorted by the texts of its items |
-| NamedTuple, frozen dataclass, pydantic model | `shop.Point(x=1,y=2)` |
+| NamedTuple, frozen dataclass or msgspec.Struct, pydantic model | `shop.Point(x=1,y=2)` |
 | class | `<shop.Product>` |
 
 - A value of a subclass of str, int, float, bytes, Decimal, UUID or of the classes of datetime is written as its base
@@ -139,7 +139,10 @@ def _fields(cls: Any, value: Any) -> list[str] | None:
         return list(cls._fields)
     if "__dataclass_fields__" in vars(cls) and cls.__dataclass_params__.frozen:
         return [field.name for field in cls.__dataclass_fields__.values() if field.compare and _is_field(field)]
-    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)  # none before all of pydantic is imported
+    struct = getattr(sys.modules.get("msgspec"), "Struct", None)  # none before all of it is imported
+    if struct is not None and isinstance(value, struct) and cls.__struct_config__.frozen:
+        return list(cls.__struct_fields__)
+    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)  # the same
     if model is not None and isinstance(value, model):
         return [*getattr(cls, "model_fields", ()), *sorted(getattr(value, "model_extra", None) or ())]
     return None
@@ -161,6 +164,8 @@ def _reason(cls: type) -> str:
         return f"{_a(cls)} ({instead})"
     if hasattr(cls, "__dataclass_fields__"):
         return f"{_a(cls)} (write @dataclass(frozen=True) for it)"
+    if hasattr(cls, "__struct_fields__"):
+        return f"{_a(cls)} (write class {cls.__name__}(msgspec.Struct, frozen=True))"
     return _a(cls)
 
 

@@ -68,6 +68,7 @@ class Options(TypedDict, total=False):
     max_batch: int
     batch_window: Duration | None
     concurrency: int | None
+    cache_none: bool
     refresh_after: Duration | None
     early: float
     stale_while_revalidate: Duration

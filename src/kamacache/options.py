@@ -10,7 +10,7 @@ from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
 from kamacache.rules import NO_RULES, Rules
-from kamacache.units import Duration, Size, check_name, number, parse_duration, parse_size, parse_ttl, shown
+from kamacache.units import Duration, Size, check_name, flag, number, parse_duration, parse_size, parse_ttl, shown
 
 OnEvict = Callable[[str, Any, str], None]
 """on_evict(key, value, reason); `reason` is "capacity" or "expired"."""
@@ -46,6 +46,7 @@ class GroupOptions(NamedTuple):
     batch_window: float | None
     concurrency: int | None
     key_codec: str | None
+    cache_none: bool
     rules: Rules | None = None
 
     @classmethod
@@ -66,6 +67,7 @@ class GroupOptions(NamedTuple):
         batch_window: Duration | None = None,
         concurrency: int | None = None,
         key_codec: Literal["auto"] | None = None,
+        cache_none: bool = False,
         refresh_after: Duration | None = None,
         early: float = 0.0,
         stale_while_revalidate: Duration = 0,
@@ -122,6 +124,7 @@ class GroupOptions(NamedTuple):
             batch_window=None if batch_window is None else parse_duration(batch_window, name="batch_window"),
             concurrency=concurrency,
             key_codec=key_codec,
+            cache_none=flag("cache_none", cache_none),
             rules=Rules.make(
                 refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl, lifetime
             ),
@@ -185,9 +188,8 @@ class NodeOptions(NamedTuple):
     ) -> "NodeOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         protection = Protection.make(password, tls)
-        for name, switch in (("insecure", insecure), ("client", client)):
-            if type(switch) is not bool:
-                raise ConfigError(f"{name}={switch!r}: must be True or False")
+        flag("insecure", insecure)
+        flag("client", client)
         if client and registry is None:
             raise ConfigError(
                 "client=True: a client node asks the members of a service; give registry= as they have it"
@@ -195,7 +197,9 @@ class NodeOptions(NamedTuple):
         if listen is not None:
             check_listen(listen, protected=insecure or protection.is_enough)
         if advertise is not None:
-            _check_advertise(advertise)
+            from kamacache.net.addresses import check_advertise  # noqa: PLC0415 - few nodes get an address
+
+            check_advertise(advertise)
         weights = "a number from 0.001 to 1000; 2.0 owns twice the keys of 1.0"
         if not _LEAST_WEIGHT <= number(weight, name="weight", range_=weights) <= _MOST_WEIGHT:
             raise ConfigError(f"weight={weight!r}: must be {weights}")
@@ -320,11 +324,3 @@ def check_listen(listen: str, *, protected: bool) -> None:
             "read and write the cache; give all nodes a password= or a tls= (mutual), or listen on 127.0.0.1 or a Unix "
             "socket; if every host on the network is trusted, write insecure=True (KAMACACHE_INSECURE=1, --insecure)"
         )
-
-
-def _check_advertise(advertise: str) -> None:
-    from kamacache.net.addresses import parse_address  # noqa: PLC0415 - as above
-
-    address = parse_address(advertise, name="advertise")
-    if address.is_unix or address.is_unspecified or address.port == 0:
-        raise ConfigError(f"advertise={advertise!r}: must be a host and a port that others can reach: 10.0.0.1:8001")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from kamacache._engine import check_key
 from kamacache.codecs import Codec, CodecName, is_open
-from kamacache.errors import ConfigError, NodeClosed, UnknownGroup
+from kamacache.errors import NodeClosed, UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
 from kamacache.member import Member
@@ -120,6 +120,7 @@ class GroupMethods:
         batch_window: Duration | None = None,
         concurrency: int | None = None,
         key_codec: Literal["auto"] | None = None,
+        cache_none: bool = False,
         refresh_after: Duration | None = None,
         early: float = 0.0,
         stale_while_revalidate: Duration = 0,
@@ -158,6 +159,8 @@ class GroupMethods:
           another.
         - `key_codec`: "auto": keys may be int, UUID and tuples of these and of str beside str, told from each other;
           `loader` gets them as they are. None: keys are str.
+        - `cache_none`: None is a value, kept for `ttl`, and no absence: `get(key, default)` tells them apart. A key is
+          absent if it was deleted, or if `load_many` leaves it out.
         - `refresh_after`: a hit on a value of this age returns it, and starts one load of it in the background.
         - `early`: the same by chance before the end of the ttl, in times of a load (XFetch); 1.0 is a good choice.
         - `stale_while_revalidate`: for how long after its ttl a value is answered while one load of it runs.
@@ -177,7 +180,7 @@ class GroupMethods:
         codec = codec and _chosen(codec, loader, load_many)
         options = GroupOptions.make(
             *(max_bytes, ttl, policy, codec, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
-            *(compress_above, version, max_batch, batch_window, concurrency, key_codec),
+            *(compress_above, version, max_batch, batch_window, concurrency, key_codec, cache_none),
             *(refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl),
         )
         return self._make(name, loader, load_many, options)
@@ -235,6 +238,7 @@ class GroupMethods:
         batch_window: Duration | None = None,
         concurrency: int | None = None,
         key_codec: Literal["auto"] | None = None,
+        cache_none: bool = False,
         refresh_after: Duration | None = None,
         early: float = 0.0,
         stale_while_revalidate: Duration = 0,
@@ -261,7 +265,7 @@ class GroupMethods:
         def options(chosen: CodecName | Codec[Any]) -> GroupOptions:
             return GroupOptions.make(
                 *(max_bytes, ttl, policy, chosen, near_ttl, negative_ttl, jitter, load_timeout, on_evict),
-                *(compress_above, version, max_batch, batch_window, concurrency, key_codec),
+                *(compress_above, version, max_batch, batch_window, concurrency, key_codec, cache_none),
                 *(refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl),
             )
 
@@ -309,12 +313,6 @@ class GroupMethods:
         from kamacache.load.loader import Loader  # noqa: PLC0415 - so that importing the package costs little
 
         loader = Loader(load, load_many, cached)
-        if options.batch_window is not None and load is not None and load_many is None:
-            raise ConfigError("batch_window: gathers keys for one load_many; give load_many=, too")
-        if options.key_codec is not None:
-            from kamacache.keycodec import give_keys  # noqa: PLC0415 - few groups have one
-
-            give_keys(loader)
         with self._groups.lock:
             self._options.check_codec(options.codec, self._listens or self._listen)
             if self._closed:

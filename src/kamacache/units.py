@@ -153,6 +153,13 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
+def flag(name: str, value: object) -> bool:
+    """Return True or False as it is. Raises ConfigError."""
+    if type(value) is not bool:
+        raise ConfigError(f"{name}={value!r}: must be True or False")
+    return value
+
+
 def number(value: object, *, name: str, range_: str) -> float:
     """Return a finite number. Raises ConfigError."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -17,14 +17,14 @@ class Value(Generic[V_co]):  # no dataclass: importing these takes longer than t
 
     A loader returns it in place of the bare value. The value is kept for exactly `ttl`, without jitter.
 
-    - `value`: the value itself, anything but None.
+    - `value`: the value itself; None for groups with cache_none=True alone.
     - `tags`: texts, or one, by which it can be deleted together with others; see Group.delete_tag.
     - `ttl`: seconds, a timedelta or text such as "5m". None: the value never expires. Zero or less, as
       `expires_at - now` is for a token that has expired: the callers get the value, and it is not kept. Default: the
       ttl of the group.
 
-    Raises TypeError for None as the value and for tags that are no texts, ConfigError for a ttl that is not a duration,
-    InvalidKey for a tag that is empty or too long, or too many of them.
+    Raises TypeError for tags that are no texts, ConfigError for a ttl that is not a duration, InvalidKey for a tag that
+    is empty or too long, or too many of them.
     """
 
     __slots__ = ("tags", "ttl", "value")
@@ -35,8 +35,6 @@ class Value(Generic[V_co]):  # no dataclass: importing these takes longer than t
     tags: tuple[str, ...]
 
     def __init__(self, value: V_co, ttl: Duration | Unset | None = UNSET, tags: str | Iterable[str] = ()) -> None:
-        if value is None:
-            raise TypeError("Value(None): None is not a value; return None itself if there is none")
         if ttl is not UNSET and ttl is not None:
             ttl = max(0.0, parse_duration(ttl, name="ttl", least=-math.inf))
         object.__setattr__(self, "value", value)

@@ -34,6 +34,7 @@ max_batch = 100
 batch_window = "2ms"
 concurrency = 4
 key_codec = "auto"
+cache_none = true
 refresh_after = "8m"
 early = 1.0
 stale_while_revalidate = "30s"
@@ -88,6 +89,7 @@ def test_every_option_of_a_group(program: Program) -> None:
             "batch_window": 0.002,
             "concurrency": 4,
             "key_codec": "auto",
+            "cache_none": True,
             "refresh_after": 480.0,
             "early": 1.0,
             "stale_while_revalidate": 30.0,

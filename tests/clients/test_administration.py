@@ -54,6 +54,7 @@ def test_info(trio: Trio, ask: Ask) -> None:
         "compress_above": None,
         "version": None,
         "key_codec": None,
+        "cache_none": False,
         "refresh_after": None,
         "early": 0.0,
         "stale_while_revalidate": 0.0,

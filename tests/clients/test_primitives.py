@@ -10,6 +10,7 @@ import pytest
 
 from kamacache import Clock, Node
 from tests.clients.nodes import Trio, where
+from tests.cluster.cluster import wait_until
 
 redis = pytest.importorskip("redis")
 
@@ -125,3 +126,18 @@ def test_a_stale_value_is_absent() -> None:
         clock.advance(11)
         assert (client.exists("g:k"), client.ttl("g:k"), client.persist("g:k")) == (0, -2, False)
         client.close()
+
+
+def test_none_that_is_kept(clients: list[Any], tcp_trio: Trio) -> None:
+    """Check that clients see nil, and that EXISTS, TTL and DEL tell it from absence."""
+    groups = [node.group("nones", codec="json", cache_none=True) for node in tcp_trio.nodes]
+    owners = [node.owner for node in tcp_trio.nodes]
+    wait_until(lambda: all(len({owner("nones", f"k{n}") for owner in owners}) == 1 for n in range(100)))
+    wait_until(lambda: groups[0].set("k", None, ttl=100) and all(client.exists("nones:k") for client in clients))
+    for client in clients:
+        assert (client.get("nones:k"), client.mget("nones:k", "nones:absent")) == (None, [None, None])
+        assert (client.exists("nones:k", "nones:absent"), client.set("nones:k", "1", nx=True)) == (1, None)
+        assert 90 < client.ttl("nones:k") <= 100
+    assert [group.get("k", "default") for group in groups] == [None] * 3
+    assert (clients[1].getdel("nones:k"), clients[2].delete("nones:k")) == (None, 0)
+    assert [group.get("k", "default") for group in groups] == ["default"] * 3

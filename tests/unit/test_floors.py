@@ -60,6 +60,7 @@ FLOORS = (  # from the ground up
     ("group.tags",),
     ("group",),
     ("group.keyed",),
+    ("group.nones",),
     ("loadertypes",),
     ("serve.admin", "serve.loads", "serve.metrics", "serve.writes", "shares", "sweeper", "fork"),
     ("serve.clients",),

@@ -629,3 +629,16 @@ def test_it_is_pickled_by_reference(node: Node) -> None:
         pickle.dumps(product_here)
     with pytest.raises(TypeError, match="a bound cached function cannot be pickled"):
         pickle.dumps(shop(node)().method)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"key": 5}, r"key=5: must be a template"),
+        ({"ignore": 5}, r"ignore=5: must be names of parameters"),
+        ({"ignore": ("a", 5)}, r"ignore=\('a', 5\): must be names of parameters"),
+    ],
+)
+def test_a_key_or_ignore_of_a_wrong_type_is_a_config_error(node: Node, options: Any, text: str) -> None:
+    with pytest.raises(kamacache.ConfigError, match=text):
+        node.cached(**options)

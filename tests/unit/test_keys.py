@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pydantic
 import pytest
 from hypothesis import given
@@ -77,6 +78,15 @@ class Query(pydantic.BaseModel):
     page: int = 1
 
 
+class Frozen(msgspec.Struct, frozen=True):
+    x: Any
+    y: Any = 0
+
+
+class Loose(msgspec.Struct):
+    x: int
+
+
 class Text(str):
     __slots__ = ()
 
@@ -104,7 +114,7 @@ DIFFERENT: list[Any] = [
     *(NOON.replace(tzinfo=PARIS), NOON.replace(fold=1), dt.timedelta(1), dt.timedelta(0, 1), dt.timedelta(0, 0, 1)),
     *(Colour.RED, Colour.BLUE, Number.ONE, Mode.FAST, "fast", "RED", Rights.READ, Rights.READ | Rights.WRITE),
     *(Odd["a,1"], Odd.b, (Odd["a,1"],), (Odd.b, 1)),
-    *(Pair(1, 2), Point(1, 2), Other(1, 2), Point(1), Point("1"), Point(Point(1))),
+    *(Pair(1, 2), Point(1, 2), Other(1, 2), Point(1), Point("1"), Point(Point(1)), Frozen(1), Frozen("1")),
     *(Query(text="a"), Query(text="a", page=2), Query(text="a", more=1), Query(text="a,page=1")),  # type: ignore[call-arg]
     *(Point, Other, int, "int", 10**5000),
 ]
@@ -113,6 +123,16 @@ SAME: list[tuple[Any, Any]] = [
     *((frozenset("abcdef"), frozenset("fedcba")), (Query(text="a"), Query(text="a", page=1))),
     (Query(text="a", m=1, n=2), Query(text="a", n=2, m=1)),  # type: ignore[call-arg]
 ]
+
+
+def test_the_field_without_a_key_is_named() -> None:
+    for value, text in (
+        (Query(text="a", tags=["x"]), r"a Query whose 'tags' is a list \(give a tuple\)"),  # type: ignore[call-arg]
+        (Frozen({}), r"a Frozen whose 'x' is a dict"),
+        (Loose(1), r"a Loose \(write class Loose\(msgspec.Struct, frozen=True\)\)"),
+    ):
+        with pytest.raises(NoKey, match=text):
+            write(value)
 
 
 def test_values_that_differ_have_texts_that_differ() -> None:

@@ -384,10 +384,6 @@ class TestValue:
         with pytest.raises(ConfigError, match="ttl="):
             Value(b"x", ttl)
 
-    def test_none_is_no_value(self) -> None:
-        with pytest.raises(TypeError, match="return None itself"):
-            Value(None)
-
     def test_it_does_not_change(self) -> None:
         with pytest.raises(AttributeError):
             Value(1).value = 2

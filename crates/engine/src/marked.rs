@@ -18,6 +18,9 @@ pub const UNCLAIMED: u128 = u128::MAX;
 /// What a value with tags has before them.
 const HEAD: usize = 6;
 
+/// The value of a group that keeps None as a value.
+pub const NONE: &[u8] = &[MARK, b'n'];
+
 /// Returns whether a value says what it is.
 #[inline]
 pub fn is(bytes: &[u8]) -> bool {
@@ -37,11 +40,12 @@ pub fn of_integer(number: i64) -> Bytes {
     bytes.into()
 }
 
-/// Returns the part of a value that clients of other languages are shown.
-pub fn shown(bytes: &[u8]) -> &[u8] {
+/// Returns the part of a value that clients of other languages are shown; nothing if it is None.
+pub fn shown(bytes: &[u8]) -> Option<&[u8]> {
     match untagged(bytes) {
-        [MARK, RAW | INTEGER, rest @ ..] => rest,
-        rest => rest,
+        NONE => None,
+        [MARK, RAW | INTEGER, rest @ ..] => Some(rest),
+        rest => Some(rest),
     }
 }
 
@@ -99,10 +103,10 @@ pub fn retagged(bytes: &[u8], value: Bytes) -> Bytes {
 }
 
 /// Does the same for a value that is shared.
-pub fn shown_of(bytes: Bytes) -> Bytes {
-    match shown(&bytes).len() {
-        length if length == bytes.len() => bytes,
-        length => bytes.slice(bytes.len() - length..),
+pub fn shown_of(bytes: Bytes) -> Option<Bytes> {
+    match shown(&bytes)?.len() {
+        length if length == bytes.len() => Some(bytes),
+        length => Some(bytes.slice(bytes.len() - length..)),
     }
 }
 
@@ -115,13 +119,20 @@ mod tests {
         for number in [0, -1, 7, i64::MIN, i64::MAX] {
             let bytes = of_integer(number);
             assert_eq!(integer(&bytes), Some(number));
-            assert_eq!(shown(&bytes), number.to_string().as_bytes());
+            assert_eq!(shown(&bytes), Some(number.to_string().as_bytes()));
         }
         for other in [&b"7"[..], b"", b"\xc1", b"\xc1i", b"\xc1i7x", b"\xc1r7", b"\xc1i9223372036854775808"] {
             assert_eq!(integer(other), None, "{other:?}");
         }
-        assert_eq!(shown(b"\xc1r\xc1i7"), b"\xc1i7");
-        assert_eq!(shown(b"\xc1"), b"\xc1");
+        assert_eq!(shown(b"\xc1r\xc1i7"), Some(&b"\xc1i7"[..]));
+        assert_eq!(shown(b"\xc1"), Some(&b"\xc1"[..]));
+    }
+
+    #[test]
+    fn none_is_not_shown() {
+        assert_eq!(shown(NONE), None);
+        assert_eq!(shown_of(Bytes::from_static(NONE)), None);
+        assert_eq!(integer(NONE), None);
     }
 
     fn tagged(names: &[&str], value: &[u8]) -> Vec<u8> {

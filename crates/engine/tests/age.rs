@@ -40,7 +40,7 @@ fn hits(store: &Store<Bytes>) -> bool {
 }
 
 fn usable(store: &Store<Bytes>) -> Option<Use> {
-    store.aged("k").map(|aged| aged.usable)
+    store.aged("k", true).map(|aged| aged.usable)
 }
 
 #[test]
@@ -51,8 +51,10 @@ fn one_caller_refreshes_and_the_others_hit() {
     assert!(hits(&store));
     clock.advance(1);
     assert!(!hits(&store));
+    assert_eq!(store.aged("k", false).unwrap().usable, Use::Refresh); // a look claims nothing
+    assert!(!hits(&store));
     assert_eq!(usable(&store), Some(Use::Refresh));
-    assert_eq!(store.aged("k").unwrap().remaining, Some(2 * SECOND));
+    assert_eq!(store.aged("k", true).unwrap().remaining, Some(2 * SECOND));
     assert_eq!(usable(&store), Some(Use::Answer));
     assert!(hits(&store));
     clock.advance(SECOND);

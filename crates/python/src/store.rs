@@ -170,9 +170,9 @@ impl Store {
         Ok(self.found(py, text(key)?))
     }
 
-    #[pyo3(signature = (key, /))]
-    fn aged<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Found<'py>>> {
-        Ok(self.aged_now(py, text(key)?))
+    #[pyo3(signature = (key, /, *, claim = true))]
+    fn aged<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>, claim: bool) -> PyResult<Option<Found<'py>>> {
+        Ok(self.aged_now(py, text(key)?, claim))
     }
 
     #[pyo3(signature = (key, /))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kamacache._engine import MISSING
 from kamacache.group.base import GroupBase
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kamacache.load.given import Given
 
 V = TypeVar("V")
+T = TypeVar("T")
 _Many = tuple[dict[str, Any], list[str], dict[str, Exception]]  # here, not here, not decoded
 
 
@@ -21,7 +22,20 @@ class GroupReads(GroupBase[V]):
 
     __slots__ = ()
 
-    async def aget(self, key: str) -> V | None:
+    if TYPE_CHECKING:  # a default is for groups with cache_none=True, which nones.py makes
+
+        @overload
+        def get(self, key: str, /) -> V | None: ...
+        @overload
+        def get(self, key: str, default: T, /) -> V | T: ...
+        def get(self, key: str, default: Any = None, /) -> Any: ...
+        @overload
+        async def aget(self, key: str) -> V | None: ...
+        @overload
+        async def aget(self, key: str, default: T) -> V | T: ...
+        async def aget(self, key: str, default: Any = None) -> Any: ...
+
+    async def aget(self, key: str) -> V | None:  # type: ignore[no-redef] # as it is without cache_none
         """Return the value for `key` as get does, without blocking the event loop.
 
         An async loader runs as a task of the node's event loop, a plain one on a thread of the node's pool. Cancelling

@@ -62,7 +62,7 @@ class GroupWrites(GroupLoads[V]):
 
         Args:
             key: The key.
-            value: The value; None is a TypeError, use delete.
+            value: The value; None is a TypeError without `cache_none`, use delete.
             ttl: Seconds, a timedelta, or text such as "10m"; None never expires, zero or less is gone at once.
                 kamacache.KEEP: what the value that is there has left. Default: the ttl of the group.
             wait: With False the write is sent later, in order; a get of the key on this node waits for it.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kamacache._engine import monotonic
+from kamacache._engine import MISSING, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import Overloaded
 from kamacache.load.flight import CHAIN, own_loop
@@ -257,7 +257,7 @@ class _Timer:
 
 
 def _by_key(argument: str | list[str], answer: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each key of a call, and its value or Failed."""
+    """Yield each key of a call, and its value, Failed, or MISSING for a key that load_many has left out."""
     if isinstance(argument, str):
         yield argument, answer
         return
@@ -267,7 +267,7 @@ def _by_key(argument: str | list[str], answer: Any) -> Iterator[tuple[str, Any]]
         except TypeError as error:
             answer = Failed(error)
     for key in argument:
-        yield key, answer if isinstance(answer, Failed) else answer.get(key)
+        yield key, answer if isinstance(answer, Failed) else answer.get(key, MISSING)
 
 
 def checked(answer: object) -> Mapping[str, Any]:

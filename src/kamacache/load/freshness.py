@@ -61,7 +61,7 @@ class Freshness:
 
     def has_old(self, keys: Iterable[str]) -> bool:
         """Return whether there is an old value for a failure of any of these keys."""
-        return any(self._store.aged(key) is not None for key in keys)
+        return any(self._store.aged(key, claim=False) is not None for key in keys)
 
     def instead(self, key: str, outcome: Outcome) -> Outcome:
         """Return the old value in the place of a failure, if there is one for that; else the outcome."""
@@ -112,7 +112,7 @@ class Freshness:
         """Return the keys whose callers wait for `soft_timeout` at most: an old value is there for them."""
         if self._rules.soft_timeout is None:
             return []
-        old = ((key, self._store.aged(key)) for key in lead.keys)
+        old = ((key, self._store.aged(key, claim=False)) for key in lead.keys)
         return [key for key, entry in old if entry is not None]
 
     def limit(self, lead: Lead, keys: list[str], granting: Granting | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kamacache import codecs
-from kamacache._engine import Store
+from kamacache._engine import MISSING, Store
 from kamacache.load.call import LATE, Failed, failed_here
 from kamacache.load.lease import Leases
 from kamacache.load.outcome import (
@@ -120,7 +120,10 @@ class Loaded:
         tags: tuple[str, ...] = ()
         if isinstance(value, Value):
             value, ttl, tags = value.value, value.ttl, value.tags
-        raw = None if value is None else tagged(codecs.encode(self._options.codec, value), tags)
+            if value is None and not self._options.cache_none:
+                raise TypeError("Value(None): None is not a value; return None itself if there is none")
+        absent = value is MISSING or (value is None and not self._options.cache_none)
+        raw = None if absent else tagged(codecs.encode(self._options.codec, value, none=True), tags)
         return raw, self._ttl(raw) if isinstance(ttl, Missing) else ttl
 
     def _failed(self, lead: Lead, key: str, error: BaseException, *, own: bool) -> NoReturn:

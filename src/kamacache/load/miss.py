@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 
+_ABSENT = object()  # in the place of a value
 _ROUNDS = 4  # loads of a key that a get waits for, as long as the codec cannot read what comes
 
 
@@ -178,7 +179,7 @@ class Misses:
                     del found[key]
                     continue
                 counts[key] = ABSENT if data is None else PEER_HITS
-                if value is not None:
+                if data is not None:
                     values[key] = value
             todo = [key for key in keys if key not in found]
             for left in reversed(range(_ROUNDS)):
@@ -190,13 +191,14 @@ class Misses:
                         unanswered += outcome.unloaded
                         counts[key] = JOINED if key in joined else outcome.how
                         try:
-                            value = self.values.result(key, outcome, raw=raw, last=_is_last(left, key in joined))
+                            last = _is_last(left, key in joined)
+                            value = self.values.result(key, outcome, raw=raw, last=last, default=_ABSENT)
                         except KamaCacheError as error:
                             failures[key] = error
                         else:
                             if value is MISSING:
                                 todo.append(key)
-                            elif value is not None:
+                            elif value is not _ABSENT:
                                 values[key] = value
                     yield PAUSE
                 if not todo:

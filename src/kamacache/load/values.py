@@ -29,10 +29,15 @@ class Values:
         self._local = local
         self._unread = unread
 
-    def decode(self, key: str, data: bytes | None, *, raw: bool = False) -> Any:
-        """Return the value; with `raw` its bytes, as before they were compressed. Raises CodecError."""
+    def decode(self, key: str, data: bytes | None, *, raw: bool = False, default: Any = None) -> Any:
+        """Return the value, or `default` if it is absent; with `raw` its bytes, as before they were compressed.
+
+        Raises CodecError.
+        """
+        if data is None:
+            return default
         codec: codecs.Codec[Any] | None = self._of_bytes if raw else self._codec
-        if data is None or codec is None:
+        if codec is None:
             return data
         value = codecs.untagged(data)
         marked = value.startswith(codecs.MARK)
@@ -53,7 +58,7 @@ class Values:
         except CodecError:
             return MISSING
 
-    def result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False) -> Any:
+    def result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False, default: Any = None) -> Any:
         """Return the value of an outcome; MISSING if it cannot be read, and the key is to be loaded again.
 
         A value that the loader has just returned is not loaded again, nor one that came back after that; raises
@@ -64,12 +69,12 @@ class Values:
         if outcome.failure is not None:
             raise raised(outcome.failure, key)
         try:
-            value = self.decode(key, outcome.value, raw=raw)
+            value = self.decode(key, outcome.value, raw=raw, default=default)
         except CodecError:
             if outcome.how != LOADS and not last:
                 return MISSING
             if not self._local.may_load():  # on a client node, too
-                return None
+                return default
             raise
         if self._unread.marks:
             self._unread.marks.pop(key, None)

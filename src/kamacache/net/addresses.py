@@ -169,3 +169,10 @@ def _route(here: Address, there: Address | None, deadline: Deadline, *, alone: b
         f"{here} is no address that others can use, and no route tells which one is: give advertise= the "
         f"address that others use, as in advertise='10.0.0.1:{here.port or 8001}'"
     )
+
+
+def check_advertise(advertise: str) -> None:
+    """Raise ConfigError unless `advertise` is an address that other machines can reach."""
+    address = parse_address(advertise, name="advertise")
+    if address.is_unix or address.is_unspecified or address.port == 0:
+        raise ConfigError(f"advertise={advertise!r}: must be a host and a port that others can reach: 10.0.0.1:8001")

@@ -98,7 +98,7 @@ impl kama_cache_server::KamaCache for Foreign {
             Some(value) => value,
             None => self.ask("get", request, None, limit).await?.values.into_iter().next().flatten(),
         };
-        let value = value.map(marked::shown_of).ok_or_else(|| Status::not_found("no such key"))?;
+        let value = value.and_then(marked::shown_of).ok_or_else(|| Status::not_found("no such key"))?;
         Ok(Response::new(pb::ResponseForGet { value }))
     }
 

@@ -158,12 +158,9 @@ impl Protocol {
     }
 
     pub fn value(self, value: Option<Bytes>, out: &mut Output) {
-        match value {
+        match value.and_then(marked::shown_of) {
             None => self.nil(out),
-            Some(value) => {
-                let value = marked::shown_of(value);
-                out.bulk(&value, || value.clone());
-            }
+            Some(value) => out.bulk(&value, || value.clone()),
         }
     }
 

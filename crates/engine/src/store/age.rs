@@ -69,9 +69,9 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Returns an entry whose time without a decision is over, and what may be done with it. Of all callers one is
-    /// told to refresh it; for the others it is as good as new for a second.
-    pub fn aged(&self, key: &str) -> Option<Aged<V>> {
+    /// Returns an entry whose time without a decision is over, and what may be done with it. Of all callers that
+    /// claim it one is told to refresh it; for the others it is as good as new for a second.
+    pub fn aged(&self, key: &str, claim: bool) -> Option<Aged<V>> {
         let freshness = self.options.freshness.as_ref()?;
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
@@ -85,7 +85,9 @@ impl<V: Value> Store<V> {
         let usable = if now < entry.expires || now < ends && !refreshes(freshness, entry, ends, now) {
             Use::Answer
         } else if now < answerable {
-            entry.expires = now.saturating_add(CLAIM).min(answerable);
+            if claim {
+                entry.expires = now.saturating_add(CLAIM).min(answerable);
+            }
             Use::Refresh
         } else if now < ends.saturating_add(freshness.if_error) {
             Use::IfError

@@ -68,7 +68,7 @@ impl Store {
         }
         let object = self.decoded(py, value.bytes(py))?;
         // Unpacked, it would take memory that is not counted.
-        let keep = self.shareable && !self.is_packed(memory::Value::bytes(value));
+        let keep = object.is_none() || (self.shareable && !self.is_packed(memory::Value::bytes(value)));
         Ok(if keep { value.keep_decoded(object) } else { object })
     }
 
@@ -169,6 +169,9 @@ impl Store {
 
     /// Returns the object that a get returns for a value that is not kept here.
     pub fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        if marked::untagged(bytes.as_bytes()) == marked::NONE {
+            return Ok(py.None().into_bound(py));
+        }
         if let Some(number) = marked::integer(bytes.as_bytes()) {
             return Ok(number.into_pyobject(py)?.into_any());
         }
@@ -180,7 +183,7 @@ impl Store {
         match self.decode.get(py) {
             Some(decode) => Ok(call(decode.bind(py), &(bytes,).into_pyobject(py)?)?.into_bound(py)),
             // None was given, or the collector has taken it, and with it everything that could ask.
-            None => Ok(PyBytes::new(py, marked::shown(bytes.as_bytes())).into_any()),
+            None => Ok(PyBytes::new(py, marked::shown(bytes.as_bytes()).unwrap_or_default()).into_any()),
         }
     }
 
@@ -199,8 +202,8 @@ impl Store {
 
     /// Returns what is here of a key whose hits need a decision by now, with what may be done with it in the place of
     /// its kind.
-    pub(super) fn aged_now<'py>(&self, py: Python<'py>, key: &str) -> Option<Found<'py>> {
-        let aged = self.engine().aged(key)?;
+    pub(super) fn aged_now<'py>(&self, py: Python<'py>, key: &str, claim: bool) -> Option<Found<'py>> {
+        let aged = self.engine().aged(key, claim)?;
         Some((bytes_of(py, aged.value), aged.version, aged.remaining.map(seconds), aged.usable as u8))
     }
 

@@ -54,8 +54,10 @@ pub(super) fn get(session: &mut Session, asked: &Invocation<'_>, out: &mut Outpu
     let (memory, key) = find(asked.arguments.get(1).unwrap_or_default(), asked.groups)?;
     let mut here = true;
     memory.get(key, &mut |found| match found {
-        Some(Some(value)) => out.bulk(marked::shown(value.bytes()), || marked::shown_of(value.keep())),
-        Some(None) => session.protocol.nil(out),
+        Some(value) => match value.and_then(|held| Some((marked::shown(held.bytes())?, held))) {
+            Some((shown, held)) => out.bulk(shown, || marked::shown_of(held.keep()).unwrap_or_default()),
+            None => session.protocol.nil(out),
+        },
         None => here = false,
     });
     if here {
