@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from kamacache._engine import Flag
+from kamacache._engine import Flag, monotonic
 from kamacache.cluster.contact import Listeners, Watched, has_ended, must_be_told
 from kamacache.member import Member
 
@@ -104,6 +105,7 @@ class Peers:
 
     def __init__(self, contacts: Contacts, *, notices_deaths: bool = True) -> None:
         self.own: str | None = None
+        self.parted = ("", -math.inf)  # the last member that began to leave, and when
         self._contacts = contacts
         self._notices_deaths = notices_deaths
         self._lock = threading.Lock()
@@ -206,6 +208,8 @@ class Peers:
             peer.unanswered = peer.silent = 0
             peer.refused = peer.ended = False
             peer.confirmed |= answered
+            if leaving or member.leaving:
+                self.parted = (peer.id, monotonic())
             if leaving:
                 self._contacts.end(peer.id)
                 peer.left = peer.dead = True
@@ -320,6 +324,8 @@ class Peers:
 
     def _update(self, peer: Peer, member: Member) -> None:
         """Take in what a member says of itself. Until it spoke, its address may have been its id. Holds the lock."""
+        if member.id == peer.id and peer.member.leaving:  # a list that was read before says otherwise
+            member = member._replace(leaving=True)
         if member.id != peer.id:
             self._contacts.forget(peer.id)
             if not peer.dead:

@@ -48,7 +48,7 @@ class NativeLane:
         most = max(_LEAST_MESSAGE, 4 * max_value) + _ROOM
         self.contacts = Contacts()
         self.stood: Callable[[], None] = lambda: None
-        transport = self._transport = Transport(
+        transport = self._transport = self.carrier = Transport(
             max_message=most,
             max_value=max_value,
             patience=self.patience,
