@@ -30,7 +30,7 @@ def drop(node: Node) -> None:
 
 
 def is_replaced(parted: tuple[str, float]) -> bool:
-    """Return whether a node should wait for others to come: a member of another process left just before it.
+    """Return whether a node should wait for others to come: a member of another process has just left, or is leaving.
 
     A server that reloads ends its old workers together, while the new ones start.
     """

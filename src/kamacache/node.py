@@ -242,7 +242,8 @@ class Node(EverywhereMethods):
                 return
             self._closed, self._drained = True, deadline
         if self._start.done:
-            self._membership.hand_over(deadline, linger=fork.is_replaced(self._membership.peers.parted))
+            peers = self._membership.peers
+            self._membership.hand_over(deadline, lambda: fork.is_replaced(peers.parted))
         for core in cores:
             core.store.close()  # after its goodbye it is not notified of writes, so it must serve nothing from memory
         self._membership.stop()  # ends a start that waits

@@ -1,4 +1,4 @@
-"""The hand-over, under schedules decided by the test: no write is lost while keys change their owner, and none is loaded."""
+"""The hand-over, under schedules decided by the test: while keys change their owner, no write is lost, no key loaded."""
 
 from __future__ import annotations
 
@@ -178,5 +178,3 @@ def test_an_owner_that_is_silent_is_not_waited_for(source: Source) -> None:
     source.network.thaw(str(source.nodes[2].address))
     assert entries(stays) >= len(owned(source, source.nodes[0]))
     assert silent is not None
-
-

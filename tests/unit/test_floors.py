@@ -73,7 +73,7 @@ FLOORS = (  # from the ground up
     ("testing.cluster",),
     ("testing", "__init__", "load", "write", "cluster", "net", "serve"),
     ("cli.client", "cli.output", "cli.config"),
-    ("cli.finding",),
+    ("cli.app", "cli.finding"),
     ("cli.doctor", "cli.serve"),
     ("cli.commands",),
     ("cli",),

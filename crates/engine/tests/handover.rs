@@ -80,8 +80,7 @@ impl Two {
     }
 
     fn load(&self, key: &str, value: Option<Vec<u8>>, ttl: u64) {
-        let fill =
-            Fill { version: 0, ttl: Some(ttl), kind: Kind::Main, took: SECOND / 2, foreign: false, since: None };
+        let fill = Fill { version: 0, ttl: Some(ttl), kind: Kind::Main, took: SECOND / 2, foreign: false, since: None };
         let value = value.map(|value| common::Bytes(Arc::new(value)));
         assert!(self.from.put(key, value, fill, &mut Gone::default()));
     }

@@ -19,6 +19,7 @@ can ask for it one that lives and is told of writes.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from kamacache.groups import View
     from kamacache.runtime import Runtime
 
-_PATIENCE = 2.0  # seconds that an owner has to join, or to see the same table, while nothing moves
-_PAUSE = 0.05
+_JOINING = 60.0  # seconds that a new owner has to join, and to see the same table
+_PAUSE, _LONGEST = 0.05, 0.8  # seconds between two looks
 _STEP = 60.0  # seconds for one group
 
 
@@ -61,7 +62,7 @@ class HandOver:
     def _run(self) -> None:
         while True:
             self._wanted = False
-            self.finish(Deadline.after(None))
+            self.finish(Deadline.after(_JOINING))
             with self._lock:
                 if not self._wanted or self._membership.stopped:
                     self._thread = None
@@ -72,16 +73,19 @@ class HandOver:
         """Return the number of entries on this node."""
         return sum(core.store.stats()["entries"] for core in self._groups.values())
 
-    def finish(self, deadline: Deadline, *, linger: bool = False) -> None:
-        """Hand over until nothing is left, or nothing moves any more; with `linger`, wait for a member that takes it."""
-        patience = Deadline.after(_PATIENCE)
+    def finish(self, deadline: Deadline, is_replaced: Callable[[], bool] = lambda: False) -> None:
+        """Hand over until nothing is left that an owner would take.
+
+        If no member is left that owns anything, and others `is_replaced` with this one, wait for one.
+        """
+        pause, lingers = _PAUSE, False
         while not (deadline.passed or self._membership.stopped):
             handed, left, waiting = self._hand_over(deadline)
-            if handed:
-                patience = Deadline.after(_PATIENCE)
-            if not (left and not patience.passed) and not (waiting and linger):
+            lingers = lingers or (waiting and is_replaced())
+            if not (left or (waiting and lingers)):
                 return
-            self._bell.wait(deadline.sooner(_PAUSE))
+            self._bell.wait(deadline.sooner(pause))
+            pause = _PAUSE if handed else min(pause * 2, _LONGEST)
 
     def _hand_over(self, deadline: Deadline) -> tuple[int, int, bool]:
         """Return how many entries were handed over, how many are left for later, and whether some have no owner."""

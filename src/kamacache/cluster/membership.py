@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -185,18 +185,18 @@ class Membership:
         if self._groups.placed(name, route) and not self.me.leaving:
             self._handing.begin()
 
-    def hand_over(self, deadline: Deadline, *, linger: bool) -> None:
+    def hand_over(self, deadline: Deadline, is_replaced: Callable[[], bool]) -> None:
         """Give up all keys, and hand over what is here to their next owners; see handover.py.
 
-        If there are none, wait for them if this node is to `linger`.
+        If there are none, wait for them if this node `is_replaced`.
         """
-        others = any(not peer.dead for peer in self.peers.all())
-        if self._thread is None or self.me.client or deadline.passed or not ((others or linger) and self._handing.entries):
+        others = any(not peer.dead for peer in self.peers.all()) or is_replaced()
+        if not others or self._thread is None or self.me.client or deadline.passed or not self._handing.entries:
             return
         self._retiring = True
         self._wake.ring()
         if self._retired.wait(deadline):
-            self._handing.finish(deadline, linger=linger)
+            self._handing.finish(deadline, is_replaced)
 
     def _retire(self) -> None:
         with self._lock:

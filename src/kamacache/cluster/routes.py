@@ -198,8 +198,7 @@ def _owners(
     having = [
         (member, (member.address or "", member.weight, peer))
         for member, peer in members
-        if not (member.client or (member.leaving and not leaving))
-        and (name in member.groups or not member.protocol)
+        if not (member.client or (member.leaving and not leaving)) and (name in member.groups or not member.protocol)
     ]
     loads = any(name in member.loads for member, _ in having)
     owners = [owner for member, owner in having if not loads or name in member.loads or not member.protocol]
