@@ -222,7 +222,7 @@ class Node(EverywhereMethods):
     def close(self, drain: Duration = "5s") -> None:
         """Send pending writes, hand over what this node owns, say goodbye, and finish what others wait for.
 
-        All that takes at most `drain`, and then what is left is lost. The next owners get the values that were used last
+        All that takes at most `drain`; what is left then is lost. The next owners get the values that were used last
         first, with their versions and their remaining time.
 
         All calls raise NodeClosed from then on. In a signal handler that interrupts `start`, close returns at once, and

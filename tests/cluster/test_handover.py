@@ -1,4 +1,4 @@
-"""The hand-over, under schedules decided by the test: while keys change their owner, no write is lost, no key loaded."""
+"""The hand-over, under schedules decided by the test: while keys change their owner, no write is lost."""
 
 from __future__ import annotations
 

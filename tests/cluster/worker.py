@@ -37,7 +37,8 @@ class Worker:
         for registry in (StaticRegistry, EtcdRegistry):
             registry.lease = options.get("lease", registry.lease)
         if patience := options.get("patience"):  # on a starved machine, silence would make strangers of members
-            native.PEEK_TIMEOUT = native.FORMER_TIMEOUT = exchange.HELLO_TIMEOUT = patience
+            for module, name in ((native, "PEEK_TIMEOUT"), (native, "FORMER_TIMEOUT"), (exchange, "HELLO_TIMEOUT")):
+                setattr(module, name, patience)
         where = {"registry": options["registry"], "advertise": options.get("advertise")}
         self.node = Node(options.get("listen"), service="test", **where, **options.get("node", {}))
         names = options.get("groups", ["g"])

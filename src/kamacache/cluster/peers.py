@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -105,7 +104,7 @@ class Peers:
 
     def __init__(self, contacts: Contacts, *, notices_deaths: bool = True) -> None:
         self.own: str | None = None
-        self.parted = ("", -math.inf)  # the last member that began to leave, and when
+        self.parted = ("", 0.0)  # the last member that began to leave, and when
         self._contacts = contacts
         self._notices_deaths = notices_deaths
         self._lock = threading.Lock()
@@ -178,7 +177,7 @@ class Peers:
         with self._lock:
             for address, member in listed.items():
                 peer = self._known(address, member)
-                if member.protocol:  # a list without more than addresses says less than a hello
+                if member.protocol and not peer.member.leaving:  # else a list says less than a hello
                     self._update(peer, member)
                 peer.fixed = not member.protocol
                 peer.registered = peer.fixed or not peer.left
@@ -324,8 +323,6 @@ class Peers:
 
     def _update(self, peer: Peer, member: Member) -> None:
         """Take in what a member says of itself. Until it spoke, its address may have been its id. Holds the lock."""
-        if member.id == peer.id and peer.member.leaving:  # a list that was read before says otherwise
-            member = member._replace(leaving=True)
         if member.id != peer.id:
             self._contacts.forget(peer.id)
             if not peer.dead:

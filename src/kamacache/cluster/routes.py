@@ -32,8 +32,8 @@ class Route:
     `peers` are the owners, None in the place of this node. `placement` is their table, None if there is no other;
     `me` is the position of this node in it, one that no owner has if this node is none. `loads` is whether a
     member is known to load the keys. `before` is the route that this one replaced, and may itself have one before it;
-    its owners are asked for keys that changed hands, until `until`. So are the peers in `leaving`, for any key: each may
-    have taken over what others had, and owns nothing any more.
+    its owners are asked for keys that changed hands, until `until`. So are the peers in `leaving`, for any key: each
+    may have taken over what others had, and owns nothing any more.
     """
 
     __slots__ = ("before", "leaving", "loads", "me", "owners", "peers", "placement", "until")
