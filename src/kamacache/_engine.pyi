@@ -51,7 +51,10 @@ __all__ = [
     "arrived",
     "check_json_keys",
     "check_key",
+    "hand_over",
+    "join",
     "monotonic",
+    "take_over",
     "wake_late",
 ]
 
@@ -74,6 +77,31 @@ def check_json_keys(value: object, /) -> None:
 
 def arrived() -> int:
     """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
+
+def hand_over(
+    store: Store,
+    placement: Placement,
+    owners: Sequence[tuple[str, str] | None],
+    me: str,
+    timeout: float,
+    carry: Transport | Callable[[str, str, bytes], bytes | None],
+    /,
+) -> tuple[int, int]:
+    """Hand over the entries of a store that member `me` does not own, those that were used last first.
+
+    `owners` are (address, id) by their positions in `placement`, None for those that are not to be asked. `carry` takes
+    an address, the name of the group and a message, and returns the reply, None if there is none.
+    Return how many entries have been taken over, and how many others may take later.
+    """
+
+def join(store: Store, /) -> None:
+    """Note that the node of a store has joined: it may take over entries, and its table says whom it inherits from."""
+
+def take_over(store: Store, contacts: Contacts, message: bytes, /) -> bytes:
+    """Keep the entries of a message of hand-over whose keys the store owns, and return the reply.
+
+    Raises ValueError for other bytes.
+    """
 
 def monotonic() -> float:
     """Return the seconds of time.monotonic(), which a test that freezes the clocks of Python does not stop."""
@@ -298,10 +326,11 @@ class Store:
     def forget(self) -> None:
         """Drop all entries, and keep no load that is under way. The remembered writes and the floor stay."""
 
-    def place(self, placement: Placement | None, me: int, inherits: float = 0.0) -> None:
+    def place(self, placement: Placement | None, me: int, inherits: float = 0.0) -> bool:
         """Demote the main copies that member `me` does not own by this placement, and promote those that it owns again.
 
-        A demoted copy is served here for near_ttl more. With None, `me` owns every key.
+        A demoted copy is served here for near_ttl more. With None, `me` owns every key. Return whether something here
+        belongs to others now.
         Until `inherits` (seconds of the clock), owners before this node may have what is not here.
         """
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from kamacache.node import Node
 
 nodes: WeakSet[Node] = WeakSet()  # to be renewed in a forked child, and closed at exit
-_AT_EXIT = 0.5  # seconds for pending writes
+_AT_EXIT = 1.5  # seconds to send pending writes, and to hand over
+_TOGETHER = 2.0  # seconds
 
 
 def drop(node: Node) -> None:
@@ -26,6 +27,15 @@ def drop(node: Node) -> None:
     with suppress(Overloaded):  # called by the garbage collector in any thread, which must not wait
         thread.start("kamacache-drop", node.close, _AT_EXIT)
     warnings.warn(text, ResourceWarning, source=node, stacklevel=3)
+
+
+def is_replaced(parted: tuple[str, float]) -> bool:
+    """Return whether a node should wait for others to come: a member of another process has just left, or is leaving.
+
+    A server that reloads ends its old workers together, while the new ones start.
+    """
+    member, when = parted
+    return _engine.monotonic() - when < _TOGETHER and member not in {node.id for node in list(nodes)}
 
 
 def free_address(listen: str | None) -> str | None:

@@ -162,10 +162,10 @@ class View(Mapping[str, "GroupCore"]):
         """Return the state of each group for a hello."""
         return [core.state() for core in self.values()]
 
-    def placed(self, name: str, route: Route) -> None:
-        """Pass a new table of owners on to its group."""
-        if (core := self.get(name)) is not None:
-            core.misses.route(route)
+    def placed(self, name: str, route: Route) -> bool:
+        """Pass a new table of owners on to its group. Return whether something here belongs to others now."""
+        core = self.get(name)
+        return core is not None and core.misses.route(route)
 
 
 def _suit(loader: Loader, options: GroupOptions) -> None:

@@ -10,7 +10,7 @@ class Member(NamedTuple):
     """A node as other nodes know it; str() is its address.
 
     `loads` are those of its `groups` that it has a loader for. A `client` is a client node: it owns
-    no keys and loads for no other.
+    no keys and loads for no other. A member that is `leaving` owns none any more, and hands over what it has.
     """
 
     id: str
@@ -20,6 +20,7 @@ class Member(NamedTuple):
     protocol: int = PROTOCOL
     loads: tuple[str, ...] = ()
     client: bool = False
+    leaving: bool = False
 
     def __str__(self) -> str:
         return self.address or ""

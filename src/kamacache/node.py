@@ -220,7 +220,10 @@ class Node(EverywhereMethods):
         return self.start() if alone else self._start.begin()  # type: ignore[func-returns-value]
 
     def close(self, drain: Duration = "5s") -> None:
-        """Send pending writes, say goodbye, and finish what others wait for, for at most `drain`.
+        """Send pending writes, hand over what this node owns, say goodbye, and finish what others wait for.
+
+        All that takes at most `drain`; what is left then is lost. The next owners get the values that were used last
+        first, with their versions and their remaining time.
 
         All calls raise NodeClosed from then on. In a signal handler that interrupts `start`, close returns at once, and
         `start` closes the node.
@@ -238,6 +241,9 @@ class Node(EverywhereMethods):
             if self._closed:
                 return
             self._closed, self._drained = True, deadline
+        if self._start.done:
+            peers = self._membership.peers
+            self._membership.hand_over(deadline, lambda: fork.is_replaced(peers.parted))
         for core in cores:
             core.store.close()  # after its goodbye it is not notified of writes, so it must serve nothing from memory
         self._membership.stop()  # ends a start that waits

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from kamacache import ConfigError, Node
+from kamacache.cli.app import node_at
 from kamacache.cli.client import Client
 from kamacache.cli.config import make_groups, read
 from tests.cli.conftest import PATIENCE, Program
@@ -249,3 +250,87 @@ def test_json_is_one_line(program: Program) -> None:
     node = program.serve()
     assert json.dumps(node.said)
     assert node.said["groups"] == []
+
+
+APP = """
+from kamacache import Node
+from loaders import load
+
+node = Node(registry="local://{directory}/reg", service="shop", max_value="1 KiB")
+users = node.group("users", load, ttl="1h", codec="bytes", max_bytes="8 MiB")
+number = 7
+closed = Node()
+closed.close()
+alone = Node()
+client = Node(registry="local://{directory}/reg", client=True)
+
+@node.cached(ttl="1m")
+def report(year: int) -> dict[str, int]:
+    return {{"year": year}}
+
+def make():
+    return Node(registry="local://{directory}/reg", service="made")
+
+def fails():
+    raise RuntimeError("no database")
+
+async def later():
+    return node
+"""
+
+
+@pytest.fixture
+def app(program: Program) -> Program:
+    (program.directory / "caching.py").write_text(APP.format(directory=program.directory))
+    (program.directory / "started.py").write_text("from kamacache import Node\nnode = Node()\nnode.start()\n")
+    return program
+
+
+def test_the_node_of_an_application_is_served_with_its_groups_and_options(app: Program) -> None:
+    node = app.serve("--app", "caching:node")
+    assert node.said["service"] == "shop"
+    assert node.said["groups"] == ["caching.report", "users"]
+    assert app.out("get", "users", "k", "--node", node.address) == "value of k"
+    made = app.serve("--app", "caching:make", "--drain", "1s")
+    assert made.said["service"] == "made"
+    for one in (node, made):
+        one.signal(signal.SIGTERM)
+        assert one.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("caching", "must be module:attribute"),
+        ("nowhere:node", "No module named 'nowhere'"),
+        ("caching:missing", "has no attribute 'missing'"),
+        ("caching:number", "must be a Node or a function that makes one, not int"),
+        ("caching:users", "name the node that it belongs to"),
+        ("caching:later", "an async function"),
+        ("caching:fails", "it raised RuntimeError: no database"),
+        ("caching:closed", "this node is closed"),
+        ("caching:alone", "this node is alone"),
+        ("caching:client", "a client node owns no keys"),
+        ("started:node", "has started this node at its import"),
+    ],
+)
+def test_an_application_that_cannot_be_served(
+    app: Program, monkeypatch: pytest.MonkeyPatch, place: str, said: str
+) -> None:
+    monkeypatch.syspath_prepend(str(app.directory))
+    before = set(sys.modules)
+    try:
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            node_at(place)
+    finally:
+        for name in {"caching", "started", "loaders"} & (set(sys.modules) - before):
+            module = sys.modules.pop(name)
+            for node in vars(module).values():
+                if isinstance(node, Node):
+                    node.close()
+
+
+def test_options_beside_an_application(app: Program) -> None:
+    said = app.fails(2, "serve", "--app", "caching:node", "--config", "node.toml", "--group", "bag", "--weight", "2")
+    assert "--app caching:node: the node of the application has its own options and groups" in said
+    assert "leave out --config, --weight, --group" in said

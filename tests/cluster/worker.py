@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from kamacache import Group, KamaCacheError, Node
+from kamacache.cluster import exchange
+from kamacache.net import native
 from kamacache.registry.etcd import EtcdRegistry
 from kamacache.registry.static import StaticRegistry
 from tests.cluster import asking
@@ -34,6 +36,9 @@ class Worker:
         self.slow = options.get("slow", 0.0)
         for registry in (StaticRegistry, EtcdRegistry):
             registry.lease = options.get("lease", registry.lease)
+        if patience := options.get("patience"):  # on a starved machine, silence would make strangers of members
+            for module, name in ((native, "PEEK_TIMEOUT"), (native, "FORMER_TIMEOUT"), (exchange, "HELLO_TIMEOUT")):
+                setattr(module, name, patience)
         where = {"registry": options["registry"], "advertise": options.get("advertise")}
         self.node = Node(options.get("listen"), service="test", **where, **options.get("node", {}))
         names = options.get("groups", ["g"])

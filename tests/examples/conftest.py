@@ -78,6 +78,10 @@ class Running:
         """Send it the signal to end."""
         self._popen.terminate()
 
+    def reload(self) -> None:
+        """Send it the signal to read its program again."""
+        self._popen.send_signal(signal.SIGHUP)
+
     def end(self) -> int:
         """Return its exit code, once it has ended by itself."""
         code = self._popen.wait(PATIENCE)
@@ -101,6 +105,10 @@ class Examples:
 
     def start(self, heading: str, number: int = 0, **more: str) -> Running:
         """Start the commands under this heading of the README, with these variables added to the environment."""
+        return self.run(script(heading, number), **more)
+
+    def run(self, commands: str, **more: str) -> Running:
+        """Start these commands in the same way."""
         own = {name: value for name, value in own_environment().items() if not name.startswith("XDG_")}
         places = {
             "PATH": os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent), own["PATH"])),
@@ -108,7 +116,7 @@ class Examples:
             "KAMACACHE_REGISTRY": f"local://{self.directory}/reg",
             "PYTHONUNBUFFERED": "",  # a line that is flushed is written at once: those of several workers stay whole
         }
-        running = Running(script(heading, number), own | places | more)
+        running = Running(commands, own | places | more)
         self._running.append(running)
         return running
 

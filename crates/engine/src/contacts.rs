@@ -55,6 +55,12 @@ impl Contacts {
         state.shown(member)
     }
 
+    /// Returns whether a message to `to` is for this node, and the member that sent it is told of every write here.
+    pub fn are_between(&self, from: &str, to: &str) -> bool {
+        let state = self.0.lock();
+        state.id == to && state.begun.get(from).copied().flatten().is_some()
+    }
+
     /// Returns the members that have given a sign of life since the last call.
     pub fn heard(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().heard)

@@ -156,6 +156,29 @@ pub struct Missed {
     pub forgotten: bool,
 }
 
+/// An entry that one node hands over to another, with all that belongs to it. Times are nanoseconds.
+pub struct Moved {
+    /// None: known to be absent.
+    pub value: Option<Bytes>,
+    pub version: u128,
+    /// The rest of its ttl; below 0: how long ago it ended. None: it never ends.
+    pub left: Option<i64>,
+    pub age: u64,
+    /// How long its load took.
+    pub took: u64,
+}
+
+/// The answer of a node to which an entry is handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Took {
+    /// It is here, or something at least as new is known.
+    Done,
+    /// This node does not own the key, or cannot tell whether the entry is older than a write.
+    NotMine,
+    /// There is no room for it.
+    Full,
+}
+
 /// The memory of one group. Every method answers at once and may be called from any thread, attached to Python or not.
 pub trait Memory: Send + Sync {
     /// Returns the name of the group.
@@ -197,6 +220,26 @@ pub trait Memory: Send + Sync {
 
     /// Returns the keys that have a value here.
     fn keys(&self) -> Vec<String>;
+
+    /// Returns the slots of the main and former copies of each shard, the next to go first.
+    fn slots(&self) -> Vec<Vec<u32>>;
+
+    /// Returns what a slot has for another node, with its key: a main or former copy of a key that this one does not own, and has not
+    /// handed over yet.
+    fn stray(&self, shard: usize, slot: u32) -> Option<(String, Moved)>;
+
+    /// Returns whether entries can be handed over to this node.
+    fn takes_over(&self) -> bool;
+
+    /// Keeps an entry that another node read after all writes up to the number `since` had arrived here. That node handed
+    /// over `before` bytes before it: of the budget, a quarter may be taken from other entries.
+    fn take_over(&self, key: &str, moved: Moved, since: u64, before: u64) -> Took;
+
+    /// Notes that a main copy was in use at the node that handed it over.
+    fn used(&self, key: &str);
+
+    /// Notes that another node has taken over an entry, which stays as a former copy, unless it has another version by now.
+    fn hand_off(&self, key: &str, version: u128);
 
     /// Answers nothing from memory while shut, because it may be older than what this process missed.
     fn shut(&self, shut: bool);

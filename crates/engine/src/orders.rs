@@ -1,9 +1,12 @@
 //! The requests of peers about writes, answered without Python: an owner orders them, a listener takes note of them.
 use bytes::Bytes;
+use prost::Message;
 
 use crate::{
+    arrivals::arrived,
     call::{NO_KEY, is_key},
-    memory::{self, Change, Decided, Groups, Memory, Only, Terms, Write},
+    contacts::Contacts,
+    memory::{self, Change, Decided, Groups, Memory, Moved, Only, Terms, Took, Write},
     proto::peer as pb,
 };
 
@@ -129,6 +132,74 @@ pub fn tell(groups: &Groups, request: &pb::TellRequest) -> Result<pb::TellReply,
     let greater = writes.iter().map(|&(key, version)| above(memory.tell(key, version), version)).collect();
     let floor = if floor == 0 { Bytes::new() } else { above(memory.raise(floor), floor) };
     Ok(pb::TellReply { greater, floor, clock: bytes(merged(&*memory, 0)?) })
+}
+
+/// Takes over entries of keys that this node owns now.
+pub fn hand_over(groups: &Groups, request: pb::HandOver) -> Result<pb::HandOverReply, Refused> {
+    let memory = memory::group(groups, request.group.as_bytes()).ok_or(Refused::UnknownGroup(request.group.clone()))?;
+    took_over(&*memory, &groups.contacts, request)
+}
+
+/// Does that for the memory of its group.
+pub fn took_over(
+    memory: &dyn Memory,
+    contacts: &Contacts,
+    request: pb::HandOver,
+) -> Result<pb::HandOverReply, Refused> {
+    let mut reply = pb::HandOverReply { clock: bytes(merged(memory, version(&request.clock)?)?), ..Default::default() };
+    if !contacts.are_between(&request.from, &request.to) || !memory.takes_over() {
+        reply.refused = true;
+        return Ok(reply);
+    }
+    let mut before = request.before;
+    for (place, (key, entry)) in request.keys.iter().zip(request.entries).enumerate() {
+        checked(key)?;
+        let size = entry.encoded_len();
+        let took = memory.take_over(key, moved(entry)?, request.since, before);
+        before += size as u64;
+        reply.full |= took == Took::Full;
+        if took != Took::Done {
+            reply.kept.push(place as u32);
+        }
+    }
+    request.keys.iter().rev().for_each(|key| memory.used(key)); // the first was used last
+    reply.since = arrived();
+    Ok(reply)
+}
+
+/// Does the same with encoded messages.
+pub fn took_over_encoded(memory: &dyn Memory, contacts: &Contacts, message: &[u8]) -> Result<Vec<u8>, Refused> {
+    let request = pb::HandOver::decode(message).map_err(|_| Refused::Invalid("not a message of a node"))?;
+    Ok(took_over(memory, contacts, request)?.encode_to_vec())
+}
+
+fn moved(entry: pb::Moved) -> Result<Moved, Refused> {
+    const MS: i64 = 1_000_000;
+    let pb::Moved { answer, over_ms, age_ms, took_us } = entry;
+    let answer = answer.unwrap_or_default();
+    let over = i64::try_from(over_ms).unwrap_or(i64::MAX);
+    let left = (answer.remaining_ms >= 0).then(|| answer.remaining_ms.saturating_sub(over).saturating_mul(MS));
+    Ok(Moved {
+        version: version(&answer.version)?,
+        value: (!answer.absent).then_some(answer.value),
+        left,
+        age: age_ms.saturating_mul(MS as u64),
+        took: took_us.saturating_mul(1_000),
+    })
+}
+
+/// Returns the message of an entry that is handed over. Its time is rounded down: a copy must not outlive its source.
+pub fn to_moved(entry: Moved) -> pb::Moved {
+    let ms = entry.left.map_or(-1, |left| left.div_euclid(1_000_000));
+    let answer = pb::Answer {
+        absent: entry.value.is_none(),
+        value: entry.value.unwrap_or_default(),
+        version: bytes(entry.version),
+        remaining_ms: if entry.left.is_none() { -1 } else { ms.max(0) },
+        ..Default::default()
+    };
+    let over_ms = if entry.left.is_none() { 0 } else { ms.min(0).unsigned_abs() };
+    pb::Moved { answer: Some(answer), over_ms, age_ms: entry.age / 1_000_000, took_us: entry.took / 1_000 }
 }
 
 /// Returns a part of the writes that a peer missed. A group that is being closed refuses, as a process that has ended does:

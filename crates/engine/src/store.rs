@@ -9,6 +9,7 @@ mod cells;
 mod counts;
 mod decide;
 mod entry;
+mod handover;
 mod key;
 mod keys;
 mod log;

@@ -16,6 +16,7 @@ mod flights;
 mod fork;
 mod getter;
 mod guarded;
+mod handover;
 mod hit;
 mod incoming;
 mod inherited;
@@ -57,6 +58,8 @@ mod _engine {
     use super::fork::after_fork_in_child;
     #[pymodule_export]
     use super::getter::Getter;
+    #[pymodule_export]
+    use super::handover::{hand_over, join, take_over};
     #[pymodule_export]
     use super::incoming::Incoming;
     #[pymodule_export]

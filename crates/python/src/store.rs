@@ -287,11 +287,10 @@ impl Store {
     }
 
     #[pyo3(signature = (placement, me, inherits = 0.0))]
-    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16, inherits: f64) -> PyResult<()> {
+    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16, inherits: f64) -> PyResult<bool> {
         let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), me);
         let (engine, inherits) = (self.cell.share(), nanoseconds(inherits)?);
-        py.detach(|| engine.place(candidacy, inherits));
-        Ok(())
+        Ok(py.detach(|| engine.place(candidacy, inherits)))
     }
 
     #[pyo3(signature = (since = u64::MAX, /))]

@@ -81,14 +81,19 @@ def with_flags(groups: Mapping[str, Mapping[str, Any]], flags: Iterable[str]) ->
 
 def make_groups(node: Node, groups: Mapping[str, Mapping[str, Any]]) -> None:
     """Make the groups, with the functions that they name. Raises ConfigError."""
-    here = os.getcwd()  # noqa: PTH109 - sys.path holds text
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does: loaders are mostly beside the file
+    see_directory()
     for name, options in groups.items():
         try:
             node.group(name, **_arguments(options, f"group {name!r}"))
         except ConfigError as error:
             raise ConfigError(f"group {name!r}: {str(error).removeprefix(f'group {name!r}: ')}") from error
+
+
+def see_directory() -> None:
+    """Let modules of the working directory be imported, as `python -m` does: loaders are mostly beside the file."""
+    here = os.getcwd()  # noqa: PTH109 - sys.path holds text
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _arguments(options: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -107,11 +112,11 @@ def _arguments(options: Mapping[str, Any], group: str) -> dict[str, Any]:
     return given
 
 
-def imported(place: object, what: str) -> Any:
+def imported(place: object, what: str, form: str = "module:function") -> Any:
     """Return the object at "module:name". Raises ConfigError."""
     module, colon, name = str(place).partition(":")
     if not colon or not module or not name:
-        raise ConfigError(f"{what}={place!r}: must be module:function")
+        raise ConfigError(f"{what}={place!r}: must be {form}")
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):

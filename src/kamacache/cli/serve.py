@@ -9,13 +9,13 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from kamacache.cli import config
+from kamacache.cli import app, config
 from kamacache.errors import ConfigError
 from kamacache.net.security import TLS, password_from
 from kamacache.node import Node
@@ -86,6 +86,13 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
     metavar="NAME[=MODULE:FUNCTION]",
     help="A group, with this loader if one is given; groups of the file have options.",
 )
+@click.option(
+    "--app",
+    "place",
+    envvar="KAMACACHE_APP",
+    metavar="MODULE:ATTRIBUTE",
+    help="A Node of an application, or a function that makes one: with its options, groups and loaders.",
+)
 @click.option("--drain", default="5s", show_default=True, metavar="TIME", help="To finish requests, at the end.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -103,6 +110,7 @@ def serve(
     tls_ca: str | None,
     tls_mutual: bool,
     registry: str,
+    place: str | None,
     **options: Any,
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
@@ -113,7 +121,12 @@ def serve(
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     parse_duration(drain, name="drain")
     all_groups = config.with_flags(groups, more)
+    if place is not None:
+        app.alone(click.get_current_context(), place)
     ended = _ended_by_signal()
+    if place is not None:
+        _run(app.node_at(place), {}, drain, as_json, ended)
+        return
     if registry == ALONE and options["listen"] is None:
         raise ConfigError("--registry none: give --listen ADDRESS, too, else no client can reach this node")
     with _in_flags():
@@ -123,11 +136,16 @@ def serve(
             tls=_tls(tls_cert, tls_key, tls_ca, tls_mutual),
             **options,
         )
+    _run(node, all_groups, drain, as_json, ended)
+
+
+def _run(node: Node, groups: Mapping[str, dict[str, Any]], drain: str, as_json: bool, ended: threading.Event) -> None:
+    """Make the groups, start the node, and close it when a signal has come."""
     try:
-        config.make_groups(node, all_groups)
+        config.make_groups(node, groups)
         with _in_flags():
             node.start()
-        _announce(node, options["service"], sorted(all_groups), as_json)
+        _announce(node, as_json)
         ended.wait()
         click.echo(f"kamacache: ending, within {drain}; a second signal ends it at once", err=True)
     finally:
@@ -173,7 +191,8 @@ def _ended_by_signal() -> threading.Event:
     return ended
 
 
-def _announce(node: Node, service: str, groups: list[str], as_json: bool) -> None:
+def _announce(node: Node, as_json: bool) -> None:
+    groups, service = sorted(node.groups), node._options.service  # noqa: SLF001 - not for users
     if as_json:
         click.echo(json.dumps({"address": node.address, "id": node.id, "service": service, "groups": groups}))
         return

@@ -12,13 +12,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache import thread
+from kamacache._engine import join
 from kamacache.bell import Bell
 from kamacache.cluster.exchange import HELLO_TIMEOUT, PROBE_INTERVAL, Exchange
+from kamacache.cluster.handover import HandOver
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.cluster.routes import Route, Routes
 from kamacache.cluster.troubles import Troubles
@@ -54,7 +56,10 @@ class Membership:
         self.near_ttl = 0.0  # the longest of all groups here
         self.troubles = Troubles()
         self.peers = Peers(runtime.lane.contacts, notices_deaths=registry is None or registry.notices_deaths)
-        self._routes = Routes(runtime.clock, groups.placed, client=me.client)
+        self._routes = Routes(runtime.clock, self._placed, client=me.client)
+        self._handing = HandOver(self, runtime, groups)
+        self._retiring = False
+        self._retired = Bell()
         self._runtime = runtime
         self._registry = registry
         self._service = service
@@ -101,7 +106,7 @@ class Membership:
 
     def everyone(self) -> list[Member]:
         """Return this node, if it is registered, and the registered members."""
-        mine = [self.me] if self._registered and not self.me.client else []
+        mine = [self.me] if self._registered and not (self.me.client or self.me.leaving) else []
         return mine + [peer.member for peer in self.peers.registered()]
 
     def refusal(self) -> WriteReply:
@@ -176,6 +181,31 @@ class Membership:
         self._build()
         self._wake.ring()
 
+    def _placed(self, name: str, route: Route) -> None:
+        if self._groups.placed(name, route) and not self.me.leaving:
+            self._handing.begin()
+
+    def hand_over(self, deadline: Deadline, is_replaced: Callable[[], bool]) -> None:
+        """Give up all keys, and hand over what is here to their next owners; see handover.py.
+
+        If there are none, wait for them if this node `is_replaced`.
+        """
+        others = any(not peer.dead for peer in self.peers.all()) or is_replaced()
+        if not others or self._thread is None or self.me.client or deadline.passed or not self._handing.entries:
+            return
+        self._retiring = True
+        self._wake.ring()
+        if self._retired.wait(deadline):
+            self._handing.finish(deadline, is_replaced)
+
+    def _retire(self) -> None:
+        with self._lock:
+            self.me, self._registered = self.me._replace(leaving=True), False
+        self.peers.greet()
+        self._build()
+        self._exchange.greet()  # before the registry says so, as a hello brings the clock
+        self._retired.ring()
+
     def stop(self) -> None:
         """End the thread, and a start that waits."""
         self.stopped = True
@@ -218,6 +248,8 @@ class Membership:
     def tick(self) -> None:
         """Register, read the list, probe, greet, and rebuild what changed."""
         stood = self._runtime.lane.contacts.stood  # before the list is read
+        if self._retiring and not self.me.leaving:
+            self._retire()
         if not self._registered:
             try:
                 self._register()
@@ -237,7 +269,9 @@ class Membership:
         self._build()
         if listed and self._registered and not self.joined and self.peers.settled():
             self.joined = True
-            self._runtime.lane.ready(True)
+            for core in self._groups.values():
+                join(core.store)
+            self._runtime.lane.ready(not self.me.leaving)
             self._settled.ring()
 
     def _register(self) -> None:

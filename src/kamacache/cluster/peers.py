@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from kamacache._engine import Flag
+from kamacache._engine import Flag, monotonic
 from kamacache.cluster.contact import Listeners, Watched, has_ended, must_be_told
 from kamacache.member import Member
 
@@ -104,6 +104,7 @@ class Peers:
 
     def __init__(self, contacts: Contacts, *, notices_deaths: bool = True) -> None:
         self.own: str | None = None
+        self.parted = ("", 0.0)  # the last member that began to leave, and when
         self._contacts = contacts
         self._notices_deaths = notices_deaths
         self._lock = threading.Lock()
@@ -176,7 +177,7 @@ class Peers:
         with self._lock:
             for address, member in listed.items():
                 peer = self._known(address, member)
-                if member.protocol:  # a list without more than addresses says less than a hello
+                if member.protocol and not peer.member.leaving:  # else a list says less than a hello
                     self._update(peer, member)
                 peer.fixed = not member.protocol
                 peer.registered = peer.fixed or not peer.left
@@ -206,6 +207,8 @@ class Peers:
             peer.unanswered = peer.silent = 0
             peer.refused = peer.ended = False
             peer.confirmed |= answered
+            if leaving or member.leaving:
+                self.parted = (peer.id, monotonic())
             if leaving:
                 self._contacts.end(peer.id)
                 peer.left = peer.dead = True

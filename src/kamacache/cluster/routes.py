@@ -27,15 +27,16 @@ _STEPS = 4  # earlier routes that are remembered, each with a table of half a me
 
 
 class Route:
-    """The owners of one group's keys by one view of the members. It never changes after it is published.
+    """The owners of one group's keys by one view of the members. Only `leaving` changes after it is published.
 
     `peers` are the owners, None in the place of this node. `placement` is their table, None if there is no other;
     `me` is the position of this node in it, one that no owner has if this node is none. `loads` is whether a
     member is known to load the keys. `before` is the route that this one replaced, and may itself have one before it;
-    its owners are asked for keys that changed hands, until `until`.
+    its owners are asked for keys that changed hands, until `until`. So are the peers in `leaving`, for any key: each
+    may have taken over what others had, and owns nothing any more.
     """
 
-    __slots__ = ("before", "loads", "me", "owners", "peers", "placement", "until")
+    __slots__ = ("before", "leaving", "loads", "me", "owners", "peers", "placement", "until")
 
     def __init__(self, owners: list[Owner], *, loads: bool = False) -> None:
         self.owners = set(owners)
@@ -46,6 +47,7 @@ class Route:
         self.loads = loads
         self.before: Route | None = None
         self.until = 0.0
+        self.leaving: tuple[Peer, ...] = ()
 
     @property
     def alone(self) -> bool:
@@ -114,7 +116,7 @@ class Route:
         for peer in self.candidates(key):
             if peer.id in skipped and not peer.skipped:
                 return [peer]
-        found: list[Peer] = []
+        found = [peer for peer in self.leaving if not peer.skipped]
         until, before = self.until, self.before
         while before is not None and now < until:
             if (owner := before.first(key)) is not None and owner not in found:
@@ -169,13 +171,16 @@ class Routes:
     def _build(self, name: str, me: Member, registered: list[Peer], *, tell: bool) -> None:
         others: list[tuple[Member, Peer | None]] = [(peer.member, peer) for peer in registered]
         owners, loads = _owners(name, [(me, None), *others])
+        leaving = tuple(peer for peer in registered if peer.member.leaving and name in peer.member.groups)
         before = self._routes.get(name)
         if before is not None and before.owners == set(owners):
+            before.leaving = leaving
             if tell:
                 self._placed(name, before)
             return
         route = Route(owners, loads=loads)
-        if before is None and None in route.peers and (first := _owners(name, others)[0]):
+        route.leaving = leaving
+        if before is None and None in route.peers and (first := _owners(name, others, leaving=True)[0]):
             before = Route(first)  # they were here first and owned these keys
         if before is not None:
             route.follow(before, self._clock.now() + HANDED_OVER)
@@ -183,12 +188,17 @@ class Routes:
         self._placed(name, route)
 
 
-def _owners(name: str, members: Iterable[tuple[Member, Peer | None]]) -> tuple[list[Owner], bool]:
-    """Return the owners of a group among these members, and whether a member is known to load it."""
+def _owners(
+    name: str, members: Iterable[tuple[Member, Peer | None]], *, leaving: bool = False
+) -> tuple[list[Owner], bool]:
+    """Return the owners of a group among these members, and whether a member is known to load it.
+
+    With `leaving`, those count that do not own it any more.
+    """
     having = [
         (member, (member.address or "", member.weight, peer))
         for member, peer in members
-        if not member.client and (name in member.groups or not member.protocol)
+        if not (member.client or (member.leaving and not leaving)) and (name in member.groups or not member.protocol)
     ]
     loads = any(name in member.loads for member, _ in having)
     owners = [owner for member, owner in having if not loads or name in member.loads or not member.protocol]

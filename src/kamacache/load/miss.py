@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
-from kamacache._engine import MISSING, Histogram, Promise, Store
+from kamacache._engine import MISSING, Histogram, Promise, Store, join
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, LoadCycle, LoadError, LoadTimeout
 from kamacache.load.flight import CHAIN, MAX_DEPTH, Flying, chain, land
@@ -67,12 +67,15 @@ class Misses:
         self._simple = options.rules is None  # an old value is none
         self.alone = False  # the node runs, and no other member is to be asked
 
-    def route(self, route: Route) -> None:
-        """Take note that other members own the keys."""
+    def route(self, route: Route) -> bool:
+        """Take note that other members own the keys. Return whether something here belongs to them."""
         self.alone = self.local.alone = route.alone and self._runtime.joined
-        self._store.place(route.placement, route.me, route.until)
+        strays = self._store.place(route.placement, route.me, route.until)
+        if self._runtime.joined:
+            join(self._store)
         if self.closed is None:
             self.peeks.route(route)
+        return strays
 
     @property
     def loader(self) -> Loader:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kamacache._engine import Contacts, Promise, Store
+from kamacache._engine import Contacts, Promise, Store, Transport
 from kamacache.errors import KamaCacheError, PeerError
 from kamacache.net.messages import ClientRequest, Contact, Request
 from kamacache.steps import Path, Wait
@@ -24,6 +24,7 @@ Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), ver
 PeerTimes = tuple[str, str, list[int], float]  # address, kind of question, counts of Histogram's buckets, total seconds
 Keep = Callable[[str, Found, float], None]  # takes a key, its hot value, and the time of the request
 Suspect = Callable[["Peer", Exception], None]
+Carrier = Transport | Callable[[str, str, bytes], bytes | None]  # takes an address, a group and a message
 HOT = 1  # a flag in what the fast lane finds: worth a near copy
 
 
@@ -51,6 +52,7 @@ class Lane(Protocol):
     """
 
     contacts: Contacts  # what members are told of this node's writes
+    carrier: Carrier  # for messages of hand-over
     stood: Callable[[], None]  # called when this process has stood still
 
     def start(self, listen: str | None, receive: Callable[[Call], None], deadline: Deadline) -> str | None:

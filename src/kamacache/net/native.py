@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kamacache.cluster.routes import Route
-    from kamacache.net.lane import Call, Found, Keep, Suspect
+    from kamacache.net.lane import Call, Carrier, Found, Keep, Suspect
     from kamacache.net.messages import Contact, Request
 
 log = logging.getLogger("kamacache")
@@ -56,6 +56,7 @@ class NativeLane:
             contacts=self.contacts,
         )
         self.serve, self.hide, self.watch = transport.serve, transport.hide, self.contacts.watch
+        self.carrier: Carrier = transport
         self.ready, self.peer_times = transport.ready, transport.peer_times
         self._lock = threading.Lock()
         self._links: dict[asyncio.AbstractEventLoop, dict[str, Link]] = {}

@@ -15,6 +15,8 @@ def written(me: Member, *, address: bool) -> bytes:
         record["loads"] = me.loads
     if me.client:
         record["client"] = True
+    if me.leaving:
+        record["leaving"] = True
     if address:
         record["address"] = me.address
     return json.dumps(record).encode()
@@ -27,7 +29,8 @@ def read(data: bytes, *, address: str | None = None) -> Member | None:
         groups, loads = (tuple(map(str, names)) for names in (record["groups"], record.get("loads", ())))
         found = str(record["address"]) if address is None and record["address"] is not None else address
         identity, weight, protocol = str(record["id"]), float(record["weight"]), int(record["protocol"])
-        member = Member(identity, found, weight, groups, protocol, loads, record.get("client") is True)
+        client, leaving = (record.get(name) is True for name in ("client", "leaving"))
+        member = Member(identity, found, weight, groups, protocol, loads, client, leaving)
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return member if 0 < member.weight < math.inf else None

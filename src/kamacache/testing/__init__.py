@@ -16,13 +16,14 @@ from __future__ import annotations
 from kamacache.testing.cluster import MakeCluster
 from kamacache.testing.fakes import fake, override_loader
 from kamacache.testing.lane import MemoryLane
-from kamacache.testing.network import GATE_TIMEOUT, SILENCE, Gate, Missed, Network, Parcel, Peek, Ping
+from kamacache.testing.network import GATE_TIMEOUT, SILENCE, Gate, HandOver, Missed, Network, Parcel, Peek, Ping
 from kamacache.testing.registry import MemoryRegistry
 
 __all__ = [
     "GATE_TIMEOUT",
     "SILENCE",
     "Gate",
+    "HandOver",
     "MakeCluster",
     "MemoryLane",
     "MemoryRegistry",

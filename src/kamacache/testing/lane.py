@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kamacache._engine import Contacts, Promise, Store
+from kamacache._engine import Contacts, Promise, Store, take_over
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
 from kamacache.net.lane import HOT, Call, Found, Lane
 from kamacache.net.messages import Contact, Request
 from kamacache.steps import Wait
-from kamacache.testing.network import GATE_TIMEOUT, Missed, Peek, Ping
+from kamacache.testing.network import GATE_TIMEOUT, HandOver, Missed, Peek, Ping
 
 if TYPE_CHECKING:
     from kamacache.testing.network import Network
@@ -131,6 +131,17 @@ class MemoryLane(Lane):
             whole &= not forgotten
         self._network.returned(self._address, address, message, whole)
         return whole
+
+    def carrier(self, address: str, group: str, encoded: bytes) -> bytes | None:
+        message = HandOver(group, encoded)
+        try:
+            lane = self._network.deliver(self._address, address, message)
+            store = lane._stores.get(group)  # noqa: SLF001 - another of this class
+            reply = None if store is None else take_over(store, lane.contacts, encoded)
+            self._network.returned(self._address, address, message, reply)
+        except PeerError:
+            return None
+        return reply
 
     def call(self, address: str, message: Request, deadline: Deadline) -> Promise:  # noqa: ARG002 - gates decide
         promise = Promise()

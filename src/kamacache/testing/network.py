@@ -44,13 +44,24 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """A message that hands over entries of a group, as the engine encodes it. The first to an owner has none."""
+
+    group: str
+    encoded: bytes
+
+
+Message = Request | Peek | Ping | Missed | HandOver
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """A message under way. `stage` is "request" or "reply"; `message` is the request in both."""
 
     stage: str
     source: str
     target: str
-    message: Request | Peek | Ping | Missed
+    message: Message
     reply: Any = None
 
 
@@ -167,7 +178,7 @@ class Network:
             self._lanes[address] = lane
         return address
 
-    def deliver(self, source: str, target: str, message: Request | Peek | Ping | Missed) -> MemoryLane:
+    def deliver(self, source: str, target: str, message: Message) -> MemoryLane:
         """Return the lane at `target` when every gate has let the request pass; PeerError if it is dead or silent."""
         self._pass(Parcel("request", source, target, message))
         lane = self._lanes.get(target)
@@ -180,7 +191,7 @@ class Network:
             raise PeerError(f"{target} did not answer")
         return lane
 
-    def returned(self, source: str, target: str, message: Request | Peek | Ping | Missed, reply: Any) -> None:
+    def returned(self, source: str, target: str, message: Message, reply: Any) -> None:
         """Let the reply pass the gates on its way back."""
         self._pass(Parcel("reply", source, target, message, reply))
 

@@ -3,6 +3,7 @@ pub mod blocking;
 pub mod channel;
 pub mod contact;
 pub mod dial;
+pub mod handover;
 pub mod link;
 pub mod many;
 mod probe;

@@ -17,6 +17,9 @@ pub struct Member {
     /// a client node: it owns no keys, and loads for no other
     #[prost(bool, tag = "7")]
     pub client: bool,
+    /// it owns no keys any more, and hands over what it has
+    #[prost(bool, tag = "8")]
+    pub leaving: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Known {
@@ -181,6 +184,60 @@ pub struct Answer {
     /// an old value: the asker is to load it anew, after another Load with a lease
     #[prost(bool, tag = "11")]
     pub due: bool,
+}
+/// Hands over entries of keys that the receiver owns now: KC.HANDOVER. The first has none, and asks for a number.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HandOver {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// ids of members
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub to: ::prost::alloc::string::String,
+    /// the number of the reply before these entries were read
+    #[prost(uint64, tag = "4")]
+    pub since: u64,
+    /// the bytes that were handed over before
+    #[prost(uint64, tag = "5")]
+    pub before: u64,
+    #[prost(string, repeated, tag = "6")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// one for each key
+    #[prost(message, repeated, tag = "7")]
+    pub entries: ::prost::alloc::vec::Vec<Moved>,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub clock: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Moved {
+    /// its value or absence, its version and its remaining time
+    #[prost(message, optional, tag = "1")]
+    pub answer: ::core::option::Option<Answer>,
+    /// its ttl ended so long ago
+    #[prost(uint64, tag = "2")]
+    pub over_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub age_ms: u64,
+    /// its load took so long
+    #[prost(uint64, tag = "4")]
+    pub took_us: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandOverReply {
+    /// the receiver cannot take anything over now
+    #[prost(bool, tag = "1")]
+    pub refused: bool,
+    /// every write up to this number is known there
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// the places of keys that the sender is to keep: the receiver does not own them, or is full
+    #[prost(uint32, repeated, tag = "3")]
+    pub kept: ::prost::alloc::vec::Vec<u32>,
+    #[prost(bool, tag = "4")]
+    pub full: bool,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub clock: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FillRequest {

@@ -57,11 +57,11 @@ pub struct Aged<V> {
 }
 
 impl<V: Value> Store<V> {
-    /// Returns the time until which hits of a value that is kept now need no decision.
-    pub(super) fn due(&self, kind: Kind, ends: u64, took: u64) -> u64 {
+    /// Returns the time until which hits of a value of this age need no decision.
+    pub(super) fn due(&self, kind: Kind, ends: u64, took: u64, age: u64) -> u64 {
         match &self.options.freshness {
             Some(freshness) if kind != Kind::Near => {
-                let now = self.options.clock.coarse();
+                let now = self.options.clock.coarse().saturating_sub(age);
                 let refresh = freshness.refresh_after.map_or(NEVER, |after| now.saturating_add(after));
                 ends.min(refresh).min(early_from(freshness, ends, took).max(now))
             }

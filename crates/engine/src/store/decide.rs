@@ -73,6 +73,10 @@ impl<V: Value> Store<V> {
         self.inheritance.joined.store(true, Relaxed);
     }
 
+    pub(super) fn has_joined(&self) -> bool {
+        self.inheritance.joined.load(Relaxed)
+    }
+
     /// Applies a write if its terms are met by the main copy that is here. A write that has a version already is not
     /// decided on again: what is here gets a greater version, unless a later write has come.
     pub fn decided(&self, write: &Write<'_>, terms: &Terms, value: Option<V>, gone: &mut Gone<V>) -> Decided<V> {

@@ -4,6 +4,8 @@ use crate::memory::Value;
 
 /// 16 ms: 32 bits of it last for two years.
 pub const STAMP: u64 = 16_000_000;
+/// Marks a former copy that another node has taken over.
+pub const HANDED: u8 = 1;
 /// The expiry of what never expires.
 pub const NEVER: u64 = u64::MAX;
 
@@ -45,7 +47,7 @@ pub struct Entry<V> {
     pub kind: Kind,
     /// It has cells; see `tags.rs`.
     pub tagged: bool,
-    /// How often peers asked in that second.
+    /// How often peers asked in that second; [`HANDED`] in a former copy that another node has taken over.
     pub asked: u8,
     pub asked_in: u32,
     /// Microseconds that its load took.

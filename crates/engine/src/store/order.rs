@@ -70,16 +70,28 @@ impl<V: Value> Store<V> {
     /// in the order of their versions. A node that is no candidate for the key, and has to do it because no other
     /// answers, keeps no value. See [`Memory::order`](crate::memory::Memory::order).
     pub fn ordered(&self, write: &Write<'_>, value: Option<V>, gone: &mut Gone<V>) -> Option<u128> {
-        let value = if self.candidacy.lock().has(write.key) {
-            value
-        } else {
-            gone.0.extend(value);
-            None
-        };
-        let value = self.written(value, gone);
+        self.ordered_if(write, value, false, gone)
+    }
+
+    /// Does the same, but returns None and does nothing if it is `asked` by another node and no candidate.
+    pub(super) fn ordered_if(
+        &self,
+        write: &Write<'_>,
+        value: Option<V>,
+        asked: bool,
+        gone: &mut Gone<V>,
+    ) -> Option<u128> {
+        let mut value = self.written(value, gone);
         let hlc = self.hlc();
         let hash = self.hash(write.key);
         let shard = self.shard(hash);
+        // Under the shard's lock: see `verdict`. What a table without this node demotes and hands over has this write.
+        if !self.candidacy.lock().has(write.key) {
+            gone.0.extend(std::mem::take(&mut value).0);
+            if asked {
+                return None;
+            }
+        }
         let known = self.known_in(&shard, hash, write.key);
         let superseded = write.ordered != 0 && self.named_in(&shard, hash, write.key) > write.ordered;
         let version = if superseded { Some(0) } else { hlc.and_then(|hlc| hlc.next(write.above.max(known))) };
@@ -127,7 +139,7 @@ impl<V: Value> Store<V> {
         let mut evicted = Vec::new();
         match value {
             Some(value) if expires > 0 && self.fits(key, value.bytes().len()) => {
-                let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, expires, 0), Kind::Main);
+                let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, expires, 0, 0), Kind::Main);
                 let origin = Origin { version, served_until: 0, ends: expires };
                 self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
             }

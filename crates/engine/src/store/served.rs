@@ -5,7 +5,8 @@ use super::{Gone, Kind, Lookup, Store, entry::Origin};
 use crate::{
     clock::SECOND,
     marked::untagged,
-    memory::{Decided, Found, Held, Looked, Memory, Missed, PACKED, Terms, Value, Write},
+    memory::{Decided, Found, Held, Looked, Memory, Missed, Moved, PACKED, Terms, Took, Value, Write},
+    policy::Slot,
 };
 
 /// This many reads by peers within a second make a key hot.
@@ -28,12 +29,14 @@ impl<V: Value> Memory for Store<V> {
                 return None;
             }
             let remaining = self.remaining(entry, ends)?;
-            let second = (self.options.clock.coarse() / SECOND) as u32;
-            if entry.asked_in != second {
-                (entry.asked_in, entry.asked) = (second, 0);
-            }
-            entry.asked = entry.asked.saturating_add(1);
-            let hot = entry.kind == Kind::Main && entry.asked >= HOT;
+            let hot = entry.kind == Kind::Main && {
+                let second = (self.options.clock.coarse() / SECOND) as u32;
+                if entry.asked_in != second {
+                    (entry.asked_in, entry.asked) = (second, 0);
+                }
+                entry.asked = entry.asked.saturating_add(1);
+                entry.asked >= HOT
+            };
             let answer = (entry.value.clone(), version, remaining, hot);
             let kind = entry.kind;
             shard.contents.touch(slot, kind);
@@ -73,7 +76,7 @@ impl<V: Value> Memory for Store<V> {
 
     fn order(&self, mut write: Write<'_>) -> Option<u128> {
         let value = write.value.take().map(V::received);
-        self.ordered(&write, value, &mut Gone::default())
+        self.ordered_if(&write, value, true, &mut Gone::default())
     }
 
     fn is_owner(&self, key: &str) -> bool {
@@ -106,6 +109,30 @@ impl<V: Value> Memory for Store<V> {
 
     fn keys(&self) -> Vec<String> {
         Store::keys(self, "")
+    }
+
+    fn slots(&self) -> Vec<Vec<Slot>> {
+        Store::slots(self)
+    }
+
+    fn stray(&self, shard: usize, slot: Slot) -> Option<(String, Moved)> {
+        Store::stray(self, shard, slot)
+    }
+
+    fn takes_over(&self) -> bool {
+        self.has_joined() && !self.closed() && !self.is_shut()
+    }
+
+    fn take_over(&self, key: &str, moved: Moved, since: u64, before: u64) -> Took {
+        Store::take_over(self, key, moved, since, before, &mut Gone::default())
+    }
+
+    fn used(&self, key: &str) {
+        Store::used(self, key);
+    }
+
+    fn hand_off(&self, key: &str, version: u128) {
+        Store::hand_off(self, key, version);
     }
 
     fn shut(&self, shut: bool) {

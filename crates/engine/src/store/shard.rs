@@ -226,26 +226,33 @@ impl<V: Value> Contents<V> {
     }
 
     /// Makes main copies that are not `owned` former ones, served until then, and former ones that are owned main
-    /// copies.
-    pub fn place(&mut self, until: u64, owned: &dyn Fn(&str) -> bool) {
-        for slot in 0..self.slab.len() {
-            let Some(entry) = &mut self.slab[slot] else { continue };
-            if entry.kind == Kind::Near {
-                continue;
-            }
-            let slot = slot as Slot;
-            match (entry.kind, owned(entry.key.as_str())) {
+    /// copies. Returns whether there are former ones now.
+    pub fn place(&mut self, until: u64, owned: &dyn Fn(&str) -> bool) -> bool {
+        let mut former = false;
+        // The newest first, as each that is demoted becomes the next to go: so they keep their order.
+        for slot in self.main.order().into_iter().rev() {
+            let Some(entry) = &mut self.slab[slot as usize] else { continue };
+            let owned = owned(entry.key.as_str());
+            former |= !owned;
+            match (entry.kind, owned) {
                 (Kind::Main, false) => {
                     (entry.kind, self.origins[slot as usize].served_until) = (Kind::Former, until);
+                    entry.asked = 0;
                     self.main.demote(slot);
                 }
                 (Kind::Former, true) => {
-                    entry.kind = Kind::Main;
+                    (entry.kind, entry.asked) = (Kind::Main, 0);
                     self.main.hit(slot);
                 }
                 _ => {}
             }
         }
+        former
+    }
+
+    /// Returns the slots of main and former copies, the next to go first.
+    pub fn order(&self) -> Vec<Slot> {
+        self.main.order()
     }
 
     /// Removes the chosen entries, and finds the soonest expiry of the rest.

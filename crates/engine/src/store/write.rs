@@ -39,7 +39,7 @@ impl<V: Value> Store<V> {
         }
         let mut evicted = Vec::new();
         let ends = self.deadline(ttl);
-        let mut entry = Entry::new(key, hash, value, self.due(kind, ends, fill.took), kind);
+        let mut entry = Entry::new(key, hash, value, self.due(kind, ends, fill.took, 0), kind);
         entry.took = u32::try_from(fill.took / 1_000).unwrap_or(u32::MAX);
         let origin = Origin { version, served_until: self.served(kind), ends };
         self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
@@ -106,13 +106,16 @@ impl<V: Value> Store<V> {
 
     /// Takes note of the keys for which this node is a candidate. Demotes the main copies that it no longer owns, and
     /// promotes those that it owns again. Until a moment of the clock, owners before this one may have what is not here.
-    pub fn place(&self, candidacy: Candidacy, inherits: u64) {
+    /// Returns whether something here belongs to others.
+    pub fn place(&self, candidacy: Candidacy, inherits: u64) -> bool {
         self.inheritance.last(inherits); // before the first decision by the new table
         *self.candidacy.lock() = candidacy.clone();
         let until = self.served(Kind::Former);
+        let mut former = false;
         for index in 0..self.shards.len() {
-            self.lock(index).contents.place(until, &|key| candidacy.owns(key));
+            former |= self.lock(index).contents.place(until, &|key| candidacy.owns(key));
         }
+        former
     }
 
     /// Drops expired entries and forgets old writes, but none that arrived at `since` or later: a load that began then

@@ -25,6 +25,7 @@ pub const COMMANDS: &[Command] = &[
     command("kc.tell", 2, Keys::None, "write", "Takes note of writes, for other nodes", tell),
     command("kc.service", 2, Keys::None, "fast", "The service that a node believes to reach", service),
     command("kc.missed", 2, Keys::None, "readonly", "A part of the writes after a number, for other nodes", missed),
+    command("kc.handover", 2, Keys::None, "write", "Takes over entries of keys that this node owns now", hand_over),
     command("kc.ping", -1, Keys::None, "fast", "Whether the engine answers, and what it has told a member", ping),
 ];
 
@@ -69,6 +70,10 @@ fn tell(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
 
 fn missed(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     replied(orders::missed(asked.groups, message(asked)?), out)
+}
+
+fn hand_over(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
+    replied(orders::hand_over(asked.groups, message(asked)?), out)
 }
 
 fn message<M: Message + Default>(asked: &Invocation<'_>) -> Result<M, &'static str> {
