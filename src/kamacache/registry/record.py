@@ -28,6 +28,6 @@ def read(data: bytes, *, address: str | None = None) -> Member | None:
         found = str(record["address"]) if address is None and record["address"] is not None else address
         identity, weight, protocol = str(record["id"]), float(record["weight"]), int(record["protocol"])
         member = Member(identity, found, weight, groups, protocol, loads, record.get("client") is True)
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
     return member if 0 < member.weight < math.inf else None
