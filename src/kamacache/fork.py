@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 nodes: WeakSet[Node] = WeakSet()  # to be renewed in a forked child, and closed at exit
 _AT_EXIT = 1.5  # seconds to send pending writes, and to hand over
-_TOGETHER = 2.0  # seconds
+_TOGETHER = 10.0  # seconds
 
 
 def drop(node: Node) -> None:

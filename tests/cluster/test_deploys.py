@@ -1,4 +1,4 @@
-"""Values outlive a deploy: real processes that are replaced, and what is loaded again."""
+"""Values outlive a deploy: real processes are replaced, and few keys are loaded again."""
 
 from __future__ import annotations
 

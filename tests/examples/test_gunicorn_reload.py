@@ -1,4 +1,4 @@
-"""gunicorn is told to reload: its new workers take over what the old ones have, which end at the same time."""
+"""gunicorn reloads: its new workers take over the values of the old ones, which end at the same time."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class HandOver:
         waiting = False
         for core in self._groups.values():
             route = self._membership.route(core.name)
-            waiting |= not route.peers
+            waiting |= not route.peers and core.store.stats()["entries"] > 0
             if route.placement is None or deadline.passed:
                 continue
             owners = [None if peer is None or peer.skipped else (peer.address, peer.id) for peer in route.peers]

@@ -171,7 +171,7 @@ class Routes:
     def _build(self, name: str, me: Member, registered: list[Peer], *, tell: bool) -> None:
         others: list[tuple[Member, Peer | None]] = [(peer.member, peer) for peer in registered]
         owners, loads = _owners(name, [(me, None), *others])
-        leaving = tuple(peer for peer in registered if peer.member.leaving and name in peer.member.groups)
+        leaving = tuple(peer for peer in registered if _leaves(peer.member, peer) and name in peer.member.groups)
         before = self._routes.get(name)
         if before is not None and before.owners == set(owners):
             before.leaving = leaving
@@ -188,6 +188,11 @@ class Routes:
         self._placed(name, route)
 
 
+def _leaves(member: Member, peer: Peer | None) -> bool:
+    """Return whether a member hands over what it has. After its goodbye, one of a fixed list owns as the dead do."""
+    return member.leaving and not (peer is not None and peer.left)
+
+
 def _owners(
     name: str, members: Iterable[tuple[Member, Peer | None]], *, leaving: bool = False
 ) -> tuple[list[Owner], bool]:
@@ -198,7 +203,8 @@ def _owners(
     having = [
         (member, (member.address or "", member.weight, peer))
         for member, peer in members
-        if not (member.client or (member.leaving and not leaving)) and (name in member.groups or not member.protocol)
+        if not (member.client or (not leaving and _leaves(member, peer)))
+        and (name in member.groups or not member.protocol)
     ]
     loads = any(name in member.loads for member, _ in having)
     owners = [owner for member, owner in having if not loads or name in member.loads or not member.protocol]

@@ -28,8 +28,7 @@ struct Batch<'a> {
     bytes: usize,
     begun: bool,
     ended: bool,
-    /// Nothing more can be handed over to it.
-    lost: bool,
+    full: bool,
 }
 
 /// Carries a message to an address, and returns the reply; None: there is none.
@@ -71,7 +70,7 @@ pub fn hand_over(
                 stray = again;
             }
             if batch.ended {
-                handed.left += u64::from(!batch.lost);
+                handed.left += u64::from(!batch.full);
                 continue;
             }
             let (key, moved) = stray;
@@ -95,7 +94,7 @@ impl<'a> Batch<'a> {
     fn new(memory: &dyn Memory, me: &str, (address, id): &'a (String, String)) -> Self {
         let (group, from, to) = (memory.name().to_owned(), me.to_owned(), id.clone());
         let request = pb::HandOver { group, from, to, ..Default::default() };
-        Self { address, request, versions: Vec::new(), bytes: 0, begun: false, ended: false, lost: false }
+        Self { address, request, versions: Vec::new(), bytes: 0, begun: false, ended: false, full: false }
     }
 
     /// Sends what is here, and drops from memory what was taken over.
@@ -108,18 +107,15 @@ impl<'a> Batch<'a> {
         self.request.entries.clear();
         self.request.before += std::mem::take(&mut self.bytes) as u64;
         let decoded = reply.and_then(|reply| pb::HandOverReply::decode(reply.as_slice()).ok());
-        let Some(reply) = decoded else {
-            (self.ended, self.lost) = (true, true); // silent: nobody waits for it
-            return;
-        };
-        if reply.refused {
+        // One that is silent is asked again until it is considered dead.
+        let Some(reply) = decoded.filter(|reply| !reply.refused) else {
             self.ended = true;
             handed.left += keys.len() as u64;
             return;
-        }
+        };
         memory.merge(orders::version(&reply.clock).unwrap_or(0));
         self.request.since = reply.since;
-        (self.ended, self.lost) = (reply.full, reply.full);
+        (self.ended, self.full) = (reply.full, reply.full);
         for (place, (key, version)) in keys.iter().zip(versions).enumerate() {
             if reply.kept.contains(&(place as u32)) {
                 handed.left += u64::from(!reply.full);
