@@ -145,7 +145,9 @@ class FunctionMethods(GroupMethods):
             keys = call_key(keyed)
             made = GroupOptions.make(codec=chosen(codec, function), **options)
             its = group_name(function) if name is None else name
-            return cls(function, self._make(its, None, None, made, keyed), keys, kind, tagger(keyed, none=made.cache_none))
+            return cls(
+                function, self._make(its, None, None, made, keyed), keys, kind, tagger(keyed, none=made.cache_none)
+            )
 
         return decorate if function is None else decorate(function)
 

@@ -169,11 +169,8 @@ impl Store {
 
     /// Returns the object that a get returns for a value that is not kept here.
     pub fn decoded<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-        if marked::untagged(bytes.as_bytes()) == marked::NONE {
-            return Ok(py.None().into_bound(py));
-        }
-        if let Some(number) = marked::integer(bytes.as_bytes()) {
-            return Ok(number.into_pyobject(py)?.into_any());
+        if let Some(object) = super::values::marked_object(py, bytes.as_bytes())? {
+            return Ok(object);
         }
         let tagged = marked::is_tagged(bytes.as_bytes());
         let bytes = if tagged { PyBytes::new(py, marked::untagged(bytes.as_bytes())) } else { bytes };

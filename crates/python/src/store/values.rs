@@ -75,3 +75,12 @@ impl Store {
         result
     }
 }
+
+/// Returns the object of a value that says of itself that it is None or an integer.
+pub(super) fn marked_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if marked::untagged(bytes) == marked::NONE {
+        return Ok(Some(py.None().into_bound(py)));
+    }
+    let number = marked::integer(bytes).map(|number| number.into_pyobject(py)).transpose()?;
+    Ok(number.map(Bound::into_any))
+}
