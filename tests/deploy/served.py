@@ -1,19 +1,15 @@
-"""An application of gunicorn, uvicorn and Celery with one node: each answer is a value of the cache."""
+"""An application of gunicorn, uvicorn and, in served_tasks.py, Celery: each answer is a value of the cache."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
-
-from celery import Celery  # type: ignore[import-untyped, unused-ignore]
 
 import kamacache
 
 node = kamacache.Node.from_env(registry="local://", service="served")
-folder = os.environ["SERVED_FOLDER"]
 
 
 def load(key: str) -> str:
@@ -42,25 +38,3 @@ async def app(scope: dict[str, Any], receive: Callable[..., Any], send: Callable
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-tasks = Celery("served", broker="filesystem://")
-tasks.conf.update(
-    broker_transport_options={
-        "data_folder_in": f"{folder}/queue",
-        "data_folder_out": f"{folder}/queue",
-        "control_folder": f"{folder}/control",
-    },
-    result_backend=f"file://{folder}/results",
-    task_ignore_result=True,
-    worker_prefetch_multiplier=4,
-)
-
-
-@tasks.task(name="served.ask")  # type: ignore[untyped-decorator, unused-ignore]
-def ask(keys: list[str]) -> None:
-    """Get keys, and note that in a file of this process."""
-    for key in keys:
-        assert group.get(key) == f"value of {key}"
-        with Path(folder, "done", str(os.getpid())).open("a") as done:
-            done.write(f"{key}\n")

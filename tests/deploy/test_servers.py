@@ -30,7 +30,7 @@ SOAK = "KAMACACHE_SOAK" in os.environ
 REQUESTS = 10_000 if SOAK else 200
 CLIENTS = 16
 PATIENCE = 60.0  # seconds for the start of workers
-LONGEST = 5.0  # seconds for a request beside workers that start, which import the application
+LONGEST = 20.0  # seconds for a request that waits until a worker has imported the application
 KEYS = [f"key{number}" for number in range(200)]
 
 GUNICORN = "gunicorn tests.deploy.served:application -w 4 --threads 4 --max-requests 300 --max-requests-jitter 100"
@@ -40,7 +40,7 @@ HTTP = {
     "gunicorn used before the fork": f"{GUNICORN} -b 127.0.0.1:PORT --preload",
     "uvicorn": "uvicorn tests.deploy.served:app --host 127.0.0.1 --port PORT --workers 4 --log-level warning",
 }
-CELERY = "celery -A tests.deploy.served:tasks worker -P prefork -c 4 --max-tasks-per-child 10 -l WARNING"
+CELERY = "celery -A tests.deploy.served_tasks:tasks worker -P prefork -c 4 --max-tasks-per-child 10 -l WARNING"
 QUIET = "--without-gossip --without-mingle --without-heartbeat"
 
 
@@ -142,6 +142,6 @@ def test_each_task_of_celery_is_done(early: bool, tmp_path: Path) -> None:
 
 
 def send(tasks: list[str], directory: Path) -> None:
-    code = "import sys; from tests.deploy.served import ask; [ask.delay(keys.split()) for keys in sys.stdin]"
+    code = "import sys; from tests.deploy.served_tasks import ask; [ask.delay(keys.split()) for keys in sys.stdin]"
     environment = own_environment() | {"SERVED_FOLDER": str(directory)}
     subprocess.run([sys.executable, "-c", code], input="\n".join(tasks).encode(), check=True, cwd=ROOT, env=environment)
