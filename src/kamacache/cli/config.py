@@ -38,7 +38,7 @@ def read(path: str) -> Config:
     """Read a TOML file; ConfigError says what in it is wrong."""
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of the text, of TOML, of a number of too many digits
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     groups = content.pop("groups", {})
     tls = content.pop("tls", {})

@@ -31,6 +31,6 @@ def read(data: bytes, *, address: str | None = None) -> Member | None:
         identity, weight, protocol = str(record["id"]), float(record["weight"]), int(record["protocol"])
         client, leaving = (record.get(name) is True for name in ("client", "leaving"))
         member = Member(identity, found, weight, groups, protocol, loads, client, leaving)
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
     return member if 0 < member.weight < math.inf else None

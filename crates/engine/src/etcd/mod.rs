@@ -5,7 +5,7 @@
 //! until their time is up.
 mod connection;
 mod keeper;
-mod state;
+pub mod state;
 
 use std::{
     sync::Arc,

@@ -1,0 +1,38 @@
+//! Short texts: addresses, values that say what they are, versions, passwords, names on certificates.
+use kamacache_engine::{
+    call::is_key,
+    marked, orders,
+    security::{Password, Security, tls},
+    socket::Address,
+};
+
+pub fn run(input: &[u8]) {
+    marks(input);
+    if let Ok(version) = orders::version(input) {
+        assert_eq!(orders::bytes(version).is_empty(), version == 0);
+    }
+    let (first, rest) = input.split_at(input.len() / 2);
+    if let Some(password) = std::str::from_utf8(first).ok().and_then(Password::new) {
+        assert!(password.is(first) && password.is(rest) == (first == rest));
+        let security = Security { password: Some(password), ..Security::default() };
+        let header = [b"Bearer ", first].concat();
+        assert!(security.admits(Some(&header), "here").is_ok());
+        assert_eq!(security.admits(Some(rest), "here").is_ok(), rest == header);
+        assert!(security.admits(None, "here").is_err());
+    }
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(address) = text.parse::<Address>() {
+        assert_eq!(address.to_string(), text);
+    }
+    let _ = tls::server_name(text);
+    let _ = is_key(text);
+}
+
+fn marks(input: &[u8]) {
+    let shown = marked::shown(input);
+    assert!(input.ends_with(shown));
+    assert!(marked::is(input) || shown == input);
+    if let Some(number) = marked::integer(input) {
+        assert_eq!(marked::integer(&marked::of_integer(number)), Some(number));
+    }
+}

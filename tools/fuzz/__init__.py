@@ -1,0 +1,1 @@
+"""Feed inputs to every parser of the project: see "Parsers and races" in docs/reliability.md."""
