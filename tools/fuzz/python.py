@@ -92,7 +92,8 @@ def _urls(data: bytes) -> None:
         try:
             registry(f"x://{text}")
         except ConfigError as error:
-            assert not text.startswith("user:secret@") or "secret" not in str(error)  # noqa: PT017
+            hidden = text.startswith("user:secret@") and text.count("secret") == 1
+            assert not hidden or "secret" not in str(error)  # noqa: PT017
 
 
 def _etcd(url: str) -> None:
