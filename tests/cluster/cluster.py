@@ -19,7 +19,7 @@ from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
 from kamacache.net.messages import Hello, LoadReply, LoadRequest
 from kamacache.steps import Wait
-from kamacache.testing import GATE_TIMEOUT, Gate, Network, Parcel, Peek
+from kamacache.testing import GATE_TIMEOUT, Gate, HandOver, Network, Parcel, Peek
 
 PATIENCE = 10.0  # seconds after which a test that waits has failed
 
@@ -199,7 +199,11 @@ class Cluster:
         wait_until(agreed)
 
     def move(self) -> tuple[Node, str]:
-        """Add a member, and return it with a key that the first member owned and holds, and the new one owns now."""
+        """Add a member, and return it with a key that the first member owned and holds, and the new one owns now.
+
+        The hand-over is held, so that the new one asks.
+        """
+        self.network.gate(HandOver)
         first = self.nodes[0]
         keys = [f"key{number}" for number in range(60)]
         owned = [key for key in keys if first.owner("g", key).id == first.id]
