@@ -4,6 +4,8 @@ PYTHON ?= python3
 BENCH ?= full
 REGISTRY ?= local
 ARGS ?=
+INPUTS ?= 1000000
+SWITCHES ?= 2
 SOAKED := $(addprefix tests/,promises clients cluster/test_random.py cluster/test_processes.py cluster/test_contact.py \
     cluster/test_death.py cluster/test_overload.py cluster/test_fork.py deploy/test_servers.py etcd/test_outages.py etcd/test_endpoints.py)
 
@@ -21,7 +23,7 @@ ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -n
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint format proto reference demo bench soak fuzz clean
+.PHONY: help build test lint format proto reference demo bench soak fuzz races clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # pip installs one thing at a time; cargo uses every core by itself
 .PRECIOUS: $(WITH)%
@@ -64,9 +66,13 @@ bench: $(BUILT) $(WITH)bench ## measure (BENCH=short: in a minute or two)
 soak: $(BUILT) $(WITH)test ## long random schedules, long outages of etcd, every combination of cases (KAMACACHE_SOAK=300 seconds)
 	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} KAMACACHE_CASES=$${KAMACACHE_CASES:-all} $(RUN) -m pytest $(SOAKED) $(ARGS)
 
-fuzz: $(BUILT) $(WITH)test ## many more random inputs (PROPTEST_CASES=2000 HYPOTHESIS=soak)
+fuzz: $(BUILT) $(WITH)test ## feed random inputs to every parser (INPUTS=1000000 each; PROPTEST_CASES=2000 HYPOTHESIS=soak)
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} $(CARGO) test --release --locked -p kamacache-engine
 	$(RUN) -m pytest --hypothesis-profile=$${HYPOTHESIS:-soak} -m hypothesis $(ARGS)
+	$(RUN) -m tools.fuzz --inputs $(INPUTS)
+
+races: $(RUN) ## try every order of the steps of threads that share something (SWITCHES=2; with rustup also Miri and ThreadSanitizer)
+	$(RUN) -m tools.races --switches $(SWITCHES)
 
 clean: ## remove what was built
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,10 @@
 //! The time of a node: the machine's, or one that a test advances. Time in which the machine was suspended counts.
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
@@ -112,28 +115,40 @@ pub fn monotonic() -> u64 {
 const STOOD: u64 = SECOND;
 
 /// Shows whether this process stood still since the start. From then on a thread must take it at least every 100 ms.
-#[derive(Default)]
 pub struct Pulse {
+    now: fn() -> u64,
     last: AtomicU64,
     /// The number of standstills.
     stood: AtomicU64,
 }
 
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::by(|| read(ELAPSED))
+    }
+}
+
 impl Pulse {
+    /// Makes a pulse by another clock than that of the machine.
+    pub fn by(now: fn() -> u64) -> Self {
+        Self { now, last: AtomicU64::new(0), stood: AtomicU64::new(0) }
+    }
+
     pub fn start(&self) {
-        self.last.store(read(ELAPSED), Relaxed);
+        self.last.store((self.now)(), Relaxed);
     }
 
     /// Returns how often the process stood still; a caller that is the first to find that out calls `found`.
     pub fn beat(&self, found: impl FnOnce()) -> u64 {
-        let last = self.last.load(Relaxed);
+        // A thread that finds the pulse taken sees what was counted and done before that.
+        let last = self.last.load(Acquire);
         if last != 0 {
-            let now = read(ELAPSED);
+            let now = (self.now)();
             if now.saturating_sub(last) > STOOD {
                 self.stood.fetch_add(1, Relaxed);
                 found();
             }
-            self.last.store(now, Relaxed);
+            self.last.store(now, Release);
         }
         self.stood.load(Relaxed)
     }

@@ -255,7 +255,7 @@ pub struct Groups {
     pub contacts: Contacts,
     /// The members that this node knows, for a writer that takes it for an owner that it is not.
     pub members: Mutex<Vec<pb::Member>>,
-    pulse: Pulse,
+    pub(crate) pulse: Pulse,
     /// The standstills that this process has caught up with.
     caught_up: Mutex<u64>,
 }
@@ -283,6 +283,10 @@ impl Groups {
         *caught_up = stood;
         if self.standstills() == stood {
             self.shut(false);
+            // It may have stood still in between, and another thread have shut what is open now.
+            if self.standstills() != stood {
+                self.shut(true);
+            }
         }
     }
 

@@ -25,13 +25,7 @@ mod watch;
 mod write;
 mod writes;
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
@@ -51,7 +45,17 @@ use self::{
     shard::{Contents, Shard},
     writes::{Pending, Writes},
 };
-use crate::{clock::Clock, memory::Value, outcome::OUTCOMES, policy::AnyPolicy, sync, version::Hlc};
+use crate::{
+    clock::Clock,
+    memory::Value,
+    outcome::OUTCOMES,
+    policy::AnyPolicy,
+    sync::{
+        Guard, Mutex, Poisoned,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    version::Hlc,
+};
 
 /// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most. The oldest make room for more.
 pub const EVICTED: usize = 10_000;
@@ -111,7 +115,7 @@ impl<V> Gone<V> {
 
 pub struct Store<V> {
     options: Options,
-    shards: Box<[Mutex<Shard<V>>]>,
+    shards: Box<[Poisoned<Shard<V>>]>,
     secrets: RapidSecrets,
     /// How much of `max_bytes` may be used now.
     budget: AtomicU64,
@@ -125,8 +129,8 @@ pub struct Store<V> {
     closed: AtomicBool,
     shut: AtomicBool,
     /// The clock that makes versions; None before the node lends it.
-    hlc: sync::Mutex<Option<Arc<Hlc>>>,
-    candidacy: sync::Mutex<Candidacy>,
+    hlc: Mutex<Option<Arc<Hlc>>>,
+    candidacy: Mutex<Candidacy>,
     inheritance: decide::Inheritance,
     /// The number of the last arrival of a deleted tag, or a later one.
     tag_deleted: AtomicU64,
@@ -161,7 +165,7 @@ impl<V: Value> Store<V> {
         let secrets = RapidSecrets::seed(seed());
         let shards = (0..shards)
             .map(|_| {
-                Some(Mutex::new(Shard {
+                Some(Poisoned::new(Shard {
                     contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?, linger),
                     writes: Writes::new(options.remember, chunk, secrets),
                     pending: Pending::default(),
@@ -188,8 +192,8 @@ impl<V: Value> Store<V> {
             outcomes: Default::default(),
             closed: AtomicBool::new(false),
             shut: AtomicBool::new(false),
-            hlc: sync::Mutex::default(),
-            candidacy: sync::Mutex::default(),
+            hlc: Mutex::default(),
+            candidacy: Mutex::default(),
             inheritance: decide::Inheritance::default(),
             tag_deleted: AtomicU64::new(0),
             attic: Mutex::default(),
@@ -219,7 +223,7 @@ impl<V: Value> Store<V> {
         rapidhash_v3_seeded(key.as_bytes(), &self.secrets)
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<V>> {
+    fn shard(&self, hash: u64) -> Guard<'_, Shard<V>> {
         self.lock(self.index(hash))
     }
 
@@ -229,7 +233,7 @@ impl<V: Value> Store<V> {
     }
 
     #[inline]
-    fn lock(&self, index: usize) -> MutexGuard<'_, Shard<V>> {
+    fn lock(&self, index: usize) -> Guard<'_, Shard<V>> {
         match self.shards[index].lock() {
             Ok(shard) => shard,
             Err(poisoned) => self.recover(index, poisoned.into_inner()),
@@ -239,14 +243,14 @@ impl<V: Value> Store<V> {
     /// Empties a shard that a panic left torn. The contents are leaked, as dropping them may panic again.
     #[cold]
     #[inline(never)]
-    fn recover<'a>(&self, index: usize, mut shard: MutexGuard<'a, Shard<V>>) -> MutexGuard<'a, Shard<V>> {
+    fn recover<'a>(&self, index: usize, mut shard: Guard<'a, Shard<V>>) -> Guard<'a, Shard<V>> {
         std::mem::forget(self.swap(&mut shard, true));
         self.shards[index].clear_poison();
         shard
     }
 
-    fn attic(&self) -> MutexGuard<'_, Attic<V>> {
-        self.attic.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attic(&self) -> Guard<'_, Attic<V>> {
+        self.attic.lock()
     }
 
     /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.

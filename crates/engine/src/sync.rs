@@ -2,10 +2,23 @@
 //!
 //! They are plain futexes. parking_lot keeps a table of parked threads for the whole process, and a forked child inherits
 //! it full of threads that it does not have.
+//!
+//! The models in races/ compile files of the engine with another module in the place of this one: so those files take
+//! their locks and atomics from here.
+pub use std::sync::{Mutex as Poisoned, MutexGuard as Guard, atomic};
 use std::{
     sync::{Condvar as StdCondvar, Mutex as StdMutex, MutexGuard, PoisonError},
     time::Instant,
 };
+
+/// Declares an atomic of the whole process.
+macro_rules! global {
+    ($(#[$said:meta])* $name:ident: $kind:ty = $value:expr) => {
+        $(#[$said])*
+        static $name: $kind = $value;
+    };
+}
+pub(crate) use global;
 
 #[derive(Default)]
 pub struct Mutex<T>(StdMutex<T>);

@@ -3,9 +3,12 @@
 //!
 //! A version is 48 bits of milliseconds since 1970, 16 bits of counter, 64 bits of the node that made it. 0 is older
 //! than every write.
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::clock::{Clock, SECOND};
+use crate::{
+    clock::{Clock, SECOND},
+    sync::Mutex,
+};
 
 const MILLISECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -27,7 +30,7 @@ impl Hlc {
     pub fn next(&self, above: u128) -> Option<u128> {
         // Time in the upper bits: a counter that overflows runs into the milliseconds, which keeps the order.
         let physical = (self.clock.unix() / MILLISECOND) << 16;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let logical = time(above.max(*last)).checked_add(1)?;
         *last = u128::from(physical.max(logical)) << 64 | u128::from(self.node);
         Some(*last)
@@ -37,7 +40,7 @@ impl Hlc {
     pub fn merge(&self, version: u128) -> bool {
         let good = !self.is_far(version);
         if good {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.last.lock();
             *last = version.max(*last);
         }
         good
@@ -51,7 +54,7 @@ impl Hlc {
 
     /// Returns the greatest version made or merged.
     pub fn latest(&self) -> u128 {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock()
     }
 }
 

@@ -30,13 +30,14 @@ mod promise;
 mod question;
 mod remote;
 mod security;
+mod stack;
 mod store;
 mod transport;
 mod value;
 mod watch;
 mod writer;
 
-use kamacache_engine::policy::AnyPolicy;
+use kamacache_engine::{policy::AnyPolicy, sync};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyTuple},

@@ -5,15 +5,14 @@
 //! objects in the graveyard, for the next attached thread to drop.
 use std::{
     ptr::{self, NonNull},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicPtr, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicPtr},
 };
 
 use bytes::Bytes;
 use kamacache_engine::{memory, store::Gone};
 use pyo3::{prelude::*, types::PyBytes};
+
+use crate::stack::Stack;
 
 /// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
 /// table and the policy, and what growing leaves unused.
@@ -140,44 +139,17 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // This thread may not be attached.
         for object in [self.bytes.take().map(Py::into_any), self.decoded.take()].into_iter().flatten() {
-            bury(object);
+            GRAVEYARD.push(object);
         }
     }
 }
 
-/// Objects to drop: a stack that is pushed to and taken as a whole, without a lock that a fork could tear.
-static GRAVEYARD: AtomicPtr<Grave> = AtomicPtr::new(ptr::null_mut());
-
-struct Grave {
-    object: Py<PyAny>,
-    next: *mut Grave,
-}
-
-fn bury(object: Py<PyAny>) {
-    let grave = Box::into_raw(Box::new(Grave { object, next: GRAVEYARD.load(Ordering::Relaxed) }));
-    loop {
-        // SAFETY: the grave is ours until the exchange publishes it.
-        let next = unsafe { (*grave).next };
-        match GRAVEYARD.compare_exchange_weak(next, grave, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => return,
-            // SAFETY: as above.
-            Err(now) => unsafe { (*grave).next = now },
-        }
-    }
-}
+/// Objects to drop.
+static GRAVEYARD: Stack<Py<PyAny>> = Stack(AtomicPtr::new(ptr::null_mut()));
 
 /// Drops the objects that died on threads that were not attached.
 pub fn drain(py: Python<'_>) {
-    if GRAVEYARD.load(Ordering::Relaxed).is_null() {
-        return;
-    }
-    let mut next = GRAVEYARD.swap(ptr::null_mut(), Ordering::Acquire);
-    while !next.is_null() {
-        // SAFETY: the swap made the whole list ours; each grave was boxed by `bury`.
-        let grave = unsafe { Box::from_raw(next) };
-        next = grave.next;
-        grave.object.drop_ref(py);
-    }
+    GRAVEYARD.take(|object| object.drop_ref(py));
 }
 
 /// Drops values in batches, and lets other threads have the interpreter in between.

@@ -1,8 +1,6 @@
 //! The budget of a store that shares memory with others: it may shrink and grow, up to `max_bytes`.
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::{Gone, Kind, Reason, Store, watch::Watch};
-use crate::memory::Value;
+use crate::{memory::Value, sync::atomic::Ordering::Relaxed};
 
 impl<V: Value> Store<V> {
     /// Returns how many bytes the store may use now.

@@ -1,9 +1,4 @@
 //! Writes on terms: their owner decides by what it has of the key, and applies them, both under the shard's lock.
-use std::sync::{
-    MutexGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-};
-
 use super::{
     Gone, Kind, Reason, Store,
     cells::Cells,
@@ -14,6 +9,10 @@ use crate::{
     marked,
     memory::{Change, Decided, Only, Terms, Value, Verdict, Write},
     policy::Slot,
+    sync::{
+        Guard,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// Tells whether owners before this one may have entries that are not here. A store that has not joined knows none of them.
@@ -159,7 +158,7 @@ impl<V: Value> Store<V> {
     /// Gives a write another version, and the entry that it has left, if that is still here.
     fn reversion(
         &self,
-        mut shard: MutexGuard<'_, Shard<V>>,
+        mut shard: Guard<'_, Shard<V>>,
         hash: u64,
         write: &Write<'_>,
         version: u128,

@@ -1,5 +1,5 @@
 //! Writes at their owner, with or without Python.
-use std::sync::{Arc, MutexGuard, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use super::{
     Gone, Kind, Reason, Store,
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     memory::{Value, Write},
     placement::Placement,
+    sync::{Guard, atomic::Ordering::Relaxed},
     version::Hlc,
 };
 
@@ -127,7 +128,7 @@ impl<V: Value> Store<V> {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn apply(
         &self,
-        mut shard: MutexGuard<'_, Shard<V>>,
+        mut shard: Guard<'_, Shard<V>>,
         hash: u64,
         key: &str,
         (value, cells): (Option<V>, Cells),

@@ -1,6 +1,4 @@
 //! Reads of a store.
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::{
     Kind, Mark, SHARDS, Store,
     entry::{Entry, NEVER},
@@ -11,6 +9,7 @@ use crate::{
     memory::Value,
     outcome::{self, OUTCOMES},
     policy::Slot,
+    sync::atomic::Ordering::Relaxed,
 };
 
 /// So many keys are looked up under one lock of a shard at most.

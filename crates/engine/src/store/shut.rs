@@ -1,8 +1,6 @@
 //! What a store does when this process may have missed writes.
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::{Gone, Store};
-use crate::{arrivals::next_number, memory::Value};
+use crate::{arrivals::next_number, memory::Value, sync::atomic::Ordering::Relaxed};
 
 impl<V: Value> Store<V> {
     /// Finds nothing while shut, for anybody: a get goes on to the owner or the loader. Loads that are under way when

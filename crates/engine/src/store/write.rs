@@ -1,13 +1,15 @@
 //! Changes of a store.
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use super::{
     Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
     cells::Cells,
     entry::{self, Entry, NEVER, Origin, STAMP},
     shard::{Contents, Shard},
 };
-use crate::{memory::Value, policy::Slot};
+use crate::{
+    memory::Value,
+    policy::Slot,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 impl<V: Value> Store<V> {
     /// Keeps a loaded or fetched value (None: absence) unless it is older than what is known here, too large, its time

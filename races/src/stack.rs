@@ -1,0 +1,1 @@
+../../crates/python/src/stack.rs

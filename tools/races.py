@@ -1,0 +1,68 @@
+"""Look for races in what threads share: `python -m tools.races --switches 4`.
+
+Loom tries every order of the steps in the models of races/; that needs cargo alone. Miri and ThreadSanitizer watch
+threads that do everything at once. They are parts of a nightly toolchain, and are left out if it is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+RACES = Path(__file__).parents[1] / "races"
+BUILT = RACES.parent / "target/races"
+ROUNDS, MIRI_ROUNDS = 20_000, 60
+
+
+def run(*command: str, **environ: str) -> None:
+    """Run a command in races/. Raises CalledProcessError if it fails."""
+    subprocess.run(command, cwd=RACES, env=os.environ | environ, check=True)
+
+
+def has(*command: str) -> bool:
+    """Return whether a command works."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def main() -> None:
+    """Run the three; the first that finds something ends the run."""
+    arguments = argparse.ArgumentParser(prog="python -m tools.races", description=__doc__.partition("\n")[0])
+    arguments.add_argument("--switches", default="2", help="how often an order interrupts a thread that could go on")
+    switches = arguments.parse_args().switches
+    cargo = ("cargo", "run", "--quiet", "--locked", "--target-dir", str(BUILT))
+    run(*cargo, "--bin", "kamacache-races", KAMACACHE_SWITCHES=switches)
+    run(*cargo, "--bin", "threads", "--", str(ROUNDS))
+    if has("cargo", "+nightly", "miri", "--version"):
+        threads = ("--quiet", "--target-dir", str(BUILT / "miri"), "--bin", "threads", "--", str(MIRI_ROUNDS))
+        run("cargo", "+nightly", "miri", "run", *threads, MIRIFLAGS="-Zmiri-disable-isolation")
+    else:
+        print("no Miri: rustup component add --toolchain nightly miri rust-src", file=sys.stderr)
+    sanitize()
+
+
+def sanitize() -> None:
+    """Run the threads under ThreadSanitizer, with a standard library that is built for it."""
+    try:
+        root = subprocess.check_output(
+            ["rustc", "+nightly", "--print", "sysroot"], text=True, stderr=subprocess.DEVNULL
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        root = "/nowhere"
+    if not (Path(root.strip()) / "lib/rustlib/src/rust/library").is_dir():
+        print("no ThreadSanitizer: rustup component add --toolchain nightly rust-src", file=sys.stderr)
+        return
+    host = re.search(r"^host: (\S+)", subprocess.check_output(["rustc", "-vV"], text=True), re.MULTILINE)
+    assert host is not None
+    threads = ("--target", host[1], "--target-dir", str(BUILT / "tsan"), "--bin", "threads", "--", str(ROUNDS))
+    run("cargo", "+nightly", "run", "--quiet", "-Zbuild-std", *threads, RUSTFLAGS="-Zsanitizer=thread")
+
+
+if __name__ == "__main__":
+    main()
