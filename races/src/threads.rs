@@ -114,7 +114,7 @@ fn step(round: usize, store: &Store<Text>, groups: &Groups, clock: &Clock) {
         }
         10 => drop((groups.contacts.met("m"), groups.contacts.begin("m"), store.missed(0, 0))),
         11 => drop(store.sweep(u64::MAX, gone)),
-        12 => store.place(if round % 32 < 16 { Candidacy::None } else { Candidacy::All }, 0),
+        12 => _ = store.place(if round % 32 < 16 { Candidacy::None } else { Candidacy::All }, 0),
         13 => {
             groups.catch_up(groups.stood());
             store.set_shut(round % 64 < 16);

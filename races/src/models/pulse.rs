@@ -12,7 +12,7 @@ use loom::{
 
 use crate::{
     clock::{Pulse, SECOND},
-    memory::{Decided, Found, Groups, Looked, Memory, Missed, Terms, Write},
+    memory::{Decided, Found, Groups, Looked, Memory, Missed, Moved, Terms, Took, Write},
     sync::Mutex,
 };
 
@@ -105,6 +105,26 @@ impl Memory for Door {
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn slots(&self) -> Vec<Vec<u32>> {
+        Vec::new()
+    }
+
+    fn stray(&self, _: usize, _: u32) -> Option<(String, Moved)> {
+        None
+    }
+
+    fn takes_over(&self) -> bool {
+        false
+    }
+
+    fn take_over(&self, _: &str, _: Moved, _: u64, _: u64) -> Took {
+        Took::NotMine
+    }
+
+    fn used(&self, _: &str) {}
+
+    fn hand_off(&self, _: &str, _: u128) {}
 
     fn merge(&self, clock: u128) -> Option<u128> {
         Some(clock)

@@ -1,13 +1,13 @@
 //! What a shard knows of tags and of prefixes; see `tags.rs`.
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::key::Key;
-use crate::arrivals::next_number;
+use crate::{
+    arrivals::next_number,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// What the key of a tag, and of a prefix, begins with. A key of a user that begins so is written as a tag as well, which
 /// drops too much and never too little.

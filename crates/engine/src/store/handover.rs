@@ -3,8 +3,6 @@
 //! Invariant: an entry that is handed over was read by its former owner after the number `since` was read here, and each
 //! write that arrived here after that number is still remembered, or the entry is refused. So it comes before no write
 //! that the former owner knew, and replaces none that this node knows.
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::{
     Freshness, Gone, Kind, Reason, Store,
     entry::{Entry, HANDED, NEVER, Origin, STAMP},
@@ -13,6 +11,7 @@ use super::{
 use crate::{
     memory::{Held as _, Moved, Took, Value},
     policy::Slot,
+    sync::atomic::Ordering::Relaxed,
 };
 
 /// So much of the budget may be taken from other entries: a quarter.

@@ -8,14 +8,12 @@
 //! Invariant: an entry is never older than the remembered delete of one of its tags, or of a prefix of its key. Both are
 //! checked before an entry is kept: for a tag under the lock of the shard that has the tag's key, where the entry gets the
 //! cell. A delete that comes between that and the keeping kills the cell.
-use std::sync::atomic::Ordering;
-
 use super::{
     Gone, Mark, Store,
     cells::{Cells, TAG},
     shard::Shard,
 };
-use crate::{arrivals::arrived, marked, memory::Value};
+use crate::{arrivals::arrived, marked, memory::Value, sync::atomic::Ordering};
 
 fn key_of(tag: &str) -> String {
     [TAG, tag].concat()
