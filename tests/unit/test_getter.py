@@ -85,7 +85,7 @@ def test_help_says_what_get_does() -> None:
 
 def test_refuses_objects_that_are_no_getter() -> None:
     with pytest.raises(TypeError):
-        Group.get(build(), "k")  # type: ignore[arg-type]
+        Group.get(build(), "k")  # type: ignore[call-overload]
 
 
 def test_a_group_is_collected_with_its_store() -> None:

@@ -144,7 +144,7 @@ def test_what_groups_without_it_refuse_is_refused(group: KeyedGroup[str]) -> Non
     with pytest.raises(TypeError, match="an iterable of keys, not one str"):
         group.get_many("k")
     with pytest.raises(TypeError):
-        group.get()  # type: ignore[call-arg]
+        group.get()  # type: ignore[call-overload]
     with pytest.raises(TypeError):
         group.peek(1, 2)  # type: ignore[call-arg]
 

@@ -98,7 +98,7 @@ def a_group(group: Group[User]) -> None:
     assert_type(group.stats(), GroupStats)
     group.set("k", b"value")  # type: ignore[call-overload]
     group.set_many({"k": 5})  # type: ignore[dict-item]
-    group.get(5)  # type: ignore[arg-type]
+    group.get(5)  # type: ignore[call-overload]
 
 
 async def its_twins(group: Group[User]) -> None:

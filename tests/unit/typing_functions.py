@@ -128,7 +128,7 @@ async def keyed_groups() -> None:
     assert_type(await names.aget((1, "a")), str | None)
     names.set((1, "a"), "name")
     names.set((1, "a"), 5)  # type: ignore[arg-type]
-    products.get(1.5)  # type: ignore[arg-type]
+    products.get(1.5)  # type: ignore[call-overload]
 
 
 def named_types(one: CachedFunction[[int], str], other: AsyncCachedFunction[..., str]) -> None:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kamacache.errors import LoadError
 from kamacache.group import Group
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kamacache.units import Duration
 
 V = TypeVar("V")
+T = TypeVar("T")
 # The way of an argument into the key, by the name of its parameter.
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "key": encode,
@@ -41,7 +42,15 @@ class KeyedGroup(Group[V]):
 
     if TYPE_CHECKING:  # what differs for type checkers
 
+        @overload
+        def get(self, key: Key, /) -> V | None: ...
+        @overload
+        def get(self, key: Key, default: T, /) -> V | T: ...
         def get(self, key: Key, default: Any = ..., /) -> Any: ...
+        @overload
+        async def aget(self, key: Key) -> V | None: ...
+        @overload
+        async def aget(self, key: Key, default: T) -> V | T: ...
         async def aget(self, key: Key, default: Any = ...) -> Any: ...
         def peek(self, key: Key) -> V | None: ...
         async def apeek(self, key: Key) -> V | None: ...
