@@ -110,7 +110,7 @@ fn an_entry_keeps_its_version_its_times_and_its_bytes() {
     assert!(remaining.unwrap().abs_diff(13 * SECOND) < SECOND / 10);
     assert!(two.to.held("absent").unwrap().0.is_none());
     assert!(two.to.find("stale").is_none(), "no hit without a decision");
-    assert!(two.to.aged("stale").unwrap().usable == Use::IfError);
+    assert!(two.to.aged("stale", true).unwrap().usable == Use::IfError);
     // It is due 10 s after its load, of which 7 s have passed before it came here.
     two.clock.advance(2 * SECOND);
     assert!(two.to.find("loaded").is_some());

@@ -218,6 +218,26 @@ impl Memory for Fixed {
         Vec::new()
     }
 
+    fn slots(&self) -> Vec<Vec<u32>> {
+        Vec::new()
+    }
+
+    fn stray(&self, _: usize, _: u32) -> Option<(String, memory::Moved)> {
+        None
+    }
+
+    fn takes_over(&self) -> bool {
+        false
+    }
+
+    fn take_over(&self, _: &str, _: memory::Moved, _: u64, _: u64) -> memory::Took {
+        memory::Took::NotMine
+    }
+
+    fn used(&self, _: &str) {}
+
+    fn hand_off(&self, _: &str, _: u128) {}
+
     fn tell(&self, _: &str, version: u128) -> u128 {
         version
     }
