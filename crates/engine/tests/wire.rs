@@ -182,7 +182,34 @@ impl Value for Shared {
     }
 }
 
+/// The part of a memory that hands nothing over.
+macro_rules! hands_nothing_over {
+    () => {
+        fn slots(&self) -> Vec<Vec<u32>> {
+            Vec::new()
+        }
+
+        fn stray(&self, _: usize, _: u32) -> Option<(String, memory::Moved)> {
+            None
+        }
+
+        fn takes_over(&self) -> bool {
+            false
+        }
+
+        fn take_over(&self, _: &str, _: memory::Moved, _: u64, _: u64) -> memory::Took {
+            memory::Took::NotMine
+        }
+
+        fn used(&self, _: &str) {}
+
+        fn hand_off(&self, _: &str, _: u128) {}
+    };
+}
+
 impl Memory for Fixed {
+    hands_nothing_over!();
+
     fn name(&self) -> &str {
         "fixed"
     }
@@ -217,26 +244,6 @@ impl Memory for Fixed {
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
-
-    fn slots(&self) -> Vec<Vec<u32>> {
-        Vec::new()
-    }
-
-    fn stray(&self, _: usize, _: u32) -> Option<(String, memory::Moved)> {
-        None
-    }
-
-    fn takes_over(&self) -> bool {
-        false
-    }
-
-    fn take_over(&self, _: &str, _: memory::Moved, _: u64, _: u64) -> memory::Took {
-        memory::Took::NotMine
-    }
-
-    fn used(&self, _: &str) {}
-
-    fn hand_off(&self, _: &str, _: u128) {}
 
     fn tell(&self, _: &str, version: u128) -> u128 {
         version
@@ -361,6 +368,8 @@ struct Slow {
 }
 
 impl Memory for Slow {
+    hands_nothing_over!();
+
     fn name(&self) -> &str {
         "fixed"
     }
@@ -599,6 +608,8 @@ impl Drop for Noted {
 struct Made(usize, Mutex<Sender<String>>);
 
 impl Memory for Made {
+    hands_nothing_over!();
+
     fn name(&self) -> &str {
         "made"
     }
