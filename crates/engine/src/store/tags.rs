@@ -31,7 +31,10 @@ impl<V: Value> Store<V> {
             let shard = self.shard(hash);
             let number = shard.writes.number(hash, &key);
             let seen = since.is_none_or(|mark| shard.is_complete_since(mark) && number <= mark.arrived);
-            if seen { shard.writes.named(hash, &key) } else { 0 }
+            let deleted = if seen { shard.writes.named(hash, &key) } else { 0 };
+            // A clear forgets the deletes that it covers, and counts as one of every tag from then on.
+            let cleared = since.is_none_or(|mark| shard.raised <= mark.arrived);
+            if cleared { deleted.max(shard.floor) } else { deleted }
         })
     }
 
