@@ -29,6 +29,9 @@ impl<V: Value> Store<V> {
             let key = key_of(tag);
             let hash = self.hash(&key);
             let shard = self.shard(hash);
+            if since.is_none() && shard.pending.has(hash, &key) {
+                return 0; // a delete comes after this write, but is noted here already
+            }
             let number = shard.writes.number(hash, &key);
             let seen = since.is_none_or(|mark| shard.is_complete_since(mark) && number <= mark.arrived);
             let deleted = if seen { shard.writes.named(hash, &key) } else { 0 };
