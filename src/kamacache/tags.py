@@ -56,3 +56,11 @@ def tagged(raw: bytes, tags: tuple[str, ...]) -> bytes:
     names = [tag.encode() for tag in tags]
     head = b"".join(_UNCLAIMED + len(name).to_bytes(2) + name for name in names)
     return b"%b%b%b%b" % (TAGGED, len(head).to_bytes(4), head, raw)
+
+
+def retagged(raw: bytes, other: bytes) -> bytes:
+    """Return other bytes with the tags of a value, which they keep as they are."""
+    if not raw.startswith(TAGGED):
+        return other
+    start = len(TAGGED) + 4
+    return raw[: start + int.from_bytes(raw[len(TAGGED) : start])] + other

@@ -194,6 +194,13 @@ class Worker:
         done = self.group.delete(key)
         return [done, time.monotonic() - began]
 
+    def set_tagged(self, keys: list[str], value: str, tags: list[str]) -> bool | None:
+        return self.group.set_many(dict.fromkeys(keys, value), tags=tags)
+
+    def delete_tag(self, tag: str) -> Any:
+        """Return what the delete returned, and when."""
+        return [self.node.delete_tag(tag), time.monotonic()]
+
     def watch(self, keys: list[str]) -> None:
         """Get each of these keys again and again on threads of its own, until `seen`."""
         self.stop = threading.Event()

@@ -172,6 +172,7 @@ impl<V: Value> Store<V> {
                     tags: Tags::default(),
                     prefixes: Prefixes::default(),
                     floor: 0,
+                    raised: 0,
                     newest: 0,
                     stale: 0,
                     watch: None,

@@ -20,7 +20,7 @@ class GroupTags(GroupPrimitives[V]):
     @overload
     def delete_tag(self, tag: str, *, wait: bool) -> bool | None: ...
     def delete_tag(self, tag: str, *, wait: bool = True) -> bool | None:
-        """Delete everything that was kept with a tag, on every node. Return what delete returns.
+        """Delete everything that was kept with a tag, on every node, after pending writes. Return what delete returns.
 
         Values get tags by `Value(value, tags=...)`, `set(..., tags=...)` and `cached(tags=...)`. It costs what one
         delete costs, however many entries have the tag. A load that is under way is given to those who wait for it, but

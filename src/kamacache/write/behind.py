@@ -40,6 +40,12 @@ class _Pending:
         self.mark = mark  # in the store
         self.end = Promise()
 
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """Return the key, and for the delete of a tag what stands for all of these."""
+        key = None if self.item is None else self.item.key
+        return (key, TAG) if key is not None and key.startswith(TAG) else (key,)
+
 
 class WriteBehind:
     """The pending writes of one group.
@@ -59,7 +65,7 @@ class WriteBehind:
         self._lock = threading.RLock()
         self._queue: deque[_Pending] = deque()
         self._sending: list[_Pending] = []
-        self._last: dict[str | None, _Pending] = {}  # None: the last clear
+        self._last: dict[str | None, _Pending] = {}  # None: the last clear; TAG: the last delete of any tag
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ident = 0  # of the thread
@@ -95,12 +101,15 @@ class WriteBehind:
         return self._ident == threading.get_ident()
 
     def pending(self, keys: Iterable[str]) -> list[Promise]:
-        """Return the ends of the writes of these keys that are pending now."""
+        """Return the ends of the writes of these keys that are pending now, of a tag: of all, as each may have it."""
         if not self._count() or self._is_here():
             return []
         self._ensure_thread()
         with self._lock:
-            return [self._last[key].end for key in (*keys, None) if key in self._last]
+            names: list[str | None] = [*keys, None]
+            if any(key is not None and key.startswith(TAG) for key in names):
+                names = list(self._last)
+            return [self._last[name].end for name in (*names, TAG) if name in self._last]
 
     def flush(self, deadline: Deadline) -> bool:
         """Wait until all is sent. Return False if the deadline passes first."""
@@ -122,7 +131,7 @@ class WriteBehind:
         return len(self._queue) + len(self._sending)
 
     def _add(self, pending: list[_Pending]) -> None:
-        last = {write.item and write.item.key: write for write in pending}
+        last = {name: write for write in pending for name in write.names}
         with self._lock:
             self._store.pending = True
             self._queue.extend(pending)
@@ -181,9 +190,9 @@ class WriteBehind:
         batch, self._sending = self._sending, []
         with self._lock:
             for write in batch:
-                key = write.item and write.item.key
-                if self._last.get(key) is write:
-                    del self._last[key]
+                for name in write.names:
+                    if self._last.get(name) is write:
+                        del self._last[name]
             self._store.pending = bool(self._count())
         for write in batch:
             if write.mark is not None:

@@ -21,6 +21,7 @@ from kamacache.net.messages import (
     WriteItem,
 )
 from kamacache.steps import Path
+from kamacache.tags import retagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,14 +84,14 @@ class Primitives:
         terms = Terms(change=ADD, delta=delta, initial=initial, keep_ttl=True, wants=True)
         for _ in range(_TRIES):
             outcome, _, _ = yield from self.decide(key, None, ttl, terms)
-            if outcome.verdict == NOT_INTEGER and outcome.value is not None:
-                number = codecs.integer(self._codec, outcome.value)
+            if outcome.verdict == NOT_INTEGER and (there := outcome.value) is not None:
+                number = codecs.integer(self._codec, there)
                 if number is None:
                     raise TypeError(f"{self._name}[{key!r}]: the value is not an integer")
                 if number + delta not in INTEGERS:
                     outcome = outcome._replace(verdict=TOO_GREAT)
                 else:
-                    raw = codecs.kept_integer(number + delta)
+                    raw = retagged(there, codecs.kept_integer(number + delta))
                     same = Terms(SAME, outcome.held, keep_ttl=True)
                     outcome, _, _ = yield from self.decide(key, raw, None, same)
                     if outcome.verdict == CONFLICT:

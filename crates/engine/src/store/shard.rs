@@ -297,6 +297,8 @@ pub struct Shard<V> {
     pub pending: Pending,
     /// The version of the last clear: no entry here is older.
     pub floor: u128,
+    /// The number of the arrival of that clear.
+    pub raised: u64,
     /// No entry and no remembered write here is newer.
     pub newest: u128,
     pub watch: Option<Watch>,

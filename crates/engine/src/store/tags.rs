@@ -29,9 +29,15 @@ impl<V: Value> Store<V> {
             let key = key_of(tag);
             let hash = self.hash(&key);
             let shard = self.shard(hash);
+            if since.is_none() && shard.pending.has(hash, &key) {
+                return 0; // a delete comes after this write, but is noted here already
+            }
             let number = shard.writes.number(hash, &key);
             let seen = since.is_none_or(|mark| shard.is_complete_since(mark) && number <= mark.arrived);
-            if seen { shard.writes.named(hash, &key) } else { 0 }
+            let deleted = if seen { shard.writes.named(hash, &key) } else { 0 };
+            // A clear forgets the deletes that it covers, and counts as one of every tag from then on.
+            let cleared = since.is_none_or(|mark| shard.raised <= mark.arrived);
+            if cleared { deleted.max(shard.floor) } else { deleted }
         })
     }
 

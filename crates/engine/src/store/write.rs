@@ -6,6 +6,7 @@ use super::{
     shard::{Contents, Shard},
 };
 use crate::{
+    arrivals::next_number,
     memory::Value,
     policy::Slot,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -91,7 +92,7 @@ impl<V: Value> Store<V> {
                 continue;
             }
             shard.floor = version;
-            shard.writes.raised();
+            shard.raised = next_number();
             if shard.newest < version {
                 let old = self.swap(shard, false);
                 drop(guard);

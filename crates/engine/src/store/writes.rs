@@ -82,11 +82,6 @@ impl Writes {
         Self { forgotten, log: self.log.emptied(), ..Self::new(self.keep, 0, self.secrets) }
     }
 
-    /// Takes a number for the arrival of a floor.
-    pub fn raised(&self) {
-        next_number();
-    }
-
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
