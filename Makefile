@@ -6,7 +6,7 @@ REGISTRY ?= local
 ARGS ?=
 INPUTS ?= 1000000
 SWITCHES ?= 2
-SOAKED := $(addprefix tests/,promises clients cluster/test_random.py cluster/test_processes.py cluster/test_contact.py \
+SOAKED := $(addprefix tests/,proof promises clients cluster/test_random.py cluster/test_processes.py cluster/test_contact.py \
     cluster/test_death.py cluster/test_overload.py cluster/test_fork.py deploy/test_servers.py etcd/test_outages.py etcd/test_endpoints.py)
 
 VENV := .venv
@@ -63,8 +63,13 @@ demo: $(BUILT) $(if $(filter etcd,$(REGISTRY)),$(WITH)demo) ## watch three proce
 bench: $(BUILT) $(WITH)bench ## measure (BENCH=short: in a minute or two)
 	$(RUN) -m bench $(if $(filter short,$(BENCH)),--short) $(ARGS)
 
-soak: $(BUILT) $(WITH)test ## long random schedules, long outages of etcd, every combination of cases (KAMACACHE_SOAK=300 seconds)
-	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} KAMACACHE_CASES=$${KAMACACHE_CASES:-all} $(RUN) -m pytest $(SOAKED) $(ARGS)
+soak: $(BUILT) $(WITH)test ## long random schedules, long outages of etcd, every combination of cases (MINUTES=30: processes and faults alone)
+ifdef MINUTES
+	$(RUN) -m tests.proof.soak --minutes $(MINUTES) $(ARGS)
+else
+	KAMACACHE_SOAK=$${KAMACACHE_SOAK:-300} KAMACACHE_SEEDS=$${KAMACACHE_SEEDS:-10000} KAMACACHE_CASES=$${KAMACACHE_CASES:-all} \
+	    $(RUN) -m pytest $(SOAKED) $(ARGS)
+endif
 
 fuzz: $(BUILT) $(WITH)test ## feed random inputs to every parser (INPUTS=1000000 each; PROPTEST_CASES=2000 HYPOTHESIS=soak)
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} $(CARGO) test --release --locked -p kamacache-engine

@@ -13,7 +13,7 @@ from tests.deploy.files import unknown
 from tests.docs.test_documents import DOCUMENTS, ROOT
 
 TEXT = (ROOT / "docs/guide/configuration.md").read_text()
-OTHER = {"KAMACACHE_NODE", "KAMACACHE_TRACES", "KAMACACHE_SOAK", "KAMACACHE_CASES"}  # of the command line, of tests
+OTHER = {"KAMACACHE_NODE"} | {f"KAMACACHE_{name}" for name in ("TRACES", "SOAK", "SEEDS", "CASES")}  # of tests
 
 
 def rows(heading: str) -> dict[str, str]:

@@ -16,12 +16,13 @@ from __future__ import annotations
 from kamacache.testing.cluster import MakeCluster
 from kamacache.testing.fakes import fake, override_loader
 from kamacache.testing.lane import MemoryLane
-from kamacache.testing.network import GATE_TIMEOUT, SILENCE, Gate, HandOver, Missed, Network, Parcel, Peek, Ping
+from kamacache.testing.network import GATE_TIMEOUT, SILENCE, Fault, Gate, HandOver, Missed, Network, Parcel, Peek, Ping
 from kamacache.testing.registry import MemoryRegistry
 
 __all__ = [
     "GATE_TIMEOUT",
     "SILENCE",
+    "Fault",
     "Gate",
     "HandOver",
     "MakeCluster",

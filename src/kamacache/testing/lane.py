@@ -150,16 +150,25 @@ class MemoryLane(Lane):
             answer = Promise()
             try:
                 lane = self._network.deliver(self._address, address, message)
-                lane._receive(_Call(message, answer))  # noqa: SLF001 - another of this class
-                reply = Wait(answer, Deadline.after(GATE_TIMEOUT)).run()
+                with self._network.waiting(self._address, address, answer):
+                    lane._receive(_Call(message, answer))  # noqa: SLF001 - another of this class
+                    reply = Wait(answer, Deadline.after(GATE_TIMEOUT)).run()
                 self._network.returned(self._address, address, message, reply)
             except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits
                 promise.set_exception(error)
             else:
                 promise.set_result(reply)
 
-        threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
+        self._begin(work)
         return promise
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        """Run what a call does until its reply is there."""
+        threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
+
+    def forget(self, address: str, *, finishing: bool = False) -> None:
+        if not finishing:
+            self._network.broken(address, source=self._address)
 
     def close(self) -> None:
         if not self._closed:

@@ -255,10 +255,11 @@ class Writes:
         return [order(item) for item in items]
 
     def ordered(self, request: WriteRequest) -> WriteReply:
-        """Answer a peer that takes this node for the owner."""
+        """Answer a peer that takes this node for the owner. What waited for a process that stood still is refused."""
         self._runtime.saw(request.clock)
         route = self._runtime.route(self._name)
-        if not all(route.is_candidate(item.key) for item in request.items):
+        stood = self._runtime.lane.contacts.stood
+        if stood or not all(route.is_candidate(item.key) for item in request.items):
             return self._runtime.membership.refusal()
         return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
 
