@@ -801,7 +801,8 @@ def test_answers_of_memory_that_are_older_than_a_delete_known_here(pair: list[No
     """Refuse what the owner's memory answers, over real sockets, as long as the owner has not heard of the delete."""
     values = [b"old"] * 2
     groups = [
-        node.group("late", lambda _, at=at: Value(values[at], tags=TAG), near_ttl=0) for at, node in enumerate(pair)
+        node.group("late", lambda _, at=at: Value(values[at], tags=TAG), near_ttl=0)  # type: ignore[misc]
+        for at, node in enumerate(pair)
     ]
     keys = [f"key{number}" for number in range(60)]
     wait_until(lambda: len({str([node.owner("late", key) for key in keys]) for node in pair}) == 1)
