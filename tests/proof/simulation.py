@@ -124,8 +124,9 @@ class Wires(Network):
         parcels, self.late = self.late, []
         for parcel in parcels:
             lane = self._lanes.get(parcel.target)
-            at_once = isinstance(parcel.message, Peek | Ping | Missed | HandOver)  # answered without the node
-            if lane is not None and parcel.stage == "request" and not at_once:
+            if lane is None or parcel.stage != "request":
+                continue
+            if not isinstance(parcel.message, Peek | Ping | Missed | HandOver):  # those are answered without the node
                 lane._receive(_Call(parcel.message, Promise()))
 
 
