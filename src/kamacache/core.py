@@ -41,7 +41,7 @@ _COUNTERS = (*Store.OUTCOMES, "evictions", "expirations", "unremembered")
 
 
 class GroupCore:
-    """The parts of a group. A forked child makes new ones over the same store."""
+    """The parts of a group in one life of its node."""
 
     __slots__ = (
         "_before",
@@ -100,9 +100,12 @@ class GroupCore:
         else:
             self.own = loader
 
-    def renewed(self, runtime: Runtime) -> GroupCore:
-        """Return new parts over the same store, for a new life of the node."""
-        return GroupCore(self.store.name, self.store, self.misses.loader, self.options, runtime)
+    def renewed(self, runtime: Runtime, clock: Clock) -> GroupCore:
+        """Return new parts with an empty store, for a new life of the node."""
+        store = make_store(self.name, self.options, clock)
+        core = GroupCore(self.name, store, self.misses.loader, self.options, runtime)
+        core.own = self.own
+        return core
 
     def state(self) -> GroupState:
         """Return what a hello says of this group."""
@@ -277,7 +280,7 @@ class GroupCore:
 
 
 def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
-    """Return the store of a group, which stays the same for the group's life."""
+    """Return an empty store for a group."""
     codec = options.codec
     plain = isinstance(codec, codecs.BytesCodec)
     return Store(

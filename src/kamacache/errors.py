@@ -97,7 +97,7 @@ class GroupClosed(KamaCacheError):
 
 
 class NodeClosed(KamaCacheError):
-    """Report a call of a closed node, or of one of its groups."""
+    """Report a call of a closed node, or of one of its groups. `Node.start` begins a new life of the node."""
 
 
 class RegistryError(KamaCacheError):
