@@ -32,6 +32,7 @@ FLOORS = (  # from the ground up
         "cluster.troubles",
         "stats",
     ),
+    ("cluster.peer",),
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call", "load.freshness", "load.window", "typed", "keys", "annotation"),
