@@ -282,6 +282,10 @@ class Membership:
             self.joined = True
             for core in self._groups.values():
                 join(core.store)
+            log.info(
+                "this node, %s at %s, has joined the service %r with %d other members",
+                *(self.me.id, self.me.address, self._service, len(self.members()) - 1),
+            )
             self._runtime.lane.ready(not self.me.leaving)
             self._settled.ring()
 
