@@ -58,7 +58,7 @@ class LoadError(KamaCacheError):
     """Report that a loader raised an exception.
 
     - `__cause__`: that exception, if the loader ran in this process.
-    - `cause_type`: the name of its type, also if the loader ran on another node.
+    - `cause_type`: the name of its type, also if the loader ran on another node. Then a note has the traceback's end.
     - `key`: the key that failed; for get_many the first one.
     - `loaded`: for get_many, the values of the keys that did not fail.
     """

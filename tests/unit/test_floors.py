@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "deadline", "entry"),
     ("steps", "thread", "bell", "origin", "notkey", "callrun"),
     ("net.messages", "net.link", "start"),
-    ("load.outcome",),
+    ("load.outcome", "load.failures"),
     ("net.addresses", "codecs", "units"),
     ("net.security", "rules", "tags"),
     ("registry.base", "registry.locks", "registry.record", "packed"),

@@ -122,7 +122,7 @@ class Peers:
                     self._known(member.address, member).registered = True
 
     def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> str:
-        """Take in a hello, `answered` to ours or sent by itself. Return in words what is new of that member, if anything.
+        """Take in a hello, `answered` to ours or sent by itself. Return what is new of it, in words.
 
         A peer that was considered dead is alive only after it has answered a hello of ours. It `has` all our writes up
         to a number; 0: it was never told of any before, and remembers nothing that could be older.
