@@ -11,6 +11,7 @@ from kamacache._engine import PREFIX, Store, check_key
 from kamacache.cluster.routes import NO_PLACE
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, InvalidKey, LoadError, ValueTooLarge
+from kamacache.load.failures import Failures
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED, failed
 from kamacache.net.messages import ALWAYS, APPLIED, PRESENT, SAME, GroupState, Terms, WriteItem
@@ -41,13 +42,14 @@ _COUNTERS = (*Store.OUTCOMES, "evictions", "expirations", "unremembered")
 
 
 class GroupCore:
-    """The parts of a group. A forked child makes new ones over the same store."""
+    """The parts of a group in one life of its node."""
 
     __slots__ = (
         "_before",
         "behind",
         "decisions",
         "drops",
+        "failures",
         "has",
         "misses",
         "options",
@@ -70,6 +72,7 @@ class GroupCore:
         self.primitives = Primitives(
             name, options.codec, self.writes, self.decisions, self.misses.wait_for_writes, find
         )
+        self.failures = Failures(name)
         self.has: dict[str, int] = {}  # by member: the number up to which all its writes are known here
         self._before: dict[str, int] = {}  # the counters when they were reset
         self.own: Loader | None = None  # while a test has put another loader in its place
@@ -100,9 +103,12 @@ class GroupCore:
         else:
             self.own = loader
 
-    def renewed(self, runtime: Runtime) -> GroupCore:
-        """Return new parts over the same store, for a new life of the node."""
-        return GroupCore(self.store.name, self.store, self.misses.loader, self.options, runtime)
+    def renewed(self, runtime: Runtime, clock: Clock) -> GroupCore:
+        """Return new parts with an empty store, for a new life of the node."""
+        store = make_store(self.name, self.options, clock)
+        core = GroupCore(self.name, store, self.misses.loader, self.options, runtime)
+        core.own = self.own
+        return core
 
     def state(self) -> GroupState:
         """Return what a hello says of this group."""
@@ -277,7 +283,7 @@ class GroupCore:
 
 
 def make_store(name: str, options: GroupOptions, clock: Clock) -> Store:
-    """Return the store of a group, which stays the same for the group's life."""
+    """Return an empty store for a group."""
     codec = options.codec
     plain = isinstance(codec, codecs.BytesCodec)
     return Store(

@@ -117,7 +117,7 @@ class FunctionMethods(GroupMethods):
 
         The same function cached twice, with the same options, has one group.
 
-        Raises ConfigError for an option that is not allowed, GroupExists, TypeError for a generator, NodeClosed.
+        Raises ConfigError for an option that is not allowed, GroupExists, TypeError for a generator.
         """
         if unknown := options.keys() - _OPTIONS:
             raise TypeError(f"cached() got an unexpected keyword argument {min(unknown)!r}")

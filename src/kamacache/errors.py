@@ -58,7 +58,7 @@ class LoadError(KamaCacheError):
     """Report that a loader raised an exception.
 
     - `__cause__`: that exception, if the loader ran in this process.
-    - `cause_type`: the name of its type, also if the loader ran on another node.
+    - `cause_type`: the name of its type, also if the loader ran on another node. Then a note has the traceback's end.
     - `key`: the key that failed; for get_many the first one.
     - `loaded`: for get_many, the values of the keys that did not fail.
     """
@@ -97,7 +97,7 @@ class GroupClosed(KamaCacheError):
 
 
 class NodeClosed(KamaCacheError):
-    """Report a call of a closed node, or of one of its groups."""
+    """Report a call of a closed node, or of one of its groups. `Node.start` begins a new life of the node."""
 
 
 class RegistryError(KamaCacheError):

@@ -1,4 +1,6 @@
-"""Handle fork, drop and exit: a forked child joins as a new member; a node that is no longer used is closed."""
+"""Begin and end lives of nodes: after a fork, by a start after close, when a node is dropped, and at exit."""
+
+# ruff: noqa: SLF001 - this file is the node's
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from kamacache import _engine, thread
-from kamacache.errors import Overloaded
+from kamacache.errors import NodeClosed, Overloaded
+from kamacache.start import CLOSED
 
 if TYPE_CHECKING:
     from kamacache.node import Node
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 nodes: WeakSet[Node] = WeakSet()  # to be renewed in a forked child, and closed at exit
 _AT_EXIT = 1.5  # seconds to send pending writes, and to hand over
 _TOGETHER = 10.0  # seconds
+_exiting = False  # from now on no closed node begins a new life
 
 
 def drop(node: Node) -> None:
@@ -54,13 +58,44 @@ def advertised(advertise: str | None, bound: str, *, forked: bool) -> str:
     return f"{advertise.rpartition(':')[0]}:{bound.rpartition(':')[2]}"
 
 
+def revive(node: Node) -> None:
+    """Begin a new life of a closed node, once its close is over. Of several threads one does it. Raises NodeClosed."""
+    life = node._start
+    if not life.closed:
+        return
+    life.wait_for_end()
+    with node._lock:
+        if _exiting:
+            raise NodeClosed("the node was closed because the process ends")
+        if node._start is life:
+            node._find_registry()
+            node._live(node._runtime.lane.renewed())
+
+
+def _renew(node: Node) -> None:
+    """Become a new member: the threads, sockets and locks of the parent cannot be used here. A closed node stays so."""
+    closed = node._closed
+    if node._registry is not None:
+        node._registry.after_fork_in_child()
+    node._listen = free_address(node._listen)
+    node._forked = True
+    node._groups.after_fork_in_child()
+    node._live(node._runtime.lane.renewed())
+    if closed:
+        node._start.closed = True
+        node._groups.close_all(NodeClosed(CLOSED))
+        node._start.ended.set_result(None)
+
+
 def _in_child() -> None:
     _engine.after_fork_in_child()
     for node in list(nodes):
-        node._after_fork_in_child()  # noqa: SLF001 - not for users
+        _renew(node)
 
 
 def _at_exit() -> None:
+    global _exiting  # noqa: PLW0603 - a process ends once
+    _exiting = True
     for node in list(nodes):
         node.close(drain=_AT_EXIT)
 

@@ -35,7 +35,8 @@ class Groups:
         is_open: Callable[[], bool],
     ) -> None:
         self.by_name: dict[str, Group[Any]] = {}
-        self.cores: dict[str, GroupCore] = {}
+        self.cores = Cores()
+        self.lock = threading.RLock()  # never held while a peer is waited for
         self._clock = clock
         self._ensure = ensure
         self._aensure = aensure
@@ -45,16 +46,23 @@ class Groups:
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self.by_name))
 
-    def live(self, runtime: Runtime, membership: Membership) -> None:
-        """Begin a life: in the node's constructor, and with new cores over the same stores in a forked child."""
-        self.lock = threading.RLock()  # never held while a peer is waited for
+    def after_fork_in_child(self) -> None:
+        """Take new locks: a thread of the parent may hold the old ones."""
+        self.lock = threading.RLock()
+        self.shares.after_fork_in_child()
+
+    def live(self, cores: Cores, runtime: Runtime, membership: Membership) -> None:
+        """Begin a life of the node, with a new core for each group. Its view shows the groups once all are there."""
         self._runtime = runtime
         self._membership = membership
-        self.shares.renew()
-        for name, group in self.by_name.items():
-            core = self.cores[name] = self.cores[name].renewed(runtime)
+        self.shares.forget()
+        made = {name: self.cores[name].renewed(runtime, self._clock) for name in self.by_name}
+        for name, core in made.items():
+            self.shares.add(core.store, core.options.max_bytes)
             self._use(core.options)
-            group._live(core)  # noqa: SLF001 - made here
+            self.by_name[name]._live(core)  # noqa: SLF001 - made here
+        cores.update(made)
+        self.cores = cores
 
     def meet(self, membership: Membership) -> None:
         """Go on with a new membership; no member of the old one is asked any more."""
@@ -67,10 +75,12 @@ class Groups:
     def _use(self, options: GroupOptions) -> None:
         self._membership.near_ttl = max(self._membership.near_ttl, options.near_ttl)
 
-    def make(self, name: str, loader: Loader, options: GroupOptions) -> Group[Any]:
+    def make(
+        self, name: str, loader: Loader, options: GroupOptions, closed: KamaCacheError | None = None
+    ) -> Group[Any]:
         """Make a group, or return the one of this name that has the same loader and options, else GroupExists.
 
-        A group without a loader may get one later.
+        A group without a loader may get one later. With `closed` a new one raises that error in this life of the node.
         """
         from kamacache.core import GroupCore, make_store
 
@@ -92,6 +102,8 @@ class Groups:
             )
             self.by_name[name], self.cores[name] = group, core
             self._use(options)
+            if closed is not None:
+                core.close(closed)
             self._announce(lambda lane: lane.serve(store))
         return group
 
@@ -107,9 +119,15 @@ class Groups:
             core.reset()
         self._runtime.home.forget()
 
-    def close(self, core: GroupCore, error: KamaCacheError) -> None:
+    def close_all(self, error: KamaCacheError) -> None:
+        """Close all groups for the rest of this life; their names stay taken."""
+        for core in list(self.cores.values()):
+            core.close(error)
+
+    def close(self, group: Group[Any], error: KamaCacheError) -> None:
         """Close a group and free its name; its methods raise `error` from now on."""
         with self.lock:  # so that no thread finds a closed group, or makes a new one that this call would hide
+            core = group._core  # noqa: SLF001 - made here; under the lock its life does not change
             core.close(error)
             if self.cores.get(core.name) is core:
                 del self.by_name[core.name], self.cores[core.name]
@@ -127,24 +145,29 @@ class Groups:
         return tuple(name for name, core in self.cores.items() if not core.misses.loader.missing)
 
 
-class View(Mapping[str, "GroupCore"]):
-    """Show the cores of a node to its threads and its membership, which must not keep alive a node that was dropped.
+class Cores(dict[str, "GroupCore"]):
+    """The cores of a node's groups in one life of the node, by name."""
 
-    Every answer is a copy, so that it can be iterated while groups are made. It is empty once the node is gone.
+
+class View(Mapping[str, "GroupCore"]):
+    """Show the cores of one life to its threads and its membership, which must not keep alive a node that was dropped.
+
+    Every answer is a copy, so that it can be iterated while groups are made. It is empty once the node is gone, or has
+    begun a new life: a thread that is left of an old one finds no groups.
     """
 
-    def __init__(self, groups: Groups) -> None:
-        self._groups = weakref.ref(groups)
+    def __init__(self, cores: Cores) -> None:
+        self._cores = weakref.ref(cores)
 
     def _copy(self) -> dict[str, GroupCore]:
-        groups = self._groups()
-        return {} if groups is None else groups.cores.copy()
+        cores = self._cores()
+        return {} if cores is None else cores.copy()
 
     def __getitem__(self, name: str) -> GroupCore:
-        groups = self._groups()
-        if groups is None:
+        cores = self._cores()
+        if cores is None:
             raise KeyError(name)
-        return groups.cores[name]
+        return cores[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._copy())

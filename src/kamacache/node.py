@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kamacache import fork, thread
 from kamacache._engine import Clock, Hlc
 from kamacache.deadline import Deadline
-from kamacache.errors import ConfigError, NodeClosed
+from kamacache.errors import ConfigError
 from kamacache.everywhere import EverywhereMethods
-from kamacache.groups import Groups, View
+from kamacache.groups import Cores, Groups, View
 from kamacache.log import log
 from kamacache.member import Member
 from kamacache.net.security import TLS
@@ -23,7 +24,7 @@ from kamacache.options import NodeOptions
 from kamacache.origin import Origin, warn_of_twins
 from kamacache.registry import Registry, parse
 from kamacache.shares import Shares
-from kamacache.start import GOODBYE
+from kamacache.start import GOODBYE, Start
 from kamacache.steps import Wait
 from kamacache.units import Duration, Size, parse_duration
 
@@ -105,11 +106,8 @@ class Node(EverywhereMethods):
         self._options = options
         self._origin = Origin.here()
         self._clock = clock if clock is not None else Clock()
-        self._registry = None if options.registry is None else parse(options.registry)
-        if self._registry is not None and options.client:
-            self._registry.client = True
+        self._find_registry()
         self._listen = options.listen
-        self._closed = False
         self._forked = False
         shares, hooks = Shares(options.max_bytes), (self._ensure, self._aensure, self._is_open)
         self._groups = Groups(self._clock, shares, *hooks)
@@ -120,35 +118,42 @@ class Node(EverywhereMethods):
             warn_of_twins(self, list(fork.nodes))
         fork.nodes.add(self)
 
+    def _find_registry(self) -> None:
+        self._registry = None if self._options.registry is None else parse(self._options.registry)
+        if self._registry is not None and self._options.client:
+            self._registry.client = True
+
     def _live(self, lane: Lane) -> None:
-        """Begin a life, in the constructor and again in a forked child."""
+        """Begin a life: in the constructor, again in a forked child, and when a closed node is started.
+
+        It has new parts, with empty stores. What is left of a life before has its own, which stay closed.
+        """
         from kamacache.runtime import Runtime
         from kamacache.serve.peers import Serving
-        from kamacache.start import Start
         from kamacache.sweeper import Sweeper
 
         self.id = os.urandom(8).hex()
-        options, view = self._options, View(self._groups)
+        options, cores = self._options, Cores()
+        self._view = view = View(cores)
         self._runtime = Runtime(self._clock, Hlc(self._clock, int(self.id, 16)), lane, options)
         self._meet()
         self._serving = Serving(self._runtime, view, options)
         self._sweeper = Sweeper(view, self._groups.shares)
-        self._start = Start(self)
-        self._ended = False
         self._bound: str | None = None
         self._listens: str | None = None
         self._address: str | None = None
         self._drained = Deadline(0.0)
-        self._groups.live(self._runtime, self._membership)
-        self._lock = self._groups.lock  # guards the start too
+        self._lock = self._groups.lock  # guards the lives too
+        self._groups.live(cores, self._runtime, self._membership)
+        self._start = Start(self)
 
     def _meet(self) -> None:
         """Make a membership that knows no peers."""
         from kamacache.cluster.membership import Membership
 
-        view, options = View(self._groups), self._options
+        options = self._options
         me = Member(self.id, None, options.weight, client=options.client)
-        self._membership = Membership(me, self._runtime, self._registry, options.service, view)
+        self._membership = Membership(me, self._runtime, self._registry, options.service, self._view)
         self._runtime.membership = self._membership
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -156,10 +161,14 @@ class Node(EverywhereMethods):
     def start(self) -> None:
         """Listen, register, and return when the node has joined, or after 5 s with a warning; it goes on trying.
 
-        A second call does nothing. Raises ConfigError (an address that cannot be bound or advertised), RegistryError,
-        NodeClosed; then nothing of the start is left, and start may be called again.
+        A second call does nothing. After close, it begins a new life of the node, as a new member: with the same groups
+        and loaders, but without entries, and counters begin at zero. It waits for a close that is under way.
+
+        Raises ConfigError (an address that cannot be bound or advertised), RegistryError, NodeClosed if the node is
+        closed meanwhile or the process ends; then nothing of the start is left, and start may be called again.
         """
         thread.check_real()
+        fork.revive(self)
         self._runtime.home.adopt_running()
         self._runtime.home.settle()
         self._start.run()
@@ -168,6 +177,8 @@ class Node(EverywhereMethods):
         """Do what start does, on a thread."""
         import asyncio
 
+        if self._closed:
+            await asyncio.to_thread(fork.revive, self)
         self._runtime.home.adopt_running()
         await asyncio.to_thread(self.start)
 
@@ -201,12 +212,12 @@ class Node(EverywhereMethods):
         return joined
 
     def _ensure(self) -> None:
-        if not (self._start.done or self._closed) and (wait := self._autostart()) is not None:
+        if not (self._start.done or self._start.closed) and (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
                 wait.run()
 
     async def _aensure(self) -> None:
-        if self._start.done or self._closed:
+        if self._start.done or self._start.closed:
             self._runtime.home.adopt_running()
         elif (wait := self._autostart()) is not None:
             with suppress(TimeoutError):
@@ -225,64 +236,41 @@ class Node(EverywhereMethods):
         All that takes at most `drain`; what is left then is lost. The next owners get the values that were used last
         first, with their versions and their remaining time.
 
-        All calls raise NodeClosed from then on. In a signal handler that interrupts `start`, close returns at once, and
-        `start` closes the node.
+        All calls raise NodeClosed from then on, those that wait too, until `start` begins a new life. In a signal
+        handler that interrupts `start`, close returns at once, and `start` closes the node.
         """
         deadline = Deadline.after(parse_duration(drain, name="drain"))
         with self._lock:
-            if self._closed:
+            life, lane = self._start, self._runtime.lane
+            if life.closed:
                 return
             cores = list(self._groups.cores.values())
-        self._runtime.lane.ready(False)
+        lane.ready(False)
         for core in cores:
             if not core.behind.flush(deadline):
                 log.warning("pending writes of %r were not sent before the node was closed; raise drain=", core.name)
         with self._lock:
-            if self._closed:
+            if life.closed:
                 return
-            self._closed, self._drained = True, deadline
-        if self._start.done:
-            peers = self._membership.peers
-            self._membership.hand_over(deadline, lambda: fork.is_replaced(peers.parted))
-        for core in cores:
-            core.store.close()  # after its goodbye it is not notified of writes, so it must serve nothing from memory
-        self._membership.stop()  # ends a start that waits
-        if not self._start.is_here:
-            self._start.stop(Deadline.after(GOODBYE))
-            self._end()
-
-    def _end(self) -> None:
-        """Close everything that `close` has stopped."""
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-        self._membership.leave(Deadline.after(GOODBYE))
-        self._serving.drain(self._drained)
-        for core in list(self._groups.cores.values()):
-            core.close(NodeClosed("the node was closed"))
-        self._serving.close()
-        self._runtime.lane.close()
-        self._runtime.close()
-        self._sweeper.close()
-        if self._registry is not None:
-            self._registry.close()
+            life.closer, self._drained, life.closed = get_ident(), deadline, True
+        try:
+            if life.done:
+                peers = self._membership.peers
+                self._membership.hand_over(deadline, lambda: fork.is_replaced(peers.parted))
+            for core in cores:
+                core.store.close()  # after its goodbye it is not notified of writes, so it must serve nothing
+            self._membership.stop()  # ends a start that waits
+            if not life.is_here:
+                life.stop(Deadline.after(GOODBYE))
+        finally:
+            if not life.is_here:
+                life.end()
 
     async def aclose(self, drain: Duration = "5s") -> None:
         """Do what close does, on a thread."""
         import asyncio
 
         await asyncio.to_thread(self.close, drain)
-
-    def _after_fork_in_child(self) -> None:
-        """Become a new member: the threads, sockets and locks of the parent cannot be used here."""
-        if self._closed:
-            return
-        if self._registry is not None:
-            self._registry.after_fork_in_child()
-        self._listen = fork.free_address(self._listen)
-        self._forked = True
-        self._live(self._runtime.lane.renewed())
 
     def __enter__(self) -> Self:
         self.start()
@@ -297,6 +285,10 @@ class Node(EverywhereMethods):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    @property
+    def _closed(self) -> bool:
+        return self._start.closed
 
     @property
     def address(self) -> str | None:
@@ -322,9 +314,9 @@ class Node(EverywhereMethods):
         raise TypeError("a Node cannot be pickled: make one in each process; processes of one service find each other")
 
     def __del__(self) -> None:
-        if not vars(self).get("_closed", True) and self._is_open():
+        if self._is_open():
             fork.drop(self)
 
     def _is_open(self) -> bool:
         """Return whether others can see what this node serves and owns."""
-        return "_start" in vars(self) and (self._start.done or self._address is not None)
+        return "_start" in vars(self) and not self._closed and (self._start.done or self._address is not None)

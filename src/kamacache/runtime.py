@@ -48,6 +48,10 @@ class Runtime:
         """Skip a peer that did not answer."""
         self.membership.suspect(peer, error)
 
+    def doubt(self, peer: Peer, error: Exception) -> None:
+        """Skip a peer that did not answer a get in time, until it answers a ping."""
+        self.membership.doubt(peer, error)
+
     def saw(self, version: int) -> bool:
         """Take in a version that came with a message. Return False, and do nothing, if it is more than a day ahead."""
         return self.hlc.merge(version)

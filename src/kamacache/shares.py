@@ -36,12 +36,16 @@ class Shares:
 
     def __init__(self, total: int | None) -> None:
         self._total = total
-        self._shares: dict[str, _Share] = {}
-        self.renew()
+        self.forget()
+        self.after_fork_in_child()
 
-    def renew(self) -> None:
-        """Go on in a forked child, whose stores are new ones with the same budgets."""
+    def after_fork_in_child(self) -> None:
+        """Take a new lock: a thread of the parent may hold the old one."""
         self._lock = threading.RLock()  # it may be held where values are dropped, which run code of the user's
+
+    def forget(self) -> None:
+        """Begin without groups: in a new life of the node they have new stores."""
+        self._shares: dict[str, _Share] = {}
 
     def add(self, store: Store, most: int) -> None:
         """Give each group an equal share, as nothing is known of the use of a new one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from kamacache._engine import check_key
 from kamacache.codecs import Codec, CodecName, is_open
-from kamacache.errors import NodeClosed, UnknownGroup
+from kamacache.errors import UnknownGroup
 from kamacache.group import Group
 from kamacache.groups import Groups
 from kamacache.member import Member
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
         PlainLoad,
         PlainValueLoad,
     )
+    from kamacache.start import Start
     from kamacache.value import Value
 
     Typed = Literal["json", "msgpack", "pickle", "msgspec", "pydantic"]
@@ -43,7 +44,7 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
 class GroupMethods:
     """Make and show the groups of a node. The node sets these attributes."""
 
-    _closed: bool
+    _start: Start
     _groups: Groups
     _membership: Membership
     _options: NodeOptions
@@ -174,7 +175,7 @@ class GroupMethods:
         same objects: of two objects, partials or closures, each needs a group of its own.
 
         Raises ConfigError for an invalid option, GroupExists for another loader or other options than the group
-        of this name has (close() that group first), NodeClosed.
+        of this name has (close() that group first).
         """
         check_name(name, what="group")
         codec = codec and _chosen(codec, loader, load_many)
@@ -299,7 +300,7 @@ class GroupMethods:
         Pending writes are sent first. A caller that waits for a load gets a LoadError. The event loop that uses the
         node next runs its async loaders from then on. Other nodes keep what they have. A closed node stays closed.
         """
-        if not self._closed:
+        if not self._start.closed:
             self._groups.reset()
 
     def _make(
@@ -315,9 +316,8 @@ class GroupMethods:
         loader = Loader(load, load_many, cached)
         with self._groups.lock:
             self._options.check_codec(options.codec, self._listens or self._listen)
-            if self._closed:
-                raise NodeClosed("the node was closed")
-            return self._groups.make(f"{name}@{options.version}" if options.version else name, loader, options)
+            full = f"{name}@{options.version}" if options.version else name
+            return self._groups.make(full, loader, options, self._start.refusal)
 
 
 def _chosen(codec: CodecName | Codec[Any] | None, loader: Load | None, load_many: LoadMany | None) -> Any:

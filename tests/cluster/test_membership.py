@@ -535,3 +535,35 @@ def test_any_error_of_a_registry_at_the_start_is_tried_again(*, by_itself: bool)
     starting.result(10)
     wait_until(lambda: with_registry._membership.joined)
     with_registry.close()
+
+
+# -- what the log says of members ------------------------------------------------------------------------------------
+
+
+def test_joins_goodbyes_and_returns_are_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    """Log one line for each, with the id and the address, and none for hellos in between."""
+
+    def said(node: Node) -> list[str]:
+        lines = (record.getMessage() for record in caplog.records if record.levelno == logging.INFO)
+        return [line.replace(who, "") for line in lines if (who := f"node {node.id} at {node.address} ") in line]
+
+    with caplog.at_level(logging.INFO, "kamacache"), Cluster(2) as cluster:
+        a, b = cluster.nodes
+        assert "this node, " in caplog.text
+        assert f"{a.id} at {a.address}, has joined the service 'kamacache' with 0 other members" in caplog.text
+        assert f"{b.id} at {b.address}, has joined the service 'kamacache' with 1 other members" in caplog.text
+        assert (said(a), said(b)) == ([], ["has joined"])
+        b.group("another", str.encode)  # every member is greeted anew
+        wait_until(lambda: a._membership.peers.all()[0].member.groups == ("g", "another"))
+        cluster.settle()
+        assert (said(a), said(b)) == ([], ["has joined"])
+        cluster.consider_dead(a, b).open()
+        wait_until(lambda: cluster.is_up(a, b))
+        assert (said(a), said(b)) == ([], ["has joined", "is back"])
+        client = cluster.add(client=True)
+        wait_until(lambda: len(said(client)) == 2)
+        assert f"client node {client.id}" in caplog.text
+        before = b
+        b.close(drain=0)
+        wait_until(lambda: len(said(before)) >= 3)
+        assert said(before)[2:] == ["said goodbye"] * 2  # as A and the client have heard

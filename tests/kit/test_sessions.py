@@ -251,7 +251,7 @@ class TestModels(TestCase):
 
 
 def test_fastapi(tmp_path: Path) -> None:
-    """An application is entered again and again, with a node made in its lifespan, or with one that it only starts."""
+    """Enter an application again and again, with the node of its module, and with one that its lifespan makes."""
     app = """
 from contextlib import asynccontextmanager
 from typing import Any
@@ -276,8 +276,7 @@ async def load_user(key):
 
 @asynccontextmanager
 async def lifespan(app):
-    await started.astart()  # closed at the end of the process
-    async with Node.from_env(registry="local://", service="kit-fastapi") as node:
+    async with started, Node.from_env(registry="local://", service="kit-fastapi") as node:
         app.state.users = node.group("users", load_user, codec="json")
         yield
 
@@ -300,7 +299,6 @@ from kamacache.testing import fake
 def client():
     with TestClient(app) as client:
         yield client
-    started.reset()
 
 
 @pytest.mark.parametrize("turn", [1, 2])

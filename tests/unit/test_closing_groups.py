@@ -65,10 +65,10 @@ def test_closing_twice_leaves_a_new_group_alone() -> None:
     lane = network.lane()
     with Node(registry=network.registry(), lane=lane) as node:
         old = node.group("g", load)
-        leave, core = old._leave, old._core
+        leave = old._leave
         old.close()
         made = node.group("g", load)
         made.get("k")
-        leave(core, GroupClosed("closed"))  # as the second of two threads that close it at once
+        leave(old, GroupClosed("closed"))  # as the second of two threads that close it at once
         assert node.groups["g"] is made
         assert lane.peek(node.address or "", "g", "k") is not None

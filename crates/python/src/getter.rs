@@ -1,6 +1,10 @@
 //! The base of Group, with a native `get`.
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicPtr, Ordering},
+};
 
+use kamacache_engine::store::Lookup;
 use pyo3::{
     PyTraverseError, PyVisit,
     prelude::*,
@@ -8,28 +12,40 @@ use pyo3::{
 };
 
 use crate::{
-    cell::{Cell, Engine},
-    hit::{self, Reader},
-    store::Store,
+    cell::Cell,
+    hit::{self, Reader, Taken, take},
+    store::{Held, Store},
 };
 
 /// The reading half of a store. The interpreter calls a native method directly only on instances of the very class that
 /// has it, so each subclass gets its own.
+///
+/// A new life of its node binds it to another store. Only attached threads read and replace the pointer.
 #[pyclass(frozen, subclass, module = "kamacache._engine")]
 pub struct Getter {
-    /// The store's own: a hit need not pass through the object.
-    cell: Arc<Cell>,
-    store: Py<Store>,
+    /// The store's own: a hit need not pass through the object. One count of it is this object's.
+    cell: AtomicPtr<Cell>,
+    store: Held<Store>,
 }
 
 impl Reader for Getter {
     #[inline]
-    fn engine(&self) -> &Engine {
-        self.cell.get()
+    unsafe fn lookup(&self, key: &str) -> Lookup<Taken> {
+        // SAFETY: the pointer comes from Arc::into_raw. Attached, as the caller grants, and until the lookup is over: no
+        // other thread is attached meanwhile, so none replaces the pointer and drops the cell.
+        unsafe { &*self.cell.load(Ordering::Acquire) }.get().lookup(key, take)
     }
 
-    fn store(&self) -> &Store {
-        self.store.get()
+    fn with_store<T>(&self, py: Python<'_>, run: impl FnOnce(&Store) -> T) -> T {
+        let store = self.store.get(py).expect("it is bound to a store when made");
+        run(store.get())
+    }
+}
+
+impl Drop for Getter {
+    fn drop(&mut self) {
+        // SAFETY: the pointer comes from Arc::into_raw, and self owns one count of it.
+        drop(unsafe { Arc::from_raw(*self.cell.get_mut()) });
     }
 }
 
@@ -47,8 +63,17 @@ impl Getter {
     #[new]
     #[pyo3(signature = (store, /))]
     fn new(store: Py<Store>) -> Self {
-        let cell = store.get().cell();
-        Self { cell, store }
+        let cell = AtomicPtr::new(Arc::into_raw(store.get().cell()).cast_mut());
+        Self { cell, store: Held::new(Some(store)) }
+    }
+
+    #[pyo3(signature = (store, /))]
+    fn _bind(&self, _py: Python<'_>, store: Py<Store>) {
+        let cell = Arc::into_raw(store.get().cell()).cast_mut();
+        // SAFETY: the old pointer comes from Arc::into_raw, and its count is ours now. This thread is attached, so no
+        // other one is inside `lookup`.
+        drop(unsafe { Arc::from_raw(self.cell.swap(cell, Ordering::AcqRel)) });
+        self.store.set(Some(store));
     }
 
     #[classmethod]
@@ -68,6 +93,6 @@ impl Getter {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.store)
+        self.store.traverse(&visit)
     }
 }

@@ -23,7 +23,7 @@ use pyo3::{
     types::PyType,
 };
 
-use crate::{cell::Engine, errors, store::Store, value::Value};
+use crate::{errors, store::Store, value::Value};
 
 static MISSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -85,9 +85,13 @@ pub fn missing(py: Python<'_>) -> PyResult<&Py<PyAny>> {
 
 /// A class whose instances read a store.
 pub trait Reader: PyClass<Frozen = True> + Sync {
-    fn engine(&self) -> &Engine;
-    /// The store that continues on a miss.
-    fn store(&self) -> &Store;
+    /// Looks a key up in memory, for an attached thread that stays attached meanwhile.
+    ///
+    /// # Safety
+    /// The thread is attached.
+    unsafe fn lookup(&self, key: &str) -> Lookup<Taken>;
+    /// Runs what continues with the store: on a miss, or for a value that a codec reads.
+    fn with_store<T>(&self, py: Python<'_>, run: impl FnOnce(&Store) -> T) -> T;
 }
 
 /// Puts `get` on a class, which is R or a subclass of it.
@@ -184,13 +188,15 @@ unsafe fn answer<R: Reader>(
                 Ok(_) => Err(PySystemError::new_err("a key that is none and is one")),
             });
         };
-        match this.engine().lookup(text, take) {
+        // SAFETY: attached, as this function demands.
+        match unsafe { this.lookup(text) } {
             Lookup::Hit(Taken::Object(object)) => object.as_ptr(),
             Lookup::Hit(Taken::Handle(value, kind)) => {
-                otherwise(key, |key| match this.store().hit(key.py(), text, value, kind)? {
+                let read = |key: &Bound<'_, PyAny>, store: &Store| match store.hit(key.py(), text, value, kind)? {
                     Some(object) => Ok(object.unbind()),
-                    None => miss(key.py(), this.store(), key),
-                })
+                    None => miss(key.py(), store, key),
+                };
+                otherwise(key, |key| this.with_store(key.py(), |store| read(key, store)))
             }
             Lookup::Absent => {
                 // SAFETY: attached; None lives forever.
@@ -200,7 +206,9 @@ unsafe fn answer<R: Reader>(
                     none
                 }
             }
-            Lookup::Miss | Lookup::Past => otherwise(key, |key| miss(key.py(), this.store(), key)),
+            Lookup::Miss | Lookup::Past => {
+                otherwise(key, |key| this.with_store(key.py(), |store| miss(key.py(), store, key)))
+            }
         }
     }))
     .unwrap_or_else(|_| {

@@ -27,7 +27,6 @@ use crate::{
     errors::{duration, seconds},
     failure::peer_error,
     guarded::call,
-    hit::Reader,
     placement::Placement,
     question::Question,
     store::Store,

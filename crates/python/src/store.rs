@@ -23,14 +23,13 @@ use crate::{
     cell::Cell,
     clock::{Clock, Hlc},
     errors::{self, key as text, nanoseconds},
-    hit::Reader,
     placement::Placement,
     remote::Remote,
     writer::{self, Item},
 };
 pub use budget::Budget;
 use decision::Decision;
-use held::Held;
+pub use held::Held;
 pub use pending::PendingWrite;
 use reading::{Found, Left, Many, Missing};
 

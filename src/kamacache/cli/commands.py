@@ -113,9 +113,9 @@ def get(place: Place, group: str, key: str, as_json: bool) -> None:
     Exit code 1 if there is none.
     """
     with place.connect(group) as client:
-        value = client.ask("GET", f"{group}:{key}")
+        value = client.ask("KC.LOAD", f"{group}:{key}")
     if value is not None and not isinstance(value, bytes):
-        raise OutOfReach(f"{client.address} does not answer GET as a node does")
+        raise OutOfReach(f"{client.address} does not answer KC.LOAD as a node does")
     if as_json:
         output.show_json({"group": group, "key": key, "value": output.value_as_json(value)})
     elif value is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import monotonic
 from kamacache.cluster.contact import Reading
 from kamacache.cluster.differences import Differences
+from kamacache.cluster.peer import JOINED
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, PeerError
 from kamacache.log import log
@@ -96,7 +97,10 @@ class Exchange:
             troubles.note(clock, PeerError("it is more than a day ahead; writes that it orders are not taken in here"))
         else:
             troubles.mended(clock, f"the clocks of {hello.member.address} and this node agree again")
-        peers.heard(hello.member, leaving=hello.leaving, answered=answered, has=hello.contact.has)
+        news = peers.heard(hello.member, leaving=hello.leaving, answered=answered, has=hello.contact.has)
+        if news and (self._membership.joined or news != JOINED):  # before, it was this node that joined
+            kind = "client node" if hello.member.client else "node"
+            log.info("%s %s at %s %s", kind, hello.member.id, hello.member.address, news)
         peers.ended(hello.gone)
         for state in hello.groups:
             if (core := self._groups.get(state.name)) is not None:

@@ -104,6 +104,17 @@ class Membership:
             self._exchange.again()
         self._wake.ring()
 
+    def doubt(self, peer: Peer, error: Exception) -> None:
+        """Skip a peer that did not answer a get in time, until it answers a ping: now. Pings decide whether it is dead.
+
+        A peer that only had no time, as on a busy machine, is still notified of writes, and needs no hello afterwards.
+        """
+        if isinstance(error, UnknownGroup) or getattr(error, "refused", False) or getattr(error, "denied", False):
+            self.suspect(peer, error)
+        elif self.peers.doubt(peer):
+            self._exchange.again()
+            self._wake.ring()
+
     def everyone(self) -> list[Member]:
         """Return this node, if it is registered, and the registered members."""
         mine = [self.me] if self._registered and not (self.me.client or self.me.leaving) else []
@@ -271,6 +282,10 @@ class Membership:
             self.joined = True
             for core in self._groups.values():
                 join(core.store)
+            log.info(
+                "this node, %s at %s, has joined the service %r with %d other members",
+                *(self.me.id, self.me.address, self._service, len(self.members()) - 1),
+            )
             self._runtime.lane.ready(not self.me.leaving)
             self._settled.ring()
 

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from kamacache._engine import Flag, monotonic
-from kamacache.cluster.contact import Listeners, Watched, has_ended, must_be_told
+from kamacache._engine import monotonic
+from kamacache.cluster.contact import Listeners, has_ended, must_be_told
+from kamacache.cluster.peer import LEFT, Peer
 from kamacache.member import Member
 
 if TYPE_CHECKING:
@@ -16,82 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kamacache")
 
+__all__ = ["Peer", "Peers"]
 _BEFORE = 10_000  # forgotten peers that are remembered
 _UNANSWERED = 2  # probes in a row after which a peer is considered dead
-
-
-class Peer(Watched):
-    """A member as this node sees it. Other nodes may see it differently.
-
-    Its fields change under the lock of Peers. A peer that is `dead` is notified of no write. A peer that is `behind` is
-    notified, but has not fetched yet what it missed. Requests for values skip both: the engine reads that as `down`.
-    """
-
-    __slots__ = (
-        "_behind",
-        "_dead",
-        "address",
-        "confirmed",
-        "down",
-        "ended",
-        "fixed",
-        "greeted",
-        "id",
-        "left",
-        "member",
-        "refused",
-        "registered",
-        "silent",
-        "unanswered",
-    )
-
-    def __init__(self, member: Member) -> None:
-        self.update(member)
-        self.registered = False
-        self.fixed = False  # on a list that does not change: after a goodbye others stand in for it, as for the dead
-        self.confirmed = False  # it has answered at its address
-        self.greeted = False  # answered our hello
-        self.down = Flag()
-        self._dead = self._behind = False
-        self.refused = False  # nothing listens at its address
-        self.ended = False  # its process, as the registry knows
-        self.left = False  # said goodbye
-        self.unanswered = 0  # probes in a row
-        self.silent = 0  # probes in a row without any sign of life, as its own pings are
-
-    @property
-    def skipped(self) -> bool:
-        """Return whether requests for values skip it."""
-        return bool(self.down)
-
-    @property
-    def dead(self) -> bool:
-        """Return whether it is considered dead."""
-        return self._dead
-
-    @dead.setter
-    def dead(self, dead: bool) -> None:
-        self._dead = dead
-        self.down.set(dead or self._behind)
-
-    @property
-    def behind(self) -> bool:
-        """Return whether it has missed writes of this node."""
-        return self._behind
-
-    @behind.setter
-    def behind(self, behind: bool) -> None:
-        self._behind = behind
-        self.down.set(behind or self._dead)
-
-    def update(self, member: Member) -> None:
-        """Take in what the member itself or the registry says of it."""
-        self.member = member
-        self.id = member.id
-        self.address = member.address or ""
-
-    def __repr__(self) -> str:
-        return f"<Peer {self.address}{' dead' if self.dead else ' behind' if self.behind else ''}>"
 
 
 class Peers:
@@ -193,8 +121,8 @@ class Peers:
                 if member.address not in (None, self.own) and member.address not in self._peers:
                     self._known(member.address, member).registered = True
 
-    def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> None:
-        """Take in a hello, `answered` to ours or sent by itself.
+    def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> str:
+        """Take in a hello, `answered` to ours or sent by itself. Return what is new of it, in words.
 
         A peer that was considered dead is alive only after it has answered a hello of ours. It `has` all our writes up
         to a number; 0: it was never told of any before, and remembers nothing that could be older.
@@ -202,10 +130,10 @@ class Peers:
         with self._lock:
             peer = self._known(member.address, member)
             if peer.left:  # sent before its goodbye: an id never comes back
-                return
+                return ""
             self._update(peer, member)
-            peer.unanswered = peer.silent = 0
-            peer.refused = peer.ended = False
+            was = peer.skipped
+            peer.lives()
             peer.confirmed |= answered
             if leaving or member.leaving:
                 self.parted = (peer.id, monotonic())
@@ -213,9 +141,8 @@ class Peers:
                 self._contacts.end(peer.id)
                 peer.left = peer.dead = True
                 peer.registered = peer.fixed
-                return
+                return LEFT
             peer.registered |= not answered
-            was = peer.skipped
             if peer.dead and answered:
                 peer.dead = False
                 self._contacts.begin(peer.id)
@@ -223,6 +150,7 @@ class Peers:
                 peer.greeted = False
             peer.behind = 0 < has < self._contacts.shown(peer.id).begun
             self._revived |= was and not peer.skipped
+            return peer.news()
 
     def greeted(self, peer: Peer) -> None:
         """Note that a peer has answered a hello."""
@@ -238,9 +166,10 @@ class Peers:
     def answered(self, peer: Peer) -> bool:
         """Note an answer to a probe. Return whether the peer was considered dead, so that it must be greeted first."""
         with self._lock:
-            peer.unanswered = peer.silent = 0
-            peer.refused = peer.ended = False
+            was = peer.skipped
+            peer.lives()
             peer.confirmed = True
+            self._revived |= was and not peer.skipped
             if peer.dead:
                 peer.greeted = False
             return peer.dead
@@ -266,6 +195,13 @@ class Peers:
         if dead:
             self.died(peer, error)
 
+    def doubt(self, peer: Peer) -> bool:
+        """Have requests for values skip a peer until it gives a sign of life. Return whether that is new."""
+        with self._lock:
+            new = not (peer.dead or peer.doubted)
+            peer.doubted = True
+        return new
+
     def died(self, peer: Peer, error: Exception) -> bool:
         """Consider a peer dead. Return whether that is new."""
         with self._lock:
@@ -273,6 +209,7 @@ class Peers:
             if new := not peer.dead:
                 self._contacts.end(peer.id)
                 peer.dead = True
+                peer.present = peer.present and False
         if new:
             log.info("%s is considered dead: %s; requests skip it until it answers", peer.address, error)
         return new
@@ -311,6 +248,7 @@ class Peers:
             peer = self._put(Peer(member))
             if (confirmed := self._before.pop(member.id, None)) is not None:
                 peer.confirmed, peer.behind = confirmed, True  # it is behind until its hello says what it has
+                peer.present = False
         return peer
 
     def _put(self, peer: Peer) -> Peer:

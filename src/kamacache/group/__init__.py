@@ -32,9 +32,9 @@ class Group(GroupTags[V]):
 
     def close(self) -> None:
         """Forget everything here and free the name. Later calls raise GroupClosed, but a second close does nothing."""
-        if self._core.misses.closed is None:
+        if not isinstance(self._core.misses.closed, GroupClosed):
             self._core.behind.flush(Deadline.after(_FLUSH))
-            self._leave(self._core, GroupClosed(f"the group {self.name!r} was closed"))
+            self._leave(self, GroupClosed(f"the group {self.name!r} was closed"))
 
     async def aclose(self) -> None:
         """Do what close does, without blocking the event loop."""

@@ -23,7 +23,7 @@ class GroupBase(Getter[V]):
     __slots__ = ("__weakref__", "_aensure", "_core", "_ensure", "_leave", "_name")
 
     def __new__(cls, _name: str, core: GroupCore, **_hooks: Any) -> Self:
-        """Bind get to the store, which stays the same for the group's life."""
+        """Bind get to the store of this life of the node."""
         return super().__new__(cls, core.store)
 
     def __init__(
@@ -33,7 +33,7 @@ class GroupBase(Getter[V]):
         *,
         ensure: Callable[[], None],
         aensure: Callable[[], Awaitable[None]],
-        leave: Callable[[GroupCore, KamaCacheError], None],
+        leave: Callable[[Any, KamaCacheError], None],
     ) -> None:
         self._name = name
         self._ensure = ensure  # starts the node if that is still to be done
@@ -42,12 +42,10 @@ class GroupBase(Getter[V]):
         self._live(core)
 
     def _live(self, core: GroupCore) -> None:
-        """Begin a life: when made, and again in a forked child."""
+        """Begin a life: when made, and again with each new life of the node."""
+        core.store.on_miss = self._miss
         self._core = core
-        store = core.store
-        store.remote = None
-        store.pending = False
-        store.on_miss = self._miss
+        self._bind(core.store)
 
     def __repr__(self) -> str:
         core = self._core

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ GETS, HITS, NEAR_HITS, ABSENT, PEER_HITS, JOINED, LOADS, PEER_LOADS, SERVED, LOA
 UNDECODABLE, STALE, UNANSWERED, TOO_LARGE = 11, 12, 13, 14
 
 _MESSAGE = 32 * 1024 * 1024  # bytes of values in one message that has several
+_TRACE = 4096  # bytes of a traceback that travel
 _OURS = "kamacache."  # stands before the names of our own errors in Answer.error_type
 _TRAVELLING: dict[str, type[LoadError]] = {"LoadTimeout": LoadTimeout, "LoadCycle": LoadCycle}
 
@@ -34,6 +36,7 @@ class Failure(NamedTuple):
     text: str
     cause: BaseException | None = None
     cause_type: str = ""
+    trace: str = ""  # the end of the traceback, of a loader in another process
 
 
 class Outcome(NamedTuple):
@@ -84,6 +87,8 @@ def raised(failure: Failure, key: str) -> KamaCacheError:
         return failure.kind(failure.text)
     error = failure.kind(failure.text or failure.cause_type, key=key, cause_type=failure.cause_type)
     error.__cause__ = failure.cause
+    if failure.trace:
+        error.add_note(f"The loader failed in another process:\n{failure.trace}")
     return error
 
 
@@ -96,7 +101,22 @@ def batch_error(failures: dict[str, Exception], loaded: dict[str, Any]) -> KamaC
     cause_type = first.cause_type if isinstance(first, LoadError) else type(first).__name__
     error = kind(str(first), key=key, cause_type=cause_type, loaded=loaded)
     error.__cause__ = first.__cause__ if isinstance(first, LoadError) else first
+    if isinstance(first, LoadError):
+        for note in getattr(first, "__notes__", ()):
+            error.add_note(note)
     return error
+
+
+def trace_of(error: BaseException | None) -> str:
+    """Return the end of the traceback of an exception, for another process."""
+    if error is None:
+        return ""
+    try:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    except Exception:  # noqa: BLE001 - the exception is the user's, and may raise anything
+        return ""
+    last = text.encode(errors="backslashreplace")[-_TRACE:]
+    return last.decode(errors="ignore")
 
 
 def is_unloaded(outcome: Outcome) -> bool:
@@ -128,7 +148,8 @@ def answer_of(outcome: Outcome) -> Answer:
     if failure is not None:
         ours = failure.kind is not LoadError
         error_type = _OURS + failure.kind.__name__ if ours else failure.cause_type or "LoadError"
-        return Answer(error_type=error_type, error_text=failure.text)
+        trace = failure.trace or trace_of(failure.cause)
+        return Answer(error_type=error_type, error_text=failure.text, error_trace=trace)
     if outcome.too_large:
         return Answer(too_large=True)
     return Answer(outcome.value, outcome.version, outcome.remaining, due=outcome.due)
@@ -140,4 +161,4 @@ def failure_in(answer: Answer) -> Failure | None:
         return None
     name = answer.error_type.removeprefix(_OURS)
     kind = LoadError if name == answer.error_type else _TRAVELLING.get(name, LoadError)
-    return Failure(kind, answer.error_text, None, answer.error_type)
+    return Failure(kind, answer.error_text, None, answer.error_type, answer.error_trace)

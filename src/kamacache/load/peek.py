@@ -34,7 +34,7 @@ class Peeks:
     def route(self, route: Route) -> None:
         """Take note that other members own the keys; see Lane.route."""
         keep = self.keep_near if self._near_ttl else None
-        self._runtime.lane.route(self._store, route, keep, self._runtime.suspect)
+        self._runtime.lane.route(self._store, route, keep, self._runtime.doubt)
 
     def ask_owner(self, owner: Peer, key: str) -> Path[Found | None]:
         """Return the entry of one key in the owner's memory; None also if the owner does not answer."""
@@ -51,7 +51,7 @@ class Peeks:
     def _silent(self, owner: Peer, key: str, error: Exception) -> None:
         """Take note that the owner did not answer. Raises the errors of this node."""
         if isinstance(error, PeerError | UnknownGroup):
-            self._runtime.suspect(owner, error)
+            self._runtime.doubt(owner, error)
         elif isinstance(error, KamaCacheError):
             raise error
         else:
@@ -85,7 +85,7 @@ class Peeks:
             try:
                 return _entry((yield Twofold(peek, apeek)), "owner")
             except (PeerError, UnknownGroup) as error:
-                self._runtime.suspect(owner, error)
+                self._runtime.doubt(owner, error)
                 skipped.add(owner.id)
         return None if found is None or found[3] == Store.FORMER else _entry(found, "near", age)
 
@@ -127,7 +127,7 @@ class Peeks:
         for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):
             if isinstance(reply, Exception):
                 if not former:  # a late answer is no sign of death here: probes decide about former owners
-                    self._runtime.suspect(peer, reply)
+                    self._runtime.doubt(peer, reply)
                 continue
             newer = self._store.newer
             for key, entry in zip(keys, reply, strict=True):

@@ -75,7 +75,7 @@ class Answer(NamedTuple):
     `later`: it is to be asked for once more. The message is full, and the value was kept; or, to a request with a
     lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load.
     `due`: the value is old, and the asker is to load it anew; if it is `granted` as well, the value is for the case
-    that the load fails.
+    that the load fails. `error_trace`: the end of the traceback of the loader that failed.
     """
 
     value: bytes | None = None
@@ -88,6 +88,7 @@ class Answer(NamedTuple):
     later: bool = False
     granted: bool = False
     due: bool = False
+    error_trace: str = ""
 
 
 class LoadReply(NamedTuple):

@@ -85,7 +85,11 @@ class Registry(ABC):
         """Remove the registration of this node, if there is one. The node still serves for a moment."""
 
     def close(self) -> None:  # noqa: B027 - many have nothing to release
-        """Release everything. Called when the node serves no more; a second call does nothing."""
+        """Release everything. Called when the node serves no more; a second call does nothing.
+
+        A node that is started again goes on with its object, and calls `default_listen` and `register` with a new id;
+        with a URL, it makes a new object.
+        """
 
     def after_fork_in_child(self) -> None:  # noqa: B027 - the same
         """Forget, in a forked child, what belongs to the parent, and close what was inherited.

@@ -82,6 +82,8 @@ class EtcdRegistry(Registry):
         check_name(service, what="service")
         if me.address is None:
             raise ConfigError("registry etcd://: a node that others find has an address: give listen=")
+        if self._closed:  # the node has begun a new life
+            self._session, self._closed = self._make(), False
         node = f"{_nodes(service)}{me.address}", record.written(me, address=False)
         entries = [node] if me.client else [node, (f"{_services(service)}{me.address}", me.address.encode())]
         keys = tuple(key for key, _ in entries)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("kamacache")
 
 MOST = 1_000  # requests under way
+_GETS = ("get", "kc.load")  # the second is the command line's, which shows the text of a failure
+_TEXT = 1_000  # characters of it
 _LOOK = 0.25  # seconds between looks for clients that are gone
 _STATUS: dict[str, tuple[type[Exception], ...]] = {
     "overloaded": (Overloaded,),
@@ -107,9 +109,18 @@ class Clients:
         except asyncio.CancelledError:
             pass  # the client is gone, or the node is closing
         except Exception as error:  # noqa: BLE001 - the client gets its type
-            call.fail(*_refusal(error))
+            self._note(request, error)
+            status, text = _refusal(error)
+            if status == "load" and request.command == "kc.load":
+                text = str(error)[:_TEXT]
+            call.fail(status, text)
         finally:
             del self._calls[task]
+
+    def _note(self, request: ClientRequest, error: Exception) -> None:
+        """Log the failure of a loader that ran here. The client learns no more than its type."""
+        if isinstance(error, LoadError) and request.keys and (core := self._cores.get(request.keys[0][0])) is not None:
+            core.failures.note(error.key or request.keys[0][1], error.__cause__)
 
     def _drop_gone(self) -> None:
         import asyncio  # noqa: PLC0415 - it is running
@@ -122,7 +133,7 @@ class Clients:
 
     async def _answer(self, request: ClientRequest) -> ClientReply:
         keys = request.keys
-        if request.command == "get":
+        if request.command in _GETS:
             return ClientReply(await self._get(keys))
         handler = self._handlers.get(request.command)
         if handler is None:

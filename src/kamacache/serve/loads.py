@@ -122,6 +122,8 @@ class ServedLoad:
             self._flying.pop()
             if (outcome := flight.outcome) is not None and self._is_answer(outcome):
                 self._outcomes[key] = outcome
+                if outcome.failure is not None:
+                    self._core.failures.note(key, outcome.failure.cause)
         if at_once:
             self._answer_at_once()
         else:

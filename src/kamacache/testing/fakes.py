@@ -43,10 +43,12 @@ def override_loader(
     try:
         yield
     finally:
+        core = _core(group)  # the node may have begun a new life
+        local = core.misses.local
         if is_inner:
             local.loader = before
         else:
-            local.loader, core.own = core.own, None
+            local.loader, core.own = core.loader, None
         core.forget()
 
 

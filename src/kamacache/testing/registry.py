@@ -39,5 +39,6 @@ class MemoryRegistry(Registry):
     def deregister(self) -> None:
         if self._mine is not None:
             service, address = self._mine
+            self._mine = None
             self._network.listed(service).pop(address, None)
             self._network.changed()

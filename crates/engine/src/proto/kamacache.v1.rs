@@ -175,6 +175,9 @@ pub struct Answer {
     pub error_type: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub error_text: ::prost::alloc::string::String,
+    /// the end of the loader's traceback
+    #[prost(string, tag = "12")]
+    pub error_trace: ::prost::alloc::string::String,
     /// loaded and kept, but this message is full; or, with a lease, not loaded yet: the asker asks again
     #[prost(bool, tag = "9")]
     pub later: bool,

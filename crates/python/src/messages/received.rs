@@ -55,6 +55,7 @@ fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {
         a.later,
         a.granted,
         a.due,
+        &a.error_trace,
     ))
 }
 

@@ -20,7 +20,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
 pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool, bool);
 type GroupState = (String, String, u128, Vec<String>);
-type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool, bool);
+type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool, bool, String);
 pub type Terms = (u32, u128, u32, i64, Option<i64>, bool, bool);
 pub type WriteItem = (String, Option<PyBackedBytes>, Option<f64>, u128, u128, Option<Terms>);
 type Outcome = (u32, bool, Option<PyBackedBytes>, i64, u128);
@@ -43,7 +43,7 @@ fn group_state((name, codec, floor, options): GroupState) -> pb::GroupState {
 }
 
 fn answer(
-    (value, version, remaining, hot, too_large, error_type, error_text, later, granted, due): Answer,
+    (value, version, remaining, hot, too_large, error_type, error_text, later, granted, due, error_trace): Answer,
 ) -> pb::Answer {
     pb::Answer {
         absent: value.is_none(),
@@ -54,6 +54,7 @@ fn answer(
         too_large,
         error_type,
         error_text,
+        error_trace,
         later,
         granted,
         due,

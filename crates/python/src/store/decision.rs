@@ -8,7 +8,6 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 use super::Store;
 use crate::{
     errors::{key as text, nanoseconds},
-    hit::Reader,
     messages,
     writer::Item,
 };

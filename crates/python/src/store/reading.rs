@@ -14,7 +14,6 @@ use pyo3::{
 
 use super::Store;
 use crate::{
-    cell::Engine,
     errors::{key, seconds},
     guarded::call,
     hit::{self, Reader, Taken, exact, take},
@@ -33,12 +32,12 @@ pub type Many<'py> = (Bound<'py, PyDict>, Bound<'py, PyList>, Bound<'py, PyDict>
 
 impl Reader for Store {
     #[inline]
-    fn engine(&self) -> &Engine {
-        self.cell.get()
+    unsafe fn lookup(&self, key: &str) -> Lookup<Taken> {
+        self.engine().lookup(key, take)
     }
 
-    fn store(&self) -> &Store {
-        self
+    fn with_store<T>(&self, _py: Python<'_>, run: impl FnOnce(&Store) -> T) -> T {
+        run(self)
     }
 }
 

@@ -11,11 +11,15 @@ use pyo3::{prelude::*, types::PyBytes};
 use super::Store;
 use crate::{
     cell::{Cell, Engine},
-    hit::Reader,
     value::{Value, drain, release},
 };
 
 impl Store {
+    #[inline]
+    pub fn engine(&self) -> &Engine {
+        self.cell.get()
+    }
+
     pub fn cell(&self) -> Arc<Cell> {
         self.cell.clone()
     }

@@ -12,9 +12,12 @@ use crate::{
     },
 };
 
+const KC_LOAD: &str = "kc.load";
+
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     command("get", 2, Keys::First, "readonly", "The value of group:key, loaded where it is not in memory", get).together(Together::Loads),
+    command(KC_LOAD, 2, Keys::First, "readonly", "GET for the command line: LOADERR has the text of the exception", get).together(Together::Loads),
     command("mget", -2, Keys::All, "readonly", "The values of several group:key", get_many).together(Together::Loads),
     command("exists", -2, Keys::All, "readonly", "How many of these group:key are in their owners' memory", exists).together(Together::Looks),
     command("ttl", 2, Keys::First, "readonly", "Seconds left to group:key in its owner's memory", ttl).together(Together::Looks),
@@ -63,7 +66,8 @@ pub(super) fn get(session: &mut Session, asked: &Invocation<'_>, out: &mut Outpu
     if here {
         return Ok(Next::Done);
     }
-    asked.later(Then::Value, request("get", [(memory, key)]))
+    let command = if asked.command.name == KC_LOAD { KC_LOAD } else { "get" };
+    asked.later(Then::Value, request(command, [(memory, key)]))
 }
 
 fn get_many(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {

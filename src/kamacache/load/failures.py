@@ -1,0 +1,37 @@
+"""Log the failures of loads that other processes asked for: those get the error, and the traceback is of this one."""
+
+from __future__ import annotations
+
+import threading
+
+from kamacache._engine import monotonic
+from kamacache.log import log
+
+_EVERY = 10.0  # seconds between two lines of one group
+
+
+class Failures:
+    """The failures of one group. One in ten seconds is logged, with the number of those that were not."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._unlogged = 0
+
+    def note(self, key: str, error: BaseException | None) -> None:
+        """Log the exception of a loader that ran here, if there is one and its turn has come."""
+        if error is None:
+            return
+        with self._lock:
+            now = monotonic()
+            self._unlogged += 1
+            if now < self._next:
+                return
+            others, self._unlogged, self._next = self._unlogged - 1, 0, now + _EVERY
+        log.error(
+            "group %r: the loader failed for %r, for which another process asked; that process gets the error. %d "
+            "such failures since the last line like this were not logged",
+            *(self._name, key, others),
+            exc_info=error,
+        )
