@@ -156,8 +156,8 @@ def test_a_stranger_sees_the_type_alone_and_the_command_line_the_text(
 
 def test_an_exception_that_cannot_be_shown_leaves_no_trace() -> None:
     class Strange(Exception):
-        @property  # type: ignore[override]
-        def __notes__(self) -> list[str]:
+        @property
+        def __notes__(self) -> list[str]:  # type: ignore[override]
             raise RuntimeError("strange")
 
     assert isinstance(trace_of(Strange("x")), str)
