@@ -39,3 +39,19 @@ def test_the_owner_is_killed_while_a_member_waits_for_a_lease_of_another() -> No
         step(8, "finish_load", 0, "plain", "a", which=0),
     ]
     assert run(Schedule(2163, steps)).broken == []
+
+
+def test_a_lease_that_its_asker_never_saw_takes_no_value() -> None:
+    """Seed 6620.
+
+    1. A member asks the owner for a lease. The owner is held up, and the connection breaks: the member loads by itself.
+    2. Another member clears the group: True.
+    3. The owner goes on and grants the lease. Then it is given back, and must not take the value of before the clear.
+    """
+    steps = [
+        step(16, "hold", 1, "bare", "p", message="Peek", stage="request", end="source"),
+        step(18, "get_or_load", 2, "bare", "p"),
+        step(28, "cut", 4, "bare", "n2", other=2, both=True),
+        step(38, "clear", 0, "bare", "n2"),
+    ]
+    assert run(Schedule(6620, steps)).broken == []

@@ -218,7 +218,8 @@ class Asking:
     def give_back(self) -> None:
         """Give back what this node may still hold, so that no caller waits for it."""
         for lease in list(self._leases):
-            self._fill(lease, {} if self.given is None else self.given.ended)
+            # Nothing under a lease that was not seen: the owner may grant it only now, after later writes.
+            self._fill(lease, self.given.ended if self.given is not None and lease.versions else {})
 
     def _fill(self, lease: Lease, ended: Mapping[str, Outcome]) -> list[Promise]:
         """Send what was loaded under a lease, and give back the rest of its keys."""
