@@ -90,6 +90,10 @@ class Case:
         under_way = [call.begin for call in before if call.end >= place]
         return min([*under_way, max((call.begin for call in before), default=place)])
 
+    def touched(self, write: Write, call: Call) -> bool:
+        """Return whether a value was touched between a write and a read: that writes it anew, on its side of a cut."""
+        return any(each.op == "touch" and write.begin < each.end and each.begin < call.end for each in self.calls)
+
     def written(self, begin: float, end: float, but: Write | None = None) -> bool:
         """Return whether another write was, or may have been, under way between two places."""
         touched = any(call.op == "touch" and call.begin < end and call.end > begin for call in self.calls)
@@ -170,8 +174,9 @@ def own(case: Case) -> Iterator[str]:
         write = case.floor(call.begin, call.node) if call.op != "pop" else None  # its owner decides, by what that has
         if write is None or not sources or not all(_before(source, write) for source in sources):
             continue
-        touched = any(each.op == "touch" and write.begin < each.end and each.begin < call.end for each in case.calls)
-        ordered = case.history.one_clock and not touched and all(_earlier(each, write) for each in sources)
+        ordered = (
+            case.history.one_clock and not case.touched(write, call) and all(_earlier(each, write) for each in sources)
+        )
         sure = write.call.result is not False or ordered
         if sure:  # two sides that do not see each other may write at one moment
             yield f"{words}, which its own write had replaced: {write.call}\n  the answer: {call}"
@@ -195,7 +200,7 @@ def healed(case: Case) -> Iterator[str]:
             gone = case.history.under(("leave", "crash", "restart"), None, write.begin, call.end)
             if gone and not write.confirmed:
                 continue  # it may have been known to the member that went alone
-            if not write.confirmed and not case.history.one_clock:
+            if not write.confirmed and (not case.history.one_clock or case.touched(write, call)):
                 continue
             if all(_replaced(source, write) and _earlier(source, write) for source in sources):
                 yield f"{words} although the members agree, and this came later: {write.call}\n  the answer: {call}"
