@@ -18,6 +18,7 @@ import pytest
 
 from kamacache import KEEP, Clock, Conflict, LoadError, Node, Value, codec_for
 from kamacache.errors import ConfigError, InvalidKey, ValueTooLarge
+from tests.support.policies import MODELS
 from tests.unit.groups import PATIENCE, WAYS, Held, begun, call, settled, until, waiting
 
 LONG = "many of the same words, " * 1000
@@ -703,7 +704,7 @@ def test_expiry_and_what_on_evict_is_told(clock: Clock) -> None:
 # Memory.
 
 
-@pytest.mark.parametrize("policy", ["s3fifo", "lru", "lru2"])
+@pytest.mark.parametrize("policy", MODELS)
 def test_many_tags_stay_within_the_budget(node: Node, policy: Any) -> None:
     group: Any = node.group("g", max_bytes="256 KiB", policy=policy)
     for number in range(6000):
