@@ -103,7 +103,7 @@ def test_a_load_at_the_owner_that_read_the_source_before(asker: int, deleter: in
         assert is_kept(cluster, key)
 
 
-@pytest.mark.parametrize(("how", "deleter"), [("tag", 0), ("tag", 1), ("tag", 2), ("prefix", 2)])
+@pytest.mark.parametrize(("how", "deleter"), [("tag", 0), ("tag", 1), ("prefix", 2)])
 def test_a_load_at_an_asker_that_considers_the_owner_dead(deleter: int, how: str) -> None:
     with make() as cluster:
         a, b, _ = cluster.line("key")
@@ -339,8 +339,7 @@ def test_a_member_that_joins_during_the_delete(how: str) -> None:
 # Members out of reach.
 
 
-@pytest.mark.parametrize("how", DELETES)
-@pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.parametrize(("how", "forgotten"), [("tag", False), ("tag", True), ("prefix", False)])
 def test_a_member_that_was_frozen_during_the_delete(forgotten: bool, how: str) -> None:
     """Return False; the member answers again only when it has fetched what it missed, or emptied its memory."""
     with make(3) as cluster:
@@ -454,9 +453,7 @@ def test_clocks_that_differ(deleter: int, unix: tuple[float, ...], how: str) -> 
                 cluster.assert_serves(key, NEW)
 
 
-@pytest.mark.parametrize(
-    ("how", "tag"), [("tag", "a"), ("tag", "b"), ("tag", "c"), ("tag", "d"), ("tag", "e"), ("prefix", "a")]
-)
+@pytest.mark.parametrize(("how", "tag"), [("tag", "a"), ("tag", "b"), ("tag", "c"), ("prefix", "a")])
 def test_a_delete_covers_a_write_of_which_its_node_never_heard(tag: str, how: str) -> None:
     """Cover an earlier write, although the deleting node never saw the version of that write.
 

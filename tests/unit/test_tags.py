@@ -18,6 +18,7 @@ import pytest
 
 from kamacache import KEEP, Clock, Conflict, LoadError, Node, Value, codec_for
 from kamacache.errors import ConfigError, InvalidKey, ValueTooLarge
+from tests.support.policies import MODELS
 from tests.unit.groups import PATIENCE, WAYS, Held, begun, call, settled, until, waiting
 
 LONG = "many of the same words, " * 1000
@@ -556,27 +557,32 @@ def test_templates_that_cannot_be(node: Node, bad: Any) -> None:
             return str(user_id)
 
 
-def test_a_result_of_none_is_remembered_without_tags(node: Node) -> None:
-    runs = []
+def test_a_result_of_none_has_the_tags_of_templates(node: Node) -> None:
+    """Delete None as any other result, unless it is kept as an absence: by an option, or where tags come of results."""
+    runs: Counter[str] = Counter()
 
     @node.cached(tags="user:{user_id}")
-    def function(user_id: int) -> str | None:
-        runs.append(user_id)
+    def value(user_id: int) -> str | None:
+        runs["value"] += 1
         return None
 
-    def by_result(result: str, *_: Any) -> str:
-        return f"len:{len(result)}"
-
-    @node.cached(tags=by_result)
-    def other(user_id: int) -> str | None:
-        runs.append(user_id)
+    @node.cached(tags="user:{user_id}", cache_none=False)
+    def absence(user_id: int) -> str | None:
+        runs["absence"] += 1
         return None
 
-    assert function(7) is function(7) is other(7) is other(7) is None
-    assert len(runs) == 2
+    @node.cached(tags=lambda result, *_: f"len:{len(result)}")
+    def by_result(user_id: int) -> str | None:
+        runs["by_result"] += 1
+        return None
+
+    functions: list[Any] = [value, absence, by_result]
+    for _ in range(2):
+        assert [function(7) for function in functions] == [None] * 3
+    assert runs == {"value": 1, "absence": 1, "by_result": 1}
     node.delete_tag("user:7")
-    assert function(7) is None
-    assert len(runs) == 2, "the guide says so: an absence has no tags"
+    assert [function(7) for function in functions] == [None] * 3
+    assert runs == {"value": 2, "absence": 1, "by_result": 1}
 
 
 def test_a_callable_that_raises_or_returns_nonsense(node: Node) -> None:
@@ -698,7 +704,7 @@ def test_expiry_and_what_on_evict_is_told(clock: Clock) -> None:
 # Memory.
 
 
-@pytest.mark.parametrize("policy", ["s3fifo", "lru", "lru2"])
+@pytest.mark.parametrize("policy", MODELS)
 def test_many_tags_stay_within_the_budget(node: Node, policy: Any) -> None:
     group: Any = node.group("g", max_bytes="256 KiB", policy=policy)
     for number in range(6000):
