@@ -120,6 +120,8 @@ pub struct Pulse {
     last: AtomicU64,
     /// The number of standstills.
     stood: AtomicU64,
+    /// When the last one was found; 0: there was none.
+    found: AtomicU64,
 }
 
 impl Default for Pulse {
@@ -131,7 +133,7 @@ impl Default for Pulse {
 impl Pulse {
     /// Makes a pulse by another clock than that of the machine.
     pub fn by(now: fn() -> u64) -> Self {
-        Self { now, last: AtomicU64::new(0), stood: AtomicU64::new(0) }
+        Self { now, last: AtomicU64::new(0), stood: AtomicU64::new(0), found: AtomicU64::new(0) }
     }
 
     pub fn start(&self) {
@@ -146,11 +148,18 @@ impl Pulse {
             let now = (self.now)();
             if now.saturating_sub(last) > STOOD {
                 self.stood.fetch_add(1, Relaxed);
+                self.found.store(now, Relaxed);
                 found();
             }
             self.last.store(now, Release);
         }
         self.stood.load(Relaxed)
+    }
+
+    /// Returns whether a standstill was found within so many nanoseconds.
+    pub fn stood_within(&self, nanoseconds: u64) -> bool {
+        let found = self.found.load(Relaxed);
+        found != 0 && (self.now)().saturating_sub(found) < nanoseconds
     }
 }
 

@@ -3,7 +3,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{clock::Pulse, contacts::Contacts, proto::peer as pb, sync::Mutex};
+use crate::{
+    clock::{Pulse, SECOND},
+    contacts::Contacts,
+    proto::peer as pb,
+    sync::Mutex,
+};
 
 /// A value as a store keeps it: a shared handle to bytes that never change. Cloning it counts a reference.
 pub trait Value: Clone + Send + Sync + 'static {
@@ -248,6 +253,9 @@ pub trait Memory: Send + Sync {
     fn merge(&self, clock: u128) -> Option<u128>;
 }
 
+/// So long after a standstill requests from before it may still be read.
+const LATE: u64 = SECOND / 2;
+
 /// The groups that a transport serves, by name, and this node's contacts with other members.
 #[derive(Default)]
 pub struct Groups {
@@ -275,6 +283,11 @@ impl Groups {
     pub fn stood(&self) -> u64 {
         let stood = self.standstills();
         if stood == *self.caught_up.lock() { 0 } else { stood }
+    }
+
+    /// Returns whether what is read from sockets now may have waited there while the process stood still.
+    pub fn reads_late(&self) -> bool {
+        self.stood() > 0 || self.pulse.stood_within(LATE)
     }
 
     /// Answers from memory again, unless the process has stood still again since it caught up.
