@@ -252,7 +252,7 @@ def test_json_is_one_line(program: Program) -> None:
     assert node.said["groups"] == []
 
 
-APP = """
+CACHING = """
 from kamacache import Node
 from loaders import load
 
@@ -281,7 +281,7 @@ async def later():
 
 @pytest.fixture
 def app(program: Program) -> Program:
-    (program.directory / "caching.py").write_text(APP.format(directory=program.directory))
+    (program.directory / "caching.py").write_text(CACHING.format(directory=program.directory))
     (program.directory / "started.py").write_text("from kamacache import Node\nnode = Node()\nnode.start()\n")
     return program
 

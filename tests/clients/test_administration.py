@@ -79,6 +79,7 @@ def test_members(trio: Trio, ask: Ask) -> None:
         "protocol": 1,
         "loads": ["users"],
         "client": False,
+        "leaving": False,
         "me": True,
         "state": "alive",
         "registered": True,

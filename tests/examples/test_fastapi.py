@@ -170,4 +170,7 @@ def test_workers_share_fetched_values_until_they_are_ended(app: App, upstream: U
     assert app.running.end() == 0, app.running.said
     app.running.wait_for("Application shutdown complete", WORKERS)
     assert not examples.registered()
-    assert "Traceback" not in app.running.said
+    # Of the failed loads alone, which the worker that loaded for another one logs.
+    assert app.running.said.count("Traceback (most recent call last)") <= app.running.said.count(
+        "the loader failed for"
+    )
