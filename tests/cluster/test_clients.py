@@ -118,7 +118,7 @@ def test_the_loader_of_a_client_is_the_last_resort(shop: Shop) -> None:
     assert kinds(client) == {Store.NEAR}
     assert users(client).stats().loads == 1
     shop.network.thaw(web.address or "")
-    wait_until(lambda: not any(peer.dead for peer in client._membership.peers.all()))
+    wait_until(lambda: not any(peer.skipped for peer in client._membership.peers.all()))
     assert users(client).get(KEYS[2]) == load_other(KEYS[2])
 
 
