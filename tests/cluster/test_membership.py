@@ -16,7 +16,7 @@ from kamacache.cluster.membership import AWAY
 from kamacache.errors import NodeClosed, PeerError, RegistryError
 from kamacache.net.messages import Hello, LoadRequest, Member, TellRequest
 from kamacache.serve.metrics import render
-from kamacache.testing import MemoryRegistry, Network, Peek
+from kamacache.testing import HandOver, MemoryRegistry, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 KEYS = [f"key{number}" for number in range(100)]
@@ -401,8 +401,9 @@ def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
 
 
 def test_a_former_owner_too_slow_for_a_peek_is_not_considered_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """End a peek after a tenth of a second, as a busy machine may stand still for longer."""
+    """End a peek after a tenth of a second, as a busy machine may stand still for longer. The hand-over is held."""
     with Cluster(2, ttl=None) as cluster:
+        cluster.network.gate(HandOver)
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         c, taken = join(cluster)

@@ -361,8 +361,12 @@ def test_a_member_that_was_frozen_during_the_delete(forgotten: bool, how: str) -
             cluster.advance(100)
             wait_until(lambda: not any(cluster.group(node).stats().remembered for node in (a, b)))
         cluster.network.thaw(c.address)
-        c._membership.announce(("g",), ("g",))
-        wait_until(lambda: cluster.is_up(a, c) and cluster.is_up(b, c))
+
+        def is_back() -> bool:
+            c._membership.announce(("g",), ("g",))  # again, as its thread may have taken it in before the thaw
+            return cluster.is_up(a, c) and cluster.is_up(b, c)
+
+        wait_until(is_back)
         for key in keys:
             cluster.assert_serves(key, NEW)
 
