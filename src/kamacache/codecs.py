@@ -252,7 +252,7 @@ def encode(codec: Codec[Any], value: Any, *, none: bool = False) -> bytes:
         ) from error
     if not isinstance(data, bytes):
         raise CodecError(f"codec {codec_name(codec)}: encode returned {type(data).__qualname__}, not bytes")
-    return _RAW + data if data.startswith(MARK) else data
+    return kept(data)
 
 
 def decode(codec: Codec[Any], data: bytes) -> Any:

@@ -23,10 +23,11 @@ _QUIET = 60.0  # seconds
 
 
 class Seldom:
-    """Let a line of the log through once a minute, and count what it speaks of meanwhile."""
+    """Let a line of the log through once in so many seconds, and count what it speaks of meanwhile."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], every: float = _QUIET) -> None:
         self._now = now
+        self._every = every
         self._noted = 0
         self._quiet_until = 0.0
 
@@ -35,5 +36,5 @@ class Seldom:
         self._noted += 1
         if (now := self._now()) < self._quiet_until:
             return 0
-        noted, self._noted, self._quiet_until = self._noted, 0, now + _QUIET
+        noted, self._noted, self._quiet_until = self._noted, 0, now + self._every
         return noted

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kamacache._engine import TAG
-from kamacache.codecs import TAGGED
+from kamacache.codecs import TAGGED, untagged
 from kamacache.errors import InvalidKey
 
 Tags = str | Iterable[str]
@@ -60,7 +60,4 @@ def tagged(raw: bytes, tags: tuple[str, ...]) -> bytes:
 
 def retagged(raw: bytes, other: bytes) -> bytes:
     """Return other bytes with the tags of a value, which they keep as they are."""
-    if not raw.startswith(TAGGED):
-        return other
-    start = len(TAGGED) + 4
-    return raw[: start + int.from_bytes(raw[len(TAGGED) : start])] + other
+    return raw[: len(raw) - len(untagged(raw))] + other

@@ -123,7 +123,7 @@ def test_the_owner_logs_one_failure_in_ten_seconds(
         assert record.exc_info is not None
         assert isinstance(record.exc_info[1], Broken)
         assert "group 'g'" in record.getMessage()
-        monkeypatch.setattr(two.owning._core.failures, "_next", 0.0)
+        monkeypatch.setattr(two.owning._core.failures._seldom, "_quiet_until", 0.0)
         with pytest.raises(LoadError):
             two.asking.get(two.key())
         assert "2 such failures" in logged(caplog)[1].getMessage()
@@ -139,7 +139,7 @@ def test_a_stranger_sees_the_type_alone_and_the_command_line_the_text(
 ) -> None:
     with pair(tmp_path) as two:
         for node in (two.owner, two.asker):
-            two.owning._core.failures._next = two.asking._core.failures._next = 0.0
+            two.owning._core.failures._seldom._quiet_until = two.asking._core.failures._seldom._quiet_until = 0.0
             caplog.clear()
             with Client(node.address or "") as client:
                 said = []
@@ -150,8 +150,8 @@ def test_a_stranger_sees_the_type_alone_and_the_command_line_the_text(
             assert said[0] == said[2] == "LOADERR Broken"
             assert said[1] == f"LOADERR g['{two.key()}']: Broken: no {two.key()}"
             assert len(logged(caplog)) == 1
-            assert two.owning._core.failures._unlogged == 2
-            assert two.asking._core.failures._unlogged == 0
+            assert two.owning._core.failures._seldom._noted == 2
+            assert two.asking._core.failures._seldom._noted == 0
 
 
 def test_an_exception_that_cannot_be_shown_leaves_no_trace() -> None:

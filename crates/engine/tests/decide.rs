@@ -7,8 +7,7 @@ use kamacache_engine::{
     marked::{integer, of_integer},
     memory::{Change, Decided, Memory, Only, Terms, Verdict, Write},
     placement::Placement,
-    store::{Candidacy, Options, Store},
-    version::Hlc,
+    store::{Candidacy, Store},
 };
 
 #[allow(dead_code)] // its other part is for other tests
@@ -18,22 +17,7 @@ type Engine = Store<common::Bytes>;
 
 fn store() -> (Engine, Arc<Clock>) {
     let clock = Arc::new(Clock::manual(1000 * SECOND));
-    let options = Options {
-        name: "g".into(),
-        max_bytes: 1 << 20,
-        policy: "lru".into(),
-        clock: clock.clone(),
-        near_ttl: SECOND,
-        remember: 10 * SECOND,
-        freshness: None,
-        overhead: 100,
-        keep_evicted: false,
-        packs: false,
-    };
-    let store = Engine::new(options).unwrap();
-    store.order_by(Arc::new(Hlc::new(clock.clone(), 7)));
-    store.join();
-    (store, clock)
+    (common::joined(common::options(&clock), 7), clock)
 }
 
 fn decide(store: &Engine, value: Option<&'static [u8]>, ttl: Option<u64>, terms: Terms) -> Decided<Bytes> {

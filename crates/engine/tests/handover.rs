@@ -11,7 +11,6 @@ use kamacache_engine::{
     peer::handover::{Handed, hand_over},
     placement::Placement,
     store::{Candidacy, Fill, Freshness, Gone, Kind, Options, Store, Use},
-    version::Hlc,
 };
 
 #[allow(dead_code, reason = "its other part is for other tests")]
@@ -35,22 +34,7 @@ impl Two {
         let clock = Arc::new(Clock::manual(1000 * SECOND));
         let made = |node| {
             let rules = Freshness { refresh_after: Some(10 * SECOND), if_error: 60 * SECOND, ..Freshness::default() };
-            let options = Options {
-                name: "g".into(),
-                max_bytes,
-                policy: "lru".into(),
-                clock: clock.clone(),
-                near_ttl: SECOND,
-                remember: 10 * SECOND,
-                freshness: Some(rules),
-                overhead: 100,
-                keep_evicted: false,
-                packs: false,
-            };
-            let store = Engine::new(options).unwrap();
-            store.order_by(Arc::new(Hlc::new(clock.clone(), node)));
-            store.join();
-            store
+            common::joined(Options { max_bytes, freshness: Some(rules), ..common::options(&clock) }, node)
         };
         let (from, to, contacts) = (made(1), made(2), Contacts::default());
         contacts.name("b");

@@ -16,22 +16,9 @@ type Engine = Store<common::Bytes>;
 
 fn store() -> (Engine, Arc<Clock>) {
     let clock = Arc::new(Clock::manual(1000 * SECOND));
-    let options = Options {
-        name: "g".into(),
-        max_bytes: 16 << 20, // several shards
-        policy: "s3fifo".into(),
-        clock: clock.clone(),
-        near_ttl: SECOND,
-        remember: 10 * SECOND,
-        freshness: None,
-        overhead: 100,
-        keep_evicted: false,
-        packs: false,
-    };
-    let store = Engine::new(options).unwrap();
-    store.order_by(Arc::new(Hlc::new(clock.clone(), 7)));
-    store.join();
-    (store, clock)
+    let several_shards = 16 << 20;
+    let options = Options { max_bytes: several_shards, policy: "s3fifo".into(), ..common::options(&clock) };
+    (common::joined(options, 7), clock)
 }
 
 fn tagged(tags: &[&str], value: &[u8]) -> Vec<u8> {

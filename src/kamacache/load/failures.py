@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from kamacache._engine import monotonic
-from kamacache.log import log
+from kamacache.log import Seldom, log
 
 _EVERY = 10.0  # seconds between two lines of one group
 
@@ -16,22 +16,19 @@ class Failures:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._next = 0.0
-        self._unlogged = 0
+        self._seldom = Seldom(monotonic, _EVERY)
 
     def note(self, key: str, error: BaseException | None) -> None:
         """Log the exception of a loader that ran here, if there is one and its turn has come."""
         if error is None:
             return
         with self._lock:
-            now = monotonic()
-            self._unlogged += 1
-            if now < self._next:
-                return
-            others, self._unlogged, self._next = self._unlogged - 1, 0, now + _EVERY
+            noted = self._seldom.note()
+        if not noted:
+            return
         log.error(
             "group %r: the loader failed for %r, for which another process asked; that process gets the error. %d "
             "such failures since the last line like this were not logged",
-            *(self._name, key, others),
+            *(self._name, key, noted - 1),
             exc_info=error,
         )
