@@ -15,7 +15,7 @@ pub const INTEGER: u8 = b'i';
 pub const TAGGED: u8 = b't';
 /// The version of a tag that the store which keeps the value is still to give.
 pub const UNCLAIMED: u128 = u128::MAX;
-/// What a value with tags has before them.
+/// The bytes that a value with tags has before them.
 const HEAD: usize = 6;
 
 /// The value of a group that keeps None as a value.

@@ -169,7 +169,7 @@ pub struct Moved {
     /// The rest of its ttl; below 0: how long ago it ended. None: it never ends.
     pub left: Option<i64>,
     pub age: u64,
-    /// How long its load took.
+    /// The time that its load took.
     pub took: u64,
 }
 

@@ -20,7 +20,7 @@ pub struct Handed {
     pub left: u64,
 }
 
-/// What is under way to one owner.
+/// The entries that are under way to one owner.
 struct Batch<'a> {
     address: &'a str,
     request: pb::HandOver,

@@ -1,4 +1,4 @@
-//! What a shard knows of tags and of prefixes; see `tags.rs`.
+//! The knowledge of a shard about tags and prefixes; see `tags.rs`.
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -9,15 +9,15 @@ use crate::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// What the key of a tag, and of a prefix, begins with. A key of a user that begins so is written as a tag as well, which
+/// The beginning of the key of a tag, and of a prefix. A key of a user that begins so is written as a tag as well, which
 /// drops too much and never too little.
 pub const TAG: &str = "\0tag\0";
 pub const PREFIX: &str = "\0prefix\0";
 
-/// What tags take beyond the bytes of their value: cells, and the ways to them.
+/// The cost of tags beyond the bytes of their value: cells, and the ways to them.
 pub const COST: u64 = 128;
 
-/// Whether a tag was deleted since an entry was kept with it.
+/// Shows whether a tag was deleted since an entry was kept with it.
 #[derive(Default)]
 pub struct Cell(AtomicBool);
 
@@ -34,7 +34,7 @@ pub type Cells = Box<[Arc<Cell>]>;
 #[derive(Default)]
 pub struct Tags {
     cells: HashTable<(Key, u64, Arc<Cell>)>,
-    /// How many were left when unused ones were last dropped.
+    /// The number that was left when unused ones were last dropped.
     used: usize,
 }
 

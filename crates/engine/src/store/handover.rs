@@ -1,4 +1,4 @@
-//! What moves to another node when the owner of its key changes.
+//! Entries move to another node when the owner of their keys changes.
 //!
 //! Invariant: an entry that is handed over was read by its former owner after the number `since` was read here, and each
 //! write that arrived here after that number is still remembered, or the entry is refused. So it comes before no write
