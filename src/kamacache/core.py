@@ -217,10 +217,10 @@ class GroupCore:
         check_key(key)
         return key
 
-    def find(self, key: str, *, near: bool, stale: bool = False) -> Path[Entry[bytes] | None]:
-        """Return the value in this memory, or else in its owner's; `near`: a near copy will do, `stale`: an old one."""
+    def find(self, key: str, *, near: bool, stale: bool = False, bare: bool = False) -> Path[Entry[bytes] | None]:
+        """Do what Peeks.find does, after pending writes of the key."""
         yield from self.misses.wait_for_writes((key,))
-        return (yield from self.misses.peeks.find(key, near=near, stale=stale))
+        return (yield from self.misses.peeks.find(key, near=near, stale=stale, bare=bare))
 
     def _set(self, key: str, value: Any, seconds: float | None, tags: tuple[str, ...] = ()) -> WriteItem:
         check_key(key)

@@ -11,7 +11,7 @@ class Entry(NamedTuple, Generic[V]):
     """A value in memory, and what is known of it.
 
     - `value`: what get returns.
-    - `age`: seconds since it was loaded or set here, to 16 ms; None for the copy of an owner elsewhere.
+    - `age`: seconds since it was loaded or set where it is, to 16 ms.
     - `ttl`: seconds left; math.inf: it never expires.
     - `stale`: whether its ttl is over: the options of the group may allow it as an answer.
     - `version`: what set and remove take as `if_version`. It changes with every write of the key.
@@ -19,7 +19,7 @@ class Entry(NamedTuple, Generic[V]):
     """
 
     value: V
-    age: float | None
+    age: float
     ttl: float
     stale: bool
     version: int

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kamacache import Group
-from kamacache.net.link import PEEK_TIMEOUT
+from kamacache.net.lane import PEEK_TIMEOUT
 
 _NAP = 0.01  # seconds that the watching thread sleeps
 _LATE = 0.02  # seconds of lateness that count: less is the usual turn of the interpreter

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from kamacache import Conflict, PeerError
+from kamacache.net.lane import Look
 from kamacache.net.messages import Hello, TellRequest, WriteReply, WriteRequest
+from kamacache.testing import Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 
@@ -97,6 +99,36 @@ def test_near_copies_follow_a_touch(cluster: Cluster) -> None:
     for node in (a, b):
         node._runtime.clock.advance(2)
     assert cluster.group(b).get(key) is None
+
+
+@pytest.mark.parametrize("way", ["threads", "tasks"])
+def test_what_is_known_of_an_entry_elsewhere(way: str) -> None:
+    """Tell the age of the owner's copy, stale or not; contains and ttl have no value sent."""
+    with Cluster(2, ttl=10, jitter=0, refresh_after=5, stale_if_error=20) as cluster:
+        a, b = groups(cluster)
+        key = key_of(cluster, cluster.nodes[0])
+        a.set(key, b"v")
+        clocks = [node._runtime.clock for node in cluster.nodes]
+
+        def look() -> tuple[bool, float | None, Any]:
+            if way == "threads":
+                return b.contains(key), b.ttl(key), b.get_entry(key)
+
+            async def all_three() -> tuple[bool, float | None, Any]:
+                return await b.acontains(key), await b.attl(key), await b.aget_entry(key)
+
+            return asyncio.run(all_three())
+
+        for ages, expected in ((6, (True, 4, False)), (5, (False, None, True))):
+            for clock in clocks:
+                clock.advance(ages)
+            there, left, entry = look()
+            assert (there, left, entry.stale) == expected
+            assert (entry.value, entry.source, entry.version) == (b"v", "owner", a.get_entry(key).version)
+            assert entry.age == pytest.approx(11 if entry.stale else 6, abs=0.1)
+        asked = [parcel.message for parcel in cluster.network.sent if parcel.stage == "request"]
+        looks = [message.look for message in asked if isinstance(message, Peek)]
+        assert looks == [Look.TRAITS, Look.TRAITS, Look.ENTRY] * 2
 
 
 @pytest.mark.parametrize("call", ["add", "incr", "pop", "touch", "cas", "lock"])

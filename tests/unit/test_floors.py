@@ -17,7 +17,7 @@ LONGEST = 330  # lines; the stub of the native module is exempt: it mirrors one 
 FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "deadline", "entry"),
     ("steps", "thread", "bell", "origin", "notkey", "callrun"),
-    ("net.messages", "net.link", "start"),
+    ("net.messages", "start"),
     ("load.outcome", "load.failures"),
     ("net.addresses", "codecs", "units"),
     ("net.security", "rules", "tags"),
@@ -32,7 +32,7 @@ FLOORS = (  # from the ground up
         "cluster.troubles",
         "stats",
     ),
-    ("cluster.peer",),
+    ("cluster.peer", "net.link"),
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call", "load.freshness", "load.window", "typed", "keys", "annotation"),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kamacache._engine import Store, Transport
+from kamacache._engine import Clock, Store, Transport
 from kamacache.errors import PeerError
+from kamacache.net.lane import Look
 from tests.conftest import MakeTransport
 from tests.unit.wire import BIG, VERSION, connected, make_store, silent
 
@@ -50,6 +51,34 @@ def test_former_copies_are_returned_to_peeks_alone(client: Transport, server: Tr
         assert isinstance(many, list)
         assert (one is not None) == former
         assert [answer is not None for answer in many] == [former, False]
+
+
+def test_an_entry_and_its_traits(client: Transport, server: Transport, listen_at: str, clock: Clock) -> None:
+    """Find what is stale, too, with its age, and leave the value out if it is not wanted."""
+    store = make_store("old", clock=clock)
+    server.serve(store)
+    at = server.listen(listen_at)
+    store.put("k", BIG, VERSION, 60.0, Store.MAIN)
+    store.put("absent", None, VERSION, None, Store.MAIN)
+    store.put("former", b"v", VERSION, 60.0, Store.FORMER)
+    clock.advance(40)
+    for look, value in ((Look.ENTRY, BIG), (Look.TRAITS, b"")):
+        found = client.peek(at, "old", "k", look, 1.0)
+        assert found is not None
+        assert (found[0], found[1], found[2]) == (value, VERSION, 20.0)
+        assert found[3] & 0xFF == 0
+        assert found[3] >> 8 == pytest.approx(40_000, abs=20)
+        absent = client.peek(at, "old", "absent", look, 1.0)
+        assert absent is not None
+        assert (absent[:3], absent[3] & 0xFF) == ((None, VERSION, None), Transport.ABSENT)
+        assert client.peek(at, "old", "former", look, 1.0) is None
+        assert client.peek(at, "old", "nothing", look, 1.0) is None
+        with pytest.raises(ValueError, match="no look at so many keys"):
+            client.peek_many([(at, ["k", "absent"])], "old", look, 1.0)
+    assert store.stats()["served"] == 0
+    for nonsense in (4, 255):
+        with pytest.raises(ValueError, match="no look"):
+            client.peek(at, "old", "k", nonsense, 1.0)
 
 
 def test_hide(client: Transport, server: Transport, address: str) -> None:

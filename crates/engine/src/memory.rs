@@ -161,7 +161,7 @@ pub struct Missed {
     pub forgotten: bool,
 }
 
-/// An entry that one node hands over to another, with all that belongs to it. Times are nanoseconds.
+/// An entry as one node shows or hands it over to another, with all that belongs to it. Times are nanoseconds.
 pub struct Moved {
     /// None: known to be absent.
     pub value: Option<Bytes>,
@@ -193,7 +193,10 @@ pub trait Memory: Send + Sync {
     /// copy; with `former`, also a former copy. A copy found counts in `served`.
     fn read(&self, key: &str, former: bool, visit: &mut dyn FnMut(Option<Found<'_>>));
 
-    /// Does the same for a client that stands for a caller in this process, and counts as a get here. A miss is not
+    /// Returns the main or near copy of a key as it is, stale or not, without counting that.
+    fn entry(&self, key: &str) -> Option<Moved>;
+
+    /// Does the same as `read` for a client that stands for a caller in this process, and counts as a get here. A miss is not
     /// counted here; the code that continues the request counts it.
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>));
 

@@ -204,6 +204,10 @@ macro_rules! hands_nothing_over {
         fn used(&self, _: &str) {}
 
         fn hand_off(&self, _: &str, _: u128) {}
+
+        fn entry(&self, _: &str) -> Option<memory::Moved> {
+            None
+        }
     };
 }
 
@@ -274,7 +278,7 @@ fn transport(security: Security) -> Transport {
 
 fn question(keys: &[&str]) -> Vec<u8> {
     let mut out = Vec::new();
-    resp::ask(&mut out, "fixed", keys.iter().copied(), false);
+    resp::ask(&mut out, "fixed", keys.iter().copied(), resp::Look::Copy);
     out
 }
 

@@ -1,9 +1,10 @@
 //! A peer's answers as Python tuples (value, version, remaining seconds, flags), made from the bytes received.
 use kamacache_engine::{
     peer::{Failure, FailureKind},
-    resp::{Answer, Reply, Unpack},
+    resp::{Answer, Look, Reply, Unpack},
 };
 use pyo3::{
+    exceptions::PyValueError,
     prelude::*,
     types::{PyBytes, PyList, PyTuple},
 };
@@ -26,7 +27,15 @@ pub fn milliseconds(seconds: Option<f64>) -> i64 {
 
 fn tuple<'py>(py: Python<'py>, answer: &Answer, input: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
     let value = answer.value.clone().map(|range| PyBytes::new(py, &input[range]));
-    (value, answer.version, seconds(answer.remaining_ms), answer.flags).into_pyobject(py)
+    (value, answer.version, seconds(answer.remaining_ms), u64::from(answer.flags) | answer.age_ms << 8)
+        .into_pyobject(py)
+}
+
+/// Returns the look of that number at so many keys.
+pub fn look(number: u8, keys: usize) -> PyResult<Look> {
+    let look = Look::ALL.get(usize::from(number)).copied();
+    look.filter(|look| keys == 1 || matches!(look, Look::Copy | Look::Former))
+        .ok_or_else(|| PyValueError::new_err("this is no look at so many keys"))
 }
 
 /// Raises an error reply, unless the peer does not have the group: then it has none of its keys.

@@ -43,7 +43,7 @@ impl Remote {
         let begun = engine.options().clock.now();
         let question = |(peer, places): &(&Peer, Vec<usize>)| {
             let mut request = Vec::new();
-            resp::ask(&mut request, engine.name(), places.iter().map(|place| texts[*place]), false);
+            resp::ask(&mut request, engine.name(), places.iter().map(|place| texts[*place]), resp::Look::Copy);
             (peer.address.clone(), request)
         };
         let questions: Vec<_> = owners.iter().map(question).collect();

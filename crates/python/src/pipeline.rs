@@ -68,21 +68,21 @@ impl Pipeline {
         self.inner.fd().map_err(|failure| peer_error(py, &failure))
     }
 
-    #[pyo3(signature = (token, group, keys, former, /))]
+    #[pyo3(signature = (token, group, keys, look, /))]
     fn ask(
         &mut self,
         py: Python<'_>,
         token: Py<PyAny>,
         group: &str,
         keys: &Bound<'_, PyList>,
-        former: bool,
+        look: u8,
     ) -> PyResult<()> {
         let keys: Vec<Bound<'_, PyString>> = keys.extract()?;
         if keys.is_empty() {
             return Err(PyValueError::new_err("no keys to ask for"));
         }
         let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
-        let asked = self.inner.ask(Token::Object(token), group, keys.iter().copied(), former);
+        let asked = self.inner.ask(Token::Object(token), group, keys.iter().copied(), answers::look(look, keys.len())?);
         asked.map_err(|failure| peer_error(py, &failure))
     }
 

@@ -10,7 +10,7 @@ use std::sync::{
 use kamacache_engine::{
     memory::Memory,
     outcome::JOINED,
-    resp::{self, Reply},
+    resp::{self, Look, Reply},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -318,6 +318,6 @@ pub fn resume_all(py: Python<'_>, ended: Vec<Py<Question>>) -> PyResult<()> {
 impl Pipeline {
     /// Sends a question with the next flush. Returns false if the connection is closed.
     fn question(&mut self, question: Py<Question>, group: &str, key: &str) -> bool {
-        self.inner.ask(Token::Question(question), group, [key].into_iter(), false).is_ok()
+        self.inner.ask(Token::Question(question), group, [key].into_iter(), Look::Copy).is_ok()
     }
 }

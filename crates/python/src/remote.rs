@@ -13,7 +13,7 @@ use kamacache_engine::{
     memory::Memory,
     outcome::{ABSENT, PEER_HITS},
     placement,
-    resp::{self, Answer, Reply},
+    resp::{self, Answer, Look, Reply},
 };
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -114,7 +114,7 @@ impl Remote {
         let begun = engine.options().clock.now();
         let asked = py.detach(|| {
             let mut request = Vec::with_capacity(64 + engine.name().len() + key.len());
-            resp::ask(&mut request, engine.name(), [key].into_iter(), false);
+            resp::ask(&mut request, engine.name(), [key].into_iter(), Look::Copy);
             pool.ask(address, &request, self.timeout)
         });
         let (reply, connection) = match asked {

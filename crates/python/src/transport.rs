@@ -121,21 +121,21 @@ impl Transport {
         py.detach(|| self.inner.hide(group));
     }
 
-    #[pyo3(signature = (address, group, key, former, timeout, /))]
+    #[pyo3(signature = (address, group, key, look, timeout, /))]
     fn peek<'py>(
         &self,
         py: Python<'py>,
         address: &str,
         group: &str,
         key: &str,
-        former: bool,
+        look: u8,
         timeout: f64,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let timeout = duration(timeout)?;
+        let (timeout, look) = (duration(timeout)?, answers::look(look, 1)?);
         let asked = py.detach(|| {
             let pool = self.inner.pool()?;
             let mut request = Vec::with_capacity(64 + group.len() + key.len());
-            resp::ask(&mut request, group, [key].into_iter(), former);
+            resp::ask(&mut request, group, [key].into_iter(), look);
             pool.ask(address, &request, timeout)
         });
         let (reply, connection) = asked.map_err(|failure| peer_error(py, &failure))?;
@@ -146,13 +146,13 @@ impl Transport {
         answer
     }
 
-    #[pyo3(signature = (asks, group, former, timeout, /))]
+    #[pyo3(signature = (asks, group, look, timeout, /))]
     fn peek_many<'py>(
         &self,
         py: Python<'py>,
         asks: Vec<(String, Vec<Bound<'py, PyString>>)>,
         group: &str,
-        former: bool,
+        look: u8,
         timeout: f64,
     ) -> PyResult<Bound<'py, PyList>> {
         let timeout = duration(timeout)?;
@@ -164,7 +164,7 @@ impl Transport {
             }
             let mut request = Vec::new();
             let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
-            resp::ask(&mut request, group, keys.into_iter(), former);
+            resp::ask(&mut request, group, keys.iter().copied(), answers::look(look, keys.len())?);
             questions.push((address, request));
         }
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;

@@ -68,6 +68,10 @@ impl Memory for Door {
 
     fn read(&self, _: &str, _: bool, _: &mut dyn FnMut(Option<Found<'_>>)) {}
 
+    fn entry(&self, _: &str) -> Option<Moved> {
+        None
+    }
+
     fn get(&self, _: &str, _: &mut dyn FnMut(Looked<'_>)) {}
 
     fn is_candidate(&self, _: &str) -> bool {

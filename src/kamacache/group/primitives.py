@@ -134,23 +134,23 @@ class GroupPrimitives(GroupWrites[V]):
 
     def contains(self, key: str) -> bool:
         """Return whether this node's memory or the owner's has a value for the key. Never load."""
-        return self._run(self._find(key)) is not None
+        return self._run(self._find(key, bare=True)) is not None
 
     async def acontains(self, key: str) -> bool:
         """Return what contains returns, without blocking the event loop."""
-        return await self._arun(self._find(key)) is not None
+        return await self._arun(self._find(key, bare=True)) is not None
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.contains(key)
 
     def ttl(self, key: str) -> float | None:
         """Return the seconds that the owner's copy has left, math.inf if it never expires, None without a value."""
-        entry = self._run(self._find(key, near=False))
+        entry = self._run(self._find(key, near=False, bare=True))
         return None if entry is None else entry.ttl
 
     async def attl(self, key: str) -> float | None:
         """Return what ttl returns, without blocking the event loop."""
-        entry = await self._arun(self._find(key, near=False))
+        entry = await self._arun(self._find(key, near=False, bare=True))
         return None if entry is None else entry.ttl
 
     def get_entry(self, key: str) -> Entry[V] | None:
@@ -164,9 +164,11 @@ class GroupPrimitives(GroupWrites[V]):
         """Return what get_entry returns, without blocking the event loop."""
         return self._entry(await self._arun(self._find(key, stale=True)))
 
-    def _find(self, key: str, *, near: bool = True, stale: bool = False) -> Path[Entry[bytes] | None]:
+    def _find(
+        self, key: str, *, near: bool = True, stale: bool = False, bare: bool = False
+    ) -> Path[Entry[bytes] | None]:
         core = self._core
-        return (yield from core.find(core.checked(key), near=near, stale=stale))
+        return (yield from core.find(core.checked(key), near=near, stale=stale, bare=bare))
 
     def _entry(self, found: Entry[bytes] | None) -> Entry[V] | None:
         if found is None:

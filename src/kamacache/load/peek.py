@@ -12,7 +12,7 @@ from kamacache._engine import Store
 from kamacache.entry import Entry
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.log import log
-from kamacache.net.lane import HOT, Found
+from kamacache.net.lane import HOT, Found, Look
 from kamacache.steps import Path, Twofold
 
 if TYPE_CHECKING:
@@ -66,24 +66,26 @@ class Peeks:
             self.keep_near(key, found, asked)
         return found
 
-    def find(self, key: str, *, near: bool, stale: bool = False) -> Path[Entry[bytes] | None]:
+    def find(self, key: str, *, near: bool, stale: bool = False, bare: bool = False) -> Path[Entry[bytes] | None]:
         """Return the value in this memory, or else in its owner's, and keep nothing.
 
-        `near`: a near copy will do. `stale`: so will a value whose ttl is over, which is absent otherwise.
+        `near`: a near copy will do. `stale`: so will a value whose ttl is over, which is absent otherwise. `bare`: no
+        other node sends the value, which may be empty then.
         """
-        found = yield from self._held(key, near=near)
+        found = yield from self._held(key, near, Look.TRAITS if bare else Look.ENTRY)
         return None if found is None or (found.stale and not stale) else found
 
-    def _held(self, key: str, *, near: bool) -> Path[Entry[bytes] | None]:
-        found, age = self._store.held(key) or (None, None)
+    def _held(self, key: str, near: bool, look: Look) -> Path[Entry[bytes] | None]:
+        found, age = self._store.held(key) or (None, 0.0)
         if found is not None and (found[3] == Store.MAIN or (near and found[3] == Store.NEAR)):
             return _entry(found, "main" if found[3] == Store.MAIN else "near", age)
         lane, name = self._runtime.lane, self._name
         skipped: set[str] = set()
         while (owner := self._runtime.route(name).first(key, skipped)) is not None:
-            peek, apeek = partial(lane.peek, owner.address, name, key), partial(lane.apeek, owner.address, name, key)
+            what = (owner.address, name, key, look)
             try:
-                return _entry((yield Twofold(peek, apeek)), "owner")
+                there: Found | None = yield Twofold(partial(lane.peek, *what), partial(lane.apeek, *what))
+                return None if there is None else _entry(there, "owner", (there[3] >> 8) / 1000)
             except (PeerError, UnknownGroup) as error:
                 self._runtime.doubt(owner, error)
                 skipped.add(owner.id)
@@ -110,12 +112,10 @@ class Peeks:
         """
         if not by_peer:
             return {}
-        lane, name = self._runtime.lane, self._name
+        lane, name, look = self._runtime.lane, self._name, Look.FORMER if former else Look.COPY
         asks = [(peer.address, keys) for peer, keys in by_peer.items()]
         try:
-            replies = yield Twofold(
-                lambda: lane.peek_many(asks, name, former=former), lambda: lane.apeek_many(asks, name, former=former)
-            )
+            replies = yield Twofold(lambda: lane.peek_many(asks, name, look), lambda: lane.apeek_many(asks, name, look))
         except PeerError:  # not of a member, but of this node, which is closing
             return {}
         except KamaCacheError:
@@ -153,8 +153,8 @@ class Peeks:
             self._store.put(key, value, version, ttl, Store.NEAR, foreign=True)
 
 
-def _entry(found: Found | None, source: str, age: float | None = None) -> Entry[bytes] | None:
-    value, version, remaining, _ = found or (None, 0, None, 0)
+def _entry(found: Found, source: str, age: float) -> Entry[bytes] | None:
+    value, version, remaining, _ = found
     if value is None:
         return None
     left = math.inf if remaining is None else remaining

@@ -8,6 +8,7 @@ NativeLane is the real one, in native.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache._engine import Contacts, Promise, Store, Transport
@@ -20,12 +21,28 @@ if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
     from kamacache.deadline import Deadline
 
+PEEK_TIMEOUT = 0.25  # seconds without a byte
+
 Found = tuple[bytes | None, int, float | None, int]  # value (None: absent), version, remaining seconds, flags
 PeerTimes = tuple[str, str, list[int], float]  # address, kind of question, counts of Histogram's buckets, total seconds
 Keep = Callable[[str, Found, float], None]  # takes a key, its hot value, and the time of the request
 Suspect = Callable[["Peer", Exception], None]
 Carrier = Transport | Callable[[str, str, bytes], bytes | None]  # takes an address, a group and a message
 HOT = 1  # a flag in what the fast lane finds: worth a near copy
+
+
+class Look(IntEnum):
+    """What is wanted of a member's memory. ENTRY and TRAITS are for one key."""
+
+    COPY = 0  # what is as good as new
+    FORMER = 1  # the same, also of keys that the member no longer owns
+    ENTRY = 2  # what it has as the owner, stale or not; the flags from bit 8 on are its age in milliseconds
+    TRAITS = 3  # the same, with an empty value
+
+    @property
+    def timeout(self) -> float:
+        """Return for how many seconds a silent member is waited for."""
+        return 0.1 if self == Look.FORMER else PEEK_TIMEOUT
 
 
 class Call(Protocol):
@@ -45,8 +62,8 @@ class Call(Protocol):
 class Lane(Protocol):
     """A network for one node. Every method but apeek and apeek_many is safe to call from any thread.
 
-    peek and peek_many read a member's memory and wait for 250 ms at most (100 ms with `former`, which also finds former
-    copies). They raise PeerError; peek_many returns it in the place of that member's answers. A call ends its promise
+    peek and peek_many read a member's memory, and wait for as long as the Look allows. They raise PeerError; peek_many
+    returns it in the place of that member's answers. A call ends its promise
     with a reply, or with PeerError, Overloaded or UnknownGroup. It fails within 500 ms if the peer does not accept it
     or is found frozen, however long the work would take.
     """
@@ -67,13 +84,13 @@ class Lane(Protocol):
         """Take in new owners. With the engine's lane, the store asks them by itself (Store.remote)."""
         return
 
-    def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
-    async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None: ...
+    def peek(self, address: str, group: str, key: str, look: Look = Look.COPY) -> Found | None: ...
+    async def apeek(self, address: str, group: str, key: str, look: Look = Look.COPY) -> Found | None: ...
     def peek_many(
-        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+        self, asks: list[tuple[str, list[str]]], group: str, look: Look = Look.COPY
     ) -> list[list[Found | None] | Exception]: ...
     async def apeek_many(
-        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+        self, asks: list[tuple[str, list[str]]], group: str, look: Look = Look.COPY
     ) -> list[list[Found | None] | Exception]: ...
     def watch(self) -> None:
         """Look for standstills of the process from now on."""

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
 from kamacache.errors import PeerError
+from kamacache.net.lane import PEEK_TIMEOUT
 
 if TYPE_CHECKING:
     import asyncio
 
     from kamacache._engine import Pipeline, Transport
-    from kamacache.net.lane import Found
+    from kamacache.net.lane import Found, Look
 
-PEEK_TIMEOUT = 0.25  # seconds without a byte
-FORMER_TIMEOUT = 0.1
 _WHOLE = 1.0  # seconds until an answer is whole, however steadily its bytes come
 _HELD_UP = 0.05  # seconds by which a timer is late if its loop, not the peer, stood still
 
@@ -47,25 +46,25 @@ class Link:
             self._loop.add_reader(self._fd, self._readable)
             self.pipeline = pipeline
 
-    def ask(self, group: str, keys: list[str], former: bool) -> asyncio.Future[list[Found | None]]:
+    def ask(self, group: str, keys: list[str], look: Look) -> asyncio.Future[list[Found | None]]:
         """Return a future of the answers, once `connected` has ended. It fails with PeerError if none comes in time."""
         if self.pipeline is None:
             self._open()  # the waker calls it a turn later than a task finds it connected
         if self.pipeline is None:
             raise PeerError(f"the connection to {self.address} was closed")
         future: asyncio.Future[list[Found | None]] = self._loop.create_future()
-        self.prepare(former)
-        self.pipeline.ask(future, group, keys, former)
+        self.prepare(look.timeout)
+        self.pipeline.ask(future, group, keys, look)
         return future
 
-    def prepare(self, former: bool = False) -> None:
+    def prepare(self, timeout: float = PEEK_TIMEOUT) -> None:
         """Have a question that comes next sent and watched.
 
         Each step is done before it is noted, and the question comes last. So an interrupt in between leaves at most a
         needless flush or timer, and never a question that is not sent or not watched.
         """
         if self._timer is None:
-            self._wait(FORMER_TIMEOUT if former else PEEK_TIMEOUT)
+            self._wait(timeout)
         if self.pipeline is not None and not self.pipeline.flushing:
             self._loop.call_soon(self._flush)
             self.pipeline.flushing = True

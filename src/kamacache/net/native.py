@@ -12,8 +12,8 @@ from kamacache import thread
 from kamacache._engine import Contacts, Incoming, Promise, Remote, Scrape, Security, Store, Transport, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
-from kamacache.net.lane import Lane
-from kamacache.net.link import FORMER_TIMEOUT, PEEK_TIMEOUT, Link
+from kamacache.net.lane import PEEK_TIMEOUT, Lane, Look
+from kamacache.net.link import Link
 from kamacache.net.security import Protection, look_after
 from kamacache.steps import Path, Twofold, Wait, adrive, needed_loop
 
@@ -111,39 +111,38 @@ class NativeLane:
             self._transport, placement, peers, timeout=PEEK_TIMEOUT, keep=keep, suspect=suspect, links=self._links
         )
 
-    def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        return self._transport.peek(address, group, key, former, FORMER_TIMEOUT if former else PEEK_TIMEOUT)
+    def peek(self, address: str, group: str, key: str, look: Look = Look.COPY) -> Found | None:
+        return self._transport.peek(address, group, key, look, look.timeout)
 
     def peek_many(
-        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+        self, asks: list[tuple[str, list[str]]], group: str, look: Look = Look.COPY
     ) -> list[list[Found | None] | Exception]:
-        timeout = FORMER_TIMEOUT if former else PEEK_TIMEOUT
-        return list(self._transport.peek_many(asks, group, former, timeout))
+        return list(self._transport.peek_many(asks, group, look, look.timeout))
 
-    async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        return (await self._aask(address, group, [key], former))[0]
+    async def apeek(self, address: str, group: str, key: str, look: Look = Look.COPY) -> Found | None:
+        return (await self._aask(address, group, [key], look))[0]
 
     async def apeek_many(
-        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+        self, asks: list[tuple[str, list[str]]], group: str, look: Look = Look.COPY
     ) -> list[list[Found | None] | Exception]:
         import asyncio  # noqa: PLC0415 - it is running
 
         answers: list[Any] = await asyncio.gather(
-            *(self._aask(address, group, keys, former) for address, keys in asks), return_exceptions=True
+            *(self._aask(address, group, keys, look) for address, keys in asks), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, PeerError):
                 raise answer
         return answers
 
-    async def _aask(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
+    async def _aask(self, address: str, group: str, keys: list[str], look: Look) -> list[Found | None]:
         link = self._link(address)
         if not link.connected.ended:
             try:
                 await Wait(link.connected, Deadline.after(_CONNECT)).arun()
             except TimeoutError:
                 raise PeerError(f"no connection to {address} within {_CONNECT * 1000:.0f} ms") from None
-        return await link.ask(group, keys, former)
+        return await link.ask(group, keys, look)
 
     def _link(self, address: str) -> Link:
         loop = needed_loop()

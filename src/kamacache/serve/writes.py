@@ -132,7 +132,7 @@ class ClientWrites:
 
     async def _left(self, core: GroupCore, key: str) -> int:
         """Return the milliseconds left to the copy in its owner's memory, FOR_EVER or NOT_THERE. Load nothing."""
-        entry = await adrive(core.find(key, near=False))
+        entry = await adrive(core.find(key, near=False, bare=True))
         if entry is None:
             return NOT_THERE
         return FOR_EVER if entry.ttl == math.inf else int(entry.ttl * 1000)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kamacache._engine import Contacts, Promise, Store, take_over
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, Overloaded, PeerError, UnknownGroup
-from kamacache.net.lane import HOT, Call, Found, Lane
+from kamacache.net.lane import HOT, Call, Found, Lane, Look
 from kamacache.net.messages import Contact, Request
 from kamacache.steps import Wait
 from kamacache.testing.network import GATE_TIMEOUT, HandOver, Missed, Peek, Ping
@@ -61,43 +61,50 @@ class MemoryLane(Lane):
     def hide(self, group: str) -> None:
         self._stores.pop(group, None)
 
-    def peek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
-        return self._peek(address, group, [key], former)[0]
+    def peek(self, address: str, group: str, key: str, look: Look = Look.COPY) -> Found | None:
+        return self._peek(address, group, [key], look)[0]
 
-    async def apeek(self, address: str, group: str, key: str, *, former: bool = False) -> Found | None:
+    async def apeek(self, address: str, group: str, key: str, look: Look = Look.COPY) -> Found | None:
         import asyncio  # noqa: PLC0415 - it is running
 
-        return await asyncio.to_thread(self.peek, address, group, key, former=former)
+        return await asyncio.to_thread(self.peek, address, group, key, look)
 
     def peek_many(
-        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+        self, asks: list[tuple[str, list[str]]], group: str, look: Look = Look.COPY
     ) -> list[list[Found | None] | Exception]:
         answers: list[list[Found | None] | Exception] = []
         for address, keys in asks:
             try:
-                answers.append(self._peek(address, group, keys, former))
+                answers.append(self._peek(address, group, keys, look))
             except PeerError as error:
                 answers.append(error)
         return answers
 
     async def apeek_many(
-        self, asks: list[tuple[str, list[str]]], group: str, *, former: bool = False
+        self, asks: list[tuple[str, list[str]]], group: str, look: Look = Look.COPY
     ) -> list[list[Found | None] | Exception]:
         import asyncio  # noqa: PLC0415 - it is running
 
-        return await asyncio.to_thread(self.peek_many, asks, group, former=former)
+        return await asyncio.to_thread(self.peek_many, asks, group, look)
 
-    def _peek(self, address: str, group: str, keys: list[str], former: bool) -> list[Found | None]:
-        message = Peek(group, keys, former)
+    def _peek(self, address: str, group: str, keys: list[str], look: Look) -> list[Found | None]:
+        message = Peek(group, keys, look)
         lane = self._network.deliver(self._address, address, message)
         store = lane._stores.get(group)  # noqa: SLF001 - another of this class
-        found = [None if store is None else self._shown(store.find(key), former) for key in keys]
+        found = [None if store is None else self._shown(store, key, look) for key in keys]
         self._network.returned(self._address, address, message, found)
         return found
 
-    def _shown(self, found: Found | None, former: bool) -> Found | None:
+    def _shown(self, store: Store, key: str, look: Look) -> Found | None:
         """Return an entry as the fast lane sends it."""
-        if found is None or (found[3] == Store.FORMER and not former):
+        if look in (Look.ENTRY, Look.TRAITS):
+            held, age = store.held(key) or (None, 0.0)
+            if held is None or held[3] == Store.FORMER:
+                return None
+            value = held[0] if held[0] is None or look == Look.ENTRY else b""
+            return (value, *held[1:3], int(age * 1000) << 8)
+        found = store.find(key)
+        if found is None or (found[3] == Store.FORMER and look != Look.FORMER):
             return None
         hot = self._network.hot and found[3] == Store.MAIN
         return (*found[:3], HOT if hot else 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kamacache.errors import PeerError
+from kamacache.net.lane import Look
 from kamacache.net.messages import Member, Request
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Peek:
 
     group: str
     keys: list[str]
-    former: bool = False
+    look: Look = Look.COPY
 
 
 @dataclass(frozen=True, slots=True)

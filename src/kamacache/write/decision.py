@@ -16,6 +16,7 @@ from kamacache._engine import Store
 from kamacache.deadline import Deadline
 from kamacache.errors import Overloaded, PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
+from kamacache.net.lane import Look
 from kamacache.net.messages import INHERIT, REFUSED, Outcome, TellRequest, WriteItem, WriteReply, WriteRequest
 from kamacache.steps import Path, Twofold, Wait
 from kamacache.write.write import ROUNDS, SILENCE, came_later
@@ -191,7 +192,7 @@ class Decisions:
             asks = [(peer.address, asked) for peer, asked in by_peer.items()]
             lane = runtime.lane
             replies = yield Twofold(
-                lambda: lane.peek_many(asks, name, former=True), lambda: lane.apeek_many(asks, name, former=True)
+                lambda: lane.peek_many(asks, name, Look.FORMER), lambda: lane.apeek_many(asks, name, Look.FORMER)
             )
             for (peer, asked), reply in zip(by_peer.items(), replies, strict=True):
                 if isinstance(reply, Exception):

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::{Failure, REPLY, link::Link, times::PeerTimes};
 use crate::{
     fork,
-    resp::{self, Reply},
+    resp::{self, Look, Reply},
 };
 
 const BUFFER: usize = 64 * 1024;
@@ -64,7 +64,7 @@ impl<T> Pipeline<T> {
         token: T,
         group: &str,
         keys: impl ExactSizeIterator<Item = &'k str>,
-        former: bool,
+        look: Look,
     ) -> Result<(), Failure> {
         self.link()?;
         let now = Instant::now();
@@ -72,7 +72,7 @@ impl<T> Pipeline<T> {
             self.moved = now;
         }
         self.waiting.push_back((token, keys.len(), now));
-        resp::ask(&mut self.output, group, keys, former);
+        resp::ask(&mut self.output, group, keys, look);
         Ok(())
     }
 

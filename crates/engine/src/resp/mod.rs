@@ -10,4 +10,4 @@ pub mod session;
 pub mod table;
 
 pub use codec::{ENCRYPTED, Limits, Parser, ProtocolError, line, put};
-pub use reply::{ABSENT, Answer, HOT, PING, Parsed, Reply, Unpack, ask, greet, pack, pack_nothing, reply, send};
+pub use reply::{ABSENT, Answer, HOT, Look, PING, Parsed, Reply, Unpack, ask, greet, pack, pack_nothing, reply, send};

@@ -13,6 +13,8 @@ pub struct Answer {
     pub remaining_ms: i64,
     /// `HOT`, `ABSENT`.
     pub flags: u8,
+    /// Milliseconds, if an entry was asked for.
+    pub age_ms: u64,
 }
 
 pub const HOT: u8 = 1;
@@ -117,8 +119,8 @@ fn answer(input: &[u8], at: usize, cap: usize) -> Result<Parsed, ProtocolError> 
     let Some((flags, end)) = integer(input, at)? else {
         return Ok(Err(input.len() + 1));
     };
-    let flags = (flags & 0xff) as u8;
-    Ok(Ok((Reply::Found(Answer { value, version, remaining_ms, flags }), end)))
+    let (flags, age_ms) = ((flags & 0xff) as u8, flags as u64 >> 8);
+    Ok(Ok((Reply::Found(Answer { value, version, remaining_ms, flags, age_ms }), end)))
 }
 
 /// Reads the answers packed in a KC.MGET's bulk string, in the order asked; positions count from the start of `packed`.
@@ -157,7 +159,7 @@ impl<'a> Unpack<'a> {
         } else {
             None
         };
-        Ok(Some(Answer { value, version, remaining_ms, flags: state & !FOUND }))
+        Ok(Some(Answer { value, version, remaining_ms, flags: state & !FOUND, age_ms: 0 }))
     }
 
     /// Returns whether everything was read.
@@ -181,26 +183,51 @@ pub fn pack_nothing(out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// Writes the request to a peer's memory: KC.GET for one key, else KC.MGET; with `former` also for former copies.
-pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item = &'k str>, former: bool) {
-    let single = keys.len() == 1;
-    line(out, b'*', (keys.len() + 2 + usize::from(single && former)) as i64);
-    put(
-        out,
-        if single {
-            b"KC.GET"
-        } else if former {
-            b"KC.MPEEK"
-        } else {
-            b"KC.MGET"
-        },
-    );
+/// What a node wants to know of a key in a peer's memory.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Look {
+    /// The copy that is as good as new.
+    #[default]
+    Copy = 0,
+    /// The same, also if the peer no longer owns the key.
+    Former = 1,
+    /// The entry with its age, also if it is stale. One key only.
+    Entry = 2,
+    /// The same without its value, which is empty.
+    Traits = 3,
+}
+
+impl Look {
+    /// All of them, each in the place of its number.
+    pub const ALL: [Self; 4] = [Self::Copy, Self::Former, Self::Entry, Self::Traits];
+
+    /// Returns the last argument of KC.GET.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Copy => None,
+            Self::Former => Some("PEEK"),
+            Self::Entry => Some("ENTRY"),
+            Self::Traits => Some("TRAITS"),
+        }
+    }
+}
+
+/// Writes the request to a peer's memory: KC.GET for one key, else KC.MGET or KC.MPEEK.
+pub fn ask<'k>(out: &mut Vec<u8>, group: &str, keys: impl ExactSizeIterator<Item = &'k str>, look: Look) {
+    let (command, word): (&[u8], _) = match (keys.len(), look) {
+        (1, _) => (b"KC.GET", look.word()),
+        (_, Look::Copy) => (b"KC.MGET", None),
+        _ => (b"KC.MPEEK", None),
+    };
+    line(out, b'*', (keys.len() + 2 + usize::from(word.is_some())) as i64);
+    put(out, command);
     put(out, group.as_bytes());
     for key in keys {
         put(out, key.as_bytes());
     }
-    if single && former {
-        put(out, b"PEEK");
+    if let Some(word) = word {
+        put(out, word.as_bytes());
     }
 }
 

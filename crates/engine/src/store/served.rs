@@ -56,6 +56,13 @@ impl<V: Value> Memory for Store<V> {
         }
     }
 
+    fn entry(&self, key: &str) -> Option<Moved> {
+        let (value, version, remaining, kind, age) = self.held(key)?;
+        let left = remaining.map(|left| i64::try_from(left).unwrap_or(i64::MAX));
+        let value = value.map(|value| value.keep());
+        (kind != Kind::Former).then_some(Moved { value, version, left, age, took: 0 })
+    }
+
     fn get(&self, key: &str, visit: &mut dyn FnMut(Looked<'_>)) {
         // A client wants the bytes as they were before they were packed.
         if self.options.packs

@@ -1,13 +1,14 @@
 //! The commands of other nodes, answered from memory (proto/RESP.md).
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 
 use crate::{
-    memory::{self, Found, Memory},
+    memory::{self, Found, Memory, Moved},
     orders::{self, Refused},
     resp::{
-        ABSENT, HOT,
+        ABSENT, HOT, Look,
         codec::{line, put},
         command::{Command, Invocation, Keys, command},
         output::Output,
@@ -28,6 +29,8 @@ pub const COMMANDS: &[Command] = &[
     command("kc.handover", 2, Keys::None, "write", "Takes over entries of keys that this node owns now", hand_over),
     command("kc.ping", -1, Keys::None, "fast", "Whether the engine answers, and what it has told a member", ping),
 ];
+
+const MILLISECOND: u64 = 1_000_000;
 
 /// A session keeps this much room for packed replies.
 const KEPT: usize = 1 << 20;
@@ -91,12 +94,19 @@ fn replied<M: Message>(reply: Result<M, Refused>, out: &mut Output) -> Outcome {
 }
 
 fn get(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
-    let former = match (asked.arguments.get(3), asked.arguments.count()) {
-        (None, _) => false,
-        (Some(flag), 4) if flag.eq_ignore_ascii_case(b"PEEK") => true,
-        _ => return Err("ERR syntax error".into()),
+    let said = asked.arguments.get(3);
+    let word = |look: &Look| look.word().map(str::as_bytes);
+    let meant = |look: &Look| match (said, word(look)) {
+        (Some(said), Some(word)) => said.eq_ignore_ascii_case(word),
+        (said, word) => said == word,
     };
+    let look = Look::ALL.into_iter().find(meant).filter(|_| asked.arguments.count() <= 4).ok_or("ERR syntax error")?;
     let memory = group(asked)?;
+    if matches!(look, Look::Entry | Look::Traits) {
+        let key = std::str::from_utf8(asked.arguments.get(2).unwrap_or_default());
+        entry(key.ok().and_then(|key| memory.entry(key)), look, out);
+        return Ok(Next::Done);
+    }
     let mut visit = |found: Option<Found<'_>>| {
         let Some(found) = found else {
             out.bytes.extend_from_slice(b"*-1\r\n");
@@ -112,10 +122,27 @@ fn get(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
         out.number(i64::from(flags(&found)));
     };
     match std::str::from_utf8(asked.arguments.get(2).unwrap_or_default()) {
-        Ok(key) => memory.read(key, former, &mut visit),
+        Ok(key) => memory.read(key, look == Look::Former, &mut visit),
         Err(_) => visit(None), // not a key
     }
     Ok(Next::Done)
+}
+
+/// Answers with an entry, stale or not, and its age.
+fn entry(found: Option<Moved>, look: Look, out: &mut Output) {
+    let Some(Moved { value, version, left, age, .. }) = found else {
+        out.bytes.extend_from_slice(b"*-1\r\n");
+        return;
+    };
+    out.bytes.extend_from_slice(b"*4\r\n");
+    let absent = value.is_none();
+    match value.map(|value| if look == Look::Traits { Bytes::new() } else { value }) {
+        None => out.bytes.extend_from_slice(b"$-1\r\n"),
+        Some(value) => out.bulk(&value, || value.clone()),
+    }
+    put(&mut out.bytes, &version.to_be_bytes());
+    out.number(left.map_or(-1, |left| (left.max(0) as u64).div_ceil(MILLISECOND) as i64));
+    out.number(((age / MILLISECOND) << 8 | u64::from(if absent { ABSENT } else { 0 })) as i64);
 }
 
 fn get_many(session: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
