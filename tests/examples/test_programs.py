@@ -33,6 +33,26 @@ def test_one_process(examples: Examples) -> None:
     ]
 
 
+def test_cached_functions(examples: Examples) -> None:
+    running = examples.start("Cached functions")
+    assert running.end() == 0, running.said
+    assert running.said.splitlines() == [
+        "  the database reads product 42",
+        "  an offer is written for product 42 in en",
+        "first: Buy Towel: 12.50",
+        "again: Buy Towel: 12.50",
+        "  an offer is written for product 42 in fr",
+        "three at once: ['Achetez Towel: 12.50', 'Achetez Towel: 12.50', 'Achetez Towel: 12.50']",
+        "gone everywhere: True",
+        "  the database reads product 42",
+        "  an offer is written for product 42 in en",
+        "then: Buy Towel: 9.50",
+        "  the database reads product 43",
+        "no such product: None None",
+        "6 calls of offer: 1 hits, 3 runs; the key was \"42,'en'\"",
+    ]
+
+
 class TestRedisClient:
     @pytest.fixture
     def node(self, examples: Examples) -> Running:
