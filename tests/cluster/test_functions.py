@@ -153,3 +153,26 @@ def test_a_loader_on_another_node_gets_the_key_itself() -> None:
     finally:
         for node in nodes:
             node.close(drain=0)
+
+
+def test_functions_that_call_themselves(webs: list[Web]) -> None:
+    """Each level is loaded once, here or at another member, under a lease of its own. No thread waits for it but this."""
+    runs: list[int] = []
+
+    def plain(number: int) -> int:
+        runs.append(number)
+        return number if number < 2 else fibonacci(number - 1) + fibonacci(number - 2)
+
+    async def task(number: int) -> int:
+        runs.append(number)
+        return 0 if number == 0 else 1 + await depth(number - 1)
+
+    fibonacci, depth = webs[0].node.cached(name="fibonacci")(plain), webs[0].node.cached(name="depth")(task)
+    webs[1].node.cached(name="fibonacci")(plain)
+    webs[1].node.cached(name="depth")(task)
+    wait_until(lambda: len({webs[0].node.owner("depth", str(key)).address for key in NUMBERS}) == 2)
+    assert fibonacci(30) == 832_040
+    assert sorted(runs) == list(range(31))
+    runs.clear()
+    assert asyncio.run(depth(100)) == 100
+    assert sorted(runs) == list(range(101))

@@ -76,7 +76,7 @@ def test_the_caller_gets_the_remote_traceback_as_a_note(tmp_path: Path) -> None:
             errors.append(caught.value)
         for error in errors[:4]:
             assert (error.cause_type, error.__cause__) == ("Broken", None)
-            assert note_of(error).startswith("The loader failed in another process:\nTraceback")
+            assert note_of(error).startswith("The loader ran in another process, or for an earlier call:\nTraceback")
             assert "fail_in_the_loader" in note_of(error)
             assert note_of(error).endswith(f"Broken: no {keys[0]}")
         assert note_of(errors[4]).endswith("text text")

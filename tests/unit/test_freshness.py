@@ -113,6 +113,9 @@ def test_a_failure_is_remembered_and_doubles(
             with pytest.raises(LoadError) as caught:
                 call(way, group, "get", "k")
             assert caught.value.cause_type == "ConnectionError"
+        (note,) = caught.value.__notes__  # of a remembered failure
+        assert note.startswith("The loader ran in another process, or for an earlier call:")
+        assert "ConnectionError" in note
         assert source.calls["k"] == number
         clock.advance(wait - 0.001)
         with pytest.raises(LoadError):

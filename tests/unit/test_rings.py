@@ -68,3 +68,16 @@ def test_two_batches_lead_each_others_keys(node: Node) -> None:
     second = Caller(group.get_many, ["a", "b"])  # leads b and waits for a, whose leader waits for b
     assert second.result() == {"a": b"a", "b": b"b"}
     assert first.result() == {"a": b"a", "c": b"c"}
+
+
+def test_a_function_that_calls_itself_for_ever(node: Node) -> None:
+    async def task(number: int) -> int:
+        return await endless(number + 1)
+
+    endless = node.cached(name="endless")(task)
+    with pytest.raises(LoadError) as caught:
+        asyncio.run(endless(0))
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, LoadCycle):
+        error = error.__cause__
+    assert isinstance(error, LoadCycle)

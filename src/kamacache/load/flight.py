@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
     from kamacache.steps import Path
 
-MAX_DEPTH = 8  # loaders that ask for each other's keys
+MAX_DEPTH = 8  # loaders of groups that ask for each other's keys: each may hold a thread, of this node or of another
 
 # The flight (in load_many: the lead) whose loader the running code is inside of.
 CHAIN: ContextVar[Flight | Lead | None] = ContextVar("kamacache_chain", default=None)
@@ -33,6 +33,11 @@ def chain() -> Flight | Lead | None:
     """Return the load that the running code is inside of, unless it has ended: its context may outlive it."""
     inner = CHAIN.get()
     return None if inner is None else inner.open()
+
+
+def depth_of(outer: Flight | Lead | None, *, given: bool) -> int:
+    """Return how many loaders wait for the next load inside `outer`. A given function holds no thread but its caller's."""
+    return 0 if outer is None else outer.depth - given
 
 
 def own_loop(key: str) -> LoadCycle:

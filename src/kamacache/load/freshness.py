@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kamacache.errors import LoadCycle, LoadError, Overloaded
 from kamacache.load.flight import Holder
-from kamacache.load.outcome import ABSENT, HITS, JOINED, STALE, Failure, Outcome
+from kamacache.load.outcome import ABSENT, HITS, JOINED, STALE, Failure, Outcome, trace_of
 from kamacache.thread import after
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class Freshness:
             wait = before.wait if now < before.until else min(2 * before.wait, _MOST_TIMES * first)
         while len(self._failures) >= _MOST:
             self._failures.pop(next(iter(self._failures)), None)
-        self._failures[key] = _Remembered(failure._replace(cause=None), version, now + wait, wait)
+        # Not the exception: its frames would hold what the loader had.
+        kept = failure._replace(cause=None, trace=failure.trace or trace_of(failure.cause))
+        self._failures[key] = _Remembered(kept, version, now + wait, wait)
 
     def loaded(self, key: str) -> None:
         """Forget that a load of this key has failed."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kamacache._engine import Flights, Histogram, Store
 from kamacache.errors import LoadError, NoLoader
 from kamacache.load.call import Call, awaited, failed_here
-from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain
+from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain, depth_of
 from kamacache.load.freshness import Freshness
 from kamacache.load.given import Given
 from kamacache.load.lease import Granting
@@ -136,7 +136,7 @@ class Local:
         if given is not None:
             self.unread.make_way(keys)
         outer = chain()
-        depth = (0 if outer is None else outer.depth) if depth is None else depth
+        depth = depth_of(outer, given=given is not None) if depth is None else depth
         driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
         lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async, anew)

@@ -222,7 +222,9 @@ class Misses:
             raise LoadCycle(f"loaders ask for each other's keys {MAX_DEPTH} deep, here in {self.name!r}")
         for key in keys:
             if inner.inside(self.local.flights, key):
-                raise LoadCycle(f"{self.name}[{key!r}] was asked for inside its own loader", key=key)
+                raise LoadCycle(
+                    f"{self.name}[{key!r}] was asked for inside its own loader, or 1,000 loads deep", key=key
+                )
 
     def wait_for_writes(self, keys: Iterable[str]) -> Path[None]:
         """Wait for the writes of these keys that are pending on this node now. Later ones might go on forever."""

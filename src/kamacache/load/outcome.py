@@ -88,7 +88,7 @@ def raised(failure: Failure, key: str) -> KamaCacheError:
     error = failure.kind(failure.text or failure.cause_type, key=key, cause_type=failure.cause_type)
     error.__cause__ = failure.cause
     if failure.trace:
-        error.add_note(f"The loader failed in another process:\n{failure.trace}")
+        error.add_note(f"The loader ran in another process, or for an earlier call:\n{failure.trace}")
     return error
 
 

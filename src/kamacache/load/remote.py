@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Store, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
-from kamacache.load.flight import Flying, Start, chain, land
+from kamacache.load.flight import Flying, Start, chain, depth_of, land
 from kamacache.load.lease import Asking
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
@@ -78,7 +78,7 @@ class Remote:
         leases, under which it loads here.
         """
         outer, local = chain(), self._local
-        depth = 0 if outer is None else outer.depth
+        depth = depth_of(outer, given=given is not None)
         flying: list[Flying] = []
         lead = local.flights.lead(keys, False, timeout, outer, depth, running_loop(), False)
         with lead as joined:
@@ -246,8 +246,7 @@ class Remote:
     ) -> Promise:
         route = self._runtime.route(self._name)
         dead = {candidate.id for key in keys for candidate in route.candidates(key) if candidate.skipped}
-        outer = chain()
-        depth = 0 if outer is None else outer.depth
+        depth = depth_of(chain(), given=lease is not None)
         latest = self._runtime.hlc.latest()
         request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest, self._local.unread.of(keys))
         if lease is not None:
