@@ -156,7 +156,7 @@ def test_a_loader_on_another_node_gets_the_key_itself() -> None:
 
 
 def test_functions_that_call_themselves(webs: list[Web]) -> None:
-    """Each level is loaded once, here or at another member, under a lease of its own. No thread waits for it but this."""
+    """Each level is loaded once, under a lease of its own from either member. Only this thread waits for it."""
     runs: list[int] = []
 
     def plain(number: int) -> int:

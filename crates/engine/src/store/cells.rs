@@ -14,8 +14,10 @@ use crate::{
 pub const TAG: &str = "\0tag\0";
 pub const PREFIX: &str = "\0prefix\0";
 
-/// The cost of tags beyond the bytes of their value: cells, and the ways to them.
-pub const COST: u64 = 128;
+/// The cost of the list of an entry's cells.
+const LIST: u64 = 48;
+/// The cost of a cell: two allocations, its place in a table that grows, and a part of the unused ones.
+const CELL: u64 = 224;
 
 /// Shows whether a tag was deleted since an entry was kept with it.
 #[derive(Default)]
@@ -30,6 +32,17 @@ impl Cell {
 /// The cells of one entry, none for most.
 pub type Cells = Box<[Arc<Cell>]>;
 
+/// Returns the number for cells of an entry by which `cost` says what they take beside its value: 0 for none, and 1 more
+/// for each that no other entry has. An entry that shares one pays nothing for it, as one that came before does.
+pub fn own(cells: &Cells) -> u8 {
+    let alone = cells.iter().filter(|cell| Arc::strong_count(cell) <= 2).count(); // here and in the table
+    if cells.is_empty() { 0 } else { u8::try_from(alone + 1).unwrap_or(u8::MAX) }
+}
+
+pub fn cost(own: u8) -> u64 {
+    if own == 0 { 0 } else { LIST + u64::from(own - 1) * CELL }
+}
+
 /// The tags of which the entries of a store have cells, in the shards of their keys.
 #[derive(Default)]
 pub struct Tags {
@@ -40,6 +53,7 @@ pub struct Tags {
 
 impl Tags {
     pub fn cell(&mut self, hash: u64, key: &str) -> Arc<Cell> {
+        self.prune();
         let entry = self.cells.entry(hash, |(one, ..)| one.is(key.as_bytes()), |(_, hash, _)| *hash);
         entry.or_insert_with(|| (Key::new(key), hash, Arc::default())).get().2.clone()
     }

@@ -45,8 +45,8 @@ pub struct Entry<V> {
     /// Until then a hit needs no decision; see `age.rs`.
     pub expires: u64,
     pub kind: Kind,
-    /// It has cells; see `tags.rs`.
-    pub tagged: bool,
+    /// 0, or it has cells; see `tags.rs` and [`cells::own`].
+    pub tagged: u8,
     /// How often peers asked in that second; [`HANDED`] in a former copy that another node has taken over.
     pub asked: u8,
     pub asked_in: u32,
@@ -70,7 +70,7 @@ pub struct Origin {
 impl<V: Value> Entry<V> {
     pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
-        Self { key, value, hash, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind, tagged: false }
+        Self { key, value, hash, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind, tagged: 0 }
     }
 
     /// Returns whether its time is over. The clock is read only for entries that expire.
@@ -85,8 +85,7 @@ impl<V: Value> Entry<V> {
 
     pub fn weight(&self, overhead: u64) -> u64 {
         let value = self.value.as_ref().map_or(0, |v| v.bytes().len());
-        let tags = if self.tagged { cells::COST } else { 0 };
-        self.key.as_bytes().len() as u64 + value as u64 + overhead + tags
+        self.key.as_bytes().len() as u64 + value as u64 + overhead + cells::cost(self.tagged)
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Contents<V> {
     pub(super) origins: Vec<Origin>,
     free: Vec<Slot>,
     /// The cells of the entries that have any.
-    cells: HashMap<Slot, Cells, RandomState>,
+    pub cells: HashMap<Slot, Cells, RandomState>,
     /// The order of main and former copies. Near copies have a budget of their own, and so an order.
     main: AnyPolicy,
     near: Lru,
@@ -75,7 +75,7 @@ impl<V: Value> Contents<V> {
 
     #[inline]
     pub fn is_alive(&self, slot: Slot, entry: &Entry<V>) -> bool {
-        !entry.tagged || self.has_living_tags(slot)
+        entry.tagged == 0 || self.has_living_tags(slot)
     }
 
     #[cold]
@@ -142,7 +142,7 @@ impl<V: Value> Contents<V> {
             self.table.rehint(entry.hash, slot, entry.hint());
             let old = self.slab[slot as usize].replace(entry).expect("resident");
             self.origins[slot as usize] = origin;
-            self.link(slot, cells, old.tagged);
+            self.link(slot, cells, old.tagged > 0);
             self.discount(&old, overhead);
             let stays = kind == old.kind;
             match (stays, kind) {
@@ -213,7 +213,7 @@ impl<V: Value> Contents<V> {
         let entry = self.slab[slot as usize].take().expect("resident");
         self.table.remove(entry.hash, slot);
         self.free.push(slot);
-        self.link(slot, Cells::default(), entry.tagged);
+        self.link(slot, Cells::default(), entry.tagged > 0);
         self.discount(&entry, overhead);
         entry
     }

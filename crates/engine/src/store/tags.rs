@@ -10,13 +10,23 @@
 //! cell. A delete that comes between that and the keeping kills the cell.
 use super::{
     Gone, Mark, Store,
-    cells::{Cells, TAG},
-    shard::Shard,
+    cells::{self, Cells, TAG},
+    shard::{Contents, Shard},
 };
 use crate::{arrivals::arrived, marked, memory::Value, sync::atomic::Ordering};
 
 fn key_of(tag: &str) -> String {
     [TAG, tag].concat()
+}
+
+impl<V: Value> Contents<V> {
+    /// Returns what cells cost the entry that gets them, in the place of those of the one before it.
+    pub fn own(&mut self, hash: u64, key: &[u8], cells: &Cells) -> u8 {
+        if !cells.is_empty() {
+            self.find(hash, key).and_then(|slot| self.cells.remove(&slot));
+        }
+        cells::own(cells)
+    }
 }
 
 impl<V: Value> Store<V> {

@@ -201,7 +201,7 @@ impl<V: Value> Store<V> {
         gone: &mut Gone<V>,
     ) {
         let overhead = self.options.overhead;
-        entry.tagged = !cells.is_empty();
+        entry.tagged = shard.contents.own(entry.hash, entry.key.as_bytes(), &cells);
         if let Some(watch) = &mut shard.watch {
             watch.kept(entry.hash, entry.weight(overhead));
         }
