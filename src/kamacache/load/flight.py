@@ -36,7 +36,7 @@ def chain() -> Flight | Lead | None:
 
 
 def depth_of(outer: Flight | Lead | None, *, given: bool) -> int:
-    """Return how many loaders wait for the next load inside `outer`. A given function holds its caller's thread alone."""
+    """Return how many loaders wait for a load inside `outer`. A given function holds its caller's thread alone."""
     return 0 if outer is None else outer.depth - given
 
 
