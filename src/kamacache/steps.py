@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 from kamacache.errors import NoEventLoop
 
 T = TypeVar("T")
+_running: Callable[[], asyncio.AbstractEventLoop | None] | None = None  # of asyncio
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -29,8 +30,12 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
     While another thread imports asyncio, only a part of the module is there, and no loop can run.
     """
-    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # documented, and does not raise
-    return None if running is None else running()
+    global _running  # noqa: PLW0603 - looked up once
+    if _running is None:
+        _running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # documented, and does not raise
+        if _running is None:
+            return None
+    return _running()
 
 
 def needed_loop() -> asyncio.AbstractEventLoop:

@@ -46,7 +46,8 @@ class GroupReads(GroupBase[V]):
             return value  # type: ignore[return-value]
         core, question = self._core, None
         if (remote := core.store.remote) is None:
-            await self._aensure_for(1)
+            if not (core.misses.alone and core.runtime.home.is_here()):
+                await self._aensure_for(1)
         elif (question := remote.ask(core.store, key)) and (value := await question) is not MISSING:
             return value  # type: ignore[return-value]
         return await core.misses.aget(key, question is not None)  # type: ignore[no-any-return]

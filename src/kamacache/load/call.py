@@ -176,9 +176,12 @@ class Call:
                     await asyncio.sleep(0)
 
     async def _arun_one(self, argument: str | list[str]) -> None:
+        answer = await self._await(self._inside(argument), argument[:])
+        if isinstance(argument, str):
+            self._ended(argument, answer)
+            return
         import asyncio  # noqa: PLC0415 - it is running
 
-        answer = await self._await(self._inside(argument), argument[:])
         for number, (key, value) in enumerate(_by_key(argument, answer), 1):
             self._ended(key, value)
             if number % PAUSE_EVERY == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kamacache import codecs
@@ -64,6 +64,8 @@ class Loaded:
         self._runtime = runtime
         self._seldom = Seldom(runtime.clock.now)
         self._plain = isinstance(options.codec, codecs.BytesCodec)
+        self._spread = options.jitter if options.ttl is not None else 0.0
+        self._random: Callable[[], float] | None = None
 
     def kind(self, key: str, skipped: Mapping[str, Peer]) -> int:
         """Return the kind of a copy that is kept now: the load may have taken long."""
@@ -74,7 +76,8 @@ class Loaded:
         """Encode and keep a value and end its flight. Return the bytes; raises LoadError."""
         raw: bytes | None
         if value.__class__ is bytes and self._plain:
-            raw, ttl = codecs.kept(value), self._ttl(value)
+            raw = codecs.kept(value) if value.startswith(codecs.MARK) else value
+            ttl = self._ttl(raw) if self._spread else self._options.ttl
         elif isinstance(value, Failed):
             return self._failed(lead, key, value.error, own=own)
         else:
@@ -87,7 +90,8 @@ class Loaded:
                     lead.end(key, self.failure(key, error))
                     raise
                 return self._failed(lead, key, error, own=own)
-        self._note(key, raw)
+        if self._unread.marks or self._unread.again or self._freshness is not None:
+            self._note(key, raw)
         if not lead.loaded(key, raw, ttl, kind, LOADS, own):
             self._too_large(key, raw)
         return raw
@@ -147,14 +151,16 @@ class Loaded:
         return Outcome(how=LOADS, failure=caused(error, f"{self._name}[{key!r}]: "))
 
     def _ttl(self, raw: bytes | None) -> float | None:
-        options = self._options
         if raw is None:
-            return options.negative_ttl
-        if options.ttl is None or not options.jitter:
-            return options.ttl
-        import random  # noqa: PLC0415 - not cheap to import, and only needed here
+            return self._options.negative_ttl
+        ttl = self._options.ttl
+        if ttl is None or not self._spread:
+            return ttl
+        if self._random is None:
+            import random  # noqa: PLC0415 - not cheap to import, and only needed here
 
-        return options.ttl * (1 - options.jitter * random.random())  # noqa: S311 - it only spreads expiries
+            self._random = random.random
+        return ttl * (1 - self._spread * self._random())
 
     # -- what was loaded under a lease -------------------------------------------------------------------------------
 

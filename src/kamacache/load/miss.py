@@ -99,10 +99,11 @@ class Misses:
             how: int | None = JOINED  # if it is interrupted
             try:
                 raw = self.local.get(key, loader)
-                how = None if isinstance(raw, Flying) else LOADS
                 if not isinstance(raw, Flying):
+                    how = LOADS
                     as_is = raw is None or (self.values.plain and not raw.startswith(codecs.MARK))
                     return raw if as_is else self.values.decode(key, raw)
+                how = None
             except LoadError:
                 how = LOADS
                 raise

@@ -1,4 +1,6 @@
 //! The values that a lead finds in the store and puts there, and the end of a lead that nothing else ended.
+use std::time::Instant;
+
 use kamacache_engine::{
     outcome::{ABSENT, HITS, NEAR_HITS},
     store::{Fill, Gone},
@@ -41,18 +43,19 @@ impl Lead {
         version: Option<u128>,
     ) -> PyResult<bool> {
         let mark = lock(&flight.state).mark;
-        if self.plan.get().late() {
+        let (now, plan) = (Instant::now(), self.plan.get());
+        if plan.deadline.is_some_and(|deadline| now >= deadline) {
             return Ok(false);
         }
         let fill = Fill {
             version: version.unwrap_or(mark.version),
             ttl: ttl.map(nanoseconds).transpose()?,
             kind: kind_of(kind)?,
-            took: u64::try_from(self.plan.get().began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            took: u64::try_from(now.duration_since(plan.began).as_nanos()).unwrap_or(u64::MAX),
             foreign: version.is_some(),
             since: Some(mark),
         };
-        let flights = self.plan.get().flights.get();
+        let flights = plan.flights.get();
         let value = value.map(|bytes| flights.store.get().value(bytes));
         let mut gone = Gone::default();
         let kept = flights.cell.get().put(&flight.key, value, fill, &mut gone);
