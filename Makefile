@@ -43,6 +43,7 @@ lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types and th
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m pyright --pythonpath $(RUN) examples tests/unit/typing_*.py
 	$(RUN) -m mypy.stubtest kamacache._engine --mypy-config-file pyproject.toml
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --features pyo3/extension-module -- -D warnings
