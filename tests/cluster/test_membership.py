@@ -568,3 +568,21 @@ def test_joins_goodbyes_and_returns_are_logged_once_each(caplog: pytest.LogCaptu
         b.close(drain=0)
         wait_until(lambda: len(said(before)) >= 3)
         assert said(before)[2:] == ["said goodbye"] * 2  # as A and the client have heard
+
+
+def test_groups_with_the_same_owners_share_a_table() -> None:
+    """A table takes milliseconds to make, at each change of the members; a group that others own has its own."""
+    with Cluster(0) as cluster:
+        for loads in (True, True, False):
+            node = cluster.make(group=False)
+            for name in ("a", "b", "c"):
+                node.group(name, cluster.source.load if loads or name == "c" else None)
+            node.start()
+            cluster.nodes.append(node)
+        cluster.settle()
+        for node in cluster.nodes:
+            wait_until(lambda node=node: len(node._runtime.route("c").peers) == 3)
+            a, b, c = (node._runtime.route(name) for name in ("a", "b", "c"))
+            assert a.placement is b.placement is not None
+            assert c.placement is not a.placement
+            assert (len(a.peers), len(c.peers)) == (2, 3)

@@ -52,6 +52,9 @@ def test_endpoints(url: str, endpoints: str) -> None:
         "user:hidden@a:0",
         "user:hidden",
         "a:1,user:hidden",
+        "user:hidd]en",
+        "user:hidd[e]n:1",
+        "user:1:hidd]en",
         "user:hidden@a:1?token=hidden",
     ],
 )

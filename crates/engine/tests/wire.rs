@@ -694,3 +694,12 @@ fn the_values_for_a_client_that_has_left_are_dropped_by_other_threads_than_the_w
     assert_eq!(threads_that_drop(10, true), HashSet::from(["kamacache-heavy".into()])); // one is still loaded
     assert_eq!(threads_that_drop(20_000, false), HashSet::from(["kamacache-heavy".into()])); // they are being sent
 }
+
+#[test]
+fn each_command_has_one_entry() {
+    let mut names: Vec<_> = resp::table::commands().map(|command| command.name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "of two entries with one name the second is never reached");
+}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kamacache._engine import Clock
 
 Owner = tuple[str, float, Peer | None]  # an address, a weight, and the peer; None is this node
+Tables = dict[tuple[tuple[str, float], ...], Placement]  # by the addresses and weights of owners
 NO_PLACE = 65_535  # a position that no owner has in a table
 HANDED_OVER = 600.0  # seconds for which a new owner asks the owners before it
 _STEPS = 4  # earlier routes that are remembered, each with a table of half a megabyte
@@ -38,12 +39,12 @@ class Route:
 
     __slots__ = ("before", "leaving", "loads", "me", "owners", "peers", "placement", "until")
 
-    def __init__(self, owners: list[Owner], *, loads: bool = False) -> None:
+    def __init__(self, owners: list[Owner], *, loads: bool = False, tables: Tables | None = None) -> None:
         self.owners = set(owners)
         self.peers = [peer for *_, peer in owners]
         self.me = self.peers.index(None) if None in self.peers else NO_PLACE
         several = self.peers and self.peers != [None]
-        self.placement = Placement([(address, weight) for address, weight, _ in owners]) if several else None
+        self.placement = _table(owners, {} if tables is None else tables) if several else None
         self.loads = loads
         self.before: Route | None = None
         self.until = 0.0
@@ -133,6 +134,15 @@ class Route:
         return found
 
 
+def _table(owners: list[Owner], tables: Tables) -> Placement:
+    """Return the table of these owners, of which many groups may have the same: one takes milliseconds to make."""
+    members = tuple((address, weight) for address, weight, _ in owners)
+    found = tables.get(members)
+    if found is None:
+        found = tables[members] = Placement(list(members))
+    return found
+
+
 _ALONE = Route([("", 1.0, None)])
 _NONE = Route([])
 
@@ -165,10 +175,11 @@ class Routes:
             registered = list(registered)
             before = self._routes
             self._routes = {name: before[name] for name in me.groups if name in before}
+            tables: Tables = {}
             for name in me.groups:
-                self._build(name, me, registered, tell=revived)
+                self._build(name, me, registered, tables, tell=revived)
 
-    def _build(self, name: str, me: Member, registered: list[Peer], *, tell: bool) -> None:
+    def _build(self, name: str, me: Member, registered: list[Peer], tables: Tables, *, tell: bool) -> None:
         others: list[tuple[Member, Peer | None]] = [(peer.member, peer) for peer in registered]
         owners, loads = _owners(name, [(me, None), *others])
         leaving = tuple(peer for peer in registered if _leaves(peer.member, peer) and name in peer.member.groups)
@@ -178,10 +189,10 @@ class Routes:
             if tell:
                 self._placed(name, before)
             return
-        route = Route(owners, loads=loads)
+        route = Route(owners, loads=loads, tables=tables)
         route.leaving = leaving
         if before is None and None in route.peers and (first := _owners(name, others, leaving=True)[0]):
-            before = Route(first)  # they were here first and owned these keys
+            before = Route(first, tables=tables)  # they were here first and owned these keys
         if before is not None:
             route.follow(before, self._clock.now() + HANDED_OVER)
         self._routes[name] = route

@@ -28,6 +28,7 @@ from kamacache.registry.base import Registry
 from kamacache.units import check_name
 
 _PORT = 2379
+_SYNTAX = "an address is host:port, as in etcd://10.0.0.5:2379 or etcd://[fd00::5]:2379"
 _FILES = ("ca", "cert", "key")
 _nodes, _services = "/kamacache/{}/nodes/".format, "/services/{}/".format
 _LIST, _REGISTER, _WITHDRAW, _END = 1.0, 2.0, 1.0, 0.5  # seconds that calls wait for etcd
@@ -176,8 +177,13 @@ def _endpoint(host: str) -> Address:
     if not host:
         raise ConfigError("registry etcd://: name a host, or several with commas, as in etcd://10.0.0.5:2379")
     if _has_port(host) and not host.rpartition(":")[2].isdigit():  # not shown: it may be a login without a host
-        raise ConfigError("registry etcd://: an address is host:port, as in etcd://10.0.0.5:2379")
-    address = parse_address(host if _has_port(host) else f"{host}:{_PORT}", name="registry etcd://")
+        raise ConfigError(f"registry etcd://: {_SYNTAX}")
+    try:
+        address = parse_address(host if _has_port(host) else f"{host}:{_PORT}", name="registry etcd://")
+    except ConfigError:
+        if host.replace("-", "").replace(".", "").isalnum():
+            raise
+        raise ConfigError(f"registry etcd://: {_SYNTAX}") from None
     if address.is_unix or address.is_unspecified or address.port == 0:
         raise ConfigError(f"registry etcd://: {address} is no place to connect to; name a host and a port")
     return address
