@@ -580,8 +580,8 @@ def test_groups_with_the_same_owners_share_a_table() -> None:
             node.start()
             cluster.nodes.append(node)
         cluster.settle()
+        wait_until(lambda: all(len(node._runtime.route("c").peers) == 3 for node in cluster.nodes))
         for node in cluster.nodes:
-            wait_until(lambda node=node: len(node._runtime.route("c").peers) == 3)
             a, b, c = (node._runtime.route(name) for name in ("a", "b", "c"))
             assert a.placement is b.placement is not None
             assert c.placement is not a.placement

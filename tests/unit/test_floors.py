@@ -74,6 +74,7 @@ FLOORS = (  # from the ground up
     ("testing.fakes", "testing.lane", "testing.network", "testing.registry"),
     ("testing.cluster",),
     ("testing", "__init__", "load", "write", "cluster", "net", "serve"),
+    ("integrations", "integrations.django"),
     ("cli.client", "cli.output", "cli.config"),
     ("cli.app", "cli.finding"),
     ("cli.doctor", "cli.serve"),

@@ -1,0 +1,320 @@
+"""A cache backend for Django. All processes that name the same place share one cache.
+
+    CACHES = {
+        "default": {
+            "BACKEND": "kamacache.integrations.django.KamaCache",
+            "LOCATION": "local://",              # or etcd://host:2379, static://…; "none": each process for itself
+            "OPTIONS": {"max_bytes": "256 MiB"},
+        }
+    }
+
+With `"kamacache.integrations.django"` in INSTALLED_APPS, `manage.py check` looks at these settings.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from asyncio import iscoroutine
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+from django.db import close_old_connections
+from django.utils.module_loading import import_string
+
+from kamacache import CodecError, ConfigError, Group, KamaCacheError, LoadError, Node, Value, ValueTooLarge
+from kamacache.callrun import noting
+from kamacache.log import log
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_BACKEND = "kamacache.integrations.django.KamaCache"
+_NODE = {"service", "listen", "advertise", "password", "tls", "insecure", "weight", "client", "loader_threads"}
+_GROUP = {"max_bytes", "near_ttl", "policy", "compress_above", "codec", "load_timeout"}
+
+_lock = threading.Lock()
+_nodes: dict[str, Node] = {}  # by their place and options: each thread of Django has a backend object of its own
+
+
+def with_connections(load: F) -> F:
+    """Have a loader begin with usable connections to the database, and end without old ones.
+
+    Django does that for requests; a load may run on a thread of the node. A connection inside `atomic` stays.
+    """
+
+    @functools.wraps(load)
+    def loader(*args: Any, **kwargs: Any) -> Any:
+        close_old_connections()
+        try:
+            return load(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return loader  # type: ignore[return-value]
+
+
+class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
+    """The cache API of Django on a group of a node.
+
+    - LOCATION: the registry, "none" for a node alone; the environment's KAMACACHE_REGISTRY wins. Without it: local://.
+    - OPTIONS: options of Node and of node.group by name, such as service, password, max_bytes, near_ttl, codec
+      (pickle), and `group`, the name of the group ("django"). Or `node`, the dotted name of a node of the project.
+
+    Keys, versions, prefixes and timeouts are as in every backend. MAX_ENTRIES and CULL_FREQUENCY have no effect: the
+    least useful entries go when max_bytes is full. get_or_set calls its function once in the cluster.
+    """
+
+    def __init__(self, location: str, params: Mapping[str, Any]) -> None:
+        super().__init__(params)
+        self._location = location
+        self._given = dict(params.get("OPTIONS", {}))
+
+    @functools.cached_property
+    def group(self) -> Group[Any]:
+        """The group that has the entries."""
+        given = {name: value for name, value in self._given.items() if name not in {"MAX_ENTRIES", "CULL_FREQUENCY"}}
+        name, place = given.pop("group", "django"), given.pop("node", None)
+        unknown = given.keys() - _NODE - _GROUP
+        if unknown:
+            raise ConfigError(f"OPTIONS of {_BACKEND}: unknown: {', '.join(sorted(unknown))}")
+        node = _node(self._location, {key: given[key] for key in given if key in _NODE}) if place is None else None
+        options: dict[str, Any] = {"codec": "pickle", "cache_none": True}
+        options |= {key: given[key] for key in given if key in _GROUP}
+        return (node or import_string(place)).group(name, **options)  # type: ignore[no-any-return]
+
+    def _ttl(self, timeout: Any) -> float | None:
+        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
+        return None if seconds is None else max(float(seconds), 0.0)
+
+    def _key(self, key: Any, version: int | None) -> str:
+        return str(self.make_and_validate_key(key, version=version))
+
+    def _keys(self, keys: Iterable[Any], version: int | None) -> dict[str, Any]:
+        return {self._key(key, version): key for key in keys}
+
+    # -- what every backend has --------------------------------------------------------------------------------------
+
+    def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        with _errors_of_codec():
+            return self.group.add(self._key(key, version), value, ttl=self._ttl(timeout))
+
+    async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        with _errors_of_codec():
+            return await self.group.aadd(self._key(key, version), value, ttl=self._ttl(timeout))
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        return self.group.get(self._key(key, version), default)
+
+    async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        return await self.group.aget(self._key(key, version), default)
+
+    def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        self._set(self._key(key, version), value, self._ttl(timeout))
+
+    async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        await self._aset(self._key(key, version), value, self._ttl(timeout))
+
+    def _set(self, name: str, value: Any, ttl: float | None) -> bool:
+        """Set a value. If it is too large, log that, delete the key, and return False."""
+        try:
+            with _errors_of_codec():
+                self.group.set(name, value, ttl=ttl)
+        except ValueTooLarge as error:
+            log.warning("a value for the cache of Django is not kept: %s", error)
+            self.group.delete(name)
+            return False
+        return True
+
+    async def _aset(self, name: str, value: Any, ttl: float | None) -> bool:
+        try:
+            with _errors_of_codec():
+                await self.group.aset(name, value, ttl=ttl)
+        except ValueTooLarge as error:
+            log.warning("a value for the cache of Django is not kept: %s", error)
+            await self.group.adelete(name)
+            return False
+        return True
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return self.group.touch(self._key(key, version), self._ttl(timeout))
+
+    async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return await self.group.atouch(self._key(key, version), self._ttl(timeout))
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        return self.group.remove(self._key(key, version)).existed
+
+    async def adelete(self, key: Any, version: int | None = None) -> bool:
+        return (await self.group.aremove(self._key(key, version))).existed
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        return self.group.contains(self._key(key, version))
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        return await self.group.acontains(self._key(key, version))
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        try:
+            return self.group.incr(self._key(key, version), delta)
+        except KeyError:
+            raise ValueError(f"Key '{key}' not found") from None
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        try:
+            return await self.group.aincr(self._key(key, version), delta)
+        except KeyError:
+            raise ValueError(f"Key '{key}' not found") from None
+
+    def clear(self) -> bool:
+        """Drop every entry of the group, whatever its prefix and version, on every node."""
+        return self.group.clear() is True
+
+    async def aclear(self) -> bool:
+        """Do what clear does."""
+        return await self.group.aclear() is True
+
+    # -- several keys ------------------------------------------------------------------------------------------------
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        names = self._keys(keys, version)
+        return {names[name]: value for name, value in self.group.get_many(names).items()}
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        names = self._keys(keys, version)
+        return {names[name]: value for name, value in (await self.group.aget_many(names)).items()}
+
+    def set_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        """Set all of them, and return the keys of values that are too large."""
+        names, ttl = {key: self._key(key, version) for key in data}, self._ttl(timeout)
+        try:
+            with _errors_of_codec():
+                self.group.set_many({names[key]: value for key, value in data.items()}, ttl=ttl)
+        except ValueTooLarge:
+            return [key for key, value in data.items() if not self._set(names[key], value, ttl)]
+        return []
+
+    async def aset_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        """Do what set_many does."""
+        names, ttl = {key: self._key(key, version) for key in data}, self._ttl(timeout)
+        try:
+            with _errors_of_codec():
+                await self.group.aset_many({names[key]: value for key, value in data.items()}, ttl=ttl)
+        except ValueTooLarge:
+            return [key for key, value in data.items() if not await self._aset(names[key], value, ttl)]
+        return []
+
+    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        self.group.delete_many(self._keys(keys, version))
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        await self.group.adelete_many(self._keys(keys, version))
+
+    # -- once in the cluster -----------------------------------------------------------------------------------------
+
+    def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
+        """Return the value of a key. If it has none, call `default`, or take it as the value, and keep the result.
+
+        Of all callers in the cluster one calls its function, and the others wait for it; LoadError, if it fails.
+        """
+        ttl, caught = self._ttl(timeout), list[BaseException]()
+
+        def load(_: str) -> Value[Any] | None:
+            with noting(caught):
+                return Value(default() if callable(default) else default, ttl=ttl)
+
+        try:
+            return self.group.get_or_load(self._key(key, version), load)
+        except LoadError:
+            if not caught:
+                raise
+        raise caught.pop()
+
+    async def aget_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> Any:
+        """Do what get_or_set does. `default` may be an async function; a plain one is called in this task."""
+        ttl, caught = self._ttl(timeout), list[BaseException]()
+
+        async def load(_: str) -> Value[Any] | None:
+            with noting(caught):
+                value = default() if callable(default) else default
+                return Value(await value if iscoroutine(value) else value, ttl=ttl)
+
+        try:
+            return await self.group.aget_or_load(self._key(key, version), load)
+        except LoadError:
+            if not caught:
+                raise
+        raise caught.pop()
+
+
+@contextmanager
+def _errors_of_codec() -> Iterator[None]:
+    """Raise what pickle raised, as every backend does."""
+    try:
+        yield
+    except CodecError as error:
+        raise error.__cause__ or error from None
+
+
+def _node(location: str, options: Mapping[str, Any]) -> Node:
+    """Return the node of this process for a place, made when it is first asked for."""
+    place = location or "local://"
+    name = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
+    given = {"service": name or "django", **options}
+    if place != "none":
+        given["registry"] = place
+    with _lock:
+        found = _nodes.get(key := repr((place, sorted(given.items(), key=str))))
+        if found is None:
+            found = _nodes[key] = Node.from_env(**given)
+        return found
+
+
+@register(Tags.caches)  # type: ignore[untyped-decorator]
+def check_caches(**_: Any) -> list[CheckMessage]:
+    """Return what is wrong with the caches of this backend in the settings, or surprises."""
+    found: list[CheckMessage] = []
+    for alias, given in settings.CACHES.items():
+        if given.get("BACKEND") == _BACKEND:
+            found += _check(f"CACHES[{alias!r}]", given)
+    sessions = settings.SESSION_ENGINE == "django.contrib.sessions.backends.cache"
+    backend = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {}).get("BACKEND")
+    if sessions and backend == _BACKEND:
+        hint = (
+            'Use "django.contrib.sessions.backends.cached_db": it reads from the cache, and writes to the database too.'
+        )
+        found.append(CheckWarning("Sessions are in the memory of processes alone.", hint=hint, id="kamacache.W004"))
+    return found
+
+
+def _check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    options = given.get("OPTIONS", {})
+    timeout = given.get("TIMEOUT", 300)
+    if timeout is not None and int(timeout) <= 0:
+        hint = "Give it seconds, or None for values that never expire."
+        found.append(CheckWarning(f"{name}: with TIMEOUT {timeout} nothing is kept.", hint=hint, id="kamacache.W001"))
+    if given.keys() & {"MAX_ENTRIES"} or options.keys() & {"MAX_ENTRIES", "CULL_FREQUENCY"}:
+        hint = "Give OPTIONS max_bytes: the least useful entries go when that is full."
+        found.append(CheckWarning(f"{name}: MAX_ENTRIES has no effect.", hint=hint, id="kamacache.W002"))
+    place = os.environ.get("KAMACACHE_REGISTRY") or given.get("LOCATION")
+    if place == "none" and "node" not in options:
+        hint = "Give LOCATION a registry, local:// for the processes of this machine. For tests it is right as it is."
+        text = f"{name}: each process has a cache of its own, and does not see what others set and delete."
+        found.append(CheckWarning(text, hint=hint, id="kamacache.W003"))
+    try:
+        _ = KamaCache(given.get("LOCATION", ""), given).group
+    except (KamaCacheError, ImportError, TypeError) as error:
+        found.append(Error(f"{name}: {error}", id="kamacache.E001"))
+    return found

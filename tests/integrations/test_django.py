@@ -1,0 +1,264 @@
+"""The cache backend for Django, with settings as a project has them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import wait_until
+from tests.integrations.suites import fetched
+
+ROOT = Path(__file__).parents[2]
+PROLOGUE = """
+import asyncio, json, os, pickle, sys, threading, warnings
+import django
+from django.conf import settings
+
+BACKEND = "kamacache.integrations.django.KamaCache"
+
+def configured(**given):
+    options = given.pop("OPTIONS", {})
+    cache = {"BACKEND": BACKEND, "LOCATION": given.pop("LOCATION", "none"), "OPTIONS": options} | given.pop("CACHE", {})
+    settings.configure(CACHES={"default": cache}, SECRET_KEY="x", **given)
+    django.setup()
+    from django.core.cache import cache
+    return cache
+"""
+
+
+def run(code: str, **environ: str) -> Any:
+    """Run code in a process of its own, and return what it prints last, read as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + code],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "error", **environ},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_tests_of_django_itself() -> None:
+    """All tests of cache backends pass; those of culling by MAX_ENTRIES do not apply."""
+    suite = [sys.executable, "-m", "tests.integrations.django_suite"]
+    done = subprocess.run(
+        [*suite, fetched("django") / "tests", "local://"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={**os.environ, "KAMACACHE_SERVICE": f"django-{os.getpid()}"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["failed"] == []
+    assert found["run"] >= 50
+    assert set(found["skipped"]) <= {"Culling isn't implemented."}
+
+
+def test_async_twins() -> None:
+    found = run("""
+cache = configured()
+
+async def main():
+    await cache.aset("a", {"x": [1]})
+    await cache.aset_many({"b": 2, "n": None}, 100)
+    said = [await cache.aget("a"), await cache.aget("none", 7), await cache.aget("n", 7),
+            await cache.aget_many(["a", "b", "z"]), await cache.aadd("a", 1), await cache.aadd("c", 1),
+            await cache.aincr("c", 4), await cache.adecr("c", 2), await cache.atouch("c", 100), await cache.atouch("z"),
+            await cache.ahas_key("n"), await cache.adelete("a"), await cache.adelete("a"),
+            await cache.aget_or_set("d", lambda: 5), await cache.aget_or_set("d", lambda: 6)]
+    async def asked():
+        return 8
+    said.append(await cache.aget_or_set("e", asked))
+    await cache.adelete_many(["b", "c"])
+    said += [await cache.aget("b"), await cache.aclear(), await cache.aget("d")]
+    try:
+        await cache.aincr("gone")
+    except ValueError as error:
+        said.append(str(error))
+    return said
+
+print(json.dumps(asyncio.run(main())))
+""")
+    assert found == [
+        *({"x": [1]}, 7, None, {"a": {"x": [1]}, "b": 2}, False, True, 5, 3, True, False, True, True, False, 5, 5, 8),
+        *(None, True, None, "Key 'gone' not found"),
+    ]
+
+
+def test_get_or_set_runs_once_in_the_cluster(tmp_path: Path) -> None:
+    """Two processes of eight threads ask at once: one runs the function; its own error reaches the one that ran it."""
+    code = f"""
+cache = configured(LOCATION="local://", OPTIONS={{"service": "once-{os.getpid()}"}})
+here = open({str(tmp_path / "runs")!r}, "a")
+
+def slow():
+    here.write("x"); here.flush()
+    import time; time.sleep(0.5)
+    return os.getpid()
+
+cache.get("warm")
+from kamacache.integrations.django import _nodes
+(node,) = _nodes.values()
+while sys.stdin.readline() == "owner?\\n":
+    print(len(node.members()), node.owner("django", ":1:k").address, flush=True)
+found = []
+threads = [threading.Thread(target=lambda: found.append(cache.get_or_set("k", slow, 60))) for _ in range(8)]
+[thread.start() for thread in threads]; [thread.join() for thread in threads]
+try:
+    cache.get_or_set("bad" + str(os.getpid()), lambda: 1 / 0)
+except ZeroDivisionError:
+    found.append("its own error")
+print(json.dumps(found), flush=True)
+sys.stdin.read()
+"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", PROLOGUE + code], stdin=-1, stdout=-1, text=True, cwd=ROOT, bufsize=1)
+        for _ in range(2)
+    ]
+
+    def say(text: str) -> list[str]:
+        for process in both:
+            assert process.stdin
+            process.stdin.write(text)
+        return [process.stdout.readline() for process in both if process.stdout]
+
+    def agreed() -> bool:
+        answers = set(say("owner?\n"))
+        return len(answers) == 1 and answers.pop().startswith("2 ")
+
+    wait_until(agreed)
+    found = [json.loads(line) for line in say("go\n")]
+    for process in both:
+        process.communicate(timeout=30)
+    assert (tmp_path / "runs").read_text() == "x"
+    assert len({value for values in found for value in values[:8]}) == 1
+    assert [values[8:] for values in found] == [["its own error"]] * 2
+
+
+def test_values_that_are_too_large_are_dropped() -> None:
+    found = run("""
+cache = configured(OPTIONS={"max_bytes": "1 MiB"})
+cache.set("k", "old")
+cache.set("k", "x" * 1_000_000)
+said = [cache.get("k"), cache.set_many({"k": "y" * 1_000_000, "j": 1}), cache.get_many(["k", "j"])]
+try:
+    cache.set("k", threading.Lock())
+except TypeError as error:
+    said.append("pickle" in str(error))
+print(json.dumps(said))
+""")
+    assert found == [None, ["k"], {"j": 1}, True]
+
+
+def test_sessions_and_views() -> None:
+    found = run("""
+cache = configured(
+    SESSION_ENGINE="django.contrib.sessions.backends.cache", ROOT_URLCONF="__main__", ALLOWED_HOSTS=["testserver"],
+    INSTALLED_APPS=["django.contrib.sessions"],
+    MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+)
+from django.http import HttpResponse
+from django.urls import path
+from django.views.decorators.cache import cache_page
+
+runs = []
+
+@cache_page(60)
+def page(request):
+    runs.append(1)
+    return HttpResponse(f"run {len(runs)}")
+
+def visits(request):
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return HttpResponse(str(request.session["visits"]))
+
+urlpatterns = [path("page", page), path("visits", visits)]
+from django.test import Client
+client, other = Client(), Client()
+asked = [client.get("/page"), other.get("/page"), client.get("/visits"), client.get("/visits"), other.get("/visits")]
+print(json.dumps([answer.content.decode() for answer in asked]))
+""")
+    assert found == ["run 1", "run 1", "1", "2", "1"]
+
+
+def test_a_node_of_the_project(tmp_path: Path) -> None:
+    """The cache is a group of the node whose loaders the project has, which use the database on any thread."""
+    (tmp_path / "shop_caching.py").write_text(
+        """
+import kamacache
+from kamacache.integrations.django import with_connections
+
+node = kamacache.Node()
+closed = []
+
+@node.loader("names", codec="text")
+@with_connections
+def names(key):
+    from django.db import connection
+    with connection.cursor() as cursor:
+        return cursor.execute("select ?", [key]).fetchone()[0]
+""".replace("?", "%s")
+    )
+    found = run(
+        f"""
+sys.path.insert(0, {str(tmp_path)!r})
+database = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path / "db")!r}}}
+cache = configured(OPTIONS={{"node": "shop_caching.node", "group": "pages"}}, DATABASES={{"default": database}})
+import shop_caching
+cache.set("k", 1)
+
+async def main():
+    return await shop_caching.names.aget("Ada")
+
+from django.db import connections
+opened = []
+connect = connections["default"].__class__.close
+connections["default"].__class__.close = lambda self: (opened.append(threading.get_ident()), connect(self))[1]
+said = [asyncio.run(main()), sorted(shop_caching.node.groups), len(set(opened) - {{threading.get_ident()}})]
+print(json.dumps(said))
+"""
+    )
+    assert found == ["Ada", ["names", "pages"], 1]
+
+
+CHECKS = """
+from django.core.checks import run_checks
+def check(**given):
+    configured(INSTALLED_APPS=["kamacache.integrations.django"], **given)
+    print(json.dumps([[found.id, found.msg] for found in run_checks(tags=["caches"])]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ('LOCATION="local://"', []),
+        ('LOCATION="local://", CACHE={"TIMEOUT": 0}', ["kamacache.W001"]),
+        ('LOCATION="local://", OPTIONS={"MAX_ENTRIES": 10}', ["kamacache.W002"]),
+        ("", ["kamacache.W003"]),
+        (
+            'LOCATION="local://", SESSION_ENGINE="django.contrib.sessions.backends.cache"',
+            ["kamacache.W004"],
+        ),
+        ('LOCATION="nowhere://"', ["kamacache.E001"]),
+        ('LOCATION="local://", OPTIONS={"max_byte": 1}', ["kamacache.E001"]),
+        ('LOCATION="local://", OPTIONS={"node": "no.such.node"}', ["kamacache.E001"]),
+        ('LOCATION="static://0.0.0.0:1,10.0.0.1:1"', ["kamacache.E001"]),
+    ],
+)
+def test_checks_of_settings(given: str, expected: list[str]) -> None:
+    found = run(f"{CHECKS}\ncheck({given})")
+    assert [name for name, _ in found] == expected
+    assert all("default" in text or "Sessions" in text for _, text in found)
