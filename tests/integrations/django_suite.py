@@ -1,4 +1,4 @@
-"""Run Django's own tests of cache backends: the first argument is the folder of its tests, the second the place."""
+"""Run Django's own tests of cache backends on this one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import unittest
 import django
 from django.conf import settings
 
+from tests.integrations.suites import fetched
+
 BACKEND = "kamacache.integrations.django.KamaCache"
-FOLDER, PLACE = sys.argv[1:]
-sys.path.insert(0, FOLDER)
+PLACE = "local://"
+sys.path.insert(0, str(fetched("django") / "tests"))
 sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 settings.configure(
     INSTALLED_APPS=["cache"],

@@ -1,4 +1,4 @@
-"""The cache backend for Django, with settings as a project has them, in processes of their own."""
+"""The cache backend for Django, in processes of their own. Its own tests are run by test_suites.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import wait_until
-from tests.integrations.suites import fetched
 
 ROOT = Path(__file__).parents[2]
 PROLOGUE = """
@@ -45,25 +44,6 @@ def run(code: str, **environ: str) -> Any:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_the_tests_of_django_itself() -> None:
-    """All tests of cache backends pass; those of culling by MAX_ENTRIES do not apply."""
-    suite = [sys.executable, "-m", "tests.integrations.django_suite"]
-    done = subprocess.run(
-        [*suite, fetched("django") / "tests", "local://"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env={**os.environ, "KAMACACHE_SERVICE": f"django-{os.getpid()}"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["failed"] == []
-    assert found["run"] >= 50
-    assert set(found["skipped"]) <= {"Culling isn't implemented."}
 
 
 def test_async_twins() -> None:
@@ -109,7 +89,7 @@ def slow():
     return os.getpid()
 
 cache.get("warm")
-from kamacache.integrations.django import _nodes
+from kamacache.integrations.place import _nodes
 (node,) = _nodes.values()
 while sys.stdin.readline() == "owner?\\n":
     print(len(node.members()), node.owner("django", ":1:k").address, flush=True)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from asyncio import iscoroutine
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -26,20 +24,15 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import close_old_connections
-from django.utils.module_loading import import_string
 
-from kamacache import CodecError, ConfigError, Group, KamaCacheError, LoadError, Node, Value, ValueTooLarge
+from kamacache import Group, KamaCacheError, LoadError, Value, ValueTooLarge
 from kamacache.callrun import noting
+from kamacache.integrations.place import errors_of_codec, group_at
 from kamacache.log import log
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _BACKEND = "kamacache.integrations.django.KamaCache"
-_NODE = {"service", "listen", "advertise", "password", "tls", "insecure", "weight", "client", "loader_threads"}
-_GROUP = {"max_bytes", "near_ttl", "policy", "compress_above", "codec", "load_timeout"}
-
-_lock = threading.Lock()
-_nodes: dict[str, Node] = {}  # by their place and options: each thread of Django has a backend object of its own
 
 
 def with_connections(load: F) -> F:
@@ -79,14 +72,9 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
     def group(self) -> Group[Any]:
         """The group that has the entries."""
         given = {name: value for name, value in self._given.items() if name not in {"MAX_ENTRIES", "CULL_FREQUENCY"}}
-        name, place = given.pop("group", "django"), given.pop("node", None)
-        unknown = given.keys() - _NODE - _GROUP
-        if unknown:
-            raise ConfigError(f"OPTIONS of {_BACKEND}: unknown: {', '.join(sorted(unknown))}")
-        node = _node(self._location, {key: given[key] for key in given if key in _NODE}) if place is None else None
-        options: dict[str, Any] = {"codec": "pickle", "cache_none": True}
-        options |= {key: given[key] for key in given if key in _GROUP}
-        return (node or import_string(place)).group(name, **options)  # type: ignore[no-any-return]
+        project = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
+        defaults = {"service": project or "django", "group": "django", "codec": "pickle", "cache_none": True}
+        return group_at(self._location or "local://", given, **defaults)
 
     def _ttl(self, timeout: Any) -> float | None:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
@@ -101,11 +89,11 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
     # -- what every backend has --------------------------------------------------------------------------------------
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        with _errors_of_codec():
+        with errors_of_codec():
             return self.group.add(self._key(key, version), value, ttl=self._ttl(timeout))
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        with _errors_of_codec():
+        with errors_of_codec():
             return await self.group.aadd(self._key(key, version), value, ttl=self._ttl(timeout))
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
@@ -123,7 +111,7 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
     def _set(self, name: str, value: Any, ttl: float | None) -> bool:
         """Set a value. If it is too large, log that, delete the key, and return False."""
         try:
-            with _errors_of_codec():
+            with errors_of_codec():
                 self.group.set(name, value, ttl=ttl)
         except ValueTooLarge as error:
             log.warning("a value for the cache of Django is not kept: %s", error)
@@ -133,7 +121,7 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
 
     async def _aset(self, name: str, value: Any, ttl: float | None) -> bool:
         try:
-            with _errors_of_codec():
+            with errors_of_codec():
                 await self.group.aset(name, value, ttl=ttl)
         except ValueTooLarge as error:
             log.warning("a value for the cache of Django is not kept: %s", error)
@@ -195,7 +183,7 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         """Set all of them, and return the keys of values that are too large."""
         names, ttl = {key: self._key(key, version) for key in data}, self._ttl(timeout)
         try:
-            with _errors_of_codec():
+            with errors_of_codec():
                 self.group.set_many({names[key]: value for key, value in data.items()}, ttl=ttl)
         except ValueTooLarge:
             return [key for key, value in data.items() if not self._set(names[key], value, ttl)]
@@ -207,7 +195,7 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         """Do what set_many does."""
         names, ttl = {key: self._key(key, version) for key in data}, self._ttl(timeout)
         try:
-            with _errors_of_codec():
+            with errors_of_codec():
                 await self.group.aset_many({names[key]: value for key, value in data.items()}, ttl=ttl)
         except ValueTooLarge:
             return [key for key, value in data.items() if not await self._aset(names[key], value, ttl)]
@@ -258,29 +246,6 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         raise caught.pop()
 
 
-@contextmanager
-def _errors_of_codec() -> Iterator[None]:
-    """Raise what pickle raised, as every backend does."""
-    try:
-        yield
-    except CodecError as error:
-        raise error.__cause__ or error from None
-
-
-def _node(location: str, options: Mapping[str, Any]) -> Node:
-    """Return the node of this process for a place, made when it is first asked for."""
-    place = location or "local://"
-    name = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
-    given = {"service": name or "django", **options}
-    if place != "none":
-        given["registry"] = place
-    with _lock:
-        found = _nodes.get(key := repr((place, sorted(given.items(), key=str))))
-        if found is None:
-            found = _nodes[key] = Node.from_env(**given)
-        return found
-
-
 @register(Tags.caches)  # type: ignore[untyped-decorator]
 def check_caches(**_: Any) -> list[CheckMessage]:
     """Return what is wrong with the caches of this backend in the settings, or surprises."""
@@ -315,6 +280,6 @@ def _check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
         found.append(CheckWarning(text, hint=hint, id="kamacache.W003"))
     try:
         _ = KamaCache(given.get("LOCATION", ""), given).group
-    except (KamaCacheError, ImportError, TypeError) as error:
+    except (KamaCacheError, ImportError, AttributeError, TypeError) as error:
         found.append(Error(f"{name}: {error}", id="kamacache.E001"))
     return found

@@ -1,0 +1,104 @@
+"""A backend for regions of dogpile.cache, by the name "kamacache": its processes share one cache, and one mutex a key.
+
+region = make_region().configure("kamacache", expiration_time=600, arguments={"place": "local://"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex, KeyType, SerializedReturnType
+
+from kamacache import Group, LockTaken, ValueTooLarge
+from kamacache.group.lock import Lock
+from kamacache.integrations.place import GROUP, NODE, group_at
+from kamacache.log import log
+
+
+class KamaCacheBackend(BytesBackend):
+    """The entries of a region in a group of a node.
+
+    Arguments, beside options of Node and of node.group by name:
+
+    - `place`: a registry, or "none" for a node alone ("local://"); KAMACACHE_REGISTRY wins.
+    - `group`: the name of the group ("dogpile"), and `node`, the dotted name of a node of the application.
+    - `ttl`: how long an entry stays at most, a duration; None: until it is evicted. Make it longer than
+      expiration_time, after which dogpile still answers an old value while another caller makes a new one.
+    - `distributed_lock`: whether one process in the cluster creates a value, and not each (True).
+    - `lock_timeout`: how long a creator may take at most before another one begins ("60s"), and `lock_wait`, how long a
+      caller without any value waits for others ("10m").
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        given = dict(arguments)
+        place = given.pop("place", "local://")
+        self._distributed = given.pop("distributed_lock", True)
+        self._lease, self._wait = given.pop("lock_timeout", "60s"), given.pop("lock_wait", "10m")
+        if unknown := given.keys() - NODE - GROUP - {"group", "node", "ttl"}:  # every backend of dogpile takes any
+            log.warning("a region of dogpile.cache has arguments that are unknown here: %s", ", ".join(sorted(unknown)))
+        known = {name: value for name, value in given.items() if name not in unknown}
+        defaults = {"service": "dogpile", "group": "dogpile", "codec": "bytes", "ttl": None}
+        self.group: Group[bytes] = group_at(place, known, **defaults)
+
+    def get_mutex(self, key: KeyType) -> CacheMutex | None:
+        """Return the lock of a key: an entry of the same group, that its owner adds and removes."""
+        return Mutex(self.group, f"\x01lock:{key}", self._lease, self._wait) if self._distributed else None
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        found = self.group.get(key)
+        return NO_VALUE if found is None else found
+
+    def get_serialized_multi(self, keys: Iterable[KeyType]) -> Sequence[SerializedReturnType]:
+        asked = list(keys)
+        found = self.group.get_many(asked)
+        return [found.get(key, NO_VALUE) for key in asked]
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        """Set a value. One that is too large is logged, and the key has none then."""
+        try:
+            self.group.set(key, value)
+        except ValueTooLarge as error:
+            log.warning("a value for dogpile.cache is not kept: %s", error)
+            self.group.delete(key)
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        try:
+            self.group.set_many(mapping)
+        except ValueTooLarge:
+            for key, value in mapping.items():
+                self.set_serialized(key, value)
+
+    def delete(self, key: KeyType) -> None:
+        self.group.delete(key)
+
+    def delete_multi(self, keys: Iterable[KeyType]) -> None:
+        self.group.delete_many(keys)
+
+
+class Mutex(CacheMutex):
+    """The lock of one key, for any thread. It excludes others while the members agree on the owner of the key."""
+
+    def __init__(self, group: Group[bytes], key: str, lease: Any, wait: Any) -> None:
+        self._group = group
+        self._key = key
+        self._lease = lease
+        self._wait = wait
+        self._held: Lock | None = None  # changed by the holder alone
+
+    def acquire(self, wait: bool = True) -> bool:
+        lock = self._group.lock(self._key, self._lease, self._wait if wait else 0)
+        try:
+            lock.__enter__()
+        except LockTaken:
+            return False
+        self._held = lock
+        return True
+
+    def release(self) -> None:
+        lock, self._held = self._held, None
+        if lock is not None:
+            lock.__exit__(None, None, None)
+
+    def locked(self) -> bool:
+        return self._group.contains(self._key)

@@ -1,0 +1,63 @@
+"""The node of this process for a backend of a framework, and its group."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from kamacache import CodecError, ConfigError, Group, Node
+
+NODE = {"service", "listen", "advertise", "password", "tls", "insecure", "weight", "client", "loader_threads"}
+GROUP = {"max_bytes", "near_ttl", "policy", "compress_above", "codec", "load_timeout"}
+
+_lock = threading.Lock()
+_nodes: dict[str, Node] = {}  # by place and options: frameworks make backend objects for threads, requests and regions
+
+
+def group_at(place: str, options: Mapping[str, Any], **defaults: Any) -> Group[Any]:
+    """Return the group that a backend with these settings uses; backends with equal ones share it.
+
+    - `place`: a registry, such as local://, or "none": the node is alone. KAMACACHE_REGISTRY and the other variables of
+      the environment win.
+    - `options`: options of Node and of node.group by name, and `group`, its name. Or `node`, the dotted name of a node
+      that the application has, beside options of the group.
+    - `defaults`: options that hold if `options` does not have them.
+
+    Raises ConfigError for an option that cannot be, and what the import of `node` raises.
+    """
+    given = defaults | dict(options)
+    name, own = given.pop("group"), given.pop("node", None)
+    if unknown := given.keys() - NODE - GROUP - defaults.keys():
+        raise ConfigError(f"options of the cache: unknown: {', '.join(sorted(unknown))}")
+    of_node = {key: given.pop(key) for key in NODE & given.keys()}
+    node = _node(place, of_node) if own is None else _imported(own)
+    return node.group(name, **given)  # type: ignore[no-any-return]
+
+
+def _node(place: str, options: dict[str, Any]) -> Node:
+    if place != "none":
+        options["registry"] = place
+    with _lock:
+        found = _nodes.get(key := repr(sorted(options.items())))
+        if found is None:
+            found = _nodes[key] = Node.from_env(**options)
+        return found
+
+
+def _imported(dotted: str) -> Any:
+    module, _, name = dotted.rpartition(".")
+    if not module:
+        raise ConfigError(f"node={dotted!r}: write the module and the name of a node, such as shop.caching.node")
+    return getattr(import_module(module), name)
+
+
+@contextmanager
+def errors_of_codec() -> Iterator[None]:
+    """Raise what the codec raised, as frameworks expect: pickle.PicklingError, for example."""
+    try:
+        yield
+    except CodecError as error:
+        raise error.__cause__ or error from None
