@@ -12,8 +12,9 @@ import pytest
 
 from kamacache import Group, Member, Node
 from kamacache.cluster.routes import NO_PLACE
+from kamacache.net.messages import Hello
 from kamacache.write.cut import AT_ONCE
-from tests.cluster.cluster import wait_until
+from tests.cluster.cluster import PATIENCE, wait_until
 from tests.support.table import Table
 
 VALUES = {str(number): str(number).encode() for number in range(300)}
@@ -149,18 +150,26 @@ def test_a_refused_write_is_tried_again_on_the_list_of_the_refusal(three: Three,
     def away(_: str) -> list[Member]:
         raise ConnectionError("the list is away")
 
+    known = {peer.id for peer in writer._membership.peers.all()}
+
+    def unheard(hello: Hello) -> Hello:
+        """Answer the hello of a new member, and take no note of it."""
+        new = hello.member.id not in known
+        return writer._membership._exchange.hello(hello.member.id) if new else greeted(hello)
+
     writer._membership._registry.members = away  # type: ignore[method-assign,union-attr]
     greeted = writer._membership.greeted_by
-    writer._membership.greeted_by = lambda hello: greeted(  # type: ignore[method-assign]
-        hello._replace(member=hello.member._replace(address=None))
-    )
+    writer._membership.greeted_by = unheard  # type: ignore[method-assign]
     fourth = Node("127.0.0.1:0", registry=Table(three.table))
     fourth.group("g", three.load, near_ttl=0)
     with fourth:
         store = three.groups[1]._core.store
         wait_until(lambda: len(other.members()) == 4)
-        other._membership.stop()
-        wait_until(lambda: not (thread := other._membership._thread) or not thread.is_alive())
+        for node in (writer, other):  # neither greets the fourth one any more: the writer would find that it is behind
+            node._membership.stop()
+            assert node._membership._thread is not None
+            node._membership._thread.join(PATIENCE)
+            assert not node._membership._thread.is_alive()
         owned = [key for key in map(str, range(200)) if other.owner("g", key) == fourth._membership.me]
         moved = [key for key in owned if writer.owner("g", key) == other._membership.me]
         group = three.groups[0]
