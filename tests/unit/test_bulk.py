@@ -172,8 +172,9 @@ def test_a_window_needs_load_many(node: Node) -> None:
 def test_members_are_asked_for_a_batch(kamacache_cluster: MakeCluster) -> None:
     made = [Batches(), Batches()]
     unused = iter(made)
-    nodes = kamacache_cluster(2, lambda node: node.group("g", load_many=next(unused).asynchronous, batch_window="20ms"))
     keys = [str(number) for number in range(20)]
+    options: dict[str, Any] = {"batch_window": "1h", "max_batch": len(keys)}  # it begins when all have asked
+    nodes = kamacache_cluster(2, lambda node: node.group("g", load_many=next(unused).asynchronous, **options))
     assert together(nodes[0].groups["g"], *keys) == [key.encode() for key in keys]
     assert sorted(batches.sizes for batches in made) == sorted(
         [sum(nodes[0].owner("g", key).id == node.id for key in keys)] for node in nodes
