@@ -37,7 +37,7 @@ test: $(BUILT) $(WITH)test ## run the tests of the engine and of the package
 	$(CARGO) test --release --locked -p kamacache-engine
 	$(RUN) -m pytest $(ARGS)
 
-lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types and the stub of the native module
+lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types, the stub of the native module, and that fuzz/ and races/ compile
 	@cargo fmt --version >/dev/null 2>&1 || { echo "make lint needs rustfmt: rustup component add rustfmt"; exit 1; }
 	@cargo clippy --version >/dev/null 2>&1 || { echo "make lint needs clippy: rustup component add clippy"; exit 1; }
 	$(RUN) -m ruff check .
@@ -47,6 +47,8 @@ lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types and th
 	$(RUN) -m mypy.stubtest kamacache._engine --mypy-config-file pyproject.toml
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --features pyo3/extension-module -- -D warnings
+	cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target/checked
+	cargo check --quiet --locked --manifest-path races/Cargo.toml --target-dir target/checked
 
 format: $(WITH)lint ## rewrite the sources in the project's style
 	$(RUN) -m ruff format .
