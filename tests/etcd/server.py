@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,9 @@ class Etcd(etcd.Etcd):
         return made
 
     def serves(self) -> bool:
+        with socket.socket() as probe:  # etcdctl waits for a second after a refused connection
+            if probe.connect_ex(("127.0.0.1", self.port)) != 0:
+                return False
         return self._ctl("endpoint", "health", "--command-timeout=1s").returncode == 0
 
     def freeze(self) -> None:
