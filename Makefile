@@ -7,7 +7,8 @@ ARGS ?=
 INPUTS ?= 1000000
 SWITCHES ?= 2
 SOAKED := $(addprefix tests/,proof promises clients cluster/test_random.py cluster/test_processes.py cluster/test_contact.py \
-    cluster/test_death.py cluster/test_overload.py cluster/test_fork.py deploy/test_servers.py etcd/test_outages.py etcd/test_endpoints.py)
+    cluster/test_death.py cluster/test_overload.py cluster/test_fork.py cluster/test_demo.py deploy/test_servers.py etcd/test_outages.py \
+    etcd/test_endpoints.py unit/test_links.py)
 
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster.cluster import wait_until
 
+SOAK = "KAMACACHE_SOAK" in os.environ
 LIMIT = 100.0  # seconds
 
 
@@ -23,8 +24,8 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_everything_promised_holds() -> None:
-    done = demo("--seconds", "4", "--rows", "2000", "--json")
+def held(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the result of a demonstration, in which everything promised held."""
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["held"]
@@ -43,26 +44,31 @@ def test_everything_promised_holds() -> None:
     assert 0 < total["p50_ms"] <= total["p99_ms"] <= total["slowest_ms"] * 1.02
     assert "kill -9 A" in done.stderr
     assert "agree that it is back" in done.stderr
+    return result
+
+
+@pytest.mark.skipif(not SOAK, reason="KAMACACHE_SOAK is not set: the next two do as much, the second with etcd")
+def test_everything_promised_holds() -> None:
+    assert held(demo("--seconds", "30", "--rows", "2000", "--json"))["registry"] == "local"
 
 
 def test_the_table_is_plain_without_a_terminal() -> None:
-    done = demo("--seconds", "2", "--rows", "500")
+    done = demo("--seconds", "2", "--rows", "2000")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Everything promised held." in done.stdout
     assert "database queries with it" in done.stdout
+    assert "kill -9 A" in done.stdout
+    assert "agree that it is back" in done.stdout
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
 def test_everything_promised_holds_while_etcd_fails() -> None:
-    done = demo("--registry", "etcd", "--seconds", "6", "--rows", "2000", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+    done = demo("--registry", "etcd", "--seconds", "45" if SOAK else "4", "--rows", "2000", "--json")
+    result = held(done)
     checks = {check["name"]: check for check in result["checks"]}
-    assert result["held"]
     assert result["registry"] == "etcd"
-    assert all(check["held"] for check in checks.values())
     assert checks["the cluster goes on without etcd"]["confirmed"] > 0
     back = checks["registered within 15 s of its return"]
     assert 0 < back["slowest"] <= back["promised"] == 15

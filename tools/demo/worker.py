@@ -90,7 +90,7 @@ class Worker:
             answer = getattr(self, "do_" + order.pop("do"))(**order)
             self._say(fact="done", answer=answer)
         self._ended.set()
-        self._node.close()
+        self._node.close(drain=0)  # all end now, and none is to hand over to another
 
     def do_greet(self) -> bool:
         """Set the key of this node."""
