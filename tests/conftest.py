@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kamacache._engine import Security, Transport
+from tests.support.sample import EVERY_CASE
+from tests.support.tables import share_tables
 
 MakeTransport = Callable[..., Transport]
 
@@ -25,12 +28,16 @@ settings.register_profile(
     "soak", max_examples=2_000, deadline=timedelta(seconds=60), suppress_health_check=_patient, print_blob=True
 )
 settings.load_profile("ci")
+if not EVERY_CASE:
+    share_tables()
 
 _stderr = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_stderr] = os.dup(2)  # before each test's output is captured
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background; processes of tests would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
