@@ -27,7 +27,7 @@ from tests.support.environment import own_environment
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
 SOAK = "KAMACACHE_SOAK" in os.environ
-TIMES = 30
+TIMES = 30 if SOAK else 12
 REQUESTS = 10_000 if SOAK else 100  # of children that are forked from every kind of thread, or by one method
 PER_CHILD = 5
 ANSWER = 15.0  # seconds that a child has
@@ -175,7 +175,7 @@ def test_preloaded_application_forks_workers(tmp_path: Path) -> None:
         tell({f"key{number}": group.get(f"key{number}") for number in range(20)})
         while started.exists():
             time.sleep(0.01)
-        node.close()
+        node.close(drain="1s")  # all end together, and each waits that long for one that replaces it
 
     children = [Child(work) for _ in range(4)]
     assert len({child.told() for child in children} | {node.address}) == 5
@@ -184,7 +184,7 @@ def test_preloaded_application_forks_workers(tmp_path: Path) -> None:
     started.unlink()
     for child in children:
         child.end()
-    node.close()
+    node.close(drain=0)
     assert all(one == values[0] for one in values), "a key was loaded twice"
     assert None not in values[0].values()
 

@@ -20,7 +20,7 @@ from tests.cluster.cluster import Cluster, JitteryNetwork, Source, in_thread
 
 SOAK = float(os.environ.get("KAMACACHE_SOAK", "0"))
 KEYS = [f"key{number}" for number in range(4)]
-OPERATIONS = 60  # of each thread
+OPERATIONS = 60 if SOAK else 30  # of each thread
 READERS = 2  # threads for each node
 DELAY = 0.02  # seconds that a message takes at most
 

@@ -20,6 +20,7 @@ from kamacache.net.messages import Contact
 from kamacache.net.native import NativeLane
 from tests.cluster.cluster import wait_until
 from tests.conftest import MakeTransport
+from tests.support.sample import EVERY_CASE
 from tests.unit.wire import make_users
 
 ASKS = [["k"], ["k", "nothing"]]
@@ -54,7 +55,7 @@ def test_one_run_after_another(lane: NativeLane, address: str) -> None:
         asyncio.run(ask())
     wait_until(lambda: not lane._links)
     before = kept()
-    for _ in range(2_000):
+    for _ in range(2_000 if EVERY_CASE else 400):
         asyncio.run(ask())
         assert len(lane._links) <= 2
     wait_until(lambda: not lane._links)
@@ -70,7 +71,7 @@ def test_tasks_that_ask_at_any_turn_of_a_connect(lane: NativeLane, address: str)
     async def all_of_them() -> list[object]:
         return await asyncio.gather(*(ask(turns) for turns in range(300)))
 
-    for _ in range(20):
+    for _ in range(20 if EVERY_CASE else 5):
         assert None not in asyncio.run(all_of_them())
 
 
@@ -132,7 +133,7 @@ def test_peers_that_came_and_went(lane: NativeLane, transports: MakeTransport, t
     for number in range(10):
         visit(number)
     before = kept()
-    for number in range(500):
+    for number in range(500 if EVERY_CASE else 100):
         visit(number)
     wait_until(lambda: all(now <= then + 5 for now, then in zip(kept(), before, strict=True)))
     assert lane.peer_times() == []
