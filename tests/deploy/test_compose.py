@@ -35,7 +35,9 @@ def test_nodes_share_their_loads_and_are_healthy(replicas: Replicas, etcd: Etcd,
     password = tmp_path / "password"
     password.write_text("of-compose\n")
     container = Container(command_of(COMPOSE / "Dockerfile"), services()[0]["environment"], app())
-    pair = replicas.pair(container, {"etcd:2379": f"127.0.0.1:{etcd.port}", SECRET: str(password)})
+    places = {"etcd:2379": f"127.0.0.1:{etcd.port}", SECRET: str(password)}
+    waits = {'drain = "10s"': 'drain = "1s"'}  # for which the last one waits for another, as both end
+    pair = replicas.pair(container, places | waits)
     assert [replica.asked("get", "prices", "book")["value"] for replica in pair] == ['{"price":4.99}'] * 2
     one, other = pair
     assert one.execute("kamacache", "set", "sessions", "s1", "open").returncode == 0

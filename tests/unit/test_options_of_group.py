@@ -188,7 +188,7 @@ def test_good_names(node: Node, name: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        *({"tls": object()}, {"password": "hunter 2"}, {"listen": "0.0.0.0:0"}, {"listen": "192.0.2.1:80"}),
+        *({"tls": "on"}, {"password": "hunter 2"}, {"listen": "0.0.0.0:0"}, {"listen": "192.0.2.1:80"}),
         *({"listen": "nowhere"}, {"listen": "127.0.0.1"}, {"listen": "127.0.0.1:99999"}, {"advertise": "0.0.0.0:80"}),
         *({"registry": "redis://host"}, {"registry": "nothing"}, {"registry": 5}, {"weight": 0}, {"weight": True}),
         *({"weight": math.inf}, {"max_value": 0}, {"max_value": "2 GiB"}, {"loader_threads": 0}, {"insecure": 1}),
