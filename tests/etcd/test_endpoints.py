@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,8 @@ def test_the_lease_lives_on_when_any_member_stops(
 def test_one_that_is_closed_and_one_that_is_silent(etcd: Etcd, node_at: MakeNode) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         place = url(free_port(), silent.getsockname()[1], etcd.port)
-        nodes = [node_at(place) for _ in range(4)]  # each begins with another
+        with ThreadPoolExecutor(4) as threads:
+            nodes = list(threads.map(node_at, [place] * 4))  # each begins with another
         wait_until(lambda: all(len(node.members()) == len(nodes) for node in nodes), 20.0)
 
 
