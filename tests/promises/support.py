@@ -17,15 +17,15 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from kamacache import Group, Node
+from tests.promises.forks import ROOT, forks, serve
 from tests.support.environment import own_environment
+from tests.support.sample import EVERY_CASE
 
-ROOT = Path(__file__).parents[2]
 LIMIT = 60.0  # seconds for one test in its process, which takes far less even on the slowest machine
 KINDS = ("plain", "async", "many", "async_many")
 
@@ -36,20 +36,32 @@ def isolated(limit: float = LIMIT) -> Callable[[Callable[..., None]], Callable[.
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def run(**arguments: Any) -> None:
-            script = [sys.executable, "-m", "tests.promises.support", test.__module__, test.__qualname__]
-            script += [json.dumps(arguments), str(limit)]
-            ended = subprocess.run(
-                script, cwd=ROOT, env=own_environment(), capture_output=True, text=True, timeout=limit + 30, check=False
-            )
-            if ended.returncode:
-                pytest.fail(f"exit code {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-8000:]}", False)
+            call = (test.__module__, test.__qualname__, json.dumps(arguments))
+            code, said = (in_a_new_interpreter if EVERY_CASE else forks().run)(*call, limit)
+            if code:
+                pytest.fail(f"exit code {code}\n{said[-8000:]}", False)
 
         return run
 
     return decorate
 
 
-def main(module: str, name: str, arguments: str, limit: str) -> None:
+def in_a_new_interpreter(module: str, name: str, arguments: str, limit: float) -> tuple[int, str]:
+    """Run one test, and return the exit code of its process and what it has written."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.promises.support", module, name, arguments, str(limit)],
+        cwd=ROOT,
+        env=own_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=limit + 30,
+        check=False,
+    )
+    return ended.returncode, ended.stdout
+
+
+def main(module: str, name: str, arguments: str, limit: str) -> NoReturn:
     """Run one test in this process, and end it whatever its threads do."""
     faulthandler.dump_traceback_later(float(limit), exit=True)
     try:
@@ -171,4 +183,4 @@ def stack(thread: threading.Thread) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1:] else serve(main)

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.promises.support import ROOT
+from tests.promises.forks import ROOT
 from tests.support.environment import own_environment
 from tests.support.sample import EVERY_CASE
 
