@@ -466,6 +466,7 @@ def test_restarted_process_at_the_same_address_is_another_member() -> None:
         second.close(drain=0)
     finally:
         other.close(drain=0)
+        first.close(drain=0)  # what was killed is its place in the network: its thread logs to the tests that follow
 
 
 def test_peers_are_suspected_once_and_probed_back_to_life() -> None:
