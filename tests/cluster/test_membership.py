@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kamacache import Node, start
-from kamacache._engine import Clock, Store
+from kamacache._engine import Clock, Placement, Store
+from kamacache.cluster import routes
 from kamacache.cluster.membership import AWAY
 from kamacache.errors import NodeClosed, PeerError, RegistryError
 from kamacache.net.messages import Hello, LoadRequest, Member, TellRequest
@@ -571,8 +572,9 @@ def test_joins_goodbyes_and_returns_are_logged_once_each(caplog: pytest.LogCaptu
         assert said(before)[2:] == ["said goodbye"] * 2  # as A and the client have heard
 
 
-def test_groups_with_the_same_owners_share_a_table() -> None:
+def test_groups_with_the_same_owners_share_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table takes milliseconds to make, at each change of the members; a group that others own has its own."""
+    monkeypatch.setattr(routes, "Placement", Placement)  # that other tests share: see share_tables
     with Cluster(0) as cluster:
         for loads in (True, True, False):
             node = cluster.make(group=False)
