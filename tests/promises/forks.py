@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,7 +75,8 @@ def serve(main: Callable[[str, str, str, str], NoReturn]) -> None:
     """Fork a process for each line of the input; `main` runs the test there, and ends the process."""
     for line in sys.stdin:
         module, name, arguments, limit, output = json.loads(line)
-        importlib.import_module(module)  # for those that follow, too
+        with suppress(Exception):  # raised again in the process of the test
+            importlib.import_module(module)  # for those that follow, too
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
