@@ -75,7 +75,7 @@ FLOORS = (  # from the ground up
     ("testing.cluster",),
     ("testing", "__init__", "load", "write", "cluster", "net", "serve"),
     ("integrations", "integrations.place"),
-    ("integrations.cachelib", "integrations.django", "integrations.dogpile"),
+    ("integrations.aiocache", "integrations.cachelib", "integrations.django", "integrations.dogpile"),
     ("cli.client", "cli.output", "cli.config"),
     ("cli.app", "cli.finding"),
     ("cli.doctor", "cli.serve"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,17 @@ def test_a_value_is_loaded_once_until_it_expires(node: Node, clock: Clock) -> No
     clock.advance(0.02)
     assert group.get("k") == b"2"
     assert counts(group) == {"hits": 3, "loads": 2}
+
+
+def test_no_hit_comes_after_the_end_of_a_ttl() -> None:
+    """The clock that hits read lags by a tick of the kernel; a caller that sleeps for the ttl sees none of that."""
+    with Node() as node:
+        group = node.group("g")
+        for number in range(20):
+            group.set(f"k{number}", b"v", ttl=0.04)
+            ends = time.monotonic() + 0.04
+            while (asked := time.monotonic()) and group.get(f"k{number}") is not None:
+                assert asked < ends
 
 
 def test_without_ttl_it_never_expires(node: Node, clock: Clock) -> None:

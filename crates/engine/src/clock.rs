@@ -1,5 +1,5 @@
 //! The time of a node: the machine's, or one that a test advances. Time in which the machine was suspended counts.
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, clock_getres, clock_gettime};
 
 use crate::sync::atomic::{
     AtomicU64,
@@ -26,6 +26,8 @@ pub struct Clock {
     source: Source,
     /// The time asleep that `coarse` counts, because there is no coarse form of ELAPSED. It never exceeds the true one.
     asleep: AtomicU64,
+    /// By how much `coarse` may lag; 0 for a manual clock.
+    tick: u64,
 }
 
 enum Source {
@@ -35,7 +37,8 @@ enum Source {
 
 impl Clock {
     pub fn machine() -> Self {
-        let clock = Self { source: Source::Machine, asleep: AtomicU64::new(0) };
+        let tick = clock_getres(COARSE).tv_nsec as u64;
+        let clock = Self { source: Source::Machine, asleep: AtomicU64::new(0), tick };
         clock.refresh();
         clock
     }
@@ -43,7 +46,7 @@ impl Clock {
     /// Makes a clock that stands still at `unix` since 1970 until it is advanced.
     pub fn manual(unix: u64) -> Self {
         let (awake, asleep) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { source: Source::Manual { awake, asleep, unix }, asleep: AtomicU64::new(0) }
+        Self { source: Source::Manual { awake, asleep, unix }, asleep: AtomicU64::new(0), tick: 0 }
     }
 
     /// Returns a time that only grows, from an arbitrary start.
@@ -61,6 +64,11 @@ impl Clock {
             Source::Manual { awake, .. } => awake.load(Relaxed),
         };
         awake + self.asleep.load(Relaxed)
+    }
+
+    /// Returns a time by `coarse` that is over when this one is: earlier by the time that `coarse` may lag.
+    pub fn by_coarse(&self, end: u64) -> u64 {
+        if end == u64::MAX { end } else { end.saturating_sub(self.tick) }
     }
 
     /// Has `coarse` count the time asleep up to now. The sweep of a store calls this.

@@ -57,8 +57,9 @@ pub struct Aged<V> {
 }
 
 impl<V: Value> Store<V> {
-    /// Returns the time until which hits of a value of this age need no decision.
+    /// Returns the time until which hits of a value of this age need no decision. No hit comes after the end of its ttl.
     pub(super) fn due(&self, kind: Kind, ends: u64, took: u64, age: u64) -> u64 {
+        let ends = self.options.clock.by_coarse(ends);
         match &self.options.freshness {
             Some(freshness) if kind != Kind::Near => {
                 let now = self.options.clock.coarse().saturating_sub(age);

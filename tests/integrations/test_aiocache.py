@@ -1,0 +1,83 @@
+"""The backend for aiocache. Its own acceptance tests are run by test_suites.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from aiocache import caches
+from aiocache.lock import OptimisticLock, OptimisticLockError, RedLock
+
+from kamacache import ConfigError
+from kamacache.integrations.aiocache import KamaCache
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def test_it_is_made_of_a_configuration() -> None:
+    caches.set_config(
+        {"default": {"cache": "kamacache.integrations.aiocache.KamaCache", "place": "none", "group": "made"}}
+    )
+
+    async def main() -> None:
+        cache = caches.get("default")
+        await cache.set("k", [1, None])
+        assert await cache.get("k") == [1, None]
+        assert await cache.raw("ttl", "k") == float("inf")
+
+    run(main())
+
+
+def test_none_and_values_that_are_too_large() -> None:
+    async def main() -> None:
+        cache = KamaCache("none", group="large", max_bytes="1 MiB")
+        assert await cache.set("n", None)
+        assert await cache.exists("n")
+        await cache.set("k", "old")
+        assert not await cache.set("k", "x" * 1_000_000)
+        assert await cache.get("k", default="none") == "none"
+        await cache.multi_set([("a", 1), ("k", "x" * 1_000_000)])
+        assert await cache.multi_get(["a", "k"]) == [1, None]
+
+    run(main())
+
+
+def test_of_two_optimistic_writers_one_wins() -> None:
+    async def main() -> None:
+        cache = KamaCache("none", group="optimistic")
+        await cache.set("k", "first")
+        async with OptimisticLock(cache, "k") as one, OptimisticLock(cache, "k") as two:
+            await one.cas("one")
+            with pytest.raises(OptimisticLockError):
+                await two.cas("two")
+        assert await cache.get("k") == "one"
+
+    run(main())
+
+
+def test_a_red_lock_has_one_holder() -> None:
+    async def main() -> None:
+        cache = KamaCache("none", group="red")
+        runs = 0
+
+        async def work() -> None:
+            nonlocal runs
+            async with RedLock(cache, "k", lease=2):
+                if await cache.get("k") is None:
+                    runs += 1
+                    await asyncio.sleep(0.05)
+                    await cache.set("k", "made")
+
+        await asyncio.gather(*(work() for _ in range(8)))
+        assert runs == 1
+
+    run(main())
+
+
+def test_unknown_options() -> None:
+    with pytest.raises(ConfigError, match="max_byte"):
+        KamaCache("none", max_byte=1)
