@@ -162,7 +162,7 @@ class Soak:
         ways = self.random.choice([["to"], ["back"], ["to", "back"]])
         for way in ways:
             process.proxy.cut(way, cut=True)
-        reset = not self.args.late or self.random.random() < 0.5
+        reset = self.random.random() < 0.5  # else what the cut has held arrives when it ends
 
         def mend() -> None:
             if reset:
@@ -320,7 +320,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--threads", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.1)
-    parser.add_argument("--late", action="store_true", help="let what a cut has held arrive when it ends")
     parser.add_argument("--folder")
     args = parser.parse_args()
     with started(args) as soak:

@@ -254,6 +254,9 @@ pub trait Memory: Send + Sync {
 
     /// Merges a clock that came with a message, and returns the own clock. None: that one is more than a day ahead.
     fn merge(&self, clock: u128) -> Option<u128>;
+
+    /// Returns the time of the service as this node knows it, in milliseconds.
+    fn now_ms(&self) -> u64;
 }
 
 /// So long after a standstill requests from before it may still be read.

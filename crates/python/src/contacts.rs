@@ -7,7 +7,7 @@ use std::sync::{
 use kamacache_engine::{fork, memory::Groups};
 use pyo3::prelude::*;
 
-use crate::messages;
+use crate::{clock::Hlc, messages};
 
 /// What a node tells its members of its writes, and whether its process stood still.
 #[pyclass(frozen, module = "kamacache._engine")]
@@ -23,9 +23,9 @@ impl Contacts {
         Self::default()
     }
 
-    #[pyo3(signature = (me, /))]
-    fn name(&self, me: &str) {
-        self.groups.contacts.name(me);
+    #[pyo3(signature = (me, hlc, /))]
+    fn name(&self, me: &str, hlc: &Hlc) {
+        self.groups.contacts.name(me, hlc.0.clone());
     }
 
     #[pyo3(signature = (member, /))]

@@ -90,6 +90,7 @@ class Exchange:
         """Take in what a hello says: its member, its clock, its groups."""
         me, peers, troubles = self._membership.me, self._membership.peers, self._membership.troubles
         good = self._runtime.saw(hello.clock)
+        self._runtime.hlc.heard(hello.contact.now_ms)
         if hello.member.address in (None, me.address):
             return
         clock = f"the clock of {hello.member.address} is wrong, or this node's"
@@ -200,7 +201,11 @@ class Exchange:
         return whole
 
     def _ping(self, addresses: list[str]) -> list[Contact | Exception]:
-        return self._runtime.lane.ping_many(self._membership.me.id, addresses)
+        answers = self._runtime.lane.ping_many(self._membership.me.id, addresses)
+        for answer in answers:
+            if not isinstance(answer, Exception):
+                self._runtime.hlc.heard(answer.now_ms)
+        return answers
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if getattr(error, "denied", False):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -122,11 +122,13 @@ class Membership:
 
     def refusal(self) -> WriteReply:
         """Return the answer to a peer that takes this node for the owner of what it does not own."""
-        return WriteReply([], refused=True, clock=self._runtime.hlc.latest(), members=self.everyone())
+        hlc = self._runtime.hlc
+        return WriteReply([], refused=True, clock=hlc.latest(), members=self.everyone(), now_ms=hlc.now_ms())
 
-    def learn(self, members: Iterable[Member]) -> None:
-        """Take in members that another one knows. The registry is read now, and has the last word."""
-        self.peers.introduced(members)
+    def learn(self, refusal: WriteReply) -> None:
+        """Take in time and members as another one knows them. The registry is read now, and has the last word."""
+        self._runtime.hlc.heard(refusal.now_ms)
+        self.peers.introduced(refusal.members)
         self._build()
         self._wake.ring()
 
@@ -149,7 +151,7 @@ class Membership:
         The thread goes on with what is left.
         """
         self.peers.own = self.me.address
-        self._runtime.lane.contacts.name(self.me.id)
+        self._runtime.lane.contacts.name(self.me.id, self._runtime.hlc)
         self._runtime.lane.stood = self._wake.ring
         if self._registry is None:
             self.joined = True
