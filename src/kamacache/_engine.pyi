@@ -189,6 +189,10 @@ class Contacts:
     def stood(self) -> int:
         """How often the process stood still, if it has not caught up since; else 0."""
 
+    @property
+    def asleep(self) -> float:
+        """The seconds of all standstills of the process."""
+
     def catch_up(self, stood: int, /) -> None:
         """Let the stores answer again, unless the process has stood still once more."""
 

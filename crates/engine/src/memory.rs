@@ -291,6 +291,11 @@ impl Groups {
         if stood == *self.caught_up.lock() { 0 } else { stood }
     }
 
+    /// Returns the nanoseconds of all standstills.
+    pub fn asleep(&self) -> u64 {
+        self.pulse.asleep()
+    }
+
     /// Returns whether what is read from sockets now may have waited there while the process stood still.
     pub fn reads_late(&self) -> bool {
         self.stood() > 0 || self.pulse.stood_within(LATE)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from kamacache import thread
 from kamacache._engine import join
 from kamacache.bell import Bell
+from kamacache.cluster.contact import Standstill
 from kamacache.cluster.exchange import HELLO_TIMEOUT, PROBE_INTERVAL, Exchange
 from kamacache.cluster.handover import HandOver
 from kamacache.cluster.peers import Peer, Peers
@@ -66,6 +67,7 @@ class Membership:
         self._groups = groups
         self._lock = threading.Lock()
         self._registered = False
+        self._standstill = Standstill(runtime.lane.contacts, 0.0 if registry is None else registry.lease)
         self._everyone: list[Member] = []
         self._wake = Bell()
         self._exchange = Exchange(self, runtime, groups)
@@ -260,7 +262,11 @@ class Membership:
 
     def tick(self) -> None:
         """Register, read the list, probe, greet, and rebuild what changed."""
-        stood = self._runtime.lane.contacts.stood  # before the list is read
+        standstill = self._standstill
+        if standstill.look():  # before the list is read
+            with self._lock:
+                self._registered = False
+            self.peers.greet()
         if self._retiring and not self.me.leaving:
             self._retire()
         if not self._registered:
@@ -271,8 +277,8 @@ class Membership:
             else:
                 self.troubles.mended(UNREGISTERED, "registered")
         listed = self._read()
-        if stood:
-            self._exchange.went_on(stood, knows_all=listed)
+        if standstill.number and self._exchange.went_on(listed and self._registered, joins=standstill.dropped):
+            standstill.over()
         self._build()  # at once: probing and greeting may take a while
         self._exchange.probe()  # before greeting: no write waits any more for a peer that is found to be gone
         self._exchange.greet()
