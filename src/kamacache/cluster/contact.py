@@ -15,8 +15,9 @@ anew, reads the list, and waits until each member on it has answered a hello or 
 Writing. A write is only confirmed without a member of which it is *known* that it serves nothing any more. It said
 goodbye; or its process has ended, as its free lock shows; or nothing, or another process, listens at the address where
 this very member has answered before, as this node found or another one that says so; or the registry, which notices
-deaths, does not list it, and it left as many pings unanswered as copies live. If the registry notices no deaths,
-such pings are enough. Nor is a write confirmed in whose course the process stood still: it may not know all members.
+deaths, does not list it, and it left as many pings unanswered as copies live, some of them since it left the list: a
+registry that lost its data lists it again soon. If the registry notices no deaths, such pings are enough. Nor is a
+write confirmed in whose course the process stood still: it may not know all members.
 
 Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
 group was emptied since.
@@ -55,7 +56,7 @@ def must_be_told(peer: Peer, silence: int, *, notices_deaths: bool) -> bool:
     """
     if peer.left or has_ended(peer):
         return False
-    return (peer.registered and notices_deaths) or peer.silent < silence
+    return (peer.registered and notices_deaths) or peer.silent < max(silence, peer.bound)
 
 
 class Watched:
