@@ -9,7 +9,6 @@ One thread of the node reads the registry, sends hellos and probes, and builds t
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache import thread
-from kamacache._engine import join
+from kamacache._engine import join, monotonic
 from kamacache.bell import Bell
 from kamacache.cluster.contact import Standstill
 from kamacache.cluster.exchange import HELLO_TIMEOUT, PROBE_INTERVAL, Exchange
@@ -27,6 +26,7 @@ from kamacache.cluster.routes import Route, Routes
 from kamacache.cluster.troubles import Troubles
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
+from kamacache.log import log
 from kamacache.net.messages import Hello, Member, WriteReply
 from kamacache.steps import Wait
 
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from kamacache.registry.base import Registry
     from kamacache.runtime import Runtime
 
-log = logging.getLogger("kamacache")
-
 AWAY = "the registry does not answer"
 UNREGISTERED = "could not register"
 _FAILED = "the members could not be brought up to date"
+_BACK = 3.0  # seconds in which members register anew once the registry is back: it may have lost what it knew
 _QUICK = 50  # members whose table is built in some milliseconds
 
 
@@ -67,6 +66,7 @@ class Membership:
         self._groups = groups
         self._lock = threading.Lock()
         self._registered = False
+        self._away = -math.inf  # when the registry last did not answer
         self._standstill = Standstill(runtime.lane.contacts, 0.0 if registry is None else registry.lease)
         self._everyone: list[Member] = []
         self._wake = Bell()
@@ -286,6 +286,7 @@ class Membership:
             self._runtime.lane.forget(peer.address, finishing=peer.left)
             self._exchange.forget(peer)
         self._build()
+        listed &= monotonic() > self._away + _BACK  # else others may not be registered yet
         if listed and self._registered and not self.joined and self.peers.settled():
             self.joined = True
             for core in self._groups.values():
@@ -317,6 +318,7 @@ class Membership:
             self.clients = self._registry.clients(self._service)
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             self.troubles.note(AWAY, error)
+            self._away = monotonic()
             return False
         self.troubles.mended(AWAY, "the registry answers again")
         return True
