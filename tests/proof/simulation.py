@@ -396,7 +396,7 @@ class Simulation:
         for number in sorted(self.frozen):
             wires.thaw(address(number))
             settle()
-        wires.deliver_late()
+        self.deliver_late()
         self.frozen.clear()
         for number in sorted(self.apart):
             membership = self.nodes[number]._membership
@@ -416,6 +416,12 @@ class Simulation:
                 self.hung.append(f"Promise 3: no wait of more than a second. It hangs:\n{_stacks()}")
         while self._open:
             self._open.pop().end = self.place()
+
+    def deliver_late(self) -> None:
+        """Have the late requests arrive. The writer of an order has waited for a second before it gave up."""
+        if any(isinstance(parcel.message, WriteRequest) for parcel in self.wires.late):
+            self._tick(1.0)
+        self.wires.deliver_late()
 
     def round(self, step: int) -> None:
         """Let a second go by, and then each membership and sweeper make a round, one node after another."""
