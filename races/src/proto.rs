@@ -5,6 +5,7 @@ pub mod peer {
         pub number: u64,
         pub begun: u64,
         pub has: u64,
+        pub now_ms: u64,
     }
 
     #[derive(Clone)]

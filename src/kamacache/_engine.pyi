@@ -143,13 +143,22 @@ class Hlc:
     def latest(self) -> int:
         """Return the greatest version that was returned or merged."""
 
+    def now_ms(self) -> int:
+        """Return the time of the service as this node knows it, in milliseconds since 1970."""
+
+    def heard(self, now_ms: int, /) -> None:
+        """Take in the time of the service as a member knows it, unless it is more than a day ahead."""
+
+    def until_ms(self, wait: float, /) -> int:
+        """Return until when an owner may apply an order whose writer waits for so many seconds from now."""
+
 @final
 class Contacts:
     """What a node tells its members of its writes, and whether its process stood still; see cluster/contact.py."""
 
     def __new__(cls) -> Self: ...
-    def name(self, me: str, /) -> None:
-        """Set the id of this node."""
+    def name(self, me: str, hlc: Hlc, /) -> None:
+        """Set the id of this node, and the clock that members are shown."""
 
     def begin(self, member: str, /) -> None:
         """Begin a contact: from now on the member is told of each write."""
@@ -179,6 +188,10 @@ class Contacts:
     @property
     def stood(self) -> int:
         """How often the process stood still, if it has not caught up since; else 0."""
+
+    @property
+    def asleep(self) -> float:
+        """The seconds of all standstills of the process."""
 
     def catch_up(self, stood: int, /) -> None:
         """Let the stores answer again, unless the process has stood still once more."""

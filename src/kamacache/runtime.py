@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from kamacache.cluster.membership import Membership
     from kamacache.cluster.peers import Peer
     from kamacache.cluster.routes import Route
+    from kamacache.deadline import Deadline
     from kamacache.net.lane import Lane
+    from kamacache.net.messages import WriteRequest
     from kamacache.options import NodeOptions
 
 
@@ -55,6 +57,15 @@ class Runtime:
     def saw(self, version: int) -> bool:
         """Take in a version that came with a message. Return False, and do nothing, if it is more than a day ahead."""
         return self.hlc.merge(version)
+
+    def until_ms(self, deadline: Deadline) -> int:
+        """Return until when an owner may apply an order whose writer waits until the deadline."""
+        return self.hlc.until_ms(max(0.0, deadline.at - monotonic()))
+
+    def is_late(self, order: WriteRequest) -> bool:
+        """Take in the clock of an order. Return whether its writer has given up."""
+        self.saw(order.clock)
+        return 0 < order.until_ms < self.hlc.now_ms()
 
     def pool(self, depth: int) -> Pool:
         """Return the pool for loaders that `depth` other loaders wait for."""

@@ -204,6 +204,31 @@ def test_two_that_cannot_reach_each_other(owned_by: str) -> None:
         cluster.assert_serves(key, b"new")
 
 
+def test_a_member_that_cannot_be_reached_is_not_listed_for_a_moment() -> None:
+    """Confirm no write without a member that the registry has lost, with all its data, and will list again.
+
+    1. A and B cannot reach each other: no ping of A is answered. B holds a value.
+    2. The registry loses its data. A deletes the key: False.
+    3. B has registered anew. A deletes the key: False. B serves the value all the time.
+    """
+    network = CutNetwork()
+    with Cluster(3, network=network, near_ttl=0) as cluster:
+        a, b, _ = cluster.nodes
+        key = cluster.key_of(b)
+        cluster.assert_serves(key, b"old")
+        network.cuts = {(a.address, b.address), (b.address, a.address)}
+        wait_until(lambda: cluster.peer(a, b).silent > 1)
+        assert cluster.group(a).delete(key) is False
+        since = time.monotonic()
+        network.unregister(str(b.address))
+        wait_until(lambda: not cluster.peer(a, b).registered)
+        assert not cluster.group(a).delete(key) or time.monotonic() > since + 1.5
+        b._membership.announce(("g",), ("g",))
+        wait_until(lambda: cluster.peer(a, b).registered)
+        assert cluster.group(a).delete(key) is False
+        assert cluster.group(b).get(key) == b"old"
+
+
 def test_address_of_another_node() -> None:
     """Refuse to start a node whose address another one answers, before the list names it."""
     table: dict[str | None, Member] = {}

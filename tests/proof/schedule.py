@@ -34,7 +34,6 @@ class Schedule:
 
     seed: int
     steps: list[Step]
-    late_orders: bool = False
 
     @classmethod
     def of(cls, seed: int, length: int = LENGTH) -> Schedule:
@@ -60,7 +59,6 @@ class Run:
 def run(schedule: Schedule) -> Run:
     """Carry a schedule out, mend all faults, read every key at every node, and judge."""
     simulation = Simulation(schedule.seed)
-    simulation.wires.late_orders = schedule.late_orders
     chance = random.Random(f"members {schedule.seed}")
     if schedule.seed % 4 == 0:
         simulation.skew = {number: chance.choice([0.0, 0.5, 3.0, 50_000.0]) for number in range(5)}

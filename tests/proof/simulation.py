@@ -81,7 +81,6 @@ class Wires(Network):
         self.now = 0.0
         self.held: list[Held] = []
         self._thawed: dict[str, threading.Event] = {}  # of those that are frozen
-        self.late_orders = False  # the order of a write may arrive after its writer gave up: see test_found.py
         self.late: list[Parcel] = []  # their senders have given up
 
     def freeze(self, address: str) -> None:
@@ -97,12 +96,8 @@ class Wires(Network):
             return super().deliver(source, target, message)
         except PeerError as error:  # what a frozen member was sent, it reads when it goes on
             if isinstance(message, FillRequest) or (target in self._frozen and not error.refused):
-                self._later(Parcel("request", source, target, message))
+                self.late.append(Parcel("request", source, target, message))
             raise
-
-    def _later(self, parcel: Parcel) -> None:
-        if self.late_orders or not isinstance(parcel.message, WriteRequest):
-            self.late.append(parcel)
 
     def _pass(self, parcel: Parcel) -> None:
         if parcel.stage == "request" and parcel.source in self._thawed:
@@ -113,7 +108,7 @@ class Wires(Network):
                 if not held.go.wait(HANG * 2):
                     raise TimeoutError(f"never released: {parcel}")
                 if held.fate == "late":
-                    self._later(parcel)
+                    self.late.append(parcel)
                 if held.fate != "pass":
                     raise PeerError(f"{parcel.target} did not answer")
                 break
@@ -401,7 +396,7 @@ class Simulation:
         for number in sorted(self.frozen):
             wires.thaw(address(number))
             settle()
-        wires.deliver_late()
+        self.deliver_late()
         self.frozen.clear()
         for number in sorted(self.apart):
             membership = self.nodes[number]._membership
@@ -421,6 +416,12 @@ class Simulation:
                 self.hung.append(f"Promise 3: no wait of more than a second. It hangs:\n{_stacks()}")
         while self._open:
             self._open.pop().end = self.place()
+
+    def deliver_late(self) -> None:
+        """Have the late requests arrive. The writer of an order has waited for a second before it gave up."""
+        if any(isinstance(parcel.message, WriteRequest) for parcel in self.wires.late):
+            self._tick(1.0)
+        self.wires.deliver_late()
 
     def round(self, step: int) -> None:
         """Let a second go by, and then each membership and sweeper make a round, one node after another."""
@@ -517,6 +518,7 @@ def injected(simulation: Simulation) -> Iterator[None]:
         patch("kamacache.deadline.monotonic", now),
         patch("kamacache.cluster.exchange.monotonic", now),
         patch("kamacache.load.remote.monotonic", now),
+        patch("kamacache.runtime.monotonic", now),
         patch.object(Deadline, "left", left),
         patch("kamacache.write.decision._pause", lambda: Twofold(simulation.pause, apause)),
         patch("kamacache.cluster.routes.Placement", lambda owners: _placement(tuple(owners))),  # many have the same

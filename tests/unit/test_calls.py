@@ -37,7 +37,7 @@ MESSAGES: list[tuple[Request, Reply]] = [
             Member("i", "1.2.3.4:5", 1.5, ("a", "b"), loads=("b",), client=True),
             VERSION,
             [GroupState("a", "json", 4, ("loader: app.load", "ttl: None"))],
-            Contact("i", 7, 5, 3),
+            Contact("i", 7, 5, 3, 8),
             gone=("a", "b"),
         ),
         Hello(Member("other", None), 0, [], leaving=True),
@@ -83,6 +83,9 @@ def test_writes_are_answered_without_python(client: Transport, server: Transport
     write = WriteRequest("users", [WriteItem("k", b"v", 0.0001), WriteItem("d", None, above=ABOVE)], clock=9)
     assert outcome(client, address, write) == WriteReply([], refused=True)  # the node lends no clock yet
     store.order_by(hlc)
+    late = write._replace(until_ms=1_999_999)
+    assert outcome(client, address, late) == WriteReply([], refused=True, clock=ABOVE, now_ms=2_000_000)
+    write = write._replace(until_ms=2_000_000)
     reply = outcome(client, address, write)
     assert isinstance(reply, WriteReply)
     first, second = reply.versions
@@ -92,8 +95,8 @@ def test_writes_are_answered_without_python(client: Transport, server: Transport
     again = [WriteItem("k", b"w", above=second, ordered=first), WriteItem("d", b"w", ordered=second)]
     third, fourth = outcome(client, address, WriteRequest("users", again)).versions
     assert fourth > third > second
-    late = [WriteItem("k", b"x", above=fourth, ordered=first)]
-    assert outcome(client, address, WriteRequest("users", late)).versions == [0]
+    after = [WriteItem("k", b"x", above=fourth, ordered=first)]
+    assert outcome(client, address, WriteRequest("users", after)).versions == [0]
     assert store.get("k") == b"w"
 
     told = outcome(client, address, TellRequest("users", [("k", fourth + 1), ("d", 1)], floor=first, clock=9))

@@ -110,6 +110,26 @@ def test_next_is_greater_than_all_seen(steps: list[tuple[bool, int, float]]) -> 
         assert hlc.latest() == greatest
 
 
+def test_the_time_of_the_service_is_that_of_the_clock_that_is_ahead() -> None:
+    behind, ahead = Clock(manual=True, unix=1000.0), Clock(manual=True, unix=4600.0)
+    first, second = Hlc(behind, 1), Hlc(ahead, 2)
+    assert (first.now_ms(), second.now_ms()) == (1_000_000, 4_600_000)
+    first.merge(second.next())
+    second.heard(first.now_ms())
+    for clock in (behind, ahead):
+        clock.advance(1.5)  # it goes on between messages
+    assert first.now_ms() == second.now_ms() == 4_601_500
+    assert first.until_ms(1.0) == second.until_ms(1.0) == 4_602_400  # a tenth for what another may be behind
+    ahead.advance(60.0)
+    first.heard(second.now_ms())
+    assert first.now_ms() == 4_661_500
+    first.heard(1_001_000)  # old messages say less
+    first.heard(1 << 63)  # more than a day ahead: its clock is wrong
+    first.heard(1_000_000 + 86_402_000)
+    assert first.now_ms() == 4_661_500
+    assert first.latest() == 4_600_000 << 80 | 2  # versions are given to writes alone
+
+
 def test_a_version_more_than_a_day_ahead_is_not_taken_in() -> None:
     clock = Clock(manual=True, unix=1000.0)
     hlc = Hlc(clock, 7)

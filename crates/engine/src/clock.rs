@@ -130,6 +130,8 @@ pub struct Pulse {
     stood: AtomicU64,
     /// When the last one was found; 0: there was none.
     found: AtomicU64,
+    /// The time of all of them.
+    asleep: AtomicU64,
 }
 
 impl Default for Pulse {
@@ -141,7 +143,13 @@ impl Default for Pulse {
 impl Pulse {
     /// Makes a pulse by another clock than that of the machine.
     pub fn by(now: fn() -> u64) -> Self {
-        Self { now, last: AtomicU64::new(0), stood: AtomicU64::new(0), found: AtomicU64::new(0) }
+        Self {
+            now,
+            last: AtomicU64::new(0),
+            stood: AtomicU64::new(0),
+            found: AtomicU64::new(0),
+            asleep: AtomicU64::new(0),
+        }
     }
 
     pub fn start(&self) {
@@ -154,7 +162,9 @@ impl Pulse {
         let last = self.last.load(Acquire);
         if last != 0 {
             let now = (self.now)();
-            if now.saturating_sub(last) > STOOD {
+            let pause = now.saturating_sub(last);
+            if pause > STOOD {
+                self.asleep.fetch_add(pause, Relaxed);
                 self.stood.fetch_add(1, Relaxed);
                 self.found.store(now, Relaxed);
                 found();
@@ -162,6 +172,11 @@ impl Pulse {
             self.last.store(now, Release);
         }
         self.stood.load(Relaxed)
+    }
+
+    /// Returns the nanoseconds of all standstills that `beat` has counted; some twice, if two threads found them.
+    pub fn asleep(&self) -> u64 {
+        self.asleep.load(Relaxed)
     }
 
     /// Returns whether a standstill was found within so many nanoseconds.

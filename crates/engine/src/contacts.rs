@@ -3,14 +3,18 @@
 //! Every write that is remembered here has a number ([`arrived`]). A contact with a member *begins* at a number: the
 //! member was told of every write after it, or the contact has ended. So a member misses nothing if it has all up to
 //! that number, however it came by them.
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use crate::{arrivals::arrived, proto::peer::Contact, sync::Mutex};
+use crate::{arrivals::arrived, proto::peer::Contact, sync::Mutex, version::Hlc};
 
 /// Invariant, under the lock: a write that is under way has a number greater than its key in `writing`.
 #[derive(Default)]
 struct State {
     id: String,
+    hlc: Option<Arc<Hlc>>,
     /// By member: the number at which the contact began; None: it has ended.
     begun: HashMap<String, Option<u64>>,
     /// The numbers before the writes under way here, each with the number of writes that began there.
@@ -23,8 +27,10 @@ struct State {
 pub struct Contacts(Mutex<State>);
 
 impl Contacts {
-    pub fn name(&self, id: &str) {
-        id.clone_into(&mut self.0.lock().id);
+    pub fn name(&self, id: &str, hlc: Arc<Hlc>) {
+        let mut state = self.0.lock();
+        id.clone_into(&mut state.id);
+        state.hlc = Some(hlc);
     }
 
     /// Begins a contact: call it once every write that begins is told to the member.
@@ -90,6 +96,7 @@ impl State {
     fn shown(&self, member: &str) -> Contact {
         let number = self.writing.first_key_value().map_or_else(arrived, |(before, _)| *before);
         let begun = self.begun.get(member).copied().flatten().unwrap_or(number);
-        Contact { id: self.id.clone(), number, begun, has: 0 }
+        let now_ms = self.hlc.as_ref().map_or(0, |hlc| hlc.now_ms());
+        Contact { id: self.id.clone(), number, begun, has: 0, now_ms }
     }
 }

@@ -254,6 +254,9 @@ pub trait Memory: Send + Sync {
 
     /// Merges a clock that came with a message, and returns the own clock. None: that one is more than a day ahead.
     fn merge(&self, clock: u128) -> Option<u128>;
+
+    /// Returns the time of the service as this node knows it, in milliseconds.
+    fn now_ms(&self) -> u64;
 }
 
 /// So long after a standstill requests from before it may still be read.
@@ -286,6 +289,11 @@ impl Groups {
     pub fn stood(&self) -> u64 {
         let stood = self.standstills();
         if stood == *self.caught_up.lock() { 0 } else { stood }
+    }
+
+    /// Returns the nanoseconds of all standstills.
+    pub fn asleep(&self) -> u64 {
+        self.pulse.asleep()
     }
 
     /// Returns whether what is read from sockets now may have waited there while the process stood still.

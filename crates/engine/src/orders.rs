@@ -64,8 +64,8 @@ fn outcome(decided: Decided<Bytes>) -> (Bytes, pb::Outcome) {
 }
 
 /// Orders writes as their owner. They are refused together if this node is no candidate for one of their keys, or no
-/// owner of one that has terms, or if this process stood still just now: they may have waited here for so long that their
-/// writers gave up, and others have written since. A writer that still waits sends them again.
+/// owner of one that has terms, or if they come too late, or if this process stood still just now: their writers gave up
+/// then, and others may have written since. A writer that still waits sends them again.
 pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteReply, Refused> {
     let memory = memory::group(groups, request.group.as_bytes()).ok_or(Refused::UnknownGroup(request.group))?;
     if request.items.is_empty() {
@@ -90,7 +90,8 @@ pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteRepl
         Some(_) => memory.is_owner(write.key),
         None => memory.is_candidate(write.key),
     };
-    let refused = groups.reads_late() || !writes.iter().zip(&all_terms).all(takes);
+    let late = request.until_ms > 0 && memory.now_ms() > request.until_ms;
+    let refused = late || groups.reads_late() || !writes.iter().zip(&all_terms).all(takes);
     let mut outcomes = Vec::new();
     let ordered: Option<Vec<_>> = if refused {
         None
@@ -114,6 +115,7 @@ pub fn write(groups: &Groups, request: pb::WriteRequest) -> Result<pb::WriteRepl
         versions: ordered.unwrap_or_default(),
         outcomes,
         clock: bytes(merged(&*memory, 0)?),
+        now_ms: if refused { memory.now_ms() } else { 0 },
     })
 }
 

@@ -11,6 +11,7 @@ use kamacache_engine::{
     peer::handover::{Handed, hand_over},
     placement::Placement,
     store::{Candidacy, Fill, Freshness, Gone, Kind, Options, Store, Use},
+    version::Hlc,
 };
 
 #[allow(dead_code, reason = "its other part is for other tests")]
@@ -37,7 +38,7 @@ impl Two {
             common::joined(Options { max_bytes, freshness: Some(rules), ..common::options(&clock) }, node)
         };
         let (from, to, contacts) = (made(1), made(2), Contacts::default());
-        contacts.name("b");
+        contacts.name("b", Arc::new(Hlc::new(clock.clone(), 2)));
         contacts.begin("a");
         // Only the second owns anything by the tables of both.
         let table = Arc::new(Placement::new(&OWNERS[1..]).unwrap());
@@ -168,9 +169,10 @@ fn only_an_owner_that_has_joined_and_tells_the_sender_of_its_writes_takes_over()
     two.contacts.end("a");
     assert_eq!(two.hand_over(), Handed { handed: 0, left: 1 });
     two.contacts.begin("a");
-    two.contacts.name("a later life of b");
+    let hlc = Arc::new(Hlc::new(two.clock.clone(), 3));
+    two.contacts.name("a later life of b", hlc.clone());
     assert_eq!(two.hand_over(), Handed { handed: 0, left: 1 });
-    two.contacts.name("b");
+    two.contacts.name("b", hlc);
     let (both, other) = (Arc::new(Placement::new(&OWNERS).unwrap()), |owner: u16| 1 - owner);
     two.to.place(Candidacy::new(Some(both.clone()), other(both.owner("k"))), 0);
     assert_eq!(two.hand_over(), Handed { handed: 0, left: 1 }, "by its table another member owns the key");

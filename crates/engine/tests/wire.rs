@@ -270,6 +270,10 @@ impl Memory for Fixed {
     fn merge(&self, clock: u128) -> Option<u128> {
         Some(clock)
     }
+
+    fn now_ms(&self) -> u64 {
+        0
+    }
 }
 
 fn transport(security: Security) -> Transport {
@@ -432,6 +436,10 @@ impl Memory for Slow {
 
     fn merge(&self, clock: u128) -> Option<u128> {
         Some(clock)
+    }
+
+    fn now_ms(&self) -> u64 {
+        0
     }
 }
 
@@ -668,6 +676,10 @@ impl Memory for Made {
 
     fn merge(&self, clock: u128) -> Option<u128> {
         Some(clock)
+    }
+
+    fn now_ms(&self) -> u64 {
+        0
     }
 }
 

@@ -1,5 +1,5 @@
 //! Clock and Hlc for Python.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kamacache_engine::{clock, version};
 use pyo3::{
@@ -72,5 +72,19 @@ impl Hlc {
 
     fn latest(&self) -> u128 {
         self.0.latest()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms()
+    }
+
+    #[pyo3(signature = (now_ms, /))]
+    fn heard(&self, now_ms: u64) {
+        self.0.heard(now_ms);
+    }
+
+    #[pyo3(signature = (wait, /))]
+    fn until_ms(&self, wait: f64) -> PyResult<u64> {
+        Ok(self.0.until_ms(Duration::from_nanos(nanoseconds(wait)?)))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
 use kamacache_engine::{fork, memory::Groups};
 use pyo3::prelude::*;
 
-use crate::messages;
+use crate::{clock::Hlc, errors::seconds, messages};
 
 /// What a node tells its members of its writes, and whether its process stood still.
 #[pyclass(frozen, module = "kamacache._engine")]
@@ -23,9 +23,9 @@ impl Contacts {
         Self::default()
     }
 
-    #[pyo3(signature = (me, /))]
-    fn name(&self, me: &str) {
-        self.groups.contacts.name(me);
+    #[pyo3(signature = (me, hlc, /))]
+    fn name(&self, me: &str, hlc: &Hlc) {
+        self.groups.contacts.name(me, hlc.0.clone());
     }
 
     #[pyo3(signature = (member, /))]
@@ -69,6 +69,11 @@ impl Contacts {
     #[getter]
     fn stood(&self) -> u64 {
         self.groups.stood()
+    }
+
+    #[getter]
+    fn asleep(&self) -> f64 {
+        seconds(self.groups.asleep())
     }
 
     #[pyo3(signature = (stood, /))]

@@ -103,7 +103,8 @@ impl Writer<'_> {
             }
             let at = batches.iter().position(|batch| batch.address == address).unwrap_or_else(|| {
                 let (group, clock) = (self.engine.name().to_owned(), clock.clone());
-                let request = pb::WriteRequest { group, clock, ..pb::WriteRequest::default() };
+                let until_ms = self.engine.until_ms(self.timeout);
+                let request = pb::WriteRequest { group, clock, until_ms, ..pb::WriteRequest::default() };
                 batches.push(Batch { address: address.to_owned(), places: Vec::new(), request });
                 batches.len() - 1
             });

@@ -133,6 +133,10 @@ impl Memory for Door {
     fn merge(&self, clock: u128) -> Option<u128> {
         Some(clock)
     }
+
+    fn now_ms(&self) -> u64 {
+        0
+    }
 }
 
 /// 1. The members' thread has caught up with standstill 1, and sees that there was no other. 2. The process stands still

@@ -8,13 +8,16 @@ answers pings without Python.
 Reading. A node that has fewer of a member's writes than the number at which their contact began has missed some. It
 fetches those by number, and forgets the entries of a group if some are not remembered there any more; the store finds
 nothing until that is done. A process that stood still does so with every member that it knows, and forgets all if one
-of them does not answer: the engine shuts the stores when the process goes on, after one tick of 100 ms at most.
+of them does not answer: the engine shuts the stores when the process goes on, after one tick of 100 ms at most. After
+more than half the lease others may not list the process any more, and new members may not know it: it also registers
+anew, reads the list, and waits until each member on it has answered a hello or is considered dead.
 
 Writing. A write is only confirmed without a member of which it is *known* that it serves nothing any more. It said
 goodbye; or its process has ended, as its free lock shows; or nothing, or another process, listens at the address where
 this very member has answered before, as this node found or another one that says so; or the registry, which notices
-deaths, does not list it, and it left as many pings unanswered as copies live. If the registry notices no deaths,
-such pings are enough. Nor is a write confirmed in whose course the process stood still: it may not know all members.
+deaths, does not list it, and it left as many pings unanswered as copies live, some of them since it left the list: a
+registry that lost its data lists it again soon. If the registry notices no deaths, such pings are enough. Nor is a
+write confirmed in whose course the process stood still: it may not know all members.
 
 Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
 group was emptied since.
@@ -30,6 +33,7 @@ from kamacache.errors import KamaCacheError
 from kamacache.log import log
 
 if TYPE_CHECKING:
+    from kamacache._engine import Contacts
     from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
     from kamacache.net.lane import Lane
@@ -52,7 +56,7 @@ def must_be_told(peer: Peer, silence: int, *, notices_deaths: bool) -> bool:
     """
     if peer.left or has_ended(peer):
         return False
-    return (peer.registered and notices_deaths) or peer.silent < silence
+    return (peer.registered and notices_deaths) or peer.silent < max(silence, peer.bound)
 
 
 class Watched:
@@ -80,6 +84,32 @@ class Listeners:
             changed = _changed[0]  # before the search, which may miss what changes meanwhile
             self._found = found = changed, silence, tuple(self._find(silence))
         return found[2]
+
+
+class Standstill:
+    """The times in which this process stood still, of those with which it has not caught up."""
+
+    def __init__(self, contacts: Contacts, lease: float) -> None:
+        self._contacts = contacts
+        self._lease = lease
+        self._caught_up = self._asleep = 0.0  # seconds of all
+        self.number = 0  # of the last one; 0: it has caught up
+        self.dropped = False  # others may have dropped this process
+
+    def look(self) -> bool:
+        """See whether this process stood still. Return whether others may have dropped it since the last call."""
+        before, self.number = self.number, self._contacts.stood
+        self._asleep = self._contacts.asleep
+        self.dropped = self._asleep - self._caught_up > self._lease / 2
+        if self.number in (0, before):
+            return False
+        log.info("this process stood still; it asks the members for the writes that it has missed")
+        return self.dropped
+
+    def over(self) -> None:
+        """Let the stores answer again, unless the process has stood still once more."""
+        self._caught_up = self._asleep
+        self._contacts.catch_up(self.number)
 
 
 class Reading:

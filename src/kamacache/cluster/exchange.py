@@ -60,11 +60,10 @@ class Exchange:
         groups, gone = self._groups.states(), self._membership.peers.gone()
         return Hello(self._membership.me, self._runtime.hlc.latest(), groups, contact, gone=gone)
 
-    def greet(self) -> None:
-        """Say hello to each peer that has not answered one yet."""
+    def greet(self) -> bool:
+        """Say hello to each peer that has not answered one yet. Return whether all writes of those that do are here."""
         peers = self._membership.peers.ungreeted()
-        if not peers:
-            return
+        whole = True
         me = self._membership.me
         deadline = Deadline.after(HELLO_TIMEOUT)
         calls = [(peer, self._runtime.lane.call(peer.address, self.hello(peer.id), deadline)) for peer in peers]
@@ -78,7 +77,8 @@ class Exchange:
                 if me is self._membership.me:  # else the groups of this node have changed since
                     self._membership.peers.greeted(peer)
                     self._membership.troubles.mended(_DENIED + peer.address, f"{peer.address} answers again")
-                self._catch_up(peer, answer.contact)
+                whole &= self._catch_up(peer, answer.contact)
+        return whole
 
     def take_in(self, hello: Hello) -> None:
         """Take in the hello or goodbye of a peer."""
@@ -90,6 +90,7 @@ class Exchange:
         """Take in what a hello says: its member, its clock, its groups."""
         me, peers, troubles = self._membership.me, self._membership.peers, self._membership.troubles
         good = self._runtime.saw(hello.clock)
+        self._runtime.hlc.heard(hello.contact.now_ms)
         if hello.member.address in (None, me.address):
             return
         clock = f"the clock of {hello.member.address} is wrong, or this node's"
@@ -156,12 +157,12 @@ class Exchange:
             elif not self._is_other(peer, answer) and not peers.answered(peer) and peer.greeted:
                 self._catch_up(peer, answer)
 
-    def went_on(self, stood: int, *, knows_all: bool) -> None:
-        """Fetch all that this process has missed while it stood still, and let its stores answer again.
+    def went_on(self, knows_all: bool, *, joins: bool) -> bool:
+        """Fetch all that this process has missed while it stood still. Return whether its stores may answer again.
 
-        `knows_all` tells whether the list of members was read since.
+        `knows_all` tells whether the list of members was read since, with this node on it. A process that `joins` may
+        have been dropped: then only a member that has answered its hello since tells it of writes.
         """
-        log.info("this process stood still; it asks the members for the writes that it has missed")
         whole, members = knows_all, self._membership.peers
         peers = members.known()  # also the dead and those that said goodbye: they may have come back meanwhile
         until = Deadline.after(HELLO_TIMEOUT)  # if this process stood still, others may have had no time either
@@ -180,9 +181,13 @@ class Exchange:
                 if peer not in peers:
                     self._unanswered(peer, error)
                     whole = False
+        if joins:
+            whole &= self.greet()
+            if not (knows_all and members.settled()):
+                return False
         if not whole:
             self._reading.forget()
-        self._runtime.lane.contacts.catch_up(stood)
+        return True
 
     def _is_other(self, peer: Peer, answer: Contact) -> bool:
         """Return whether another process answers at the address of a peer, and take note of it."""
@@ -200,7 +205,11 @@ class Exchange:
         return whole
 
     def _ping(self, addresses: list[str]) -> list[Contact | Exception]:
-        return self._runtime.lane.ping_many(self._membership.me.id, addresses)
+        answers = self._runtime.lane.ping_many(self._membership.me.id, addresses)
+        for answer in answers:
+            if not isinstance(answer, Exception):
+                self._runtime.hlc.heard(answer.now_ms)
+        return answers
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if getattr(error, "denied", False):

@@ -9,16 +9,16 @@ One thread of the node reads the registry, sends hellos and probes, and builds t
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kamacache import thread
-from kamacache._engine import join
+from kamacache._engine import join, monotonic
 from kamacache.bell import Bell
+from kamacache.cluster.contact import Standstill
 from kamacache.cluster.exchange import HELLO_TIMEOUT, PROBE_INTERVAL, Exchange
 from kamacache.cluster.handover import HandOver
 from kamacache.cluster.peers import Peer, Peers
@@ -26,6 +26,7 @@ from kamacache.cluster.routes import Route, Routes
 from kamacache.cluster.troubles import Troubles
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError, UnknownGroup
+from kamacache.log import log
 from kamacache.net.messages import Hello, Member, WriteReply
 from kamacache.steps import Wait
 
@@ -34,11 +35,10 @@ if TYPE_CHECKING:
     from kamacache.registry.base import Registry
     from kamacache.runtime import Runtime
 
-log = logging.getLogger("kamacache")
-
 AWAY = "the registry does not answer"
 UNREGISTERED = "could not register"
 _FAILED = "the members could not be brought up to date"
+_BACK = 3.0  # seconds in which members register anew once the registry is back: it may have lost what it knew
 _QUICK = 50  # members whose table is built in some milliseconds
 
 
@@ -66,6 +66,8 @@ class Membership:
         self._groups = groups
         self._lock = threading.Lock()
         self._registered = False
+        self._away = -math.inf  # when the registry last did not answer
+        self._standstill = Standstill(runtime.lane.contacts, 0.0 if registry is None else registry.lease)
         self._everyone: list[Member] = []
         self._wake = Bell()
         self._exchange = Exchange(self, runtime, groups)
@@ -122,11 +124,13 @@ class Membership:
 
     def refusal(self) -> WriteReply:
         """Return the answer to a peer that takes this node for the owner of what it does not own."""
-        return WriteReply([], refused=True, clock=self._runtime.hlc.latest(), members=self.everyone())
+        hlc = self._runtime.hlc
+        return WriteReply([], refused=True, clock=hlc.latest(), members=self.everyone(), now_ms=hlc.now_ms())
 
-    def learn(self, members: Iterable[Member]) -> None:
-        """Take in members that another one knows. The registry is read now, and has the last word."""
-        self.peers.introduced(members)
+    def learn(self, refusal: WriteReply) -> None:
+        """Take in time and members as another one knows them. The registry is read now, and has the last word."""
+        self._runtime.hlc.heard(refusal.now_ms)
+        self.peers.introduced(refusal.members)
         self._build()
         self._wake.ring()
 
@@ -149,7 +153,7 @@ class Membership:
         The thread goes on with what is left.
         """
         self.peers.own = self.me.address
-        self._runtime.lane.contacts.name(self.me.id)
+        self._runtime.lane.contacts.name(self.me.id, self._runtime.hlc)
         self._runtime.lane.stood = self._wake.ring
         if self._registry is None:
             self.joined = True
@@ -258,7 +262,11 @@ class Membership:
 
     def tick(self) -> None:
         """Register, read the list, probe, greet, and rebuild what changed."""
-        stood = self._runtime.lane.contacts.stood  # before the list is read
+        standstill = self._standstill
+        if standstill.look():  # before the list is read
+            with self._lock:
+                self._registered = False
+            self.peers.greet()
         if self._retiring and not self.me.leaving:
             self._retire()
         if not self._registered:
@@ -269,8 +277,8 @@ class Membership:
             else:
                 self.troubles.mended(UNREGISTERED, "registered")
         listed = self._read()
-        if stood:
-            self._exchange.went_on(stood, knows_all=listed)
+        if standstill.number and self._exchange.went_on(listed and self._registered, joins=standstill.dropped):
+            standstill.over()
         self._build()  # at once: probing and greeting may take a while
         self._exchange.probe()  # before greeting: no write waits any more for a peer that is found to be gone
         self._exchange.greet()
@@ -278,6 +286,7 @@ class Membership:
             self._runtime.lane.forget(peer.address, finishing=peer.left)
             self._exchange.forget(peer)
         self._build()
+        listed &= monotonic() > self._away + _BACK  # else others may not be registered yet
         if listed and self._registered and not self.joined and self.peers.settled():
             self.joined = True
             for core in self._groups.values():
@@ -309,6 +318,7 @@ class Membership:
             self.clients = self._registry.clients(self._service)
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             self.troubles.note(AWAY, error)
+            self._away = monotonic()
             return False
         self.troubles.mended(AWAY, "the registry answers again")
         return True

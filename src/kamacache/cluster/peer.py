@@ -22,6 +22,7 @@ class Peer(Watched):
         "_dead",
         "_doubted",
         "address",
+        "bound",
         "confirmed",
         "down",
         "ended",
@@ -51,6 +52,7 @@ class Peer(Watched):
         self.left = False  # said goodbye
         self.unanswered = 0  # probes in a row
         self.silent = 0  # probes in a row without any sign of life, as its own pings are
+        self.bound = 0  # below which it cannot be gone, by the moment at which the registry's list came to lack it
 
     @property
     def skipped(self) -> bool:
@@ -92,7 +94,7 @@ class Peer(Watched):
 
     def lives(self) -> None:
         """Take note of a sign of life."""
-        self.unanswered = self.silent = 0
+        self.unanswered = self.silent = self.bound = 0
         self.refused = self.ended = self.doubted = False
 
     def news(self) -> str:

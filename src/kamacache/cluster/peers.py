@@ -19,6 +19,7 @@ log = logging.getLogger("kamacache")
 
 __all__ = ["Peer", "Peers"]
 _BEFORE = 10_000  # forgotten peers that are remembered
+_ANEW = 3  # probes left unanswered in which a member registers anew if the registry lost its data
 _UNANSWERED = 2  # probes in a row after which a peer is considered dead
 
 
@@ -111,6 +112,8 @@ class Peers:
                 peer.registered = peer.fixed or not peer.left
             for address, peer in self._peers.items():
                 if address not in listed:
+                    if peer.registered:
+                        peer.bound = peer.silent + _ANEW
                     peer.registered = False
                     peer.ended |= is_dead(peer.id)
 
@@ -184,7 +187,7 @@ class Peers:
     def alive(self, ids: Iterable[str]) -> None:
         """Note that these members have given a sign of life."""
         for peer in self.by_id(ids).values():
-            peer.silent = 0
+            peer.silent = peer.bound = 0
 
     def unanswered(self, peer: Peer, error: Exception) -> None:
         """Note that a peer did not answer a probe or a hello, and consider it dead if that is enough."""

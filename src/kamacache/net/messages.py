@@ -25,12 +25,14 @@ class Contact(NamedTuple):
     """The state of a member's writes: they are settled up to `number`, and the other was notified of all after `begun`.
 
     In a hello it also says up to which number it `has` the writes of the other; 0: it was never notified of any.
+    `now_ms` is the time of the service as the member knows it.
     """
 
     id: str = ""
     number: int = 0
     begun: int = 0
     has: int = 0
+    now_ms: int = 0
 
 
 class Hello(NamedTuple):
@@ -166,20 +168,24 @@ class WriteItem(NamedTuple):
 
 
 class WriteRequest(NamedTuple):
-    """Order these writes, at least one. With `inherit` the owner first takes in what owners before it have."""
+    """Order these writes, at least one. With `inherit` the owner first takes in what owners before it have.
+
+    The writer waits until `until_ms` by the time of the service: later they are refused. 0: it does not say.
+    """
 
     group: str
     items: list[WriteItem]
     skipped: Sequence[str] = ()
     clock: int = 0
     inherit: bool = False
+    until_ms: int = 0
 
 
 class WriteReply(NamedTuple):
-    """A version for each item (0: superseded), or a refusal: the node is no candidate for one of the keys.
+    """A version for each item (0: superseded), or a refusal: the node is no candidate for a key, or is late.
 
-    A refusal names the `members` that the node knows, itself among them. If an item has terms there is an outcome for
-    each; a version is 0 if nothing changed.
+    A refusal names the `members` that the node knows, itself among them, and the time of the service there. If an item
+    has terms there is an outcome for each; a version is 0 if nothing changed.
     """
 
     versions: list[int]
@@ -187,6 +193,7 @@ class WriteReply(NamedTuple):
     clock: int = 0
     members: Sequence[Member] = ()
     outcomes: Sequence[Outcome] = ()
+    now_ms: int = 0
 
 
 class TellRequest(NamedTuple):

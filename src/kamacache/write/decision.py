@@ -98,15 +98,14 @@ class Decisions:
                     return decided, None
                 self._runtime.membership.refresh()
             else:
-                request = WriteRequest(self._name, [item], (), self._runtime.hlc.latest(), inherit)
-                reply = yield from self._send(owner, request, deadline)
+                reply = yield from self._send(owner, item, inherit, deadline)
                 if not reply.refused and (verdict := reply.outcomes[0].verdict) != REFUSED:
                     if verdict != INHERIT:
                         return (reply.versions[0], reply.outcomes[0]), owner
                     if not inherit:
                         inherit = True
                         continue
-                self._runtime.membership.learn(reply.members)
+                self._runtime.membership.learn(reply)
             if deadline.passed:
                 raise PeerError(f"{self._name}[{item.key!r}]: the members do not agree on its owner; nothing was done")
             yield _pause()
@@ -118,12 +117,13 @@ class Decisions:
             raise PeerError(f"{self._name}[{key!r}]: no member owns it; nothing was done")
         return owners[0]
 
-    def _send(self, owner: Peer, request: WriteRequest, deadline: Deadline) -> Path[WriteReply]:
+    def _send(self, owner: Peer, item: WriteItem, inherit: bool, deadline: Deadline) -> Path[WriteReply]:
         """Return the owner's reply. Raises PeerError."""
-        lane, sent = self._runtime.lane, max(deadline, Deadline.after(SILENCE / 2), key=Deadline.left)
-        key = request.items[0].key
+        runtime, lane, key = self._runtime, self._runtime.lane, item.key
+        sent = max(deadline, Deadline.after(SILENCE / 2), key=Deadline.left)
+        request = WriteRequest(self._name, [item], (), runtime.hlc.latest(), inherit, runtime.until_ms(sent))
         try:
-            if request.inherit:
+            if inherit:
                 reply: WriteReply | Exception = yield Wait(lane.call(owner.address, request, sent), sent)
             else:
                 (reply,) = yield from lane.send_all([(owner.address, request)], sent)
@@ -162,16 +162,15 @@ class Decisions:
 
     def answered(self, request: WriteRequest) -> WriteReply:
         """Answer a peer that takes this node for the owner."""
-        self._runtime.saw(request.clock)
-        if not all(self._owner(item.key) is None for item in request.items):
+        if self._runtime.is_late(request) or not all(self._owner(item.key) is None for item in request.items):
             return self._runtime.membership.refusal()
         return self._reply([self.decided(item) for item in request.items])
 
     def inherited(self, request: WriteRequest) -> Path[WriteReply]:
         """Do the same for keys that are not here: what earlier owners have of them is taken in before."""
-        self._runtime.saw(request.clock)
         keys = [item.key for item in request.items]
-        if not all(self._owner(key) is None for key in keys) or not (yield from self._inherit(keys)):
+        owned = all(self._owner(key) is None for key in keys)
+        if not owned or not (yield from self._inherit(keys)) or self._runtime.is_late(request):
             return self._runtime.membership.refusal()
         return self._reply([self.decided(item, inherited=True) for item in request.items])
 

@@ -151,7 +151,7 @@ class Writes:
             todo = []
             batches = [(peer, batch) for peer, whole_batch in elsewhere.items() for batch in in_messages(whole_batch)]
             replies = yield from self._send(
-                [(peer, self._request(batch, skipped)) for peer, batch in batches], deadline
+                [(peer, self._request(batch, skipped, deadline)) for peer, batch in batches], deadline
             )
             for (peer, batch), reply in zip(batches, replies, strict=True):
                 if isinstance(reply, Exception):
@@ -162,9 +162,9 @@ class Writes:
                     if len(batch) == len(items):
                         return versions, whole, peer
                     continue
-                elif not refreshed:  # views differ: take in the other one, and try once more
+                elif not refreshed:  # views or clocks differ: take in the other ones, and try once more
                     refreshed = True
-                    self._runtime.membership.learn(reply.members)
+                    self._runtime.membership.learn(reply)
                     todo += batch
                     continue
                 whole = False
@@ -184,8 +184,10 @@ class Writes:
             (here if peer is None else elsewhere[peer]).append(item)
         return here, elsewhere
 
-    def _request(self, items: list[WriteItem], skipped: dict[str, Peer]) -> WriteRequest:
-        return WriteRequest(self._name, items, sorted(skipped), self._runtime.hlc.latest())
+    def _request(self, items: list[WriteItem], skipped: dict[str, Peer], deadline: Deadline) -> WriteRequest:
+        runtime = self._runtime
+        until = runtime.until_ms(deadline)
+        return WriteRequest(self._name, items, sorted(skipped), runtime.hlc.latest(), until_ms=until)
 
     def _send(self, asks: Sequence[tuple[Peer, Request]], deadline: Deadline) -> Path[list[Any]]:
         """Return the replies, errors in the places of those that did not come, and take in the clocks of the others."""
@@ -255,11 +257,10 @@ class Writes:
         return [order(item) for item in items]
 
     def ordered(self, request: WriteRequest) -> WriteReply:
-        """Answer a peer that takes this node for the owner. What waited for a process that stood still is refused."""
-        self._runtime.saw(request.clock)
+        """Answer a peer that takes this node for the owner. Refuse what came late, or while this one stood still."""
+        refused = self._runtime.is_late(request) or self._runtime.lane.contacts.stood
         route = self._runtime.route(self._name)
-        stood = self._runtime.lane.contacts.stood
-        if stood or not all(route.is_candidate(item.key) for item in request.items):
+        if refused or not all(route.is_candidate(item.key) for item in request.items):
             return self._runtime.membership.refusal()
         return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
 

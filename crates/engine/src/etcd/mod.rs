@@ -114,12 +114,12 @@ impl Session {
         Ok(Running { stop, thread })
     }
 
-    /// Keeps these entries written from now on, in this order, and returns once they are. After a failure the session
-    /// goes on trying.
+    /// Keeps these entries written from now on, in this order, and returns once they are, under a lease that lives. After
+    /// a failure the session goes on trying.
     pub fn register(&self, entries: Vec<(Bytes, Bytes)>, within: Duration) -> Result<(), Trouble> {
         self.begin()?;
         self.shared.state.lock().want(entries);
-        self.wait_for(within, |state| state.is_done().then_some(()))
+        self.wait_for(within, |state| state.is_registered().then_some(()))
     }
 
     /// Withdraws the entries by revoking the lease. A node that has taken a key over keeps it.

@@ -72,6 +72,9 @@ pub struct Contact {
     /// in a hello: the other's writes that it has; 0: it was never told of any
     #[prost(uint64, tag = "4")]
     pub has: u64,
+    /// the time of the service there: see version.rs
+    #[prost(uint64, tag = "5")]
+    pub now_ms: u64,
 }
 /// Asks for the writes of a group after a number, in parts: KC.MISSED.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -279,6 +282,9 @@ pub struct WriteRequest {
     /// take in what owners before this one have of the keys, and then decide
     #[prost(bool, tag = "7")]
     pub inherit: bool,
+    /// by the time of the service; later the writer has given up, and nothing is applied. 0: none
+    #[prost(uint64, tag = "8")]
+    pub until_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteItem {
@@ -345,7 +351,7 @@ pub struct WriteReply {
     /// one for each item, empty where it was superseded
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub versions: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// not a candidate here
+    /// not a candidate here, or too late
     #[prost(bool, tag = "2")]
     pub refused: bool,
     #[prost(bytes = "bytes", tag = "4")]
@@ -356,6 +362,9 @@ pub struct WriteReply {
     /// one for each item, if one of them has terms; its version is empty if nothing changed
     #[prost(message, repeated, tag = "6")]
     pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
+    /// with a refusal: the time of the service there
+    #[prost(uint64, tag = "7")]
+    pub now_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TellRequest {

@@ -1,5 +1,5 @@
 //! Writes at their owner, with or without Python.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Gone, Kind, Reason, Store,
@@ -60,6 +60,11 @@ impl<V: Value> Store<V> {
 
     pub(super) fn hlc(&self) -> Option<Arc<Hlc>> {
         self.hlc.lock().clone()
+    }
+
+    /// Returns until when an owner may apply an order whose writer waits for so long; 0: as long as it likes.
+    pub fn until_ms(&self, wait: Duration) -> u64 {
+        self.hlc().map_or(0, |hlc| hlc.until_ms(wait))
     }
 
     /// Returns whether a version that came from elsewhere is too far ahead to be taken in.

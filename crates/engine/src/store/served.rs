@@ -152,4 +152,8 @@ impl<V: Value> Memory for Store<V> {
             Some(hlc) => hlc.merge(clock).then(|| hlc.latest()),
         }
     }
+
+    fn now_ms(&self) -> u64 {
+        self.hlc().map_or(0, |hlc| hlc.now_ms())
+    }
 }

@@ -28,7 +28,7 @@ fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
 
 /// Returns the named tuple of what a member says of its writes.
 pub fn contact<'py>(py: Python<'py>, c: &pb::Contact) -> PyResult<Bound<'py, PyAny>> {
-    contact_class(py)?.call1((&c.id, c.number, c.begun, c.has))
+    contact_class(py)?.call1((&c.id, c.number, c.begun, c.has, c.now_ms))
 }
 
 fn group_state<'py>(py: Python<'py>, g: &pb::GroupState) -> PyResult<Bound<'py, PyAny>> {
@@ -85,7 +85,7 @@ fn write<'py>(py: Python<'py>, m: &pb::WriteRequest) -> PyResult<Bound<'py, PyAn
         write_item_class(py)?.call1((&item.key, value, seconds(item.ttl_ms), above, ordered, terms))
     };
     let items = m.items.iter().map(item).collect::<PyResult<Vec<_>>>()?;
-    write_request_class(py)?.call1((&m.group, items, &m.skipped, from_version(&m.clock), m.inherit))
+    write_request_class(py)?.call1((&m.group, items, &m.skipped, from_version(&m.clock), m.inherit, m.until_ms))
 }
 
 /// Returns the named tuple of a request.
@@ -128,7 +128,7 @@ pub fn from_reply<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, Py
             let outcomes = m.outcomes.iter().map(|one| outcome(py, one)).collect::<PyResult<Vec<_>>>()?;
             let clock = from_version(&m.clock);
             let (members, outcomes) = (PyTuple::new(py, members)?, PyTuple::new(py, outcomes)?);
-            write_reply_class(py)?.call1((versions, m.refused, clock, members, outcomes))
+            write_reply_class(py)?.call1((versions, m.refused, clock, members, outcomes, m.now_ms))
         }
         Reply::Tell(m) => {
             let greater: Vec<_> = m.greater.iter().map(|version| from_version(version)).collect();

@@ -84,14 +84,14 @@ pub fn write_item((key, value, ttl, above, ordered, agreed): WriteItem) -> pb::W
 }
 
 fn hello(message: &Bound<'_, PyAny>) -> PyResult<pb::HelloMessage> {
-    let (from, clock, groups, (id, number, begun, has), leaving, gone) = message.extract()?;
+    let (from, clock, groups, (id, number, begun, has, now_ms), leaving, gone) = message.extract()?;
     Ok(pb::HelloMessage {
         member: Some(member(from)),
         clock: to_version(clock),
         groups: all(groups, group_state),
         leaving,
         gone,
-        contact: Some(pb::Contact { id, number, begun, has }),
+        contact: Some(pb::Contact { id, number, begun, has, now_ms }),
     })
 }
 
@@ -120,9 +120,9 @@ pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
             clock: to_version(clock),
         }))
     } else if message.is_instance(write_request_class(py)?)? {
-        let (group, items, skipped, clock, inherit) = message.extract()?;
+        let (group, items, skipped, clock, inherit, until_ms) = message.extract()?;
         let (items, clock) = (all(items, write_item), to_version(clock));
-        Ok(Request::Write(pb::WriteRequest { group, items, skipped, clock, inherit }))
+        Ok(Request::Write(pb::WriteRequest { group, items, skipped, clock, inherit, until_ms }))
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Request::Hello(hello(message)?))
     } else {
@@ -142,13 +142,14 @@ pub fn reply(message: &Bound<'_, PyAny>) -> PyResult<Reply> {
     } else if message.is_instance(hello_class(py)?)? {
         Ok(Reply::Hello(hello(message)?))
     } else if message.is_instance(write_reply_class(py)?)? {
-        let (versions, refused, clock, members, outcomes) = message.extract()?;
+        let (versions, refused, clock, members, outcomes, now_ms) = message.extract()?;
         Ok(Reply::Write(pb::WriteReply {
             versions: all(versions, to_version),
             refused,
             clock: to_version(clock),
             members: all(members, member),
             outcomes: all(outcomes, outcome),
+            now_ms,
         }))
     } else if message.is_instance(client_reply_class(py)?)? {
         let (values, number): (Vec<Option<PyBackedBytes>>, i64) = message.extract()?;
