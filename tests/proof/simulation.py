@@ -96,7 +96,7 @@ class Wires(Network):
         try:
             return super().deliver(source, target, message)
         except PeerError as error:  # what a frozen member was sent, it reads when it goes on
-            if isinstance(message, FillRequest) or (target in self._frozen and not error.refused):
+            if target in self._frozen and not error.refused:
                 self._later(Parcel("request", source, target, message))
             raise
 

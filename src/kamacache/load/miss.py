@@ -283,9 +283,10 @@ class Misses:
         elsewhere = {key for key in keys if route.first(key) is not None}
         return [key for key in keys if key not in elsewhere], [key for key in keys if key in elsewhere]
 
-    def drop_unwanted(self) -> None:
-        """Cancel the calls for loads that no caller waits for, and drop what no node loads any more."""
+    def sweep(self) -> None:
+        """Cancel calls for loads that no caller waits for, drop what no node loads, and bring again what was lost."""
         self._remote.drop_unwanted()
+        self._remote.send_again()
         if self.local.freshness is not None:
             self.local.freshness.drop_gone()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Store, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
+from kamacache.load.fills import Fills
 from kamacache.load.flight import Flying, Start, chain, depth_of, land
 from kamacache.load.lease import Asking
 from kamacache.load.local import Local
@@ -60,6 +61,8 @@ class Remote:
         self._local = local
         self._peeks = peeks
         self._runtime = runtime
+        self._fills = Fills(runtime.lane, timeout)
+        self.send_again = self._fills.send_again
         self._calls: dict[Lead, list[Promise]] = {}  # those under way; changes in single steps
 
     def drop_unwanted(self) -> None:
@@ -100,7 +103,7 @@ class Remote:
 
     def _lead(self, lead: Lead, own: list[str], flying: list[Flying], given: Given | None) -> Path[None]:
         """End every flight: from memory, by the owner, by the next in line, or by loading here."""
-        leases = Asking(self._name, given, lead, self._runtime)
+        leases = Asking(self._name, given, lead, self._fills, self._runtime)
         try:
             yield from self._ask_all(lead, own, flying, leases)
         except KamaCacheError as error:
