@@ -57,7 +57,7 @@ class Sweeper:
             try:
                 flights = core.misses.local.flights
                 abandon_idle(flights)
-                core.misses.drop_unwanted()
+                core.misses.sweep()
                 gone = core.store.sweep(flights.oldest())
                 busy |= bool(gone or len(flights) or on_evict is not None)
             except Exception:

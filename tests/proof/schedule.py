@@ -3,9 +3,9 @@
     python -m tests.proof.schedule --first 1 --seeds 1000 --shrink
 
 The seed decides the members, their ids, the steps, what is held, lost and late, and the clock. Messages pass one after
-the other while nothing is held and no fault is under way. Else real threads decide the order of those that one step
-sends at once, to several members, and which of two callers that wait for one thing goes on first. What a step leaves is
-complete before the next begins. `--twice` compares all that happened: of a thousand seeds a few differ.
+the other, also those that one step sends at once, and hand-overs come after the step that is their cause. Real threads
+decide only which of two callers that wait for one load goes on first. What a step leaves is complete before the next
+begins. `--twice` compares all that happened.
 """
 
 # ruff: noqa: T201 - it is a program, too

@@ -12,17 +12,18 @@ import re
 import sys
 import threading
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
 import kamacache
 from kamacache import Clock, Group, Node
 from kamacache._engine import Placement, Promise, monotonic
+from kamacache.cluster.handover import HandOver as HandingOver
 from kamacache.cluster.membership import Membership
 from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
@@ -79,29 +80,64 @@ class Wires(Network):
     def __init__(self) -> None:
         super().__init__(silence=0.0)
         self.now = 0.0
+        self.main = threading.get_ident()  # the thread of the schedule
+        self._queue: deque[Callable[[], None]] = deque()  # what messages do
+        self._turn = 0  # of the thread that carries them out
+        self.settling = False  # the schedule waits until all is at rest
         self.held: list[Held] = []
-        self._thawed: dict[str, threading.Event] = {}  # of those that are frozen
+        self._stopped: dict[str, list[threading.Event]] = {}  # the threads of those that are frozen, as they came
         self.late: list[Parcel] = []  # their senders have given up
 
     def freeze(self, address: str) -> None:
-        self._thawed[address] = threading.Event()
+        self._stopped[address] = []
         super().freeze(address)
 
     def thaw(self, address: str) -> None:
         super().thaw(address)
-        self._thawed.pop(address).set()
+        for stopped in self._stopped.pop(address):
+            stopped.set()
+            self.settle()
 
     def deliver(self, source: str, target: str, message: Any) -> MemoryLane:
         try:
             return super().deliver(source, target, message)
         except PeerError as error:  # what a frozen member was sent, it reads when it goes on
-            if isinstance(message, FillRequest) or (target in self._frozen and not error.refused):
+            if target in self._frozen and not error.refused:
                 self.late.append(Parcel("request", source, target, message))
             raise
 
+    def broken(self, target: str, *, source: str | None = None) -> None:
+        for answer, ends in list(self._waiting.items()):
+            if ends[1] == target and source in (None, ends[0]) and answer.set_exception(_silent(target)):
+                self.settle()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Have a thread carry out what a message does. While the schedule waits, they do so one after the other."""
+        if self.settling:
+            self._queue.append(work)
+        else:
+            work_on_thread(work)
+
+    def settle(self) -> None:
+        """Wait until no thread runs and no message waits for one, if the schedule brings that about."""
+        if threading.get_ident() != self.main:
+            return
+        self.settling = True
+        settle()
+        while self._queue:
+            self._turn += 1
+            work_on_thread(partial(self._work, self._turn))
+            settle()
+        self.settling = False
+
+    def _work(self, turn: int) -> None:
+        while self._queue and self._turn == turn:  # else this thread has waited, and another one goes on
+            self._queue.popleft()()
+
     def _pass(self, parcel: Parcel) -> None:
-        if parcel.stage == "request" and parcel.source in self._thawed:
-            self._thawed[parcel.source].wait(HANG * 2)  # its process does not run
+        if parcel.stage == "request" and (stopped := self._stopped.get(parcel.source)) is not None:
+            stopped.append(go := threading.Event())
+            go.wait(HANG * 2)  # its process does not run
         for held in self.held:
             if held.parcel is None and not held.go.is_set() and held.matches(parcel):
                 held.parcel, held.since = parcel, self.now
@@ -110,7 +146,7 @@ class Wires(Network):
                 if held.fate == "late":
                     self.late.append(parcel)
                 if held.fate != "pass":
-                    raise PeerError(f"{parcel.target} did not answer")
+                    raise _silent(parcel.target)
                 break
         super()._pass(parcel)
 
@@ -123,13 +159,24 @@ class Wires(Network):
                 continue
             if not isinstance(parcel.message, Peek | Ping | Missed | HandOver):  # those are answered without the node
                 lane._receive(_Call(parcel.message, Promise()))
+                self.settle()
+
+
+def work_on_thread(work: Callable[[], None]) -> None:
+    """Run something on a thread of its own."""
+    threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
+
+
+def _silent(target: str) -> PeerError:
+    return PeerError(f"{target} did not answer")
 
 
 class NamedLane(MemoryLane):
     """A lane with a given address, which sends one message after the other if `free` says that none will be held."""
 
-    def __init__(self, network: Network, name: str, free: Callable[[], bool]) -> None:
+    def __init__(self, network: Wires, name: str, free: Callable[[], bool]) -> None:
         super().__init__(network)
+        self._wires = network
         self._name = name
         self._free = free
 
@@ -140,7 +187,7 @@ class NamedLane(MemoryLane):
         if self._free():
             work()
         else:
-            super()._begin(work)
+            self._wires.begin(work)
 
 
 class Simulation:
@@ -165,13 +212,13 @@ class Simulation:
         self._loads: Counter[str] = Counter()
         self._places = itertools.count(1)
         self._lock = threading.Lock()
+        self.handing: set[HandingOver] = set()  # of nodes whose tables have changed
         self.hung: list[str] = []
         self.under_way: dict[int, threading.Thread] = {}
         self._busy: set[int] = set()  # nodes with a round, a start or a close under way
         self._finished: list[str] = []
         self._pauses: list[threading.Event] = []
         self._mending = False
-        self._main = threading.get_ident()
         self._lingers = True
 
     def place(self) -> float:
@@ -303,7 +350,7 @@ class Simulation:
         if self.free and (self.calm or not waits):
             whole()
         else:
-            self._lingers = True
+            self._lingers = self.wires.settling = True
             thread.start()
 
     @property
@@ -316,8 +363,9 @@ class Simulation:
         return number in self._busy
 
     def rest(self, step: int, words: str) -> None:
-        """Wait until no thread runs, and write down what has happened since the last step."""
+        """Wait until no thread runs, hand over, and write down what has happened since the last step."""
         self.settle()
+        self._hand_over()
         self._tick(0.001)
         with self._lock:
             finished, self._finished = sorted(self._finished), []
@@ -333,7 +381,7 @@ class Simulation:
     def settle(self) -> None:
         """Wait until no thread runs, unless that is certain."""
         if self._lingers or self.under_way or not self.free:
-            settle()
+            self.wires.settle()
             self._lingers = False
 
     def _do(self, target: Group[str], number: int, group: str, call: Call) -> Any:  # noqa: PLR0911 - one for each kind
@@ -363,7 +411,7 @@ class Simulation:
 
     def pause(self) -> None:
         """Wait until time goes on: what asks again after some milliseconds does so then."""
-        if threading.get_ident() == self._main:  # nothing else is under way
+        if threading.get_ident() == self.wires.main:  # nothing else is under way
             self.advance(0.01)
             return
         later = threading.Event()
@@ -386,16 +434,17 @@ class Simulation:
     def mend(self, step: int) -> None:
         """End all faults, release all that is held, and have every member see that."""
         wires = self.wires
-        for held in [*wires.held, *self.loading]:
-            held.release("pass")
-        self._lingers |= bool(wires.held or self.loading)
-        wires.held, self.loading = [], []
         self.plans.clear()
+        held, wires.held, self.loading = [*wires.held, *self.loading], [], []
+        for each in held:  # one after the other, so that their threads race for nothing
+            each.release("pass")
+            self._lingers = True
+            self.settle()
         wires.mend()
         self.settle()
         for number in sorted(self.frozen):
             wires.thaw(address(number))
-            settle()
+            wires.settle()
         self.deliver_late()
         self.frozen.clear()
         for number in sorted(self.apart):
@@ -439,6 +488,16 @@ class Simulation:
 
             self.run(step * 1000 + number, work, lambda: f"round of n{number}", busy=number)
             self.settle()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have the nodes whose tables have changed hand over what others own now. What is left is tried again later."""
+        for number, node in sorted(self.nodes.items()):
+            handing = node._membership._handing
+            if handing in self.handing and self.usable(number):
+                _, left, _ = handing._hand_over(Deadline.after(HANG))
+                if not left:
+                    self.handing.discard(handing)
 
     def advance(self, seconds: float) -> None:
         """Move the clocks. A message that was held for a second by then is too late for its sender."""
@@ -446,8 +505,9 @@ class Simulation:
         with self._lock:
             pauses, self._pauses = self._pauses, []
         for pause in pauses:
-            self._lingers = True
             pause.set()
+            self._lingers = True
+            self.settle()
         for held in list(self.wires.held):
             if held.parcel is not None and self.now - held.since >= 1.0 and not held.go.is_set():
                 held.release("late" if held.parcel.stage == "request" else "lose")
@@ -500,6 +560,13 @@ def _join(membership: Membership) -> None:
     membership._settled.ring()
 
 
+@cache
+def _begin_to_count() -> None:
+    """Have this process count a write: its nodes count together, so a first run would differ from the next ones."""
+    with Node() as node:
+        node.group("before").set("key", b"value")
+
+
 @contextmanager
 def injected(simulation: Simulation) -> Iterator[None]:
     """Have deadlines count by the time of the simulation. A wait that only time would end is a hang."""
@@ -513,6 +580,7 @@ def injected(simulation: Simulation) -> Iterator[None]:
     async def apause() -> None:
         simulation.pause()
 
+    _begin_to_count()
     began = monotonic()
     with (
         patch("kamacache.deadline.monotonic", now),
@@ -523,5 +591,6 @@ def injected(simulation: Simulation) -> Iterator[None]:
         patch("kamacache.write.decision._pause", lambda: Twofold(simulation.pause, apause)),
         patch("kamacache.cluster.routes.Placement", lambda owners: _placement(tuple(owners))),  # many have the same
         patch.object(Membership, "_run", _join),
+        patch.object(HandingOver, "begin", lambda handing: simulation.handing.add(handing)),  # noqa: PLW0108 - a method
     ):
         yield

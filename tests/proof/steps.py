@@ -117,8 +117,9 @@ def _finish_load(simulation: Simulation, step: Step) -> None:
 
 
 def _join(simulation: Simulation, step: Step) -> None:
-    free = [number for number in range(MOST) if number not in simulation.nodes and number not in simulation.crashed]
-    if not free:
+    taken = {*simulation.nodes, *simulation.crashed}
+    free = [number for number in range(MOST) if number not in taken and not simulation.is_busy(number)]
+    if not free:  # a process that is still leaving has its address until then
         return
     number = free[0]
     node = simulation.make(number, client=step.args["client"], loader=step.args["loader"])

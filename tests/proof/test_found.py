@@ -52,3 +52,28 @@ def test_a_lease_that_its_asker_never_saw_takes_no_value() -> None:
         step(38, "clear", 0, "bare", "n2"),
     ]
     assert run(Schedule(6620, steps)).broken == []
+
+
+def test_the_ttl_of_a_late_value_of_a_lease_holder_counts_from_its_load() -> None:
+    """Seed 1342: the value is on its way to the owner for longer than its ttl."""
+    steps = [
+        step(1, "hold", 1, "ageing", "x", message="FillRequest", stage="request", end="source"),
+        step(2, "get_or_load", 1, "ageing", "x"),
+        step(3, "advance", 0, "ageing", "x", seconds=7.0),
+        step(4, "late", 0, "ageing", "x"),
+        step(5, "advance", 0, "ageing", "x", seconds=4.1),
+        step(6, "get", 0, "ageing", "x"),
+    ]
+    assert run(Schedule(1342, steps)).broken == []
+
+
+def test_a_process_that_leaves_has_its_address_until_it_has_gone() -> None:
+    """Seeds 1094 and 6423: the network in memory disconnected a new process when the one before it had said goodbye."""
+    steps = [
+        step(5, "hold", 0, "ageing", "x", message="Hello", stage="request", end="source"),
+        step(13, "leave", 0, "ageing", "y"),
+        step(16, "join", 3, "plain", "b", client=True, loader=True),
+        step(19, "mend", 0, "ageing", "x"),
+        step(20, "set", 1, "plain", "b", value=True),
+    ]
+    assert run(Schedule(1094, steps)).broken == []

@@ -47,7 +47,7 @@ def test_schedules_keep_the_promises(first: int) -> None:
 
 
 def test_a_seed_decides_what_happens() -> None:
-    """Run each twice. What real threads decide may differ in one of many: see schedule.py."""
+    """Run each twice. Real threads decide which of two that wait goes on first, so that one of many may differ."""
     seeds = range(1, 7)
     same = [run(Schedule.of(seed)).trace == run(Schedule.of(seed)).trace for seed in seeds]
     assert sum(same) >= len(seeds) - 1

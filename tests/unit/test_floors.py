@@ -35,7 +35,7 @@ FLOORS = (  # from the ground up
     ("cluster.peer", "net.link"),
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
-    ("load.call", "load.freshness", "load.window", "typed", "keys", "annotation"),
+    ("load.call", "load.fills", "load.freshness", "load.window", "typed", "keys", "annotation"),
     ("load.given", "load.lease", "callkey", "keycodec"),
     ("calltags",),
     ("registry", "registry.directory", "registry.etcd", "registry.static", "registry.local", "registry.given"),

@@ -85,12 +85,24 @@ class Route:
         """Return the same without this node."""
         return [peer for peer in self.all_candidates(key) if peer is not None]
 
-    def first(self, key: str, skipped: Container[str] = ()) -> Peer | None:
-        """Return the first candidate that is neither considered dead nor skipped; None: this node, or none is left."""
+    def first(self, key: str, skipped: Container[str] = (), *, helpless: bool = False) -> Peer | None:
+        """Return the first candidate that is neither considered dead nor skipped; None: this node, or none is left.
+
+        A node that is `helpless` cannot load. If none is left, it asks doubted candidates, and then any owner.
+        """
         for peer in self.all_candidates(key):
             if peer is None or not (peer.skipped or peer.id in skipped):
                 return peer
-        return None
+        if not helpless or None in self.peers:
+            return None
+        owners = sorted(filter(None, self.peers), key=lambda peer: peer.address)
+        asked = (peer for peer in (*self.candidates(key), *owners) if not (peer.dead or peer.behind))
+        return next((peer for peer in asked if peer.id not in skipped), None)
+
+    def is_served(self, group: str) -> bool:
+        """Return whether one of the owners is known to load the group, and lives, as far as is known here."""
+        loading = (peer for peer in self.peers if peer is not None and group in peer.member.loads)
+        return any(not (peer.dead or peer.ended or peer.member.leaving) for peer in loading)
 
     def acts(self, key: str, skipped: Container[str] = ()) -> bool:
         """Return whether this node owns the key, or stands in for dead and skipped candidates before it.
@@ -184,6 +196,8 @@ class Routes:
         owners, loads = _owners(name, [(me, None), *others])
         leaving = tuple(peer for peer in registered if _leaves(peer.member, peer) and name in peer.member.groups)
         before = self._routes.get(name)
+        if not loads and before is not None and before.is_served(name):  # the registry has lost what it knew of them
+            owners = list(before.owners)
         if before is not None and before.owners == set(owners):
             before.leaving = leaving
             if tell:

@@ -22,8 +22,9 @@ from kamacache.net.messages import Answer, FillRequest
 from kamacache.steps import Path, Wait
 
 if TYPE_CHECKING:
-    from kamacache._engine import Lead, Promise
+    from kamacache._engine import Clock, Lead, Promise
     from kamacache.cluster.peers import Peer
+    from kamacache.load.fills import Fills
     from kamacache.load.flight import Holder
     from kamacache.load.given import Given
     from kamacache.load.loaded import Loaded
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 _NUMBERS = itertools.count(1)
-_FILL = 60.0  # seconds that a value may travel to the owner
-_PATIENCE = 1.0  # seconds for which its caller waits for that
+_PATIENCE = 1.0  # seconds for which a caller waits until the owner has its value
 _REVOKED = 1_000  # leases that were given back too early, which are remembered
 _MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
 
@@ -44,15 +44,17 @@ _MESSAGE = 16 * 1024 * 1024  # bytes of values in one message that has several
 class Granting(Loader):
     """The loader of a request with a lease: it grants the keys to the asker."""
 
-    __slots__ = ("_holder", "_lead", "_leases", "_name", "overdue", "skipped", "versions")
+    __slots__ = ("_clock", "_holder", "_lead", "_leases", "_name", "_since", "overdue", "skipped", "versions")
     grants = True
 
-    def __init__(self, leases: Leases, name: str, holder: Holder, skipped: Mapping[str, Peer]) -> None:
+    def __init__(self, leases: Leases, name: str, holder: Holder, skipped: Mapping[str, Peer], clock: Clock) -> None:
         self.single = self.many = None
         self.is_async = self.lean = False
         self.skipped = skipped
         self.versions: dict[str, int] = {}  # of the granted keys
         self.overdue: set[str] = set()  # those whose flights ended with an old value, while the holder goes on
+        self._clock = clock
+        self._since = 0.0  # when the keys were granted
         self._lead: Lead | None = None
         self._leases = leases
         self._name = name
@@ -66,7 +68,7 @@ class Granting(Loader):
         return self._holder
 
     def grant(self, lead: Lead, keys: list[str]) -> bool:
-        self._lead = lead
+        self._lead, self._since = lead, self._clock.now()
         self.versions = {key: lead.flight(key).version for key in keys}
         if not self._leases.add(self._name, self):
             self.versions = {}
@@ -85,6 +87,11 @@ class Granting(Loader):
         self.overdue.discard(key)
         if self._lead is not None and self._lead.ended:
             self._end()
+
+    @property
+    def age(self) -> float:
+        """Return the seconds since the keys were granted, from which the times in a fill count."""
+        return self._clock.now() - self._since
 
     @property
     def revoked(self) -> bool:
@@ -147,12 +154,13 @@ class Leases:
 class Lease:
     """Note what one request to one owner may bring: the versions of the keys that it was granted."""
 
-    __slots__ = ("keys", "name", "old", "peer", "versions")
+    __slots__ = ("keys", "name", "old", "peer", "since", "versions")
 
     def __init__(self, peer: Peer, keys: list[str], member: str) -> None:
         self.peer = peer
         self.keys = keys
         self.name = f"{member}/{next(_NUMBERS)}"
+        self.since = 0.0  # when the grant was here
         self.versions: dict[str, int] = {}
         self.old: dict[str, Answer] = {}  # with the values for a load that fails
 
@@ -160,12 +168,14 @@ class Lease:
 class Asking:
     """The leases that one call asks for, with the function that is `given`. Without one it asks for none."""
 
-    def __init__(self, group: str, given: Given | None, lead: Lead, runtime: Runtime) -> None:
+    def __init__(self, group: str, given: Given | None, lead: Lead, fills: Fills, runtime: Runtime) -> None:
         self.given = given
         self._group = group
+        self._fills = fills
         self._lead = lead
         self._runtime = runtime
         self._leases: list[Lease] = []  # whose owners may wait for this node
+        self._returned: dict[str, float] = {}  # when the function had loaded each key
 
     def ask(self, peer: Peer, keys: list[str]) -> Lease | None:
         """Return the lease that a request asks for, from before it is sent."""
@@ -179,6 +189,7 @@ class Asking:
         """Take in what was granted. If nothing was, the owner does not wait for this node."""
         if lease is not None:
             granted = {key: one for key, one in zip(lease.keys, answers, strict=True) if one.granted}
+            lease.since = self._runtime.clock.now()
             lease.versions = {key: answer.version for key, answer in granted.items()}
             lease.old = {key: answer for key, answer in granted.items() if answer.due}
             if not lease.versions:
@@ -197,6 +208,7 @@ class Asking:
 
         def end(key: str, value: Any) -> None:
             if key not in ended:
+                self._returned[key] = self._runtime.clock.now()
                 ended[key] = loaded.result(key, value)._replace(version=versions[key])
 
         home = self._runtime.home
@@ -224,20 +236,23 @@ class Asking:
     def _fill(self, lease: Lease, ended: Mapping[str, Outcome]) -> list[Promise]:
         """Send what was loaded under a lease, and give back the rest of its keys."""
         keys = list(lease.versions) or lease.keys
-        answers = [_answer(ended.get(key), self._runtime.max_value) for key in keys]
+        answers = [self._answer(ended.get(key), self._returned.get(key, lease.since) - lease.since) for key in keys]
         calls = []
         for some, theirs in _messages(keys, answers):
             request = FillRequest(self._group, lease.name, some, theirs, self._runtime.hlc.latest())
-            calls.append(self._runtime.lane.call(lease.peer.address, request, Deadline.after(_FILL)))
+            calls.append(self._fills.send(lease.peer, request))
         self._leases.remove(lease)
         return calls
 
+    def _answer(self, outcome: Outcome | None, took: float) -> Answer:
+        """Return what the owner is told of a load that took so long, counted from the grant as its times in a fill.
 
-def _answer(outcome: Outcome | None, max_value: int) -> Answer:
-    """Return what the owner is told. It does not keep a value that is too large, so that others load it themselves."""
-    if outcome is None or outcome.late or len(outcome.value or b"") > max_value:
-        return Answer(later=True)
-    return answer_of(outcome)
+        It does not keep a value that is too large, so that others load it themselves.
+        """
+        if outcome is None or outcome.late or len(outcome.value or b"") > self._runtime.max_value:
+            return Answer(later=True)
+        answer = answer_of(outcome)
+        return answer._replace(remaining=answer.remaining + took) if answer.remaining else answer
 
 
 def _messages(keys: list[str], answers: list[Answer]) -> Iterable[tuple[list[str], list[Answer]]]:

@@ -203,7 +203,10 @@ class Loaded:
         if (failure := failure_in(answer)) is not None:
             self._remember(lead, key, failure)
             return lead.end(key, Outcome(failure=failure))
+        ttl = answer.remaining
+        if ttl and (ttl := ttl - granting.age) <= 0.0:  # it has expired on its way
+            return lead.end(key, ABORTED)
         self._note(key, answer.value)
-        if not lead.loaded(key, answer.value, answer.remaining, self.kind(key, granting.skipped), LOADS, False):
+        if not lead.loaded(key, answer.value, ttl, self.kind(key, granting.skipped), LOADS, False):
             self._too_large(key, answer.value)
         return True

@@ -258,6 +258,10 @@ class Local:
         """Return whether no node has a loader; else others can tell what this one cannot: which keys there are."""
         return None in self._runtime.route(self._name).peers and not self.may_load()
 
+    def is_helpless(self, given: Given | None) -> bool:
+        """Return whether a call on this node has no function to load with."""
+        return given is None and self.loader.missing
+
     def may_load(self) -> bool:
         """Return whether this node has a loader, or any other may have one."""
         return not self.loader.missing or self._runtime.route(self._name).may_load(self._runtime.clock.now())

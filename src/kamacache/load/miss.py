@@ -248,7 +248,7 @@ class Misses:
         joined: set[str] = set()
         todo = keys
         while todo:
-            own, elsewhere = self._split(todo)
+            own, elsewhere = self._split(todo, given)
             if ready := self.local.ready(own, given):
                 outcomes |= ready
                 own = [key for key in own if key not in ready]
@@ -275,17 +275,18 @@ class Misses:
                 break
         return outcomes, joined
 
-    def _split(self, keys: list[str]) -> tuple[list[str], list[str]]:
+    def _split(self, keys: list[str], given: Given | None) -> tuple[list[str], list[str]]:
         """Return the keys that this node loads, and the keys that other nodes load."""
         if self.alone:
             return keys, []
-        route = self._runtime.route(self.name)
-        elsewhere = {key for key in keys if route.first(key) is not None}
+        route, helpless = self._runtime.route(self.name), self.local.is_helpless(given)
+        elsewhere = {key for key in keys if route.first(key, helpless=helpless) is not None}
         return [key for key in keys if key not in elsewhere], [key for key in keys if key in elsewhere]
 
-    def drop_unwanted(self) -> None:
-        """Cancel the calls for loads that no caller waits for, and drop what no node loads any more."""
+    def sweep(self) -> None:
+        """Cancel calls for loads that no caller waits for, drop what no node loads, and bring again what was lost."""
         self._remote.drop_unwanted()
+        self._remote.send_again()
         if self.local.freshness is not None:
             self.local.freshness.drop_gone()
 

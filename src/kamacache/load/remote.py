@@ -1,7 +1,7 @@
 """Have keys loaded by their candidates: the owner, the next in line, and in the end this node.
 
 A candidate that does not answer is passed over and named to the next one. One call waits for a second in all for
-candidates that do not answer.
+candidates that do not answer; on a node that cannot load, until no member is left that it can ask.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Store, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
+from kamacache.load.fills import Fills
 from kamacache.load.flight import Flying, Start, chain, depth_of, land
 from kamacache.load.lease import Asking
 from kamacache.load.local import Local
@@ -60,6 +61,8 @@ class Remote:
         self._local = local
         self._peeks = peeks
         self._runtime = runtime
+        self._fills = Fills(runtime.lane, timeout)
+        self.send_again = self._fills.send_again
         self._calls: dict[Lead, list[Promise]] = {}  # those under way; changes in single steps
 
     def drop_unwanted(self) -> None:
@@ -100,7 +103,7 @@ class Remote:
 
     def _lead(self, lead: Lead, own: list[str], flying: list[Flying], given: Given | None) -> Path[None]:
         """End every flight: from memory, by the owner, by the next in line, or by loading here."""
-        leases = Asking(self._name, given, lead, self._runtime)
+        leases = Asking(self._name, given, lead, self._fills, self._runtime)
         try:
             yield from self._ask_all(lead, own, flying, leases)
         except KamaCacheError as error:
@@ -125,7 +128,8 @@ class Remote:
         wasted = 0.0
         before: list[str] = []
         while todo := lead.keys:
-            by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE)
+            helpless = self._local.is_helpless(leases.given)
+            by_peer, here = self._assign(todo, skipped, give_up=wasted >= PATIENCE, helpless=helpless)
             if leases.given is not None and todo == before:  # others load them all: wait for those of one owner
                 by_peer = dict(list(by_peer.items())[:1])
             before = todo
@@ -220,14 +224,14 @@ class Remote:
             self._runtime.suspect(peer, reply)
 
     def _assign(
-        self, keys: Iterable[str], skipped: Mapping[str, Peer], *, give_up: bool
+        self, keys: Iterable[str], skipped: Mapping[str, Peer], *, give_up: bool, helpless: bool
     ) -> tuple[dict[Peer, list[str]], list[str]]:
-        """Return the keys that each peer must load, and the keys that this node must load."""
+        """Return the keys that each peer must load, and those of this node, which gives up only if it can load."""
         by_peer: dict[Peer, list[str]] = defaultdict(list)
         here = []
         route = self._runtime.route(self._name)
         for key in keys:
-            peer = None if give_up else route.first(key, skipped)
+            peer = None if give_up and not helpless else route.first(key, skipped, helpless=helpless)
             if peer is None:
                 here.append(key)
             else:

@@ -101,7 +101,10 @@ class LoadReply(NamedTuple):
 
 
 class FillRequest(NamedTuple):
-    """Take the answers for keys that were granted under this lease. `later` in one gives the lease of its key back."""
+    """Take the answers for keys that were granted under this lease. `later` in one gives the lease of its key back.
+
+    The remaining time of a value, if there is any, counts from the grant: so it is the same whenever this arrives.
+    """
 
     group: str
     lease: str

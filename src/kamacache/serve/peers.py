@@ -136,7 +136,7 @@ class Serving:
         """Return what grants leases to the asker."""
         peer = self._runtime.membership.peers.by_id([request.holder]).get(request.holder)
         holder = Holder(request.holder, peer, core.options.load_timeout)
-        return Granting(core.misses.local.loaded.leases, request.lease, holder, skipped)
+        return Granting(core.misses.local.loaded.leases, request.lease, holder, skipped, self._runtime.clock)
 
     def drain(self, deadline: Deadline) -> None:
         """Wait until peers and clients have their answers, until the deadline at the latest."""

@@ -180,7 +180,7 @@ class MemoryLane(Lane):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._network.kill(self._address)
+            self._network.detach(self, self._address)
 
     def renewed(self) -> MemoryLane:
         return MemoryLane(self._network)

@@ -256,6 +256,13 @@ class Network:
             self._lanes[address] = lane
         return address
 
+    def detach(self, lane: MemoryLane, address: str) -> None:
+        """Disconnect a lane, unless another one has its address by now."""
+        with self._lock:
+            mine = self._lanes.get(address) is lane
+        if mine:
+            self.kill(address)
+
     def deliver(self, source: str, target: str, message: Message) -> MemoryLane:
         """Return the lane at `target` when every gate has let the request pass; PeerError if it is dead or silent."""
         self._pass(Parcel("request", source, target, message))

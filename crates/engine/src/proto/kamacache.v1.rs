@@ -254,7 +254,7 @@ pub struct FillRequest {
     pub lease: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// one for each key; `later`: the asker gives the lease back
+    /// one for each key; `later`: the asker gives the lease back; a remaining time above 0 counts from the grant
     #[prost(message, repeated, tag = "4")]
     pub answers: ::prost::alloc::vec::Vec<Answer>,
     #[prost(bytes = "bytes", tag = "5")]
