@@ -287,7 +287,7 @@ class TestStatic:
 class TestParse:
     def test_an_unknown_scheme_lists_the_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install_entry_point(monkeypatch, tmp_path, "board", f"{__name__}:BoardRegistry")
-        with pytest.raises(ConfigError, match=r"consul://.*board://, etcd://, local://, static://") as caught:
+        with pytest.raises(ConfigError, match=r"consul://.*board://, dns://, etcd://, local://, static://") as caught:
             parse("consul://user:secret@host")
         assert "secret" not in str(caught.value)
 

@@ -19,7 +19,7 @@ kubernetes_validate = importlib.import_module("kubernetes_validate")  # it has n
 
 MANIFESTS = [
     pytest.param(document, id=f"{document['kind']}-{document['metadata']['name']}")
-    for path in sorted((EXAMPLES / "kubernetes").glob("*.yaml"))
+    for path in sorted(EXAMPLES.glob("kubernetes*/*.yaml"))
     for document in documents(path)
 ]
 

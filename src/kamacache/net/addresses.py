@@ -138,6 +138,22 @@ def look_up(host: str, port: int, deadline: Deadline, family: int = 0) -> list[t
     return places
 
 
+def is_here(host: str, deadline: Deadline) -> bool:
+    """Return whether this is an address of this machine: only such an address can be bound."""
+    try:
+        found = look_up(host, 0, deadline)
+    except OSError:
+        return False
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(place)
+        except OSError:
+            continue
+        return True
+    return False
+
+
 def is_on_this_machine(remote: Address, deadline: Deadline) -> bool:
     """Return whether this address, or one that its name resolves to, is loopback."""
     if remote.is_loopback:

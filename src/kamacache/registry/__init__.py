@@ -15,6 +15,12 @@ __all__ = ["ENTRY_POINTS", "Registry", "parse"]
 ENTRY_POINTS = "kamacache.registries"
 
 
+def _dns(url: str) -> Registry:
+    from kamacache.registry.dns import DnsRegistry
+
+    return DnsRegistry(url)
+
+
 def _etcd(url: str) -> Registry:
     from kamacache.registry.etcd import EtcdRegistry
 
@@ -35,7 +41,7 @@ def _static(url: str) -> Registry:
 
 # Known without the metadata of the package, so that a source tree on the path is enough. Each is imported when it is
 # used, so that importing the package costs little, and by a statement, which PyInstaller finds.
-_BUILT_IN = {"etcd": _etcd, "local": _local, "static": _static}
+_BUILT_IN = {"dns": _dns, "etcd": _etcd, "local": _local, "static": _static}
 
 
 def parse(registry: str | Registry) -> Registry:

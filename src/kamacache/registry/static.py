@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
 from kamacache.member import Member
-from kamacache.net.addresses import RESOLVE, Address, advertised, look_up, parse_address
+from kamacache.net.addresses import RESOLVE, Address, advertised, is_here, parse_address
 from kamacache.registry.base import Registry
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class StaticRegistry(Registry):
         if own.is_unspecified:
             until = Deadline.after(RESOLVE)
             ports = [(text, other.host) for text, other in self._list.items() if other.port == own.port]
-            here = [text for text, host in ports if _is_here(host, until)]
+            here = [text for text, host in ports if is_here(host, until)]
             if len(here) == 1:
                 return here[0]
         raise ConfigError(
@@ -80,19 +79,3 @@ class StaticRegistry(Registry):
 
     def _shown(self) -> str:
         return ", ".join(self._list)
-
-
-def _is_here(host: str, deadline: Deadline) -> bool:
-    """Return whether this is an address of this machine: only such an address can be bound."""
-    try:
-        found = look_up(host, 0, deadline)
-    except OSError:
-        return False
-    for family, kind, protocol, _, place in found:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.bind(place)
-        except OSError:
-            continue
-        return True
-    return False
