@@ -71,7 +71,7 @@ FLOORS = (  # from the ground up
     ("group.keyed",),
     ("group.nones",),
     ("loadertypes",),
-    ("serve.admin", "serve.loads", "serve.metrics", "serve.writes", "shares", "sweeper", "fork"),
+    ("serve.admin", "serve.loads", "serve.metrics", "serve.scrape", "serve.writes", "shares", "sweeper", "fork"),
     ("serve.clients",),
     ("serve.peers",),
     ("groups",),

@@ -117,7 +117,7 @@ def test_a_copy_of_a_node_is_the_node(node: Node) -> None:
 def test_the_names_that_complete_on_a_node_are_its_contract(node: Node) -> None:
     shown = {name for name in dir(node) if not name.startswith("_")}
     methods = {"start", "astart", "close", "aclose", "from_env", "members", "owner", "group", "loader", "cached"}
-    methods |= {"reset", "delete_tag", "adelete_tag"}
+    methods |= {"reset", "delete_tag", "adelete_tag", "metrics"}
     assert shown == methods | {"address", "groups", "id"}
 
 
