@@ -16,7 +16,6 @@ from kamacache.load.outcome import (
     LOADS,
     PEER_HITS,
     STALE,
-    TOO_LARGE,
     Failure,
     Outcome,
     caused,
@@ -97,8 +96,7 @@ class Loaded:
         return raw
 
     def _too_large(self, key: str, raw: bytes | None) -> None:
-        """Count a value that is not kept, so that each get loads it, and name it in the log."""
-        self._store.count(TOO_LARGE)
+        """Name a value that is not kept, so that each get loads it, in the log."""
         if noted := self._seldom.note():
             log.warning(
                 "group %r: values too large to be kept: %d since the last line like this; each get loads them again. "

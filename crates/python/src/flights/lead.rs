@@ -296,7 +296,9 @@ impl Lead {
         let value = claimed.as_ref().or(value);
         let size = value.map_or(0, |value| value.as_bytes().len());
         let too_large = size > flights.max_value || !engine.fits(key, size);
-        if !too_large {
+        if too_large {
+            engine.count(kamacache_engine::outcome::TOO_LARGE, 1); // before the callers that wait go on
+        } else {
             self.put(py, flight.get(), value, ttl, kind, None)?;
         }
         let loaded = (value.map(|value| value.clone().unbind()), mark.version, ttl, how, too_large);
