@@ -24,6 +24,7 @@ class State(NamedTuple):
     value: Any  # None: nothing
     since: float  # the place at which the write began that left it
     expires: float  # the clock's time before which it does not expire
+    touched: bool = False  # and so has another version than that of its write
 
     def has(self) -> bool | None:
         """Return whether there is a value; None if that is not known."""
@@ -134,7 +135,7 @@ def _decided(call: Call, state: State, options: Options, key: str) -> Iterator[S
         yield from done.either(not result, there, new)
     elif call.op == "touch":
         yield from done.either(
-            result, gone if ttl is not None and ttl <= 0 else there._replace(expires=new.expires), absent
+            result, gone if ttl is not None and ttl <= 0 else there._replace(expires=new.expires, touched=True), absent
         )
     elif call.op == "pop":
         if result is None or state.value in (result, UNKNOWN, PRESENT):
@@ -168,7 +169,7 @@ class _Outcome:
 def _conditional(call: Call, state: State, new: State) -> Iterator[State]:
     """Decide by the value of which the caller knows the version: each write has a value of its own."""
     if call.error:
-        if type(state.value) is int or state.value != call.args["was"] or call.args.get("touched"):
+        if type(state.value) is int or state.value != call.args["was"] or state.touched:
             yield state
     elif state.value in (call.args["was"], UNKNOWN, PRESENT):
         yield new

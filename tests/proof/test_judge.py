@@ -309,6 +309,12 @@ GOOD = {
         .call("a", "set", "k", value="2", if_version=7, was="1", result=True)
         .call("b", "set", "k", value="3", if_version=7, was="1", error="Conflict")
     ),
+    "a conflict after a touch": (  # seed 8583
+        new()
+        .set("a", "1")
+        .call("a", "touch", "k", ttl=30.0, result=True)
+        .call("b", "set", "k", value="3", if_version=7, was="1", error="Conflict")
+    ),
     "a failed load": (
         new()
         .load("a", "k", "f1", failed=True, at=(2, 3))
