@@ -132,7 +132,7 @@ def test_none_that_is_kept(clients: list[Any], tcp_trio: Trio) -> None:
     """Check that clients see nil, and that EXISTS, TTL and DEL tell it from absence."""
     groups = [node.group("nones", codec="json", cache_none=True) for node in tcp_trio.nodes]
     owners = [node.owner for node in tcp_trio.nodes]
-    wait_until(lambda: all(len({owner("nones", f"k{n}") for owner in owners}) == 1 for n in range(100)))
+    wait_until(lambda: all(len({owner("nones", f"k{n}").address for owner in owners}) == 1 for n in range(100)))
     wait_until(lambda: groups[0].set("k", None, ttl=100) and all(client.exists("nones:k") for client in clients))
     for client in clients:
         assert (client.get("nones:k"), client.mget("nones:k", "nones:absent")) == (None, [None, None])

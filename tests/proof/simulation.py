@@ -215,6 +215,7 @@ class Simulation:
         self.handing: set[HandingOver] = set()  # of nodes whose tables have changed
         self.hung: list[str] = []
         self.under_way: dict[int, threading.Thread] = {}
+        self._calls: dict[int, Call] = {}  # by their steps
         self._busy: set[int] = set()  # nodes with a round, a start or a close under way
         self._finished: list[str] = []
         self._pauses: list[threading.Event] = []
@@ -313,6 +314,7 @@ class Simulation:
                     call.cause = found.group()
             call.end, call.ended = self.place(), self.now
 
+        self._calls[step] = call
         lingers = group == "ageing" or args.get("wait") is False
         decided = op in PRIMITIVES or bool({"if_version", "if_present", "keep"} & set(args))
         self.run(step, work, lambda: str(call).partition(" ")[2], lingers=lingers, waits=decided)
@@ -459,7 +461,11 @@ class Simulation:
         for _ in range(4):
             self.round(step)
         self._mending = False
-        for thread in list(self.under_way.values()):
+        for number, thread in list(self.under_way.items()):
+            call = self._calls.get(number)
+            if call is not None and int(call.node[1:]) in self.crashed:  # it has died with its process
+                call.error, call.end, call.ended = "NodeClosed", self.place(), self.now
+                continue
             thread.join(HANG)
             if thread.is_alive():
                 self.hung.append(f"Promise 3: no wait of more than a second. It hangs:\n{_stacks()}")

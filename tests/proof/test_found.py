@@ -38,6 +38,17 @@ def test_the_owner_is_killed_while_a_member_waits_for_a_lease_of_another() -> No
     assert run(Schedule(2163, steps)).broken == []
 
 
+def test_a_call_dies_with_its_process() -> None:
+    """Seed 9086: a process that is killed while one of its calls waits is no call that hangs."""
+    steps = [
+        Step(1, "hold_load", 1, {"group": "plain", "keys": ["c", "b", "a"]}),
+        Step(9, "get_many_or_load", 3, {"group": "plain", "keys": ["a", "b", "c"]}),
+        Step(10, "get", 2, {"group": "plain", "keys": ["a", "b", "c"]}),
+        Step(20, "crash", 2, {"group": "bare", "keys": ["q", "p", "n1", "n2"]}),
+    ]
+    assert run(Schedule(9086, steps)).broken == []
+
+
 def test_a_lease_that_its_asker_never_saw_takes_no_value() -> None:
     """Seed 6620.
 
