@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "the models use a part of these files")]
 
 mod arrivals;
+mod chunks;
 mod clock;
 mod contacts;
 mod hash;
@@ -20,6 +21,7 @@ mod proto;
 mod stack;
 mod store;
 mod sync;
+mod table;
 mod version;
 
 use std::{

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "it uses a part of these files")]
 
 mod arrivals;
+mod chunks;
 mod clock;
 mod contacts;
 mod hash;
@@ -16,6 +17,7 @@ mod stack;
 mod store;
 #[path = "../../crates/engine/src/sync.rs"]
 mod sync;
+mod table;
 mod version;
 
 use std::{

@@ -3,6 +3,7 @@
 
 pub mod arrivals;
 pub mod call;
+mod chunks;
 pub mod clock;
 pub mod contacts;
 pub mod etcd;
@@ -26,6 +27,7 @@ pub mod security;
 pub mod socket;
 pub mod store;
 pub mod sync;
+mod table;
 pub mod tracked;
 pub mod transport;
 pub mod version;

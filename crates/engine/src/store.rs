@@ -19,9 +19,11 @@ mod read;
 mod served;
 mod shard;
 mod shut;
-mod table;
+mod slices;
+mod sweep;
 mod tags;
 mod watch;
+mod wheel;
 mod write;
 mod writes;
 
@@ -143,8 +145,8 @@ struct Attic<V> {
     evicted: VecDeque<Evicted<V>>,
     /// Values' bytes among the evicted.
     bytes: u64,
-    /// Slabs that a clear swapped out.
-    cleared: Vec<Vec<Option<Entry<V>>>>,
+    /// What a clear swapped out.
+    cleared: Vec<Contents<V>>,
 }
 
 impl<V> Default for Attic<V> {
@@ -256,14 +258,17 @@ impl<V: Value> Store<V> {
 
     /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.
     fn swap(&self, shard: &mut Shard<V>, lost: bool) -> Contents<V> {
+        self.account(shard, |shard| shard.writes = shard.writes.emptied(lost));
+        shard.newest = 0;
+        self.take_contents(shard)
+    }
+
+    /// Takes all entries of a shard in O(1).
+    fn take_contents(&self, shard: &mut Shard<V>) -> Contents<V> {
         let capacity = self.budget() / self.shards.len() as u64;
         let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
-        self.account(shard, |shard| {
-            shard.writes = shard.writes.emptied(lost);
-            shard.newest = 0;
-            let emptied = Contents::new(policy, shard.contents.linger);
-            std::mem::replace(&mut shard.contents, emptied)
-        })
+        let emptied = Contents::new(policy, shard.contents.linger);
+        self.account(shard, |shard| std::mem::replace(&mut shard.contents, emptied))
     }
 }
 

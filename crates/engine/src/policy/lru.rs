@@ -3,14 +3,9 @@
 use super::{Policy, Slot, list::Lists};
 
 /// LRU. Weights do not matter to it: the order of use alone decides.
+#[derive(Default)]
 pub struct Lru {
     lists: Lists<1>,
-}
-
-impl Default for Lru {
-    fn default() -> Self {
-        Self { lists: Lists::new() }
-    }
 }
 
 impl Policy for Lru {
@@ -19,7 +14,7 @@ impl Policy for Lru {
         self.lists.push_newest(0, slot);
     }
 
-    #[inline]
+    #[inline(never)] // for the sake of the others
     fn hit(&mut self, slot: Slot) {
         if self.lists.newest(0) != Some(slot) {
             self.lists.unlink(slot);
@@ -42,6 +37,14 @@ impl Policy for Lru {
         let slot = self.lists.oldest(0)?;
         self.lists.unlink(slot);
         Some(slot)
+    }
+
+    fn release(&mut self, piece: usize) {
+        self.lists.release(piece);
+    }
+
+    fn older(&self, slot: Option<Slot>) -> Option<Slot> {
+        self.lists.older(slot, &[0])
     }
 
     fn order(&self) -> Vec<Slot> {

@@ -1,7 +1,7 @@
 //! Eviction policies: which entry goes when the budget is full. A policy knows no lock, no value and no time.
 
 mod ghost;
-mod list;
+pub(crate) mod list;
 mod lru;
 mod s3fifo;
 mod two_level;
@@ -12,7 +12,7 @@ pub use s3fifo::S3Fifo;
 pub use two_level::TwoLevel;
 
 /// The store's name for an entry: an index in the shard's slab, reused once the entry is gone.
-pub type Slot = u32;
+pub use crate::chunks::Slot;
 
 /// The order in which entries leave. One instance serves one shard, under that shard's lock.
 ///
@@ -34,6 +34,11 @@ pub trait Policy: Send {
     fn evict(&mut self) -> Option<Slot>;
     /// Takes note of another capacity; the caller evicts until its sum of weights fits.
     fn resize(&mut self, _capacity: u64) {}
+    /// Gives the memory of a piece of slots back, none of which is resident.
+    fn release(&mut self, piece: usize);
+    /// Returns the slot that goes right before another; without one, the last to go. None: there is none, or the other is
+    /// not resident.
+    fn older(&self, slot: Option<Slot>) -> Option<Slot>;
     /// Returns the resident slots in the policy's own order, the next to go first.
     fn order(&self) -> Vec<Slot>;
 }
@@ -44,6 +49,7 @@ fn stored_weight(weight: u64) -> u32 {
 }
 
 /// The policy that a user named. It dispatches by match, so that a hit may be inlined.
+#[expect(clippy::large_enum_variant, reason = "a hit follows no pointer to it; there is one for each shard")]
 pub enum AnyPolicy {
     S3Fifo(S3Fifo),
     Lru(Lru),
@@ -93,7 +99,7 @@ impl Policy for AnyPolicy {
         each!(self, policy => policy.insert(slot, hash, weight));
     }
 
-    #[inline]
+    #[inline(always)]
     fn hit(&mut self, slot: Slot) {
         each!(self, policy => policy.hit(slot));
     }
@@ -116,6 +122,14 @@ impl Policy for AnyPolicy {
 
     fn resize(&mut self, capacity: u64) {
         each!(self, policy => policy.resize(capacity));
+    }
+
+    fn release(&mut self, piece: usize) {
+        each!(self, policy => policy.release(piece));
+    }
+
+    fn older(&self, slot: Option<Slot>) -> Option<Slot> {
+        each!(self, policy => policy.older(slot))
     }
 
     fn order(&self) -> Vec<Slot> {

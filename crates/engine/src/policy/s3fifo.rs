@@ -9,6 +9,7 @@
 //! memory is bounded by what the entries themselves take.
 
 use super::{Policy, Slot, ghost::Ghost, list::Lists, stored_weight};
+use crate::chunks::Chunks;
 
 const SMALL: usize = 0;
 const MAIN: usize = 1;
@@ -28,9 +29,9 @@ struct Entry {
 /// S3-FIFO. Invariant: `main` is the sum of the weights on the main queue.
 pub struct S3Fifo {
     lists: Lists<3>,
-    /// Apart from the entries: a hit touches this byte and nothing else.
+    /// Apart from the entries, and in one piece: a hit touches this byte and nothing else.
     hits: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Chunks<Entry>,
     ghost: Ghost,
     len: usize,
     main: u64,
@@ -43,9 +44,9 @@ impl S3Fifo {
     /// Makes the policy of a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
         S3Fifo {
-            lists: Lists::new(),
+            lists: Lists::default(),
             hits: Vec::new(),
-            entries: Vec::new(),
+            entries: Chunks::default(),
             ghost: Ghost::default(),
             len: 0,
             main: 0,
@@ -101,11 +102,8 @@ fn main_limit(capacity: u64) -> u64 {
 impl Policy for S3Fifo {
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
         self.lists.reserve(slot);
-        let needed = slot as usize + 1;
-        if self.entries.len() < needed {
-            self.entries.resize(needed, Entry::default());
-            self.hits.resize(needed, 0);
-        }
+        self.entries.reserve(slot as usize, |_| Entry::default());
+        self.hits.resize(self.hits.len().max(slot as usize + 1), 0);
         self.entries[slot as usize] = Entry { hash, weight: stored_weight(weight), list: 0 };
         self.hits[slot as usize] = 0;
         self.len += 1;
@@ -114,7 +112,7 @@ impl Policy for S3Fifo {
         self.put(list, slot);
     }
 
-    #[inline]
+    #[inline(always)]
     fn hit(&mut self, slot: Slot) {
         let hits = &mut self.hits[slot as usize];
         *hits = (*hits + 1).min(MOST_HITS);
@@ -163,6 +161,15 @@ impl Policy for S3Fifo {
 
     fn resize(&mut self, capacity: u64) {
         self.main_limit = main_limit(capacity);
+    }
+
+    fn release(&mut self, piece: usize) {
+        self.lists.release(piece);
+        self.entries.release(piece);
+    }
+
+    fn older(&self, slot: Option<Slot>) -> Option<Slot> {
+        self.lists.older(slot, &[MAIN, SMALL, LAST])
     }
 
     fn order(&self) -> Vec<Slot> {

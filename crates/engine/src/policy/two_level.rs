@@ -7,6 +7,7 @@
 //! first.
 
 use super::{Policy, Slot, list::Lists, stored_weight};
+use crate::chunks::Chunks;
 
 const FIRST: usize = 0;
 const SECOND: usize = 1;
@@ -20,7 +21,7 @@ struct Entry {
 /// Two-level LRU. Invariant: the weights on the second level sum up to `used`, which is at most `limit`.
 pub struct TwoLevel {
     lists: Lists<2>,
-    entries: Vec<Entry>,
+    entries: Chunks<Entry>,
     limit: u64,
     used: u64,
 }
@@ -28,7 +29,7 @@ pub struct TwoLevel {
 impl TwoLevel {
     /// Makes the policy of a shard of `capacity` in weight.
     pub fn new(capacity: u64) -> Self {
-        TwoLevel { lists: Lists::new(), entries: Vec::new(), limit: capacity / 3, used: 0 }
+        TwoLevel { lists: Lists::default(), entries: Chunks::default(), limit: capacity / 3, used: 0 }
     }
 
     fn take(&mut self, slot: Slot) -> u64 {
@@ -66,15 +67,12 @@ impl TwoLevel {
 impl Policy for TwoLevel {
     fn insert(&mut self, slot: Slot, _hash: u64, weight: u64) {
         self.lists.reserve(slot);
-        let needed = slot as usize + 1;
-        if self.entries.len() < needed {
-            self.entries.resize(needed, Entry::default());
-        }
+        self.entries.reserve(slot as usize, |_| Entry::default());
         self.entries[slot as usize] = Entry { weight: stored_weight(weight), second: false };
         self.lists.push_newest(FIRST, slot);
     }
 
-    #[inline]
+    #[inline(never)] // for the sake of the others
     fn hit(&mut self, slot: Slot) {
         if self.lists.newest(SECOND) != Some(slot) {
             self.promote(slot);
@@ -113,6 +111,15 @@ impl Policy for TwoLevel {
     fn resize(&mut self, capacity: u64) {
         self.limit = capacity / 3;
         self.spill();
+    }
+
+    fn release(&mut self, piece: usize) {
+        self.lists.release(piece);
+        self.entries.release(piece);
+    }
+
+    fn older(&self, slot: Option<Slot>) -> Option<Slot> {
+        self.lists.older(slot, &[SECOND, FIRST])
     }
 
     fn order(&self) -> Vec<Slot> {

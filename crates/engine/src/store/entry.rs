@@ -54,7 +54,6 @@ pub struct Entry<V> {
     pub took: u32,
     /// When it was kept here, in units of [`STAMP`] since some turn of the counter.
     pub kept: u32,
-    pub hash: u64,
 }
 
 /// The rest of an entry, apart from what a hit reads.
@@ -65,12 +64,13 @@ pub struct Origin {
     pub served_until: u64,
     /// The end of its ttl; see `age.rs`.
     pub ends: u64,
+    pub hash: u64,
 }
 
 impl<V: Value> Entry<V> {
-    pub fn new(key: &str, hash: u64, value: Option<V>, expires: u64, kind: Kind) -> Self {
+    pub fn new(key: &str, value: Option<V>, expires: u64, kind: Kind) -> Self {
         let key = Key::new(key);
-        Self { key, value, hash, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind, tagged: 0 }
+        Self { key, value, expires, took: 0, kept: 0, asked_in: 0, asked: 0, kind, tagged: 0 }
     }
 
     /// Returns whether its time is over. The clock is read only for entries that expire.
@@ -89,7 +89,7 @@ impl<V: Value> Entry<V> {
     }
 }
 
-const _: () = assert!(size_of::<Entry<std::sync::Arc<u8>>>() == 64); // one cache line
+const _: () = assert!(size_of::<Option<Entry<(std::sync::Arc<u8>, usize)>>>() == 64); // one cache line
 
 /// Returns the time at which an entry is to be dropped.
 pub fn gone(kind: Kind, origin: &Origin, linger: u64) -> u64 {

@@ -18,16 +18,29 @@ use crate::{
 const SHARE: u64 = 4;
 
 impl<V: Value> Store<V> {
-    /// Returns the slots of the main and former copies of each shard, the next to go first.
+    /// Returns the slots of the main and former copies of each shard, the next to go first. An entry that is hit or leaves
+    /// meanwhile may hide others.
     pub fn slots(&self) -> Vec<Vec<Slot>> {
-        (0..self.shards.len()).map(|index| self.lock(index).contents.order()).collect()
+        let slots = |index| {
+            let (mut slots, mut from) = (Vec::new(), None);
+            let slices = self.lock(index).contents.slices();
+            for _ in 0..=slices {
+                from = self.lock(index).contents.older(from, &mut slots);
+                if from.is_none() {
+                    break;
+                }
+            }
+            slots.reverse();
+            slots
+        };
+        (0..self.shards.len()).map(slots).collect()
     }
 
     /// Returns what a slot has for another node, with its key.
     pub fn stray(&self, shard: usize, slot: Slot) -> Option<(String, Moved)> {
         let now = self.options.clock.coarse();
         let shard = self.lock(shard);
-        let entry = shard.contents.slab.get(slot as usize)?.as_ref().filter(|_| !self.is_shut())?;
+        let entry = shard.contents.peek(slot).filter(|_| !self.is_shut())?;
         let Origin { version, ends, .. } = *shard.contents.origin(slot);
         let key = entry.key.as_str();
         let stays = match entry.kind {
@@ -77,7 +90,7 @@ impl<V: Value> Store<V> {
             gone.0.extend(value);
             return Took::Done;
         }
-        let mut entry = Entry::new(key, hash, value, self.due(Kind::Main, ends, took, age), Kind::Main);
+        let mut entry = Entry::new(key, value, self.due(Kind::Main, ends, took, age), Kind::Main);
         let room = self.budget().saturating_sub(self.used.load(Relaxed));
         if !self.has_room(key) || (entry.weight(self.options.overhead) > room && before >= self.budget() / SHARE) {
             gone.0.extend(entry.value);
@@ -85,7 +98,7 @@ impl<V: Value> Store<V> {
         }
         entry.took = u32::try_from(took / 1_000).unwrap_or(u32::MAX);
         let mut evicted = Vec::new();
-        self.keep(&mut shard, entry, Origin { version, served_until: 0, ends }, cells, &mut evicted, gone);
+        self.keep(&mut shard, entry, Origin { version, served_until: 0, ends, hash }, cells, &mut evicted, gone);
         if let Some(slot) = shard.contents.find(hash, key.as_bytes()) {
             shard.contents.get_mut(slot).kept = (now.saturating_sub(age) / STAMP) as u32;
         }

@@ -1,6 +1,6 @@
 //! The keys in memory, for people and tests.
 use super::{Kind, Store};
-use crate::{memory::Value, policy::Slot};
+use crate::memory::Value;
 
 impl<V: Value> Store<V> {
     /// Returns the keys that begin so, and that have a value here, shard by shard.
@@ -11,14 +11,17 @@ impl<V: Value> Store<V> {
             return keys;
         }
         for index in 0..self.shards.len() {
-            let shard = self.lock(index);
-            let slots = shard.contents.slab.iter().zip(&shard.contents.origins).enumerate();
-            let alive = slots.filter_map(|(slot, (entry, origin))| {
-                entry.as_ref().filter(|entry| origin.ends > now && shard.contents.is_alive(slot as Slot, entry))
-            });
-            let there = alive.filter(|entry| entry.value.is_some() && entry.kind != Kind::Former);
-            let named = there.map(|entry| entry.key.as_str()).filter(|key| key.starts_with(prefix));
-            keys.extend(named.map(str::to_owned));
+            let mut end = usize::MAX;
+            while end > 0 {
+                let shard = self.lock(index);
+                end = shard.contents.visit(end, |slot, entry, origin| {
+                    let alive = origin.ends > now && shard.contents.is_alive(slot, entry);
+                    let named = entry.value.is_some() && entry.kind != Kind::Former;
+                    if alive && named && entry.key.as_str().starts_with(prefix) {
+                        keys.push(entry.key.as_str().to_owned());
+                    }
+                });
+            }
         }
         keys
     }

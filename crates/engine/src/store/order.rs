@@ -145,8 +145,8 @@ impl<V: Value> Store<V> {
         let mut evicted = Vec::new();
         match value {
             Some(value) if expires > 0 && self.fits(key, value.bytes().len()) => {
-                let entry = Entry::new(key, hash, Some(value), self.due(Kind::Main, expires, 0, 0), Kind::Main);
-                let origin = Origin { version, served_until: 0, ends: expires };
+                let entry = Entry::new(key, Some(value), self.due(Kind::Main, expires, 0, 0), Kind::Main);
+                let origin = Origin { version, served_until: 0, ends: expires, hash };
                 self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
             }
             value => {

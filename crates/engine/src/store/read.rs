@@ -103,10 +103,9 @@ impl<V: Value> Store<V> {
         hit: impl FnOnce(&V, Kind) -> R,
     ) -> Lookup<R> {
         shard.counts.gets += u64::from(misses);
-        let Some(slot) = shard.contents.find(hash, key.as_bytes()).filter(|_| !self.is_shut()) else {
+        let Some((slot, entry)) = shard.contents.entry(hash, key.as_bytes()).filter(|_| !self.is_shut()) else {
             return Lookup::Miss;
         };
-        let entry = shard.contents.get(slot);
         if !shard.contents.serves(slot, entry, || self.options.clock.coarse()) {
             return Lookup::Past;
         }

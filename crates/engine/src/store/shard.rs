@@ -6,52 +6,54 @@ use rapidhash::fast::RandomState;
 use super::{
     cells::{Cells, Prefixes, Tags},
     counts::{Counts, Used},
-    entry::{Entry, Kind, NEVER, Origin, gone},
-    table::Table,
+    entry::{Entry, Kind, Origin, gone},
     watch::Watch,
+    wheel::Wheel,
     writes::{Mark, Pending, Writes},
 };
 use crate::{
+    chunks::{Chunks, Slots},
     memory::Value,
     policy::{AnyPolicy, Lru, Policy, Slot},
+    table::Table,
 };
 
 /// The part of a shard that a clear swaps out.
 #[repr(C)]
 pub struct Contents<V> {
-    table: Table,
-    pub slab: Vec<Option<Entry<V>>>,
+    pub(super) table: Table<2>,
+    pub(super) slab: Chunks<Option<Entry<V>>>,
     /// By slot, as the slab.
-    pub(super) origins: Vec<Origin>,
-    free: Vec<Slot>,
+    pub(super) origins: Chunks<Origin>,
+    pub(super) slots: Slots,
+    /// When entries are to be dropped.
+    pub(super) wheel: Wheel,
     /// The cells of the entries that have any.
     pub cells: HashMap<Slot, Cells, RandomState>,
     /// The order of main and former copies. Near copies have a budget of their own, and so an order.
-    main: AnyPolicy,
+    pub(super) main: AnyPolicy,
     near: Lru,
     /// Weights of all entries, and of the near copies among them.
     pub bytes: u64,
     pub near_bytes: u64,
     /// How long entries stay after the end of their ttl, near copies excepted.
     pub linger: u64,
-    /// No entry is to be dropped before.
-    pub soonest: u64,
 }
 
 impl<V: Value> Contents<V> {
     pub fn new(policy: AnyPolicy, linger: u64) -> Self {
         Self {
             table: Table::default(),
-            slab: Vec::new(),
-            origins: Vec::new(),
-            free: Vec::new(),
+            slab: Chunks::default(),
+            origins: Chunks::default(),
+            slots: Slots::default(),
+            wheel: Wheel::default(),
             cells: HashMap::default(),
             main: policy,
             near: Lru::default(),
             bytes: 0,
             near_bytes: 0,
             linger,
-            soonest: NEVER,
         }
     }
 
@@ -61,10 +63,26 @@ impl<V: Value> Contents<V> {
 
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
-        self.table.find(hash, |slot, hint| {
-            V::prefetch(hint);
-            self.get(slot).key.is(key)
-        })
+        self.entry(hash, key).map(|(slot, _)| slot)
+    }
+
+    #[inline(always)]
+    pub fn entry(&self, hash: u64, key: &[u8]) -> Option<(Slot, &Entry<V>)> {
+        let found = self.table.find_moved(hash, |slot, hint| self.seen(slot, hint, key));
+        if found.is_none() && self.table.is_moving() { self.unmoved(hash, key) } else { found }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unmoved(&self, hash: u64, key: &[u8]) -> Option<(Slot, &Entry<V>)> {
+        self.table.find_unmoved(hash, |slot, hint| self.seen(slot, hint, key))
+    }
+
+    #[inline(always)]
+    fn seen(&self, slot: Slot, hint: usize, key: &[u8]) -> Option<(Slot, &Entry<V>)> {
+        V::prefetch(hint);
+        let entry = self.get(slot);
+        entry.key.is(key).then_some((slot, entry))
     }
 
     /// Finds what may be read: no entry of which a tag was deleted.
@@ -93,6 +111,11 @@ impl<V: Value> Contents<V> {
         self.slab[slot as usize].as_ref().expect("resident")
     }
 
+    /// Returns what a slot has now that may have been given to another entry.
+    pub fn peek(&self, slot: Slot) -> Option<&Entry<V>> {
+        self.slab.get(slot as usize)?.as_ref()
+    }
+
     #[inline]
     pub fn origin(&self, slot: Slot) -> &Origin {
         &self.origins[slot as usize]
@@ -113,7 +136,7 @@ impl<V: Value> Contents<V> {
     }
 
     /// Notifies the policy that the entry was asked for. A former copy stays the next to go.
-    #[inline]
+    #[inline(always)]
     pub fn touch(&mut self, slot: Slot, kind: Kind) {
         match kind {
             Kind::Main => self.main.hit(slot),
@@ -132,17 +155,18 @@ impl<V: Value> Contents<V> {
         overhead: u64,
     ) -> (Slot, Option<Entry<V>>, bool) {
         let weight = entry.weight(overhead);
-        self.soonest = self.soonest.min(gone(entry.kind, &origin, self.linger));
+        let due = gone(entry.kind, &origin, self.linger);
         self.bytes += weight;
         if entry.kind == Kind::Near {
             self.near_bytes += weight;
         }
-        if let Some(slot) = self.find(entry.hash, entry.key.as_bytes()) {
+        if let Some(slot) = self.find(origin.hash, entry.key.as_bytes()) {
             let kind = entry.kind;
-            self.table.rehint(entry.hash, slot, entry.hint());
+            self.table.rehint(origin.hash, slot, entry.hint());
             let old = self.slab[slot as usize].replace(entry).expect("resident");
             self.origins[slot as usize] = origin;
             self.link(slot, cells, old.tagged > 0);
+            self.wheel.schedule(slot, due);
             self.discount(&old, overhead);
             let stays = kind == old.kind;
             match (stays, kind) {
@@ -152,20 +176,14 @@ impl<V: Value> Contents<V> {
             }
             return (slot, Some(old), stays);
         }
-        let (hash, hint) = (entry.hash, entry.hint());
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slab[slot as usize] = Some(entry);
-                self.origins[slot as usize] = origin;
-                slot
-            }
-            None => {
-                self.slab.push(Some(entry));
-                self.origins.push(origin);
-                Slot::try_from(self.slab.len() - 1).expect("fewer than 2^32 entries in a shard")
-            }
-        };
+        let (hash, hint) = (origin.hash, entry.hint());
+        let slot = self.slots.take();
+        self.slab.reserve(slot as usize, |_| None);
+        self.slab[slot as usize] = Some(entry);
+        self.origins.reserve(slot as usize, |_| Origin::default());
+        self.origins[slot as usize] = origin;
         self.table.insert(hash, slot, hint);
+        self.wheel.schedule(slot, due);
         self.link(slot, cells, false);
         (slot, None, false)
     }
@@ -183,15 +201,15 @@ impl<V: Value> Contents<V> {
     pub fn replace(&mut self, slot: Slot, value: V) -> Option<V> {
         let entry = self.get_mut(slot);
         let old = entry.value.replace(value);
-        let (hash, hint) = (entry.hash, entry.hint());
-        self.table.rehint(hash, slot, hint);
+        let hint = entry.hint();
+        self.table.rehint(self.origin(slot).hash, slot, hint);
         old
     }
 
     /// Makes the entry known to its policy.
     pub fn admit(&mut self, slot: Slot, overhead: u64) {
         let entry = self.get(slot);
-        let (hash, weight, kind) = (entry.hash, entry.weight(overhead), entry.kind);
+        let (hash, weight, kind) = (self.origin(slot).hash, entry.weight(overhead), entry.kind);
         self.policy(kind).insert(slot, hash, weight);
         if kind == Kind::Former {
             self.main.demote(slot);
@@ -211,8 +229,15 @@ impl<V: Value> Contents<V> {
     /// Removes an entry that its policy chose.
     pub fn take_out(&mut self, slot: Slot, overhead: u64) -> Entry<V> {
         let entry = self.slab[slot as usize].take().expect("resident");
-        self.table.remove(entry.hash, slot);
-        self.free.push(slot);
+        self.table.remove(self.origins[slot as usize].hash, slot);
+        self.wheel.cancel(slot);
+        if let Some(piece) = self.slots.give(slot) {
+            self.slab.release(piece);
+            self.origins.release(piece);
+            self.wheel.release(piece);
+            self.main.release(piece);
+            self.near.release(piece);
+        }
         self.link(slot, Cells::default(), entry.tagged > 0);
         self.discount(&entry, overhead);
         entry
@@ -225,54 +250,8 @@ impl<V: Value> Contents<V> {
         self.take_out(slot, overhead)
     }
 
-    /// Makes main copies that are not `owned` former ones, served until then, and former ones that are owned main
-    /// copies. Returns whether there are former ones now.
-    pub fn place(&mut self, until: u64, owned: &dyn Fn(&str) -> bool) -> bool {
-        let mut former = false;
-        // The newest first, as each that is demoted becomes the next to go: so they keep their order.
-        for slot in self.main.order().into_iter().rev() {
-            let Some(entry) = &mut self.slab[slot as usize] else { continue };
-            let owned = owned(entry.key.as_str());
-            former |= !owned;
-            match (entry.kind, owned) {
-                (Kind::Main, false) => {
-                    (entry.kind, self.origins[slot as usize].served_until) = (Kind::Former, until);
-                    entry.asked = 0;
-                    self.main.demote(slot);
-                }
-                (Kind::Former, true) => {
-                    (entry.kind, entry.asked) = (Kind::Main, 0);
-                    self.main.hit(slot);
-                }
-                _ => {}
-            }
-        }
-        former
-    }
-
-    /// Returns the slots of main and former copies, the next to go first.
-    pub fn order(&self) -> Vec<Slot> {
-        self.main.order()
-    }
-
-    /// Removes the chosen entries, and finds the soonest expiry of the rest.
-    pub fn remove_if(&mut self, overhead: u64, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
-        let mut removed = Vec::new();
-        self.soonest = NEVER;
-        for slot in 0..self.slab.len() {
-            match &self.slab[slot] {
-                Some(entry) if chosen(entry, &self.origins[slot]) => removed.push(self.remove(slot as Slot, overhead)),
-                Some(entry) => {
-                    self.soonest = self.soonest.min(gone(entry.kind, &self.origins[slot], self.linger));
-                }
-                None => {}
-            }
-        }
-        removed
-    }
-
-    pub fn into_entries(self) -> Vec<Option<Entry<V>>> {
-        self.slab
+    pub fn into_values(self) -> impl Iterator<Item = V> {
+        self.slab.into_values().filter_map(|entry| entry?.value)
     }
 
     pub fn policy(&mut self, kind: Kind) -> &mut dyn Policy {

@@ -20,11 +20,11 @@ impl<V: Value> Store<V> {
     /// Drops all entries, and keeps no load that is under way. The remembered writes and the floor stay.
     pub fn forget_entries(&self, gone: &mut Gone<V>) {
         for index in 0..self.shards.len() {
-            let shard = &mut *self.lock(index);
+            let mut shard = self.lock(index);
             shard.stale = next_number();
-            for entry in self.remove_if(shard, |_, _| true) {
-                gone.add(entry);
-            }
+            let old = self.take_contents(&mut shard);
+            drop(shard);
+            gone.0.extend(old.into_values());
         }
     }
 }

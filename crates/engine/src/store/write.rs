@@ -2,7 +2,7 @@
 use super::{
     Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
     cells::Cells,
-    entry::{self, Entry, NEVER, Origin, STAMP},
+    entry::{Entry, NEVER, Origin, STAMP},
     shard::{Contents, Shard},
 };
 use crate::{
@@ -42,9 +42,9 @@ impl<V: Value> Store<V> {
         }
         let mut evicted = Vec::new();
         let ends = self.deadline(ttl);
-        let mut entry = Entry::new(key, hash, value, self.due(kind, ends, fill.took, 0), kind);
+        let mut entry = Entry::new(key, value, self.due(kind, ends, fill.took, 0), kind);
         entry.took = u32::try_from(fill.took / 1_000).unwrap_or(u32::MAX);
-        let origin = Origin { version, served_until: self.served(kind), ends };
+        let origin = Origin { version, served_until: self.served(kind), ends, hash };
         self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
         drop(shard);
         self.spread(hash, &mut evicted);
@@ -83,7 +83,7 @@ impl<V: Value> Store<V> {
         }
         // Without a sweep since an earlier clear: at most one clear waits.
         let unswept = std::mem::take(&mut self.attic().cleared);
-        gone.0.extend(unswept.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0.extend(unswept.into_iter().flat_map(Contents::into_values));
         // The first shard comes last, so that floor() returns what holds everywhere.
         for index in (0..self.shards.len()).rev() {
             let mut guard = self.lock(index);
@@ -96,7 +96,7 @@ impl<V: Value> Store<V> {
             if shard.newest < version {
                 let old = self.swap(shard, false);
                 drop(guard);
-                self.store_away(old);
+                self.attic().cleared.push(old);
                 continue;
             }
             self.account(shard, |shard| shard.writes.clear(version));
@@ -116,46 +116,22 @@ impl<V: Value> Store<V> {
         let until = self.served(Kind::Former);
         let mut former = false;
         for index in 0..self.shards.len() {
-            former |= self.lock(index).contents.place(until, &|key| candidacy.owns(key));
+            // Slices, for others who wait for the lock. First in order, which others may change meanwhile, then all.
+            let mut from = None;
+            let slices = self.lock(index).contents.slices();
+            for _ in 0..=slices {
+                from = self.lock(index).contents.place_older(from, until, &|key| candidacy.owns(key));
+                if from.is_none() {
+                    break;
+                }
+            }
+            let mut end = usize::MAX;
+            while end > 0 {
+                let (rest, found) = self.lock(index).contents.place_slice(end, until, &|key| candidacy.owns(key));
+                (end, former) = (rest, former | found);
+            }
         }
         former
-    }
-
-    /// Drops expired entries and forgets old writes, but none that arrived at `since` or later: a load that began then
-    /// is still under way. With keep_evicted it returns the entries that were evicted or have expired since the last
-    /// sweep.
-    pub fn sweep(&self, since: u64, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
-        self.options.clock.refresh();
-        let now = self.options.clock.coarse();
-        let mut full = false;
-        for index in 0..self.shards.len() {
-            let mut guard = self.lock(index);
-            while self.account(&mut guard, |shard| shard.writes.prune(now, since)) {
-                // For others who wait for the lock.
-                drop(guard);
-                guard = self.lock(index);
-            }
-            let shard = &mut *guard;
-            full |= shard.writes.is_unnamed();
-            shard.tags.prune();
-            shard.prefixes.prune(now, self.options.remember, since);
-            if shard.contents.soonest > now {
-                continue;
-            }
-            let linger = shard.contents.linger;
-            let expired = self.remove_if(shard, |entry, origin| entry::gone(entry.kind, origin, linger) <= now);
-            shard.counts.expirations += expired.len() as u64;
-            drop(guard);
-            self.retire(expired, Reason::Expired, gone);
-        }
-        self.full.store(full, Relaxed);
-        let mut attic = self.attic();
-        let cleared = std::mem::take(&mut attic.cleared);
-        attic.bytes = 0;
-        let evicted = std::mem::take(&mut attic.evicted);
-        drop(attic);
-        gone.0.extend(cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
-        evicted.into()
     }
 
     /// Drops all entries and remembered writes; the floor stays. With `close`, nothing is kept from now on.
@@ -166,28 +142,11 @@ impl<V: Value> Store<V> {
             let mut shard = self.lock(index);
             let old = self.swap(&mut shard, true);
             drop(shard);
-            gone.0.extend(old.into_entries().into_iter().flatten().filter_map(|entry| entry.value));
+            gone.0.extend(old.into_values());
         }
         let attic = std::mem::take(&mut *self.attic());
-        gone.0.extend(attic.cleared.into_iter().flatten().flatten().filter_map(|entry| entry.value));
+        gone.0.extend(attic.cleared.into_iter().flat_map(Contents::into_values));
         gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
-    }
-
-    /// Drops an expired entry, as sweep does, or one of which a tag was deleted.
-    pub fn expire(&self, key: &str, gone: &mut Gone<V>) {
-        let hash = self.hash(key);
-        let mut shard = self.shard(hash);
-        let Some(slot) = shard.contents.find(hash, key.as_bytes()) else {
-            return;
-        };
-        if !shard.contents.is_alive(slot, shard.contents.get(slot)) {
-            self.forget(&mut shard, hash, key, gone);
-        } else if shard.contents.gone(slot) <= self.options.clock.coarse() {
-            let entry = self.account(&mut shard, |shard| shard.contents.remove(slot, self.options.overhead));
-            shard.counts.expirations += 1;
-            drop(shard);
-            self.retire(vec![entry], Reason::Expired, gone);
-        }
     }
 
     /// Stores an entry and makes room for it in this shard.
@@ -201,9 +160,9 @@ impl<V: Value> Store<V> {
         gone: &mut Gone<V>,
     ) {
         let overhead = self.options.overhead;
-        entry.tagged = shard.contents.own(entry.hash, entry.key.as_bytes(), &cells);
+        entry.tagged = shard.contents.own(origin.hash, entry.key.as_bytes(), &cells);
         if let Some(watch) = &mut shard.watch {
-            watch.kept(entry.hash, entry.weight(overhead));
+            watch.kept(origin.hash, entry.weight(overhead));
         }
         shard.newest = shard.newest.max(origin.version);
         entry.kept = (self.options.clock.coarse() / STAMP) as u32;
@@ -241,14 +200,14 @@ impl<V: Value> Store<V> {
                 break;
             };
             if !spared(slot) {
+                let (hash, kind) = (shard.contents.origin(slot).hash, shard.contents.get(slot).kind);
                 evicted.push(self.account(shard, |shard| shard.contents.take_out(slot, self.options.overhead)));
+                if let Some(watch) = shard.watch.as_mut().filter(|_| kind != Kind::Near) {
+                    watch.evicted(hash, shard.contents.len());
+                }
             }
         }
         shard.counts.evictions += (evicted.len() - before) as u64;
-        if let Some(watch) = &mut shard.watch {
-            let main = evicted[before..].iter().filter(|entry| entry.kind != Kind::Near);
-            main.for_each(|entry| watch.evicted(entry.hash, shard.contents.len()));
-        }
     }
 
     /// Evicts from the other shards what the inserting shard could not.
@@ -310,13 +269,6 @@ impl<V: Value> Store<V> {
             let Some(oldest) = attic.evicted.pop_front() else { break };
             attic.bytes -= size(&oldest.value);
             gone.0.extend(oldest.value);
-        }
-    }
-
-    fn store_away(&self, old: Contents<V>) {
-        let slab = old.into_entries();
-        if !slab.is_empty() {
-            self.attic().cleared.push(slab);
         }
     }
 

@@ -6,10 +6,10 @@ use super::{
     key::Key,
     log::{Log, Place, Record},
 };
-use crate::arrivals::next_number;
+use crate::{arrivals::next_number, table::Table};
 
-/// How many bytes a write takes in the index: 5, and what growing leaves unused.
-const INDEX: u64 = 10;
+/// How many bytes a write takes in the index: 8, and what growing leaves unused, on average.
+const INDEX: u64 = 12;
 /// At most so many writes are forgotten at once.
 const STEP: usize = 4_096;
 
@@ -59,7 +59,7 @@ impl Pending {
 /// writes get versions above it.
 pub struct Writes {
     log: Log,
-    index: HashTable<Place>,
+    index: Table<1>,
     secrets: RapidSecrets,
     keep: u64,
     /// The number of the last arrival that is no longer remembered by its key. A load that began before that one may be
@@ -72,7 +72,7 @@ pub struct Writes {
 impl Writes {
     /// Makes an empty memory of keys with these hashes. It grows by chunks of about that many bytes.
     pub fn new(keep: u64, chunk: usize, secrets: RapidSecrets) -> Self {
-        let (log, index) = (Log::new(chunk), HashTable::new());
+        let (log, index) = (Log::new(chunk), Table::default());
         Self { log, index, secrets, keep, forgotten: 0, unnamed: 0, unnamed_until: 0 }
     }
 
@@ -118,14 +118,16 @@ impl Writes {
 
     /// Returns the version that is remembered under this very key, 0 for none.
     pub fn named(&self, hash: u64, key: &str) -> u128 {
-        let place = self.index.find(hash, |&place| self.log.key(place) == key.as_bytes());
-        place.map_or(0, |&place| self.log.version(place))
+        self.place(hash, key).map_or(0, |place| self.log.version(place))
     }
 
     /// Returns the number of the arrival of that write, 0 for none.
     pub fn number(&self, hash: u64, key: &str) -> u64 {
-        let place = self.index.find(hash, |&place| self.log.key(place) == key.as_bytes());
-        place.map_or(0, |&place| self.log.number(place))
+        self.place(hash, key).map_or(0, |place| self.log.number(place))
+    }
+
+    fn place(&self, hash: u64, key: &str) -> Option<Place> {
+        self.index.find(hash, |place, _| (self.log.key(place) == key.as_bytes()).then_some(place))
     }
 
     /// Remembers a version greater than `known`, and returns whether by its key.
@@ -139,13 +141,11 @@ impl Writes {
         }
         let Self { log, index, secrets, .. } = self;
         let place = log.push(version, number, now, key.as_bytes());
-        match index.find_mut(hash, |&place| log.key(place) == key.as_bytes()) {
-            None => drop(index.insert_unique(hash, place, |&place| hashed(log.key(place), secrets))),
-            Some(found) => {
-                let before = std::mem::replace(found, place);
-                log.bury(before, |key, before, now| {
-                    *index.find_mut(hashed(key, secrets), |&place| place == before).expect("alive") = now;
-                });
+        match index.find(hash, |place, _| (log.key(place) == key.as_bytes()).then_some(place)) {
+            None => index.insert(hash, place, 0),
+            Some(before) => {
+                index.rename(hash, before, place);
+                log.bury(before, |key, before, now| index.rename(hashed(key, secrets), before, now));
             }
         }
         true
@@ -162,37 +162,25 @@ impl Writes {
                 Some((place, write)) if write.at.saturating_add(self.keep) <= now && write.at < since => {
                     self.forgotten = self.forgotten.max(write.number);
                     let hash = hashed(write.key, &self.secrets);
-                    self.index.find_entry(hash, |&other| other == place).expect("alive").remove();
+                    self.index.remove(hash, place);
                     self.log.pop_front();
                 }
-                _ => {
-                    self.tighten();
-                    return false;
-                }
+                _ => return false,
             }
         }
         true
-    }
-
-    /// Gives memory back after many writes were forgotten.
-    fn tighten(&mut self) {
-        if self.index.capacity() > 64 && self.index.capacity() / 8 > self.index.len() {
-            let Self { log, index, secrets, .. } = self;
-            index.shrink_to(index.len() * 2, |&place| hashed(log.key(place), secrets));
-        }
     }
 
     /// Forgets the writes that a clear of this version covers.
     pub fn clear(&mut self, version: u128) {
         let emptied = self.log.emptied();
         let before = std::mem::replace(&mut self.log, emptied);
-        self.index.clear();
+        self.index = Table::default();
         let Self { log, index, secrets, .. } = self;
         for write in before.after(0).filter(|write| write.version > version) {
             let place = log.push(write.version, write.number, write.at, write.key);
-            index.insert_unique(hashed(write.key, secrets), place, |&place| hashed(log.key(place), secrets));
+            index.insert(hashed(write.key, secrets), place, 0);
         }
-        self.tighten();
     }
 
     /// Returns the writes that arrived after a number, in that order.
