@@ -53,6 +53,23 @@ def test_cached_functions(examples: Examples) -> None:
     ]
 
 
+def test_sqlalchemy(examples: Examples) -> None:
+    running = examples.start("SQLAlchemy")
+    assert running.end() == 0, running.said
+    assert running.said.splitlines() == [
+        "  results of books are dropped everywhere: True",
+        "  the database is asked",
+        "below 10: ['Emma']",
+        "below 10: ['Emma']",
+        "  the database is asked",
+        "below 20: ['Emma', 'Ulysses']",
+        "below 10: ['Emma']",
+        "  results of books are dropped everywhere: True",
+        "  the database is asked",
+        "below 10: ['Emma', 'Ulysses']",
+    ]
+
+
 class TestRedisClient:
     @pytest.fixture
     def node(self, examples: Examples) -> Running:
