@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -87,6 +90,40 @@ def test_stats(running: Program) -> None:
     rows = {line[:11].strip(): line[11:] for line in shown[2:]}
     assert rows["max bytes"].split() == ["64", "MiB", "64", "MiB", "8", "MiB"]
     assert {"gets", "hits", "peer hits", "hit rate", "load errors"} <= set(rows)
+
+
+def test_stats_of_all_members(running: Program) -> None:
+    addresses = [node.address for node in running.served]
+    each = [running.json("stats", "--node", address)["bag"] for address in addresses]
+    together = running.json("stats", "bag", "--all")["bag"]
+    assert together["max_bytes"] == sum(one["max_bytes"] for one in each)
+    assert together["gets"] >= sum(one["gets"] for one in each)
+    assert 0 <= together["hit_rate"] <= 1
+    shown = running.out("stats", "--all").splitlines()
+    assert shown[0] == f"{len(addresses)} of {len(addresses)} members together:"
+    assert shown[1].split() == ["bag", "slow", "users"]
+    assert "NOGROUP" in running.fails(4, "stats", "nothing", "--all")
+    assert "--watch" in running.fails(2, "stats", "--watch", "0s")
+
+
+def test_stats_again_and_again(running: Program) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "kamacache",
+        "stats",
+        "bag",
+        "--watch",
+        "0.1s",
+        "--node",
+        running.served[0].address,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=running.environment({})) as watching:
+        assert watching.stdout is not None
+        lines = (line for line in watching.stdout if line.startswith(running.served[0].address))
+        assert [next(lines) for _ in range(3)] == [f"{running.served[0].address}:\n"] * 3
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) in {0, 130}
 
 
 def test_ping(running: Program) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import kamacache
-from kamacache.cli import output
+from kamacache.cli import counters, output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.doctor import doctor
 from kamacache.cli.finding import Place, places
@@ -24,7 +24,6 @@ from kamacache.errors import ConfigError, KamaCacheError, RegistryError
 from kamacache.units import check_full_name, parse_duration
 
 ABSENT, USAGE, OUT_OF_REACH, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
-_SIZES = {"bytes", "near_bytes", "remembered_bytes", "max_bytes"}
 
 
 class Program(click.Group):
@@ -230,27 +229,18 @@ def owner(place: Place, group: str, key: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("group", callback=_name, required=False)
 @as_json
+@click.option("--all", "everyone", is_flag=True, help="The sums of all members, instead of one of them.")
+@click.option("--watch", metavar="TIME", help="Again and again, with this pause, such as 2s.")
 @places
-def stats(place: Place, group: str | None, as_json: bool) -> None:
-    """Show the counters of one node, of GROUP or of all groups."""
-    with place.connect(group) as client:
-        found = client.ask_json("KC.STATS", *([] if group is None else [group]))
-    if as_json:
-        output.show_json(found)
-        return
-    names = sorted(found)
-    if not names:
-        click.echo(f"{client.address} has no groups", err=True)
-        return
-    click.echo(f"{client.address}:")
-    rows = [[row.replace("_", " "), *(_cell(row, found[name][row]) for name in names)] for row in found[names[0]]]
-    output.table(["", *names], rows, right=True)
-
-
-def _cell(row: str, value: float) -> str:
-    if row == "hit_rate":
-        return f"{value:.1%}"
-    return output.size(value) if row in _SIZES else f"{value:,}"
+def stats(place: Place, group: str | None, as_json: bool, everyone: bool, watch: str | None) -> None:
+    """Show the counters of one node, or of all members together: of GROUP or of all groups."""
+    every = None if watch is None else parse_duration(watch, name="--watch", least=0.1)
+    for _ in counters.times(every):
+        title, found = (counters.of_all if everyone else counters.of_one)(place, group)
+        if as_json:
+            output.show_json(found)
+        else:
+            counters.show(title, found)
 
 
 @cli.command()

@@ -62,7 +62,7 @@ class Place:
         """Connect to this node. Raises OutOfReach."""
         return Client(address, password=self.password, tls=self.tls, timeout=self.timeout)
 
-    def _answering(self, address: str) -> Client:
+    def answering(self, address: str) -> Client:
         """Connect to this node if it answers; a frozen one accepts connections, too."""
         client = self.client(address)
         try:
@@ -82,7 +82,7 @@ class Place:
         failures = []
         for member in sorted(members, key=lambda member: (group not in member.groups, group not in member.loads)):
             try:
-                return self._answering(str(member))
+                return self.answering(str(member))
             except OutOfReach as error:
                 failures.append(str(error))
         if failures:
