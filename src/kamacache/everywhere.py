@@ -49,7 +49,7 @@ class EverywhereMethods(FunctionMethods):
         from kamacache.serve.scrape import gather, merged  # noqa: PLC0415 - the same
 
         others = [member.address for member in self.members()[1:] if (member.address or "").startswith("unix:")]
-        pages = gather([address for address in others if address], self._options.protection.password)
+        pages = gather([address for address in others if address], self._options.protection.sent)
         return merged({self.address or "": own, **pages})
 
     async def adelete_tag(self, tag: str) -> bool:

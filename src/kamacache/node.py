@@ -6,7 +6,7 @@ Its parts are imported when a node is made, so that importing the package costs 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -48,7 +48,8 @@ class Node(EverywhereMethods):
     - `max_value`: the size over which a value is not kept, in bytes or as text.
     - `loader_threads`: how many plain loaders run at once for async callers and other nodes.
     - `loader_queue`: how many loads of async callers may wait for one of these threads; more raise Overloaded.
-    - `tls`: the TLS that encrypts connections; `password`: what every connection must give. None: without.
+    - `tls`: the TLS that encrypts connections; `password`: what every connection must give, or a
+      list: the first is sent, the others are taken too, while a new one comes in. None: without.
     - `insecure`: True allows addresses that other machines reach without `tls` and `password`.
     - `client`: True for a client node, in a script, a task or a notebook: it owns no keys and loads for no other. It
       needs no loader; one that it has is called when no member answers.
@@ -72,7 +73,7 @@ class Node(EverywhereMethods):
         loader_threads: int = 32,
         loader_queue: int = 10_000,
         tls: TLS | None = None,
-        password: str | None = None,
+        password: str | Sequence[str] | None = None,
         insecure: bool = False,
         client: bool = False,
         max_bytes: Size | None = None,

@@ -1,7 +1,7 @@
 """Check the options of groups and nodes before they are used."""
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kamacache._engine import POLICIES
@@ -181,7 +181,7 @@ class NodeOptions(NamedTuple):
         loader_threads: int = 32,
         loader_queue: int = 10_000,
         tls: TLS | None = None,
-        password: str | None = None,
+        password: str | Sequence[str] | None = None,
         insecure: bool = False,
         client: bool = False,
         max_bytes: Size | None = None,

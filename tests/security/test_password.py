@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import grpc  # type: ignore[import-untyped]
 import pytest
+import redis
 
 from kamacache import ConfigError, Node
 from kamacache._engine import Security
@@ -358,7 +359,7 @@ class TestTheOption:
             NodeOptions.from_env({"KAMACACHE_PASSWORD": SECRET, "KAMACACHE_LISTEN": "nowhere"})
         shown.append(str(caught.value))
         with pytest.raises(ValueError, match="not a password") as bad:
-            Security(password=SECRET + " ")
+            Security(password=SECRET + "\t")
         shown.append(str(bad.value))
         assert not [text for text in shown if SECRET in text]
 
@@ -426,3 +427,54 @@ class TestGuesses:
             wait_until(lambda: any(record.getMessage().startswith(said[:60]) for record in caplog.records))
         (first, *_) = (text for record in caplog.records if "without the password" in (text := record.getMessage()))
         assert first.startswith((said, said.replace("2;", "1;")))  # the log may look between the two
+
+
+OLD, NEW = "the-old-one", "the-new-one"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(OLD, [OLD, NEW]), ([OLD, NEW], [NEW, OLD]), ([NEW, OLD], NEW), ((OLD, NEW), [OLD, NEW])]
+)
+def test_a_password_and_its_successor(one: Any, other: Any) -> None:
+    """At each step of a roll, from OLD to NEW, the members on both sides of it are one cluster."""
+    with nodes({"password": one}, {"password": other}) as (a, b):
+        groups = [node.group("g", str.encode) for node in (a, b)]
+        start_all(a, b)
+        for group, node in zip(groups, (b, a), strict=True):
+            assert group.get(owned_by(a, "g", node)) is not None
+        assert groups[0].set("k", b"v") is True
+        for given, node in ((one, a), (other, b)):
+            for password in {OLD, NEW}:
+                taken = password == given or (not isinstance(given, str) and password in given)
+                host, port = (node.address or "").rsplit(":", 1)
+                with redis.Redis(host, int(port), password=password) as client:
+                    if taken:
+                        assert client.get("g:k") == b"v"
+                    else:
+                        with pytest.raises(redis.AuthenticationError):
+                            client.get("g:k")
+        assert OLD not in repr(a) + repr(b)
+
+
+def test_a_roll_that_skips_a_step_parts_the_cluster() -> None:
+    with nodes({"password": OLD}, {"password": NEW}) as (a, b):
+        a.start()
+        b.start()
+        assert [str(peer.address) for peer in a._membership.peers.all() if peer.greeted] == []
+
+
+@pytest.mark.parametrize("bad", [[], [""], [OLD, ""], [OLD, "a b"], [OLD, 5], {OLD: 1}, [[OLD]]])
+def test_bad_lists_of_passwords(bad: Any) -> None:
+    with pytest.raises(ConfigError, match="password") as caught:
+        Node("127.0.0.1:0", password=bad)
+    assert OLD not in str(caught.value)
+
+
+def test_passwords_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{NEW}\n{OLD}\n")
+    protection = NodeOptions.from_env({"KAMACACHE_PASSWORD_FILE": str(file)}).protection
+    assert (protection.sent, protection) == (
+        NEW,
+        NodeOptions.from_env({"KAMACACHE_PASSWORD": f"{NEW}\n{OLD}"}).protection,
+    )

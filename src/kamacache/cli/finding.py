@@ -35,7 +35,7 @@ class Place:
     registry: str
     service: str
     timeout: float
-    password: str | None
+    password: str | list[str] | None
     tls: ssl.SSLContext | None
 
     @property
@@ -60,7 +60,8 @@ class Place:
 
     def client(self, address: str) -> Client:
         """Connect to this node. Raises OutOfReach."""
-        return Client(address, password=self.password, tls=self.tls, timeout=self.timeout)
+        sent = self.password[0] if isinstance(self.password, list) else self.password
+        return Client(address, password=sent, tls=self.tls, timeout=self.timeout)
 
     def answering(self, address: str) -> Client:
         """Connect to this node if it answers; a frozen one accepts connections, too."""

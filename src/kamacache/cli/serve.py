@@ -161,7 +161,7 @@ def _in_flags() -> Iterator[None]:
         raise ConfigError(_ADVISED.sub(lambda found: _FLAGS[found[0]], str(error))) from error
 
 
-def _password(file: str | None) -> str | None:
+def _password(file: str | None) -> str | list[str] | None:
     """Return the password: the environment, with two variables for it, wins over `password_file` of the TOML file."""
     source = click.get_current_context().get_parameter_source("password_file")
     if source is ParameterSource.DEFAULT_MAP and (password := password_from(os.environ)) is not None:

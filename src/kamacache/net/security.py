@@ -4,7 +4,7 @@
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from kamacache._engine import Security
 from kamacache.errors import ConfigError
@@ -53,22 +53,31 @@ def _path(name: str, given: object) -> str:
 
 
 class Protection(NamedTuple):
-    """The password and the TLS of a node, checked. The default is none."""
+    """The passwords and the TLS of a node, checked. The default is none."""
 
-    password: str | None = None
+    password: str | None = None  # the one to send, and after a space each the others that are taken as well
     tls: TLS | None = None
 
     @classmethod
     def make(cls, password: object, tls: object) -> "Protection":
         """Return the protection of these options; ConfigError, which does not show the password."""
-        if password is not None and not (isinstance(password, str) and re.fullmatch(_PASSWORD, password)):
+        given: Any = [password] if isinstance(password, str) else password
+        good = isinstance(given, list | tuple) and given
+        if given is not None and not (
+            good and all(isinstance(one, str) and re.fullmatch(_PASSWORD, one) for one in given)
+        ):
             raise ConfigError(
                 f"password: must be text of 1 to {_LONGEST} visible ASCII characters without spaces, as in "
-                "secrets.token_urlsafe(32)"
+                "secrets.token_urlsafe(32), or a list of such texts"
             )
         if tls is not None and not isinstance(tls, TLS):
             raise ConfigError('tls: must be a kamacache.TLS(cert="node.pem", key="node.key", ca="ca.pem")')
-        return cls(password, tls)
+        return cls(None if given is None else " ".join(given), tls)
+
+    @property
+    def sent(self) -> str | None:
+        """Return the password that this node sends."""
+        return None if self.password is None else self.password.split()[0]
 
     def __repr__(self) -> str:
         return f"Protection(password={'...' if self.password else None}, tls={self.tls!r})"
@@ -101,8 +110,17 @@ class Protection(NamedTuple):
 NOTHING = Protection()
 
 
-def password_from(environ: Mapping[str, str], file: str | None = None) -> str | None:
-    """Return the password in `file`, else KAMACACHE_PASSWORD_FILE, else KAMACACHE_PASSWORD; None if none is set."""
+def password_from(environ: Mapping[str, str], file: str | None = None) -> str | list[str] | None:
+    """Return the password in `file`, else KAMACACHE_PASSWORD_FILE, else KAMACACHE_PASSWORD; None if none is set.
+
+    Several lines are a list.
+    """
+    text = _text_from(environ, file)
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines if len(lines) > 1 else text
+
+
+def _text_from(environ: Mapping[str, str], file: str | None) -> str | None:
     file = file or environ.get(f"{PASSWORD}_FILE", "").strip()
     if not file:
         return environ.get(PASSWORD, "").strip() or None

@@ -5,30 +5,35 @@ use tonic::metadata::{Ascii, MetadataValue};
 /// In front of the password in a gRPC call's `authorization`.
 const BEARER: &[u8] = b"Bearer ";
 
-/// A password. It is compared by its keyed hash, so that the time of that shows neither its bytes nor its length.
+/// The password that a node sends, and the others that it takes as well while a new one comes in. They are compared by
+/// their keyed hashes, so that the time of that shows neither their bytes nor their length.
 #[derive(Clone)]
 pub struct Password {
     key: hmac::Key,
-    tag: hmac::Tag,
+    tags: Vec<hmac::Tag>,
     text: String,
     bearer: MetadataValue<Ascii>,
 }
 
 impl Password {
-    /// Takes visible ASCII characters, which a header can hold. None: there are others.
-    pub fn new(text: &str) -> Option<Self> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    /// Takes one or more, with spaces between them, of visible ASCII characters, which a header can hold. None: there are
+    /// others. The first is the one to send.
+    pub fn new(texts: &str) -> Option<Self> {
+        if !texts.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
             return None;
         }
+        let text = texts.split_ascii_whitespace().next()?;
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         let mut bearer = MetadataValue::try_from([BEARER, text.as_bytes()].concat()).ok()?;
         bearer.set_sensitive(true); // neither printed nor kept in a table of headers
-        Some(Self { tag: hmac::sign(&key, text.as_bytes()), key, text: text.to_owned(), bearer })
+        let tags = texts.split_ascii_whitespace().map(|text| hmac::sign(&key, text.as_bytes())).collect();
+        Some(Self { tags, key, text: text.to_owned(), bearer })
     }
 
-    /// Returns whether this is the password.
+    /// Returns whether this is one of the passwords.
     pub fn is(&self, given: &[u8]) -> bool {
-        hmac::verify(&self.key, given, self.tag.as_ref()).is_ok()
+        let is = |tag: &hmac::Tag| hmac::verify(&self.key, given, tag.as_ref()).is_ok();
+        self.tags.iter().fold(false, |found, tag| is(tag) | found)
     }
 
     /// Returns whether the value of an `authorization` header has it.
@@ -37,7 +42,7 @@ impl Password {
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER)) && self.is(&authorization[BEARER.len()..])
     }
 
-    /// Returns the password as text, to send to a peer.
+    /// Returns the first password as text, to send to a peer.
     pub fn text(&self) -> &str {
         &self.text
     }
