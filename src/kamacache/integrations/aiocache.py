@@ -13,8 +13,7 @@ from aiocache.base import BaseCache
 from aiocache.serializers import NullSerializer
 
 from kamacache import Conflict, ValueTooLarge
-from kamacache.integrations.place import errors_of_codec, group_at
-from kamacache.log import log
+from kamacache.integrations.place import akept, errors_of_codec, group_at
 
 _OWN = {"serializer", "plugins", "namespace", "key_builder", "timeout", "ttl"}
 
@@ -57,21 +56,18 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
         self, key: str, value: Any, ttl: float | None = None, _cas_token: Any = None, _conn: Any = None
     ) -> bool | int:
         """Set a value. With a token, the value that _gets returned, return 0 if the key has another one."""
+        if _cas_token is None:
+            return await akept(self.group, key, value, ttl or None, of="aiocache")
+        entry = await self.group.aget_entry(key)
+        if entry is None or entry.value != _cas_token:
+            return 0
         try:
             with errors_of_codec():
-                if _cas_token is None:
-                    await self.group.aset(key, value, ttl=ttl or None)
-                    return True
-                entry = await self.group.aget_entry(key)
-                if entry is None or entry.value != _cas_token:
-                    return 0
                 await self.group.aset(key, value, ttl=ttl or None, if_version=entry.version)
         except Conflict:
             return 0
-        except ValueTooLarge as error:
-            log.warning("a value for aiocache is not kept: %s", error)
-            await self.group.adelete(key)
-            return False
+        except ValueTooLarge:
+            return await akept(self.group, key, value, ttl or None, of="aiocache")
         return True
 
     async def _multi_set(self, pairs: Iterable[tuple[str, Any]], ttl: float | None = None, _conn: Any = None) -> bool:

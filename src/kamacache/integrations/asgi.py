@@ -152,7 +152,10 @@ class _Response(NamedTuple):
         return list(dict.fromkeys(tag.strip() for tag in text.split(",") if tag.strip()))
 
     def encoded(self, ttl: float) -> bytes:
+        """Return it as it is kept, with an ETag: hits need not make one."""
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
+        if not self._said(b"etag"):
+            headers.append(("etag", f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'))
         return json.dumps([self.status, headers, time.time(), ttl]).encode() + b"\n" + self.body
 
     @classmethod
@@ -165,9 +168,8 @@ class _Response(NamedTuple):
 
     def answering(self, asked: Mapping[bytes, bytes], vary: list[bytes]) -> _Response:
         """Return the answer of one that is kept to a request with these headers."""
-        etag = self._said(b"etag") or b'"%b"' % hashlib.sha256(self.body).hexdigest()[:32].encode()
-        age = max(time.time() - self.kept_at, 0)
-        more = {b"etag": etag, b"cache-control": b"public, max-age=%d" % self.ttl, b"vary": b", ".join(vary)}
+        etag, age = self._said(b"etag"), max(time.time() - self.kept_at, 0)
+        more = {b"cache-control": b"public, max-age=%d" % self.ttl, b"vary": b", ".join(vary)}
         headers = [one for one in self.headers if one[0] != b"age"]
         headers += [(name, value) for name, value in more.items() if value and not self._said(name)]
         headers.append((b"age", b"%d" % age))

@@ -14,7 +14,7 @@ from typing import Any
 from cachelib import BaseCache
 
 from kamacache import PeerError, ValueTooLarge
-from kamacache.integrations.place import errors_of_codec, group_at
+from kamacache.integrations.place import errors_of_codec, group_at, kept
 from kamacache.log import log
 
 
@@ -57,15 +57,7 @@ class KamaCache(BaseCache):
         return self.group.contains(self.key_prefix + key)
 
     def set(self, key: str, value: Any, timeout: int | dt.timedelta | None = None) -> bool:
-        name = self.key_prefix + key
-        try:
-            with errors_of_codec():
-                self.group.set(name, value, ttl=self._ttl(timeout))
-        except ValueTooLarge as error:
-            log.warning("a value for cachelib is not kept: %s", error)
-            self.group.delete(name)
-            return False
-        return True
+        return kept(self.group, self.key_prefix + key, value, self._ttl(timeout), of="cachelib")
 
     def add(self, key: str, value: Any, timeout: int | dt.timedelta | None = None) -> bool:
         try:

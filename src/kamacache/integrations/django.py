@@ -27,8 +27,7 @@ from django.db import close_old_connections
 
 from kamacache import Group, KamaCacheError, LoadError, Value, ValueTooLarge
 from kamacache.callrun import noting
-from kamacache.integrations.place import errors_of_codec, group_at
-from kamacache.log import log
+from kamacache.integrations.place import akept, errors_of_codec, group_at, kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,25 +108,10 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         await self._aset(self._key(key, version), value, self._ttl(timeout))
 
     def _set(self, name: str, value: Any, ttl: float | None) -> bool:
-        """Set a value. If it is too large, log that, delete the key, and return False."""
-        try:
-            with errors_of_codec():
-                self.group.set(name, value, ttl=ttl)
-        except ValueTooLarge as error:
-            log.warning("a value for the cache of Django is not kept: %s", error)
-            self.group.delete(name)
-            return False
-        return True
+        return kept(self.group, name, value, ttl, of="the cache of Django")
 
     async def _aset(self, name: str, value: Any, ttl: float | None) -> bool:
-        try:
-            with errors_of_codec():
-                await self.group.aset(name, value, ttl=ttl)
-        except ValueTooLarge as error:
-            log.warning("a value for the cache of Django is not kept: %s", error)
-            await self.group.adelete(name)
-            return False
-        return True
+        return await akept(self.group, name, value, ttl, of="the cache of Django")
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         return self.group.touch(self._key(key, version), self._ttl(timeout))

@@ -12,7 +12,7 @@ from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex, KeyType, Seria
 
 from kamacache import Group, LockTaken, ValueTooLarge
 from kamacache.group.lock import Lock
-from kamacache.integrations.place import GROUP, NODE, group_at
+from kamacache.integrations.place import GROUP, NODE, group_at, kept
 from kamacache.log import log
 
 
@@ -56,11 +56,7 @@ class KamaCacheBackend(BytesBackend):
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
         """Set a value. One that is too large is logged, and the key has none then."""
-        try:
-            self.group.set(key, value)
-        except ValueTooLarge as error:
-            log.warning("a value for dogpile.cache is not kept: %s", error)
-            self.group.delete(key)
+        kept(self.group, key, value, of="dogpile.cache")
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         try:

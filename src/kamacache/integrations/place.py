@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from kamacache import CodecError, ConfigError, Group, Node
+from kamacache import CodecError, ConfigError, Group, Node, ValueTooLarge
+from kamacache.log import log
+from kamacache.units import UNSET, Missing
 
 NODE = {"service", "listen", "advertise", "password", "tls", "insecure", "weight", "client", "loader_threads"}
 GROUP = {"max_bytes", "near_ttl", "policy", "compress_above", "codec", "load_timeout"}
@@ -61,3 +63,31 @@ def errors_of_codec() -> Iterator[None]:
         yield
     except CodecError as error:
         raise error.__cause__ or error from None
+
+
+def kept(group: Group[Any], key: str, value: Any, ttl: float | Missing | None = UNSET, *, of: str) -> bool:
+    """Set a value for the framework `of`. If it is too large, log that, delete the key, and return False."""
+    try:
+        with errors_of_codec():
+            group.set(key, value, ttl=ttl)
+    except ValueTooLarge as error:
+        _not_kept(of, error)
+        group.delete(key)
+        return False
+    return True
+
+
+async def akept(group: Group[Any], key: str, value: Any, ttl: float | None, *, of: str) -> bool:
+    """Do what kept does, without blocking the event loop."""
+    try:
+        with errors_of_codec():
+            await group.aset(key, value, ttl=ttl)
+    except ValueTooLarge as error:
+        _not_kept(of, error)
+        await group.adelete(key)
+        return False
+    return True
+
+
+def _not_kept(of: str, error: ValueTooLarge) -> None:
+    log.warning("a value for %s is not kept: %s", of, error)
