@@ -45,10 +45,7 @@ class DnsRegistry(Registry):
     def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - the same for all
         """Return every address of this machine, of the family that the members have, with the port of all members."""
         port = 0 if self.client else self._name.port
-        try:
-            addresses = self._addresses()
-        except OSError:
-            addresses = []
+        addresses = self._known()
         six = bool(addresses) and ":" in addresses[0].host
         return str(Address("::" if six else "0.0.0.0", port))  # noqa: S104 - see above
 
@@ -57,11 +54,7 @@ class DnsRegistry(Registry):
         own = parse_address(address, name="listen")
         if not own.is_unspecified:
             return address
-        try:
-            named = self._addresses()
-        except OSError:
-            named = []
-        until = Deadline.after(RESOLVE)
+        named, until = self._known(), Deadline.after(RESOLVE)
         here = [other for other in named if is_here(other.host, until)]
         if here and not self.client:
             return str(Address(here[0].host, own.port))
@@ -71,10 +64,7 @@ class DnsRegistry(Registry):
         """Raise ConnectionError while the name does not have this node's address: the others do not know it then."""
         if self.client or me.address is None:
             return
-        try:
-            listed = [str(address) for address in self._addresses()]
-        except OSError as error:
-            raise ConnectionError(f"{self._name.host} cannot be resolved: {error}") from None
+        listed = [str(address) for address in self._addresses()]
         if me.address not in listed:
             raise ConnectionError(
                 f"{self._name.host} does not have the address {me.address} of this node yet, but {', '.join(listed)}"
@@ -82,19 +72,24 @@ class DnsRegistry(Registry):
 
     def members(self, service: str) -> list[Member]:  # noqa: ARG002 - the same for all
         """Return a member for each address; ConnectionError while the name cannot be resolved."""
-        try:
-            addresses = self._addresses()
-        except OSError as error:
-            raise ConnectionError(f"{self._name.host} cannot be resolved: {error}") from None
-        return [Member(id=text, address=text, protocol=0) for text in map(str, addresses)]
+        return [Member(id=text, address=text, protocol=0) for text in map(str, self._addresses())]
 
     def deregister(self) -> None:
         """Do nothing: the name loses the address by other means."""
 
+    def _known(self) -> list[Address]:
+        try:
+            return self._addresses()
+        except ConnectionError:
+            return []
+
     def _addresses(self) -> list[Address]:
-        found = look_up(self._name.host, self._name.port, Deadline.after(RESOLVE))
+        try:
+            found = look_up(self._name.host, self._name.port, Deadline.after(RESOLVE))
+        except OSError as error:
+            raise ConnectionError(f"{self._name.host} cannot be resolved: {error}") from None
         for family in self._families:
             hosts = sorted({str(place[0]) for kind, *_, place in found if kind == family})
             if hosts:
                 return [Address(host, self._name.port) for host in hosts]
-        raise OSError("it has no address")
+        raise ConnectionError(f"{self._name.host} cannot be resolved: it has no address")
