@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import wait_until
+from tests.integrations.pair import ROOT, run_two
 
-ROOT = Path(__file__).parents[2]
 PROLOGUE = """
 import asyncio, json, os, pickle, sys, threading, warnings
 import django
@@ -89,10 +88,7 @@ def slow():
     return os.getpid()
 
 cache.get("warm")
-from kamacache.integrations.place import _nodes
-(node,) = _nodes.values()
-while sys.stdin.readline() == "owner?\\n":
-    print(len(node.members()), node.owner("django", ":1:k").address, flush=True)
+agree("django", ":1:k")
 found = []
 threads = [threading.Thread(target=lambda: found.append(cache.get_or_set("k", slow, 60))) for _ in range(8)]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
@@ -103,25 +99,7 @@ except ZeroDivisionError:
 print(json.dumps(found), flush=True)
 sys.stdin.read()
 """
-    both = [
-        subprocess.Popen([sys.executable, "-c", PROLOGUE + code], stdin=-1, stdout=-1, text=True, cwd=ROOT, bufsize=1)
-        for _ in range(2)
-    ]
-
-    def say(text: str) -> list[str]:
-        for process in both:
-            assert process.stdin
-            process.stdin.write(text)
-        return [process.stdout.readline() for process in both if process.stdout]
-
-    def agreed() -> bool:
-        answers = set(say("owner?\n"))
-        return len(answers) == 1 and answers.pop().startswith("2 ")
-
-    wait_until(agreed)
-    found = [json.loads(line) for line in say("go\n")]
-    for process in both:
-        process.communicate(timeout=30)
+    found = [json.loads(line) for line in run_two(PROLOGUE + code)]
     assert (tmp_path / "runs").read_text() == "x"
     assert len({value for values in found for value in values[:8]}) == 1
     assert [values[8:] for values in found] == [["its own error"]] * 2

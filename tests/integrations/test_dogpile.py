@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dogpile.cache import make_region
+
+from tests.integrations.pair import run_two
 
 
 @pytest.fixture
@@ -48,10 +48,7 @@ region = make_region().configure(
     "kamacache", expiration_time=60, arguments={{"place": "local://", "service": "dogpile-{os.getpid()}"}}
 )
 region.get("warm")
-from kamacache.integrations.place import _nodes
-(node,) = _nodes.values()
-while sys.stdin.readline() == "owner?\\n":
-    print(len(node.members()), node.owner("dogpile", "k0").address, flush=True)
+agree("dogpile", "k0")
 
 def create(key):
     with open({str(tmp_path / "runs")!r}, "a") as runs:
@@ -70,24 +67,5 @@ threads = [threading.Thread(target=ask) for _ in range(4)]
 print("done", flush=True)
 sys.stdin.read()
 """
-    both = [subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, bufsize=1) for _ in range(2)]
-    try:
-        while True:
-            answers = {_said(process, "owner?\n") for process in both}
-            if len(answers) == 1 and answers.pop().startswith("2 "):
-                break
-        for process in both:
-            assert process.stdin
-            process.stdin.write("go\n")
-        assert [process.stdout.readline() for process in both if process.stdout] == ["done\n"] * 2
-    finally:
-        for process in both:
-            process.communicate(timeout=30)
+    assert run_two(code) == ["done\n"] * 2
     assert sorted((tmp_path / "runs").read_text().split()) == [f"k{number}" for number in range(10)]
-
-
-def _said(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write(text)
-    return process.stdout.readline()
