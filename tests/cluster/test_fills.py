@@ -1,4 +1,4 @@
-"""What the holder of a lease brings to the owner, late or more than once: see test_leases.py.
+"""The holder of a lease brings a value to the owner, late or more than once: see test_leases.py.
 
 A is the owner of the key, B the holder of its lease; each docstring is the schedule.
 """

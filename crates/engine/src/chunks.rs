@@ -2,7 +2,7 @@
 use std::ops::{Index, IndexMut};
 
 const BITS: u32 = 7;
-/// How many slots a piece has.
+/// The number of slots in a piece.
 pub const PIECE: usize = 1 << BITS;
 
 /// The name of a place, which is used again once it is free.

@@ -145,7 +145,7 @@ struct Attic<V> {
     evicted: VecDeque<Evicted<V>>,
     /// Values' bytes among the evicted.
     bytes: u64,
-    /// What a clear swapped out.
+    /// The entries that a clear swapped out.
     cleared: Vec<Contents<V>>,
 }
 

@@ -1,4 +1,4 @@
-//! What goes over all entries does it in slices, and still finds every one of them.
+//! Work on all entries is done in slices, and still finds every one of them.
 use std::sync::Arc;
 
 use kamacache_engine::{

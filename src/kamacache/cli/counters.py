@@ -81,7 +81,7 @@ def _cell(row: str, value: float) -> str:
 
 
 def times(every: float | None) -> Iterator[None]:
-    """Yield once, or for ever with a pause, until Ctrl-C. At a terminal the screen is cleared each time."""
+    """Yield once, or again and again with a pause, until Ctrl-C. At a terminal the screen is cleared each time."""
     yield
     with suppress(KeyboardInterrupt):
         while every is not None:

@@ -245,7 +245,7 @@ class Asking:
         return calls
 
     def _answer(self, outcome: Outcome | None, took: float) -> Answer:
-        """Return what the owner is told of a load that took so long, counted from the grant as its times in a fill.
+        """Return the answer for the owner, of a load that took so long, counted from the grant as its times in a fill.
 
         It does not keep a value that is too large, so that others load it themselves.
         """

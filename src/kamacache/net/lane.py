@@ -32,7 +32,7 @@ HOT = 1  # a flag in what the fast lane finds: worth a near copy
 
 
 class Look(IntEnum):
-    """What is wanted of a member's memory. ENTRY and TRAITS are for one key."""
+    """The answers that may be wanted of a member's memory. ENTRY and TRAITS are for one key."""
 
     COPY = 0  # what is as good as new
     FORMER = 1  # the same, also of keys that the member no longer owns

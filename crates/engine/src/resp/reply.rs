@@ -183,7 +183,7 @@ pub fn pack_nothing(out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// What a node wants to know of a key in a peer's memory.
+/// The answers that a node may want of a key in a peer's memory.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Look {

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What is due is returned at the first turn after its time, and nothing is lost.
+        /// Each slot is due at the first turn after its time, and none is lost.
         #[test]
         fn as_a_map(steps in prop::collection::vec((0..40_u32, 0..63_u32, any::<u64>(), 0..55_u32), 1..200)) {
             let (mut wheel, mut model, mut now) = (Wheel::default(), std::collections::BTreeMap::new(), 0);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{arrivals::next_number, table::Table};
 
-/// How many bytes a write takes in the index: 8, and what growing leaves unused, on average.
+/// The bytes that a write takes in the index: 8, and what growing leaves unused, on average.
 const INDEX: u64 = 12;
 /// At most so many writes are forgotten at once.
 const STEP: usize = 4_096;
