@@ -137,7 +137,7 @@ class Groups:
     def _announce(self, change: Callable[[Lane], None] = lambda _: None) -> None:
         if self._is_open():
             change(self._runtime.lane)
-            self._membership.announce(tuple(self.by_name), self.loads)
+            self._membership.announce(groups=tuple(self.by_name), loads=self.loads)
 
     @property
     def loads(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ class Member(NamedTuple):
 
     `loads` are those of its `groups` that it has a loader for. A `client` is a client node: it owns
     no keys and loads for no other. A member that is `leaving` owns none any more, and hands over what it has.
+    `revision` counts what the member has changed of all this, so that an older word of it is known as such.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Member(NamedTuple):
     loads: tuple[str, ...] = ()
     client: bool = False
     leaving: bool = False
+    revision: int = 0
 
     def __str__(self) -> str:
         return self.address or ""

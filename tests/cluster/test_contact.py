@@ -223,7 +223,7 @@ def test_a_member_that_cannot_be_reached_is_not_listed_for_a_moment() -> None:
         network.unregister(str(b.address))
         wait_until(lambda: not cluster.peer(a, b).registered)
         assert not cluster.group(a).delete(key) or time.monotonic() > since + 1.5
-        b._membership.announce(("g",), ("g",))
+        b._membership.announce(groups=("g",), loads=("g",))
         wait_until(lambda: cluster.peer(a, b).registered)
         assert cluster.group(a).delete(key) is False
         assert cluster.group(b).get(key) == b"old"

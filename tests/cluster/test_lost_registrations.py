@@ -58,7 +58,7 @@ def test_a_process_starts_where_the_registry_has_forgotten_the_others() -> None:
         if write.done() and write.result():
             assert lives.groups["g"].get("key") == "new"
         registries[0].away = False
-        lives._membership.announce(("g",), ("g",))
+        lives._membership.announce(groups=("g",), loads=("g",))
         wait_until(lambda: all(len(node.members()) == 2 for node in (lives, starts)))
         with patch("kamacache.cluster.membership._BACK", 0.0):
             if write.result(5):

@@ -387,7 +387,9 @@ def test_former_copies_are_served_here_for_near_ttl_and_kept_for_peeks() -> None
 
 
 def test_after_ten_minutes_the_former_owner_is_not_asked() -> None:
+    """Hold the hand-over, so that the newcomer can only ask."""
     with Cluster(2, ttl=None) as cluster:
+        cluster.network.gate(HandOver)
         a, _b = cluster.nodes
         a.groups["g"].get_many(KEYS)
         mine = [key for key in KEYS if a.owner("g", key).id == a.id]

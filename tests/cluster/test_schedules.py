@@ -588,7 +588,7 @@ def test_revival_of_an_owner_that_was_frozen_during_a_delete() -> None:
         answer = cluster.network.gate(Hello, stage="reply", source=c.address)
         ours = cluster.network.gate(Hello, target=c.address)
         cluster.network.thaw(c.address)
-        c._membership.announce(("g",), ("g",))
+        c._membership.announce(groups=("g",), loads=("g",))
         answer.wait()
         for node in (a, b):
             assert cluster.group(node).get(key) == NEW
@@ -622,7 +622,7 @@ def test_revival_after_the_write_is_forgotten() -> None:
         cluster.advance(100)
         wait_until(lambda: not any(cluster.group(node)._core.store.known(key) for node in (a, b)))
         cluster.network.thaw(c.address)
-        c._membership.announce(("g",), ("g",))
+        c._membership.announce(groups=("g",), loads=("g",))
         wait_until(lambda: cluster.is_up(a, c) and cluster.is_up(b, c))
         cluster.assert_serves(key, NEW)
 

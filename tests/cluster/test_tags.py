@@ -363,7 +363,8 @@ def test_a_member_that_was_frozen_during_the_delete(forgotten: bool, how: str) -
         cluster.network.thaw(c.address)
 
         def is_back() -> bool:
-            c._membership.announce(("g",), ("g",))  # again, as its thread may have taken it in before the thaw
+            # again, as its thread may have taken it in before the thaw
+            c._membership.announce(groups=("g",), loads=("g",))
             return cluster.is_up(a, c) and cluster.is_up(b, c)
 
         wait_until(is_back)

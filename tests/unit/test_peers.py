@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kamacache._engine import Contacts
 from kamacache.cluster.contact import Listeners
 from kamacache.cluster.peers import Peer, Peers
@@ -124,3 +126,29 @@ def test_a_change_in_the_middle_of_the_search_for_listeners() -> None:
     assert len(searches) == 2
     listeners.get(SILENCE + 1)
     assert searches[2:] == [SILENCE + 1]
+
+
+@pytest.mark.parametrize("late", ["an answer to a hello", "a list"])
+def test_a_word_that_is_overtaken_changes_nothing(late: str) -> None:
+    """Take in what a member said before its last hello, after it."""
+    peers, peer = known(MEMBER)
+    news = MEMBER._replace(groups=("new",), revision=1)
+    peers.heard(news, leaving=False, answered=False)
+    if late == "a list":
+        peers.listed([MEMBER])
+    else:
+        peers.heard(MEMBER, leaving=False, answered=True)
+    assert peer.member == news
+    peers.listed([Member("id of another process", MEMBER.address)])  # whose count begins anew
+    assert [one.member.revision for one in peers.all()] == [0]
+
+
+def test_an_answer_to_an_older_hello_does_not_greet() -> None:
+    """Let an answer come after another hello is due, which says more."""
+    peers, peer = known(MEMBER)
+    [(_, before)] = peers.ungreeted()
+    peers.greet()
+    assert not peers.greeted(peer, before)
+    [(_, now)] = peers.ungreeted()
+    assert peers.greeted(peer, now)
+    assert peers.ungreeted() == []

@@ -62,20 +62,19 @@ class Exchange:
 
     def greet(self) -> bool:
         """Say hello to each peer that has not answered one yet. Return whether all writes of those that do are here."""
-        peers = self._membership.peers.ungreeted()
+        peers = self._membership.peers.ungreeted()  # before the hellos are made
         whole = True
-        me = self._membership.me
         deadline = Deadline.after(HELLO_TIMEOUT)
-        calls = [(peer, self._runtime.lane.call(peer.address, self.hello(peer.id), deadline)) for peer in peers]
-        for peer, call in calls:
+        call = self._runtime.lane.call
+        calls = [(peer, number, call(peer.address, self.hello(peer.id), deadline)) for peer, number in peers]
+        for peer, number, one in calls:
             try:
-                answer: Hello = Wait(call, deadline).run()
+                answer: Hello = Wait(one, deadline).run()
             except (KamaCacheError, TimeoutError) as error:
                 self._unanswered(peer, error)
             else:
                 self._note(answer, answered=True)
-                if me is self._membership.me:  # else the groups of this node have changed since
-                    self._membership.peers.greeted(peer)
+                if self._membership.peers.greeted(peer, number):
                     self._membership.troubles.mended(_DENIED + peer.address, f"{peer.address} answers again")
                 whole &= self._catch_up(peer, answer.contact)
         return whole

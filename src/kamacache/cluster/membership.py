@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
 from kamacache._engine import join, monotonic
@@ -187,11 +187,10 @@ class Membership:
         self._wake.ring()
         return self._exchange.hello(hello.member.id)
 
-    def announce(self, groups: tuple[str, ...], loads: tuple[str, ...]) -> None:
-        """Tell the registry and every member that the groups of this node, or those that it can load, have changed."""
+    def announce(self, **changes: Any) -> None:
+        """Change fields of this node's member, and tell the registry and every member so."""
         with self._lock:
-            self.me = self.me._replace(groups=groups, loads=loads)
-            self._registered = False
+            self.me, self._registered = self.me._replace(revision=self.me.revision + 1, **changes), False
         self.peers.greet()
         self._build()
         self._wake.ring()
@@ -214,10 +213,7 @@ class Membership:
             self._handing.finish(deadline, is_replaced)
 
     def _retire(self) -> None:
-        with self._lock:
-            self.me, self._registered = self.me._replace(leaving=True), False
-        self.peers.greet()
-        self._build()
+        self.announce(leaving=True)
         self._exchange.greet()  # before the registry says so, as a hello brings the clock
         self._retired.ring()
 

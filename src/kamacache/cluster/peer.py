@@ -25,9 +25,10 @@ class Peer(Watched):
         "bound",
         "confirmed",
         "down",
+        "due",
         "ended",
         "fixed",
-        "greeted",
+        "hello",
         "id",
         "left",
         "member",
@@ -43,7 +44,8 @@ class Peer(Watched):
         self.registered = False
         self.fixed = False  # on a list that does not change: after a goodbye others stand in for it, as for the dead
         self.confirmed = False  # it has answered at its address
-        self.greeted = False  # answered our hello
+        self.due = 1  # the number of the hello that it must answer; another is due when what this node says changes
+        self.hello = 0  # the number of the last one that it answered
         self.down = Flag()
         self._dead = self._behind = self._doubted = False
         self.present: bool | None = None  # it was heard last, or considered dead; None: neither yet
@@ -53,6 +55,11 @@ class Peer(Watched):
         self.unanswered = 0  # probes in a row
         self.silent = 0  # probes in a row without any sign of life, as its own pings are
         self.bound = 0  # below which it cannot be gone, by the moment at which the registry's list came to lack it
+
+    @property
+    def greeted(self) -> bool:
+        """Return whether it has answered the hello that is due."""
+        return self.hello == self.due
 
     @property
     def skipped(self) -> bool:

@@ -70,11 +70,11 @@ class Peers:
         with self._lock:
             return [peer for peer in self._peers.values() if self._must_be_told(peer, silence)]
 
-    def ungreeted(self) -> list[Peer]:
-        """Return the peers that have not answered a hello and may do so."""
+    def ungreeted(self) -> list[tuple[Peer, int]]:
+        """Return the peers that have not answered the hello that is due and may do so, and its number for each."""
         with self._lock:
             return [
-                peer
+                (peer, peer.due)
                 for peer in self._peers.values()
                 if not (peer.greeted or peer.left) and (not peer.dead or not peer.unanswered)
             ]
@@ -106,7 +106,7 @@ class Peers:
         with self._lock:
             for address, member in listed.items():
                 peer = self._known(address, member)
-                if member.protocol and not peer.member.leaving:  # else a list says less than a hello
+                if member.protocol:  # else the list says less than a hello
                     self._update(peer, member)
                 peer.fixed = not member.protocol
                 peer.registered = peer.fixed or not peer.left
@@ -150,21 +150,22 @@ class Peers:
                 peer.dead = False
                 self._contacts.begin(peer.id)
             elif peer.dead:
-                peer.greeted = False
+                peer.due += 1
             peer.behind = 0 < has < self._contacts.shown(peer.id).begun
             self._revived |= was and not peer.skipped
             return peer.news()
 
-    def greeted(self, peer: Peer) -> None:
-        """Note that a peer has answered a hello."""
+    def greeted(self, peer: Peer, number: int) -> bool:
+        """Note that a peer has answered the hello of a number. Return whether no other is due since."""
         with self._lock:
-            peer.greeted = True
+            peer.hello = number
+            return peer.greeted
 
     def greet(self, *peers: Peer) -> None:
         """Have these peers greeted again; all, if none are given."""
         with self._lock:
             for peer in peers or self._peers.values():
-                peer.greeted = False
+                peer.due += 1
 
     def answered(self, peer: Peer) -> bool:
         """Note an answer to a probe. Return whether the peer was considered dead, so that it must be greeted first."""
@@ -174,7 +175,7 @@ class Peers:
             peer.confirmed = True
             self._revived |= was and not peer.skipped
             if peer.dead:
-                peer.greeted = False
+                peer.due += 1
             return peer.dead
 
     def taken_over(self, peer: Peer) -> None:
@@ -263,7 +264,12 @@ class Peers:
         return peer
 
     def _update(self, peer: Peer, member: Member) -> None:
-        """Take in what a member says of itself. Until it spoke, its address may have been its id. Holds the lock."""
+        """Take in what a member said of itself, unless it has changed that since. Holds the lock.
+
+        Until it spoke, its address may have been its id.
+        """
+        if member.id == peer.id and member.revision < peer.member.revision:
+            return
         if member.id != peer.id:
             self._contacts.forget(peer.id)
             if not peer.dead:

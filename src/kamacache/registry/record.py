@@ -17,6 +17,8 @@ def written(me: Member, *, address: bool) -> bytes:
         record["client"] = True
     if me.leaving:
         record["leaving"] = True
+    if me.revision:
+        record["revision"] = me.revision
     if address:
         record["address"] = me.address
     return json.dumps(record).encode()
@@ -29,8 +31,10 @@ def read(data: bytes, *, address: str | None = None) -> Member | None:
         groups, loads = (tuple(map(str, names)) for names in (record["groups"], record.get("loads", ())))
         found = str(record["address"]) if address is None and record["address"] is not None else address
         identity, weight, protocol = str(record["id"]), float(record["weight"]), int(record["protocol"])
+        revision = int(record.get("revision", 0))
         client, leaving = (record.get(name) is True for name in ("client", "leaving"))
-        member = Member(identity, found, weight, groups, protocol, loads, client, leaving)
+        member = Member(identity, found, weight, groups, protocol, loads, client, leaving, revision)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
-    return member if 0 < member.weight < math.inf else None
+    sendable = 0 <= protocol < 1 << 32 and 0 <= revision < 1 << 64
+    return member if 0 < member.weight < math.inf and sendable else None

@@ -20,6 +20,9 @@ pub struct Member {
     /// it owns no keys any more, and hands over what it has
     #[prost(bool, tag = "8")]
     pub leaving: bool,
+    /// it grows with each change of the above
+    #[prost(uint64, tag = "9")]
+    pub revision: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Known {

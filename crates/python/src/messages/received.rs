@@ -23,7 +23,7 @@ fn from_value<'py>(py: Python<'py>, value: &[u8], absent: bool) -> Option<Bound<
 fn member<'py>(py: Python<'py>, m: &pb::Member) -> PyResult<Bound<'py, PyAny>> {
     let address = (!m.address.is_empty()).then_some(&m.address);
     let (groups, loads) = (PyTuple::new(py, &m.groups)?, PyTuple::new(py, &m.loads)?);
-    member_class(py)?.call1((&m.id, address, m.weight, groups, m.protocol, loads, m.client, m.leaving))
+    member_class(py)?.call1((&m.id, address, m.weight, groups, m.protocol, loads, m.client, m.leaving, m.revision))
 }
 
 /// Returns the named tuple of what a member says of its writes.

@@ -18,7 +18,7 @@ fn to_value(value: Option<PyBackedBytes>) -> Bytes {
 }
 
 /// The named tuples that others contain. A named tuple is a tuple: its fields come in the order of its class.
-pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool, bool);
+pub type Member = (String, Option<String>, f64, Vec<String>, u32, Vec<String>, bool, bool, u64);
 type GroupState = (String, String, u128, Vec<String>);
 type Answer = (Option<PyBackedBytes>, u128, Option<f64>, bool, bool, String, String, bool, bool, bool, String);
 pub type Terms = (u32, u128, u32, i64, Option<i64>, bool, bool);
@@ -29,8 +29,8 @@ fn all<A, B>(items: Vec<A>, one: impl FnMut(A) -> B) -> Vec<B> {
     items.into_iter().map(one).collect()
 }
 
-pub fn member((id, address, weight, groups, protocol, loads, client, leaving): Member) -> pb::Member {
-    pb::Member { id, address: address.unwrap_or_default(), weight, groups, protocol, loads, client, leaving }
+pub fn member((id, address, weight, groups, protocol, loads, client, leaving, revision): Member) -> pb::Member {
+    pb::Member { id, address: address.unwrap_or_default(), weight, groups, protocol, loads, client, leaving, revision }
 }
 
 fn known((key, version): (String, u128)) -> pb::Known {
