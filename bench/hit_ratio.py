@@ -1,6 +1,7 @@
 """Measure the hit ratios of the policies on recorded traces ($KAMACACHE_TRACES), else on a seeded Zipf trace.
 
 python -m bench.hit_ratio [--short] [--json]        every entry weighs one; capacity in percent of the unique keys
+python -m bench.hit_ratio --sizes [--short] [--json]        a store of 64 MiB against its policy in one shard, by size
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import json
 import sys
 
 from tests.support import traces
+from tests.support.sizes import hits as hits_of_size
 
 from kamacache._engine import PolicyRun
 
 POLICIES = ("s3fifo", "lru", "lru2")
 PERCENTS = (1, 5, 10)
+BUDGET = 64 << 20
+SIZES = {"10 KiB": 10 << 10, "100 KiB": 100 << 10, "1 MiB": 1 << 20, "4 MiB": 4 << 20}
+BAR_POINTS = 0.5
 
 
 def cachetools_hits(keys: list[int], capacity: int) -> int:
@@ -29,7 +34,7 @@ def cachetools_hits(keys: list[int], capacity: int) -> int:
     return hits
 
 
-def measure(name: str, keys: list[int]) -> list[dict[str, object]]:
+def unit_weights(name: str, keys: list[int]) -> list[dict[str, object]]:
     capacities = [round(len(set(keys)) * percent / 100) for percent in PERCENTS]
     hits = {policy: [PolicyRun(policy, capacity).run(keys) for capacity in capacities] for policy in POLICIES}
     if importlib.util.find_spec("cachetools"):
@@ -40,7 +45,17 @@ def measure(name: str, keys: list[int]) -> list[dict[str, object]]:
     ]
 
 
+def sizes(name: str, keys: list[int]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for policy in POLICIES:
+        for size, count in SIZES.items():
+            percent = [round(100 * hits / len(keys), 2) for hits in hits_of_size(policy, keys, count, BUDGET)]
+            rows.append({"trace": name, "policy": f"{policy}, {size}", "percent": percent})
+    return rows
+
+
 def main() -> None:
+    measure = sizes if "--sizes" in sys.argv[1:] else unit_weights
     folder = None if "--short" in sys.argv[1:] else traces.folder()
     if folder is None:
         print(f"a seeded Zipf trace, not those recorded in {traces.VARIABLE}", file=sys.stderr)
@@ -50,7 +65,8 @@ def main() -> None:
     if "--json" in sys.argv[1:]:
         print(json.dumps(rows))
         return
-    print(f"{'trace':<18} {'policy':<15} hit ratio % at {PERCENTS} % of the unique keys")
+    what = "of the store, of one shard" if measure is sizes else f"at {PERCENTS} % of the unique keys"
+    print(f"{'trace':<18} {'policy':<15} hit ratio % {what}")
     for row in rows:
         print(f"{row['trace']:<18} {row['policy']:<15} {row['percent']}")
 

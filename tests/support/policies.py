@@ -93,28 +93,44 @@ class Lru(Base):
 
 
 class TwoLevel(Base):
-    """A hit moves a key to the second level, a third of the capacity; what overflows it returns to the first."""
+    """A hit moves a key to the second level. What is beyond a third of the capacity there returns when room is made."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity, 2)
+        self.newcomer: int | None = None  # until it is moved
+
+    def insert(self, key: int) -> None:
+        super().insert(key)
+        self.newcomer = key
 
     def hit(self, key: int) -> None:
         first, second = self.queues
         self.queue(key).remove(key)
+        self.moved(key)
         (second if self.weights[key] <= self.capacity // 3 else first).append(key)
-        self.spill()
+
+    def demote(self, key: int) -> bool:
+        self.moved(key)
+        return super().demote(key)
 
     def reweighed(self, key: int) -> None:
-        first, second = self.queues
-        if key in second and self.weights[key] > self.capacity // 3:
-            second.remove(key)
-            first.append(key)
-        self.spill()
+        if key in self.queues[1] and self.weights[key] > self.capacity // 3:
+            self.hit(key)
 
-    def spill(self) -> None:
+    def moved(self, key: int) -> None:
+        if key == self.newcomer:
+            self.newcomer = None
+
+    def evict(self) -> None:
         first, second = self.queues
-        while self.weight(second) > self.capacity // 3:
+        while self.weight(second) > self.capacity // 3 and first:
             first.append(second.pop(0))
+        if second and first in ([], [self.newcomer]):
+            self.remove(second[0])
+            return
+        if first[0] == self.newcomer and len(first) > 1:
+            first.append(first.pop(0))
+        self.remove(first[0])
 
 
 class S3Fifo(Base):
@@ -123,15 +139,16 @@ class S3Fifo(Base):
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity, 3)
         self.hits: dict[int, int] = {}
-        self.ghosts: list[int] = []
+        self.ghosts: dict[int, int] = {}  # and the number at which each left the small queue
+        self.noted = self.known = 0  # numbers, and how many of the last are known
         self.newcomer: int | None = None  # room is made for it, not by it
 
     def insert(self, key: int) -> None:
         _, small, main = self.queues
         self.hits[key] = 0
         self.newcomer = key
-        if key in self.ghosts:
-            self.ghosts.remove(key)
+        left = self.ghosts.pop(key, None)
+        if left is not None and self.noted - left < self.known:
             main.append(key)
         else:
             small.append(key)
@@ -141,6 +158,8 @@ class S3Fifo(Base):
 
     def demote(self, key: int) -> bool:
         self.hits[key] = 0
+        if key == self.newcomer:
+            self.newcomer = None
         return super().demote(key)
 
     def evict(self) -> None:
@@ -156,9 +175,8 @@ class S3Fifo(Base):
             key = giver[0]
             hits = self.hits[key]
             if giver is small and hits < 2:
-                self.ghosts.append(key)
-                limit = len(self.weights) * 9 // 10
-                self.ghosts = self.ghosts[-limit:] if limit else []
+                self.noted, self.known = self.noted + 1, len(self.weights) * 9 // 10
+                self.ghosts[key] = self.noted
             elif giver is small or hits or (giver is main and key == self.newcomer and len(main) > 1):
                 giver.pop(0)
                 main.append(key)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kamacache._engine import PolicyRun
-from tests.support import traces
+from kamacache._engine import PolicyRun, Store
+from tests.support import sizes, traces
 from tests.support.policies import MODELS
 
 CAPACITIES = (0.01, 0.05, 0.10)  # of the unique keys
@@ -43,6 +43,31 @@ def test_zipf(policy: str) -> None:
         capacity = round(len(set(keys)) * share)
         model = MODELS[policy](capacity)
         assert PolicyRun(policy, capacity).run(keys) == sum(model.access(key) for key in keys)
+
+
+@pytest.mark.parametrize("policy", MODELS)
+@pytest.mark.parametrize(("size", "entries"), [(4_000_000, 15), (1_000_000, 66), (100_000, 600)])
+def test_shards_are_no_smaller_caches(policy: str, size: int, entries: int) -> None:
+    keys = traces.zipf(seed=1, requests=10_000, unique=entries * 20)
+    store, one = sizes.hits(policy, keys, size, 64 << 20)
+    assert abs(store - one) <= len(keys) * 0.005
+
+
+@pytest.mark.parametrize("policy", MODELS)
+def test_a_large_value_pushes_out_cold_entries_of_all_shards(policy: str) -> None:
+    store = sizes.store_of(policy, 64 << 20)
+    hot, cold = ([f"{name}{number}" for number in range(count)] for name, count in (("hot", 2_000), ("cold", 8_000)))
+    for key in [*hot, *cold]:
+        store.put(key, bytes(6_000), 1, None, Store.MAIN)
+    for key in hot * 3:
+        store.lookup(key)
+    left = [0]
+    for number in range(3):
+        store.put(f"large{number}", bytes(8_000_000), 1, None, Store.MAIN)
+        left.append(sum(store.peek(key) is None for key in cold))
+    assert all(store.peek(key) is not None for key in hot)
+    assert left == sorted(left)
+    assert left[-1] > 2_500
 
 
 def test_readers() -> None:

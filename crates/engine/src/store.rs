@@ -16,6 +16,7 @@ mod log;
 mod missed;
 mod order;
 mod read;
+mod room;
 mod served;
 mod shard;
 mod shut;
@@ -44,6 +45,7 @@ use self::{
     cells::{Prefixes, Tags},
     counts::{Counts, Used},
     entry::Entry,
+    room::Shown,
     shard::{Contents, Shard},
     writes::{Pending, Writes},
 };
@@ -51,7 +53,7 @@ use crate::{
     clock::Clock,
     memory::Value,
     outcome::OUTCOMES,
-    policy::AnyPolicy,
+    policy::{AnyPolicy, Lru, Rule, Sequence},
     sync::{
         Guard, Mutex, Poisoned,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -70,7 +72,7 @@ const SHARDS: usize = 16;
 pub struct Options {
     pub name: String,
     pub max_bytes: u64,
-    /// One of [`AnyPolicy::NAMES`].
+    /// One of [`Rule::NAMES`].
     pub policy: String,
     pub clock: Arc<Clock>,
     /// How long a near copy lives, and how long a former copy is served here.
@@ -118,9 +120,12 @@ impl<V> Gone<V> {
 pub struct Store<V> {
     options: Options,
     shards: Box<[Poisoned<Shard<V>>]>,
+    /// By shard: what its queues show.
+    shown: Box<[Shown]>,
+    rule: &'static Rule,
+    /// The order of all entries; its capacity is how much of `max_bytes` may be used now.
+    sequence: Arc<Sequence>,
     secrets: RapidSecrets,
-    /// How much of `max_bytes` may be used now.
-    budget: AtomicU64,
     used: AtomicU64,
     near_used: AtomicU64,
     /// The part of `used` in remembered writes.
@@ -158,17 +163,20 @@ impl<V> Default for Attic<V> {
 impl<V: Value> Store<V> {
     /// Makes an empty store. None: there is no such policy.
     pub fn new(options: Options) -> Option<Self> {
-        // A shard for each MiB keeps small groups in exact order, and lets many threads use large ones.
+        // One for each MiB, as small groups are seldom used by many threads.
         let shards = (options.max_bytes >> 20).clamp(1, SHARDS as u64);
-        let shards = 1 << shards.ilog2();
-        let capacity = options.max_bytes / shards;
-        let chunk = (capacity / 16) as usize;
+        let shards: u64 = 1 << shards.ilog2();
+        let chunk = (options.max_bytes / shards / 16) as usize;
+        let (rule, sequence) = (Rule::named(&options.policy)?, Sequence::new(options.max_bytes));
         let linger = options.freshness.as_ref().map_or(0, Freshness::linger);
         let secrets = RapidSecrets::seed(seed());
-        let shards = (0..shards)
-            .map(|_| {
-                Some(Poisoned::new(Shard {
-                    contents: Contents::new(AnyPolicy::new(&options.policy, capacity)?, linger),
+        let (shown, shards): (Vec<_>, Vec<_>) = (0..shards as usize)
+            .map(|index| {
+                let (main, near) = policies(rule, &sequence);
+                let contents = Contents::new(main, near, linger);
+                let shown = Shown::new(&contents);
+                let shard = Poisoned::new(Shard {
+                    contents,
                     writes: Writes::new(options.remember, chunk, secrets),
                     pending: Pending::default(),
                     tags: Tags::default(),
@@ -178,15 +186,19 @@ impl<V: Value> Store<V> {
                     newest: 0,
                     stale: 0,
                     watch: None,
+                    index,
                     accounted: Used::default(),
                     counts: Counts::default(),
-                }))
+                });
+                (shown, shard)
             })
-            .collect::<Option<_>>()?;
+            .unzip();
         Some(Self {
-            budget: AtomicU64::new(options.max_bytes),
             options,
-            shards,
+            shards: shards.into(),
+            shown: shown.into(),
+            rule,
+            sequence,
             secrets,
             used: AtomicU64::new(0),
             near_used: AtomicU64::new(0),
@@ -265,11 +277,15 @@ impl<V: Value> Store<V> {
 
     /// Takes all entries of a shard in O(1).
     fn take_contents(&self, shard: &mut Shard<V>) -> Contents<V> {
-        let capacity = self.budget() / self.shards.len() as u64;
-        let policy = AnyPolicy::new(&self.options.policy, capacity).expect("known since new");
-        let emptied = Contents::new(policy, shard.contents.linger);
+        let (main, near) = policies(self.rule, &self.sequence);
+        let emptied = Contents::new(main, near, shard.contents.linger);
         self.account(shard, |shard| std::mem::replace(&mut shard.contents, emptied))
     }
+}
+
+/// Makes the policies of a shard: for main and former copies, and for near ones.
+fn policies(rule: &Rule, sequence: &Arc<Sequence>) -> (AnyPolicy, Lru) {
+    (rule.make(sequence.clone()), Lru::new(sequence.clone()))
 }
 
 /// Returns a seed that differs between processes, so that keys that collide cannot be prepared.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use kamacache_engine::{
     clock::{Clock, SECOND},
-    policy::AnyPolicy,
+    policy::Rule,
     store::{Candidacy, Fill, Gone, Kind, Options, Store},
 };
 
@@ -27,7 +27,7 @@ fn filled(clock: &Arc<Clock>, policy: &str) -> Store<common::Bytes> {
 
 #[test]
 fn an_entry_changes_its_kind_and_keeps_its_place() {
-    for policy in AnyPolicy::NAMES {
+    for policy in Rule::NAMES {
         let clock = Arc::new(Clock::manual(1_000 * SECOND));
         let store = filled(&clock, policy);
         let named = |slots: Vec<Vec<_>>| -> Vec<String> {

@@ -9,7 +9,7 @@ use kamacache_engine::{
     memory::{Memory, Write},
     outcome,
     placement::Placement,
-    policy::AnyPolicy,
+    policy::Rule,
     store::{Candidacy, Fill, Gone, Kind, Lookup, Mark, Options, Store},
     version::Hlc,
 };
@@ -260,7 +260,7 @@ fn step(op: &Op, store: &Store<Bytes>, model: &mut Model, clock: &Clock, max: u6
 }
 
 fn policy() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(AnyPolicy::NAMES.to_vec())
+    prop::sample::select(Rule::NAMES.to_vec())
 }
 
 proptest! {

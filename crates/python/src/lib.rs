@@ -37,7 +37,7 @@ mod value;
 mod watch;
 mod writer;
 
-use kamacache_engine::{policy::AnyPolicy, sync};
+use kamacache_engine::{policy::Rule, sync};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyTuple},
@@ -106,7 +106,7 @@ mod _engine {
         m.add("PACKED", PyBytes::new(m.py(), kamacache_engine::memory::PACKED))?;
         m.add("TAG", kamacache_engine::store::TAG)?;
         m.add("PREFIX", kamacache_engine::store::PREFIX)?;
-        m.add("POLICIES", PyTuple::new(m.py(), AnyPolicy::NAMES)?)?;
+        m.add("POLICIES", PyTuple::new(m.py(), Rule::NAMES)?)?;
         inherited::watch_forks()?;
         Store::add_methods(m.py())?;
         Getter::add_methods(&m.py().get_type::<Getter>())

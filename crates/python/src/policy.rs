@@ -1,7 +1,7 @@
 //! PolicyRun: an eviction policy alone, without store, values or time.
 
 use kamacache_engine::hash::mix64;
-use kamacache_engine::policy::{AnyPolicy, Policy, Slot};
+use kamacache_engine::policy::{Alone, Policy, Rule, Slot};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 /// An eviction policy alone: one shard, weight one for each key until reweighed. For tests, simulations and hit ratios.
 #[pyclass(module = "kamacache._engine")]
 pub struct PolicyRun {
-    policy: AnyPolicy,
+    alone: Alone,
     capacity: u64,
     used: u64,
     slots: HashMap<i64, Slot>,
@@ -20,7 +20,7 @@ pub struct PolicyRun {
 impl PolicyRun {
     fn ask(&mut self, key: i64) -> bool {
         if let Some(&slot) = self.slots.get(&key) {
-            self.policy.hit(slot);
+            self.alone.policy.hit(slot);
             return true;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -30,14 +30,14 @@ impl PolicyRun {
         self.entries[slot as usize] = (key, 1);
         self.slots.insert(key, slot);
         self.used += 1;
-        self.policy.insert(slot, mix64(key as u64), 1);
+        self.alone.insert(slot, mix64(key as u64), 1);
         self.shrink();
         false
     }
 
     fn shrink(&mut self) {
         while self.used > self.capacity {
-            let Some(slot) = self.policy.evict() else { break };
+            let Some(slot) = self.alone.evict() else { break };
             self.forget(slot);
         }
     }
@@ -57,10 +57,9 @@ impl PolicyRun {
         if capacity == 0 {
             return Err(PyValueError::new_err("capacity must be at least 1"));
         }
-        let policy = AnyPolicy::new(policy, capacity).ok_or_else(|| {
-            PyValueError::new_err(format!("policy must be one of {:?}, not {policy:?}", AnyPolicy::NAMES))
-        })?;
-        Ok(PolicyRun { policy, capacity, used: 0, slots: HashMap::new(), entries: Vec::new(), free: Vec::new() })
+        let alone = Alone::new(policy, capacity)
+            .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {:?}, not {policy:?}", Rule::NAMES)))?;
+        Ok(PolicyRun { alone, capacity, used: 0, slots: HashMap::new(), entries: Vec::new(), free: Vec::new() })
     }
 
     fn access(&mut self, key: i64) -> bool {
@@ -75,7 +74,7 @@ impl PolicyRun {
         let Some(&slot) = self.slots.get(&key) else {
             return false;
         };
-        self.policy.remove(slot);
+        self.alone.policy.remove(slot);
         self.forget(slot);
         true
     }
@@ -84,7 +83,7 @@ impl PolicyRun {
         let Some(&slot) = self.slots.get(&key) else {
             return false;
         };
-        self.policy.demote(slot);
+        self.alone.policy.demote(slot);
         true
     }
 
@@ -97,12 +96,12 @@ impl PolicyRun {
         };
         let old = std::mem::replace(&mut self.entries[slot as usize].1, weight);
         self.used = self.used - old + weight;
-        self.policy.reweigh(slot, weight);
+        self.alone.policy.reweigh(slot, weight);
         self.shrink();
         Ok(true)
     }
 
     fn contents(&self) -> Vec<i64> {
-        self.policy.order().into_iter().map(|slot| self.entries[slot as usize].0).collect()
+        self.alone.policy.order().into_iter().map(|slot| self.entries[slot as usize].0).collect()
     }
 }

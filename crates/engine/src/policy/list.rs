@@ -94,6 +94,11 @@ impl<const N: usize> Lists<N> {
         self.links[list].older.checked_sub(Self::FIRST)
     }
 
+    /// Returns the oldest and the newest.
+    pub fn ends(&self, list: usize) -> Option<(Slot, Slot)> {
+        self.oldest(list).zip(self.newest(list))
+    }
+
     /// Returns the slot that is older than another on its list, or else the newest of the next of these lists that has
     /// any. Without the other slot, the newest of all.
     pub fn older(&self, slot: Option<Slot>, lists: &[usize]) -> Option<Slot> {

@@ -4,36 +4,45 @@ mod ghost;
 pub(crate) mod list;
 mod lru;
 mod s3fifo;
+mod sequence;
 mod two_level;
+
+use std::sync::Arc;
 
 pub use ghost::Ghost;
 pub use lru::Lru;
 pub use s3fifo::S3Fifo;
+pub use sequence::{Front, NO_STAMP, NONE, QUEUES, Sequence};
 pub use two_level::TwoLevel;
 
 /// The store's name for an entry: an index in the shard's slab, reused once the entry is gone.
 pub use crate::chunks::Slot;
 
-/// The order in which entries leave. One instance serves one shard, under that shard's lock.
+/// The order in which entries leave. One instance serves one shard, under that shard's lock; those of all shards stamp
+/// their entries by one sequence, so that together they evict as one would.
 ///
-/// Duties of the caller: a slot is given to `insert` once, until `evict` returned it or `remove` took it; `hit`,
+/// To evict: join the fronts of all, have the [`Rule`] choose a queue, and let the one whose entry there is the oldest
+/// make a step, until one returns a slot.
+///
+/// Duties of the caller: a slot is given to `insert` once, until `step` returned it or `remove` took it; `hit`,
 /// `remove`, `reweigh` and `demote` name resident slots only; after `insert` and `reweigh` the caller evicts until its
 /// own sum of weights fits again. Weights are at least 1.
 pub trait Policy: Send {
-    /// Adds an entry just stored. `hash` stays the key's name after the slot is gone (ghosts).
-    fn insert(&mut self, slot: Slot, hash: u64, weight: u64);
+    /// Adds an entry just stored, and returns its stamp. `hash` stays the key's name after the slot is gone (ghosts).
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) -> u64;
     /// Notes that the entry was asked for.
     fn hit(&mut self, slot: Slot);
     /// Notes that the entry was replaced in place by one of another weight.
     fn reweigh(&mut self, slot: Slot, weight: u64);
     /// Removes an entry for another reason than eviction (deleted, expired).
     fn remove(&mut self, slot: Slot);
-    /// Makes the entry the next to go. A later hit takes that back.
-    fn demote(&mut self, slot: Slot);
-    /// Chooses the next entry to go and forgets it; None when empty.
-    fn evict(&mut self) -> Option<Slot>;
-    /// Takes note of another capacity; the caller evicts until its sum of weights fits.
-    fn resize(&mut self, _capacity: u64) {}
+    /// Makes the entry the next to go, and returns its stamp. A later hit takes that back.
+    fn demote(&mut self, slot: Slot) -> u64;
+    /// Returns what the queues show here.
+    fn front(&self) -> Front;
+    /// Evicts the oldest entry of a queue and returns its slot, or gives it another place: None. `all` is the front of
+    /// all shards. A `newcomer` makes no room for itself while others can; its stamp follows it.
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot>;
     /// Gives the memory of a piece of slots back, none of which is resident.
     fn release(&mut self, piece: usize);
     /// Returns the slot that goes right before another; without one, the last to go. None: there is none, or the other is
@@ -56,31 +65,67 @@ pub enum AnyPolicy {
     TwoLevel(TwoLevel),
 }
 
-/// A policy's name, and its constructor for a shard of some capacity in weight.
-type Named = (&'static str, fn(u64) -> AnyPolicy);
+/// Chooses the queue of which all the shards' oldest entry is to make a step; None: all queues are empty. Its arguments are
+/// the front of all, the capacity, and the stamp of an entry that has just come.
+type Giver = fn(&Front, u64, u64) -> Option<usize>;
+
+/// A policy by its name.
+pub struct Rule {
+    name: &'static str,
+    make: fn(Arc<Sequence>) -> AnyPolicy,
+    pub giver: Giver,
+}
 
 /// Every policy, the default first.
-const POLICIES: [Named; 3] = [
-    ("s3fifo", |capacity| AnyPolicy::S3Fifo(S3Fifo::new(capacity))),
-    ("lru", |_| AnyPolicy::Lru(Lru::default())),
-    ("lru2", |capacity| AnyPolicy::TwoLevel(TwoLevel::new(capacity))),
+static RULES: [Rule; 3] = [
+    Rule { name: "s3fifo", make: |sequence| AnyPolicy::S3Fifo(S3Fifo::new(sequence)), giver: S3Fifo::giver },
+    Rule { name: "lru", make: |sequence| AnyPolicy::Lru(Lru::new(sequence)), giver: Lru::giver },
+    Rule { name: "lru2", make: |sequence| AnyPolicy::TwoLevel(TwoLevel::new(sequence)), giver: TwoLevel::giver },
 ];
 
-impl AnyPolicy {
+impl Rule {
     /// The names that users may ask for, the default first.
-    pub const NAMES: [&'static str; POLICIES.len()] = {
-        let (mut names, mut n) = ([""; POLICIES.len()], 0);
-        while n < names.len() {
-            names[n] = POLICIES[n].0;
-            n += 1;
-        }
-        names
-    };
+    pub const NAMES: [&'static str; 3] = ["s3fifo", "lru", "lru2"];
 
-    /// Returns the policy of that name for a shard of `capacity`.
+    /// Returns the policy of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        RULES.iter().find(|rule| rule.name == name)
+    }
+
+    /// Makes the policy of one shard.
+    pub fn make(&self, sequence: Arc<Sequence>) -> AnyPolicy {
+        (self.make)(sequence)
+    }
+}
+
+/// A policy whose one shard is all.
+pub struct Alone {
+    pub policy: AnyPolicy,
+    rule: &'static Rule,
+    sequence: Arc<Sequence>,
+    newcomer: u64,
+}
+
+impl Alone {
+    /// Makes the policy of that name. None: there is no such policy.
     pub fn new(name: &str, capacity: u64) -> Option<Self> {
-        let (_, make) = POLICIES.iter().find(|(known, _)| *known == name)?;
-        Some(make(capacity))
+        let (rule, sequence) = (Rule::named(name)?, Sequence::new(capacity));
+        Some(Self { policy: rule.make(sequence.clone()), rule, sequence, newcomer: NO_STAMP })
+    }
+
+    pub fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
+        self.newcomer = self.policy.insert(slot, hash, weight);
+    }
+
+    /// Chooses the next entry to go and forgets it; None when empty.
+    pub fn evict(&mut self) -> Option<Slot> {
+        loop {
+            let all = self.policy.front();
+            let queue = (self.rule.giver)(&all, self.sequence.capacity(), self.newcomer)?;
+            if let Some(slot) = self.policy.step(queue, &all, &mut self.newcomer) {
+                return Some(slot);
+            }
+        }
     }
 }
 
@@ -95,8 +140,8 @@ macro_rules! each {
 }
 
 impl Policy for AnyPolicy {
-    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
-        each!(self, policy => policy.insert(slot, hash, weight));
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) -> u64 {
+        each!(self, policy => policy.insert(slot, hash, weight))
     }
 
     #[inline(always)]
@@ -112,16 +157,16 @@ impl Policy for AnyPolicy {
         each!(self, policy => policy.remove(slot));
     }
 
-    fn demote(&mut self, slot: Slot) {
-        each!(self, policy => policy.demote(slot));
+    fn demote(&mut self, slot: Slot) -> u64 {
+        each!(self, policy => policy.demote(slot))
     }
 
-    fn evict(&mut self) -> Option<Slot> {
-        each!(self, policy => policy.evict())
+    fn front(&self) -> Front {
+        each!(self, policy => policy.front())
     }
 
-    fn resize(&mut self, capacity: u64) {
-        each!(self, policy => policy.resize(capacity));
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
+        each!(self, policy => policy.step(queue, all, newcomer))
     }
 
     fn release(&mut self, piece: usize) {

@@ -8,8 +8,10 @@
 //! The ghost queue remembers as many hashes as nine tenths of the entries here: a number, not a weight, so that its
 //! memory is bounded by what the entries themselves take.
 
-use super::{Policy, Slot, ghost::Ghost, list::Lists, stored_weight};
-use crate::chunks::Chunks;
+use std::sync::Arc;
+
+use super::{Front, NO_STAMP, Policy, Sequence, Slot, ghost::Ghost, list::Lists, stored_weight};
+use crate::{chunks::Chunks, sync::atomic::Ordering::Relaxed};
 
 const SMALL: usize = 0;
 const MAIN: usize = 1;
@@ -22,94 +24,96 @@ const MOST_HITS: u8 = 3;
 #[derive(Clone, Copy, Default)]
 struct Entry {
     hash: u64,
+    stamp: u64,
     weight: u32,
     list: u8,
 }
 
-/// S3-FIFO. Invariant: `main` is the sum of the weights on the main queue.
+/// S3-FIFO. Invariant: `front` shows the ends of the queues, their entries and the sum of the weights on the main queue.
 pub struct S3Fifo {
     lists: Lists<3>,
     /// Apart from the entries, and in one piece: a hit touches this byte and nothing else.
     hits: Vec<u8>,
     entries: Chunks<Entry>,
     ghost: Ghost,
-    len: usize,
-    main: u64,
-    main_limit: u64,
-    /// The last slot inserted: it must not be evicted to make room for itself.
-    newcomer: Slot,
+    front: Front,
+    sequence: Arc<Sequence>,
 }
 
 impl S3Fifo {
-    /// Makes the policy of a shard of `capacity` in weight.
-    pub fn new(capacity: u64) -> Self {
+    pub fn new(sequence: Arc<Sequence>) -> Self {
         S3Fifo {
             lists: Lists::default(),
             hits: Vec::new(),
             entries: Chunks::default(),
             ghost: Ghost::default(),
-            len: 0,
-            main: 0,
-            main_limit: main_limit(capacity),
-            newcomer: Slot::MAX,
+            front: Front::default(),
+            sequence,
         }
-    }
-
-    fn put(&mut self, list: usize, slot: Slot) {
-        let entry = &mut self.entries[slot as usize];
-        entry.list = list as u8;
-        if list == MAIN {
-            self.main += u64::from(entry.weight);
-        }
-        self.lists.push_newest(list, slot);
-    }
-
-    fn take(&mut self, slot: Slot) {
-        let entry = &self.entries[slot as usize];
-        if usize::from(entry.list) == MAIN {
-            self.main -= u64::from(entry.weight);
-        }
-        self.lists.unlink(slot);
-    }
-
-    fn pass(&mut self, slot: Slot, hits: u8) {
-        self.take(slot);
-        self.put(MAIN, slot);
-        self.hits[slot as usize] = hits;
     }
 
     /// Returns the queue to evict from: main while over its share. The newest of small stays while main has anything,
     /// else a heavy newcomer would evict itself.
-    fn giver(&self) -> usize {
-        if self.lists.oldest(LAST).is_some() {
-            return LAST;
+    pub(super) fn giver(all: &Front, capacity: u64, newcomer: u64) -> Option<usize> {
+        // What has just come makes no room for itself while there is anything else.
+        let kept = all.is_empty(MAIN) || all.oldest[MAIN] == newcomer && all.is_short(MAIN);
+        if !all.is_empty(LAST) && all.oldest[LAST] != newcomer {
+            return Some(LAST);
         }
-        let lone = self.lists.oldest(SMALL) == self.lists.newest(SMALL);
-        let oldest = self.lists.oldest(MAIN);
-        let main = oldest.is_some() && !self.is_lone_newcomer(oldest);
-        if main && (lone || self.main > self.main_limit) || self.lists.oldest(SMALL).is_none() { MAIN } else { SMALL }
+        let over = all.weight > capacity - capacity / 10;
+        if !kept && (all.is_short(SMALL) || over) {
+            return Some(MAIN);
+        }
+        [SMALL, MAIN, LAST].into_iter().find(|&queue| !all.is_empty(queue))
     }
 
-    fn is_lone_newcomer(&self, oldest: Option<Slot>) -> bool {
-        oldest == Some(self.newcomer) && oldest == self.lists.newest(MAIN)
+    /// Puts a slot at the newest end of a queue, and returns its stamp.
+    fn put(&mut self, list: usize, slot: Slot) -> u64 {
+        let entry = &mut self.entries[slot as usize];
+        (entry.list, entry.stamp) = (list as u8, self.sequence.next());
+        if list == MAIN {
+            self.front.weight += u64::from(entry.weight);
+        }
+        self.front.newest[list] = entry.stamp;
+        self.front.oldest[list] = self.front.oldest[list].min(entry.stamp);
+        self.lists.push_newest(list, slot);
+        entry.stamp
     }
-}
 
-fn main_limit(capacity: u64) -> u64 {
-    capacity - capacity / 10
+    fn take(&mut self, slot: Slot) {
+        let Entry { stamp, weight, list, .. } = self.entries[slot as usize];
+        let list = usize::from(list);
+        if list == MAIN {
+            self.front.weight -= u64::from(weight);
+        }
+        self.lists.unlink(slot);
+        if stamp == self.front.oldest[list] || self.front.newest.get(list) == Some(&stamp) {
+            self.front.set(list, self.lists.ends(list), |slot| self.entries[slot as usize].stamp);
+        }
+    }
+
+    fn pass(&mut self, slot: Slot, hits: u8, newcomer: &mut u64) {
+        let before = self.entries[slot as usize].stamp;
+        self.take(slot);
+        let stamp = self.put(MAIN, slot);
+        if before == *newcomer {
+            *newcomer = stamp;
+        }
+        self.hits[slot as usize] = hits;
+    }
 }
 
 impl Policy for S3Fifo {
-    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) -> u64 {
         self.lists.reserve(slot);
         self.entries.reserve(slot as usize, |_| Entry::default());
         self.hits.resize(self.hits.len().max(slot as usize + 1), 0);
-        self.entries[slot as usize] = Entry { hash, weight: stored_weight(weight), list: 0 };
+        self.entries[slot as usize] = Entry { hash, stamp: NO_STAMP, weight: stored_weight(weight), list: 0 };
         self.hits[slot as usize] = 0;
-        self.len += 1;
-        self.newcomer = slot;
-        let list = if self.ghost.remove(hash) { MAIN } else { SMALL };
-        self.put(list, slot);
+        self.front.len += 1;
+        let (number, limit) = (self.sequence.noted.load(Relaxed), self.sequence.ghosts.load(Relaxed));
+        let list = if self.ghost.remove(hash, number, limit) { MAIN } else { SMALL };
+        self.put(list, slot)
     }
 
     #[inline(always)]
@@ -123,44 +127,49 @@ impl Policy for S3Fifo {
         let entry = &mut self.entries[slot as usize];
         let old = std::mem::replace(&mut entry.weight, new);
         if usize::from(entry.list) == MAIN {
-            self.main = self.main - u64::from(old) + u64::from(new);
+            self.front.weight = self.front.weight - u64::from(old) + u64::from(new);
         }
     }
 
     fn remove(&mut self, slot: Slot) {
         self.take(slot);
-        self.len -= 1;
+        self.front.len -= 1;
     }
 
-    fn demote(&mut self, slot: Slot) {
+    fn demote(&mut self, slot: Slot) -> u64 {
         self.take(slot);
-        self.entries[slot as usize].list = LAST as u8;
+        let entry = &mut self.entries[slot as usize];
+        (entry.list, entry.stamp) = (LAST as u8, self.sequence.before());
+        self.front.oldest[LAST] = entry.stamp;
         self.lists.push_oldest(LAST, slot);
         self.hits[slot as usize] = 0;
+        entry.stamp
     }
 
-    fn evict(&mut self) -> Option<Slot> {
-        loop {
-            let list = self.giver();
-            let slot = self.lists.oldest(list)?;
-            let hits = self.hits[slot as usize];
-            match list {
-                SMALL if hits >= HITS_TO_STAY => self.pass(slot, 0),
-                MAIN | LAST if hits > 0 => self.pass(slot, hits - 1),
-                MAIN if slot == self.newcomer && !self.is_lone_newcomer(Some(slot)) => self.pass(slot, 0),
-                _ => {
-                    if list == SMALL {
-                        self.ghost.push(self.entries[slot as usize].hash, self.len * 9 / 10);
-                    }
-                    self.remove(slot);
-                    return Some(slot);
+    fn front(&self) -> Front {
+        self.front
+    }
+
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
+        let slot = self.lists.oldest(queue)?;
+        let hits = self.hits[slot as usize];
+        let new = self.entries[slot as usize].stamp == *newcomer;
+        match queue {
+            SMALL if hits >= HITS_TO_STAY => self.pass(slot, 0, newcomer),
+            MAIN | LAST if hits > 0 => self.pass(slot, hits - 1, newcomer),
+            MAIN if new && !all.is_short(MAIN) => self.pass(slot, 0, newcomer),
+            _ => {
+                if queue == SMALL {
+                    let limit = all.len * 9 / 10;
+                    self.sequence.ghosts.store(limit, Relaxed);
+                    let number = self.sequence.noted.fetch_add(1, Relaxed) + 1;
+                    self.ghost.push(self.entries[slot as usize].hash, number, limit);
                 }
+                self.remove(slot);
+                return Some(slot);
             }
         }
-    }
-
-    fn resize(&mut self, capacity: u64) {
-        self.main_limit = main_limit(capacity);
+        None
     }
 
     fn release(&mut self, piece: usize) {

@@ -6,7 +6,9 @@
 //! that was requested twice passes the whole first level once more before it leaves. Victims come from the end of the
 //! first.
 
-use super::{Policy, Slot, list::Lists, stored_weight};
+use std::sync::Arc;
+
+use super::{Front, Policy, Sequence, Slot, list::Lists, stored_weight};
 use crate::chunks::Chunks;
 
 const FIRST: usize = 0;
@@ -14,22 +16,32 @@ const SECOND: usize = 1;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
+    stamp: u64,
     weight: u32,
     second: bool,
 }
 
-/// Two-level LRU. Invariant: the weights on the second level sum up to `used`, which is at most `limit`.
+/// Two-level LRU. Invariant: the weights on the second level sum up to `used`. What is too much for the second level of
+/// all shards goes back when room is made.
 pub struct TwoLevel {
     lists: Lists<2>,
     entries: Chunks<Entry>,
-    limit: u64,
     used: u64,
+    sequence: Arc<Sequence>,
 }
 
 impl TwoLevel {
-    /// Makes the policy of a shard of `capacity` in weight.
-    pub fn new(capacity: u64) -> Self {
-        TwoLevel { lists: Lists::default(), entries: Chunks::default(), limit: capacity / 3, used: 0 }
+    pub fn new(sequence: Arc<Sequence>) -> Self {
+        TwoLevel { lists: Lists::default(), entries: Chunks::default(), used: 0, sequence }
+    }
+
+    /// Returns the level that gives an entry: the second as long as it has too much, then the first.
+    pub(super) fn giver(all: &Front, capacity: u64, newcomer: u64) -> Option<usize> {
+        let lone = all.oldest[FIRST] == newcomer && all.is_short(FIRST);
+        if !all.is_empty(SECOND) && (all.weight > limit(capacity) || all.is_empty(FIRST) || lone) {
+            return Some(SECOND);
+        }
+        (!all.is_empty(FIRST)).then_some(FIRST)
     }
 
     fn take(&mut self, slot: Slot) -> u64 {
@@ -45,38 +57,36 @@ impl TwoLevel {
     /// Moves a slot to the front of the second level, or of the first if the second could not hold it.
     fn promote(&mut self, slot: Slot) {
         let weight = self.take(slot);
-        if weight > self.limit {
+        let entry = &mut self.entries[slot as usize];
+        entry.stamp = self.sequence.now();
+        if weight > limit(self.sequence.capacity()) {
             self.lists.push_newest(FIRST, slot);
             return;
         }
-        self.lists.push_newest(SECOND, slot);
-        self.entries[slot as usize].second = true;
+        entry.second = true;
         self.used += weight;
-        self.spill();
-    }
-
-    fn spill(&mut self) {
-        while self.used > self.limit {
-            let Some(slot) = self.lists.oldest(SECOND) else { return };
-            self.take(slot);
-            self.lists.push_newest(FIRST, slot);
-        }
+        self.lists.push_newest(SECOND, slot);
     }
 }
 
+/// Returns the weight that the second level may have.
+fn limit(capacity: u64) -> u64 {
+    capacity / 3
+}
+
 impl Policy for TwoLevel {
-    fn insert(&mut self, slot: Slot, _hash: u64, weight: u64) {
+    fn insert(&mut self, slot: Slot, _hash: u64, weight: u64) -> u64 {
         self.lists.reserve(slot);
         self.entries.reserve(slot as usize, |_| Entry::default());
-        self.entries[slot as usize] = Entry { weight: stored_weight(weight), second: false };
+        let stamp = self.sequence.next();
+        self.entries[slot as usize] = Entry { stamp, weight: stored_weight(weight), second: false };
         self.lists.push_newest(FIRST, slot);
+        stamp
     }
 
     #[inline(never)] // for the sake of the others
     fn hit(&mut self, slot: Slot) {
-        if self.lists.newest(SECOND) != Some(slot) {
-            self.promote(slot);
-        }
+        self.promote(slot);
     }
 
     fn reweigh(&mut self, slot: Slot, weight: u64) {
@@ -85,10 +95,8 @@ impl Policy for TwoLevel {
         let old = std::mem::replace(&mut entry.weight, new);
         if entry.second {
             self.used = self.used - u64::from(old) + u64::from(new);
-            if u64::from(new) > self.limit {
+            if u64::from(new) > limit(self.sequence.capacity()) {
                 self.promote(slot); // it alone is too heavy: it must not push the others out
-            } else {
-                self.spill();
             }
         }
     }
@@ -97,20 +105,37 @@ impl Policy for TwoLevel {
         self.take(slot);
     }
 
-    fn demote(&mut self, slot: Slot) {
+    fn demote(&mut self, slot: Slot) -> u64 {
         self.take(slot);
         self.lists.push_oldest(FIRST, slot);
+        self.entries[slot as usize].stamp = self.sequence.before();
+        self.entries[slot as usize].stamp
     }
 
-    fn evict(&mut self) -> Option<Slot> {
-        let slot = self.lists.oldest(FIRST).or_else(|| self.lists.oldest(SECOND))?;
+    fn front(&self) -> Front {
+        let mut front = Front { weight: self.used, ..Front::default() };
+        for level in [FIRST, SECOND] {
+            front.set(level, self.lists.ends(level), |slot| self.entries[slot as usize].stamp);
+        }
+        front
+    }
+
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
+        let slot = self.lists.oldest(queue)?;
         self.take(slot);
-        Some(slot)
-    }
-
-    fn resize(&mut self, capacity: u64) {
-        self.limit = capacity / 3;
-        self.spill();
+        let entry = &mut self.entries[slot as usize];
+        let new = entry.stamp == *newcomer;
+        let over = queue == SECOND && all.weight > limit(self.sequence.capacity()) && !all.is_empty(FIRST);
+        let passes = new && queue == FIRST && !all.is_short(FIRST);
+        if !(over || passes) {
+            return Some(slot);
+        }
+        entry.stamp = self.sequence.next();
+        if new {
+            *newcomer = entry.stamp;
+        }
+        self.lists.push_newest(FIRST, slot);
+        None
     }
 
     fn release(&mut self, piece: usize) {

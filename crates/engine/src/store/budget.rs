@@ -1,11 +1,11 @@
 //! The budget of a store that shares memory with others: it may shrink and grow, up to `max_bytes`.
-use super::{Gone, Kind, Reason, Store, watch::Watch};
-use crate::{memory::Value, sync::atomic::Ordering::Relaxed};
+use super::{Gone, Store, watch::Watch};
+use crate::{memory::Value, policy::NO_STAMP, sync::atomic::Ordering::Relaxed};
 
 impl<V: Value> Store<V> {
     /// Returns how many bytes the store may use now.
     pub fn budget(&self) -> u64 {
-        self.budget.load(Relaxed)
+        self.sequence.capacity()
     }
 
     /// Sets the budget, at most `max_bytes`, and evicts until it holds. Returns the budget now: remembered writes,
@@ -13,19 +13,8 @@ impl<V: Value> Store<V> {
     pub fn limit(&self, bytes: u64, gone: &mut Gone<V>) -> u64 {
         let least = self.writes_used.load(Relaxed) * 2;
         let budget = bytes.max(least).min(self.options.max_bytes);
-        self.budget.store(budget, Relaxed);
-        let each = budget / self.shards.len() as u64;
-        // First what each shard has beyond its share, so that no shard gives all.
-        for least in [each, 0] {
-            for index in 0..self.shards.len() {
-                let mut evicted = Vec::new();
-                let mut shard = self.lock(index);
-                shard.contents.policy(Kind::Main).resize(each);
-                self.shrink_to(&mut shard, least, |_| false, &mut evicted);
-                drop(shard);
-                self.retire(evicted, Reason::Capacity, gone);
-            }
-        }
+        self.sequence.set_capacity(budget);
+        self.make_room(NO_STAMP, gone);
         budget
     }
 

@@ -1,6 +1,6 @@
 //! Writes on terms: their owner decides by what it has of the key, and applies them, both under the shard's lock.
 use super::{
-    Gone, Kind, Reason, Store,
+    Gone, Kind, Store,
     cells::Cells,
     entry::{Entry, Origin},
     shard::Shard,
@@ -8,7 +8,7 @@ use super::{
 use crate::{
     marked,
     memory::{Change, Decided, Only, Terms, Value, Verdict, Write},
-    policy::Slot,
+    policy::{NO_STAMP, Slot},
     sync::{
         Guard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -171,10 +171,7 @@ impl<V: Value> Store<V> {
             }
             _ => self.forget(&mut shard, hash, write.key, gone),
         }
-        let mut evicted = Vec::new();
-        self.shrink(&mut shard, |_| false, &mut evicted);
         drop(shard);
-        self.spread(hash, &mut evicted);
-        self.retire(evicted, Reason::Capacity, gone);
+        self.make_room(NO_STAMP, gone);
     }
 }

@@ -4,7 +4,7 @@
 //! write that arrived here after that number is still remembered, or the entry is refused. So it comes before no write
 //! that the former owner knew, and replaces none that this node knows.
 use super::{
-    Freshness, Gone, Kind, Reason, Store,
+    Freshness, Gone, Kind, Store,
     entry::{Entry, HANDED, NEVER, Origin, STAMP},
     writes::Mark,
 };
@@ -97,14 +97,13 @@ impl<V: Value> Store<V> {
             return Took::Full;
         }
         entry.took = u32::try_from(took / 1_000).unwrap_or(u32::MAX);
-        let mut evicted = Vec::new();
-        self.keep(&mut shard, entry, Origin { version, served_until: 0, ends, hash }, cells, &mut evicted, gone);
+        let origin = Origin { version, served_until: 0, ends, hash };
+        let stamp = self.keep(&mut shard, entry, origin, cells, gone);
         if let Some(slot) = shard.contents.find(hash, key.as_bytes()) {
             shard.contents.get_mut(slot).kept = (now.saturating_sub(age) / STAMP) as u32;
         }
         drop(shard);
-        self.spread(hash, &mut evicted);
-        self.retire(evicted, Reason::Capacity, gone);
+        self.make_room(stamp, gone);
         Took::Done
     }
 

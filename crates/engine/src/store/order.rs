@@ -2,7 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Gone, Kind, Reason, Store,
+    Gone, Kind, Store,
     cells::{Cells, PREFIX},
     entry::{Entry, Origin},
     shard::Shard,
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     memory::{Value, Write},
     placement::Placement,
+    policy::NO_STAMP,
     sync::{Guard, atomic::Ordering::Relaxed},
     version::Hlc,
 };
@@ -142,22 +143,20 @@ impl<V: Value> Store<V> {
         gone: &mut Gone<V>,
     ) {
         self.remember(&mut shard, hash, key, version);
-        let mut evicted = Vec::new();
-        match value {
+        let stamp = match value {
             Some(value) if expires > 0 && self.fits(key, value.bytes().len()) => {
                 let entry = Entry::new(key, Some(value), self.due(Kind::Main, expires, 0, 0), Kind::Main);
                 let origin = Origin { version, served_until: 0, ends: expires, hash };
-                self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
+                self.keep(&mut shard, entry, origin, cells, gone)
             }
             value => {
                 gone.0.extend(value);
                 self.forget(&mut shard, hash, key, gone);
-                self.shrink(&mut shard, |_| false, &mut evicted);
+                NO_STAMP
             }
-        }
+        };
         drop(shard);
-        self.spread(hash, &mut evicted);
-        self.retire(evicted, Reason::Capacity, gone);
+        self.make_room(stamp, gone);
     }
 
     /// Notes a write of another node: remembers it and drops an older entry. Returns the greatest version now known
@@ -180,11 +179,8 @@ impl<V: Value> Store<V> {
         if slot.is_some_and(|slot| shard.contents.origin(slot).version < version) {
             self.forget(shard, hash, key, gone);
         }
-        let mut evicted = Vec::new();
-        self.shrink(shard, |_| false, &mut evicted);
         drop(guard);
-        self.spread(hash, &mut evicted);
-        self.retire(evicted, Reason::Capacity, gone);
+        self.make_room(NO_STAMP, gone);
         if let Some(prefix) = key.strip_prefix(PREFIX).filter(|_| version > known) {
             self.lose_prefix(prefix, version, gone);
         }
@@ -208,7 +204,7 @@ impl<V: Value> Store<V> {
         self.writes_used.load(Relaxed).saturating_add(Writes::cost(key)) <= self.budget() / 2
     }
 
-    /// Remembers a write. `shrink` must follow, as this takes memory.
+    /// Remembers a write. `make_room` must follow, as this takes memory.
     pub(super) fn remember(&self, shard: &mut Shard<V>, hash: u64, key: &str, version: u128) {
         let now = self.options.clock.coarse();
         if !self.has_room(key) {

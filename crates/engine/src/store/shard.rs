@@ -14,9 +14,12 @@ use super::{
 use crate::{
     chunks::{Chunks, Slots},
     memory::Value,
-    policy::{AnyPolicy, Lru, Policy, Slot},
+    policy::{AnyPolicy, Front, Lru, NO_STAMP, Policy, QUEUES, Slot},
     table::Table,
 };
+
+/// The queue of near copies, beside those of a policy.
+pub const NEAR: usize = QUEUES;
 
 /// The part of a shard that a clear swaps out.
 #[repr(C)]
@@ -41,7 +44,7 @@ pub struct Contents<V> {
 }
 
 impl<V: Value> Contents<V> {
-    pub fn new(policy: AnyPolicy, linger: u64) -> Self {
+    pub fn new(main: AnyPolicy, near: Lru, linger: u64) -> Self {
         Self {
             table: Table::default(),
             slab: Chunks::default(),
@@ -49,8 +52,8 @@ impl<V: Value> Contents<V> {
             slots: Slots::default(),
             wheel: Wheel::default(),
             cells: HashMap::default(),
-            main: policy,
-            near: Lru::default(),
+            main,
+            near,
             bytes: 0,
             near_bytes: 0,
             linger,
@@ -145,15 +148,9 @@ impl<V: Value> Contents<V> {
         }
     }
 
-    /// Stores an entry, in place of the one of the same key. If the last result is false its policy does not know it
-    /// before `admit`, so that it cannot be chosen to make room for itself.
-    pub fn store(
-        &mut self,
-        entry: Entry<V>,
-        origin: Origin,
-        cells: Cells,
-        overhead: u64,
-    ) -> (Slot, Option<Entry<V>>, bool) {
+    /// Stores an entry, in place of the one of the same key, which it returns. The second result is the stamp of one that
+    /// has come to a queue.
+    pub fn store(&mut self, entry: Entry<V>, origin: Origin, cells: Cells, overhead: u64) -> (Option<Entry<V>>, u64) {
         let weight = entry.weight(overhead);
         let due = gone(entry.kind, &origin, self.linger);
         self.bytes += weight;
@@ -168,15 +165,14 @@ impl<V: Value> Contents<V> {
             self.link(slot, cells, old.tagged > 0);
             self.wheel.schedule(slot, due);
             self.discount(&old, overhead);
-            let stays = kind == old.kind;
-            match (stays, kind) {
-                (true, Kind::Near) => self.near.reweigh(slot, weight),
-                (true, _) => self.main.reweigh(slot, weight),
-                (false, _) => self.policy(old.kind).remove(slot),
+            if kind == old.kind {
+                self.policy(kind).reweigh(slot, weight);
+                return (Some(old), NO_STAMP);
             }
-            return (slot, Some(old), stays);
+            self.policy(old.kind).remove(slot);
+            return (Some(old), self.admit(slot, kind, origin.hash, weight));
         }
-        let (hash, hint) = (origin.hash, entry.hint());
+        let (hash, hint, kind) = (origin.hash, entry.hint(), entry.kind);
         let slot = self.slots.take();
         self.slab.reserve(slot as usize, |_| None);
         self.slab[slot as usize] = Some(entry);
@@ -185,7 +181,7 @@ impl<V: Value> Contents<V> {
         self.table.insert(hash, slot, hint);
         self.wheel.schedule(slot, due);
         self.link(slot, cells, false);
-        (slot, None, false)
+        (None, self.admit(slot, kind, hash, weight))
     }
 
     /// Gives an entry these cells in the place of those that the one before `had`.
@@ -206,24 +202,25 @@ impl<V: Value> Contents<V> {
         old
     }
 
-    /// Makes the entry known to its policy.
-    pub fn admit(&mut self, slot: Slot, overhead: u64) {
-        let entry = self.get(slot);
-        let (hash, weight, kind) = (self.origin(slot).hash, entry.weight(overhead), entry.kind);
-        self.policy(kind).insert(slot, hash, weight);
-        if kind == Kind::Former {
-            self.main.demote(slot);
-        }
+    /// Makes an entry known to its policy, and returns its stamp.
+    fn admit(&mut self, slot: Slot, kind: Kind, hash: u64, weight: u64) -> u64 {
+        let stamp = self.policy(kind).insert(slot, hash, weight);
+        if kind == Kind::Former { self.main.demote(slot) } else { stamp }
     }
 
-    /// Chooses the next near copy to go. The order forgets it: `take_out` or `admit` must follow.
-    pub fn choose_near(&mut self) -> Option<Slot> {
-        self.near.evict()
+    /// Returns what the queues of main and former copies show.
+    pub fn front(&self) -> Front {
+        self.main.front()
     }
 
-    /// Chooses the next entry to go, a near copy if nothing else is left. The same must follow.
-    pub fn choose(&mut self) -> Option<Slot> {
-        self.main.evict().or_else(|| self.near.evict())
+    /// Returns the stamp of the oldest entry of a queue.
+    pub fn oldest(&self, queue: usize) -> u64 {
+        if queue == NEAR { self.near.front().oldest[0] } else { self.front().oldest[queue] }
+    }
+
+    /// See [`Policy::step`]. `take_out` must follow if it returns a slot.
+    pub fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
+        if queue == NEAR { self.near.step(0, all, newcomer) } else { self.main.step(queue, all, newcomer) }
     }
 
     /// Removes an entry that its policy chose.
@@ -285,6 +282,7 @@ pub struct Shard<V> {
     pub prefixes: Prefixes,
     /// Loads that began before this number are not kept: see `forget_entries`.
     pub stale: u64,
+    pub index: usize,
     /// The part of the store's figures that stands for this shard.
     pub accounted: Used,
 }

@@ -7,6 +7,9 @@ const LEAST: usize = 256;
 #[derive(Default)]
 pub struct Watch {
     ghost: Ghost,
+    /// How many were noted, and of how many of the last it knows.
+    noted: u64,
+    limit: u64,
     /// The bytes of those that came back.
     returned: u64,
 }
@@ -14,11 +17,12 @@ pub struct Watch {
 impl Watch {
     /// Takes note of an evicted key. It knows as many of them as the shard has entries.
     pub fn evicted(&mut self, hash: u64, entries: usize) {
-        self.ghost.push(hash, entries.max(LEAST));
+        (self.noted, self.limit) = (self.noted + 1, entries.max(LEAST) as u64);
+        self.ghost.push(hash, self.noted, self.limit);
     }
 
     pub fn kept(&mut self, hash: u64, weight: u64) {
-        if self.ghost.remove(hash) {
+        if self.ghost.remove(hash, self.noted, self.limit) {
             self.returned += weight;
         }
     }

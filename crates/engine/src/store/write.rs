@@ -8,7 +8,6 @@ use super::{
 use crate::{
     arrivals::next_number,
     memory::Value,
-    policy::Slot,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -40,15 +39,13 @@ impl<V: Value> Store<V> {
             gone.0.extend(value);
             return false;
         }
-        let mut evicted = Vec::new();
         let ends = self.deadline(ttl);
         let mut entry = Entry::new(key, value, self.due(kind, ends, fill.took, 0), kind);
         entry.took = u32::try_from(fill.took / 1_000).unwrap_or(u32::MAX);
         let origin = Origin { version, served_until: self.served(kind), ends, hash };
-        self.keep(&mut shard, entry, origin, cells, &mut evicted, gone);
+        let stamp = self.keep(&mut shard, entry, origin, cells, gone);
         drop(shard);
-        self.spread(hash, &mut evicted);
-        self.retire(evicted, Reason::Capacity, gone);
+        self.make_room(stamp, gone);
         true
     }
 
@@ -120,14 +117,20 @@ impl<V: Value> Store<V> {
             let mut from = None;
             let slices = self.lock(index).contents.slices();
             for _ in 0..=slices {
-                from = self.lock(index).contents.place_older(from, until, &|key| candidacy.owns(key));
+                let mut shard = self.lock(index);
+                from = self
+                    .account(&mut shard, |shard| shard.contents.place_older(from, until, &|key| candidacy.owns(key)));
+                drop(shard);
                 if from.is_none() {
                     break;
                 }
             }
             let mut end = usize::MAX;
             while end > 0 {
-                let (rest, found) = self.lock(index).contents.place_slice(end, until, &|key| candidacy.owns(key));
+                let mut shard = self.lock(index);
+                let (rest, found) = self
+                    .account(&mut shard, |shard| shard.contents.place_slice(end, until, &|key| candidacy.owns(key)));
+                drop(shard);
                 (end, former) = (rest, former | found);
             }
         }
@@ -149,16 +152,15 @@ impl<V: Value> Store<V> {
         gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
     }
 
-    /// Stores an entry and makes room for it in this shard.
+    /// Stores an entry, and returns its stamp: `make_room` must follow, without the lock.
     pub(super) fn keep(
         &self,
         shard: &mut Shard<V>,
         mut entry: Entry<V>,
         origin: Origin,
         cells: Cells,
-        evicted: &mut Vec<Entry<V>>,
         gone: &mut Gone<V>,
-    ) {
+    ) -> u64 {
         let overhead = self.options.overhead;
         entry.tagged = shard.contents.own(origin.hash, entry.key.as_bytes(), &cells);
         if let Some(watch) = &mut shard.watch {
@@ -166,65 +168,17 @@ impl<V: Value> Store<V> {
         }
         shard.newest = shard.newest.max(origin.version);
         entry.kept = (self.options.clock.coarse() / STAMP) as u32;
-        let (slot, old, mut admitted) =
-            self.account(shard, |shard| shard.contents.store(entry, origin, cells, overhead));
+        let (old, stamp) = self.account(shard, |shard| shard.contents.store(entry, origin, cells, overhead));
         if let Some(old) = old {
             gone.add(old);
         }
-        self.shrink(shard, |chosen| (chosen == slot).then(|| admitted = false).is_some(), evicted);
-        if !admitted {
-            shard.contents.admit(slot, overhead);
-        }
+        stamp
     }
 
-    /// Evicts from this shard until the budgets hold or nothing is left to evict. A slot that is `spared` stays in the
-    /// table.
-    pub(super) fn shrink(&self, shard: &mut Shard<V>, spared: impl FnMut(Slot) -> bool, evicted: &mut Vec<Entry<V>>) {
-        self.shrink_to(shard, 0, spared, evicted);
-    }
-
-    /// Does the same until the shard has no more than `least` bytes.
-    pub(super) fn shrink_to(
-        &self,
-        shard: &mut Shard<V>,
-        least: u64,
-        mut spared: impl FnMut(Slot) -> bool,
-        evicted: &mut Vec<Entry<V>>,
-    ) {
-        let before = evicted.len();
-        while least == 0 || shard.accounted.bytes > least {
-            let near = self.near_used.load(Relaxed) > self.budget() / 8;
-            let chosen = near.then(|| shard.contents.choose_near()).flatten();
-            let full = self.used.load(Relaxed) > self.budget();
-            let Some(slot) = chosen.or_else(|| full.then(|| shard.contents.choose()).flatten()) else {
-                break;
-            };
-            if !spared(slot) {
-                let (hash, kind) = (shard.contents.origin(slot).hash, shard.contents.get(slot).kind);
-                evicted.push(self.account(shard, |shard| shard.contents.take_out(slot, self.options.overhead)));
-                if let Some(watch) = shard.watch.as_mut().filter(|_| kind != Kind::Near) {
-                    watch.evicted(hash, shard.contents.len());
-                }
-            }
-        }
-        shard.counts.evictions += (evicted.len() - before) as u64;
-    }
-
-    /// Evicts from the other shards what the inserting shard could not.
-    pub(super) fn spread(&self, hash: u64, evicted: &mut Vec<Entry<V>>) {
-        let own = self.index(hash);
-        for step in 1..=self.shards.len() {
-            if self.near_used.load(Relaxed) <= self.budget() / 8 && self.used.load(Relaxed) <= self.budget() {
-                return;
-            }
-            // The own shard comes last again: other threads may have filled it since.
-            self.shrink(&mut self.lock((own + step) % self.shards.len()), |_| false, evicted);
-        }
-    }
-
-    /// Changes a shard and brings the budgets up to date, both under its lock.
+    /// Changes a shard, and brings up to date what is known of it without its lock. The caller holds that.
     pub(super) fn account<R>(&self, shard: &mut Shard<V>, change: impl FnOnce(&mut Shard<V>) -> R) -> R {
         let result = change(shard);
+        self.shown[shard.index].set(&shard.contents);
         let now = shard.used();
         let before = std::mem::replace(&mut shard.accounted, now);
         // Wrapping: the difference may be negative.

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use kamacache_engine::{
-    policy::AnyPolicy,
+    policy::Rule,
     store::{Freshness, Options},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
@@ -50,7 +50,7 @@ pub fn cell(
         packs,
     };
     let engine = Engine::new(options)
-        .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", AnyPolicy::NAMES.join(", "))))?;
+        .ok_or_else(|| PyValueError::new_err(format!("policy must be one of {}", Rule::NAMES.join(", "))))?;
     let cell = Arc::new(Cell::new(engine));
     fork::register(py, &cell);
     Ok(cell)
