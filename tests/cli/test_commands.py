@@ -8,10 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from kamacache.cli import processes
+from kamacache.cli.client import Client, OutOfReach
+from kamacache.cli.finding import Place
 from tests.cli.conftest import Program
 from tests.cluster.cluster import wait_until
 
@@ -62,9 +66,42 @@ def test_members(running: Program) -> None:
     assert {member["address"] for member in members} == {node.address for node in running.served}
     assert all(set(member["groups"]) == {"users", "bag", "slow"} for member in members)
     lines = running.out("members").splitlines()
-    assert lines[0].split() == ["ADDRESS", "STATE", "LISTED", "WEIGHT", "GROUPS", "ID"]
+    assert lines[0].split() == [
+        "ADDRESS",
+        "STATE",
+        "LISTED",
+        "WEIGHT",
+        "PID",
+        "HOST",
+        "STARTED",
+        "GROUPS",
+        "ID",
+        "TITLE",
+    ]
     assert lines[1].startswith("*  unix:")
     assert len(lines) == 3
+
+
+def test_members_say_which_processes_they_are(running: Program) -> None:
+    processes = {member["address"]: member["process"] for member in running.json("members")}
+    for node in running.served:
+        process = processes[node.address]
+        assert (process["pid"], process["host"]) == (node.popen.pid, socket.gethostname())
+        assert "kamacache serve" in process["title"]
+        assert 0 <= time.time() - process["started"] < 600
+    rows = running.out("members").splitlines()[1:]
+    assert all(any(str(node.popen.pid) in row.split() for row in rows) for node in running.served)
+
+
+def test_a_member_that_does_not_answer_has_no_process(running: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(place: Place, address: str) -> Client:
+        raise OutOfReach(f"{address}: no answer in time")
+
+    asked, other = (node.address for node in running.served)
+    monkeypatch.setattr(Place, "answering", silent)
+    found = processes.members(Place(asked, running.registry, "kamacache", 30.0, None, None))
+    assert {member["address"]: member["process"] is None for member in found} == {asked: False, other: True}
+    processes.show(found)
 
 
 def test_owner(running: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +38,8 @@ def test_info(trio: Trio, ask: Ask) -> None:
     assert info["joined"] is True
     assert info["uptime"] >= 0
     assert abs(info["clock"] - node._clock.unix()) < PATIENCE
+    assert info["process"]["pid"] == os.getpid()
+    assert abs(info["clock"] - info["process"]["started"] - info["uptime"]) < 0.01
     assert int(info["latest"], 16) <= node._runtime.hlc.latest()
     assert info["groups"]["docs"] == {
         "codec": "json",

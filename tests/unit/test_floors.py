@@ -16,7 +16,7 @@ ENGINE = Path(__file__).parents[2] / "crates/engine/src"
 LONGEST = 330  # lines; the stub of the native module is exempt: it mirrors one module, name by name
 FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "deadline", "entry"),
-    ("steps", "thread", "bell", "origin", "notkey", "callrun"),
+    ("steps", "thread", "bell", "origin", "notkey", "callrun", "process"),
     ("net.messages", "start"),
     ("load.outcome", "load.failures"),
     ("net.addresses", "codecs", "units"),
@@ -92,7 +92,7 @@ FLOORS = (  # from the ground up
     ),
     ("cli.client", "cli.output", "cli.config"),
     ("cli.app", "cli.finding"),
-    ("cli.counters", "cli.doctor", "cli.serve"),
+    ("cli.counters", "cli.doctor", "cli.processes", "cli.serve"),
     ("cli.commands",),
     ("cli",),
     ("__main__",),

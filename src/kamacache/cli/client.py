@@ -114,9 +114,9 @@ class Client:
             raise reply
         return reply
 
-    def ask_json(self, *arguments: str) -> Any:
+    def ask_json(self, *arguments: str, within: float = math.inf) -> Any:
         """Return the answer of a command that answers in JSON."""
-        reply = self.ask(*arguments)
+        reply = self.ask(*arguments, within=within)
         if not isinstance(reply, bytes):
             raise OutOfReach(f"{self.address} does not answer {arguments[0]} as a node does")
         return json.loads(reply)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import kamacache
-from kamacache.cli import counters, output
+from kamacache.cli import counters, output, processes
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.doctor import doctor
 from kamacache.cli.finding import Place, places
@@ -184,28 +184,15 @@ def clear(place: Place, group: str) -> None:
 @as_json
 @places
 def members(place: Place, as_json: bool) -> None:
-    """Show the members as one node sees them.
+    """Show the members as one node sees them, and their processes.
 
-    That node is marked with *.
+    That node is marked with *. A member that does not answer within 2 s has no process.
     """
-    with place.connect() as client:
-        found = client.ask_json("KC.MEMBERS")
+    found = processes.members(place)
     if as_json:
         output.show_json(found)
-        return
-    rows = [
-        [
-            "*" if member["me"] else "",
-            member["address"] or "-",
-            member["state"],
-            "yes" if member["registered"] else "no",
-            member["weight"],
-            ", ".join(member["groups"]) or "-",
-            member["id"] or "-",
-        ]
-        for member in found
-    ]
-    output.table(["", "ADDRESS", "STATE", "LISTED", "WEIGHT", "GROUPS", "ID"], rows)
+    else:
+        processes.show(found)
 
 
 @cli.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kamacache._engine import __version__, check_key, monotonic
 from kamacache.errors import UnknownGroup
 from kamacache.member import PROTOCOL, Member
+from kamacache.process import describe
 from kamacache.steps import whole
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class Administration:
             "registry": _kind(self._options.registry),
             "joined": runtime.joined,
             "troubles": [f"{what}: {error}" for what, error in runtime.membership.troubles.all().items()],
-            "uptime": monotonic() - runtime.began,
-            "clock": runtime.clock.unix(),
+            "uptime": (uptime := monotonic() - runtime.began),
+            "clock": (clock := runtime.clock.unix()),
+            "process": describe() | {"started": clock - uptime},
             "latest": f"{runtime.hlc.latest():032x}",
             "groups": {name: _options(core) for name, core in list(self._cores.items())},
         }
