@@ -83,6 +83,7 @@ def test_members(trio: Trio, ask: Ask) -> None:
         "loads": ["users"],
         "client": False,
         "leaving": False,
+        "revision": asked._membership.me.revision,
         "me": True,
         "state": "alive",
         "registered": True,
