@@ -52,8 +52,10 @@ __all__ = [
     "check_json_keys",
     "check_key",
     "hand_over",
+    "hot",
     "join",
     "monotonic",
+    "statuses",
     "take_over",
     "wake_late",
 ]
@@ -93,6 +95,16 @@ def hand_over(
     an address, the name of the group and a message, and returns the reply, None if there is none.
     Return how many entries have been taken over, and how many others may take later.
     """
+
+def hot(store: Store, most: int, /) -> tuple[int, list[tuple[str, int, int]]]:
+    """Return how many gets were sampled of late, about one of 128, and the keys that had most of them.
+
+    All counts are halved each minute. Each key, cut after 200 bytes, has its samples at most, and how many of these
+    may have been of other keys.
+    """
+
+def statuses(transport: Transport, addresses: Sequence[str], timeout: float, /) -> list[bytes | Exception]:
+    """Ask each of these members what it shows of itself, all at once. Return JSON, or PeerError in its place."""
 
 def join(store: Store, /) -> None:
     """Note that the node of a store has joined: it may take over entries, and its table says whom it inherits from."""

@@ -139,7 +139,7 @@ class Node(EverywhereMethods):
         self._runtime = Runtime(self._clock, Hlc(self._clock, int(self.id, 16)), lane, options)
         self._meet()
         self._serving = Serving(self._runtime, view, options)
-        self._sweeper = Sweeper(view, self._groups.shares)
+        self._sweeper = Sweeper(view, self._groups.shares, self._runtime.history)
         self._bound: str | None = None
         self._listens: str | None = None
         self._address: str | None = None

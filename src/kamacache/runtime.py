@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from kamacache._engine import monotonic
+from kamacache.history import History
 from kamacache.load.loop import HomeLoop
 from kamacache.load.pool import Pool
 
@@ -30,6 +31,7 @@ class Runtime:
         self.clock = clock
         self.hlc = hlc
         self.lane = lane
+        self.history = History(clock)
         self.home = HomeLoop()
         self.max_value = options.max_value
         self.client = options.client

@@ -1,4 +1,4 @@
-"""The thread of a node that drops expired and evicted values, and calls `on_evict`."""
+"""The thread of a node that drops expired and evicted values, calls `on_evict`, and notes numbers for people."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from kamacache.load.flight import abandon_idle
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
+    from kamacache.history import History
     from kamacache.shares import Shares
 
 log = logging.getLogger("kamacache")
@@ -28,9 +29,10 @@ _JOIN = 0.5
 class Sweeper:
     """Sweep the store of each group, four times a second while there is anything to do, else once."""
 
-    def __init__(self, groups: Mapping[str, GroupCore], shares: Shares) -> None:
+    def __init__(self, groups: Mapping[str, GroupCore], shares: Shares, history: History) -> None:
         self._cores = groups
         self._shares = shares
+        self._history = history
         self._ended = Bell()
         self._thread: threading.Thread | None = None
         self._full: set[str] = set()
@@ -72,6 +74,7 @@ class Sweeper:
                 except Exception:
                     log.exception("on_evict of group %r failed", core.name)
         self._shares.divide()
+        self._history.sample(self._cores)
         return busy
 
     def _warn_if_full(self, core: GroupCore) -> None:

@@ -122,6 +122,16 @@ def test_clear(trio: Trio, ask: Ask) -> None:
         assert [node.groups["plain"].get("k") for node in trio.nodes] == [None] * 3
 
 
+def test_status(trio: Trio, ask: Ask) -> None:
+    node = trio.nodes[0]
+    own = ask(node, "KC.STATUS", "self")
+    assert own["groups"]["users"]["stats"] == node.groups["users"].stats().as_dict()
+    assert own["process"]["pid"] == os.getpid()
+    every = ask(node, "kc.status")
+    assert {member["id"] for member in every["members"] if member["answers"]} == {node.id for node in trio.nodes}
+    assert [group["name"] for group in every["groups"]] == sorted(node.groups)
+
+
 @pytest.mark.parametrize(
     ("command", "error"),
     [
@@ -132,6 +142,8 @@ def test_clear(trio: Trio, ask: Ask) -> None:
         (("KC.OWNER", "users", b"\xff"), "^arguments are UTF-8$"),
         (("KC.OWNER", "users"), "^wrong number of arguments for 'kc.owner' command$"),
         (("KC.STATS", "users", "docs"), "^wrong number of arguments for 'kc.stats' command$"),
+        (("KC.STATUS", "users"), "^kc.status takes SELF or nothing$"),
+        (("KC.STATUS", "self", "self"), "^wrong number of arguments for 'kc.status' command$"),
         (("KC.INFO", "all"), "^wrong number"),
     ],
 )

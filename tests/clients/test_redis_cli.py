@@ -34,5 +34,5 @@ def test_as_typed(trio: Trio, version: str) -> None:
     typed = "get plain:x\nmget plain:x users:none\ndel plain:x\nexists plain:x\nget users:bad\nfly\n"
     said = [line for line in cli(typed=typed).split("\n") if line]  # nil and ends of errors are empty
     assert said == ["1", "1", "1", "0", "LOADERR SecretError", "ERR unknown command 'fly'"]
-    assert cli("command", "count") == "52"
+    assert cli("command", "count") == "53"
     assert '"registry":' in cli("kc.info")

@@ -182,7 +182,7 @@ def test_owner_and_on_evict_have_the_key(node: Node, clock: Clock) -> None:
         group.get(key)
         assert node.owner("g", key).id == node.id
     clock.advance(5.0)
-    Sweeper(View(node._groups.cores), node._groups.shares).sweep()
+    Sweeper(View(node._groups.cores), node._groups.shares, node._runtime.history).sweep()
     assert sorted(map(repr, gone)) == sorted(map(repr, [1, "1", (1,)]))
 
 

@@ -10,6 +10,7 @@ mod counts;
 mod decide;
 mod entry;
 mod handover;
+mod hot;
 mod key;
 mod keys;
 mod log;
@@ -36,6 +37,7 @@ pub use self::{
     age::{Aged, Freshness, Use},
     cells::{PREFIX, TAG},
     entry::{Fill, Kind},
+    hot::Counted,
     key::Key,
     order::Candidacy,
     read::{Lookup, Stats},
@@ -45,6 +47,7 @@ use self::{
     cells::{Prefixes, Tags},
     counts::{Counts, Used},
     entry::Entry,
+    hot::Hot,
     room::Shown,
     shard::{Contents, Shard},
     writes::{Pending, Writes},
@@ -189,6 +192,7 @@ impl<V: Value> Store<V> {
                     index,
                     accounted: Used::default(),
                     counts: Counts::default(),
+                    hot: Hot::new(seed()),
                 });
                 (shown, shard)
             })

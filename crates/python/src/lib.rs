@@ -66,7 +66,7 @@ mod _engine {
     #[pymodule_export]
     use super::json::check_json_keys;
     #[pymodule_export]
-    use super::metrics::{Histogram, Scrape};
+    use super::metrics::{Histogram, Scrape, hot, statuses};
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]

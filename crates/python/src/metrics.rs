@@ -1,12 +1,50 @@
-//! `Histogram` and `Scrape`: the times in a node's metrics, and requests for them.
+//! What a node shows of itself: `Histogram`, the times in its metrics, `Scrape`, requests for them, its hot keys, and what
+//! other members show.
 use std::time::Duration;
 
-use kamacache_engine::{events, histogram, sync::Mutex};
+use kamacache_engine::{events, histogram, peer::contact, sync::Mutex};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
-    types::PyTuple,
+    types::{PyBytes, PyTuple},
 };
+
+use crate::{
+    errors::duration,
+    failure::{exception, peer_error},
+    store::Store,
+    transport::Transport,
+};
+
+/// A key, its samples, and how many of them may be of other keys.
+type Hot = (String, u32, u32);
+
+/// Returns the number of samples, and the keys that had most of them. See the stub.
+#[pyfunction]
+#[pyo3(signature = (store, most, /))]
+pub fn hot(py: Python<'_>, store: &Store, most: usize) -> (u64, Vec<Hot>) {
+    let (sampled, counted) = py.detach(|| store.engine().hot(most));
+    (sampled, counted.into_iter().map(|it| (it.key.into(), it.count, it.error)).collect())
+}
+
+/// Asks members what they show of themselves. See the stub.
+#[pyfunction]
+#[pyo3(signature = (transport, addresses, timeout, /))]
+pub fn statuses<'py>(
+    py: Python<'py>,
+    transport: &Transport,
+    addresses: Vec<String>,
+    timeout: f64,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let timeout = duration(timeout)?;
+    let pool = transport.pool().map_err(|failure| peer_error(py, &failure))?;
+    let answers = py.detach(|| contact::statuses(pool, addresses, timeout)).into_iter();
+    let object = |answer: Result<Vec<u8>, _>| match answer {
+        Ok(text) => PyBytes::new(py, &text).into_any(),
+        Err(failure) => exception(py, &failure),
+    };
+    Ok(answers.map(object).collect())
+}
 
 /// Times counted in buckets, from any thread.
 #[pyclass(frozen, module = "kamacache._engine")]

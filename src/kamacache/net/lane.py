@@ -108,6 +108,10 @@ class Lane(Protocol):
         """Return how long peers took to answer, by address and kind of question."""
         return []
 
+    def statuses(self, addresses: list[str], timeout: float) -> list[bytes | Exception]:
+        """Return what each of these members shows of itself, as JSON, or a PeerError in its place."""
+        return [PeerError(f"{address} cannot be asked") for address in addresses]
+
     def ping_many(self, me: str, addresses: list[str]) -> list[Contact | Exception]:
         """Ping all of them as the member `me`. Return what each says of its writes, or a PeerError after 250 ms."""
 

@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
-from kamacache._engine import Contacts, Incoming, Promise, Remote, Scrape, Security, Store, Transport, monotonic
+from kamacache._engine import (
+    Contacts,
+    Incoming,
+    Promise,
+    Remote,
+    Scrape,
+    Security,
+    Store,
+    Transport,
+    monotonic,
+    statuses,
+)
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.net.lane import PEEK_TIMEOUT, Lane, Look
@@ -163,6 +174,9 @@ class NativeLane:
             return self._transport.ping_many(me, addresses, PEEK_TIMEOUT)
         except PeerError as error:  # the transport is closed
             return [error] * len(addresses)
+
+    def statuses(self, addresses: list[str], timeout: float) -> list[bytes | Exception]:
+        return statuses(self._transport, addresses, timeout)
 
     def fetch_missed(self, address: str, store: Store, since: int, deadline: Deadline) -> bool:
         return self._transport.fetch_missed(address, store, since, deadline.left())

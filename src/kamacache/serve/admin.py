@@ -1,4 +1,4 @@
-"""The requests of the command line, answered as JSON: KC.INFO, KC.MEMBERS, KC.OWNER, KC.STATS, KC.CLEAR."""
+"""The requests of the command line, answered as JSON: KC.INFO, KC.MEMBERS, KC.OWNER, KC.STATS, KC.STATUS, KC.CLEAR."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kamacache._engine import __version__, check_key, monotonic
 from kamacache.errors import UnknownGroup
 from kamacache.member import PROTOCOL, Member
 from kamacache.process import describe
+from kamacache.serve.statuses import Statuses
 from kamacache.steps import whole
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Administration:
         self._runtime = runtime
         self._cores = groups
         self._options = options
+        self._status = Statuses(runtime, groups, self.info, self.members).answer
 
     async def answer(self, command: str, arguments: Sequence[str]) -> bytes:
         """Return the answer to a command as JSON; UnknownGroup, InvalidKey."""
@@ -39,6 +41,8 @@ class Administration:
             result = self.owner(*arguments)
         elif command == "kc.stats":
             result = self.stats(*arguments)
+        elif command == "kc.status":
+            return await self._status(*arguments)
         else:
             result = {"confirmed": await whole(self._core(*arguments).clear())}
         return json.dumps(result, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-//! Pings, which say how far a member is with its writes, and the fetching of writes that were missed.
+//! Pings, which say how far a member is with its writes, the fetching of writes that were missed, and questions for people.
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -25,6 +25,16 @@ pub fn ping_many(
     let questions: Vec<_> = addresses.into_iter().map(|to| (to, question.clone())).collect();
     let outcomes = exchange(pool, &questions, timeout, false).into_iter();
     questions.iter().zip(outcomes).map(|((address, _), outcome)| message(pool, address, outcome)).collect()
+}
+
+/// Asks each of these what it knows of itself, all at once. The answers are JSON.
+pub fn statuses(pool: &Pool, addresses: Vec<String>, timeout: Duration) -> Vec<Result<Vec<u8>, Failure>> {
+    let mut question = Vec::new();
+    resp::send(&mut question, "KC.STATUS", b"self");
+    let questions: Vec<_> = addresses.into_iter().map(|to| (to, question.clone())).collect();
+    let outcomes = exchange(pool, &questions, timeout, false).into_iter();
+    let text = |bytes: &[u8]| Some(bytes.to_vec());
+    questions.iter().zip(outcomes).map(|((address, _), outcome)| packed(pool, address, outcome, text)).collect()
 }
 
 /// Has a group take note of the writes that a member remembers after a number. Returns whether it remembers all. A member

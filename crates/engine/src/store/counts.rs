@@ -4,6 +4,8 @@
 #[derive(Default)]
 pub struct Counts {
     pub gets: u64,
+    /// The number of gets at which the next sample for the hot keys is taken.
+    pub sample_at: u64,
     pub hits: u64,
     pub near_hits: u64,
     pub absent: u64,

@@ -1,5 +1,7 @@
 //! The keys in memory, for people and tests.
-use super::{Kind, Store};
+use std::cmp::Reverse;
+
+use super::{Kind, Store, hot::Counted};
 use crate::memory::Value;
 
 impl<V: Value> Store<V> {
@@ -24,5 +26,18 @@ impl<V: Value> Store<V> {
             }
         }
         keys
+    }
+
+    /// Returns how many gets were sampled of late, and of the keys that had most of them `most` at most, in this order.
+    pub fn hot(&self, most: usize) -> (u64, Vec<Counted>) {
+        let (mut sampled, mut hot) = (0, Vec::new());
+        for index in 0..self.shards.len() {
+            let shard = self.lock(index);
+            sampled += shard.hot.sampled();
+            hot.extend(shard.hot.counted().cloned());
+        }
+        hot.sort_by(|one, other| (Reverse(one.certain()), &one.key).cmp(&(Reverse(other.certain()), &other.key)));
+        hot.truncate(most);
+        (sampled, hot)
     }
 }

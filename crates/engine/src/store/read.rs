@@ -103,6 +103,9 @@ impl<V: Value> Store<V> {
         hit: impl FnOnce(&V, Kind) -> R,
     ) -> Lookup<R> {
         shard.counts.gets += u64::from(misses);
+        if shard.counts.gets >= shard.counts.sample_at {
+            shard.counts.sample_at = shard.counts.gets + shard.hot.sample(hash, key);
+        }
         let Some((slot, entry)) = shard.contents.entry(hash, key.as_bytes()).filter(|_| !self.is_shut()) else {
             return Lookup::Miss;
         };

@@ -7,6 +7,7 @@ use super::{
     cells::{Cells, Prefixes, Tags},
     counts::{Counts, Used},
     entry::{Entry, Kind, Origin, gone},
+    hot::Hot,
     watch::Watch,
     wheel::Wheel,
     writes::{Mark, Pending, Writes},
@@ -268,6 +269,7 @@ impl<V: Value> Contents<V> {
 #[repr(C)]
 pub struct Shard<V> {
     pub counts: Counts,
+    pub hot: Hot,
     pub contents: Contents<V>,
     pub writes: Writes,
     pub pending: Pending,

@@ -22,6 +22,7 @@ impl<V: Value> Store<V> {
             shard.tags.prune();
             shard.prefixes.prune(now, self.options.remember, since);
             shard.contents.turn(now);
+            shard.hot.age(now);
             let mut done = false;
             while !done {
                 let mut expired = Vec::new();

@@ -1,0 +1,181 @@
+"""What a node shows of itself and of all members to people: one document for the web page and for `kamacache top`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kamacache._engine import Histogram, hot
+from kamacache.history import COUNTS, PERIODS, STEP
+from kamacache.stats import GroupStats
+
+if TYPE_CHECKING:
+    from kamacache.core import GroupCore
+    from kamacache.history import History
+
+_OF_NODE = ("version", "joined", "troubles", "uptime", "process")
+_HOT = 20  # keys of a group that a node names
+_SHOWN = 10  # keys that are shown of all
+_LATE = 1.5  # seconds after its end by which a period is noted: the sweeper looks once a second
+_MINUTE = int(60 // STEP)
+
+Document = dict[str, Any]
+
+
+def of_node(info: Document, groups: Mapping[str, GroupCore], history: History) -> Document:
+    """Return what one node knows of itself: what `info` says, counters, the last minutes, and keys of each group."""
+    return {name: info[name] for name in _OF_NODE} | {
+        "groups": {name: _of_group(core, history) for name, core in sorted(groups.items())}
+    }
+
+
+def _of_group(core: GroupCore, history: History) -> Document:
+    counts, seconds = history.times(core)
+    sampled, keys = hot(core.store, _HOT)
+    return {
+        "stats": core.stats().as_dict(),
+        "history": history.of(core.name),
+        "times": {"counts": counts, "seconds": seconds},
+        "hot": {"sampled": sampled, "keys": keys},
+    }
+
+
+def together(info: Document, members: list[Document], answers: Mapping[str, Document | str], now: float) -> Document:
+    """Return one document of all members.
+
+    `members` are those that one node knows, `info` is what it says of itself. `answers` are the documents of nodes by
+    their ids, or why a member gave none.
+    """
+    last = int((now - _LATE) // STEP) - 1  # the last period that all nodes have noted
+    names = sorted({name for answer in answers.values() if isinstance(answer, dict) for name in answer["groups"]})
+    nodes = [answer for answer in answers.values() if isinstance(answer, dict)]
+    groups = [_group(name, [node["groups"][name] for node in nodes if name in node["groups"]], last) for name in names]
+    weights = sum(_weight(member) for member in members)
+    return {
+        "service": info["service"],
+        "registry": info["registry"],
+        "address": info["address"],
+        "clock": now,
+        "step": STEP,
+        "history": _sum_of_histories(group["history"] for group in groups),
+        "members": [
+            _member(member, answers.get(member["id"]), last) | {"share": _weight(member) / weights if weights else 0.0}
+            for member in members
+        ],
+        "groups": groups,
+        "hot": sorted((each for group in groups for each in group["hot"]), key=_rate, reverse=True)[:_SHOWN],
+    }
+
+
+def _weight(member: Document) -> float:
+    """Return the part of the keys that a member owns, as a number that is to be divided by the sum of all."""
+    owns = member["registered"] and not member["client"] and not member["leaving"]
+    return float(member["weight"]) if owns else 0.0
+
+
+def _rate(key: Document) -> float:
+    return float(key["rate"])
+
+
+def _member(member: Document, answer: Document | str | None, last: int) -> Document:
+    shown = {name: member[name] for name in ("id", "address", "me", "state", "registered", "client", "weight")}
+    if not isinstance(answer, dict):
+        return shown | {"answers": False, "error": answer or "", "history": _sum_of_histories(())}
+    groups = list(answer["groups"].values())
+    sums = _sum_of_stats(group["stats"] for group in groups)
+    history = _sum_of_histories(_aligned(group["history"], last) for group in groups)
+    return (
+        shown
+        | {name: answer[name] for name in _OF_NODE}
+        | {
+            "answers": True,
+            "stats": sums,
+            "history": history,
+            "groups": sorted(answer["groups"]),
+        }
+        | _lately(history)
+    )
+
+
+def _group(name: str, parts: list[Document], last: int) -> Document:
+    history = _sum_of_histories(_aligned(part["history"], last) for part in parts)
+    counts = [sum(column) for column in zip(*(part["times"]["counts"] for part in parts), strict=True)]
+    lately = _lately(history)
+    return {
+        "name": name,
+        "members": len(parts),
+        "stats": _sum_of_stats(part["stats"] for part in parts),
+        "history": history,
+        "load": _times(counts, sum(part["times"]["seconds"] for part in parts)),
+        "hot": list(_hottest(name, parts, lately["rate"])),
+    } | lately
+
+
+def _lately(history: Document) -> Document:
+    """Return gets, loads and errors in a second, and the hit ratio, of the last whole minute; None without any get."""
+    gets, memory, loads, errors = (sum(history[name][-_MINUTE:]) for name in ("gets", "memory", "loads", "errors"))
+    seconds = _MINUTE * STEP
+    return {
+        "rate": gets / seconds,
+        "load_rate": loads / seconds,
+        "error_rate": errors / seconds,
+        "hit_rate": min(1.0, memory / gets) if gets else None,  # a get is counted before its answer
+    }
+
+
+def _hottest(group: str, parts: list[Document], rate: float) -> Iterator[Document]:
+    """Yield the keys that have most of the samples of all nodes, with the least share that they must have."""
+    sampled = sum(part["hot"]["sampled"] for part in parts)
+    certain: dict[str, int] = {}
+    for part in parts:
+        for key, count, error in part["hot"]["keys"]:
+            certain[key] = certain.get(key, 0) + count - error
+    for key, count in sorted(certain.items(), key=lambda item: -item[1])[:_SHOWN]:
+        yield {"group": group, "key": key, "share": count / sampled, "rate": rate * count / sampled}
+
+
+def _aligned(history: Document, last: int) -> Document:
+    """Return the history with one number for each of the last whole periods, zero if there is none."""
+    places = {at: place for place, at in enumerate(history["at"])}
+    wanted = [places.get(at) for at in range(last - PERIODS + 1, last + 1)]
+    return {
+        name: [0 if place is None else column[place] for place in wanted]
+        for name, column in history.items()
+        if name != "at"
+    }
+
+
+def _sum_of_histories(histories: Iterable[Document]) -> Document:
+    none = {name: [0] * PERIODS for name in (*COUNTS, "bytes", "near_bytes")}
+    each = [none, *histories]
+    return {name: [sum(column) for column in zip(*(one[name] for one in each), strict=True)] for name in none}
+
+
+def _sum_of_stats(each: Iterable[Document]) -> Document:
+    sums: dict[str, int] = dict.fromkeys(GroupStats.__annotations__, 0)
+    for stats in each:
+        for name in sums:
+            sums[name] += stats.get(name, 0)  # a node of another version may have others
+    return GroupStats(**sums).as_dict()
+
+
+def _times(counts: list[int], seconds: float) -> Document:
+    """Return the number of loads, their mean, and bounds that half of them and 99 % keep; None: 30 s and more."""
+    total = sum(counts)
+    if not total:
+        return {"count": 0, "mean": None, "median": None, "p99": None}
+    return {
+        "count": total,
+        "mean": seconds / total,
+        "median": _bound(counts, total * 0.5),
+        "p99": _bound(counts, total * 0.99),
+    }
+
+
+def _bound(counts: list[int], wanted: float) -> float | None:
+    so_far = 0
+    for bound, count in zip((*Histogram.BOUNDS, None), counts, strict=True):
+        so_far += count
+        if so_far >= wanted:
+            return bound
+    return None

@@ -1,0 +1,64 @@
+"""What a node keeps for people to look at: the last minutes of each group, and its hot keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kamacache import Node
+from kamacache._engine import Clock, hot
+from kamacache.history import PERIODS, STEP, History
+from kamacache.serve.status import of_node, together
+
+
+def load(key: str) -> bytes:
+    return b"value of " + key.encode()
+
+
+def test_the_last_minutes() -> None:
+    clock = Clock(manual=True)
+    with Node(clock=clock) as node:
+        group = node.group("g", load)
+        cores, history = node._groups.cores, History(clock)
+        history.sample(cores)
+        group.get("a")
+        history.sample(cores)  # the period is not over
+        assert history.of("g")["gets"] == []
+        for number in range(2 * PERIODS):
+            clock.advance(STEP)
+            history.sample(cores)
+            group.get("a")
+            if number == 2 * PERIODS - 2:
+                group.set("b", bytes(1000))
+        found = history.of("g")
+        assert {name: len(column) for name, column in found.items()} == dict.fromkeys(found, PERIODS)
+        assert found["gets"] == found["memory"] == [1] * PERIODS
+        assert (found["loads"], found["writes"]) == ([0] * PERIODS, [0] * (PERIODS - 1) + [1])
+        assert found["bytes"][-1] > found["bytes"][0] + 1000
+        assert found["at"] == [*range(found["at"][0], found["at"][0] + PERIODS)]
+        document = of_node(node_info(), cores, history)
+        members = [{"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0} | node_names()]
+        shown = together(node_info() | node_names(), members, {"me": document}, clock.unix() + 2.0)
+        assert (shown["history"]["gets"], shown["groups"][0]["rate"]) == ([1] * PERIODS, 1 / STEP)
+        assert shown["members"][0]["hit_rate"] == 1.0
+
+
+def node_info() -> dict[str, Any]:
+    return {"version": "1", "joined": True, "troubles": [], "uptime": 1.0, "process": {}}
+
+
+def node_names() -> dict[str, Any]:
+    return {"service": "s", "registry": None, "address": None, "me": True, "state": "alive"}
+
+
+def test_a_key_that_most_callers_ask_for_is_hot() -> None:
+    """One get of 128 is sampled at random: of 20,000 gets 156, of which 78 are of that key."""
+    with Node() as node:
+        group = node.group("users", load, max_bytes="64 MiB")
+        for number in range(10_000):
+            group.get("everyone's")
+            group.get(f"{number}")
+        sampled, keys = hot(node._groups.cores["users"].store, 5)
+        assert 90 < sampled < 260
+        key, count, error = keys[0]
+        assert key == "everyone's"
+        assert 0.3 < (count - error) / sampled < 0.7
