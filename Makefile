@@ -19,7 +19,7 @@ WITH := $(VENV)/.with-
 REQUIREMENTS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     extras = project["project"]["optional-dependencies"] | {"build": project["build-system"]["requires"]}; \
     print(*extras[sys.argv[1]], sep="\n")
-ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \))
+ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.html' \))
 # One profile and one interpreter for cargo: the parts that the extension, the tests and clippy share are compiled once.
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 

@@ -173,7 +173,7 @@ def test_protocol_errors_close_after_earlier_commands(wire: socket.socket, sourc
         b"SET users:k v\r\n",
         b"\r\n\r\n*2\r\n$3\r\nGET\r\n$7\r\nusers:k\r\n",
         b"POST /users:k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n" + command(b"GET", b"users:k"),
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + command(b"GET", b"users:k"),
+        b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n" + command(b"GET", b"users:k"),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
         b"$7\r\nusers:k\r\n",
         bytes(range(256)) * 4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
 from collections.abc import Iterator
@@ -84,6 +85,19 @@ def test_grpc_clients(node: Node) -> None:
         assert health(b"", timeout=10)
 
 
+def basic(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def test_a_browser_that_has_no_password_yet_is_nothing_for_the_log(node: Node) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(node), timeout=10)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 401
+    connection.close()
+    security = node._runtime.lane._security  # type: ignore[attr-defined]
+    assert (security.guesses(), security.unproven()) == ([], [])
+
+
 def test_metrics_want_the_password_and_probes_do_not(node: Node) -> None:
     for path, header, status in (
         ("/healthz", None, 200),
@@ -92,12 +106,22 @@ def test_metrics_want_the_password_and_probes_do_not(node: Node) -> None:
         ("/metrics", BEARER + "x", 401),
         ("/metrics", SECRET, 401),
         ("/metrics", BEARER, 200),
+        ("/", None, 401),
+        ("/status.json", None, 401),
+        ("/", BEARER, 200),
+        *((path, basic(f"anyone:{SECRET}"), 200) for path in ("/", "/status.json", "/metrics")),
+        *(
+            ("/status.json", basic(pair), 401)
+            for pair in (f"{SECRET}:", f"anyone:{SECRET}x", SECRET, f"{SECRET}:guess")
+        ),
+        ("/", "Basic", 401),
+        ("/", "Basic !", 401),
     ):
         connection = http.client.HTTPConnection("127.0.0.1", port_of(node), timeout=10)
         connection.request("GET", path, headers={} if header is None else {"Authorization": header})
         response = connection.getresponse()
         assert response.status == status, (path, header)
-        assert (response.getheader("WWW-Authenticate") == "Bearer") == (status == 401)
+        assert (response.getheader("WWW-Authenticate") == 'Bearer, Basic realm="kamacache"') == (status == 401)
         assert SECRET.encode() not in response.read()
         connection.close()
 

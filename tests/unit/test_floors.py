@@ -102,7 +102,7 @@ FLOORS = (  # from the ground up
     ("__main__",),
 )
 ENGINE_FLOORS = (  # the same for the engine, without generated code
-    ("proto", "outcome", "sync", "clock", "fork", "hash", "histogram", "arrivals", "resp.codec", "security.password"),
+    ("proto", "outcome", "sync", "clock", "fork", "hash", "histogram", "arrivals", "base64", "resp.codec"),
     (
         "chunks",
         "tracked",
@@ -112,6 +112,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
         "memory",
         "placement",
         "resp.reply",
+        "security.password",
         "security.guesses",
         "security.tls",
     ),
@@ -127,7 +128,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("store.handover", "store.read", "store.served", "store.shut", "store.sweep", "store.tags", "store.write"),
     ("security", "socket", "resp", "call", "runtime"),
     ("port.unix",),
-    ("port.places", "port.stream", "names", "watch"),
+    ("port.page", "port.places", "port.stream", "names", "watch"),
     ("port.tls", "port.http2", "port.room"),
     ("etcd.connection",),
     ("etcd.state",),

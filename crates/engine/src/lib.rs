@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arrivals;
+mod base64;
 pub mod call;
 mod chunks;
 pub mod clock;

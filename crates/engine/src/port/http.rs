@@ -1,6 +1,7 @@
-//! HTTP/1.1 for probes and Prometheus: `/healthz`, `/readyz`, `/metrics`; one request per connection, without a body.
+//! HTTP/1.1 for probes, Prometheus and people: `/healthz`, `/readyz`, `/metrics`, `/` and `/status.json`; one request per
+//! connection, without a body.
 //!
-//! Health and readiness are answered here at once; the node renders the metrics.
+//! Health, readiness and the page are answered here at once; the node renders the metrics, and what the page shows.
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
@@ -14,8 +15,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::stream::Stream;
+use super::{page, stream::Stream};
 use crate::{
+    call::{ClientRequest, Incoming},
     events::{Events, Scrape},
     security::{Origin, Security},
     sync::Mutex,
@@ -94,6 +96,16 @@ impl Status {
         self.events.scrape(scrape);
         answer.await.ok()
     }
+
+    /// Returns what this node and the other members know, as JSON, or why there is none.
+    async fn members(&self) -> Result<String, String> {
+        let asked = ClientRequest { command: "kc.status", ..ClientRequest::default() };
+        let (call, answer) = Incoming::client(asked);
+        self.events.call(call);
+        let reply = answer.await.map_err(|_| "the node is closed".to_owned())?.map_err(|refused| refused.text)?;
+        let text = reply.values.into_iter().next().flatten();
+        text.and_then(|text| String::from_utf8(text.into()).ok()).ok_or_else(|| "there is nothing".to_owned())
+    }
 }
 
 /// Returns a Host without its port.
@@ -151,9 +163,18 @@ async fn find(
             _ => Answer::text(503, "leaving"),
         },
         Page::Metrics => match timeout_at(deadline, status.metrics()).await {
-            Ok(Some(text)) => Answer::metrics(text),
+            Ok(Some(body)) => Answer { kind: "text/plain; version=0.0.4; charset=utf-8", ..Answer::new(200, body) },
             Ok(None) => Answer::text(503, "there are no metrics"),
             Err(_) => Answer::text(503, "the node is too busy to render its metrics"),
+        },
+        Page::Home => {
+            let kind = "text/html; charset=utf-8";
+            Answer { kind, headers: &page::HEADERS, ..Answer::new(200, page::PAGE.to_owned()) }
+        }
+        Page::Members => match timeout_at(deadline, status.members()).await {
+            Ok(Ok(body)) => Answer { kind: "application/json", ..Answer::new(200, body) },
+            Ok(Err(why)) => Answer::text(503, &why),
+            Err(_) => Answer::text(503, "the node is too busy to answer"),
         },
     };
     Ok((found, is_head))
@@ -179,6 +200,8 @@ enum Page {
     Health,
     Readiness,
     Metrics,
+    Home,
+    Members,
 }
 
 /// Returns the page, and whether only its head is asked for; or the refusal.
@@ -206,15 +229,19 @@ fn parse(head: &[u8], status: &Status, origin: &Origin) -> Result<(Page, bool), 
     let page = match request.path.unwrap_or_default().split('?').next().unwrap_or_default() {
         "/healthz" => Page::Health,
         "/readyz" => Page::Readiness,
-        "/metrics" if status.security.password.is_some() => {
-            let given = request.headers.iter().find(|header| is(header, "authorization"));
-            let admitted = status.security.admits(given.map(|header| header.value), &origin.0);
-            admitted.map_err(|text| Answer::text(401, text))?;
-            Page::Metrics
-        }
         "/metrics" => Page::Metrics,
-        _ => return Err(Answer::text(404, "there are /healthz, /readyz and /metrics")),
+        "/" => Page::Home,
+        "/status.json" => Page::Members,
+        _ => return Err(Answer::text(404, "there are /, /status.json, /healthz, /readyz and /metrics")),
     };
+    if status.security.password.is_some() && !matches!(page, Page::Health | Page::Readiness) {
+        let given = request.headers.iter().find(|header| is(header, "authorization")).map(|header| header.value);
+        if given.is_none() && !matches!(page, Page::Metrics) {
+            // A browser asks without a password first; that is nothing for the log.
+            return Err(Answer::text(401, "a password is required"));
+        }
+        status.security.admits(given, &origin.0).map_err(|text| Answer::text(401, text))?;
+    }
     match request.method {
         _ if body => Err(Answer::text(400, "a request has no body")),
         Some("GET") => Ok((page, false)),
@@ -226,16 +253,23 @@ fn parse(head: &[u8], status: &Status, origin: &Origin) -> Result<(Page, bool), 
 struct Answer {
     status: u16,
     kind: &'static str,
+    /// Further headers, each with the end of its line.
+    headers: &'static str,
     body: String,
 }
 
 impl Answer {
-    fn text(status: u16, text: &str) -> Self {
-        Self { status, kind: "text/plain; charset=utf-8", body: format!("{text}\n") }
+    fn new(status: u16, body: String) -> Self {
+        let headers = match status {
+            401 => "WWW-Authenticate: Bearer\r\nWWW-Authenticate: Basic realm=\"kamacache\"\r\n",
+            405 => "Allow: GET, HEAD\r\n",
+            _ => "",
+        };
+        Self { status, kind: "text/plain; charset=utf-8", headers, body }
     }
 
-    fn metrics(body: String) -> Self {
-        Self { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body }
+    fn text(status: u16, text: &str) -> Self {
+        Self::new(status, format!("{text}\n"))
     }
 
     fn reason(&self) -> &'static str {
@@ -255,18 +289,15 @@ impl Answer {
 
 /// Writes the answer, without its body if only the head is asked for, and no more after it.
 async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, answer: &Answer, head_only: bool) -> io::Result<()> {
-    let allow = match answer.status {
-        401 => "WWW-Authenticate: Bearer\r\n",
-        405 => "Allow: GET, HEAD\r\n",
-        _ => "",
-    };
     let mut out = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}Cache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n\
          Connection: close\r\n\r\n",
         answer.status,
         answer.reason(),
         answer.kind,
         answer.body.len(),
+        answer.headers,
     );
     if !head_only {
         out.push_str(&answer.body);

@@ -4,6 +4,7 @@ pub mod foreign;
 pub mod grpc;
 pub mod http;
 pub mod http2;
+pub mod page;
 pub mod places;
 pub mod resp;
 pub mod room;

@@ -2,8 +2,12 @@
 use ring::{hmac, rand::SystemRandom};
 use tonic::metadata::{Ascii, MetadataValue};
 
+use crate::base64;
+
 /// In front of the password in a gRPC call's `authorization`.
 const BEARER: &[u8] = b"Bearer ";
+/// In front of a name and the password, as a browser sends them. The name may be any.
+const BASIC: &[u8] = b"Basic ";
 
 /// The password that a node sends, and the others that it takes as well while a new one comes in. They are compared by
 /// their keyed hashes, so that the time of that shows neither their bytes nor their length.
@@ -38,8 +42,11 @@ impl Password {
 
     /// Returns whether the value of an `authorization` header has it.
     pub fn is_in(&self, authorization: &[u8]) -> bool {
-        let scheme = authorization.get(..BEARER.len());
-        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER)) && self.is(&authorization[BEARER.len()..])
+        if let Some(password) = after(authorization, BEARER) {
+            return self.is(password);
+        }
+        let pair = after(authorization, BASIC).and_then(base64::decode).unwrap_or_default();
+        pair.iter().position(|&byte| byte == b':').is_some_and(|colon| self.is(&pair[colon + 1..]))
     }
 
     /// Returns the first password as text, to send to a peer.
@@ -51,4 +58,10 @@ impl Password {
     pub fn bearer(&self) -> &MetadataValue<Ascii> {
         &self.bearer
     }
+}
+
+/// Returns what follows the name of a scheme, if it is that one.
+fn after<'a>(authorization: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+    let (name, rest) = authorization.split_at_checked(scheme.len())?;
+    name.eq_ignore_ascii_case(scheme).then_some(rest)
 }
