@@ -20,6 +20,7 @@ from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.doctor import doctor
 from kamacache.cli.finding import Place, places
 from kamacache.cli.serve import serve
+from kamacache.cli.top import top
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError
 from kamacache.units import check_full_name, parse_duration
 
@@ -99,6 +100,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(doctor)
+cli.add_command(top)
 
 
 @cli.command()

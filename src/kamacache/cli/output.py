@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import click
@@ -20,18 +20,28 @@ def show_json(value: Any) -> None:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str | float]], *, right: bool = False) -> None:
     """Print columns under their names, aligning numbers to the right; with `right`, all but the first column."""
+    names, *lines = columns(head, rows, right=right)
+    click.echo(click.style(names, bold=True))
+    for line in lines:
+        click.echo(line)
+
+
+def columns(
+    head: Sequence[str], rows: Sequence[Sequence[str | float]], *, right: bool | Container[int] = False
+) -> list[str]:
+    """Return the lines of such a table, the one with the names first. `right` may be the positions of columns, too."""
+    if isinstance(right, bool):
+        right = range(1, len(head)) if right else ()
     texts = [[_text(cell) for cell in row] for row in rows]
     places = range(len(head))
     widths = [max(len(line[place]) for line in [head, *texts]) for place in places]
-    numbers = [all(not isinstance(row[place], str) for row in rows) or (right and place > 0) for place in places]
+    numbers = [all(not isinstance(row[place], str) for row in rows) or place in right for place in places]
 
     def line(cells: Sequence[str]) -> str:
         placed = zip(cells, widths, numbers, strict=True)
         return "  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in placed).rstrip()
 
-    click.echo(click.style(line(head), bold=True))
-    for row in texts:
-        click.echo(line(row))
+    return [line(head), *(line(row) for row in texts)]
 
 
 def size(count: float) -> str:

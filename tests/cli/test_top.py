@@ -1,0 +1,76 @@
+"""kamacache top: one picture without a terminal, and many at one, until q."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+from kamacache.cli.top import Line, frame, spark
+from tests.cli.conftest import PATIENCE, Program
+
+COMMAND = [sys.executable, "-W", "error", "-m", "kamacache", "top"]
+STRANGE = "red \x1b[31m"
+
+
+def test_one_picture_without_a_terminal(running: Program) -> None:
+    lines = running.out("top").splitlines()
+    assert lines[0].startswith("KamaCache  kamacache  2 of 2 members answer  registry local")
+    for node in running.served:
+        (row,) = (line for line in lines if line.startswith(node.address))
+        assert f"{node.popen.pid}@" in row
+    groups = [line.split()[0] for line in lines[lines.index("") + 1 :] if line.startswith(("users ", "bag ", "slow "))]
+    assert sorted(groups) == ["bag", "slow", "users"]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_json(running: Program) -> None:
+    document = running.json("top", "--node", running.served[0].address)
+    assert [member["answers"] for member in document["members"]] == [True, True]
+    assert {group["name"] for group in document["groups"]} == {"users", "bag", "slow"}
+
+
+def test_at_a_terminal_until_q(running: Program) -> None:
+    ours, its = pty.openpty()
+    command = [*COMMAND, "--every", "0.1s", "--node", running.served[0].address]
+    with subprocess.Popen(command, env=running.environment({}), stdin=its, stdout=its, stderr=its) as watching:
+        os.close(its)
+        seen, deadline = b"", time.monotonic() + PATIENCE
+        while seen.count(b"\x1b[H") < 3:
+            assert time.monotonic() < deadline, seen
+            if select.select([ours], [], [], 0.1)[0]:
+                seen += os.read(ours, 65536)
+        assert seen.startswith(b"\x1b[?1049h\x1b[?25l")
+        os.write(ours, b"q")
+        try:
+            while chunk := os.read(ours, 65536):
+                seen += chunk
+        except OSError:  # it has ended
+            pass
+        assert watching.wait(PATIENCE) == 0
+    os.close(ours)
+    assert seen.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert "HIT RATIO" in seen.decode()
+
+
+def test_a_node_in_reach_is_needed(running: Program) -> None:
+    assert "nothing listens there" in running.fails(3, "top", "--node", "127.0.0.1:1")
+    assert "--every" in running.fails(2, "top", "--every", "0s")
+
+
+def test_pictures_of_numbers() -> None:
+    assert spark([0, 1, 4, 8]) == " ▂▅█"
+    assert spark([0.5, 1.0], 1.0) == "▅█"
+    assert spark([0, 0]) == "  "
+
+
+def test_a_terminal_obeys_no_key(running: Program) -> None:
+    document = running.json("top")
+    document["hot"] = [{"key": STRANGE, "group": "users", "share": 0.5, "rate": 10.0}]
+    lines = frame(document, 100)
+    (row,) = (line.text for line in lines if line.text.startswith("red"))
+    assert row.split() == ["red", "\ufffd[31m", "users", "50.0%", "10"]
+    assert Line("a" * 50).cut(10, styled=True) == "a" * 9 + "…"
