@@ -77,5 +77,5 @@ def test_variables_are_read() -> None:
 
 def test_examples_are_linked() -> None:
     linked = set(re.findall(r"\(\.\./examples/([^)]+)\)", TEXT))
-    assert {name.partition("/")[0] for name in linked} == {"compose", "kubernetes", "systemd"}
+    assert {name.partition("/")[0] for name in linked} == {"compose", "grafana", "kubernetes", "systemd"}
     assert all((EXAMPLES / name).is_file() for name in linked)
