@@ -236,7 +236,20 @@ def test_a_silent_node_is_given_up(program: Program) -> None:
 
 def test_help_version_and_completion(program: Program) -> None:
     assert "Exit codes" in " ".join(program.out("--help").split())
-    for command in ("serve", "get", "set", "delete", "clear", "members", "owner", "stats", "ping", "doctor"):
+    for command in (
+        "serve",
+        "get",
+        "set",
+        "delete",
+        "clear",
+        "members",
+        "owner",
+        "stats",
+        "top",
+        "page",
+        "ping",
+        "doctor",
+    ):
         assert "Usage" in program.out(command, "--help")
     assert program.out("--version").startswith("kamacache, version ")
     script = program.run(environment={"_KAMACACHE_COMPLETE": "bash_source"}).stdout

@@ -97,6 +97,7 @@ FLOORS = (  # from the ground up
     ("cli.client", "cli.output", "cli.config"),
     ("cli.app", "cli.finding"),
     ("cli.counters", "cli.doctor", "cli.processes", "cli.serve", "cli.top"),
+    ("cli.page",),
     ("cli.commands",),
     ("cli",),
     ("__main__",),

@@ -19,6 +19,7 @@ from kamacache.cli import counters, output, processes
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.doctor import doctor
 from kamacache.cli.finding import Place, places
+from kamacache.cli.page import page
 from kamacache.cli.serve import serve
 from kamacache.cli.top import top
 from kamacache.errors import ConfigError, KamaCacheError, RegistryError
@@ -101,6 +102,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(doctor)
 cli.add_command(top)
+cli.add_command(page)
 
 
 @cli.command()

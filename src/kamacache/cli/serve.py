@@ -123,7 +123,7 @@ def serve(
     all_groups = config.with_flags(groups, more)
     if place is not None:
         app.alone(click.get_current_context(), place)
-    ended = _ended_by_signal()
+    ended = ended_by_signal()
     if place is not None:
         _run(app.node_at(place), {}, drain, as_json, ended)
         return
@@ -177,7 +177,7 @@ def _tls(cert: str | None, key: str | None, ca: str | None, mutual: bool) -> TLS
     return TLS(cert, key, ca, mutual=mutual)
 
 
-def _ended_by_signal() -> threading.Event:
+def ended_by_signal() -> threading.Event:
     """Return an event that the first signal sets; the second, of either kind, has its usual effect."""
     ended = threading.Event()
 
