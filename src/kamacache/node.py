@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -53,6 +54,8 @@ class Node(EverywhereMethods):
     - `insecure`: True allows addresses that other machines reach without `tls` and `password`.
     - `client`: True for a client node, in a script, a task or a notebook: it owns no keys and loads for no other. It
       needs no loader; one that it has is called when no member answers.
+    - `context`: ContextVars whose values, if they are JSON, travel with a get to a loader on another node, which finds
+      them set. Give all nodes the same.
     - `clock`, `lane`: for tests.
 
     The node starts by itself at the first call that needs it; `start` also waits until it has joined. Close it, or use
@@ -77,12 +80,13 @@ class Node(EverywhereMethods):
         insecure: bool = False,
         client: bool = False,
         max_bytes: Size | None = None,
+        context: Sequence[ContextVar[Any]] = (),
         clock: Clock | None = None,
         lane: Lane | None = None,
     ) -> None:
         options = NodeOptions.make(
             *(listen, advertise, registry, service, weight, max_value, loader_threads, loader_queue),
-            *(tls, password, insecure, client, max_bytes),
+            *(tls, password, insecure, client, max_bytes, context),
         )
         self._setup(options, clock, lane)
 

@@ -2,6 +2,7 @@
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple
 
 from kamacache._engine import POLICIES
@@ -165,6 +166,7 @@ class NodeOptions(NamedTuple):
     protection: Protection = NOTHING
     client: bool = False
     max_bytes: int | None = None
+    context: tuple[ContextVar[Any], ...] = ()
 
     def __repr__(self) -> str:
         return f"<NodeOptions of {self.service!r}>"  # a registry's URL may hold a password
@@ -185,6 +187,7 @@ class NodeOptions(NamedTuple):
         insecure: bool = False,
         client: bool = False,
         max_bytes: Size | None = None,
+        context: Sequence[ContextVar[Any]] = (),
     ) -> "NodeOptions":
         """Return the options of these arguments; ConfigError says which argument is wrong and what to write."""
         protection = Protection.make(password, tls)
@@ -207,12 +210,12 @@ class NodeOptions(NamedTuple):
         if not 1 <= size <= _GREATEST_VALUE:
             raise ConfigError(f"max_value={max_value!r}: must be from 1 B to 1 GiB")
         memory = None if max_bytes is None else _memory(max_bytes, _LEAST_MEMORY)
-        threads, queue = (
-            ("loader_threads", loader_threads, _MOST_THREADS),
-            ("loader_queue", loader_queue, _LONGEST_QUEUE),
-        )
-        for name, count, most in (threads, queue):
-            _check_whole(name, count, most)
+        if context != ():
+            from kamacache.carried import checked  # noqa: PLC0415 - few nodes carry anything
+
+            context = checked(context)
+        _check_whole("loader_threads", loader_threads, _MOST_THREADS)
+        _check_whole("loader_queue", loader_queue, _LONGEST_QUEUE)
         return cls(
             listen=listen,
             advertise=advertise,
@@ -226,6 +229,7 @@ class NodeOptions(NamedTuple):
             protection=protection,
             client=client,
             max_bytes=memory,
+            context=tuple(context),
         )
 
     @property

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from kamacache._engine import monotonic
+from kamacache.carried import Carried
 from kamacache.history import History
 from kamacache.load.loop import HomeLoop
 from kamacache.load.pool import Pool
@@ -35,6 +36,7 @@ class Runtime:
         self.home = HomeLoop()
         self.max_value = options.max_value
         self.client = options.client
+        self.carried = Carried(options.context)
         self._loader_threads = options.loader_threads
         self._loader_queue = options.loader_queue
         self._lock = threading.RLock()

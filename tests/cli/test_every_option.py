@@ -110,9 +110,9 @@ def test_every_option_of_a_group(program: Program) -> None:
 
 
 def test_every_option_of_a_node_has_a_flag_and_a_variable() -> None:
-    """Check that the variables are those of Node.from_env. A node that is served is no client."""
+    """Check that the variables are those of Node.from_env. A served node is no client, and text no ContextVar."""
     flags = {parameter.name: parameter for parameter in serve.params}
-    options = set(inspect.signature(Node).parameters) - {"clock", "lane", "client"}
+    options = set(inspect.signature(Node).parameters) - {"clock", "lane", "client", "context"}
     for option in options - {"tls", "password"} | {"tls_cert", "tls_key", "tls_ca", "tls_mutual"}:
         assert flags[option].envvar == f"KAMACACHE_{option.upper()}"
         assert f"--{option.replace('_', '-')}" in flags[option].opts

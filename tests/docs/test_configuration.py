@@ -43,7 +43,7 @@ def test_variables_are_read(name: str) -> None:
     assert unknown(dict.fromkeys(named - OTHER, "")) == set()
 
 
-@pytest.mark.parametrize("option", sorted(set(NodeOptions._fields) - {"protection"}))
+@pytest.mark.parametrize("option", sorted(set(NodeOptions._fields) - {"protection", "context"}))
 def test_each_variable_reaches_its_option(option: str) -> None:
     variable = f"KAMACACHE_{option.upper()}"
     assert f"| `{variable}` | `{option}`" in TEXT

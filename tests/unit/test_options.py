@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -18,6 +19,8 @@ from kamacache.net.security import TLS, Protection
 from kamacache.options import GroupOptions, NodeOptions
 from kamacache.units import UNSET, check_name, parse_duration, parse_size, parse_ttl
 from kamacache.value import Value
+
+USER: ContextVar[str] = ContextVar("user")
 
 
 class TestDurations:
@@ -256,6 +259,8 @@ class TestNodeOptions:
             *(("service", bad) for bad in ("", "a/b", None)),
             *(("insecure", bad) for bad in ("yes", 1, None)),
             *(("password", bad) for bad in ("", "a b", 5)),
+            *(("context", bad) for bad in (None, "user", 5, USER, [USER, "user"], [USER, USER])),
+            *(("context", [ContextVar(bad)]) for bad in ("", "a\n", "\ud800", "x" * 256)),
         ],
     )
     def test_bad_ones_are_named(self, option: str, value: Any) -> None:

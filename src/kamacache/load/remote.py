@@ -253,6 +253,8 @@ class Remote:
         depth = depth_of(chain(), given=lease is not None)
         latest = self._runtime.hlc.latest()
         request = LoadRequest(self._name, keys, sorted(dead | set(skipped)), depth, latest, self._local.unread.of(keys))
+        if lease is None:  # else its function runs here
+            request = request._replace(context=self._runtime.carried.packed())
         if lease is not None:
             me = self._runtime.membership.me.id
             request = request._replace(lease=lease.name, holder=me, at_once=at_once, anew=lead.anew)

@@ -6,7 +6,7 @@ takes several times longer to make.
 """
 
 # No annotations as text: NamedTuple compiles each, and the first compile of a process takes milliseconds.
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kamacache.member import Member as Member  # noqa: PLC0414 - it is one of them
@@ -57,6 +57,8 @@ class LoadRequest(NamedTuple):
     With a `lease`, a name that no other request has, the asker, the member `holder`, loads by itself the keys that it
     is granted, and brings them in a FillRequest. The answer waits for keys that others load, unless a key was granted
     or it is wanted `at_once`. With `anew` the asker has the value, which is old.
+
+    `context` and `trace` are for the loader: see carried.py.
     """
 
     group: str
@@ -69,6 +71,8 @@ class LoadRequest(NamedTuple):
     holder: str = ""
     at_once: bool = False
     anew: bool = False
+    context: Mapping[str, str] = {}
+    trace: Mapping[str, str] = {}
 
 
 class Answer(NamedTuple):
@@ -234,7 +238,7 @@ class ClientRequest(NamedTuple):
 class ClientReply(NamedTuple):
     """A value for each key of the request, in that order; or a number; or one value of JSON."""
 
-    values: list[bytes | None] = []  # noqa: RUF012 - named tuples are never changed, nor what they hold
+    values: list[bytes | None] = []  # noqa: RUF012 - the same
     number: int = 0
 
 

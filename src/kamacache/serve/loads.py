@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Promise
@@ -36,12 +37,13 @@ class ServedLoad:
         skipped: Mapping[str, Peer],
         depth: int,
         gone: Callable[[], bool],
+        context: Context,
         granting: Granting | None = None,
         *,
         at_once: bool = False,
         anew: bool = False,
     ) -> None:
-        """Begin the load; if the peer is `gone` when its turn comes, drop it.
+        """Begin the load, which runs in copies of `context`; if the peer is `gone` when its turn comes, drop it.
 
         Raises GroupClosed, NodeClosed, Overloaded.
         """
@@ -53,6 +55,7 @@ class ServedLoad:
         self._skipped = skipped
         self._depth = depth
         self._gone = gone
+        self._context = context
         self._granting = granting
         self._at_once = at_once
         self._anew = anew
@@ -62,6 +65,9 @@ class ServedLoad:
         self._go(keys)
 
     def _go(self, keys: list[str]) -> None:
+        self._context.copy().run(self._load, keys)  # a copy: one that runs already cannot run again
+
+    def _load(self, keys: list[str]) -> None:
         if not self._anew and (ready := self._local.ready(keys, self._granting)):
             self._outcomes |= ready
             keys = [key for key in keys if key not in ready]

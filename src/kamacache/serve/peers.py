@@ -114,8 +114,9 @@ class Serving:
         skipped = self._runtime.membership.peers.by_id(request.skipped)
         granting = self._granting(core, request, skipped) if request.lease else None
         depth, gone = min(request.depth, MAX_DEPTH - 1), lambda: call.gone
+        context = self._runtime.carried.context(request.context)
         served = ServedLoad(
-            core, request.keys, skipped, depth, gone, granting, at_once=request.at_once, anew=request.anew
+            core, request.keys, skipped, depth, gone, context, granting, at_once=request.at_once, anew=request.anew
         )
         call.accept()
         core.store.count(SERVED, len(request.keys))

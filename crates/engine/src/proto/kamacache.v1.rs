@@ -104,7 +104,7 @@ pub struct MissedReply {
     #[prost(bytes = "bytes", tag = "4")]
     pub floor: ::prost::bytes::Bytes,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadRequest {
     #[prost(string, tag = "1")]
     pub group: ::prost::alloc::string::String,
@@ -133,6 +133,18 @@ pub struct LoadRequest {
     /// with a lease: the asker has the value, which is old
     #[prost(bool, tag = "10")]
     pub anew: bool,
+    /// the caller's ContextVars by name, as JSON; a name that is not known is ignored
+    #[prost(map = "string, string", tag = "11")]
+    pub context: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// what OpenTelemetry carries: traceparent and the like
+    #[prost(map = "string, string", tag = "12")]
+    pub trace: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadEvent {

@@ -94,9 +94,11 @@ pub fn from_request<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'
         Request::Hello(m) => hello(py, m),
         Request::Load(m) => {
             let (clock, unread) = (from_version(&m.clock), PyTuple::new(py, &m.unread)?);
-            let (lease, holder) = (&m.lease, &m.holder);
-            let about = (&m.group, &m.keys, &m.skipped, m.depth, clock, unread, lease, holder, m.at_once, m.anew);
-            load_request_class(py)?.call1(about)
+            let (lease, holder, context) = (&m.lease, &m.holder, &m.context);
+            let (once, anew, trace) = (m.at_once, m.anew, &m.trace);
+            let keys =
+                (&m.group, &m.keys, &m.skipped, m.depth, clock, unread, lease, holder, once, anew, context, trace);
+            load_request_class(py)?.call1(keys)
         }
         Request::Fill(m) => {
             let answers = m.answers.iter().map(|a| answer(py, a)).collect::<PyResult<Vec<_>>>()?;

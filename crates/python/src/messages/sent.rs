@@ -104,9 +104,23 @@ fn unknown(kind: &str, message: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 pub fn request(message: &Bound<'_, PyAny>) -> PyResult<Request> {
     let py = message.py();
     if message.is_instance(load_request_class(py)?)? {
-        let (group, keys, skipped, depth, clock, unread, lease, holder, at_once, anew) = message.extract()?;
+        let (group, keys, skipped, depth, clock, unread, lease, holder, at_once, anew, context, trace) =
+            message.extract()?;
         let clock = to_version(clock);
-        Ok(Request::Load(pb::LoadRequest { group, keys, skipped, depth, clock, unread, lease, holder, at_once, anew }))
+        Ok(Request::Load(pb::LoadRequest {
+            group,
+            keys,
+            skipped,
+            depth,
+            clock,
+            unread,
+            lease,
+            holder,
+            at_once,
+            anew,
+            context,
+            trace,
+        }))
     } else if message.is_instance(fill_request_class(py)?)? {
         let (group, lease, keys, answers, clock) = message.extract()?;
         let (answers, clock) = (all(answers, answer), to_version(clock));
