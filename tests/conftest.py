@@ -21,6 +21,8 @@ MakeTransport = Callable[..., Transport]
 LIMIT = 120.0 + float(os.environ.get("KAMACACHE_SOAK", "0"))  # seconds for one test; a busy machine takes its time
 SOAK_LIMIT = 3600.0
 
+os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # most programs do without it; test_telemetry.py removes this
+
 _patient = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("ci", max_examples=50, derandomize=True, deadline=None, suppress_health_check=_patient)
 settings.register_profile("short", max_examples=200, deadline=None, suppress_health_check=_patient, print_blob=True)

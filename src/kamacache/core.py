@@ -78,6 +78,8 @@ class GroupCore:
         self.own: Loader | None = None  # while a test has put another loader in its place
         self.behind = WriteBehind(name, store, self.writes, self.drops, runtime)
         self.misses.pending = self.behind.pending
+        if runtime.telemetry is not None:
+            runtime.telemetry.trace_writes(self)
         store.order_by(runtime.hlc)
         if runtime.client:
             store.place(None, NO_PLACE)

@@ -85,6 +85,8 @@ class Groups:
         from kamacache.core import GroupCore, make_store
 
         _suit(loader, options)
+        if (telemetry := self._runtime.telemetry) is not None:
+            telemetry.trace_loader(name, loader)
         with self.lock:
             if name in self.by_name:
                 core = self.cores[name]

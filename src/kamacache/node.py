@@ -107,6 +107,7 @@ class Node(EverywhereMethods):
 
     def _setup(self, options: NodeOptions, clock: Clock | None, lane: Lane | None) -> None:
         from kamacache.net.native import NativeLane
+        from kamacache.serve.meters import observe
 
         self._options = options
         self._origin = Origin.here()
@@ -122,6 +123,7 @@ class Node(EverywhereMethods):
         if self._registry is not None:
             warn_of_twins(self, list(fork.nodes))
         fork.nodes.add(self)
+        observe(self)
 
     def _find_registry(self) -> None:
         self._registry = None if self._options.registry is None else parse(self._options.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from kamacache import telemetry
 from kamacache._engine import monotonic
 from kamacache.carried import Carried
 from kamacache.history import History
@@ -37,6 +38,7 @@ class Runtime:
         self.max_value = options.max_value
         self.client = options.client
         self.carried = Carried(options.context)
+        self.telemetry = telemetry.find()
         self._loader_threads = options.loader_threads
         self._loader_queue = options.loader_queue
         self._lock = threading.RLock()

@@ -16,7 +16,7 @@ ENGINE = Path(__file__).parents[2] / "crates/engine/src"
 LONGEST = 330  # lines; the stub of the native module is exempt: it mirrors one module, name by name
 FLOORS = (  # from the ground up
     ("_engine", "errors", "log", "member", "deadline", "entry"),
-    ("steps", "thread", "bell", "origin", "notkey", "callrun", "process", "carried"),
+    ("steps", "thread", "bell", "origin", "notkey", "callrun", "process", "carried", "telemetry"),
     ("net.messages", "start"),
     ("load.outcome", "load.failures"),
     ("net.addresses", "codecs", "units"),
@@ -72,7 +72,7 @@ FLOORS = (  # from the ground up
     ("group.keyed",),
     ("group.nones",),
     ("loadertypes",),
-    ("serve.loads", "serve.metrics", "serve.scrape", "serve.writes", "shares", "sweeper", "fork"),
+    ("serve.loads", "serve.meters", "serve.metrics", "serve.scrape", "serve.writes", "shares", "sweeper", "fork"),
     ("serve.status",),
     ("serve.statuses",),
     ("serve.admin",),

@@ -106,7 +106,7 @@ class GroupLoads(GroupReads[V]):
         from kamacache.load.given import for_thread  # noqa: PLC0415 - importing the package leaves it alone
 
         try:
-            return for_thread(load, twin, many=many)
+            return self._traced(for_thread(load, twin, many=many))
         except TypeError:
             self._core.gave_up(keys)
             raise
@@ -115,7 +115,12 @@ class GroupLoads(GroupReads[V]):
         from kamacache.load.given import for_task  # noqa: PLC0415 - the same
 
         try:
-            return for_task(load, self._core.runtime, many=many)
+            return self._traced(for_task(load, self._core.runtime, many=many))
         except TypeError:
             self._core.gave_up(keys)
             raise
+
+    def _traced(self, given: Given) -> Given:
+        if (telemetry := self._core.runtime.telemetry) is not None:
+            telemetry.trace_loader(self._core.name, given)
+        return given

@@ -258,7 +258,10 @@ class Remote:
         if lease is not None:
             me = self._runtime.membership.me.id
             request = request._replace(lease=lease.name, holder=me, at_once=at_once, anew=lead.anew)
-        return self._runtime.lane.call(peer.address, request, deadline)
+        lane, telemetry = self._runtime.lane, self._runtime.telemetry
+        if telemetry is None:
+            return lane.call(peer.address, request, deadline)
+        return telemetry.call(peer.address, request, lambda request: lane.call(peer.address, request, deadline))
 
     def _load_anew(self, keys: list[str], given: Given) -> None:
         """Load old values anew under leases, in the background."""

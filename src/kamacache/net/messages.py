@@ -58,7 +58,7 @@ class LoadRequest(NamedTuple):
     is granted, and brings them in a FillRequest. The answer waits for keys that others load, unless a key was granted
     or it is wanted `at_once`. With `anew` the asker has the value, which is old.
 
-    `context` and `trace` are for the loader: see carried.py.
+    `context` and `trace` are for the loader: see carried.py and telemetry.py.
     """
 
     group: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kamacache._engine import Histogram, __version__
 from kamacache.cluster.membership import AWAY, UNREGISTERED
@@ -36,6 +36,13 @@ _HELP = {
 }
 
 Sample = tuple[dict[str, str], float]  # labels, value
+
+
+class Metrics(Protocol):
+    """Something that takes metrics in."""
+
+    def metric(self, name: str, kind: str, text: str, samples: Iterable[Sample]) -> None:
+        """Take a counter or a gauge."""
 
 
 class Page:
@@ -81,9 +88,8 @@ def _escaped(value: str) -> str:
 def render(groups: Mapping[str, GroupCore], runtime: Runtime) -> str:
     """Return the page with the values of now."""
     page = Page()
-    _node(page, runtime)
+    measure(page, groups, runtime)
     cores = dict(sorted(groups.items()))
-    _gets(page, {name: core.stats() for name, core in cores.items()})
     loads = [({"group": name}, *core.misses.times.read()) for name, core in cores.items()]
     page.histogram("kamacache_load_seconds", "Time of the calls of loaders here; a batch is one call.", loads)
     peers = [({"peer": peer, "kind": kind}, counts, total) for peer, kind, counts, total in runtime.lane.peer_times()]
@@ -91,7 +97,13 @@ def render(groups: Mapping[str, GroupCore], runtime: Runtime) -> str:
     return str(page)
 
 
-def _node(page: Page, runtime: Runtime) -> None:
+def measure(page: Metrics, groups: Mapping[str, GroupCore], runtime: Runtime) -> None:
+    """Add the counters and gauges of now."""
+    _node(page, runtime)
+    _gets(page, {name: core.stats() for name, core in sorted(groups.items())})
+
+
+def _node(page: Metrics, runtime: Runtime) -> None:
     import platform  # noqa: PLC0415 - only a scrape needs it
 
     build = {"version": __version__, "python": platform.python_version()}
@@ -111,7 +123,7 @@ def _node(page: Page, runtime: Runtime) -> None:
     page.metric("kamacache_peer_up", "gauge", "1 if this node considers that member alive.", alive)
 
 
-def _gets(page: Page, stats: Mapping[str, GroupStats]) -> None:
+def _gets(page: Metrics, stats: Mapping[str, GroupStats]) -> None:
     """Add the counters. A get counts when it is answered, so that the outcomes add up to the gets at any moment."""
     answered = {name: sum(getattr(of, outcome) for outcome in OUTCOMES) for name, of in stats.items()}
     page.metric(

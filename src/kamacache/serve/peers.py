@@ -115,9 +115,14 @@ class Serving:
         granting = self._granting(core, request, skipped) if request.lease else None
         depth, gone = min(request.depth, MAX_DEPTH - 1), lambda: call.gone
         context = self._runtime.carried.context(request.context)
-        served = ServedLoad(
-            core, request.keys, skipped, depth, gone, context, granting, at_once=request.at_once, anew=request.anew
-        )
+
+        def load() -> ServedLoad:
+            return ServedLoad(
+                core, request.keys, skipped, depth, gone, context, granting, at_once=request.at_once, anew=request.anew
+            )
+
+        telemetry = self._runtime.telemetry
+        served = load() if telemetry is None else telemetry.serve(request, context, load)
         call.accept()
         core.store.count(SERVED, len(request.keys))
         done = Promise()
