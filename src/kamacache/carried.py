@@ -46,7 +46,8 @@ class Carried:
 
     def _left_out(self, name: str, why: str) -> None:
         if self._seldom.note():
-            log.warning("ContextVar %r does not travel, so that loaders on other nodes find it unset: %s", name, why)
+            text = "ContextVar %(variable)r does not travel, so that loaders on other nodes find it unset: %(why)s"
+            log.warning(text, variable=name, why=why)
 
     def context(self, packed: Mapping[str, str]) -> Context:
         """Return a context that has nothing set but what came with a request. What cannot be read is ignored."""

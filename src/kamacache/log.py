@@ -1,24 +1,53 @@
-"""Log to `kamacache`, which is looked up at the first message: to import logging takes as long as this package."""
+"""Log to `kamacache`, which is looked up at the first message: to import logging takes as long as this package.
+
+A text names what it speaks of, as in "%(peer)s is gone", and every record has that as attributes of its own, for JSON.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
-    log = logging.getLogger("kamacache")
-else:
+_INFO, _WARNING, _ERROR = 20, 30, 40  # of logging
+_PLAIN = (str, int, float, bool, type(None))  # what JSON has
 
-    class _Log:
-        def __getattr__(self, method: str) -> Any:
-            import logging  # noqa: PLC0415 - see above
 
-            return getattr(logging.getLogger("kamacache"), method)
+class Log:
+    """Log lines with fields: group, key, peer, node, service, member, codec, error, count and the like."""
 
-    log = _Log()
+    def info(self, text: str, **fields: object) -> None:
+        """Log what happens all the time."""
+        _log(_INFO, text, None, fields)
 
+    def warning(self, text: str, *, exc_info: BaseException | None = None, **fields: object) -> None:
+        """Log what may need attention."""
+        _log(_WARNING, text, exc_info, fields)
+
+    def error(self, text: str, *, exc_info: BaseException, **fields: object) -> None:
+        """Log a failure, with its traceback."""
+        _log(_ERROR, text, exc_info, fields)
+
+    def exception(self, text: str, **fields: object) -> None:
+        """Log the exception that is being handled, with its traceback."""
+        _log(_ERROR, text, True, fields)
+
+
+def _log(level: int, text: str, exc_info: BaseException | bool | None, fields: dict[str, object]) -> None:
+    import logging  # noqa: PLC0415 - see above
+
+    logger = logging.getLogger("kamacache")
+    if not logger.isEnabledFor(level):
+        return
+    shown = {name: f"{value:,}" if type(value) is int else value for name, value in fields.items()}
+    extra = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in fields.items()}
+    if "error" in extra:
+        extra["error_type"] = type(fields["error"]).__name__
+    logger.log(level, text, *([shown] if shown else []), exc_info=exc_info, extra=extra, stacklevel=3)
+
+
+log = Log()
 _QUIET = 60.0  # seconds
 
 

@@ -255,7 +255,8 @@ class Node(EverywhereMethods):
         lane.ready(False)
         for core in cores:
             if not core.behind.flush(deadline):
-                log.warning("pending writes of %r were not sent before the node was closed; raise drain=", core.name)
+                text = "pending writes of %(group)r were not sent before the node was closed; raise drain="
+                log.warning(text, group=core.name)
         with self._lock:
             if life.closed:
                 return

@@ -64,9 +64,9 @@ def warn_of_twins(node: Node, others: Iterable[Node]) -> None:
         same = (mine.registry, mine.service) == (its.registry, its.service)
         if same and not other._closed and node._origin.repeats(other._origin):  # noqa: SLF001 - the same
             log.warning(
-                "%s has run again and made another node of service %r, while %r goes on with the old loaders and owns "
-                "a part of the keys; call node.close() on a node before you replace it",
-                node._origin.module,  # noqa: SLF001 - the same
-                mine.service,
-                other,
+                "%(code)s has run again and made another node of service %(service)r, while %(node)s goes on with the "
+                "old loaders and owns a part of the keys; call node.close() on a node before you replace it",
+                code=node._origin.module,  # noqa: SLF001 - the same
+                service=mine.service,
+                node=repr(other),
             )

@@ -84,7 +84,8 @@ class Start:
         if self.closed:
             raise NodeClosed("the node was closed")
         if not joined:
-            log.warning("%r has not joined within %g s and goes on trying", self._node, JOIN_TIMEOUT)
+            text = "%(node)s has not joined within %(seconds)g s and goes on trying"
+            log.warning(text, node=repr(self._node), seconds=JOIN_TIMEOUT)
 
     def _run(self) -> bool:
         if self.done or self.closed:
@@ -156,7 +157,8 @@ class Start:
                 break
             except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
                 if not logged:
-                    log.warning("%r cannot start, and goes on trying: %s", self._node, error)
+                    text = "%(node)s cannot start, and goes on trying: %(error)s"
+                    log.warning(text, node=repr(self._node), error=error)
                 logged = True
             if self._stopped.wait(Deadline.after(AUTO_TIMEOUT)):
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,13 +12,12 @@ from kamacache._engine import wake_late
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
 from kamacache.load.flight import abandon_idle
+from kamacache.log import log
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
     from kamacache.history import History
     from kamacache.shares import Shares
-
-log = logging.getLogger("kamacache")
 
 INTERVAL = 0.25  # seconds
 _QUIET = 1.0  # seconds; if nothing was found, and no `on_evict` waits to be called
@@ -64,7 +62,8 @@ class Sweeper:
                 busy |= bool(gone or len(flights) or on_evict is not None)
             except Exception:
                 log.exception(
-                    "values that left group %r could not be decoded, so on_evict is not called for them", core.name
+                    "values that left group %(group)r could not be decoded, so on_evict is not called for them",
+                    group=core.name,
                 )
                 continue
             for key, value, reason in gone:
@@ -72,7 +71,7 @@ class Sweeper:
                     if on_evict is not None:
                         on_evict(core.key_of(key), value, reason)
                 except Exception:
-                    log.exception("on_evict of group %r failed", core.name)
+                    log.exception("on_evict of group %(group)r failed", group=core.name)
         self._shares.divide()
         self._history.sample(self._cores)
         return busy
@@ -84,12 +83,12 @@ class Sweeper:
         elif core.name not in self._full:
             self._full.add(core.name)
             log.warning(
-                "group %r: recent writes fill half of max_bytes (%s bytes), as each is remembered for %g s; until "
-                "there is room for more, loads beside which other keys are written are not kept. Raise max_bytes, or "
-                "lower near_ttl or load_timeout if they are more than 10 s",
-                core.name,
-                f"{core.options.max_bytes:,}",
-                core.remembered,
+                "group %(group)r: recent writes fill half of max_bytes (%(max_bytes)s bytes), as each is remembered "
+                "for %(seconds)g s; until there is room for more, loads beside which other keys are written are not "
+                "kept. Raise max_bytes, or lower near_ttl or load_timeout if they are more than 10 s",
+                group=core.name,
+                max_bytes=core.options.max_bytes,
+                seconds=core.remembered,
             )
 
     def close(self) -> None:

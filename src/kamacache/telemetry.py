@@ -35,7 +35,7 @@ def find() -> Telemetry | None:
     except ImportError:
         return None
     except Exception as error:  # noqa: BLE001 - it imports what the environment names
-        log.warning("OpenTelemetry cannot be used, so there are no spans and no metrics of it: %s", error)
+        log.warning("OpenTelemetry cannot be used, so there are no spans and no metrics of it: %(error)s", error=error)
         return None
     return Telemetry(trace, propagate, context.attach)
 

@@ -139,7 +139,8 @@ class Reading:
                 if not self._lane.fetch_missed(peer.address, core.store, has, Deadline.after(_FETCH)):
                     core.store.forget()
             except KamaCacheError as error:  # the next ping begins anew
-                log.info("the writes that %s remembers could not be fetched: %s", peer.address, error)
+                text = "the writes that %(peer)s remembers could not be fetched: %(error)s"
+                log.info(text, peer=peer.address, group=core.name, error=error)
                 return False
             finally:
                 core.store.shut = self._lane.contacts.stood > 0

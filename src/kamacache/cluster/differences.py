@@ -40,7 +40,7 @@ class Differences:
                 known = (difference := (state.name, *what)) in logged
                 logged.add(difference)
             if not known:
-                log.warning("group %r: %s", state.name, text)
+                log.warning("group %(group)r: %(difference)s", group=state.name, difference=text, peer=other.address)
 
     def forget(self, member: str) -> None:
         """Forget what was logged of a member that is gone."""

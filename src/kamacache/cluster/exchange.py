@@ -100,7 +100,8 @@ class Exchange:
         news = peers.heard(hello.member, leaving=hello.leaving, answered=answered, has=hello.contact.has)
         if news and (self._membership.joined or news != JOINED):  # before, it was this node that joined
             kind = "client node" if hello.member.client else "node"
-            log.info("%s %s at %s %s", kind, hello.member.id, hello.member.address, news)
+            text = "%(kind)s %(member)s at %(peer)s %(news)s"
+            log.info(text, kind=kind, member=hello.member.id, peer=hello.member.address, news=news)
         peers.ended(hello.gone)
         for state in hello.groups:
             if (core := self._groups.get(state.name)) is not None:

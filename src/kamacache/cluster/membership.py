@@ -243,7 +243,8 @@ class Membership:
             if self._registry is not None:
                 self._registry.deregister()
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
-            log.warning("could not deregister: %s; other nodes skip this one when it does not answer", error)
+            text = "could not deregister: %(error)s; other nodes skip this one when it does not answer"
+            log.warning(text, error=error)
 
     def _run(self) -> None:
         assert self._registry is not None  # noqa: S101 - start made this thread
@@ -287,10 +288,9 @@ class Membership:
             self.joined = True
             for core in self._groups.values():
                 join(core.store)
-            log.info(
-                "this node, %s at %s, has joined the service %r with %d other members",
-                *(self.me.id, self.me.address, self._service, len(self.members()) - 1),
-            )
+            text = "this node, %(node)s at %(address)s, has joined the service %(service)r with %(count)s other members"
+            me, count = self.me, len(self.members()) - 1
+            log.info(text, node=me.id, address=me.address, service=self._service, count=count)
             self._runtime.lane.ready(not self.me.leaving)
             self._settled.ring()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING
 from kamacache._engine import monotonic
 from kamacache.cluster.contact import Listeners, has_ended, must_be_told
 from kamacache.cluster.peer import LEFT, Peer
+from kamacache.log import log
 from kamacache.member import Member
 
 if TYPE_CHECKING:
     from kamacache._engine import Contacts
-
-log = logging.getLogger("kamacache")
 
 __all__ = ["Peer", "Peers"]
 _BEFORE = 10_000  # forgotten peers that are remembered
@@ -215,7 +213,8 @@ class Peers:
                 peer.dead = True
                 peer.present = peer.present and False
         if new:
-            log.info("%s is considered dead: %s; requests skip it until it answers", peer.address, error)
+            text = "%(peer)s is considered dead: %(error)s; requests skip it until it answers"
+            log.info(text, peer=peer.address, error=error)
         return new
 
     def ended(self, ids: Iterable[str]) -> None:

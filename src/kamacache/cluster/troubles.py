@@ -22,12 +22,13 @@ class Troubles:
         if known:
             return
         strange = not isinstance(error, KamaCacheError | OSError)  # perhaps a mistake in a registry of the user's
-        log.warning("%s: %s; this node tries again until it works", what, error, exc_info=error if strange else None)
+        text = "%(trouble)s: %(error)s; this node tries again until it works"
+        log.warning(text, exc_info=error if strange else None, trouble=what, error=error)
 
     def mended(self, what: str, now: str) -> None:
         """Log `now` if this was a trouble, which is over."""
         if self._known.pop(what, None) is not None:
-            log.info("%s", now)
+            log.info("%(news)s", news=now, trouble=what)
 
     def forget(self, what: str) -> None:
         """Drop a trouble that does not matter any more."""

@@ -64,7 +64,7 @@ class KamaCache(BaseCache):
             with errors_of_codec():
                 return self.group.add(self.key_prefix + key, value, ttl=self._ttl(timeout))
         except (ValueTooLarge, PeerError) as error:
-            log.warning("a value for cachelib is not kept: %s", error)
+            log.warning("a value for cachelib is not kept: %(error)s", error=error)
             return False
 
     def set_many(self, mapping: dict[str, Any], timeout: int | dt.timedelta | None = None) -> list[Any]:
@@ -96,7 +96,7 @@ class KamaCache(BaseCache):
         try:
             return self.group.incr(self.key_prefix + key, delta, initial=0, ttl=self._ttl(None))
         except PeerError as error:
-            log.warning("cachelib could not add to an integer: %s", error)
+            log.warning("cachelib could not add to an integer: %(error)s", error=error)
             return None
 
     def dec(self, key: str, delta: int = 1) -> int | None:

@@ -36,7 +36,8 @@ class KamaCacheBackend(BytesBackend):
         self._distributed = given.pop("distributed_lock", True)
         self._lease, self._wait = given.pop("lock_timeout", "60s"), given.pop("lock_wait", "10m")
         if unknown := given.keys() - NODE - GROUP - {"group", "node", "ttl"}:  # every backend of dogpile takes any
-            log.warning("a region of dogpile.cache has arguments that are unknown here: %s", ", ".join(sorted(unknown)))
+            text = "a region of dogpile.cache has arguments that are unknown here: %(arguments)s"
+            log.warning(text, arguments=", ".join(sorted(unknown)))
         known = {name: value for name, value in given.items() if name not in unknown}
         defaults = {"service": "dogpile", "group": "dogpile", "codec": "bytes", "ttl": None}
         self.group: Group[bytes] = group_at(place, known, **defaults)

@@ -90,4 +90,4 @@ async def akept(group: Group[Any], key: str, value: Any, ttl: float | None, *, o
 
 
 def _not_kept(of: str, error: ValueTooLarge) -> None:
-    log.warning("a value for %s is not kept: %s", of, error)
+    log.warning("a value for %(framework)s is not kept: %(error)s", framework=of, error=error)

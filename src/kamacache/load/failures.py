@@ -27,8 +27,11 @@ class Failures:
         if not noted:
             return
         log.error(
-            "group %r: the loader failed for %r, for which another process asked; that process gets the error. %d "
-            "such failures since the last line like this were not logged",
-            *(self._name, key, noted - 1),
+            "group %(group)r: the loader failed for %(key)r, for which another process asked; that process gets the "
+            "error. %(count)s such failures since the last line like this were not logged",
             exc_info=error,
+            group=self._name,
+            key=key,
+            count=noted - 1,
+            error=error,
         )

@@ -199,7 +199,7 @@ class Start:
         except Exception as error:
             end = failed(error) if isinstance(error, KamaCacheError) else Outcome(failure=caused(error))
             if not isinstance(error, KamaCacheError):
-                log.exception("the load of %r could not begin", next(iter(self._lead.keys), ""))
+                log.exception("the load of %(key)r could not begin", key=next(iter(self._lead.keys), ""))
             for key in self._lead.keys:
                 self._lead.end(key, end)
         except BaseException:

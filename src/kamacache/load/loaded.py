@@ -99,15 +99,15 @@ class Loaded:
         """Name a value that is not kept, so that each get loads it, in the log."""
         if noted := self._seldom.note():
             log.warning(
-                "group %r: values too large to be kept: %d since the last line like this; each get loads them again. "
-                "The last is that of %r: %s bytes, where max_value is %s and an eighth of max_bytes %s. Raise them, or "
-                "cut the value into parts",
-                self._name,
-                noted,
-                key[:100],
-                f"{len(raw or b''):,}",
-                f"{self._runtime.max_value:,}",
-                f"{self._options.max_bytes // 8:,}",
+                "group %(group)r: values too large to be kept: %(count)s since the last line like this; each get loads "
+                "them again. The last is that of %(key)r: %(size)s bytes, where max_value is %(max_value)s and an "
+                "eighth of max_bytes %(eighth)s. Raise them, or cut the value into parts",
+                group=self._name,
+                count=noted,
+                key=key[:100],
+                size=len(raw or b""),
+                max_value=self._runtime.max_value,
+                eighth=self._options.max_bytes // 8,
             )
 
     def _note(self, key: str, raw: bytes | None) -> None:

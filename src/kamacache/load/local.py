@@ -211,7 +211,8 @@ class Local:
         try:
             granted = yield from self._load(lead, loader, skipped, wide=wide)
         except Exception as error:
-            log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
+            key = next(iter(lead.keys), "")
+            log.exception("the load of %(group)s[%(key)r] failed inside the library", group=self._name, key=key)
             for key in lead.keys:
                 lead.end(key, self.loaded.failure(key, error))
         finally:

@@ -55,8 +55,8 @@ class Peeks:
         elif isinstance(error, KamaCacheError):
             raise error
         else:
-            what = (owner.address, self._name, key)
-            log.error("asking %s for %s[%r] failed; the key is loaded instead", *what, exc_info=error)
+            text = "asking %(peer)s for %(group)s[%(key)r] failed; the key is loaded instead"
+            log.error(text, exc_info=error, peer=owner.address, group=self._name, key=key, error=error)
 
     def _fresh(self, key: str, found: Found | None, asked: float) -> Found | None:
         """Return an entry that is no older than what is known here, and keep it if it is hot."""
@@ -121,7 +121,7 @@ class Peeks:
         except KamaCacheError:
             raise
         except Exception:
-            log.exception("asking others for keys of %s failed; the keys are loaded instead", self._name)
+            log.exception("asking others for keys of %(group)s failed; the keys are loaded instead", group=self._name)
             return {}
         found: dict[str, Found] = {}
         for (peer, keys), reply in zip(by_peer.items(), replies, strict=True):

@@ -110,7 +110,8 @@ class Remote:
             for key in lead.keys:
                 lead.end(key, failed(error, PEER_LOADS))
         except Exception as error:
-            log.exception("the load of %s[%r] failed inside the library", self._name, next(iter(lead.keys), ""))
+            key = next(iter(lead.keys), "")
+            log.exception("the load of %(group)s[%(key)r] failed inside the library", group=self._name, key=key)
             for key in lead.keys:
                 lead.end(key, Outcome(how=PEER_LOADS, failure=caused(error)))
         finally:

@@ -89,13 +89,14 @@ class Unread:
         if not (noted := self._seldom.note()):
             return
         log.warning(
-            "group %r: values that codec %s cannot read: %d since the last line like this; they are loaded again. The "
-            "last is that of %r: %s. If another release writes them, give the group of this one a version=",
-            self._name,
-            codecs.codec_name(self._options.codec),
-            noted,
-            key[:100],
-            error,
+            "group %(group)r: values that codec %(codec)s cannot read: %(count)s since the last line like this; they "
+            "are loaded again. The last is that of %(key)r: %(error)s. If another release writes them, give the group "
+            "of this one a version=",
+            group=self._name,
+            codec=codecs.codec_name(self._options.codec),
+            count=noted,
+            key=key[:100],
+            error=error,
         )
 
 

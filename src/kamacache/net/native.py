@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from kamacache._engine import (
 )
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
+from kamacache.log import log
 from kamacache.net.lane import PEEK_TIMEOUT, Lane, Look
 from kamacache.net.link import Link
 from kamacache.net.security import Protection, look_after
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from kamacache.cluster.routes import Route
     from kamacache.net.lane import Call, Carrier, Found, Keep, Suspect
     from kamacache.net.messages import Contact, Request
-
-log = logging.getLogger("kamacache")
 
 _CONNECT = 0.5  # seconds for a connection; the engine gives up after half of them
 _LEAST_MESSAGE = 64 * 1024 * 1024

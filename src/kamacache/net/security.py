@@ -104,7 +104,10 @@ class Protection(NamedTuple):
 
         address = parse_address(bound, name="listen")
         if not (address.is_unix or address.is_loopback):
-            log.warning("%s: without TLS, the password can be read on its way here; pass tls= to encrypt it", bound)
+            log.warning(
+                "%(address)s: without TLS, the password can be read on its way here; pass tls= to encrypt it",
+                address=bound,
+            )
 
 
 NOTHING = Protection()
@@ -150,16 +153,16 @@ def tls_from(environ: Mapping[str, str]) -> TLS | None:
 def look_after(security: Security) -> None:
     """Warn of wrong and missing passwords. Load certificates that have changed, and warn once if they are broken."""
     for address, count in security.guesses():
-        log.warning("wrong passwords came from %s: %d", address, count)
+        log.warning("wrong passwords came from %(peer)s: %(count)s", peer=address, count=count)
     for address, count in security.unproven():
         log.warning(
-            "gRPC calls without the password came from %s: %d; they were refused. Give that client the password; "
-            "a KamaCache-Go node cannot have one",
-            address,
-            count,
+            "gRPC calls without the password came from %(peer)s: %(count)s; they were refused. Give that client the "
+            "password; a KamaCache-Go node cannot have one",
+            peer=address,
+            count=count,
         )
     try:
         if security.reload():
             log.info("new certificates are in use")
     except ValueError as error:
-        log.warning("changed certificates cannot be used, those before stay in use: %s", error)
+        log.warning("changed certificates cannot be used, those before stay in use: %(error)s", error=error)

@@ -7,7 +7,6 @@ or a write under way goes on, and a load that has not begun is dropped.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from kamacache.errors import (
 )
 from kamacache.load.loop import HomeLoop
 from kamacache.load.outcome import GETS
+from kamacache.log import log
 from kamacache.net.messages import ClientReply, ClientRequest, WriteRequest
 from kamacache.serve.admin import Administration
 from kamacache.serve.writes import ClientWrites, Refusal, by_group
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from kamacache.net.lane import Call
     from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
-
-log = logging.getLogger("kamacache")
 
 MOST = 1_000  # requests under way
 _GETS = ("get", "kc.load")  # the second is the command line's, which shows the text of a failure
@@ -175,5 +173,6 @@ def _refusal(error: Exception) -> tuple[str, str]:
         if isinstance(error, kinds):
             return status, str(error)
     if not isinstance(error, KamaCacheError):
-        log.error("a request of a client failed inside the library; the client gets an error", exc_info=error)
+        text = "a request of a client failed inside the library; the client gets an error"
+        log.error(text, exc_info=error, error=error)
     return "internal", kind

@@ -5,7 +5,6 @@ The requests of clients go on to clients.py.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, NoLoader, 
 from kamacache.load.flight import MAX_DEPTH, Holder
 from kamacache.load.lease import Granting
 from kamacache.load.outcome import SERVED
+from kamacache.log import log
 from kamacache.net.messages import (
     ClientRequest,
     FillRequest,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from kamacache.options import NodeOptions
     from kamacache.runtime import Runtime
     from kamacache.serve.clients import Clients
-
-log = logging.getLogger("kamacache")
 
 
 class Serving:

@@ -163,9 +163,11 @@ class WriteBehind:
             try:
                 self._send()
             except KamaCacheError as error:
-                log.warning("%d writes of %r were not sent: %s", len(self._sending), self._name, error)
+                text = "%(count)s writes of %(group)r were not sent: %(error)s"
+                log.warning(text, count=len(self._sending), group=self._name, error=error)
             except Exception:
-                log.exception("%d writes of %r were not sent", len(self._sending), self._name)
+                text = "%(count)s writes of %(group)r were not sent"
+                log.exception(text, count=len(self._sending), group=self._name)
             self._ended()
 
     def _take(self) -> None:
