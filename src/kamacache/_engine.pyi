@@ -359,11 +359,15 @@ class Store:
         Until `inherits` (seconds of the clock), owners before this node may have what is not here.
         """
 
-    def sweep(self, since: int = ..., /) -> list[tuple[str, Any, str]]:
+    def sweep(self, since: int = ..., /, *, few: bool = False) -> list[tuple[str, Any, str]]:
         """Drop what has expired and what was evicted; with keep_evicted return the (key, value, reason) of each.
 
-        Keep remembering the writes that arrived at `since` (nanoseconds of the clock) or later.
+        With `few`, return the first ones alone, as they take memory. Keep remembering the writes that arrived at
+        `since` (nanoseconds of the clock) or later.
         """
+
+    def evicted(self) -> list[tuple[str, Any, str]]:
+        """Return the (key, value, reason) of the next few that were evicted or have expired."""
 
     def count(self, outcome: int, n: int = 1, /) -> None:
         """Add to a counter of OUTCOMES."""

@@ -136,7 +136,8 @@ class GroupMethods:
           async. None: the members that have a loader load; if there is none, the group holds what is set.
         - `load_many`: load_many(keys) returns a mapping of key to value for a list of keys, for batches. It is async if
           `loader` is. None: `loader` is called for each key.
-        - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB".
+        - `max_bytes`: the memory of the group in this process, as a number of bytes or a text such as "64 MiB". Decoded
+          objects that a `shareable` codec lets all callers share count, too, with about what they take.
         - `ttl`: how long values are kept, in seconds, as a timedelta or a text such as "1h30m". None: without end.
         - `policy`: which values are evicted first: "s3fifo", "lru" or "lru2".
         - `codec`: how values become bytes: "bytes", "text", "json", "msgpack", "pickle" or a Codec, as
@@ -147,7 +148,8 @@ class GroupMethods:
           once.
         - `load_timeout`: how long a caller waits for a load before LoadTimeout. None: without limit.
         - `on_evict`: on_evict(key, value, reason) is called for values that leave memory; `reason` is "capacity" or
-          "expired". None: nothing is called.
+          "expired". Until then they take up to an eighth of `max_bytes` more (1 MiB in a small group), and 10,000 can
+          wait: of more, the oldest are skipped. None: nothing is called.
         - `compress_above`: values of which the codec makes more bytes than this are compressed with zstd (the extra
           `zstd`); a size such as "16 KiB". None: none are. Give it on every node of the service, or on none.
         - `version`: a number that keeps two releases apart: groups of one name with different versions share nothing.

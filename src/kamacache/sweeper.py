@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
 from kamacache._engine import wake_late
@@ -17,11 +17,13 @@ from kamacache.log import log
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
     from kamacache.history import History
+    from kamacache.options import OnEvict
     from kamacache.shares import Shares
 
 INTERVAL = 0.25  # seconds
 _QUIET = 1.0  # seconds; if nothing was found, and no `on_evict` waits to be called
 _JOIN = 0.5
+_MOST = 10_000  # calls of `on_evict` in one sweep of a group
 
 
 class Sweeper:
@@ -58,20 +60,15 @@ class Sweeper:
                 flights = core.misses.local.flights
                 abandon_idle(flights)
                 core.misses.sweep()
-                gone = core.store.sweep(flights.oldest())
+                gone = core.store.sweep(flights.oldest(), few=True)
                 busy |= bool(gone or len(flights) or on_evict is not None)
+                if on_evict is not None:
+                    _notify(core, on_evict, gone)
             except Exception:
                 log.exception(
                     "values that left group %(group)r could not be decoded, so on_evict is not called for them",
                     group=core.name,
                 )
-                continue
-            for key, value, reason in gone:
-                try:
-                    if on_evict is not None:
-                        on_evict(core.key_of(key), value, reason)
-                except Exception:
-                    log.exception("on_evict of group %(group)r failed", group=core.name)
         self._shares.divide()
         self._history.sample(self._cores)
         return busy
@@ -97,3 +94,16 @@ class Sweeper:
         self._ended.ring()
         if ending is not None and ending is not threading.current_thread():
             ending.join(_JOIN)
+
+
+def _notify(core: GroupCore, on_evict: OnEvict, gone: list[tuple[str, Any, str]]) -> None:
+    """Call on_evict for the entries that have left. They are taken out a few at a time, as they take memory."""
+    left = _MOST
+    while gone:
+        left -= len(gone)
+        for key, value, reason in gone:
+            try:
+                on_evict(core.key_of(key), value, reason)
+            except Exception:
+                log.exception("on_evict of group %(group)r failed", group=core.name)
+        gone = core.store.evicted() if left > 0 else []

@@ -15,6 +15,10 @@ pub trait Value: Clone + Send + Sync + 'static {
     /// Makes a value of bytes that a thread without an interpreter received.
     fn received(bytes: Bytes) -> Self;
     fn bytes(&self) -> &[u8];
+    /// Returns how much memory it takes. Of a value in a store that changes under the lock of its shard alone.
+    fn size(&self) -> usize {
+        self.bytes().len()
+    }
     /// Returns the address that a hit will touch, or any number if there is none.
     fn hint(&self) -> usize {
         0

@@ -4,11 +4,13 @@
 //! it. `used`, `near_used` and `writes_used` are the sums of the shards' bytes whenever no lock is held, and within their
 //! budgets whenever no operation is under way.
 mod age;
+mod attic;
 mod budget;
 mod cells;
 mod counts;
 mod decide;
 mod entry;
+mod grow;
 mod handover;
 mod hot;
 mod key;
@@ -29,12 +31,13 @@ mod wheel;
 mod write;
 mod writes;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 pub use self::{
     age::{Aged, Freshness, Use},
+    attic::{EVICTED, Evicted},
     cells::{PREFIX, TAG},
     entry::{Fill, Kind},
     hot::Counted,
@@ -44,6 +47,7 @@ pub use self::{
     writes::Mark,
 };
 use self::{
+    attic::Attic,
     cells::{Prefixes, Tags},
     counts::{Counts, Used},
     entry::Entry,
@@ -63,9 +67,6 @@ use crate::{
     },
     version::Hlc,
 };
-
-/// How many evicted entries wait for a sweep, of another `max_bytes` in sum at most. The oldest make room for more.
-pub const EVICTED: usize = 10_000;
 
 /// The most shards of a store.
 const SHARDS: usize = 16;
@@ -96,13 +97,6 @@ pub struct Options {
 pub enum Reason {
     Capacity,
     Expired,
-}
-
-/// An entry that was evicted or has expired.
-pub struct Evicted<V> {
-    pub key: Key,
-    pub value: Option<V>,
-    pub reason: Reason,
 }
 
 /// Values that an operation removed, to be dropped by the caller: dropping a value may run code.
@@ -144,23 +138,7 @@ pub struct Store<V> {
     inheritance: decide::Inheritance,
     /// The number of the last arrival of a deleted tag, or a later one.
     tag_deleted: AtomicU64,
-    /// Taken after a shard's lock is released, never before one.
-    attic: Mutex<Attic<V>>,
-}
-
-/// Entries that wait for a sweep.
-struct Attic<V> {
-    evicted: VecDeque<Evicted<V>>,
-    /// Values' bytes among the evicted.
-    bytes: u64,
-    /// The entries that a clear swapped out.
-    cleared: Vec<Contents<V>>,
-}
-
-impl<V> Default for Attic<V> {
-    fn default() -> Self {
-        Self { evicted: VecDeque::new(), bytes: 0, cleared: Vec::new() }
-    }
+    attic: Attic<V>,
 }
 
 impl<V: Value> Store<V> {
@@ -215,7 +193,7 @@ impl<V: Value> Store<V> {
             candidacy: Mutex::default(),
             inheritance: decide::Inheritance::default(),
             tag_deleted: AtomicU64::new(0),
-            attic: Mutex::default(),
+            attic: Attic::default(),
         })
     }
 
@@ -266,10 +244,6 @@ impl<V: Value> Store<V> {
         std::mem::forget(self.swap(&mut shard, true));
         self.shards[index].clear_poison();
         shard
-    }
-
-    fn attic(&self) -> Guard<'_, Attic<V>> {
-        self.attic.lock()
     }
 
     /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.

@@ -2,16 +2,18 @@
 mod budget;
 mod decision;
 mod held;
+mod left;
 mod options;
 mod pending;
 mod reading;
+mod shared;
 mod values;
 
 use std::sync::{Arc, atomic};
 
 use kamacache_engine::memory::Memory;
 use kamacache_engine::outcome::OUTCOMES;
-use kamacache_engine::store::{Candidacy, Fill, Kind, Lookup};
+use kamacache_engine::store::{Candidacy, Fill, Kind};
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
@@ -28,10 +30,9 @@ use crate::{
     writer::{self, Item},
 };
 pub use budget::Budget;
-use decision::Decision;
 pub use held::Held;
 pub use pending::PendingWrite;
-use reading::{Found, Left, Many, Missing};
+use reading::{Found, Many, Missing};
 
 /// The memory of one group in one process.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
@@ -86,8 +87,8 @@ impl Store {
         plain: bool,
         freshness: Option<options::Fresh>,
     ) -> PyResult<Self> {
-        let times = (near_ttl, remember, freshness);
-        let cell = options::cell(py, name, (max_bytes, policy, clock), times, (keep_evicted, packs))?;
+        let (times, flags) = ((near_ttl, remember, freshness), (keep_evicted, packs));
+        let cell = options::cell(py, name, (max_bytes, policy, clock), times, flags)?;
         Ok(Self {
             cell,
             on_miss: Held::default(),
@@ -158,10 +159,7 @@ impl Store {
 
     #[pyo3(signature = (key, /))]
     fn peek<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.engine().peek(text(key)?) {
-            Lookup::Hit(value) => self.shown(py, text(key)?, value),
-            _ => Ok(None),
-        }
+        self.peeked(py, text(key)?)
     }
 
     #[pyo3(signature = (key, /))]
@@ -233,7 +231,7 @@ impl Store {
     }
 
     #[pyo3(signature = (item, inherited, /))]
-    fn decide<'py>(&self, py: Python<'py>, item: Item<'py>, inherited: bool) -> PyResult<Decision<'py>> {
+    fn decide<'py>(&self, py: Python<'py>, item: Item<'py>, inherited: bool) -> PyResult<decision::Decision<'py>> {
         decision::decide(py, self, &item, inherited)
     }
 
@@ -292,9 +290,13 @@ impl Store {
         Ok(py.detach(|| engine.place(candidacy, inherits)))
     }
 
-    #[pyo3(signature = (since = u64::MAX, /))]
-    fn sweep<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Left<'py>>> {
-        self.swept(py, since)
+    #[pyo3(signature = (since = u64::MAX, /, *, few = false))]
+    fn sweep<'py>(&self, py: Python<'py>, since: u64, few: bool) -> PyResult<Vec<left::Left<'py>>> {
+        self.swept(py, since, few)
+    }
+
+    fn evicted<'py>(&self, py: Python<'py>) -> PyResult<Vec<left::Left<'py>>> {
+        self.few(py)
     }
 
     #[pyo3(signature = (outcome, n = 1, /))]

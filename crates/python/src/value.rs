@@ -5,18 +5,21 @@
 //! objects in the graveyard, for the next attached thread to drop.
 use std::{
     ptr::{self, NonNull},
-    sync::{Arc, OnceLock, atomic::AtomicPtr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use kamacache_engine::{memory, store::Gone};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::stack::Stack;
+use crate::{stack::Stack, trim};
 
-/// The cost of an entry beyond key and value, measured at a million entries: the bytes object, the handle, the slab, the
-/// table and the policy, and what growing leaves unused.
-pub const OVERHEAD: u64 = 240;
+/// The cost of an entry beyond key and value, measured at half a million entries: the bytes object, the handle, the slab,
+/// the table and the policy, and what growing leaves unused.
+pub const OVERHEAD: u64 = 290;
 
 /// A handle to a value. Cloning touches no Python object.
 #[derive(Clone)]
@@ -26,12 +29,17 @@ pub struct Value {
     shared: Arc<Shared>,
 }
 
+/// The size of an object that is too large to be kept.
+const UNKEPT: usize = usize::MAX;
+
 struct Shared {
     /// None if it was received without Python, or was released.
     bytes: Option<Py<PyBytes>>,
     /// The bytes that were received.
-    _raw: Option<Bytes>,
+    _raw: Option<Box<Bytes>>,
     decoded: OnceLock<Py<PyAny>>,
+    /// How much memory the decoded object takes, or [`UNKEPT`].
+    extra: AtomicUsize,
     data: NonNull<u8>,
     len: usize,
 }
@@ -54,6 +62,7 @@ impl Value {
             bytes: Some(bytes.clone().unbind()),
             _raw: None,
             decoded: OnceLock::new(),
+            extra: AtomicUsize::new(0),
             data: NonNull::from(data).cast(),
             len: data.len(),
         };
@@ -85,10 +94,24 @@ impl Value {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Keeps the decoded object for later gets, and returns the one kept, which another thread may have decoded.
-    pub fn keep_decoded<'py>(&self, object: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-        let py = object.py();
-        self.shared.decoded.get_or_init(|| object.unbind()).bind(py).clone()
+    /// Keeps the decoded object, which takes so many bytes, for later gets, unless there is one. The caller has the lock of
+    /// the entry's shard, or they are 0.
+    pub fn keep_decoded(&self, object: &Bound<'_, PyAny>, bytes: usize) {
+        if self.shared.decoded.set(object.clone().unbind()).is_ok() {
+            self.shared.extra.store(bytes, Relaxed);
+        }
+    }
+
+    /// Takes note that the decoded object is too large to be kept, so that it is not measured again. The caller has that
+    /// lock.
+    pub fn refuse_decoded(&self) {
+        if self.shared.decoded.get().is_none() {
+            self.shared.extra.store(UNKEPT, Relaxed);
+        }
+    }
+
+    pub fn refuses_decoded(&self) -> bool {
+        self.shared.extra.load(Relaxed) == UNKEPT
     }
 
     /// Drops the handle while attached. Objects whose last handle it was are dropped at once.
@@ -108,7 +131,8 @@ impl Value {
 impl memory::Value for Value {
     fn received(bytes: Bytes) -> Self {
         let (data, len) = (NonNull::from(&*bytes).cast(), bytes.len());
-        let shared = Shared { bytes: None, _raw: Some(bytes), decoded: OnceLock::new(), data, len };
+        let (decoded, extra) = (OnceLock::new(), AtomicUsize::new(0));
+        let shared = Shared { bytes: None, _raw: Some(Box::new(bytes)), decoded, extra, data, len };
         Self { ready: None, shared: Arc::new(shared) }
     }
 
@@ -116,6 +140,10 @@ impl memory::Value for Value {
     fn bytes(&self) -> &[u8] {
         // SAFETY: `data` and `len` describe a buffer that never changes, and whose owner `shared` owns.
         unsafe { std::slice::from_raw_parts(self.shared.data.as_ptr(), self.shared.len) }
+    }
+
+    fn size(&self) -> usize {
+        self.shared.size()
     }
 
     fn hint(&self) -> usize {
@@ -135,8 +163,18 @@ impl memory::Value for Value {
     }
 }
 
+impl Shared {
+    fn size(&self) -> usize {
+        match self.extra.load(Relaxed) {
+            UNKEPT => self.len,
+            extra => self.len + extra,
+        }
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
+        trim::died(self.size() + OVERHEAD as usize);
         // This thread may not be attached.
         for object in [self.bytes.take().map(Py::into_any), self.decoded.take()].into_iter().flatten() {
             GRAVEYARD.push(object);
@@ -159,5 +197,8 @@ pub fn release(py: Python<'_>, gone: Gone<Value>) {
         if index % 1_000 == 999 {
             py.detach(|| ());
         }
+    }
+    if trim::is_due() {
+        py.detach(trim::trim);
     }
 }

@@ -84,7 +84,7 @@ impl<V: Value> Entry<V> {
     }
 
     pub fn weight(&self, overhead: u64) -> u64 {
-        let value = self.value.as_ref().map_or(0, |v| v.bytes().len());
+        let value = self.value.as_ref().map_or(0, Value::size);
         self.key.as_bytes().len() as u64 + value as u64 + overhead + cells::cost(self.tagged)
     }
 }

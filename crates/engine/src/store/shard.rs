@@ -195,12 +195,27 @@ impl<V: Value> Contents<V> {
     }
 
     /// Puts a value of the same bytes in the place of the entry's, and returns the one before.
-    pub fn replace(&mut self, slot: Slot, value: V) -> Option<V> {
-        let entry = self.get_mut(slot);
-        let old = entry.value.replace(value);
-        let hint = entry.hint();
+    pub fn replace(&mut self, slot: Slot, value: V, overhead: u64) -> Option<V> {
+        let old = self.change(slot, overhead, |entry| entry.value.replace(value));
+        let hint = self.get(slot).hint();
         self.table.rehint(self.origin(slot).hash, slot, hint);
         old
+    }
+
+    /// Runs a change of an entry by which its value may take more memory, or less.
+    pub fn change<R>(&mut self, slot: Slot, overhead: u64, change: impl FnOnce(&mut Entry<V>) -> R) -> R {
+        let entry = self.get_mut(slot);
+        let (kind, before) = (entry.kind, entry.weight(overhead));
+        let result = change(entry);
+        let weight = entry.weight(overhead);
+        if weight != before {
+            self.bytes = self.bytes - before + weight;
+            if kind == Kind::Near {
+                self.near_bytes = self.near_bytes - before + weight;
+            }
+            self.policy(kind).reweigh(slot, weight);
+        }
+        result
     }
 
     /// Makes an entry known to its policy, and returns its stamp.
@@ -248,8 +263,12 @@ impl<V: Value> Contents<V> {
         self.take_out(slot, overhead)
     }
 
+    pub fn into_entries(self) -> impl Iterator<Item = Entry<V>> {
+        self.slab.into_values().flatten()
+    }
+
     pub fn into_values(self) -> impl Iterator<Item = V> {
-        self.slab.into_values().filter_map(|entry| entry?.value)
+        self.into_entries().filter_map(|entry| entry.value)
     }
 
     pub fn policy(&mut self, kind: Kind) -> &mut dyn Policy {

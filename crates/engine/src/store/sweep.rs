@@ -1,12 +1,18 @@
 //! Entries whose time is over leave, and what waits for a sweep.
-use super::{Evicted, Gone, Reason, Store, shard::Contents};
+use super::{Evicted, Gone, Reason, Store};
 use crate::{memory::Value, sync::atomic::Ordering::Relaxed};
 
 impl<V: Value> Store<V> {
-    /// Drops expired entries and forgets old writes, but none that arrived at `since` or later: a load that began then
-    /// is still under way. With keep_evicted it returns the entries that were evicted or have expired since the last
-    /// sweep.
+    /// Does what `expire_all` does, and returns all that `evicted` would.
     pub fn sweep(&self, since: u64, gone: &mut Gone<V>) -> Vec<Evicted<V>> {
+        self.expire_all(since, gone);
+        while self.drop_cleared(gone) {}
+        self.take_evicted()
+    }
+
+    /// Drops expired entries and forgets old writes, but none that arrived at `since` or later: a load that began then
+    /// is still under way.
+    pub fn expire_all(&self, since: u64, gone: &mut Gone<V>) {
         self.options.clock.refresh();
         let now = self.options.clock.coarse();
         let mut full = false;
@@ -36,13 +42,6 @@ impl<V: Value> Store<V> {
             }
         }
         self.full.store(full, Relaxed);
-        let mut attic = self.attic();
-        let cleared = std::mem::take(&mut attic.cleared);
-        attic.bytes = 0;
-        let evicted = std::mem::take(&mut attic.evicted);
-        drop(attic);
-        gone.0.extend(cleared.into_iter().flat_map(Contents::into_values));
-        evicted.into()
     }
 
     /// Drops an expired entry, as sweep does, or one of which a tag was deleted.

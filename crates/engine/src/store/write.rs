@@ -1,9 +1,9 @@
 //! Changes of a store.
 use super::{
-    Candidacy, EVICTED, Evicted, Fill, Gone, Kind, Reason, Store,
+    Candidacy, Fill, Gone, Kind, Store,
     cells::Cells,
     entry::{Entry, NEVER, Origin, STAMP},
-    shard::{Contents, Shard},
+    shard::Shard,
 };
 use crate::{
     arrivals::next_number,
@@ -55,7 +55,10 @@ impl<V: Value> Store<V> {
         let mut shard = self.shard(hash);
         let slot = shard.contents.find(hash, key.as_bytes());
         match slot.filter(|&slot| shard.contents.get(slot).value.as_ref().is_some_and(is)) {
-            Some(slot) => gone.0.extend(shard.contents.replace(slot, value)),
+            Some(slot) => {
+                let overhead = self.options.overhead;
+                gone.0.extend(self.account(&mut shard, |shard| shard.contents.replace(slot, value, overhead)));
+            }
             None => gone.0.push(value),
         }
     }
@@ -79,8 +82,7 @@ impl<V: Value> Store<V> {
             return self.floor();
         }
         // Without a sweep since an earlier clear: at most one clear waits.
-        let unswept = std::mem::take(&mut self.attic().cleared);
-        gone.0.extend(unswept.into_iter().flat_map(Contents::into_values));
+        while self.drop_cleared(gone) {}
         // The first shard comes last, so that floor() returns what holds everywhere.
         for index in (0..self.shards.len()).rev() {
             let mut guard = self.lock(index);
@@ -93,7 +95,7 @@ impl<V: Value> Store<V> {
             if shard.newest < version {
                 let old = self.swap(shard, false);
                 drop(guard);
-                self.attic().cleared.push(old);
+                self.put_away(old);
                 continue;
             }
             self.account(shard, |shard| shard.writes.clear(version));
@@ -147,9 +149,7 @@ impl<V: Value> Store<V> {
             drop(shard);
             gone.0.extend(old.into_values());
         }
-        let attic = std::mem::take(&mut *self.attic());
-        gone.0.extend(attic.cleared.into_iter().flat_map(Contents::into_values));
-        gone.0.extend(attic.evicted.into_iter().filter_map(|entry| entry.value));
+        self.empty_attic(gone);
     }
 
     /// Stores an entry, and returns its stamp: `make_room` must follow, without the lock.
@@ -200,29 +200,6 @@ impl<V: Value> Store<V> {
     pub(super) fn forget(&self, shard: &mut Shard<V>, hash: u64, key: &str, gone: &mut Gone<V>) {
         if let Some(slot) = shard.contents.find(hash, key.as_bytes()) {
             gone.add(self.account(shard, |shard| shard.contents.remove(slot, self.options.overhead)));
-        }
-    }
-
-    /// Keeps evicted entries for the next sweep with keep_evicted, else drops them.
-    pub(super) fn retire(&self, entries: Vec<Entry<V>>, reason: Reason, gone: &mut Gone<V>) {
-        if entries.is_empty() {
-            return;
-        }
-        if !self.options.keep_evicted {
-            entries.into_iter().for_each(|entry| gone.add(entry));
-            return;
-        }
-        let size = |value: &Option<V>| value.as_ref().map_or(0, |v| v.bytes().len() as u64);
-        let mut attic = self.attic();
-        for Entry { key, value, .. } in entries {
-            attic.bytes += size(&value);
-            attic.evicted.push_back(Evicted { key, value, reason });
-        }
-        // Bounded in bytes too, as there may never be a sweep.
-        while attic.evicted.len() > EVICTED || attic.bytes > self.options.max_bytes {
-            let Some(oldest) = attic.evicted.pop_front() else { break };
-            attic.bytes -= size(&oldest.value);
-            gone.0.extend(oldest.value);
         }
     }
 

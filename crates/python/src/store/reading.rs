@@ -2,9 +2,9 @@
 use std::{ptr::NonNull, sync::atomic::Ordering};
 
 use kamacache_engine::{
-    marked, memory,
+    marked,
     outcome::OUTCOMES,
-    store::{Evicted, Gone, Kind, Lookup, Reason},
+    store::{Gone, Kind, Lookup},
 };
 use pyo3::{
     exceptions::PyException,
@@ -23,8 +23,6 @@ use crate::{
 
 /// A value (None: absent), its version, remaining seconds and kind.
 pub type Found<'py> = (Option<Bound<'py, PyBytes>>, u128, Option<f64>, u8);
-/// A key, its value as a get returns it, and why it left.
-pub type Left<'py> = (String, Option<Bound<'py, PyAny>>, &'static str);
 /// Writes, the next part, and whether something was forgotten.
 pub type Missing = (Vec<(String, u128)>, Option<usize>, bool);
 /// What was found, by key; the keys that are not here; and the errors of those that could not be decoded.
@@ -53,22 +51,13 @@ impl Store {
         (missed.writes, missed.next, missed.forgotten)
     }
 
-    pub fn swept<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Vec<Left<'py>>> {
-        let engine = self.cell.share();
-        let evicted = self.change(py, |_, gone| py.detach(|| engine.sweep(since, gone)));
-        evicted.into_iter().map(|entry| self.left(py, entry)).collect()
-    }
-
     /// Returns the object that a get returns for a value.
     pub fn object<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
         if let Some(ready) = value.ready() {
             // SAFETY: `value` keeps the object alive.
             return Ok(unsafe { Bound::from_borrowed_ptr(py, NonNull::as_ptr(ready)) });
         }
-        let object = self.decoded(py, value.bytes(py))?;
-        // Unpacked, it would take memory that is not counted.
-        let keep = object.is_none() || (self.shareable && !self.is_packed(memory::Value::bytes(value)));
-        Ok(if keep { value.keep_decoded(object) } else { object })
+        self.decoded(py, value.bytes(py))
     }
 
     /// Returns the object that a get of this key returns, or None if the bytes cannot be read, which is then no hit. A
@@ -94,9 +83,17 @@ impl Store {
         Ok(object)
     }
 
+    /// Returns the object of what is in memory, if it can be read; counts nothing.
+    pub(super) fn peeked<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.engine().peek(key) {
+            Lookup::Hit(value) => self.shown(py, key, value),
+            _ => Ok(None),
+        }
+    }
+
     /// Returns the object of a handle that the caller owns, and releases it; None if its bytes cannot be read.
     pub fn shown<'py>(&self, py: Python<'py>, key: &str, value: Value) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let object = self.object(py, &value);
+        let object = self.shared(py, key, &value);
         let object = self.unless_unread(py, key, || value.bytes(py), object);
         value.release(py);
         object
@@ -128,13 +125,6 @@ impl Store {
         let Some(on_unread) = self.on_unread.get(py) else { return Err(error) };
         call(on_unread.bind(py), &(key, bytes(), error.into_value(py)).into_pyobject(py)?)?;
         Ok(None)
-    }
-
-    /// Returns the same for a handle that the caller owns, and releases it.
-    pub fn take_object<'py>(&self, py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
-        let object = self.object(py, &value);
-        value.release(py);
-        object
     }
 
     /// Drops an expired entry, then asks the owner's memory if no Python is needed for that, then on_miss.
@@ -207,15 +197,6 @@ impl Store {
     pub(super) fn held_now<'py>(&self, py: Python<'py>, key: &str) -> Option<(Found<'py>, f64)> {
         let (value, version, remaining, kind, age) = self.engine().held(key)?;
         Some(((bytes_of(py, value), version, remaining.map(seconds), kind as u8), seconds(age)))
-    }
-
-    pub(super) fn left<'py>(&self, py: Python<'py>, entry: Evicted<Value>) -> PyResult<Left<'py>> {
-        let value = entry.value.map(|value| self.take_object(py, value)).transpose()?;
-        let reason = match entry.reason {
-            Reason::Capacity => "capacity",
-            Reason::Expired => "expired",
-        };
-        Ok((entry.key.as_str().to_owned(), value, reason))
     }
 
     pub(super) fn read_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PySequence>) -> PyResult<Many<'py>> {
