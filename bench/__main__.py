@@ -16,6 +16,7 @@ from typing import Any
 from bench.cold_key import BAR_SECONDS, KINDS
 from bench.idle import BAR_PERCENT
 from bench.import_time import BAR_MS, IMPORTS
+from bench.memory import BAR as GROWTH
 from bench.stalls import BAR_MS as STALL_MS
 from bench.writes import ALONE_US, BARS
 
@@ -153,6 +154,14 @@ def stalls(result: Any) -> Iterator[Row]:
         yield Row(what, f"{ms:.1f} (PING {row['ping']['median']:.1f})", f"<= {STALL_MS:.1f}", ms <= STALL_MS)
 
 
+def memory(result: Any) -> Iterator[Row]:
+    for case, steps in result.items():
+        most = max(step["most"] for step in steps.values())
+        yield Row(
+            f"memory, {case}: growth of the process / max_bytes", f"{most:.2f}", f"<= {GROWTH:.2f}", most <= GROWTH
+        )
+
+
 @dataclass(frozen=True)
 class Bench:
     """A module of this package, its arguments for a short run, and the reader of its output."""
@@ -174,6 +183,7 @@ BENCHES = (
     Bench("placement", (), placement),
     Bench("import_time", ("--rounds", "10"), import_time),
     Bench("idle", ("--seconds", "5"), idle),
+    Bench("memory", ("--short",), memory),
     Bench("stalls", ("--rounds", "2", "--keys", "200000"), stalls),
 )
 
