@@ -91,6 +91,7 @@ FLOORS = (  # from the ground up
         "integrations.aiocache",
         "integrations.asgi",
         "integrations.cachelib",
+        "integrations.cashews",
         "integrations.django",
         "integrations.dogpile",
     ),
