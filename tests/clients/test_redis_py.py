@@ -290,3 +290,37 @@ def test_a_closed_group_and_a_closed_node(trio: Trio, connected: Connect) -> Non
     client.set_retry(Retry(NoBackoff(), 0))  # else it would try for seconds before it raises
     with pytest.raises(redis.ConnectionError):
         client.get("users:k")
+
+
+def test_names_of_programs_written_for_redis(connected: Connect) -> None:
+    """Without a group in front, a name is a key of the group redis. SCAN shows the name by which a client finds it."""
+    with Node("127.0.0.1:0") as node:
+        node.group("users")
+        whole = node.group("redis")
+        client = connected(node, decode_responses=True)
+        for name in ("plain", ":1:key", "strange:key", "users:1", "redis:users:2", "a:"):
+            assert client.set(name, name)
+        assert client.mget("plain", ":1:key", "users:1") == ["plain", ":1:key", "users:1"]
+        assert set(whole.keys()) == {"plain", ":1:key", "strange:key", "users:2", "a:"}
+        assert set(client.scan_iter()) == {"plain", ":1:key", "strange:key", "users:1", "redis:users:2", "a:"}
+        with pytest.raises(redis.ResponseError, match="InvalidKey"):
+            client.get("users:")
+
+
+def test_a_batch_of_a_program_written_for_redis(connected: Connect) -> None:
+    """Execute what stands between MULTI and EXEC in order; nothing of it if one command cannot be."""
+    with Node("127.0.0.1:0") as node:
+        node.group("redis", {"k": b"loaded"}.get)
+        client = connected(node, decode_responses=True, single_connection_client=True)
+        batch = client.pipeline().set("n", "5").incr("n").get("k").get("n").expire("n", 60)
+        assert batch.execute() == [True, 6, "loaded", "6", True]
+        failing = client.pipeline().incr("k").get("n")
+        assert [str(one) for one in failing.execute(raise_on_error=False)] == [
+            "value is not an integer or out of range",
+            "6",
+        ]
+        with pytest.raises(redis.ResponseError, match="unknown command 'SADD'"):
+            client.pipeline().set("n", "7").sadd("s", "a").execute()
+        with pytest.raises(redis.ResponseError, match="1 MiB at most"):
+            client.pipeline().set("n", "8").set("n", b"x" * (1 << 20)).execute()
+        assert client.get("n") == "6"

@@ -28,7 +28,9 @@ SUITES = {
         *["-p", "kamacache_for_cashews", "-m", "not redis", "-k", "not test_delete_match"],
     ],
     "django": ["tests.integrations.django_suite"],
+    "django_redis": ["tests.integrations.django_suite", "redis"],
     "dogpile": [*PYTEST, "tests/integrations/dogpile_suite.py"],
+    "redis": [*PYTEST, "tests/integrations/redis_suite.py"],
 }
 FOLDERS = {"aiocache": "tests/acceptance", "cashews": "tests"}  # in the source distribution, of suites that run there
 

@@ -71,6 +71,8 @@ impl Work {
         let arguments = Arguments { input: &self.input[self.start..], ranges: self.parser.arguments() };
         let next = table::execute(&mut self.session, command, arguments, &shared.groups, &shared.events, reply);
         self.start += self.parser.finish();
+        let released = mem::take(&mut self.session.next);
+        self.input.splice(self.start..self.start, released);
         if self.session.guard.is_open() {
             self.parser.limit(shared.limits);
         }

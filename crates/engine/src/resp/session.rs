@@ -122,6 +122,15 @@ pub fn shown(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&name[..name.len().min(64)])
 }
 
+/// The commands since MULTI.
+#[derive(Default)]
+pub struct Batch {
+    pub commands: Vec<u8>,
+    pub count: usize,
+    /// One of them was answered with an error.
+    pub refused: bool,
+}
+
 pub struct Session {
     pub guard: Guard,
     pub protocol: Protocol,
@@ -129,14 +138,24 @@ pub struct Session {
     /// 0: nothing has asked for it.
     pub id: u64,
     /// Between MULTI and EXEC, where nothing is executed.
-    pub transaction: bool,
+    pub transaction: Option<Batch>,
+    /// Commands that EXEC has released: the connection executes them before it reads on.
+    pub next: Vec<u8>,
     /// Room for the packed reply to a node.
     pub packed: Output,
 }
 
 impl Session {
     pub fn new(guard: Guard) -> Self {
-        Self { guard, protocol: Protocol(2), name: Vec::new(), id: 0, transaction: false, packed: Output::default() }
+        Self {
+            guard,
+            protocol: Protocol(2),
+            name: Vec::new(),
+            id: 0,
+            transaction: None,
+            next: Vec::new(),
+            packed: Output::default(),
+        }
     }
 }
 

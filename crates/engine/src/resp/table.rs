@@ -51,15 +51,18 @@ pub fn execute(
         }
         None => Err(format!("ERR unknown command '{}'", shown(name)).into()),
         Some(command) if !command.takes(arguments.count()) => Err(command.wrong_number().into()),
-        Some(command) if session.transaction && !command.in_transaction => {
-            Err("ERR transactions are not supported here: use a pipeline without MULTI".into())
-        }
-        Some(command) => {
-            let asked = Invocation { command, arguments, groups, events };
-            (command.run)(session, &asked, out)
-        }
+        Some(command) => match &mut session.transaction {
+            Some(batch) if !command.in_transaction => transaction::keep(batch, arguments, groups, out),
+            _ => {
+                let asked = Invocation { command, arguments, groups, events };
+                (command.run)(session, &asked, out)
+            }
+        },
     };
     outcome.unwrap_or_else(|text| {
+        if let Some(batch) = &mut session.transaction {
+            batch.refused = true;
+        }
         out.error(&text);
         Next::Done
     })

@@ -26,14 +26,21 @@ pub const COMMANDS: &[Command] = &[
 
 pub(super) type Key<'a> = (Arc<dyn Memory>, &'a str);
 
-/// Returns the group and the key that `group:key` names.
+/// A group of this name has the names that begin with no other group: the keys of programs written for Redis.
+pub(super) const WHOLE: &str = "redis";
+
+/// Returns the group and the key that `group:key` names. Of any other name the group `redis` has all, if there is one.
 pub(super) fn find<'a>(name: &'a [u8], groups: &Groups) -> Result<Key<'a>, String> {
-    let Some(colon) = name.iter().position(|&byte| byte == b':') else {
-        return Err(format!("NOGROUP '{}' names no group: keys are group:key", shown(name)));
+    let (group, key) = match name.iter().position(|&byte| byte == b':') {
+        Some(colon) => (Some(&name[..colon]), &name[colon + 1..]),
+        None => (None, name),
     };
-    let (group, key) = (&name[..colon], &name[colon + 1..]);
-    let Some(memory) = memory::group(groups, group) else {
-        return Err(format!("NOGROUP no group '{}' here", shown(group)));
+    let named = group.and_then(|group| Some((memory::group(groups, group)?, key)));
+    let Some((memory, key)) = named.or_else(|| Some((memory::group(groups, WHOLE.as_bytes())?, name))) else {
+        return Err(match group {
+            Some(group) => format!("NOGROUP no group '{}' here", shown(group)),
+            None => format!("NOGROUP '{}' names no group: keys are group:key", shown(name)),
+        });
     };
     match std::str::from_utf8(key) {
         Ok(key) if is_key(key) => Ok((memory, key)),

@@ -1,11 +1,12 @@
 //! The commands on all keys of this node's memory, for people and tests.
-use crate::call::ClientRequest;
+use super::keys::{WHOLE, find};
 use crate::resp::{
     codec::put,
     command::{Command, Invocation, Keys, command},
     output::Output,
     session::{Next, Outcome, Session, Then},
 };
+use crate::{call::ClientRequest, memory::Groups};
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -41,7 +42,7 @@ fn scan(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
         }
     }
     let names = names(asked);
-    let named = |key: String| format!("{}:{key}", names[cursor]);
+    let named = |key: String| shown(&names[cursor], key, asked.groups);
     let found: Vec<_> = names.get(cursor).map_or_else(Vec::new, |name| keys(asked, name));
     let found: Vec<_> = found.into_iter().map(named).filter(|key| matches(pattern, key.as_bytes())).collect();
     let next = if cursor + 1 < names.len() { cursor + 1 } else { 0 };
@@ -50,6 +51,13 @@ fn scan(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
     out.array(found.len());
     found.iter().for_each(|key| put(&mut out.bytes, key.as_bytes()));
     Ok(Next::Done)
+}
+
+/// Returns the name by which a client finds a key.
+fn shown(group: &str, key: String, groups: &Groups) -> String {
+    let whole = group == WHOLE
+        && find(key.as_bytes(), groups).is_ok_and(|(memory, found)| memory.name() == WHOLE && found == key);
+    if whole { key } else { format!("{group}:{key}") }
 }
 
 fn size(_: &mut Session, asked: &Invocation<'_>, out: &mut Output) -> Outcome {
