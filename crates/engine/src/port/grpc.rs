@@ -5,11 +5,15 @@ use std::{
     future::{Future, ready},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Response, Status,
@@ -28,7 +32,7 @@ use super::{
     auth::Bearer,
     foreign::{self, Foreign},
     http::State,
-    http2::{CONNECTION_WINDOW, Connection, STREAM_WINDOW, STREAMS},
+    http2::{CONNECTION_WINDOW, Connection, Door, STREAM_WINDOW, STREAMS},
     room::Room,
     whole::{Responds, Whole},
 };
@@ -144,9 +148,18 @@ struct Services {
     peer: Served<PeerServer<Calls>>,
     foreign: Served<KamaCacheServer<Foreign>>,
     health: HealthServer<HealthService>,
+    security: Arc<Security>,
 }
 
-fn respond<S, B>(service: &S, request: http::Request<Body>) -> Responds
+impl Services {
+    /// Returns how long a call waits before its password is looked at: none, once the connection has given it.
+    fn pause(&self, request: &http::Request<Body>) -> Duration {
+        let stranger = request.extensions().get::<Door>().filter(|door| !door.is_open());
+        stranger.map_or(Duration::ZERO, |door| self.security.pause(&door.origin.0))
+    }
+}
+
+fn respond<S, B>(service: &S, pause: Duration, request: http::Request<Body>) -> Responds
 where
     S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -154,7 +167,12 @@ where
     B::Error: Into<StdError>,
 {
     let responds = service.clone().oneshot(request);
-    Box::pin(async { Ok(as_elsewhere(responds.await?.map(Body::new))) })
+    Box::pin(async move {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        Ok(as_elsewhere(responds.await?.map(Body::new)))
+    })
 }
 
 impl Service<http::Request<Body>> for Services {
@@ -168,9 +186,9 @@ impl Service<http::Request<Body>> for Services {
 
     fn call(&mut self, request: http::Request<Body>) -> Responds {
         match request.uri().path().split('/').nth(1).unwrap_or_default() {
-            PeerServer::<Calls>::NAME => respond(&self.peer, request),
-            KamaCacheServer::<Foreign>::NAME => respond(&self.foreign, request),
-            HealthServer::<HealthService>::NAME => respond(&self.health, request),
+            PeerServer::<Calls>::NAME => respond(&self.peer, self.pause(&request), request),
+            KamaCacheServer::<Foreign>::NAME => respond(&self.foreign, self.pause(&request), request),
+            HealthServer::<HealthService>::NAME => respond(&self.health, Duration::ZERO, request),
             _ => Box::pin(ready(Ok(Status::unimplemented("no such service").into_http()))),
         }
     }
@@ -203,6 +221,7 @@ pub async fn serve(
         peer: guarded(peer, max_message, &room, &security),
         foreign: guarded(foreign, max_message, &room, &security),
         health: foreign::health(state, cluster),
+        security,
     };
     tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)

@@ -9,7 +9,7 @@ use bytes::BufMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::yield_now,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -150,6 +150,12 @@ pub async fn serve(
                         work.tidy(); // else the input would grow while more can be read
                         queue.next(&mut stream, &mut work.input, enough, protocol, &shared.events, &mut out).await?;
                         continue;
+                    }
+                    if command.is_some_and(|command| command.before_password) {
+                        let pause = work.session.guard.pause();
+                        if !pause.is_zero() {
+                            timeout_at(deadline, sleep(pause)).await?;
+                        }
                     }
                     let length = work.parser.length();
                     let next = if work.is_heavy() {

@@ -1,5 +1,5 @@
 //! The password of a RESP connection.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::security::{Origin, Security};
 
@@ -34,6 +34,11 @@ impl Guard {
     /// Checks the service that a node names.
     pub fn belongs(&self, service: &[u8]) -> Result<(), String> {
         self.security.belongs(service)
+    }
+
+    /// Returns how long the next password waits before it is checked.
+    pub fn pause(&self) -> Duration {
+        if self.open { Duration::ZERO } else { self.security.pause(&self.origin.0) }
     }
 
     /// Opens if the password is right; counts a wrong one.

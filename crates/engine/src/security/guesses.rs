@@ -1,4 +1,4 @@
-//! Addresses that gave a wrong password or none, with counts, until they are reported.
+//! Addresses that gave a wrong password or none, with counts, until they are reported; and how long the next one waits.
 use std::{
     collections::HashMap,
     mem,
@@ -7,16 +7,29 @@ use std::{
 
 use crate::sync::Mutex;
 
-/// Each address is reported once in this time.
+/// Each address is reported once in this time, and its guesses are forgotten after it.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Addresses that are counted apart from each other.
 const MOST: usize = 1000;
 const OTHERS: &str = "other addresses";
+/// So much longer the next guess of an address waits for each wrong one before it.
+const STEP: Duration = Duration::from_millis(10);
+/// No guess waits longer, as the next one may be right and come from another program at the same address.
+const LONGEST: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 struct Guesser {
     count: u64,
     told: Option<Instant>,
+    /// Guesses since the address was last quiet for a while, and the time of the last one.
+    recent: u32,
+    last: Option<Instant>,
+}
+
+impl Guesser {
+    fn is_recent(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE)
+    }
 }
 
 #[derive(Default)]
@@ -24,17 +37,26 @@ pub struct Guesses(Mutex<HashMap<String, Guesser>>);
 
 impl Guesses {
     pub fn note(&self, address: &str) {
-        let mut guessers = self.0.lock();
+        let (mut guessers, now) = (self.0.lock(), Instant::now());
         let known = guessers.len() < MOST || guessers.contains_key(address);
-        let address = if known { address } else { OTHERS };
-        guessers.entry(address.to_owned()).or_default().count += 1;
+        let guesser = guessers.entry(if known { address } else { OTHERS }.to_owned()).or_default();
+        guesser.count += 1;
+        guesser.recent = if guesser.is_recent(now) { guesser.recent.saturating_add(1) } else { 1 };
+        guesser.last = Some(now);
+    }
+
+    /// Returns how long the next guess of an address is to wait before it is looked at.
+    pub fn pause(&self, address: &str, now: Instant) -> Duration {
+        let guessers = self.0.lock();
+        let guesser = guessers.get(address).or_else(|| guessers.get(OTHERS)).filter(|guesser| guesser.is_recent(now));
+        guesser.map_or(Duration::ZERO, |guesser| STEP.saturating_mul(guesser.recent).min(LONGEST))
     }
 
     /// Returns the addresses that are due for a report, with the number of their guesses since the last one.
     pub fn due(&self, now: Instant) -> Vec<(String, u64)> {
         let mut guessers = self.0.lock();
         let is_due = |told: Option<Instant>| told.is_none_or(|told| now.saturating_duration_since(told) >= PAUSE);
-        guessers.retain(|_, guesser| guesser.count > 0 || !is_due(guesser.told));
+        guessers.retain(|_, guesser| guesser.count > 0 || !is_due(guesser.told) || guesser.is_recent(now));
         let due = guessers.iter_mut().filter(|(_, guesser)| guesser.count > 0 && is_due(guesser.told));
         due.map(|(address, guesser)| {
             guesser.told = Some(now);
@@ -64,6 +86,20 @@ mod tests {
         assert_eq!(after(61), [("a".into(), 2)]);
         assert_eq!(after(200), []);
         assert!(guesses.0.lock().is_empty());
+    }
+
+    #[test]
+    fn the_next_guess_of_an_address_waits() {
+        let guesses = Guesses::default();
+        let after =
+            |address, seconds| guesses.pause(address, Instant::now() + Duration::from_secs(seconds)).as_millis();
+        assert_eq!(after("a", 0), 0);
+        (0..3).for_each(|_| guesses.note("a"));
+        assert_eq!((after("a", 0), after("a", 59), after("a", 61), after("b", 0)), (30, 30, 0, 0));
+        (0..1000).for_each(|_| guesses.note("a"));
+        assert_eq!((after("a", 0), after("b", 0)), (250, 0));
+        guesses.due(Instant::now());
+        assert_eq!(after("a", 0), 250); // a report does not forget them
     }
 
     #[test]

@@ -6,7 +6,10 @@ pub mod tls;
 pub use guesses::Guesses;
 pub use password::Password;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The origin of a connection, in words for the log.
 #[derive(Clone)]
@@ -42,6 +45,11 @@ impl Security {
             }
             (None, Some(_)) => Err("this node has no password: leave `authorization` out"),
         }
+    }
+
+    /// Returns how long a password from this address waits before it is checked: for as long as many were wrong.
+    pub fn pause(&self, address: &str) -> Duration {
+        self.password.as_ref().map_or(Duration::ZERO, |_| self.guesses.pause(address, Instant::now()))
     }
 
     /// Checks the service that another node believes to reach here. The error is for that node.
