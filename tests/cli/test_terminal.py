@@ -73,13 +73,18 @@ def test_ctrl_c_ends_a_command_without_words(program: Program) -> None:
     assert asking.returncode == 130
 
 
+def found_as_kamacache(program: Program) -> dict[str, str]:
+    """Make the program known to a shell by its name, and return the variable for that."""
+    (program.directory / "kamacache").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m kamacache "$@"\n')
+    (program.directory / "kamacache").chmod(0o700)
+    return {"PATH": f"{program.directory}{os.pathsep}{os.environ['PATH']}"}
+
+
 def test_bash_completes(program: Program) -> None:
     """Complete as bash does, with the function that the script defines."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")
-    (program.directory / "kamacache").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m kamacache "$@"\n')
-    (program.directory / "kamacache").chmod(0o700)
     script = """
         eval "$(_KAMACACHE_COMPLETE=bash_source kamacache)"
         complete -p kamacache > /dev/null || exit 1
@@ -91,10 +96,9 @@ def test_bash_completes(program: Program) -> None:
         completed kamacache serve --l
         completed kamacache serve --log-level ''
     """
-    path = {"PATH": f"{program.directory}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         [bash, "--norc", "-c", script],
-        env=program.environment(path),
+        env=program.environment(found_as_kamacache(program)),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -107,3 +111,60 @@ def test_bash_completes(program: Program) -> None:
         "--listen --loader-threads --loader-queue --log-level",
         "debug info warning error",
     ], done.stderr
+
+
+def test_fish_completes(program: Program) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("no fish here")
+    script = """
+        _KAMACACHE_COMPLETE=fish_source kamacache | source
+        complete -C 'kamacache s'
+        complete -C 'kamacache serve --log-level w'
+    """
+    done = subprocess.run(
+        [fish, "--no-config", "-c", script],
+        env=program.environment(found_as_kamacache(program) | {"HOME": str(program.directory)}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["serve", "set", "stats", "warning"], (
+        done.stderr
+    )
+
+
+def test_zsh_completes(program: Program) -> None:
+    """Press the tabulator at a terminal, and have zsh write down its line."""
+    zsh = shutil.which("zsh")
+    if zsh is None:
+        pytest.skip("no zsh here")
+    line = program.directory / "line"
+    script = f"""
+        autoload -Uz compinit; compinit -u -D
+        eval "$(_KAMACACHE_COMPLETE=zsh_source kamacache)"
+        write() {{ print -r -- "$BUFFER" > {line}.part; mv {line}.part {line}; BUFFER= }}
+        zle -N write; bindkey '^X' write; PS1='ready'
+    """
+    (program.directory / ".zshrc").write_text(script)
+    environment = program.environment(found_as_kamacache(program) | {"ZDOTDIR": str(program.directory), "TERM": "dumb"})
+    ours, its = pty.openpty()
+    with os.fdopen(its, "rb", buffering=0) as terminal, os.fdopen(ours, "r+b", buffering=0) as screen:
+        shell = subprocess.Popen(
+            [zsh, "-d", "-i"], cwd=program.directory, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+        )
+        try:
+            printed = b""
+            while b"ready" not in printed:
+                printed += screen.read(100)
+            completed = []
+            for typed in (b"kamacache own", b"kamacache serve --log-level w"):
+                screen.write(typed + b"\t\x18")
+                wait_until(line.exists, PATIENCE)
+                completed.append(line.read_text().split())
+                line.unlink()
+        finally:
+            shell.kill()
+            shell.wait(PATIENCE)
+    assert completed == [["kamacache", "owner"], ["kamacache", "serve", "--log-level", "warning"]]
