@@ -14,6 +14,7 @@ from kamacache.net.messages import Member
 from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
 from tests.cluster.cluster import wait_until
+from tests.cluster.dns_server import Server
 from tests.etcd.server import Etcd
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Kind:
     def make(self) -> Registry:
         return parse(self.url)
 
+    def close(self) -> None:
+        """End what the kind has started."""
+
     @cached_property
     def made(self) -> list[Registry]:
         """Return all registries made, for the suite to close."""
@@ -109,6 +113,21 @@ class Static(Kind):
         return Member(f"id{number}", f"127.0.0.1:800{number}")
 
 
+class Srv(Kind):
+    """A name with three SRV records, from a DNS server of its own."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.server = Server()
+        self.server.targets = [f"localhost:800{number}" for number in (1, 2, 3)]
+        self.url = self.server.url
+
+    def member(self, registry: Registry, number: int, service: str = "app") -> Member:
+        return Member(f"id{number}", f"localhost:800{number}")
+
+    def close(self) -> None:
+        self.server.close()
+
+
 class EtcdByUrl(Kind):
     """A real etcd, started by the first test that needs it and emptied by each."""
 
@@ -126,7 +145,7 @@ class EtcdByUrl(Kind):
 
 
 CHANGING: list[type[Kind]] = [Local, BoardObject, BoardByUrl, EtcdByUrl]
-ALL: list[type[Kind]] = [*CHANGING, Static]
+ALL: list[type[Kind]] = [*CHANGING, Static, Srv]
 
 
 def install_entry_point(monkeypatch: pytest.MonkeyPatch, directory: Path, scheme: str, target: str) -> None:
@@ -154,6 +173,7 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     yield made
     for registry in made.made:
         registry.close()
+    made.close()
 
 
 def addresses(registry: Registry, service: str = "app") -> list[str]:
@@ -287,7 +307,9 @@ class TestStatic:
 class TestParse:
     def test_an_unknown_scheme_lists_the_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install_entry_point(monkeypatch, tmp_path, "board", f"{__name__}:BoardRegistry")
-        with pytest.raises(ConfigError, match=r"consul://.*board://, dns://, etcd://, local://, static://") as caught:
+        with pytest.raises(
+            ConfigError, match=r"consul://.*board://, dns://, dns\+srv://, etcd://, local://, static://"
+        ) as caught:
             parse("consul://user:secret@host")
         assert "secret" not in str(caught.value)
 

@@ -20,7 +20,7 @@ FLOORS = (  # from the ground up
     ("net.messages", "start"),
     ("load.outcome", "load.failures"),
     ("net.addresses", "codecs", "units"),
-    ("net.security", "rules", "tags"),
+    ("net.security", "net.systemd", "rules", "tags"),
     ("registry.base", "registry.locks", "registry.record", "packed"),
     (
         "options",
@@ -44,6 +44,7 @@ FLOORS = (  # from the ground up
         "registry.directory",
         "registry.dns",
         "registry.etcd",
+        "registry.srv",
         "registry.static",
         "registry.local",
         "registry.given",

@@ -33,6 +33,12 @@ def _local(url: str) -> Registry:
     return LocalRegistry(url)
 
 
+def _srv(url: str) -> Registry:
+    from kamacache.registry.srv import SrvRegistry
+
+    return SrvRegistry(url)
+
+
 def _static(url: str) -> Registry:
     from kamacache.registry.static import StaticRegistry
 
@@ -41,7 +47,7 @@ def _static(url: str) -> Registry:
 
 # Known without the metadata of the package, so that a source tree on the path is enough. Each is imported when it is
 # used, so that importing the package costs little, and by a statement, which PyInstaller finds.
-_BUILT_IN = {"dns": _dns, "etcd": _etcd, "local": _local, "static": _static}
+_BUILT_IN = {"dns": _dns, "dns+srv": _srv, "etcd": _etcd, "local": _local, "static": _static}
 
 
 def parse(registry: str | Registry) -> Registry:

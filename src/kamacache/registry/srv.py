@@ -1,0 +1,69 @@
+"""dns+srv://name: every SRV record of a name is a member, such as those of Consul, with its own port."""
+
+from __future__ import annotations
+
+from kamacache.deadline import Deadline
+from kamacache.errors import ConfigError
+from kamacache.net.addresses import RESOLVE, Address, advertised, is_here, parse_address
+from kamacache.registry.dns import DnsRegistry
+
+_TIME = 2.0  # seconds for an answer
+
+
+class SrvRegistry(DnsRegistry):
+    """The targets of a name's SRV records, each with its port. The name is asked for again every two seconds.
+
+    Priorities and weights do not count. `?server=127.0.0.1:8600` asks this server and not those of the system.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Read the URL; ConfigError if it names no service, or if dnspython is not installed."""
+        name, _, query = url.partition("://")[2].rstrip("/").partition("?")
+        if not name.startswith("_") or set(name) & set("@:/"):  # not shown: it may hold a password
+            raise ConfigError(
+                "registry dns+srv://: the name of a service comes after it, as in _kamacache._tcp.example.com"
+            )
+        try:
+            import dns.resolver  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ConfigError("registry dns+srv://: needs dnspython: pip install 'kamacache[dns]'") from None
+        option, _, given = query.partition("=")
+        if query and option != "server":
+            raise ConfigError("registry dns+srv://: after ? comes server=host:port")
+        self._resolver = dns.resolver.Resolver(configure=not given)
+        if given:
+            server = parse_address(given, name="registry dns+srv://: server")
+            self._resolver.nameservers, self._resolver.port = [server.host], server.port
+        self._name = Address(name, 0)
+
+    def __repr__(self) -> str:
+        return f"<SrvRegistry {self._name.host}>"
+
+    def default_listen(self, service: str, node_id: str) -> str | None:  # noqa: ARG002 - the same for all
+        """Return the one target on this machine; None if there is none or several."""
+        if self.client:
+            return "0.0.0.0:0"
+        here = self._here()
+        return str(here[0]) if len(here) == 1 else None
+
+    def advertise(self, address: str) -> str:
+        """Return the target on this machine with this port, or the address on the way to the others."""
+        own, named = parse_address(address, name="listen"), self._known()
+        if not own.is_unspecified:
+            return address
+        here = [target for target in self._here() if target.port == own.port]
+        return str(here[0]) if here else advertised(address, str(named[0]) if named else None)
+
+    def _here(self) -> list[Address]:
+        until = Deadline.after(RESOLVE)
+        return [target for target in self._known() if is_here(target.host, until)]
+
+    def _addresses(self) -> list[Address]:
+        from dns.exception import DNSException  # noqa: PLC0415 - an extra
+
+        try:
+            found = self._resolver.resolve(self._name.host, "SRV", lifetime=_TIME, search=False)
+        except DNSException as error:
+            raise ConnectionError(f"{self._name.host} cannot be resolved: {error}") from None
+        targets = {(record.target.to_text(omit_final_dot=True), record.port) for record in found}
+        return [Address(host, port) for host, port in sorted(targets)]
