@@ -46,11 +46,12 @@ def test_kubernetes_schemas_know_every_name() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
-def test_systemd(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["kamacache.service", "kamacache.socket"])
+def test_systemd(tmp_path: Path, name: str) -> None:
     """Check that systemd warns of no unknown setting, and that the programs named exist."""
-    text = (EXAMPLES / "systemd" / "kamacache.service").read_text()
-    unit = tmp_path / "kamacache.service"
-    unit.write_text(text.replace("/opt/kamacache/bin/kamacache", sys.executable))
+    for each in (EXAMPLES / "systemd").glob("kamacache.*"):
+        (tmp_path / each.name).write_text(each.read_text().replace("/opt/kamacache/bin/kamacache", sys.executable))
+    unit = tmp_path / name
     done = subprocess.run(
         ["systemd-analyze", "verify", unit],  # noqa: S607 - wherever the system has it
         capture_output=True,

@@ -14,6 +14,7 @@ from tests.deploy.files import APP, EXAMPLES, Container, budget, goodbye, unit
 from tests.etcd.server import Etcd
 
 UNIT = EXAMPLES / "systemd" / "kamacache.service"
+SOCKET = EXAMPLES / "systemd" / "kamacache.socket"
 CONFIG = EXAMPLES / "systemd" / "node.toml"
 ENDPOINTS = "10.0.0.5:2379,10.0.0.6:2379,10.0.0.7:2379"
 
@@ -41,7 +42,8 @@ def test_related_settings_agree() -> None:
         assert re.search(rf"^#.* {re.escape(path)}\b", text, re.MULTILINE), f"no command installs {path}"
     assert service["WorkingDirectory"] == "/opt/kamacache/app"
     assert service["LoadCredential"].endswith(":/etc/kamacache/password")
-    assert service["Type"] == "exec"  # it does not tell systemd when it is ready
+    assert service["Type"] == "notify"
+    assert unit(SOCKET)["Socket"]["ListenStream"] == read(str(CONFIG)).node["listen"]
     assert parse_duration(service["TimeoutStopSec"], name="stop") >= goodbye(CONFIG)
     assert parse_size(service["MemoryMax"].replace("M", "MiB"), name="memory") >= budget(CONFIG)
     assert read(str(CONFIG)).node["registry"] == f"etcd://{ENDPOINTS}"

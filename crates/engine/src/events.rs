@@ -4,6 +4,7 @@
 //! each of them is reported exactly once.
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -117,5 +118,30 @@ impl Events {
         self.arrived.notify_all();
         drop(state);
         drop::<VecDeque<Event>>(asked); // answers each, so not under the lock
+    }
+}
+
+/// A call or connect of this node. If it is dropped before its end, as by a runtime that stops, it ends as a failure.
+pub struct Begun<T> {
+    events: Arc<Events>,
+    end: fn(u64, Result<T, Failure>) -> Event,
+    id: u64,
+    result: Option<Result<T, Failure>>,
+}
+
+impl<T> Begun<T> {
+    pub fn new(events: Arc<Events>, end: fn(u64, Result<T, Failure>) -> Event, id: u64) -> Self {
+        Self { events, end, id, result: None }
+    }
+
+    pub fn end(mut self, result: Result<T, Failure>) {
+        self.result = Some(result);
+    }
+}
+
+impl<T> Drop for Begun<T> {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or_else(|| Err(Failure::ended()));
+        self.events.ended((self.end)(self.id, result));
     }
 }

@@ -129,6 +129,13 @@ impl Listener {
         Err(failed)
     }
 
+    /// Serves a listening socket that another program, such as systemd, has bound to this address. Its file is not ours.
+    pub fn inherited(address: Address, socket: OwnedFd) -> io::Result<Self> {
+        let socket = Tracked::open(|| Ok(socket))?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self { socket, address, file: None })
+    }
+
     fn bind_at(address: &Address, place: &Address) -> io::Result<Self> {
         match place {
             Address::Tcp(text) => {

@@ -1,4 +1,5 @@
 //! A node's port and its ways to other nodes. It owns one thread, which never runs Python and never waits for it.
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::Request,
-    events::{Event, Events},
+    events::{Begun, Event, Events},
     fork,
     memory::{Groups, Memory},
     names::Names,
@@ -69,27 +70,6 @@ pub struct Transport {
     max_value: usize,
     patience: Duration,
     generation: u64,
-}
-
-/// A call or connect of this node. If it is dropped before its end, as by a runtime that stops, it ends as a failure.
-struct Begun<T> {
-    events: Arc<Events>,
-    end: fn(u64, Result<T, Failure>) -> Event,
-    id: u64,
-    result: Option<Result<T, Failure>>,
-}
-
-impl<T> Begun<T> {
-    fn end(mut self, result: Result<T, Failure>) {
-        self.result = Some(result);
-    }
-}
-
-impl<T> Drop for Begun<T> {
-    fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| Err(Failure::ended()));
-        self.events.ended((self.end)(self.id, result));
-    }
 }
 
 impl Transport {
@@ -176,15 +156,22 @@ impl Transport {
         Ok(shared)
     }
 
-    /// Binds an address, whose name is resolved within that time, and serves it. Returns the address bound.
-    pub fn listen(&self, address: &str, within: Duration) -> io::Result<String> {
+    /// Binds an address, whose name is resolved within that time, and serves it: with the socket that is `given`, if there
+    /// is one. Returns the address bound.
+    pub fn listen(&self, address: &str, within: Duration, given: Option<OwnedFd>) -> io::Result<String> {
         self.alive().map_err(io::Error::other)?;
         let (address, names) = (address.parse::<Address>()?, self.names.clone());
+        if let Some(socket) = given {
+            return self.accept(Listener::inherited(address, socket)?);
+        }
         let (tell, told) = mpsc::sync_channel(1);
         let named = address.clone();
         self.runtime.spawn(async move { drop(tell.send(names.find(&named).await)) })?;
         let slow = |_| Err(io::Error::other("its name could not be resolved in time"));
-        let listener = Listener::bind(&address, &told.recv_timeout(within).unwrap_or_else(slow)?)?;
+        self.accept(Listener::bind(&address, &told.recv_timeout(within).unwrap_or_else(slow)?)?)
+    }
+
+    fn accept(&self, listener: Listener) -> io::Result<String> {
         let bound = listener.address.to_string();
         let accept = server::accept(listener, self.server()?);
         self.runtime.spawn(async { drop(accept.await) })?;
@@ -252,7 +239,7 @@ impl Transport {
     }
 
     fn begin<T>(&self, id: u64, end: fn(u64, Result<T, Failure>) -> Event) -> Begun<T> {
-        Begun { events: self.events.clone(), end, id, result: None }
+        Begun::new(self.events.clone(), end, id)
     }
 
     /// Returns the driver of a connection for an event loop; the times of its answers are counted here.

@@ -292,7 +292,7 @@ fn a_memory_is_served_and_asked() {
     let values = HashMap::from([("small", "v".into()), ("big", big.clone().into())]);
     let (server, client) = (transport(Security::default()), transport(Security::default()));
     server.serve(Arc::new(Fixed(values)));
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let pool = client.pool().unwrap();
 
     let second = Duration::from_secs(1);
@@ -335,7 +335,7 @@ fn next_call(server: &Transport) -> Incoming {
 fn what_memory_does_not_have_is_asked_and_answered_in_order() {
     let server = transport(Security::default());
     server.serve(Arc::new(Fixed(HashMap::from([("small", "v".into())]))));
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let get = |name: &str| encode(&[b"GET".to_vec(), name.into()]);
@@ -449,7 +449,7 @@ fn heavy_commands_hold_up_no_other_connection() {
     let ((go_on, word), (begun, is_begun)) = (channel(), channel());
     let server = transport(Security::default());
     server.serve(Arc::new(Slow { begun, word: Mutex::new(word) }));
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let connect = || {
         let stream = TcpStream::connect(&address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -494,7 +494,7 @@ fn heavy_commands_hold_up_no_other_connection() {
 fn python_is_asked_in_pieces() {
     let server = transport(Security::default());
     server.serve(Arc::new(Fixed(HashMap::from([("here", "v".into())]))));
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let ask = |stream: &mut TcpStream, command: &str| {
@@ -543,7 +543,7 @@ fn python_is_asked_in_pieces() {
 fn every_command_keeps_the_connection() {
     let server = Arc::new(transport(Security::default()));
     server.serve(Arc::new(Fixed(HashMap::new())));
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let answering = {
@@ -582,7 +582,7 @@ fn every_command_keeps_the_connection() {
 fn unauthenticated_connections_that_do_not_read_are_closed() {
     let security = Security { password: Some(Password::new("secret").unwrap()), ..Security::default() };
     let server = transport(security);
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let ping = encode(&[b"PING".to_vec()]);
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"; // and empty settings
     let frame: &[u8] = b"\0\0\x08\x06\0\0\0\0\0question"; // a PING
@@ -688,7 +688,7 @@ fn threads_that_drop(size: usize, waits: bool) -> HashSet<String> {
     let (dropped, drops) = channel();
     let server = transport(Security::default());
     server.serve(Arc::new(Made(size, Mutex::new(dropped))));
-    let address = server.listen("127.0.0.1:0", Duration::from_secs(1)).unwrap();
+    let address = server.listen("127.0.0.1:0", Duration::from_secs(1), None).unwrap();
     let mut stream = TcpStream::connect(&address).unwrap();
     let keys = (0..2000).map(|number| number.to_string()).chain(waits.then(|| "none".into()));
     let command: Vec<_> = [b"MGET".to_vec()].into_iter().chain(keys.map(|key| format!("made:{key}").into())).collect();

@@ -9,6 +9,7 @@ mod batch;
 mod cell;
 mod clock;
 mod contacts;
+mod descriptor;
 mod errors;
 mod etcd;
 mod failure;

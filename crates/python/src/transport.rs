@@ -101,13 +101,14 @@ impl Transport {
         Ok(Self { inner: Arc::new(inner), tokens: Mutex::default() })
     }
 
-    #[pyo3(signature = (address, /, within = 5.0))]
-    fn listen(&self, py: Python<'_>, address: &str, within: f64) -> PyResult<String> {
+    #[pyo3(signature = (address, /, within = 5.0, descriptor = None))]
+    fn listen(&self, py: Python<'_>, address: &str, within: f64, descriptor: Option<i32>) -> PyResult<String> {
         let within = duration(within)?;
         if self.inner.is_forked() {
             return Err(peer_error(py, &Failure::forked()));
         }
-        py.detach(|| self.inner.listen(address, within)).map_err(|error| os_error(&error, address))
+        let bound = py.detach(|| self.inner.listen(address, within, descriptor.map(crate::descriptor::given)));
+        bound.map_err(|error| os_error(&error, address))
     }
 
     #[pyo3(signature = (store, /))]

@@ -23,7 +23,7 @@ fn server() -> &'static PathBuf {
         let path = std::env::temp_dir().join(format!("kamacache-fuzz-{}.sock", std::process::id()));
         let transport = Transport::new(MESSAGE, MESSAGE, PATIENCE / 5, Arc::new(Security::default()), super::groups());
         transport
-            .listen(&format!("unix:{}", path.display()), PATIENCE)
+            .listen(&format!("unix:{}", path.display()), PATIENCE, None)
             .expect("a socket in the directory for temporary files");
         transport.status().expect("a life").joined();
         thread::spawn(move || {

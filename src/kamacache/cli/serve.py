@@ -17,6 +17,7 @@ from click.core import ParameterSource
 
 from kamacache.cli import app, config
 from kamacache.errors import ConfigError
+from kamacache.net import systemd
 from kamacache.net.security import TLS, password_from
 from kamacache.node import Node
 from kamacache.options import ALONE
@@ -127,6 +128,8 @@ def serve(
     if place is not None:
         _run(app.node_at(place), {}, drain, as_json, ended)
         return
+    if options["listen"] is None:
+        options["listen"] = next(iter(systemd.inherited()), None)
     if registry == ALONE and options["listen"] is None:
         raise ConfigError("--registry none: give --listen ADDRESS, too, else no client can reach this node")
     with _in_flags():
@@ -146,7 +149,9 @@ def _run(node: Node, groups: Mapping[str, dict[str, Any]], drain: str, as_json: 
         with _in_flags():
             node.start()
         _announce(node, as_json)
+        systemd.notify("READY=1")
         ended.wait()
+        systemd.notify("STOPPING=1")
         click.echo(f"kamacache: ending, within {drain}; a second signal ends it at once", err=True)
     finally:
         node.close(drain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from kamacache._engine import (
 from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed, PeerError
 from kamacache.log import log
+from kamacache.net import systemd
 from kamacache.net.lane import PEEK_TIMEOUT, Lane, Look
 from kamacache.net.link import Link
 from kamacache.net.security import Protection, look_after
@@ -74,12 +76,17 @@ class NativeLane:
         self._closed = False
 
     def start(self, listen: str | None, receive: Callable[[Call], None], deadline: Deadline) -> str | None:
-        address = None if listen is None else self._transport.listen(listen, deadline.left())
+        address = None if listen is None else self._listen(listen, deadline)
         if address is not None:
             self._protection.warn(address)
         if self._thread is None:
             self._thread = thread.start("kamacache-serve", self._run, receive)
         return address
+
+    def _listen(self, listen: str, deadline: Deadline) -> str:
+        """Take the socket that systemd has bound to this address for this process, or bind one."""
+        given = systemd.inherited().get(listen)
+        return self._transport.listen(listen, deadline.left(), None if given is None else os.dup(given))
 
     def _run(self, receive: Callable[[Call], None]) -> None:
         look = monotonic() + _LOOK
