@@ -15,6 +15,7 @@ from kamacache.registry import Registry, parse
 from kamacache.registry.local import LocalRegistry
 from tests.cluster.cluster import wait_until
 from tests.cluster.dns_server import Server
+from tests.cluster.kubernetes_api import Api
 from tests.etcd.server import Etcd
 
 if TYPE_CHECKING:
@@ -128,6 +129,22 @@ class Srv(Kind):
         self.server.close()
 
 
+class Kubernetes(Kind):
+    """A service with three pods, from an API of its own."""
+
+    url = "kubernetes://cache:8001"
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.api = Api(tmp_path / "account")
+        self.api.pods = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+
+    def member(self, registry: Registry, number: int, service: str = "app") -> Member:
+        return Member(f"id{number}", f"127.0.0.{number}:8001")
+
+    def close(self) -> None:
+        self.api.close()
+
+
 class EtcdByUrl(Kind):
     """A real etcd, started by the first test that needs it and emptied by each."""
 
@@ -145,7 +162,7 @@ class EtcdByUrl(Kind):
 
 
 CHANGING: list[type[Kind]] = [Local, BoardObject, BoardByUrl, EtcdByUrl]
-ALL: list[type[Kind]] = [*CHANGING, Static, Srv]
+ALL: list[type[Kind]] = [*CHANGING, Static, Srv, Kubernetes]
 
 
 def install_entry_point(monkeypatch: pytest.MonkeyPatch, directory: Path, scheme: str, target: str) -> None:
@@ -308,7 +325,7 @@ class TestParse:
     def test_an_unknown_scheme_lists_the_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install_entry_point(monkeypatch, tmp_path, "board", f"{__name__}:BoardRegistry")
         with pytest.raises(
-            ConfigError, match=r"consul://.*board://, dns://, dns\+srv://, etcd://, local://, static://"
+            ConfigError, match=r"consul://.*board://, dns://, dns\+srv://, etcd://, kubernetes://, local://, static://"
         ) as caught:
             parse("consul://user:secret@host")
         assert "secret" not in str(caught.value)

@@ -44,6 +44,7 @@ FLOORS = (  # from the ground up
         "registry.directory",
         "registry.dns",
         "registry.etcd",
+        "registry.kubernetes",
         "registry.srv",
         "registry.static",
         "registry.local",

@@ -27,6 +27,12 @@ def _etcd(url: str) -> Registry:
     return EtcdRegistry(url)
 
 
+def _kubernetes(url: str) -> Registry:
+    from kamacache.registry.kubernetes import KubernetesRegistry
+
+    return KubernetesRegistry(url)
+
+
 def _local(url: str) -> Registry:
     from kamacache.registry.local import LocalRegistry
 
@@ -47,7 +53,14 @@ def _static(url: str) -> Registry:
 
 # Known without the metadata of the package, so that a source tree on the path is enough. Each is imported when it is
 # used, so that importing the package costs little, and by a statement, which PyInstaller finds.
-_BUILT_IN = {"dns": _dns, "dns+srv": _srv, "etcd": _etcd, "local": _local, "static": _static}
+_BUILT_IN = {
+    "dns": _dns,
+    "dns+srv": _srv,
+    "etcd": _etcd,
+    "kubernetes": _kubernetes,
+    "local": _local,
+    "static": _static,
+}
 
 
 def parse(registry: str | Registry) -> Registry:

@@ -88,8 +88,12 @@ class DnsRegistry(Registry):
             found = look_up(self._name.host, self._name.port, Deadline.after(RESOLVE))
         except OSError as error:
             raise ConnectionError(f"{self._name.host} cannot be resolved: {error}") from None
+        return self._chosen([(kind, str(place[0])) for kind, *_, place in found])
+
+    def _chosen(self, found: list[tuple[int, str]]) -> list[Address]:
+        """Return the addresses of one family: of the other only if there is none."""
         for family in self._families:
-            hosts = sorted({str(place[0]) for kind, *_, place in found if kind == family})
+            hosts = sorted({host for kind, host in found if kind == family})
             if hosts:
                 return [Address(host, self._name.port) for host in hosts]
         raise ConnectionError(f"{self._name.host} cannot be resolved: it has no address")
