@@ -69,7 +69,7 @@ class KamaCache(Backend):
                     return await self.group.aset(key, raw, ttl=ttl, if_present=True)
                 return await self.group.aadd(key, raw, ttl=ttl)
         except ValueTooLarge as error:
-            log.warning("a value for cashews is not kept: %s", error)
+            log.warning("a value for cashews is not kept: %(error)s", error=error)
             return False
 
     async def set_many(self, pairs: Mapping[str, Any], expire: float | None = None) -> None:

@@ -20,7 +20,7 @@ def notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
             one.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)
     except OSError as error:
-        log.warning("systemd does not learn %s: %s: %s", state, path, error)
+        log.warning("systemd does not learn %(state)s: %(path)s: %(error)s", state=state, path=path, error=error)
 
 
 def inherited() -> dict[str, int]:
