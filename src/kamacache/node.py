@@ -42,8 +42,7 @@ class Node(EverywhereMethods):
       the registry needs, else no socket.
     - `advertise`: the address that others use to reach this node. None: the one it listens on.
     - `registry`: how nodes find each other: "local://", "static://host:port,...", "dns://name:port",
-      "dns+srv://name", "kubernetes://service:port", "etcd://host:port", a URL of an installed registry, or a
-      Registry. None: the node is alone.
+      "kubernetes://service:port", "etcd://host:port", another URL, or a Registry. None: the node is alone.
     - `service`: the name that the nodes of one cluster share.
     - `weight`: this node's share of the keys; 2.0 owns twice the keys of 1.0.
     - `max_bytes`: the memory of all groups together, divided by use; each has its own max_bytes at most. None: the sum.
