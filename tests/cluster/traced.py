@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 
@@ -13,8 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from kamacache import Node
 
 
+@functools.cache
 def recorder() -> InMemorySpanExporter:
-    """Make the provider of this process, and return what keeps its spans."""
+    """Make the provider of this process, which has one for ever, and return what keeps its spans."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -39,7 +39,7 @@ def test_it_is_shown_and_nothing_connects_to_it(
         everyone = {str(node.address): "alive" for node in nodes} | {address: "client"}
         wait_until(lambda: shown() == everyone, PATIENCE)
         rows = program.out("members", "--service", service).splitlines()
-        assert rows[3].split() == [address, "client", "no", "0.0", "-", "-"]
+        assert rows[3].split() == [address, "client", "no", "0.0", *["-"] * 6]
         for options in ((), ("--node", str(one.address))):
             report = program.json("doctor", "--service", service, *options)
             assert report["ok"]

@@ -9,6 +9,7 @@ from kamacache.cluster.contact import Listeners
 from kamacache.cluster.peers import Peer, Peers
 from kamacache.errors import PeerError
 from kamacache.member import Member
+from tests.support.sizes import store_of
 
 SILENCE = 3
 MEMBER = Member("id of a process", "10.0.0.1:8001")
@@ -96,6 +97,20 @@ def test_a_member_that_comes_back_is_behind_until_it_has_caught_up() -> None:
     assert not again.dead
     peers.heard(MEMBER, leaving=False, answered=True, has=1_000_000_000)
     assert not again.skipped
+
+
+def test_what_an_overtaken_answer_says_of_our_writes_changes_nothing() -> None:
+    """Take in a hello of a member that has caught up, and then its answer to a hello, made before that."""
+    peers, peer = known(MEMBER)
+    peers.died(peer, PeerError("silent"))
+    store = store_of("lru", 1 << 20)
+    for version in (1, 2):
+        store.note("key", version)  # it is told of none
+    peers.heard(MEMBER, leaving=False, answered=True, has=1)
+    assert (peer.dead, peer.behind) == (False, True)
+    peers.heard(MEMBER, leaving=False, answered=False, has=1_000_000_000)
+    peers.heard(MEMBER, leaving=False, answered=True, has=1)
+    assert not peer.skipped
 
 
 def test_listeners_are_looked_for_after_each_change_alone() -> None:

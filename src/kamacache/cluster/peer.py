@@ -35,6 +35,7 @@ class Peer(Watched):
         "present",
         "refused",
         "registered",
+        "said",
         "silent",
         "unanswered",
     )
@@ -48,6 +49,7 @@ class Peer(Watched):
         self.hello = 0  # the number of the last one that it answered
         self.down = Flag()
         self._dead = self._behind = self._doubted = False
+        self.said = False  # since the contact began, it has said what it has of our writes
         self.present: bool | None = None  # it was heard last, or considered dead; None: neither yet
         self.refused = False  # nothing listens at its address
         self.ended = False  # its process, as the registry knows

@@ -146,10 +146,12 @@ class Peers:
             peer.registered |= not answered
             if peer.dead and answered:
                 peer.dead = False
-                self._contacts.begin(peer.id)
+                self._begin(peer)
             elif peer.dead:
                 peer.due += 1
-            peer.behind = 0 < has < self._contacts.shown(peer.id).begun
+            if peer.behind or not peer.said:  # else this is an answer that its last hello has overtaken
+                peer.behind = 0 < has < self._contacts.shown(peer.id).begun
+                peer.said = True
             self._revived |= was and not peer.skipped
             return peer.news()
 
@@ -259,8 +261,13 @@ class Peers:
         before, self._peers[peer.address] = self._peers.get(peer.address), peer
         if before is not None:
             self._contacts.forget(before.id)
-        self._contacts.begin(peer.id)
+        self._begin(peer)
         return peer
+
+    def _begin(self, peer: Peer) -> None:
+        """Begin a contact. Holds the lock."""
+        self._contacts.begin(peer.id)
+        peer.said = False
 
     def _update(self, peer: Peer, member: Member) -> None:
         """Take in what a member said of itself, unless it has changed that since. Holds the lock.
@@ -269,8 +276,9 @@ class Peers:
         """
         if member.id == peer.id and member.revision < peer.member.revision:
             return
-        if member.id != peer.id:
-            self._contacts.forget(peer.id)
-            if not peer.dead:
-                self._contacts.begin(member.id)
+        before = peer.id
         peer.update(member)
+        if peer.id != before:
+            self._contacts.forget(before)
+            if not peer.dead:
+                self._begin(peer)
