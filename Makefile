@@ -36,7 +36,7 @@ build: $(BUILT) ## build the native engine into .venv
 
 test: $(BUILT) $(WITH)test ## run the tests of the engine and of the package
 	$(CARGO) test --release --locked -p kamacache-engine
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(BUILT) $(WITH)lint $(WITH)test $(WITH)bench ## check style, types, the stub of the native module, and that fuzz/ and races/ compile
 	@cargo fmt --version >/dev/null 2>&1 || { echo "make lint needs rustfmt: rustup component add rustfmt"; exit 1; }
