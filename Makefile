@@ -24,7 +24,7 @@ ENGINE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -type f \( -n
 CARGO := PYO3_PYTHON=$(CURDIR)/$(RUN) cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint format proto reference demo bench soak fuzz races clean
+.PHONY: help build test lint format proto reference demo bench soak fuzz races wheels clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # pip installs one thing at a time; cargo uses every core by itself
 .PRECIOUS: $(WITH)%
@@ -82,6 +82,9 @@ fuzz: $(BUILT) $(WITH)test ## feed random inputs to every parser (INPUTS=1000000
 
 races: $(RUN) ## try every order of the steps of threads that share something (SWITCHES=2; with rustup also Miri and ThreadSanitizer)
 	$(RUN) -m tools.races --switches $(SWITCHES)
+
+wheels: $(WITH)build $(WITH)wheels ## build, audit and try the wheels and the source distribution, into dist
+	$(RUN) -m tools.wheels $(ARGS)
 
 clean: ## remove what was built
 	rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import yaml
+from tools import wheels
 
 from tests.docs.test_documents import ROOT
 
@@ -33,4 +35,19 @@ def test_it_runs_the_script_of_every_ci() -> None:
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     versions = WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.12", "3.13", "3.14"]
-    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">={versions[0]}" == f">={wheels.OLDEST}"
+    named = [each.rpartition(" ")[2] for each in project["classifiers"] if "Python :: 3." in each]
+    assert named == versions == list(wheels.VERSIONS)
+
+
+def test_it_builds_every_wheel() -> None:
+    job = WORKFLOW["jobs"]["wheels"]
+    (made,) = (step["run"] for step in job["steps"] if step.get("run", "").startswith("make wheels"))
+    machines = [each["machine"] for each in job["strategy"]["matrix"]["include"]]
+    endings = re.findall(r"\$MACHINE(\S+?)[ \"]", made)
+    assert sorted(machine + ending for machine in machines for ending in endings) == sorted(wheels.TARGETS)
+
+
+def test_what_the_source_distribution_needs_is_there() -> None:
+    assert [name for name in wheels.NEEDED - {"PKG-INFO"} if not (ROOT / name).is_file()] == []
