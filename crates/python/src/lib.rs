@@ -46,7 +46,7 @@ use pyo3::{
     types::{PyBytes, PyTuple},
 };
 
-#[pymodule(gil_used = false)]
+#[pymodule(gil_used = true)] // docs/decisions.md says what is missing
 mod _engine {
     use super::*;
 
