@@ -41,11 +41,14 @@ class History:
             self._times.pop(name, None)
         for name, core in cores.items():
             rows = self._rows.get(name)
-            kept = array("d") if rows is None else rows[-PERIODS * _WIDTH :]  # a new one, as others read the old
+            if rows is None:  # all that was counted before belongs to the first period
+                rows = array("d", [period - 1, *[0.0] * (_WIDTH - 1)])
+                counts, _ = core.misses.times.read()
+                self._times[name] = deque([([0] * len(counts), 0.0)], maxlen=_TIMES)
+            kept = rows[-PERIODS * _WIDTH :]  # a new one, as others read the old
             self._rows[name] = kept + array("d", [period, *_numbers(core)])
-            times = self._times.setdefault(name, deque(maxlen=_TIMES))
-            if not times or period % (60 // STEP) == 0:
-                times.append(core.misses.times.read())
+            if period % (60 // STEP) == 0:
+                self._times[name].append(core.misses.times.read())
 
     def of(self, name: str) -> dict[str, Any]:
         """Return what happened in each period of a group, and its sizes at the end of each, by name.

@@ -40,11 +40,19 @@ def _log(level: int, text: str, exc_info: BaseException | bool | None, fields: d
     logger = logging.getLogger("kamacache")
     if not logger.isEnabledFor(level):
         return
-    shown = {name: f"{value:,}" if type(value) is int else value for name, value in fields.items()}
-    extra = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in fields.items()}
+    extra = {name: value if isinstance(value, _PLAIN) else _text(value) for name, value in fields.items()}
+    shown = {name: f"{value:,}" if type(value) is int else value for name, value in extra.items()}
     if "error" in extra:
         extra["error_type"] = type(fields["error"]).__name__
     logger.log(level, text, *([shown] if shown else []), exc_info=exc_info, extra=extra, stacklevel=3)
+
+
+def _text(value: object) -> str:
+    """Return the text of an object, whatever its own methods do: it may be an exception of the user's."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - see above
+        return type(value).__name__
 
 
 log = Log()

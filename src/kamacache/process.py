@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -17,9 +18,18 @@ def describe() -> dict[str, Any]:
 
 
 def _title() -> str:
-    """Return what `ps` shows: a title that the process has given itself, as gunicorn does, or its arguments."""
+    """Return what `ps` shows: a title that the process has given itself, as gunicorn does, or its arguments.
+
+    It has no user and password of a URL, nor what a terminal would obey.
+    """
     try:
         raw = Path("/proc/self/cmdline").read_bytes()  # Linux
     except OSError:
-        return " ".join(sys.orig_argv)[:_TITLE]
-    return raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").strip()[:_TITLE]
+        raw = "\0".join(sys.orig_argv).encode()
+    return shown(raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").strip())[:_TITLE]
+
+
+def shown(title: str) -> str:
+    """Return a title without secrets and with printable characters alone."""
+    title = re.sub(r"://[^/\s]*@", "://", title)
+    return "".join(character if character.isprintable() else " " for character in title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from functools import wraps
 from time import time_ns
@@ -32,12 +32,13 @@ def find() -> Telemetry | None:
         return None
     try:
         from opentelemetry import context, propagate, trace  # noqa: PLC0415 - most programs do without it
+
+        return Telemetry(trace, propagate, context.attach)
     except ImportError:
         return None
-    except Exception as error:  # noqa: BLE001 - it imports what the environment names
+    except Exception as error:  # noqa: BLE001 - it imports and makes what the environment names
         log.warning("OpenTelemetry cannot be used, so there are no spans and no metrics of it: %(error)s", error=error)
         return None
-    return Telemetry(trace, propagate, context.attach)
 
 
 class Telemetry:
@@ -58,7 +59,8 @@ class Telemetry:
         """End a span, with the error that is its result."""
         if error is not None and span.is_recording():
             span.set_attribute("error.type", type(error).__name__)
-            span.record_exception(error)
+            with suppress(Exception):  # the user's class may have no text
+                span.record_exception(error)
             span.set_status(self._trace.StatusCode.ERROR)
         span.end()
 
@@ -113,15 +115,19 @@ class Telemetry:
 
     def call(self, address: str, request: LoadRequest, send: Callable[[LoadRequest], Promise]) -> Promise:
         """Send a request to a peer in a span, which ends with the call."""
-        host, _, port = address.rpartition(":")
         where: dict[str, Any] = {"server.address": address}
-        if host != "unix":
+        if not address.startswith("unix:"):
+            host, _, port = address.rpartition(":")
             where = {"server.address": host.strip("[]"), "server.port": int(port)}
         kind = self._trace.SpanKind.CLIENT
         span = self._begin("kamacache.peer", request.group, len(request.keys), kind=kind, attributes=where | _RPC)
         headers: dict[str, str] = {}
-        self._propagate.inject(headers, self._trace.set_span_in_context(span))
-        call = send(request._replace(trace=headers))
+        try:
+            self._propagate.inject(headers, self._trace.set_span_in_context(span))
+            call = send(request._replace(trace=headers))
+        except BaseException as error:
+            self.end(span, error)
+            raise
         self._end_with(call, span)
         return call
 

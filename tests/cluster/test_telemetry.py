@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from opentelemetry import baggage, context, metrics, trace
@@ -243,6 +243,14 @@ def test_call_that_fails_and_strange_headers(spans: InMemorySpanExporter, tmp_pa
         assert client.status.status_code is trace.StatusCode.ERROR
         assert (client.attributes or {})["error.type"] == "UnknownGroup"
 
+        def refused(_: LoadRequest) -> NoReturn:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            telemetry.call("unix:/run/a:b/it.sock", LoadRequest("users", ["k"]), refused)
+        (client,) = ended(spans)
+        assert (client.attributes or {})["server.address"] == "unix:/run/a:b/it.sock"
+
 
 def test_metrics_are_those_of_the_page_for_prometheus(node: Node) -> None:
     group = node.group("users", lambda _: b"1")
@@ -258,7 +266,7 @@ def test_metrics_are_those_of_the_page_for_prometheus(node: Node) -> None:
     assert (loads.value, loads.attributes["kamacache.service"]) == (1, "kamacache")
 
 
-@pytest.mark.parametrize("how", ["missing", "disabled", "broken"])
+@pytest.mark.parametrize("how", ["missing", "disabled", "broken", "without its provider"])
 def test_nothing_is_done_without_it(how: str) -> None:
     """Import nothing and wrap nothing if it is not installed, disabled, or told to use what there is not."""
     code = f"""if True:
@@ -274,10 +282,10 @@ def test_nothing_is_done_without_it(how: str) -> None:
             assert group._core.runtime.telemetry is None
             assert group._core.misses.loader.single is load
             assert not vars(group._core.writes).keys() & {{"write", "write_alone", "write_directly"}}
-        assert {how == "broken"} or not [name for name in sys.modules if name.startswith("opentelemetry.")]
+        assert {how not in ("missing", "disabled")} or not [name for name in sys.modules if name.startswith("opentelemetry.")]
     """
     environment = os.environ | {
         "OTEL_SDK_DISABLED": "true" if how == "disabled" else "",
-        "OTEL_PROPAGATORS": "none such",
+        "OTEL_PYTHON_TRACER_PROVIDER" if how == "without its provider" else "OTEL_PROPAGATORS": "none such",
     }
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

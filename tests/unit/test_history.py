@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from kamacache import Node
 from kamacache._engine import Clock, hot
 from kamacache.history import PERIODS, STEP, History
+from kamacache.process import shown
 from kamacache.serve.status import of_node, together
+
+OWNS: dict[str, Any] = {"protocol": 1, "groups": ["g"], "loads": ["g"]}
 
 
 def load(key: str) -> bytes:
@@ -19,10 +24,12 @@ def test_the_last_minutes() -> None:
     with Node(clock=clock) as node:
         group = node.group("g", load)
         cores, history = node._groups.cores, History(clock)
+        group.get("a")
         history.sample(cores)
         group.get("a")
         history.sample(cores)  # the period is not over
-        assert history.of("g")["gets"] == []
+        assert (history.of("g")["gets"], history.of("g")["loads"]) == ([1], [1])  # since the group was made
+        assert sum(history.times(cores["g"])[0]) == 1
         for number in range(2 * PERIODS):
             clock.advance(STEP)
             history.sample(cores)
@@ -36,10 +43,40 @@ def test_the_last_minutes() -> None:
         assert found["bytes"][-1] > found["bytes"][0] + 1000
         assert found["at"] == [*range(found["at"][0], found["at"][0] + PERIODS)]
         document = of_node(node_info(), cores, history)
-        members = [{"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0} | node_names()]
+        members = [
+            {"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0} | node_names() | OWNS
+        ]
         shown = together(node_info() | node_names(), members, {"me": document}, clock.unix() + 2.0)
         assert (shown["history"]["gets"], shown["groups"][0]["rate"]) == ([1] * PERIODS, 1 / STEP)
         assert shown["members"][0]["hit_rate"] == 1.0
+
+
+def test_the_share_of_keys_is_that_of_the_members_that_load() -> None:
+    with Node() as node:
+        node.group("g", load)
+        document = of_node(node_info(), node._groups.cores, History(Clock(manual=True)))
+    known = {"registered": True, "leaving": False, "client": False, "weight": 1.0} | node_names()
+    members = [{"id": name} | known | OWNS for name in "abc"]
+    members[2] = members[2] | {"loads": []}  # kamacache serve without an application
+
+    def shares() -> list[float]:
+        return [one["share"] for one in together(node_info() | node_names(), members, {"a": document}, 0.0)["members"]]
+
+    assert shares() == [0.5, 0.5, 0.0]
+    members[0] = members[0] | {"loads": []}
+    members[1] = members[1] | {"leaving": True}
+    assert shares() == [0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("title", "seen"),
+    [
+        ("serve --registry etcd://root:secret@host:1 -v", "serve --registry etcd://host:1 -v"),
+        ("python -c a\nb \x1b[31m", "python -c a b  [31m"),
+    ],
+)
+def test_a_title_has_no_password_and_nothing_that_terminals_obey(title: str, seen: str) -> None:
+    assert shown(title) == seen
 
 
 def node_info() -> dict[str, Any]:

@@ -88,6 +88,16 @@ def _names(nodes: list[ast.expr]) -> list[str]:
     return [node.id for node in nodes if isinstance(node, ast.Name)]
 
 
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise IndexError
+
+
+def test_an_error_without_a_text_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    log.warning("%(error)s", error=Odd())
+    assert in_json(caplog.records) == [{"message": "Odd", "error": "Odd", "error_type": "Odd"}]
+
+
 def test_every_line_names_its_fields() -> None:
     """Check that what a text speaks of is a field, and that no field is one of logging, which would raise."""
     found = list(calls())

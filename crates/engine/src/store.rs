@@ -248,9 +248,10 @@ impl<V: Value> Store<V> {
 
     /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.
     fn swap(&self, shard: &mut Shard<V>, lost: bool) -> Contents<V> {
+        let contents = self.take_contents(shard); // first, as those may be torn
         self.account(shard, |shard| shard.writes = shard.writes.emptied(lost));
         shard.newest = 0;
-        self.take_contents(shard)
+        contents
     }
 
     /// Takes all entries of a shard in O(1).

@@ -48,6 +48,7 @@ pub fn is_due() -> bool {
 
 /// Gives memory back if the process has grown, from a thread without the interpreter.
 pub fn trim() {
+    DIED.store(0, Relaxed); // first, as each release calls this again otherwise
     let mut state = match STATE.try_lock() {
         Ok(state) => state,
         Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
@@ -57,7 +58,6 @@ pub fn trim() {
     if state.next.is_some_and(|next| now < next) {
         return;
     }
-    DIED.store(0, Relaxed);
     let Some(resident) = resident() else { return };
     let step = (resident / PART).clamp(LEAST, MOST);
     ENOUGH.store((step / 2).max(LEAST), Relaxed);
@@ -67,7 +67,7 @@ pub fn trim() {
     if resident - state.least >= step {
         give_back();
         let took = now.elapsed();
-        state.next = now.checked_add(took.saturating_mul(PAUSE).min(Duration::from_secs(1)));
+        state.next = now.checked_add(took.saturating_mul(PAUSE).min(Duration::from_secs(60)));
         state.least = self::resident().unwrap_or(resident);
     }
 }

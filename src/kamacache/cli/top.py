@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from kamacache.cli import output
-from kamacache.cli.client import Client, OutOfReach
+from kamacache.cli.client import Client, OutOfReach, Refused
 from kamacache.cli.finding import Place, places
+from kamacache.errors import KamaCacheError
 from kamacache.units import parse_duration
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -109,7 +110,7 @@ def watch(source: Source, pause: float) -> None:
                 return
             try:
                 document, lost = source.next(), ""
-            except OutOfReach as error:
+            except (OutOfReach, Refused, KamaCacheError) as error:
                 lost = str(error)
 
 

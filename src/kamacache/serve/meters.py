@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamacache import fork
 from kamacache._engine import __version__
+from kamacache.log import log
 from kamacache.serve.metrics import Sample, measure
 
 if TYPE_CHECKING:
@@ -37,9 +38,13 @@ def observe(node: Node) -> None:
     if _made or node._runtime.telemetry is None:
         return
     _made = True
-    from opentelemetry import metrics  # noqa: PLC0415 - it is installed
+    try:
+        from opentelemetry import metrics  # noqa: PLC0415 - it is installed
 
-    meter = metrics.get_meter("kamacache", __version__)
+        meter = metrics.get_meter("kamacache", __version__)
+    except Exception as error:  # noqa: BLE001 - it imports and makes what the environment names
+        log.warning("OpenTelemetry makes no meter, so there are no metrics of it: %(error)s", error=error)
+        return
     for name, (kind, text, _) in _read(node).items():
         make = meter.create_observable_counter if kind == "counter" else meter.create_observable_gauge
         make(name, [_observer(name, metrics.Observation)], description=text)

@@ -50,7 +50,7 @@ def together(info: Document, members: list[Document], answers: Mapping[str, Docu
     names = sorted({name for answer in answers.values() if isinstance(answer, dict) for name in answer["groups"]})
     nodes = [answer for answer in answers.values() if isinstance(answer, dict)]
     groups = [_group(name, [node["groups"][name] for node in nodes if name in node["groups"]], last) for name in names]
-    weights = sum(_weight(member) for member in members)
+    shares = _shares(members, names)
     return {
         "service": info["service"],
         "registry": info["registry"],
@@ -59,16 +59,29 @@ def together(info: Document, members: list[Document], answers: Mapping[str, Docu
         "step": STEP,
         "history": _sum_of_histories(group["history"] for group in groups),
         "members": [
-            _member(member, answers.get(member["id"]), last) | {"share": _weight(member) / weights if weights else 0.0}
-            for member in members
+            _member(member, answers.get(member["id"]), last) | {"share": share}
+            for member, share in zip(members, shares, strict=True)
         ],
         "groups": groups,
         "hot": sorted((each for group in groups for each in group["hot"]), key=_rate, reverse=True)[:_SHOWN],
     }
 
 
-def _weight(member: Document) -> float:
-    """Return the part of the keys that a member owns, as a number that is to be divided by the sum of all."""
+def _shares(members: list[Document], groups: list[str]) -> list[float]:
+    """Return which part of the keys each member owns, on average of the groups: see routes.py."""
+    sums = [0.0] * len(members)
+    for group in groups:
+        having = [_owns(member) * (group in member["groups"] or not member["protocol"]) for member in members]
+        loading = [weight * (group in member["loads"]) for weight, member in zip(having, members, strict=True)]
+        weights = loading if any(loading) else having
+        if whole := sum(weights):
+            sums = [before + weight / whole for before, weight in zip(sums, weights, strict=True)]
+    whole = sum(sums)
+    return [one / whole if whole else 0.0 for one in sums]
+
+
+def _owns(member: Document) -> float:
+    """Return the weight of a member; 0.0 if it owns no keys."""
     owns = member["registered"] and not member["client"] and not member["leaving"]
     return float(member["weight"]) if owns else 0.0
 

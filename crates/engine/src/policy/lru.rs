@@ -60,7 +60,7 @@ impl Policy for Lru {
         front
     }
 
-    fn step(&mut self, queue: usize, _all: &Front, _newcomer: &mut u64) -> Option<Slot> {
+    fn step(&mut self, queue: usize, _all: &Front, _newcomer: &mut u64, _must: bool) -> Option<Slot> {
         let slot = self.lists.oldest(queue)?;
         self.lists.unlink(slot);
         Some(slot)

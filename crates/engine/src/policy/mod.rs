@@ -41,8 +41,9 @@ pub trait Policy: Send {
     /// Returns what the queues show here.
     fn front(&self) -> Front;
     /// Evicts the oldest entry of a queue and returns its slot, or gives it another place: None. `all` is the front of
-    /// all shards. A `newcomer` makes no room for itself while others can; its stamp follows it.
-    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot>;
+    /// all shards. A `newcomer` makes no room for itself while others can; its stamp follows it. Any other leaves if it
+    /// `must`, whatever its hits.
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64, must: bool) -> Option<Slot>;
     /// Gives the memory of a piece of slots back, none of which is resident.
     fn release(&mut self, piece: usize);
     /// Returns the slot that goes right before another; without one, the last to go. None: there is none, or the other is
@@ -122,7 +123,7 @@ impl Alone {
         loop {
             let all = self.policy.front();
             let queue = (self.rule.giver)(&all, self.sequence.capacity(), self.newcomer)?;
-            if let Some(slot) = self.policy.step(queue, &all, &mut self.newcomer) {
+            if let Some(slot) = self.policy.step(queue, &all, &mut self.newcomer, false) {
                 return Some(slot);
             }
         }
@@ -165,8 +166,8 @@ impl Policy for AnyPolicy {
         each!(self, policy => policy.front())
     }
 
-    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
-        each!(self, policy => policy.step(queue, all, newcomer))
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64, must: bool) -> Option<Slot> {
+        each!(self, policy => policy.step(queue, all, newcomer, must))
     }
 
     fn release(&mut self, piece: usize) {

@@ -150,13 +150,13 @@ impl Policy for S3Fifo {
         self.front
     }
 
-    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64, must: bool) -> Option<Slot> {
         let slot = self.lists.oldest(queue)?;
         let hits = self.hits[slot as usize];
         let new = self.entries[slot as usize].stamp == *newcomer;
         match queue {
-            SMALL if hits >= HITS_TO_STAY => self.pass(slot, 0, newcomer),
-            MAIN | LAST if hits > 0 => self.pass(slot, hits - 1, newcomer),
+            SMALL if hits >= HITS_TO_STAY && !must => self.pass(slot, 0, newcomer),
+            MAIN | LAST if hits > 0 && !must => self.pass(slot, hits - 1, newcomer),
             MAIN if new && !all.is_short(MAIN) => self.pass(slot, 0, newcomer),
             _ => {
                 if queue == SMALL {

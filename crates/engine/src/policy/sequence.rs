@@ -45,10 +45,11 @@ impl Sequence {
         self.last.fetch_add(2, Relaxed) + 1
     }
 
-    /// Returns a stamp after the last, for an entry that was asked for: it changes nothing that other threads read.
+    /// Returns a stamp after all that were given and before the next, for an entry that was asked for. It changes nothing
+    /// that other threads read.
     #[inline]
     pub(super) fn now(&self) -> u64 {
-        self.last.load(Relaxed) + 2
+        self.last.load(Relaxed)
     }
 
     /// Returns a stamp before all others.

@@ -120,12 +120,12 @@ impl Policy for TwoLevel {
         front
     }
 
-    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
+    fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64, must: bool) -> Option<Slot> {
         let slot = self.lists.oldest(queue)?;
         self.take(slot);
         let entry = &mut self.entries[slot as usize];
         let new = entry.stamp == *newcomer;
-        let over = queue == SECOND && all.weight > limit(self.sequence.capacity()) && !all.is_empty(FIRST);
+        let over = queue == SECOND && !must && all.weight > limit(self.sequence.capacity()) && !all.is_empty(FIRST);
         let passes = new && queue == FIRST && !all.is_short(FIRST);
         if !(over || passes) {
             return Some(slot);

@@ -37,7 +37,7 @@ pub struct Attic<V> {
 }
 
 struct Waiting<V> {
-    /// Each with the size of its value.
+    /// Each with its size.
     entries: VecDeque<(u64, Evicted<V>)>,
     /// The sum of these sizes.
     bytes: u64,
@@ -87,7 +87,7 @@ impl<V: Value> Store<V> {
         let most = (self.budget() / PART).max(LEAST.min(self.budget()));
         let mut waiting = self.attic.evicted.lock();
         for Entry { key, value, .. } in entries {
-            let size = value.as_ref().map_or(0, Value::size) as u64;
+            let size = (key.as_bytes().len() + value.as_ref().map_or(0, Value::size)) as u64;
             waiting.bytes += size;
             waiting.entries.push_back((size, Evicted { key, value, reason }));
         }

@@ -9,6 +9,10 @@ use crate::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+/// As many entries get another place at most, in place of leaving, before some must leave: a caller waits for the room, or
+/// the wire thread.
+const PASSES: usize = 4_096;
+
 /// What the queues of a shard show, for those who do not hold its lock: set under it, read without. A hit, which may
 /// move the oldest entry of a queue, does not set it.
 #[repr(align(64))]
@@ -50,13 +54,15 @@ impl<V: Value> Store<V> {
     /// Evicts until the budgets hold or nothing is left to evict. The caller holds no lock. A newcomer, of this stamp,
     /// goes after all others.
     pub(super) fn make_room(&self, mut newcomer: u64, gone: &mut Gone<V>) {
-        let mut evicted = Vec::new();
-        while self.step(&mut newcomer, &mut evicted) {}
+        let (mut evicted, mut steps) = (Vec::new(), 0);
+        while self.step(&mut newcomer, steps - evicted.len() >= PASSES, &mut evicted) {
+            steps += 1;
+        }
         self.retire(evicted, Reason::Capacity, gone);
     }
 
     /// Has one shard make a step, if a budget does not hold. Returns false if there is nothing to do.
-    fn step(&self, newcomer: &mut u64, evicted: &mut Vec<Entry<V>>) -> bool {
+    fn step(&self, newcomer: &mut u64, must: bool, evicted: &mut Vec<Entry<V>>) -> bool {
         let near = self.near_used.load(Relaxed) > self.budget() / 8;
         let full = self.used.load(Relaxed) > self.budget();
         if !near && !full {
@@ -71,7 +77,9 @@ impl<V: Value> Store<V> {
             (Some(_), _) | (None, None) => (NEAR, near.or_else(|| oldest(NEAR).filter(|_| full))),
             (None, Some(queue)) => (queue, oldest(queue)),
         };
-        let Some((stamp, index)) = found.filter(|(stamp, _)| *stamp != NONE) else { return false };
+        let Some((stamp, index)) = found.filter(|(stamp, _)| *stamp != NONE) else {
+            return giver.is_some(); // another thread has just emptied that queue
+        };
         let mut guard = self.lock(index);
         let shard = &mut *guard;
         if shard.contents.oldest(queue) != stamp {
@@ -79,7 +87,7 @@ impl<V: Value> Store<V> {
             return true;
         }
         let left = self.account(shard, |shard| {
-            let slot = shard.contents.step(queue, &all, newcomer)?;
+            let slot = shard.contents.step(queue, &all, newcomer, must)?;
             let (hash, kind) = (shard.contents.origin(slot).hash, shard.contents.get(slot).kind);
             Some((hash, kind, shard.contents.take_out(slot, self.options.overhead)))
         });

@@ -235,8 +235,8 @@ impl<V: Value> Contents<V> {
     }
 
     /// See [`Policy::step`]. `take_out` must follow if it returns a slot.
-    pub fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64) -> Option<Slot> {
-        if queue == NEAR { self.near.step(0, all, newcomer) } else { self.main.step(queue, all, newcomer) }
+    pub fn step(&mut self, queue: usize, all: &Front, newcomer: &mut u64, must: bool) -> Option<Slot> {
+        if queue == NEAR { self.near.step(0, all, newcomer, must) } else { self.main.step(queue, all, newcomer, must) }
     }
 
     /// Removes an entry that its policy chose.

@@ -1,6 +1,6 @@
 //! Decoded objects that are kept beside their bytes, as all callers may share them.
 use kamacache_engine::memory;
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyException, prelude::*};
 
 use super::Store;
 use crate::{size, value::Value};
@@ -17,7 +17,10 @@ impl Store {
             value.keep_decoded(&object, 0);
         // Unpacked, it would take the memory that packing has saved.
         } else if self.shareable && !value.refuses_decoded() && !self.is_packed(memory::Value::bytes(value)) {
-            let bytes = size::deep(&object, &value.bytes(py))?;
+            let bytes = match size::deep(&object, &value.bytes(py)) {
+                Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
+                size => size.unwrap_or(memory::Value::bytes(value).len()), // its class may say anything
+            };
             let keep = |held: &Value, fits| {
                 if fits {
                     held.keep_decoded(&object, bytes);
