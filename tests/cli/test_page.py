@@ -30,3 +30,9 @@ def test_the_page_of_nodes_with_unix_sockets(program: Program) -> None:
 
 def test_it_finds_nodes_by_their_registry(program: Program) -> None:
     assert "--registry" in program.fails(2, "page", "--node", "127.0.0.1:1")
+
+
+def test_a_port_for_others_needs_a_password(program: Program) -> None:
+    said = program.fails(2, "page", "--listen", "0.0.0.0:0")
+    assert "--password-file, or listen on 127.0.0.1" in said
+    assert "insecure" not in said

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ class Api:
     def __init__(self, account: Path) -> None:
         self.pods: list[str] = []
         self.status = 200
+        self.content: bytes | None = None  # sent in place of the slices, if it is set
+        self.pause = 0.0  # seconds between the bytes of that
         account.mkdir()
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(account / "ca.crt"))
@@ -37,7 +41,11 @@ class Api:
                 trusted = self.headers["Authorization"] == "Bearer of-the-pod"
                 self.send_response(api.status if trusted and self.path == PATH else 403)
                 self.end_headers()
-                self.wfile.write(json.dumps(api.answer()).encode())
+                content = api.content or json.dumps(api.answer()).encode()
+                with suppress(OSError):  # the client had enough
+                    for part in [content] if not api.pause else [bytes([byte]) for byte in content]:
+                        self.wfile.write(part)
+                        time.sleep(api.pause)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tools.demo.etcd import free_port
 
 from kamacache import Node
 from kamacache.errors import ConfigError
-from kamacache.registry import parse
+from kamacache.registry import kubernetes, parse
 from tests.cluster.cluster import wait_until
 from tests.cluster.kubernetes_api import Api
 
@@ -52,6 +53,43 @@ def test_what_it_says_of_failures(api: Api, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     with pytest.raises(ConnectionError, match="KUBERNETES_SERVICE_HOST"):
         registry.members("app")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[]", b"7", b"{}", b'{"items": null}', b'{"items": "text"}', b'{"items": [7]}', b"[" * 100_000),
+        b'{"items": [{"addressType": "IPv4", "endpoints": [{"addresses": "10.0.0.1"}]}]}',
+    ],
+)
+def test_answers_of_another_shape(api: Api, content: bytes) -> None:
+    api.content = content
+    with pytest.raises(ConnectionError, match=r"other than EndpointSlices|no address"):
+        parse("kubernetes://cache:8001").members("app")
+
+
+def test_answers_without_an_end(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up on an answer that comes byte by byte, and on one that is too large."""
+    registry = parse("kubernetes://cache:8001")
+    monkeypatch.setattr(kubernetes, "_TIME", 0.5)
+    api.content, api.pause = b"[" * 200, 0.1
+    begin = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"no whole answer|timed out"):
+        registry.members("app")
+    assert time.monotonic() - begin < 10  # it takes 20 to read all
+    monkeypatch.setattr(kubernetes, "_TIME", 20.0)
+    monkeypatch.setattr(kubernetes, "_MAX", 1 << 20)
+    api.content, api.pause = b" " * (1 << 21), 0.0
+    with pytest.raises(ConnectionError, match="more than 1 MiB"):
+        registry.members("app")
+
+
+@pytest.mark.parametrize("token", ["hidden\nhidden", "hidden\u20ac", ""])
+def test_a_bad_token_is_not_shown(api: Api, token: str) -> None:
+    (kubernetes.ACCOUNT / "token").write_text(token)
+    with pytest.raises(ConnectionError, match="token does not hold one token") as caught:
+        parse("kubernetes://cache:8001").members("app")
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

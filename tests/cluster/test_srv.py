@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
+import dns.resolver
 import pytest
 from tools.demo.etcd import free_port
 
@@ -65,3 +67,18 @@ def test_invalid_urls(rest: str) -> None:
     with pytest.raises(ConfigError, match=r"registry dns\+srv://") as caught:
         parse(f"dns+srv://{rest}")
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("server", ["name.test:8600", "unix:/run/dns.sock", "", "127.0.0.1", "127.0.0.1:0"])
+def test_servers_that_cannot_be_asked(server: str) -> None:
+    with pytest.raises(ConfigError, match=r"registry dns\+srv://: server="):
+        parse(f"dns+srv://_a._tcp.b?server={server}")
+
+
+def test_a_machine_without_a_dns_server() -> None:
+    error = dns.resolver.NoResolverConfiguration
+    with (
+        mock.patch.object(dns.resolver.Resolver, "read_resolv_conf", side_effect=error),
+        pytest.raises(ConfigError, match=r"add \?server=127\.0\.0\.1:8600"),
+    ):
+        parse("dns+srv://_a._tcp.b")

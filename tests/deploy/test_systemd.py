@@ -36,6 +36,15 @@ def test_a_pair_of_nodes(replicas: Replicas, etcd: Etcd, tmp_path: Path) -> None
     assert one.served.end() == 0
 
 
+def test_the_port_is_free_when_systemd_takes_it() -> None:
+    """Stop the service first: systemd refuses to listen on the port of a service that runs."""
+    commands = "systemctl stop kamacache && systemctl enable --now kamacache.socket && systemctl start kamacache"
+    operations = EXAMPLES.parent / "docs" / "operations.md"
+    for text in (SOCKET.read_text(), operations.read_text()):
+        assert commands in " ".join(text.split())
+        assert text.count("enable --now") == 1
+
+
 def test_related_settings_agree() -> None:
     service, text = unit(UNIT)["Service"], UNIT.read_text()
     for path in ("/opt/kamacache/app/prices.py", "/etc/kamacache/node.toml", "/etc/kamacache/password"):

@@ -91,6 +91,25 @@ def test_the_owner_does_not_answer() -> None:
         asyncio.run(main())
 
 
+def test_a_set_that_has_grown_too_large() -> None:
+    async def main() -> None:
+        cache = made("large-set", max_bytes="1 MiB")
+        with pytest.raises(CacheBackendInteractionError, match="nothing more can be added to '_tag:t'"):
+            await cache.set_add("_tag:t", "x" * 1_000_000)
+
+    asyncio.run(main())
+
+
+def test_a_change_that_always_loses() -> None:
+    async def main() -> None:
+        with pytest.raises(CacheBackendInteractionError, match="'k' was changed by others each time"):
+            await made("loses").set_add("k", "a")
+
+    lost = mock.patch.object(Group, "aadd", return_value=False)
+    with lost, mock.patch("kamacache.integrations.cashews._PATIENCE", 0.05):
+        asyncio.run(main())
+
+
 def test_unknown_options() -> None:
     with pytest.raises(ConfigError, match="max_byte"):
         KamaCache("none", max_byte=1)

@@ -21,12 +21,14 @@ from cashews.utils import Bitarray
 from cashews.wrapper.backend_settings import register_backend
 
 from kamacache import KEEP, Conflict, Group, PeerError, ValueTooLarge
+from kamacache.deadline import Deadline
 from kamacache.integrations.place import akept, group_at
 from kamacache.log import log
 
 T = TypeVar("T")
 _PARTS = b"\x01"  # in front of what set_add, slice_incr and incr_bits keep, which get does not return
 _PAUSE = 0.01  # seconds, before a change that lost to another one is tried again
+_PATIENCE = 10.0  # seconds, in which a change may lose to others again and again
 
 
 class KamaCache(Backend):
@@ -214,8 +216,10 @@ class KamaCache(Backend):
     ) -> T:
         """Replace the parts that a key has by those that `change` returns, and return what it returns beside them.
 
-        A caller that was slower than another one begins again with what that one has left.
+        A caller that was slower than another one begins again with what that one has left. Raises
+        CacheBackendInteractionError if that happens for ten seconds, or if the parts have grown too large.
         """
+        until = Deadline.after(_PATIENCE)
         while True:
             entry = await self.group.aget_entry(key)
             old = _parts(entry and entry.value, empty)
@@ -232,6 +236,10 @@ class KamaCache(Backend):
                         return result
             except Conflict:
                 pass
+            except ValueTooLarge as error:
+                raise CacheBackendInteractionError(f"nothing more can be added to {key!r}: {error}") from error
+            if until.passed:
+                raise CacheBackendInteractionError(f"{key!r} was changed by others each time, for {_PATIENCE:g} s")
             await asyncio.sleep(_PAUSE)
 
     async def _encoded(self, key: str, value: Any, expire: float | None) -> bytes:

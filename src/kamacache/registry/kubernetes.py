@@ -7,14 +7,20 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError
 from kamacache.net.addresses import Address
 from kamacache.registry.dns import DnsRegistry
 
+if TYPE_CHECKING:
+    from ssl import SSLSocket
+
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # of every pod, unless that is forbidden
 _TIME = 2.0  # seconds for an answer
+_MAX = 16 << 20  # bytes of an answer: enough for 20,000 pods
+_TOKEN = re.compile(r"[!-~]+")
 _OK, _FORBIDDEN = 200, {401, 403}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _FAMILIES = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
@@ -46,48 +52,79 @@ class KubernetesRegistry(DnsRegistry):
         return f"<KubernetesRegistry {self._name}>"
 
     def _addresses(self) -> list[Address]:
-        found: list[tuple[int, str]] = [
-            (_FAMILIES[one["addressType"]], str(address))
-            for one in self._slices()
-            if one.get("addressType") in _FAMILIES
-            for endpoint in one.get("endpoints") or []
-            for address in endpoint.get("addresses") or []
-        ]
+        content = self._list()
+        try:
+            found: list[tuple[int, str]] = [
+                (_FAMILIES[one["addressType"]], address)
+                for one in _array(json.loads(content), "items")
+                if one.get("addressType") in _FAMILIES
+                for endpoint in _array(one, "endpoints")
+                for address in _array(endpoint, "addresses")
+                if isinstance(address, str)
+            ]
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise ConnectionError("the API of Kubernetes answers with something other than EndpointSlices") from None
         return self._chosen(found)
 
-    def _slices(self) -> list[dict[str, Any]]:
-        """Return the EndpointSlices of the service; ConnectionError if the API does not list them."""
+    def _list(self) -> bytes:
+        """Return the EndpointSlices of the service, in JSON; ConnectionError if the API does not list them."""
         from http.client import HTTPException  # noqa: PLC0415 - only here
 
         try:
             status, content = self._ask()
-            slices: list[dict[str, Any]] = json.loads(content)["items"] if status == _OK else []
         except KeyError as error:
-            raise ConnectionError(
-                f"this is no pod of Kubernetes, or no answer of its API: {error} is missing"
-            ) from None
+            raise ConnectionError(f"this is no pod of Kubernetes: {error} is missing") from None
         except (OSError, ValueError, HTTPException) as error:
             raise ConnectionError(f"the API of Kubernetes cannot be read: {error}") from None
         if status != _OK:
             advice = "; allow the service account to list endpointslices" if status in _FORBIDDEN else ""
             raise ConnectionError(f"the API of Kubernetes answers {status}{advice}")
-        return slices
+        return content
 
     def _ask(self) -> tuple[int, bytes]:
-        """Return the status and the content of the answer."""
+        """Return the status and the content of the answer. Raises KeyError if this process is not in a pod."""
         import ssl  # noqa: PLC0415 - only here
         from http.client import HTTPSConnection  # noqa: PLC0415 - the same
 
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
         namespace = self._namespace or (ACCOUNT / "namespace").read_text().strip()
-        token = (ACCOUNT / "token").read_text().strip()  # it changes every hour
+        token = (ACCOUNT / "token").read_text(errors="replace").strip()  # it changes every hour
+        if not _TOKEN.fullmatch(token):  # http.client would show it in its error, which is logged
+            raise ValueError(f"{ACCOUNT / 'token'} does not hold one token")
+        until = Deadline.after(_TIME)
         trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+        trust.sslsocket_class = _socket_until(until)
         path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         query = f"labelSelector=kubernetes.io%2Fservice-name%3D{self._name.host}"
         connection = HTTPSConnection(host, port, timeout=_TIME, context=trust)
         try:
             connection.request("GET", f"{path}?{query}", headers={"Authorization": f"Bearer {token}"})
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            content = answer.read(_MAX + 1)
+            if len(content) > _MAX:
+                raise ValueError(f"the answer has more than {_MAX >> 20} MiB")
+            return answer.status, content
         finally:
             connection.close()
+
+
+def _array(of: Any, name: str) -> list[Any]:
+    """Return the array of this name, empty if there is none; AttributeError or TypeError for another kind of JSON."""
+    found = of.get(name)
+    if not isinstance(found, list | None):
+        raise TypeError(name)
+    return found or []
+
+
+def _socket_until(until: Deadline) -> type[SSLSocket]:
+    """Return a class of sockets that read until then: a timeout of its own starts anew with each read."""
+    import ssl  # noqa: PLC0415 - only here
+
+    class Until(ssl.SSLSocket):
+        def recv_into(self, *args: Any, **options: Any) -> int:
+            if until.passed:
+                raise TimeoutError(f"no whole answer within {_TIME:g} s")
+            self.settimeout(max(until.left(), 0.001))  # zero would not wait for the TLS record
+            return super().recv_into(*args, **options)
+
+    return Until

@@ -8,6 +8,7 @@ from kamacache.net.addresses import RESOLVE, Address, advertised, is_here, parse
 from kamacache.registry.dns import DnsRegistry
 
 _TIME = 2.0  # seconds for an answer
+_SERVER = "server=127.0.0.1:8600"
 
 
 class SrvRegistry(DnsRegistry):
@@ -29,11 +30,21 @@ class SrvRegistry(DnsRegistry):
             raise ConfigError("registry dns+srv://: needs dnspython: pip install 'kamacache[dns]'") from None
         option, _, given = query.partition("=")
         if query and option != "server":
-            raise ConfigError("registry dns+srv://: after ? comes server=host:port")
-        self._resolver = dns.resolver.Resolver(configure=not given)
-        if given:
+            raise ConfigError(f"registry dns+srv://: after ? comes {_SERVER}")
+        try:
+            self._resolver = dns.resolver.Resolver(configure=not query)
+        except dns.resolver.NoResolverConfiguration:
+            raise ConfigError(f"registry dns+srv://: this machine names no DNS server; add ?{_SERVER}") from None
+        if query:
             server = parse_address(given, name="registry dns+srv://: server")
-            self._resolver.nameservers, self._resolver.port = [server.host], server.port
+            try:
+                self._resolver.nameservers, self._resolver.port = [server.host], server.port
+            except ValueError:  # a host name or a Unix socket: the resolver itself looks nothing up
+                server = Address("", 0)
+            if server.port == 0:
+                raise ConfigError(
+                    f"registry dns+srv://: server={given!r}: server= takes an IP address and a port, as in {_SERVER}"
+                )
         self._name = Address(name, 0)
 
     def __repr__(self) -> str:
