@@ -163,7 +163,7 @@ fn several_shards_choose_as_one() {
                 fronts.iter().for_each(|one| front.join(one));
                 let queue = (rule.giver)(&front, 64, newcomer).expect("something is resident");
                 let shard = (0..shards).min_by_key(|&shard| fronts[shard].oldest[queue]).expect("one at least");
-                if let Some(slot) = policies[shard].step(queue, &front, &mut newcomer) {
+                if let Some(slot) = policies[shard].step(queue, &front, &mut newcomer, false) {
                     used -= 1 + resident[shard][slot as usize].take().expect("resident") % 3;
                 }
             }
