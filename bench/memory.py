@@ -2,7 +2,7 @@
 
 python -m bench.memory [--short] [--json] [--mib 256] [NAME ...]
 
-Each case runs in a process of its own and has several steps. For each step it is told by how much the process has grown
+Each case runs in a process of its own and has several steps. For each step it prints by how much the process has grown
 since the group was made: at the end of the step, and at most until then, both as a part of max_bytes.
 """
 

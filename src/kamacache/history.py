@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 STEP = 5.0  # seconds of a period; they begin at the same time on all nodes, as far as their clocks agree
 PERIODS = 60
 COUNTS = ("gets", "memory", "loads", "errors", "writes")  # `memory`: gets answered from the memory of any node
-_LEVELS = ("bytes", "near_bytes")
-_WIDTH = 1 + len(COUNTS) + len(_LEVELS)  # of a row: the number of its period, then counters and sizes at its end
+LEVELS = ("bytes", "near_bytes")
+_WIDTH = 1 + len(COUNTS) + len(LEVELS)  # of a row: the number of its period, then counters and sizes at its end
 _TIMES = 6  # snapshots of the times of loads: one each minute
 
 
@@ -61,7 +61,7 @@ class History:
         for place, column in enumerate(COUNTS, 1):
             # A test may have reset the counters.
             found[column] = [max(0, int(row[place] - last[place])) for last, row in pairwise(rows)]
-        for place, column in enumerate(_LEVELS, 1 + len(COUNTS)):
+        for place, column in enumerate(LEVELS, 1 + len(COUNTS)):
             found[column] = [int(row[place]) for row in rows[1:]]
         return found
 

@@ -31,5 +31,9 @@ def _title() -> str:
 
 def shown(title: str) -> str:
     """Return a title without secrets and with printable characters alone."""
-    title = re.sub(r"://[^/\s]*@", "://", title)
-    return "".join(character if character.isprintable() else " " for character in title)
+    return printable(re.sub(r"://[^/\s]*@", "://", title), " ")
+
+
+def printable(text: str, instead: str) -> str:
+    """Return a text with another character for each that a terminal would obey."""
+    return "".join(character if character.isprintable() else instead for character in text)

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import http.client
 import socket
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from kamacache import Node
+from tests.cluster.cluster import in_thread, wait_until
+from tests.cluster.conftest import free_ports
+
 PATIENCE = 20.0  # seconds
+
+
+def two_nodes(service: str, load: Callable[[str], bytes | None], **options: Any) -> Iterator[list[Node]]:
+    """Yield two members at ports of loopback, with the group users."""
+    ports = free_ports(2)
+    listed = ",".join(f"127.0.0.1:{port}" for port in ports)
+    nodes = [Node(f"127.0.0.1:{port}", registry=f"static://{listed}", service=service) for port in ports]
+    for node in nodes:
+        node.group("users", load, **options)
+    for starting in [in_thread(node.start) for node in nodes]:
+        starting.result(PATIENCE)
+    wait_until(lambda: all(len(node.members()) == 2 for node in nodes), PATIENCE)
+    yield nodes
+    for node in nodes:
+        node.close()
 
 
 class Answer(NamedTuple):

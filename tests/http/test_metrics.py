@@ -12,8 +12,7 @@ import kamacache
 from kamacache import LoadError, Node
 from kamacache._engine import Histogram
 from tests.cluster.cluster import in_thread, wait_until
-from tests.cluster.conftest import free_ports
-from tests.http.client import PATIENCE, labelled, metrics, request
+from tests.http.client import PATIENCE, labelled, metrics, request, two_nodes
 
 OUTCOMES = ("hits", "near_hits", "absent", "peer_hits", "joined", "loads", "peer_loads")
 
@@ -26,18 +25,7 @@ def load(key: str) -> bytes | None:
 
 @pytest.fixture
 def pair() -> Iterator[list[Node]]:
-    ports = free_ports(2)
-    listed = ",".join(f"127.0.0.1:{port}" for port in ports)
-    nodes = [Node(f"127.0.0.1:{port}", registry=f"static://{listed}", service="metrics") for port in ports]
-    for node in nodes:
-        node.group("users", load, near_ttl=0)
-    starting = [in_thread(node.start) for node in nodes]
-    for start in starting:
-        start.result(PATIENCE)
-    wait_until(lambda: all(len(node.members()) == 2 for node in nodes), PATIENCE)
-    yield nodes
-    for node in nodes:
-        node.close()
+    yield from two_nodes("metrics", load, near_ttl=0)
 
 
 def of(node: Node) -> str:

@@ -14,8 +14,7 @@ from kamacache import Node, __version__
 from kamacache.history import PERIODS
 from kamacache.net.native import NativeLane
 from tests.cluster.cluster import in_thread, wait_until
-from tests.cluster.conftest import free_ports
-from tests.http.client import PATIENCE, request
+from tests.http.client import PATIENCE, request, two_nodes
 
 
 def load(key: str) -> bytes:
@@ -26,17 +25,7 @@ def load(key: str) -> bytes:
 
 @pytest.fixture
 def pair() -> Iterator[list[Node]]:
-    ports = free_ports(2)
-    listed = ",".join(f"127.0.0.1:{port}" for port in ports)
-    nodes = [Node(f"127.0.0.1:{port}", registry=f"static://{listed}", service="status") for port in ports]
-    for node in nodes:
-        node.group("users", load)
-    for starting in [in_thread(node.start) for node in nodes]:
-        starting.result(PATIENCE)
-    wait_until(lambda: all(len(node.members()) == 2 for node in nodes), PATIENCE)
-    yield nodes
-    for node in nodes:
-        node.close()
+    yield from two_nodes("status", load)
 
 
 def status(node: Node) -> dict[str, Any]:

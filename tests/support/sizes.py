@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from kamacache._engine import MISSING, Clock, PolicyRun, Store
 
 
-def store_of(policy: str, max_bytes: int) -> Store:
+def store_of(
+    policy: str, max_bytes: int, decode: Callable[[bytes], Any] | None = None, *, keep_evicted: bool = False
+) -> Store:
     return Store(
         "sizes",
         max_bytes=max_bytes,
@@ -13,9 +18,9 @@ def store_of(policy: str, max_bytes: int) -> Store:
         clock=Clock(manual=True),
         near_ttl=5.0,
         remember=10.0,
-        decode=None,
+        decode=decode,
         shareable=True,
-        keep_evicted=False,
+        keep_evicted=keep_evicted,
     )
 
 

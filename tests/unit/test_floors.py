@@ -106,7 +106,7 @@ FLOORS = (  # from the ground up
     ("__main__",),
 )
 ENGINE_FLOORS = (  # the same for the engine, without generated code
-    ("proto", "outcome", "sync", "clock", "fork", "hash", "histogram", "arrivals", "base64", "resp.codec"),
+    ("proto", "outcome", "sync", "clock", "fork", "hash", "histogram", "arrivals", "resp.codec"),
     (
         "chunks",
         "tracked",

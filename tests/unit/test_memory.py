@@ -16,23 +16,14 @@ import msgspec
 import pydantic
 import pytest
 
-from kamacache._engine import Clock, Store
+from kamacache._engine import Store
+from tests.support.sizes import store_of
 
 ROWS = [{"id": n, "name": f"name {n}", "tags": ["a", str(n)], "price": n / 3} for n in range(20)]
 
 
 def store(max_bytes: int, decode: Callable[[bytes], Any] | None = None, *, keep_evicted: bool = False) -> Store:
-    return Store(
-        "g",
-        max_bytes=max_bytes,
-        policy="s3fifo",
-        clock=Clock(manual=True),
-        near_ttl=5.0,
-        remember=10.0,
-        decode=decode,
-        shareable=True,
-        keep_evicted=keep_evicted,
-    )
+    return store_of("s3fifo", max_bytes, decode, keep_evicted=keep_evicted)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod arrivals;
-mod base64;
 pub mod call;
 mod chunks;
 pub mod clock;

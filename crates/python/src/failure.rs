@@ -32,6 +32,19 @@ pub fn os_error(error: &io::Error, about: &str) -> PyErr {
     }
 }
 
+/// Returns the answers of several peers as objects. That of one that failed is the exception, not raised.
+pub fn objects<'py, A>(
+    py: Python<'py>,
+    answers: Vec<Result<A, Failure>>,
+    object: impl Fn(A) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let one = |answer: Result<A, _>| match answer {
+        Ok(answer) => object(answer),
+        Err(failure) => Ok(exception(py, &failure)),
+    };
+    answers.into_iter().map(one).collect()
+}
+
 /// Returns the same as an object, not raised.
 pub fn exception<'py>(py: Python<'py>, failure: &Failure) -> Bound<'py, PyAny> {
     peer_error(py, failure).into_value(py).into_bound(py).into_any()

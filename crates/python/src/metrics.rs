@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::{
     errors::duration,
-    failure::{exception, peer_error},
+    failure::{objects, peer_error},
     store::Store,
     transport::Transport,
 };
@@ -38,12 +38,8 @@ pub fn statuses<'py>(
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let timeout = duration(timeout)?;
     let pool = transport.pool().map_err(|failure| peer_error(py, &failure))?;
-    let answers = py.detach(|| contact::statuses(pool, addresses, timeout)).into_iter();
-    let object = |answer: Result<Vec<u8>, _>| match answer {
-        Ok(text) => PyBytes::new(py, &text).into_any(),
-        Err(failure) => exception(py, &failure),
-    };
-    Ok(answers.map(object).collect())
+    let told = py.detach(|| contact::statuses(pool, addresses, timeout));
+    objects(py, told, |text| Ok(PyBytes::new(py, &text).into_any()))
 }
 
 /// Times counted in buckets, from any thread.

@@ -23,7 +23,7 @@ use crate::{
     answers,
     contacts::Contacts,
     errors::duration,
-    failure::{exception, os_error, peer_error},
+    failure::{self, exception, os_error, peer_error},
     incoming::Incoming,
     messages,
     metrics::Scrape,
@@ -196,12 +196,8 @@ impl Transport {
         let asks = asks.into_iter().map(|(address, message)| Ok((address, messages::request(&message)?)));
         let asks = asks.collect::<PyResult<Vec<_>>>()?;
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
-        let replies = py.detach(|| send_all(pool, asks, timeout)).into_iter();
-        let object = |reply| match reply {
-            Ok(reply) => messages::from_reply(py, &reply),
-            Err(failure) => Ok(exception(py, &failure)),
-        };
-        replies.map(object).collect()
+        let replies = py.detach(|| send_all(pool, asks, timeout));
+        failure::objects(py, replies, |reply| messages::from_reply(py, &reply))
     }
 
     #[pyo3(signature = (address, timeout, /))]
@@ -222,12 +218,8 @@ impl Transport {
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let timeout = duration(timeout)?;
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
-        let answered = py.detach(|| ping_many(pool, me, addresses, timeout)).into_iter();
-        let object = |answer| match answer {
-            Ok(contact) => messages::contact(py, &contact),
-            Err(failure) => Ok(exception(py, &failure)),
-        };
-        answered.map(object).collect()
+        let answered = py.detach(|| ping_many(pool, me, addresses, timeout));
+        failure::objects(py, answered, |contact| messages::contact(py, &contact))
     }
 
     #[pyo3(signature = (address, store, since, timeout, /))]

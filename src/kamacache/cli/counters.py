@@ -6,14 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 import click
 
 from kamacache.cli import output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place
-from kamacache.stats import GroupStats
+from kamacache.serve.status import sum_of_stats
 
 _SIZES = {"bytes", "near_bytes", "remembered_bytes", "max_bytes"}
 _CLEAR = "\x1b[H\x1b[2J"
@@ -33,7 +32,7 @@ def of_all(place: Place, group: str | None) -> tuple[str, Counters]:
     Members without the group count as zero, and those that do not answer are named on standard error. Raises
     OutOfReach if none answers, and Refused.
     """
-    sums: Counters = {}
+    each: dict[str, list[dict[str, float]]] = {}
     silent: list[str] = []
     members = place.members()
     for member in members:
@@ -45,22 +44,16 @@ def of_all(place: Place, group: str | None) -> tuple[str, Counters]:
             continue
         for name, counters in found.items():
             if group in (None, name):
-                sums[name] = _sum(sums.get(name), counters)
+                each.setdefault(name, []).append(counters)
     answered = len(members) - len(silent)
     if not answered:
         raise OutOfReach("no member answers: " + "; ".join(silent) if silent else "no node is registered")
     for line in silent:
         click.echo(f"kamacache: {line}", err=True)
-    if group is not None and not sums:
+    if group is not None and not each:
         raise Refused(f"NOGROUP no group '{group}' on any member")
+    sums = {name: sum_of_stats(counters) for name, counters in each.items()}
     return f"{answered} of {len(members)} members together", sums
-
-
-def _sum(one: dict[str, float] | None, other: dict[str, float]) -> dict[str, float]:
-    if one is None:
-        return other
-    both: dict[str, Any] = {name: one[name] + other[name] for name in one if name != "hit_rate"}
-    return GroupStats(**both).as_dict()
 
 
 def show(title: str, found: Counters) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 from kamacache.cli import output
 from kamacache.cli.client import Client, OutOfReach, Refused
 from kamacache.cli.finding import Place
+from kamacache.serve.status import can_answer
 
 HEAD = ["", "ADDRESS", "STATE", "LISTED", "WEIGHT", "PID", "HOST", "STARTED", "GROUPS", "ID", "TITLE"]
 _AT_ONCE = 16
 _ANSWER = 2.0  # seconds in which a member must answer
 _TITLE = 40  # characters in a table
-_SILENT = ("dead", "left")
 
 Members = list[dict[str, Any]]
 
@@ -30,7 +30,7 @@ def members(place: Place) -> Members:
 
 
 def _asked(place: Place, member: dict[str, Any]) -> dict[str, Any] | None:
-    if member["address"] is None or not member["id"] or member["state"] in _SILENT:
+    if not can_answer(member):
         return None
     try:
         with place.answering(member["address"]) as client:

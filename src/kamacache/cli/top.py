@@ -17,6 +17,7 @@ from kamacache.cli import output
 from kamacache.cli.client import Client, OutOfReach, Refused
 from kamacache.cli.finding import Place, places
 from kamacache.errors import KamaCacheError
+from kamacache.process import printable
 from kamacache.units import parse_duration
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -83,7 +84,7 @@ class Line:
     """One line of a picture, without characters that a terminal obeys: keys and names may hold anything."""
 
     def __init__(self, text: str = "", *, bold: bool = False) -> None:
-        self.text = "".join(character if character.isprintable() else "\ufffd" for character in text)
+        self.text = printable(text, "\ufffd")
         self.bold = bold
 
     def cut(self, width: int, *, styled: bool) -> str:

@@ -25,17 +25,19 @@ class DnsRegistry(Registry):
 
     notices_deaths = False
     poll = 2.0
+    scheme = "dns"
 
     def __init__(self, url: str) -> None:
         """Read the URL; ConfigError if it names no host and port."""
+        named = f"registry {self.scheme}://"
         rest, _, query = url.partition("://")[2].rstrip("/").partition("?")
         if "@" in rest:  # not shown: it may be a password
-            raise ConfigError("registry dns://: a name and a port come after it; give the password as password=")
+            raise ConfigError(f"{named}: a name and a port come after it; give the password as password=")
         if query not in {"", "family=4", "family=6"}:
-            raise ConfigError("registry dns://: after ? comes family=4 or family=6")
-        self._name = parse_address(rest, name="registry dns://")
+            raise ConfigError(f"{named}: after ? comes family=4 or family=6")
+        self._name = parse_address(rest, name=named)
         if self._name.is_unix or self._name.is_unspecified or self._name.port == 0:
-            raise ConfigError(f"registry dns://: {self._name} is no name of members; name a host and their port")
+            raise ConfigError(f"{named}: {self._name} is no name of members; name a host and their port")
         families = [socket.AF_INET, socket.AF_INET6]
         self._families = families[::-1] if query == "family=6" else families
 

@@ -33,6 +33,8 @@ class KubernetesRegistry(DnsRegistry):
     service of another namespace. `?family=6` prefers IPv6, as with dns://.
     """
 
+    scheme = "kubernetes"
+
     def __init__(self, url: str) -> None:
         """Read the URL; ConfigError if it names no service and port."""
         rest, _, query = url.partition("://")[2].rstrip("/").partition("?")
@@ -40,10 +42,7 @@ class KubernetesRegistry(DnsRegistry):
             raise ConfigError(
                 "registry kubernetes://: a service and a port come after it; give the password as password="
             )
-        try:
-            super().__init__(f"dns://{rest.rpartition('/')[2]}{query and '?'}{query}")
-        except ConfigError as error:
-            raise ConfigError(str(error).replace("dns://", "kubernetes://")) from None
+        super().__init__(f"kubernetes://{rest.rpartition('/')[2]}{query and '?'}{query}")
         self._namespace = rest.rpartition("/")[0]
         if not _NAME.fullmatch(self._name.host) or (self._namespace and not _NAME.fullmatch(self._namespace)):
             raise ConfigError("registry kubernetes://: write service:port or namespace/service:port")

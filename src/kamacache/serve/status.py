@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kamacache._engine import Histogram, hot
-from kamacache.history import COUNTS, PERIODS, STEP
+from kamacache.history import COUNTS, LEVELS, PERIODS, STEP
 from kamacache.stats import GroupStats
 
 if TYPE_CHECKING:
@@ -18,8 +18,14 @@ _HOT = 20  # keys of a group that a node names
 _SHOWN = 10  # keys that are shown of all
 _LATE = 1.5  # seconds after its end by which a period is noted: the sweeper looks once a second
 _MINUTE = int(60 // STEP)
+_SILENT = ("dead", "left")
 
 Document = dict[str, Any]
+
+
+def can_answer(member: Document) -> bool:
+    """Return whether a member can be asked what it knows of itself."""
+    return bool(member["address"] and member["id"]) and member["state"] not in _SILENT
 
 
 def of_node(info: Document, groups: Mapping[str, GroupCore], history: History) -> Document:
@@ -95,7 +101,7 @@ def _member(member: Document, answer: Document | str | None, last: int) -> Docum
     if not isinstance(answer, dict):
         return shown | {"answers": False, "error": answer or "", "history": _sum_of_histories(())}
     groups = list(answer["groups"].values())
-    sums = _sum_of_stats(group["stats"] for group in groups)
+    sums = sum_of_stats(group["stats"] for group in groups)
     history = _sum_of_histories(_aligned(group["history"], last) for group in groups)
     return (
         shown
@@ -117,7 +123,7 @@ def _group(name: str, parts: list[Document], last: int) -> Document:
     return {
         "name": name,
         "members": len(parts),
-        "stats": _sum_of_stats(part["stats"] for part in parts),
+        "stats": sum_of_stats(part["stats"] for part in parts),
         "history": history,
         "load": _times(counts, sum(part["times"]["seconds"] for part in parts)),
         "hot": list(_hottest(name, parts, lately["rate"])),
@@ -159,12 +165,13 @@ def _aligned(history: Document, last: int) -> Document:
 
 
 def _sum_of_histories(histories: Iterable[Document]) -> Document:
-    none = {name: [0] * PERIODS for name in (*COUNTS, "bytes", "near_bytes")}
+    none = {name: [0] * PERIODS for name in (*COUNTS, *LEVELS)}
     each = [none, *histories]
     return {name: [sum(column) for column in zip(*(one[name] for one in each), strict=True)] for name in none}
 
 
-def _sum_of_stats(each: Iterable[Document]) -> Document:
+def sum_of_stats(each: Iterable[Document]) -> Document:
+    """Return the sums of the counters of several nodes or groups, with the hit rate of all."""
     sums: dict[str, int] = dict.fromkeys(GroupStats.__annotations__, 0)
     for stats in each:
         for name in sums:

@@ -11,7 +11,7 @@ from kamacache import thread
 from kamacache._engine import Promise, monotonic
 from kamacache.deadline import Deadline
 from kamacache.errors import Overloaded
-from kamacache.serve.status import Document, of_node, together
+from kamacache.serve.status import Document, can_answer, of_node, together
 from kamacache.serve.writes import Refusal
 from kamacache.steps import Wait
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _FRESH = 1.0  # seconds for which an answer is given again
 _PATIENCE = 1.0  # seconds in which a member must answer
 _LATE = 5.0  # seconds until the thread that asks is given up
-_SILENT = ("dead", "left")
 
 
 class Statuses:
@@ -60,7 +59,7 @@ class Statuses:
 
     async def _all(self) -> Document:
         me, *others = members = self._members()
-        asked = [each for each in others if each["address"] and each["id"] and each["state"] not in _SILENT]
+        asked = [each for each in others if can_answer(each)]
         told: Promise = Promise()
         addresses = [each["address"] for each in asked]
         if addresses:

@@ -78,15 +78,24 @@ pub struct Rule {
 }
 
 /// Every policy, the default first.
-static RULES: [Rule; 3] = [
+const EVERY: [Rule; 3] = [
     Rule { name: "s3fifo", make: |sequence| AnyPolicy::S3Fifo(S3Fifo::new(sequence)), giver: S3Fifo::giver },
     Rule { name: "lru", make: |sequence| AnyPolicy::Lru(Lru::new(sequence)), giver: Lru::giver },
     Rule { name: "lru2", make: |sequence| AnyPolicy::TwoLevel(TwoLevel::new(sequence)), giver: TwoLevel::giver },
 ];
 
+static RULES: [Rule; EVERY.len()] = EVERY;
+
 impl Rule {
     /// The names that users may ask for, the default first.
-    pub const NAMES: [&'static str; 3] = ["s3fifo", "lru", "lru2"];
+    pub const NAMES: [&'static str; EVERY.len()] = {
+        let (mut names, mut n) = ([""; EVERY.len()], 0);
+        while n < names.len() {
+            names[n] = EVERY[n].name;
+            n += 1;
+        }
+        names
+    };
 
     /// Returns the policy of that name.
     pub fn named(name: &str) -> Option<&'static Self> {

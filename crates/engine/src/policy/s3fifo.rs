@@ -55,7 +55,7 @@ impl S3Fifo {
     /// Returns the queue to evict from: main while over its share. The newest of small stays while main has anything,
     /// else a heavy newcomer would evict itself.
     pub(super) fn giver(all: &Front, capacity: u64, newcomer: u64) -> Option<usize> {
-        // What has just come makes no room for itself while there is anything else.
+        // A newcomer makes no room for itself while there is anything else.
         let kept = all.is_empty(MAIN) || all.oldest[MAIN] == newcomer && all.is_short(MAIN);
         if !all.is_empty(LAST) && all.oldest[LAST] != newcomer {
             return Some(LAST);

@@ -11,7 +11,7 @@ pub const QUEUES: usize = 3;
 const MIDDLE: u64 = 1 << 62;
 /// The stamp of no entry.
 pub const NO_STAMP: u64 = 0;
-/// Where a queue is empty, in place of its oldest stamp.
+/// Stands for the oldest stamp of an empty queue.
 pub const NONE: u64 = u64::MAX;
 
 /// Gives stamps to the entries of all shards, each greater than the one before.
@@ -20,7 +20,7 @@ pub struct Sequence {
     first: AtomicU64,
     /// The sum of the weights that may stay.
     capacity: AtomicU64,
-    /// How many hashes of entries that left are known, and how many have ever been noted.
+    /// The number of hashes of entries that left which are known, and of those ever noted.
     pub(super) ghosts: AtomicU64,
     pub(super) noted: AtomicU64,
 }
@@ -58,7 +58,7 @@ impl Sequence {
     }
 }
 
-/// What the queues of a policy show, in one shard or in several.
+/// The ends of a policy's queues, in one shard or in several.
 #[derive(Clone, Copy, Debug)]
 pub struct Front {
     /// The stamps where entries leave.

@@ -1,9 +1,8 @@
 //! The page for people at `/`: one file without any other, and the headers that let nothing else into it.
 use std::{fmt::Write, sync::LazyLock};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ring::digest::{SHA256, digest};
-
-use crate::base64;
 
 pub const PAGE: &str = include_str!("page.html");
 
@@ -13,7 +12,7 @@ pub static HEADERS: LazyLock<String> = LazyLock::new(|| {
     let mut policy = String::from("default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; ");
     policy.push_str("form-action 'none'; frame-ancestors 'none'");
     for kind in ["style", "script"] {
-        let hash = base64::encode(digest(&SHA256, inside(kind).as_bytes()).as_ref());
+        let hash = BASE64_STANDARD.encode(digest(&SHA256, inside(kind).as_bytes()));
         let _ = write!(policy, "; {kind}-src 'sha256-{hash}'"); // a String takes everything
     }
     format!("Content-Security-Policy: {policy}\r\nReferrer-Policy: no-referrer\r\n")

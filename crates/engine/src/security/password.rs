@@ -1,13 +1,23 @@
 //! The password that all nodes and clients of a service share.
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use ring::{hmac, rand::SystemRandom};
 use tonic::metadata::{Ascii, MetadataValue};
-
-use crate::base64;
 
 /// In front of the password in a gRPC call's `authorization`.
 const BEARER: &[u8] = b"Bearer ";
 /// In front of a name and the password, as a browser sends them. The name may be any.
 const BASIC: &[u8] = b"Basic ";
+/// Clients write it with and without the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// The password that a node sends, and the others that it takes as well while a new one comes in. They are compared by
 /// their keyed hashes, so that the time of that shows neither their bytes nor their length.
@@ -45,7 +55,7 @@ impl Password {
         if let Some(password) = after(authorization, BEARER) {
             return self.is(password);
         }
-        let pair = after(authorization, BASIC).and_then(base64::decode).unwrap_or_default();
+        let pair = after(authorization, BASIC).and_then(|text| BASE64.decode(text).ok()).unwrap_or_default();
         pair.iter().position(|&byte| byte == b':').is_some_and(|colon| self.is(&pair[colon + 1..]))
     }
 

@@ -1,4 +1,4 @@
-//! What has left the shards and is still in memory: entries that wait for a sweep, and those that a clear swapped out.
+//! Entries that have left the shards and are still in memory: those that wait for a sweep, and those that a clear swapped out.
 use std::collections::VecDeque;
 
 use super::{Gone, Key, Reason, Store, entry::Entry, shard::Contents};
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// How many evicted entries wait for a sweep, and of how many bytes in sum: of this part of the budget, or LEAST. The
+/// As many evicted entries wait for a sweep at most, of as many bytes in sum as this part of the budget, or LEAST. The
 /// oldest make room for more.
 pub const EVICTED: usize = 10_000;
 const PART: u64 = 8;

@@ -4,7 +4,7 @@ use crate::{memory::Value, policy::NO_STAMP};
 
 impl<V: Value> Store<V> {
     /// Runs a change of a key's value that lets it take so many bytes more, if that still `is` the one meant. The change
-    /// is told whether they fit, and if not, must not take them.
+    /// learns whether they fit, and if not, must not take them.
     pub fn grow(
         &self,
         key: &str,

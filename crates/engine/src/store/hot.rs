@@ -8,7 +8,7 @@
 //! [`COUNTERS`] of those of its shard is missing.
 use crate::clock::SECOND;
 
-/// How many gets one sample stands for.
+/// The number of gets for which one sample stands.
 const EVERY: u64 = 128;
 /// Counters of one shard.
 const COUNTERS: usize = 32;

@@ -13,7 +13,7 @@ use crate::{
 /// the wire thread.
 const PASSES: usize = 4_096;
 
-/// What the queues of a shard show, for those who do not hold its lock: set under it, read without. A hit, which may
+/// The ends of a shard's queues, for those who do not hold its lock: set under it, read without. A hit, which may
 /// move the oldest entry of a queue, does not set it.
 #[repr(align(64))]
 #[derive(Default)]
@@ -40,13 +40,15 @@ impl Shown {
         self.len.store(len, Relaxed);
     }
 
-    fn get(&self) -> Front {
-        Front {
+    /// Returns the front of main and former copies, and the oldest stamp of near ones.
+    fn get(&self) -> (Front, u64) {
+        let front = Front {
             oldest: std::array::from_fn(|queue| self.oldest[queue].load(Relaxed)),
             newest: std::array::from_fn(|queue| self.newest[queue].load(Relaxed)),
             weight: self.weight.load(Relaxed),
             len: self.len.load(Relaxed),
-        }
+        };
+        (front, self.oldest[NEAR].load(Relaxed))
     }
 }
 
@@ -68,18 +70,24 @@ impl<V: Value> Store<V> {
         if !near && !full {
             return false;
         }
-        let mut all = Front::default();
-        self.shown.iter().for_each(|shown| all.join(&shown.get()));
-        let giver = full.then(|| (self.rule.giver)(&all, self.budget(), *newcomer)).flatten();
-        let oldest = |queue: usize| self.shown.iter().map(|shown| shown.oldest[queue].load(Relaxed)).zip(0..).min();
-        let near = near.then(|| oldest(NEAR)).flatten().filter(|(stamp, _)| *stamp != NONE);
-        let (queue, found) = match (near, giver) {
-            (Some(_), _) | (None, None) => (NEAR, near.or_else(|| oldest(NEAR).filter(|_| full))),
-            (None, Some(queue)) => (queue, oldest(queue)),
+        // All that is read of the shards is read once, as they change meanwhile.
+        let (mut all, mut first) = (Front::default(), [(NONE, 0); QUEUES + 1]);
+        for (index, shown) in self.shown.iter().enumerate() {
+            let (front, near) = shown.get();
+            all.join(&front);
+            let oldest = front.oldest.into_iter().chain([near]);
+            first.iter_mut().zip(oldest).for_each(|(first, stamp)| *first = (stamp, index).min(*first));
+        }
+        let has_near = first[NEAR].0 != NONE;
+        let queue = match near && has_near {
+            true => NEAR,
+            false if full => (self.rule.giver)(&all, self.budget(), *newcomer).unwrap_or(NEAR),
+            false => return false,
         };
-        let Some((stamp, index)) = found.filter(|(stamp, _)| *stamp != NONE) else {
-            return giver.is_some(); // another thread has just emptied that queue
-        };
+        let (stamp, index) = first[queue];
+        if stamp == NONE {
+            return false;
+        }
         let mut guard = self.lock(index);
         let shard = &mut *guard;
         if shard.contents.oldest(queue) != stamp {
