@@ -8,6 +8,7 @@ from typing import Any
 
 from kamacache.options import NodeOptions
 from kamacache.units import parse_size
+from tests.cluster.cluster import wait_until
 from tests.deploy.conftest import PORT, Replicas
 from tests.deploy.files import APP, EXAMPLES, Container, app, budget, command_of, documents, goodbye, unknown
 from tests.deploy.test_compose import services
@@ -61,7 +62,7 @@ def test_nodes_find_each_other_answer_probes_and_end(replicas: Replicas, etcd: E
     assert one.get("/metrics").status == 401  # unlike probes, a scrape shows the password
     one.served.signal(signal.SIGTERM)
     assert one.served.end() == 0
-    assert other.sees(1)
+    wait_until(lambda: other.sees(1))
 
 
 def test_variables_are_those_of_nodes() -> None:
