@@ -119,7 +119,9 @@ fn a_scan_leaves_the_popular_ones() {
     for name in ["s3fifo", "lru2"] {
         let mut alone = Alone::new(name, 100).expect("a known name");
         (0..30).for_each(|slot| alone.insert(slot, u64::from(slot), 1));
-        (0..60).for_each(|nth| alone.policy.hit(nth % 30));
+        for nth in 0..60 {
+            alone.policy.hit(nth % 30);
+        }
         for slot in 30..1000 {
             alone.insert(slot, u64::from(slot), 1);
             if slot >= 100 {
@@ -147,7 +149,9 @@ fn several_shards_choose_as_one() {
             let mut newcomer = NO_STAMP;
             match resident[shard].iter().position(|&held| held == Some(key)) {
                 Some(slot) if random >> 60 == 0 => drop(policies[shard].demote(slot as Slot)),
-                Some(slot) => policies[shard].hit(slot as Slot),
+                Some(slot) => {
+                    policies[shard].hit(slot as Slot);
+                }
                 None => {
                     let held = &mut resident[shard];
                     let slot = held.iter().position(Option::is_none).unwrap_or(held.len());

@@ -33,12 +33,13 @@ impl Policy for Lru {
     }
 
     #[inline(never)] // for the sake of the others
-    fn hit(&mut self, slot: Slot) {
+    fn hit(&mut self, slot: Slot) -> bool {
         self.stamps[slot as usize] = self.sequence.now();
         if self.lists.newest(0) != Some(slot) {
             self.lists.unlink(slot);
             self.lists.push_newest(0, slot);
         }
+        false
     }
 
     fn reweigh(&mut self, _slot: Slot, _weight: u64) {}

@@ -30,8 +30,8 @@ pub use crate::chunks::Slot;
 pub trait Policy: Send {
     /// Adds an entry just stored, and returns its stamp. `hash` stays the key's name after the slot is gone (ghosts).
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64) -> u64;
-    /// Notes that the entry was asked for.
-    fn hit(&mut self, slot: Slot);
+    /// Notes that the entry was asked for. Returns whether that changed the weight that `front` shows.
+    fn hit(&mut self, slot: Slot) -> bool;
     /// Notes that the entry was replaced in place by one of another weight.
     fn reweigh(&mut self, slot: Slot, weight: u64);
     /// Removes an entry for another reason than eviction (deleted, expired).
@@ -155,8 +155,8 @@ impl Policy for AnyPolicy {
     }
 
     #[inline(always)]
-    fn hit(&mut self, slot: Slot) {
-        each!(self, policy => policy.hit(slot));
+    fn hit(&mut self, slot: Slot) -> bool {
+        each!(self, policy => policy.hit(slot))
     }
 
     fn reweigh(&mut self, slot: Slot, weight: u64) {

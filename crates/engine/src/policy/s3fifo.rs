@@ -117,9 +117,10 @@ impl Policy for S3Fifo {
     }
 
     #[inline(always)]
-    fn hit(&mut self, slot: Slot) {
+    fn hit(&mut self, slot: Slot) -> bool {
         let hits = &mut self.hits[slot as usize];
         *hits = (*hits + 1).min(MOST_HITS);
+        false
     }
 
     fn reweigh(&mut self, slot: Slot, weight: u64) {

@@ -54,18 +54,21 @@ impl TwoLevel {
         u64::from(entry.weight)
     }
 
-    /// Moves a slot to the front of the second level, or of the first if the second could not hold it.
-    fn promote(&mut self, slot: Slot) {
+    /// Moves a slot to the front of the second level, or of the first if the second could not hold it. Returns whether
+    /// that changed the second's weight.
+    fn promote(&mut self, slot: Slot) -> bool {
+        let before = self.used;
         let weight = self.take(slot);
         let entry = &mut self.entries[slot as usize];
         entry.stamp = self.sequence.now();
         if weight > limit(self.sequence.capacity()) {
             self.lists.push_newest(FIRST, slot);
-            return;
+            return self.used != before;
         }
         entry.second = true;
         self.used += weight;
         self.lists.push_newest(SECOND, slot);
+        self.used != before
     }
 }
 
@@ -85,8 +88,8 @@ impl Policy for TwoLevel {
     }
 
     #[inline(never)] // for the sake of the others
-    fn hit(&mut self, slot: Slot) {
-        self.promote(slot);
+    fn hit(&mut self, slot: Slot) -> bool {
+        self.promote(slot)
     }
 
     fn reweigh(&mut self, slot: Slot, weight: u64) {

@@ -114,7 +114,7 @@ impl<V: Value> Store<V> {
         let slot = shard.contents.find(hash, key.as_bytes());
         if let Some(slot) = slot.filter(|&slot| shard.contents.get(slot).kind == Kind::Main) {
             for _ in 0..2 {
-                shard.contents.touch(slot, Kind::Main); // S3-FIFO keeps what was hit twice
+                self.touch(&mut shard, slot, Kind::Main); // S3-FIFO keeps what was hit twice
             }
         }
     }

@@ -123,7 +123,7 @@ impl<V: Value> Store<V> {
             (Lookup::Hit(_), _) => shard.counts.hits += 1,
             _ => shard.counts.absent += 1,
         }
-        shard.contents.touch(slot, kind);
+        self.touch(shard, slot, kind);
         answer
     }
 

@@ -1,11 +1,11 @@
 //! Room for what comes: which entry leaves, in one order over all shards.
 use super::{
     Entry, Gone, Kind, Reason, Store,
-    shard::{Contents, NEAR},
+    shard::{Contents, NEAR, Shard},
 };
 use crate::{
     memory::Value,
-    policy::{Front, NONE, QUEUES},
+    policy::{Front, NONE, QUEUES, Slot},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 const PASSES: usize = 4_096;
 
 /// The ends of a shard's queues, for those who do not hold its lock: set under it, read without. A hit, which may
-/// move the oldest entry of a queue, does not set it.
+/// move the oldest entry of a queue, sets it only with the weight.
 #[repr(align(64))]
 #[derive(Default)]
 pub struct Shown {
@@ -53,6 +53,14 @@ impl Shown {
 }
 
 impl<V: Value> Store<V> {
+    /// Notifies the policy of an entry that it was asked for. The caller holds the shard's lock.
+    #[inline(always)]
+    pub(super) fn touch(&self, shard: &mut Shard<V>, slot: Slot, kind: Kind) {
+        if shard.contents.touch(slot, kind) {
+            self.shown[shard.index].set(&shard.contents);
+        }
+    }
+
     /// Evicts until the budgets hold or nothing is left to evict. The caller holds no lock. A newcomer, of this stamp,
     /// goes after all others.
     pub(super) fn make_room(&self, mut newcomer: u64, gone: &mut Gone<V>) {

@@ -39,7 +39,7 @@ impl<V: Value> Memory for Store<V> {
             };
             let answer = (entry.value.clone(), version, remaining, hot);
             let kind = entry.kind;
-            shard.contents.touch(slot, kind);
+            self.touch(shard, slot, kind);
             shard.counts.served += 1;
             Some(answer)
         })();

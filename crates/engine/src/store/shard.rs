@@ -139,13 +139,14 @@ impl<V: Value> Contents<V> {
         gone(self.get(slot).kind, self.origin(slot), self.linger)
     }
 
-    /// Notifies the policy that the entry was asked for. A former copy stays the next to go.
+    /// Notifies the policy that the entry was asked for. A former copy stays the next to go. Returns whether what all
+    /// know of the shard has changed.
     #[inline(always)]
-    pub fn touch(&mut self, slot: Slot, kind: Kind) {
+    pub fn touch(&mut self, slot: Slot, kind: Kind) -> bool {
         match kind {
             Kind::Main => self.main.hit(slot),
             Kind::Near => self.near.hit(slot),
-            Kind::Former => {}
+            Kind::Former => false,
         }
     }
 
