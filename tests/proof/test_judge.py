@@ -55,8 +55,18 @@ def new(**options: Any) -> Story:
     return Story(**options)
 
 
+def clocks_differ() -> Story:
+    story = new()
+    story.history.one_clock = False
+    return story
+
+
 FAULT = (0.0, 1000.0)
 BAD = {
+    "an older value after one's own that did not wait, by clocks that differ": (
+        clocks_differ().set("a", "1", result=False).set("b", "2", result=None, wait=False).get("b", "1"),
+        "Reads on the node",
+    ),
     "an older value after set": (new().set("a", "1").set("a", "2").get("b", "1"), "Promise 1"),
     "a peek at what was deleted": (new().set("a", "1").delete("b").call("a", "peek", "k", result="1"), "Promise 1"),
     "an older value in a batch": (
@@ -332,6 +342,13 @@ GOOD = {
     ),
     "pending writes in order": (
         new().set("a", "1", result=None, wait=False).set("a", "2", result=None, wait=False).get("a", "2").get("b", "2")
+    ),
+    "two sides by clocks that differ, one of which does not wait": (  # seed 506424
+        clocks_differ()
+        .fault("cut", "b", at=(0, 9))
+        .set("a", "1", result=False)
+        .set("b", "2", result=None, wait=False)
+        .get("b", "1")
     ),
     "a peek that finds nothing": new().set("a", "1").call("b", "peek", "k", result=None),
     "absence that was loaded": new().load("a", "k", None, at=(2, 3)).get("a", None, at=(1, 4)).get("b", None),
