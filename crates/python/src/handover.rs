@@ -5,8 +5,8 @@ use kamacache_engine::{orders, peer::handover};
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 
 use crate::{
-    contacts::Contacts, errors::duration, failure::peer_error, guarded::call, placement::Placement, store::Store,
-    transport::Transport, value::drain,
+    contacts::Contacts, errors::duration, failure::peer_error, guarded::call, handle::drain, placement::Placement,
+    store::Store, transport::Transport,
 };
 
 /// Hands over what a store has of other members. See the stub.

@@ -17,6 +17,7 @@ mod flights;
 mod fork;
 mod getter;
 mod guarded;
+mod handle;
 mod handover;
 mod hit;
 mod incoming;

@@ -15,9 +15,9 @@ use pyo3::{prelude::*, pybacked::PyBackedBytes, types::PyBytes};
 use crate::{
     cell::Engine,
     errors::{key as text, nanoseconds},
+    handle::drain,
     messages,
     store::Store,
-    value::drain,
 };
 
 /// The time for a notice when the write's time is over.

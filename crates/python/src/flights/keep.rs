@@ -10,8 +10,9 @@ use pyo3::{prelude::*, types::PyBytes};
 use super::{Flight, Lead, flight::End, lock};
 use crate::{
     errors::{kind as kind_of, nanoseconds},
+    handle::drain,
     store::Store,
-    value::{drain, release},
+    value::release,
 };
 
 impl Lead {

@@ -5,10 +5,7 @@ use kamacache_engine::store::Gone;
 use pyo3::prelude::*;
 
 use super::Store;
-use crate::{
-    cell::Cell,
-    value::{drain, release},
-};
+use crate::{cell::Cell, handle::drain, value::release};
 
 /// Changes what a store may use, and tells what it lacks.
 #[pyclass(frozen, module = "kamacache._engine")]

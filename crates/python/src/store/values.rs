@@ -11,7 +11,8 @@ use pyo3::{prelude::*, types::PyBytes};
 use super::Store;
 use crate::{
     cell::{Cell, Engine},
-    value::{Value, drain, release},
+    handle::drain,
+    value::{Value, release},
 };
 
 impl Store {
