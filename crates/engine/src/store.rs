@@ -63,7 +63,7 @@ use crate::{
     policy::{AnyPolicy, Lru, Rule, Sequence},
     sync::{
         Guard, Mutex, Poisoned,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     version::Hlc,
 };
@@ -129,6 +129,8 @@ pub struct Store<V> {
     writes_used: AtomicU64,
     /// A write found no room of late, as the last sweep saw it.
     full: AtomicBool,
+    /// How many entries with tags have left since unused tags were dropped.
+    untagged: AtomicUsize,
     outcomes: [AtomicU64; OUTCOMES.len()],
     closed: AtomicBool,
     shut: AtomicBool,
@@ -186,6 +188,7 @@ impl<V: Value> Store<V> {
             near_used: AtomicU64::new(0),
             writes_used: AtomicU64::new(0),
             full: AtomicBool::new(false),
+            untagged: AtomicUsize::new(0),
             outcomes: Default::default(),
             closed: AtomicBool::new(false),
             shut: AtomicBool::new(false),
@@ -257,7 +260,8 @@ impl<V: Value> Store<V> {
     /// Takes all entries of a shard in O(1).
     fn take_contents(&self, shard: &mut Shard<V>) -> Contents<V> {
         let (main, near) = policies(self.rule, &self.sequence);
-        let emptied = Contents::new(main, near, shard.contents.linger);
+        let mut emptied = Contents::new(main, near, shard.contents.linger);
+        emptied.cells = shard.contents.cells.emptied();
         self.account(shard, |shard| std::mem::replace(&mut shard.contents, emptied))
     }
 }

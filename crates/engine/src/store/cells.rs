@@ -1,11 +1,13 @@
 //! The knowledge of a shard about tags and prefixes; see `tags.rs`.
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use hashbrown::HashTable;
+use rapidhash::fast::RandomState;
 
 use super::key::Key;
 use crate::{
     arrivals::next_number,
+    policy::Slot,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -43,6 +45,39 @@ pub fn cost(own: u8) -> u64 {
     if own == 0 { 0 } else { LIST + u64::from(own - 1) * CELL }
 }
 
+/// The cells of a shard's entries, of those that have any.
+#[derive(Default)]
+pub struct Owned {
+    cells: HashMap<Slot, Cells, RandomState>,
+    /// How many entries have lost theirs since the last sweep.
+    left: usize,
+}
+
+impl Owned {
+    pub fn get(&self, slot: Slot) -> Option<&Cells> {
+        self.cells.get(&slot)
+    }
+
+    /// Gives an entry these cells in the place of those that it had.
+    pub fn set(&mut self, slot: Slot, cells: Cells) {
+        let before = if cells.is_empty() { self.cells.remove(&slot) } else { self.cells.insert(slot, cells) };
+        self.left += usize::from(before.is_some());
+    }
+
+    /// Returns what is to take the place of all when they leave.
+    pub fn emptied(&self) -> Self {
+        Self { left: self.left + self.cells.len(), ..Self::default() }
+    }
+
+    /// Gives memory back, and returns how many entries have lost their cells since this was last called.
+    pub fn sweep(&mut self) -> usize {
+        if self.cells.capacity() > 4 * self.cells.len() + 64 {
+            self.cells.shrink_to(2 * self.cells.len());
+        }
+        std::mem::take(&mut self.left)
+    }
+}
+
 /// The tags of which the entries of a store have cells, in the shards of their keys.
 #[derive(Default)]
 pub struct Tags {
@@ -53,7 +88,7 @@ pub struct Tags {
 
 impl Tags {
     pub fn cell(&mut self, hash: u64, key: &str) -> Arc<Cell> {
-        self.prune();
+        self.prune(0);
         let entry = self.cells.entry(hash, |(one, ..)| one.is(key.as_bytes()), |(_, hash, _)| *hash);
         entry.or_insert_with(|| (Key::new(key), hash, Arc::default())).get().2.clone()
     }
@@ -64,13 +99,16 @@ impl Tags {
         }
     }
 
-    /// Drops the cells that no entry has any more, once they may be half of all.
-    pub fn prune(&mut self) {
-        if self.cells.len() > 2 * self.used + 64 {
+    /// Drops the cells that no entry has any more, once they may be half of all, or as many entries with cells have left as a
+    /// quarter of them. Returns whether it has.
+    pub fn prune(&mut self, left: usize) -> bool {
+        let due = self.cells.len() > 2 * self.used + 64 || left > self.cells.len() / 4 + 16;
+        if due {
             self.cells.retain(|(.., cell)| Arc::strong_count(cell) > 1);
             self.used = self.cells.len();
             self.cells.shrink_to(self.used * 2, |(_, hash, _)| *hash);
         }
+        due
     }
 }
 
@@ -101,5 +139,27 @@ impl Prefixes {
     /// Forgets those that were remembered for long enough and arrived before `since`.
     pub fn prune(&mut self, now: u64, keep: u64, since: u64) {
         self.0.retain(|prefix| prefix.at.saturating_add(keep) > now || prefix.number >= since);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_entry_has_any_more_leaves_once_a_quarter_has() {
+        let (mut tags, mut owned) = (Tags::default(), Owned::default());
+        for slot in 0..1_000 {
+            owned.set(slot, Box::new([tags.cell(u64::from(slot) << 32, &slot.to_string())]));
+        }
+        assert_eq!(owned.sweep(), 0);
+        (0..300).for_each(|slot| owned.set(slot, Cells::default()));
+        assert!(!tags.prune(200));
+        assert!(tags.prune(owned.sweep()));
+        assert_eq!((tags.cells.len(), owned.sweep()), (700, 0));
+        let emptied = std::mem::take(&mut owned).emptied();
+        assert_eq!(emptied.left, 700);
+        assert!(tags.prune(emptied.left));
+        assert_eq!((tags.cells.len(), tags.cells.capacity()), (0, 0));
     }
 }

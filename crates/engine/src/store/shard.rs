@@ -1,10 +1,7 @@
 //! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
-use std::collections::HashMap;
-
-use rapidhash::fast::RandomState;
 
 use super::{
-    cells::{Cells, Prefixes, Tags},
+    cells::{Cells, Owned, Prefixes, Tags},
     counts::{Counts, Used},
     entry::{Entry, Kind, Origin, gone},
     hot::Hot,
@@ -32,8 +29,7 @@ pub struct Contents<V> {
     pub(super) slots: Slots,
     /// When entries are to be dropped.
     pub(super) wheel: Wheel,
-    /// The cells of the entries that have any.
-    pub cells: HashMap<Slot, Cells, RandomState>,
+    pub cells: Owned,
     /// The order of main and former copies. Near copies have a budget of their own, and so an order.
     pub(super) main: AnyPolicy,
     near: Lru,
@@ -52,7 +48,7 @@ impl<V: Value> Contents<V> {
             origins: Chunks::default(),
             slots: Slots::default(),
             wheel: Wheel::default(),
-            cells: HashMap::default(),
+            cells: Owned::default(),
             main,
             near,
             bytes: 0,
@@ -102,11 +98,11 @@ impl<V: Value> Contents<V> {
 
     #[cold]
     fn has_living_tags(&self, slot: Slot) -> bool {
-        self.cells.get(&slot).is_none_or(|cells| !cells.iter().any(|cell| cell.is_dead()))
+        self.cells.get(slot).is_none_or(|cells| !cells.iter().any(|cell| cell.is_dead()))
     }
 
     pub fn cells(&self, slot: Slot) -> Cells {
-        self.cells.get(&slot).cloned().unwrap_or_default()
+        self.cells.get(slot).cloned().unwrap_or_default()
     }
 
     /// Slots come from this shard's own table and policies, which name resident entries only.
@@ -188,10 +184,8 @@ impl<V: Value> Contents<V> {
 
     /// Gives an entry these cells in the place of those that the one before `had`.
     fn link(&mut self, slot: Slot, cells: Cells, had: bool) {
-        if !cells.is_empty() {
-            self.cells.insert(slot, cells);
-        } else if had {
-            self.cells.remove(&slot);
+        if had || !cells.is_empty() {
+            self.cells.set(slot, cells);
         }
     }
 
