@@ -178,7 +178,8 @@ def own(case: Case) -> Iterator[str]:
             case.history.one_clock and not case.touched(write, call) and all(_earlier(each, write) for each in sources)
         )
         # Two sides that do not see each other may write at one moment. One that does not wait is not told.
-        unheard = write.call.result is None and not case.history.calm(write.begin, write.end)
+        until = min(write.end, call.end)
+        unheard = write.call.result is None and not case.history.calm(write.begin, until)
         if ordered or not (write.call.result is False or unheard):
             yield f"{words}, which its own write had replaced: {write.call}\n  the answer: {call}"
 

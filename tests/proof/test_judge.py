@@ -63,6 +63,14 @@ def clocks_differ() -> Story:
 
 FAULT = (0.0, 1000.0)
 BAD = {
+    "an older value before the fault": (
+        clocks_differ()
+        .set("a", "1", result=False)
+        .set("b", "2", result=None, wait=False)
+        .call("b", "peek", "k", result="1")
+        .fault("cut", "b", at=(8, 20)),
+        "Reads on the node",
+    ),
     "an older value after one's own that did not wait, by clocks that differ": (
         clocks_differ().set("a", "1", result=False).set("b", "2", result=None, wait=False).get("b", "1"),
         "Reads on the node",

@@ -63,7 +63,7 @@ use crate::{
     policy::{AnyPolicy, Lru, Rule, Sequence},
     sync::{
         Guard, Mutex, Poisoned,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     version::Hlc,
 };
@@ -129,8 +129,8 @@ pub struct Store<V> {
     writes_used: AtomicU64,
     /// A write found no room of late, as the last sweep saw it.
     full: AtomicBool,
-    /// How many entries with tags have left since unused tags were dropped.
-    untagged: AtomicUsize,
+    /// How many cells of tags entries have lost, as the last sweep saw it.
+    lost_cells: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
     closed: AtomicBool,
     shut: AtomicBool,
@@ -188,7 +188,7 @@ impl<V: Value> Store<V> {
             near_used: AtomicU64::new(0),
             writes_used: AtomicU64::new(0),
             full: AtomicBool::new(false),
-            untagged: AtomicUsize::new(0),
+            lost_cells: AtomicU64::new(0),
             outcomes: Default::default(),
             closed: AtomicBool::new(false),
             shut: AtomicBool::new(false),

@@ -5,8 +5,8 @@
 //! makes room for large ones would take the place of one of their handles, between two holes, and keep the page of them.
 //! In the interpreter's a handle of a large value would keep an arena from which all small ones have gone.
 //!
-//! Reference counts of Python's objects, and its memory, are touched by threads attached to the interpreter alone. What
-//! dies elsewhere waits in the graveyard for the next attached thread.
+//! Reference counts of Python's objects, and its memory, are touched by threads attached to the interpreter alone.
+//! A handle that dies elsewhere waits in the graveyard for the next attached thread.
 use std::{
     alloc::{Layout, handle_alloc_error},
     mem::ManuallyDrop,
@@ -34,7 +34,7 @@ pub enum Source {
     Received(Box<Bytes>),
 }
 
-/// Invariant: it is in the interpreter's memory if it is small, else in a box.
+/// Invariant: it is in the interpreter's memory if `is_small`, else in a box.
 pub struct Shared {
     handles: AtomicUsize,
     pub source: Source,
@@ -54,7 +54,7 @@ pub const UNKEPT: usize = usize::MAX;
 /// A handle. Cloning touches no Python object.
 pub struct Handle(NonNull<Shared>);
 
-/// What the last handle was to: nobody else knows it.
+/// A value whose last handle has gone: this is its owner.
 struct Dead(NonNull<Shared>);
 
 // SAFETY: `data` points into immutable bytes that `source` keeps alive, the rest is atomic or a OnceLock, and nothing
@@ -99,7 +99,7 @@ impl Handle {
             return Self::boxed(shared);
         }
         // SAFETY: the thread is attached, as `bytes` shows.
-        let memory = unsafe { ffi::PyObject_Malloc(size_of::<Shared>()) }.cast::<Shared>();
+        let memory = unsafe { ffi::PyMem_Malloc(size_of::<Shared>()) }.cast::<Shared>();
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(Layout::new::<Shared>()) };
         // SAFETY: it is ours, large enough, and aligned to 8 bytes.
         unsafe { memory.write(shared) };
@@ -186,8 +186,8 @@ impl Dead {
         let shared = unsafe { memory.read() };
         // The memory first, as the end of an object may run any code.
         if shared.is_small() {
-            // SAFETY: it is from PyObject_Malloc, and the thread is attached.
-            unsafe { ffi::PyObject_Free(memory.cast()) };
+            // SAFETY: it is from PyMem_Malloc, and the thread is attached.
+            unsafe { ffi::PyMem_Free(memory.cast()) };
         } else {
             // SAFETY: it was boxed.
             drop(unsafe { Box::from_raw(memory.cast::<ManuallyDrop<Shared>>()) });

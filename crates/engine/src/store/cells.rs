@@ -49,8 +49,9 @@ pub fn cost(own: u8) -> u64 {
 #[derive(Default)]
 pub struct Owned {
     cells: HashMap<Slot, Cells, RandomState>,
-    /// How many entries have lost theirs since the last sweep.
-    left: usize,
+    /// The number of all cells here, and of those that entries have lost since the last sweep.
+    held: usize,
+    lost: u64,
 }
 
 impl Owned {
@@ -58,23 +59,33 @@ impl Owned {
         self.cells.get(&slot)
     }
 
-    /// Gives an entry these cells in the place of those that it had.
-    pub fn set(&mut self, slot: Slot, cells: Cells) {
-        let before = if cells.is_empty() { self.cells.remove(&slot) } else { self.cells.insert(slot, cells) };
-        self.left += usize::from(before.is_some());
+    /// Gives an entry cells.
+    pub fn give(&mut self, slot: Slot, cells: Cells) {
+        self.held += cells.len();
+        if let Some(before) = self.cells.insert(slot, cells) {
+            self.held -= before.len();
+        }
     }
 
-    /// Returns what is to take the place of all when they leave.
+    /// Takes the cells of an entry, which gets others instead.
+    pub fn take(&mut self, slot: Slot, others: &[Arc<Cell>]) {
+        let Some(before) = self.cells.remove(&slot) else { return };
+        self.held -= before.len();
+        let lost = before.iter().filter(|cell| !others.iter().any(|other| Arc::ptr_eq(cell, other)));
+        self.lost += lost.count() as u64;
+    }
+
+    /// Returns what takes the place of all when they leave.
     pub fn emptied(&self) -> Self {
-        Self { left: self.left + self.cells.len(), ..Self::default() }
+        Self { lost: self.lost + self.held as u64, ..Self::default() }
     }
 
-    /// Gives memory back, and returns how many entries have lost their cells since this was last called.
-    pub fn sweep(&mut self) -> usize {
+    /// Gives memory back, and returns how many cells entries have lost since this was last called.
+    pub fn sweep(&mut self) -> u64 {
         if self.cells.capacity() > 4 * self.cells.len() + 64 {
             self.cells.shrink_to(2 * self.cells.len());
         }
-        std::mem::take(&mut self.left)
+        std::mem::take(&mut self.lost)
     }
 }
 
@@ -82,13 +93,14 @@ impl Owned {
 #[derive(Default)]
 pub struct Tags {
     cells: HashTable<(Key, u64, Arc<Cell>)>,
-    /// The number that was left when unused ones were last dropped.
+    /// The number that was left when unused ones were last dropped, and how many cells entries had lost by then.
     used: usize,
+    lost: u64,
 }
 
 impl Tags {
     pub fn cell(&mut self, hash: u64, key: &str) -> Arc<Cell> {
-        self.prune(0);
+        self.prune(self.lost, 1);
         let entry = self.cells.entry(hash, |(one, ..)| one.is(key.as_bytes()), |(_, hash, _)| *hash);
         entry.or_insert_with(|| (Key::new(key), hash, Arc::default())).get().2.clone()
     }
@@ -99,16 +111,15 @@ impl Tags {
         }
     }
 
-    /// Drops the cells that no entry has any more, once they may be half of all, or as many entries with cells have left as a
-    /// quarter of them. Returns whether it has.
-    pub fn prune(&mut self, left: usize) -> bool {
-        let due = self.cells.len() > 2 * self.used + 64 || left > self.cells.len() / 4 + 16;
-        if due {
+    /// Drops the cells that no entry has any more, once they may be half of all, or entries have lost a quarter of them:
+    /// `lost` in a store of so many shards.
+    pub fn prune(&mut self, lost: u64, shards: usize) {
+        let (many, ours) = (self.cells.len(), lost.saturating_sub(self.lost) / shards as u64);
+        if many > 2 * self.used + 64 || ours > many as u64 / 4 + 16 {
             self.cells.retain(|(.., cell)| Arc::strong_count(cell) > 1);
-            self.used = self.cells.len();
+            (self.used, self.lost) = (self.cells.len(), lost);
             self.cells.shrink_to(self.used * 2, |(_, hash, _)| *hash);
         }
-        due
     }
 }
 
@@ -147,19 +158,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_entry_has_any_more_leaves_once_a_quarter_has() {
-        let (mut tags, mut owned) = (Tags::default(), Owned::default());
+    fn what_no_entry_has_any_more_leaves_once_a_quarter_is_lost() {
+        let (mut tags, mut owned, mut lost) = (Tags::default(), Owned::default(), 0);
+        let mut cells = |slot: u32| -> Cells {
+            (0..4).map(|nth| tags.cell(u64::from(slot) << 32 | nth, &format!("{slot} {nth}"))).collect()
+        };
         for slot in 0..1_000 {
-            owned.set(slot, Box::new([tags.cell(u64::from(slot) << 32, &slot.to_string())]));
+            owned.give(slot, cells(slot));
+        }
+        for slot in 0..1_000 {
+            let same = cells(slot);
+            owned.take(slot, &same); // as a rewrite does
+            owned.give(slot, same);
         }
         assert_eq!(owned.sweep(), 0);
-        (0..300).for_each(|slot| owned.set(slot, Cells::default()));
-        assert!(!tags.prune(200));
-        assert!(tags.prune(owned.sweep()));
-        assert_eq!((tags.cells.len(), owned.sweep()), (700, 0));
-        let emptied = std::mem::take(&mut owned).emptied();
-        assert_eq!(emptied.left, 700);
-        assert!(tags.prune(emptied.left));
-        assert_eq!((tags.cells.len(), tags.cells.capacity()), (0, 0));
+        (0..200).for_each(|slot| owned.take(slot, &[]));
+        lost += owned.sweep();
+        tags.prune(lost, 1);
+        assert_eq!((lost, tags.cells.len()), (800, 4_000));
+        (200..300).for_each(|slot| owned.take(slot, &[]));
+        lost += owned.sweep();
+        tags.prune(lost, 2);
+        assert_eq!(tags.cells.len(), 4_000);
+        tags.prune(lost, 1);
+        assert_eq!(tags.cells.len(), 2_800);
+        let mut emptied = owned.emptied();
+        drop(owned);
+        lost += emptied.sweep();
+        tags.prune(lost, 1);
+        assert_eq!((lost, tags.cells.len(), tags.cells.capacity()), (4_000, 0, 0));
     }
 }

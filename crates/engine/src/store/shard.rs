@@ -184,8 +184,10 @@ impl<V: Value> Contents<V> {
 
     /// Gives an entry these cells in the place of those that the one before `had`.
     fn link(&mut self, slot: Slot, cells: Cells, had: bool) {
-        if had || !cells.is_empty() {
-            self.cells.set(slot, cells);
+        if !cells.is_empty() {
+            self.cells.give(slot, cells);
+        } else if had {
+            self.cells.take(slot, &[]);
         }
     }
 

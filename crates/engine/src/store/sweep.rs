@@ -1,5 +1,5 @@
 //! Entries whose time is over leave, and what waits for a sweep.
-use super::{Evicted, Gone, Reason, SHARDS, Store};
+use super::{Evicted, Gone, Reason, Store};
 use crate::{memory::Value, sync::atomic::Ordering::Relaxed};
 
 impl<V: Value> Store<V> {
@@ -15,8 +15,8 @@ impl<V: Value> Store<V> {
     pub fn expire_all(&self, since: u64, gone: &mut Gone<V>) {
         self.options.clock.refresh();
         let now = self.options.clock.coarse();
-        let (mut full, mut left, mut pruned) = (false, 0, false);
-        let untagged = self.untagged.swap(0, Relaxed);
+        let mut full = false;
+        let lost = self.lost_cells.load(Relaxed);
         for index in 0..self.shards.len() {
             let mut guard = self.lock(index);
             while self.account(&mut guard, |shard| shard.writes.prune(now, since)) {
@@ -26,8 +26,8 @@ impl<V: Value> Store<V> {
             }
             let shard = &mut *guard;
             full |= shard.writes.is_unnamed();
-            pruned |= shard.tags.prune(untagged / SHARDS);
-            left += shard.contents.cells.sweep();
+            shard.tags.prune(lost, self.shards.len());
+            self.lost_cells.fetch_add(shard.contents.cells.sweep(), Relaxed);
             shard.prefixes.prune(now, self.options.remember, since);
             shard.contents.turn(now);
             shard.hot.age(now);
@@ -44,7 +44,6 @@ impl<V: Value> Store<V> {
             }
         }
         self.full.store(full, Relaxed);
-        self.untagged.fetch_add(left + if pruned { 0 } else { untagged }, Relaxed);
     }
 
     /// Drops an expired entry, as sweep does, or one of which a tag was deleted.

@@ -23,7 +23,7 @@ impl<V: Value> Contents<V> {
     /// Returns what cells cost the entry that gets them, in the place of those of the one before it.
     pub fn own(&mut self, hash: u64, key: &[u8], cells: &Cells) -> u8 {
         if !cells.is_empty() {
-            self.find(hash, key).into_iter().for_each(|slot| self.cells.set(slot, Cells::default()));
+            self.find(hash, key).into_iter().for_each(|slot| self.cells.take(slot, cells));
         }
         cells::own(cells)
     }
