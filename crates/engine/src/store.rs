@@ -129,7 +129,7 @@ pub struct Store<V> {
     writes_used: AtomicU64,
     /// A write found no room of late, as the last sweep saw it.
     full: AtomicBool,
-    /// How many cells of tags entries have lost, as the last sweep saw it.
+    /// The number of cells of tags that entries have lost, as the last sweep saw it.
     lost_cells: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES.len()],
     closed: AtomicBool,

@@ -25,9 +25,13 @@ use std::{
 use bytes::Bytes;
 use pyo3::{ffi, prelude::*, types::PyBytes};
 
-use crate::{stack::Stack, trim, value::OVERHEAD};
+use crate::{stack::Stack, trim};
 
-/// Where the bytes are.
+/// The cost of an entry beyond key and value, measured in a full store of 760,000: the bytes object, the handle, the
+/// slab, the table and the policy with the hashes of those that left, and what growing leaves unused.
+pub const OVERHEAD: u64 = 300;
+
+/// The owner of the bytes.
 pub enum Source {
     Python(Py<PyBytes>),
     /// They were received without the interpreter.
@@ -39,7 +43,7 @@ pub struct Shared {
     handles: AtomicUsize,
     pub source: Source,
     pub decoded: OnceLock<Py<PyAny>>,
-    /// How much memory the decoded object takes, or a note that it is not kept.
+    /// The size of the decoded object, or [`UNKEPT`].
     pub extra: AtomicUsize,
     data: NonNull<u8>,
     len: usize,
@@ -129,7 +133,7 @@ impl Handle {
 
     /// Gives the handle up, which the caller uses no more.
     fn leave(&self) -> Option<Dead> {
-        // As Arc does: whoever buries it comes after all that was done with other handles.
+        // The orderings are those of Arc: the burial comes after all uses of other handles.
         if self.handles.fetch_sub(1, Release) != 1 {
             return None;
         }
@@ -160,9 +164,8 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // This thread may not be attached.
         if let Some(dead) = self.leave() {
-            match dead.received() {
-                Ok(shared) => drop(shared),
-                Err(dead) => GRAVEYARD.push(dead),
+            if let Err(dead) = dead.received() {
+                GRAVEYARD.push(dead);
             }
         }
     }

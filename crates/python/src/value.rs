@@ -11,10 +11,6 @@ use crate::{
     trim,
 };
 
-/// The cost of an entry beyond key and value, measured in a full store of 760,000: the bytes object, the handle, the
-/// slab, the table and the policy with the hashes of those that left, and what growing leaves unused.
-pub const OVERHEAD: u64 = 300;
-
 /// A handle to a value. Cloning touches no Python object.
 #[derive(Clone)]
 pub struct Value {

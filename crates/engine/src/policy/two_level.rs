@@ -61,13 +61,11 @@ impl TwoLevel {
         let weight = self.take(slot);
         let entry = &mut self.entries[slot as usize];
         entry.stamp = self.sequence.now();
-        if weight > limit(self.sequence.capacity()) {
-            self.lists.push_newest(FIRST, slot);
-            return self.used != before;
+        entry.second = weight <= limit(self.sequence.capacity());
+        if entry.second {
+            self.used += weight;
         }
-        entry.second = true;
-        self.used += weight;
-        self.lists.push_newest(SECOND, slot);
+        self.lists.push_newest(if entry.second { SECOND } else { FIRST }, slot);
         self.used != before
     }
 }

@@ -59,12 +59,10 @@ impl Owned {
         self.cells.get(&slot)
     }
 
-    /// Gives an entry cells.
+    /// Gives cells to an entry that has none.
     pub fn give(&mut self, slot: Slot, cells: Cells) {
         self.held += cells.len();
-        if let Some(before) = self.cells.insert(slot, cells) {
-            self.held -= before.len();
-        }
+        self.cells.insert(slot, cells);
     }
 
     /// Takes the cells of an entry, which gets others instead.
@@ -100,7 +98,9 @@ pub struct Tags {
 
 impl Tags {
     pub fn cell(&mut self, hash: u64, key: &str) -> Arc<Cell> {
-        self.prune(self.lost, 1);
+        if self.has_doubled() {
+            self.prune();
+        }
         let entry = self.cells.entry(hash, |(one, ..)| one.is(key.as_bytes()), |(_, hash, _)| *hash);
         entry.or_insert_with(|| (Key::new(key), hash, Arc::default())).get().2.clone()
     }
@@ -113,13 +113,22 @@ impl Tags {
 
     /// Drops the cells that no entry has any more, once they may be half of all, or entries have lost a quarter of them:
     /// `lost` in a store of so many shards.
-    pub fn prune(&mut self, lost: u64, shards: usize) {
-        let (many, ours) = (self.cells.len(), lost.saturating_sub(self.lost) / shards as u64);
-        if many > 2 * self.used + 64 || ours > many as u64 / 4 + 16 {
-            self.cells.retain(|(.., cell)| Arc::strong_count(cell) > 1);
-            (self.used, self.lost) = (self.cells.len(), lost);
-            self.cells.shrink_to(self.used * 2, |(_, hash, _)| *hash);
+    pub fn sweep(&mut self, lost: u64, shards: usize) {
+        let ours = lost.saturating_sub(self.lost) / shards as u64;
+        if self.has_doubled() || ours > self.cells.len() as u64 / 4 + 16 {
+            self.prune();
+            self.lost = lost;
         }
+    }
+
+    fn has_doubled(&self) -> bool {
+        self.cells.len() > 2 * self.used + 64
+    }
+
+    fn prune(&mut self) {
+        self.cells.retain(|(.., cell)| Arc::strong_count(cell) > 1);
+        self.used = self.cells.len();
+        self.cells.shrink_to(self.used * 2, |(_, hash, _)| *hash);
     }
 }
 
@@ -174,18 +183,18 @@ mod tests {
         assert_eq!(owned.sweep(), 0);
         (0..200).for_each(|slot| owned.take(slot, &[]));
         lost += owned.sweep();
-        tags.prune(lost, 1);
+        tags.sweep(lost, 1);
         assert_eq!((lost, tags.cells.len()), (800, 4_000));
         (200..300).for_each(|slot| owned.take(slot, &[]));
         lost += owned.sweep();
-        tags.prune(lost, 2);
+        tags.sweep(lost, 2);
         assert_eq!(tags.cells.len(), 4_000);
-        tags.prune(lost, 1);
+        tags.sweep(lost, 1);
         assert_eq!(tags.cells.len(), 2_800);
         let mut emptied = owned.emptied();
         drop(owned);
         lost += emptied.sweep();
-        tags.prune(lost, 1);
+        tags.sweep(lost, 1);
         assert_eq!((lost, tags.cells.len(), tags.cells.capacity()), (4_000, 0, 0));
     }
 }

@@ -1,5 +1,4 @@
 //! One shard: a table of keys, a slab of entries, and the policies that choose which of them leaves.
-
 use super::{
     cells::{Cells, Owned, Prefixes, Tags},
     counts::{Counts, Used},

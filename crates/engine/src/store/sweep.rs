@@ -26,7 +26,7 @@ impl<V: Value> Store<V> {
             }
             let shard = &mut *guard;
             full |= shard.writes.is_unnamed();
-            shard.tags.prune(lost, self.shards.len());
+            shard.tags.sweep(lost, self.shards.len());
             self.lost_cells.fetch_add(shard.contents.cells.sweep(), Relaxed);
             shard.prefixes.prune(now, self.options.remember, since);
             shard.contents.turn(now);

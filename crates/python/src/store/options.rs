@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     errors::nanoseconds,
     fork,
-    value::OVERHEAD,
+    handle::OVERHEAD,
 };
 
 /// refresh_after, early, stale_while_revalidate and stale_if_error, in seconds.
