@@ -829,7 +829,7 @@ class Question(Awaitable[Any]):
 
 @final
 class EtcdSession:
-    """One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored.
+    """One session with etcd: leases kept alive, keys kept written under them, prefixes mirrored.
 
     It owns one thread, which no Python can hold up, and retries whatever fails. RegistryError: etcd refuses (password,
     rights, certificates). ConnectionError: etcd is out of reach for now, or the session is closed.
@@ -839,7 +839,6 @@ class EtcdSession:
         cls,
         endpoints: list[str],
         *,
-        lease: int,
         user: str | None = None,
         password: str | None = None,
         ca: str | None = None,
@@ -849,9 +848,14 @@ class EtcdSession:
         """Prepare a session that connects at its first use; `ca`, `cert` and `key` are PEM files."""
 
     def check(self) -> None: ...
-    def register(self, entries: list[tuple[str, bytes]], timeout: float, /) -> None: ...
+    def register(self, entries: list[tuple[str, bytes, int]], timeout: float, /) -> None:
+        """Keep keys, values and the seconds written for which each outlives the session."""
+
     def withdraw(self, timeout: float, /) -> None: ...
     def entries(self, prefix: str, timeout: float, /) -> list[tuple[str, bytes]]: ...
+    def drop(self, key: str, /) -> None:
+        """Drop a key of another session, which `entries` has shown, soon and if etcd can be reached."""
+
     def wait(self, seen: int, timeout: float, /) -> int: ...
     @property
     def registered(self) -> bool: ...

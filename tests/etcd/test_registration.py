@@ -51,6 +51,9 @@ def test_keys_and_values_are_the_contracts(etcd: Etcd, service: str, registered:
     assert etcd.leases(client)[client] == lease
     assert f"granted with TTL({LEASE:.0f}s)" in etcd.ctl("lease", "timetolive", f"{lease:x}")
     assert etcd.created(node) < etcd.created(client)
+    known = etcd.entries(f"/kamacache/@known/{service}/")
+    assert known == {f"/kamacache/@known/{service}/10.0.0.1:8001": entries[node]}
+    assert lease not in etcd.leases("/kamacache/@known/").values()
     assert one.registry.registered
 
 
@@ -116,14 +119,15 @@ def test_a_round_of_a_node_reads_each_list_once(etcd: Etcd, service: str, regist
 
 def test_closing_leaves_nothing(etcd: Etcd, service: str, registered: Register) -> None:
     one = registered(etcd.url)
-    lease = f"{etcd.leases(f'/services/{service}/').popitem()[1]:x}"
-    assert lease in etcd.ctl("lease", "list")
+    keys = [f"/services/{service}/", f"/kamacache/{service}/", f"/kamacache/@known/{service}/"]
+    leases = {f"{lease:x}" for key in keys for lease in etcd.leases(key).values()}
+    assert len(leases & set(etcd.ctl("lease", "list").split())) == 2
     began = time.monotonic()
     one.registry.deregister()
     one.registry.close()
     assert time.monotonic() - began < 2.0
-    assert etcd.entries(f"/kamacache/{service}/") | etcd.entries(f"/services/{service}/") == {}
-    assert lease not in etcd.ctl("lease", "list")
+    assert not any(map(etcd.entries, keys))
+    assert not leases & set(etcd.ctl("lease", "list").split())
     assert not one.registry.registered
     one.register()  # in a new life of its node
     assert one.registry.registered

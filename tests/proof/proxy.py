@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Self
 
 
 class Proxy:
@@ -32,8 +33,12 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, back}
-        await asyncio.gather(self._pass("to", reader, back), self._pass("back", there, writer))
-        self._writers -= {writer, back}
+        try:
+            await asyncio.gather(self._pass("to", reader, back), self._pass("back", there, writer))
+        finally:
+            self._writers -= {writer, back}
+            writer.close()
+            back.close()
 
     async def _pass(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -75,10 +80,30 @@ class Proxies:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self._made: list[Proxy] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for proxy in self._made:
+            proxy.close()
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def make(self, target: int) -> Proxy:
         proxy = Proxy(self.loop, target)
         started: Future[None] = asyncio.run_coroutine_threadsafe(proxy.start(), self.loop)
         started.result(10)
+        self._made.append(proxy)
         return proxy

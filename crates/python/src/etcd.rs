@@ -2,7 +2,7 @@
 use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use kamacache_engine::etcd::{Options, Session, TlsFiles, Trouble, TroubleKind};
+use kamacache_engine::etcd::{Options, Session, TlsFiles, Trouble, TroubleKind, state::Entry};
 use pyo3::{
     exceptions::{PyConnectionError, PyValueError},
     prelude::*,
@@ -19,7 +19,7 @@ fn error(py: Python<'_>, trouble: &Trouble) -> PyErr {
     }
 }
 
-/// One session with etcd: a lease kept alive, keys kept written under it, prefixes mirrored. It owns one thread, which
+/// One session with etcd: leases kept alive, keys kept written under them, prefixes mirrored. It owns one thread, which
 /// no Python can hold up.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct EtcdSession {
@@ -37,10 +37,9 @@ impl Drop for EtcdSession {
 #[pymethods]
 impl EtcdSession {
     #[new]
-    #[pyo3(signature = (endpoints, *, lease, user = None, password = None, ca = None, cert = None, key = None))]
+    #[pyo3(signature = (endpoints, *, user = None, password = None, ca = None, cert = None, key = None))]
     fn new(
         endpoints: Vec<String>,
-        lease: u16,
         user: Option<String>,
         password: Option<String>,
         ca: Option<String>,
@@ -51,7 +50,6 @@ impl EtcdSession {
             endpoints,
             user: user.zip(password),
             tls: ca.map(|ca| TlsFiles { ca: ca.into(), pair: cert.map(Into::into).zip(key.map(Into::into)) }),
-            lease,
         };
         let inner = Arc::new(Session::new(options));
         Self { inner }
@@ -62,8 +60,9 @@ impl EtcdSession {
     }
 
     #[pyo3(signature = (entries, timeout, /))]
-    fn register(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>, timeout: f64) -> PyResult<()> {
-        let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
+    fn register(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>, u32)>, timeout: f64) -> PyResult<()> {
+        let entries =
+            entries.into_iter().map(|(key, value, life)| Entry { key: key.into(), value: value.into(), life });
         let entries = entries.collect();
         let timeout = duration(timeout)?;
         py.detach(|| self.inner.register(entries, timeout)).map_err(|trouble| error(py, &trouble))
@@ -88,6 +87,11 @@ impl EtcdSession {
             }
         }
         Ok(found)
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn drop(&self, py: Python<'_>, key: String) -> PyResult<()> {
+        self.inner.drop_key(&key.into()).map_err(|trouble| error(py, &trouble))
     }
 
     #[pyo3(signature = (seen, timeout, /))]

@@ -3,25 +3,26 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kamacache_engine::{
-    etcd::state::{Job, Lease, State},
+    etcd::state::{Entry, Job, Lease, State},
     proto::etcd as pb,
 };
 use prost::Message;
 
 const PREFIX: &[u8] = b"/kamacache/app/";
+const LIFE: u32 = 10;
 const OWN: &[u8] = b"/kamacache/app/me";
 
 pub fn run(input: &[u8]) {
     let (prefix, own) = (Bytes::from_static(PREFIX), Bytes::from_static(OWN));
     let mut state = State::default();
-    state.want(vec![(own.clone(), Bytes::from_static(b"{}"))]);
+    state.want(vec![Entry { key: own, value: Bytes::from_static(b"{}"), life: LIFE }]);
     let mut rest = input;
     while let [kind, length, after @ ..] = rest {
         let (message, left) = after.split_at((*length as usize).min(after.len()));
         rest = left;
         take(&mut state, kind % 8, message, &prefix);
         let next = state.next();
-        assert!(!state.is_done() || !matches!(next, Some(Job::Write(..) | Job::Grant)), "done, and still to write");
+        assert!(!state.is_done() || !matches!(next, Some(Job::Write(..) | Job::Grant(_))), "done, and still to write");
         let listed = state.list(&prefix);
         assert!(listed.windows(2).all(|two| two[0].0 < two[1].0), "a list without order");
     }
@@ -56,7 +57,7 @@ fn take(state: &mut State, kind: u8, message: &[u8], prefix: &Bytes) {
                 (answer.id, answer.ttl)
             };
             let until = Instant::now() + Duration::from_secs(ttl.clamp(0, 3600).unsigned_abs());
-            state.lease = Some(Lease { id, until });
+            state.leases.insert(LIFE, Lease { id, until });
         }
         5 => {
             let Ok(answer) = pb::PutResponse::decode(message) else { return };
@@ -67,7 +68,8 @@ fn take(state: &mut State, kind: u8, message: &[u8], prefix: &Bytes) {
         6 => drop(pb::AuthenticateResponse::decode(message)),
         _ => {
             state.reconnected();
-            state.lost_lease();
+            state.leases.clear();
+            state.lost_lease(0);
         }
     }
 }

@@ -90,6 +90,19 @@ class Peers:
         with self._lock:
             return all(peer.greeted or peer.dead or not peer.registered for peer in self._peers.values())
 
+    def remaining(self, lost: Iterable[Member], drop: Callable[[Member], None]) -> list[Member]:
+        """Drop those of the lost members that are known not to answer, and return the others."""
+        remaining = []
+        for member in lost:
+            with self._lock:
+                peer = self._peers.get(member.address or "")
+                gone = peer is not None and (peer.dead or peer.left or peer.id != member.id)
+            if gone:
+                drop(member)
+            else:
+                remaining.append(member)
+        return remaining
+
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
         """Return those of these members that are known here."""
         wanted = set(ids)

@@ -80,6 +80,17 @@ class Registry(ABC):
         """Return whether the process of a member, by its id, is known to have ended. Called after `members`."""
         return False
 
+    def lost(self, service: str) -> list[Member]:  # noqa: ARG002 - most registries forget them
+        """Return members that registered, did not deregister, and are not listed any more. Called after `members`.
+
+        The node goes on with those that answer, and drops the others: they may be alive and about to register again, as
+        when the registry was away for longer than a lease.
+        """
+        return []
+
+    def drop(self, member: Member) -> None:  # noqa: B027 - the same
+        """Return this member as a lost one no more."""
+
     @abstractmethod
     def deregister(self) -> None:
         """Remove the registration of this node, if there is one. The node still serves for a moment."""

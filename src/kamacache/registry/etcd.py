@@ -9,6 +9,10 @@ The engine's session does the work on a thread of its own. It keeps a lease aliv
 each other by `/kamacache/{service}/nodes/{address}`, which is written first; other clients of the service find the node
 by `/services/{service}/{address}`, which a client node does not write. A process that writes only the second
 key is a client of another kind: it may call nodes, and nodes never call it.
+
+An etcd that was away, or that some nodes could not reach, has forgotten nodes that live. Until they are registered
+again, a node that starts would not know them. So a copy of the first key is under `/kamacache/@known/{service}/`, with
+a lease of a day: nodes that are known and not listed are `lost`.
 """
 
 from __future__ import annotations
@@ -31,6 +35,9 @@ _PORT = 2379
 _SYNTAX = "an address is host:port, as in etcd://10.0.0.5:2379 or etcd://[fd00::5]:2379"
 _FILES = ("ca", "cert", "key")
 _nodes, _services = "/kamacache/{}/nodes/".format, "/services/{}/".format
+_known = "/kamacache/@known/{}/".format  # no service can have this name
+_DAY = 86_400
+_Read = dict[str, tuple[bytes, Member | None]]  # by address: what stays is parsed once
 _LIST, _REGISTER, _WITHDRAW, _END = 1.0, 2.0, 1.0, 0.5  # seconds that calls wait for etcd
 _LONG = 3600.0
 
@@ -62,7 +69,9 @@ class EtcdRegistry(Registry):
         self._keys: tuple[str, ...] = ()
         self._changed: Callable[[], None] = lambda: None
         self._watcher: threading.Thread | None = None
-        self._read: dict[str, tuple[bytes, Member | None]] = {}  # by address, so that what stays is parsed once
+        self._read: _Read | None = None
+        self._lost: list[Member] = []
+        self._dropped: set[str] = set()  # ids
 
     def __repr__(self) -> str:
         return f"<EtcdRegistry {', '.join(map(str, self._endpoints))}>"
@@ -85,9 +94,11 @@ class EtcdRegistry(Registry):
             raise ConfigError("registry etcd://: a node that others find has an address: give listen=")
         if self._closed:  # the node has begun a new life
             self._session, self._closed = self._make(), False
-        node = f"{_nodes(service)}{me.address}", record.written(me, address=False)
-        entries = [node] if me.client else [node, (f"{_services(service)}{me.address}", me.address.encode())]
-        keys = tuple(key for key, _ in entries)
+        lease, mine = int(self.lease), record.written(me, address=False)
+        entries = [(f"{_nodes(service)}{me.address}", mine, lease), (f"{_known(service)}{me.address}", mine, _DAY)]
+        if not me.client:
+            entries.append((f"{_services(service)}{me.address}", me.address.encode(), lease))
+        keys = tuple(key for key, *_ in entries)
         if self._keys and self._keys != keys:
             self._session.withdraw(_WITHDRAW)
         self._keys, self._changed = keys, changed
@@ -101,23 +112,43 @@ class EtcdRegistry(Registry):
     def members(self, service: str) -> list[Member]:
         """Return the members that are registered now; ConnectionError while etcd cannot be reached."""
         check_name(service, what="service")
-        entries = self._session.entries(_nodes(service), _LIST)
-        before = self._read if service == self._service else {}
-        self._service, self._read = service, {}
-        for address, value in entries:
+        before = self._read if service == self._service else None
+        read = self._list(service, before or {})
+        if before is None or self._lost or not before.keys() <= read.keys():
+            known = self._session.entries(_known(service), _LIST)
+            read = self._list(service, read)  # so that none that has registered meanwhile counts as lost
+            lost = (record.read(value, address=address) for address, value in known if address not in read)
+            self._lost = [member for member in lost if member is not None]
+        self._service, self._read = service, read
+        members = [member for _, member in read.values() if member is not None]
+        if self._dropped:
+            self._dropped.difference_update(member.id for member in members)
+        return members
+
+    def _list(self, service: str, before: _Read) -> _Read:
+        read: _Read = {}
+        for address, value in self._session.entries(_nodes(service), _LIST):
             known = before.get(address)
-            if known is None or known[0] != value:
-                known = value, record.read(value, address=address)
-            self._read[address] = known
-        return [member for _, member in self._read.values() if member is not None]
+            read[address] = known if known and known[0] == value else (value, record.read(value, address=address))
+        return read
+
+    def lost(self, service: str) -> list[Member]:
+        """Return the members that are known, and not listed."""
+        return [member for member in self._lost if member.id not in self._dropped] if service == self._service else []
+
+    def drop(self, member: Member) -> None:
+        """Know a member no more."""
+        self._dropped.add(member.id)
+        self._session.drop(f"{_known(self._service)}{member.address}")
 
     def clients(self, service: str) -> list[str]:
         """Return the addresses under `/services/` alone; ConnectionError while etcd cannot be reached."""
         check_name(service, what="service")
-        if service != self._service:
+        if service != self._service or self._read is None:
             self.members(service)  # not if it was just read: each round calls both
+        nodes = self._read or {}
         listed = [address for address, _ in self._session.entries(_services(service), _LIST)]
-        return [address for address in listed if address not in self._read]
+        return [address for address in listed if address not in nodes]
 
     @property
     def registered(self) -> bool:
@@ -142,14 +173,14 @@ class EtcdRegistry(Registry):
         self._session = self._make()
         self._watcher = None
         self._keys = ()
-        self._service, self._read = "", {}
+        self._service, self._read, self._lost = "", None, []
         if self._closed:
             self._session.close(0.0)
 
     def _make(self) -> EtcdSession:
         user, password = self._login
         endpoints = [str(endpoint) for endpoint in self._endpoints]
-        return EtcdSession(endpoints, lease=int(self.lease), user=user, password=password, **self._files)
+        return EtcdSession(endpoints, user=user, password=password, **self._files)
 
     def _farthest(self) -> Address:
         """Return an endpoint on another machine, if there is one."""

@@ -88,8 +88,6 @@ pub struct Options {
     pub endpoints: Vec<String>,
     pub user: Option<(String, String)>,
     pub tls: Option<TlsFiles>,
-    /// Seconds.
-    pub lease: u16,
 }
 
 /// Adds to every request the token of the login, and asks for a member of etcd that has a leader.

@@ -1,5 +1,6 @@
 //! The task of a session: connects, keeps the lease alive, writes, watches; and on trouble tries the next endpoint.
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
@@ -16,13 +17,16 @@ use super::{
     Shared,
     connection::{Connection, Options, Trouble, TroubleKind},
     pb,
-    state::{Job, Lease, State},
+    state::{Entry, Job, Lease, State},
 };
 
 /// The pause after all endpoints have failed, at least; a random part keeps nodes from coming back all at once.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The pause before a new connection if etcd has just answered.
 const BREATH: Duration = Duration::from_millis(20);
+
+/// Seconds between two looks for leases, three times, while there are none.
+const IDLE: u64 = 30;
 
 /// Runs until it is dropped.
 pub async fn run(shared: &Shared, options: &Options) {
@@ -33,7 +37,7 @@ pub async fn run(shared: &Shared, options: &Options) {
     loop {
         let mut answered = false;
         let trouble = match Connection::open(options, &options.endpoints[at]).await {
-            Ok(connection) => attend(shared, options, connection, &mut answered).await,
+            Ok(connection) => attend(shared, connection, &mut answered).await,
             Err(trouble) => trouble,
         };
         at = (at + 1) % count;
@@ -51,9 +55,9 @@ pub async fn run(shared: &Shared, options: &Options) {
 }
 
 /// Does all work on one connection until it breaks.
-async fn attend(shared: &Shared, options: &Options, connection: Connection, answered: &mut bool) -> Trouble {
+async fn attend(shared: &Shared, connection: Connection, answered: &mut bool) -> Trouble {
     shared.update(State::reconnected);
-    let mut keeper = Keeper { shared, connection, ttl: options.lease, alive: None, watch: None, beat: Instant::now() };
+    let mut keeper = Keeper { shared, connection, alive: None, watch: None, beat: Instant::now() };
     loop {
         if let Err(trouble) = keeper.turn(answered).await {
             return trouble;
@@ -70,12 +74,10 @@ struct Stream<Q, A> {
 struct Keeper<'a> {
     shared: &'a Shared,
     connection: Connection,
-    /// Seconds of the lease; a third of it is the rhythm in which it is kept alive.
-    ttl: u16,
     alive: Option<Stream<pb::LeaseKeepAliveRequest, pb::LeaseKeepAliveResponse>>,
     watch: Option<Stream<pb::WatchRequest, pb::WatchResponse>>,
-    /// The time of the next request to keep the lease alive. On a new connection it is sent at once, because the answer
-    /// says whether the lease still lives.
+    /// The time of the next request to keep the leases alive. On a new connection it is sent at once, because the answer
+    /// says whether they still live.
     beat: Instant,
 }
 
@@ -86,10 +88,7 @@ impl Keeper<'_> {
             *answered |= self.keep_alive().await?;
         }
         while let Some(job) = self.job() {
-            match self.work(job).await {
-                Err(trouble) if trouble.no_lease => self.shared.update(State::lost_lease),
-                done => done?,
-            }
+            self.work(job).await?;
             *answered = true;
         }
         if *answered {
@@ -108,34 +107,59 @@ impl Keeper<'_> {
 
     async fn work(&mut self, job: Job) -> Result<(), Trouble> {
         match job {
-            Job::Grant => self.grant().await,
+            Job::Grant(life) => self.grant(life).await,
             Job::Revoke(id) => {
-                let request = pb::LeaseRevokeRequest { id };
-                self.connection.ask(self.connection.lease().lease_revoke(request)).await?;
-                self.shared.update(State::lost_lease);
+                self.revoke(id).await?;
+                self.shared.update(|state| state.lost_lease(id));
                 Ok(())
             }
-            Job::Write(version, lease, entries) => self.write(version, lease, entries).await,
+            Job::Drop(id) => {
+                self.shared.update(|state| state.dropping(id));
+                match self.revoke(id).await {
+                    Err(trouble) if trouble.kind == TroubleKind::Refused => Ok(()), // then its time runs out
+                    done => done,
+                }
+            }
+            Job::Write(version, entries) => self.write(version, entries).await,
             Job::Read(prefix, question) => self.read(&prefix, question, true).await,
             Job::Check(prefix, question) => self.check(&prefix, question).await,
         }
     }
 
-    async fn grant(&mut self) -> Result<(), Trouble> {
+    async fn grant(&mut self, life: u32) -> Result<(), Trouble> {
         let asked = Instant::now();
-        let request = pb::LeaseGrantRequest { ttl: self.ttl.into() };
+        let request = pb::LeaseGrantRequest { ttl: life.into() };
         let granted = self.connection.ask(self.connection.lease().lease_grant(request)).await?;
-        self.lives(granted.id, granted.ttl, asked);
+        self.lives(life, granted.id, granted.ttl, asked);
         Ok(())
     }
 
-    /// Keeps the lease alive. Returns whether there was one.
+    /// Ends a lease. One that etcd does not know has ended.
+    async fn revoke(&self, id: i64) -> Result<(), Trouble> {
+        let request = pb::LeaseRevokeRequest { id };
+        match self.connection.ask(self.connection.lease().lease_revoke(request)).await {
+            Err(trouble) if !trouble.no_lease => Err(trouble),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the leases alive. Returns whether there was one.
     async fn keep_alive(&mut self) -> Result<bool, Trouble> {
-        let asked = Instant::now();
-        self.beat = asked + self.rhythm();
-        let Some(Lease { id, .. }) = self.shared.state.lock().lease else {
-            return Ok(false);
-        };
+        let leases = self.shared.state.lock().leases.clone();
+        self.beat = Instant::now() + rhythm(&leases);
+        for (life, Lease { id, .. }) in &leases {
+            let asked = Instant::now();
+            match self.ask_alive(*id).await? {
+                pb::LeaseKeepAliveResponse { id: of, ttl } if of == *id && ttl > 0 => {
+                    self.lives(*life, *id, ttl, asked);
+                }
+                _ => self.shared.update(|state| state.lost_lease(*id)),
+            }
+        }
+        Ok(!leases.is_empty())
+    }
+
+    async fn ask_alive(&mut self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Trouble> {
         let request = pb::LeaseKeepAliveRequest { id };
         let answer = match &mut self.alive {
             Some(alive) => {
@@ -153,29 +177,31 @@ impl Keeper<'_> {
                 self.connection.answer(alive.answers.message()).await
             }
         };
-        match self.connection.message(Ok(answer?))? {
-            pb::LeaseKeepAliveResponse { id: of, ttl } if of == id && ttl > 0 => self.lives(id, ttl, asked),
-            _ => self.shared.update(State::lost_lease),
-        }
-        Ok(true)
+        self.connection.message(Ok(answer?))
     }
 
-    fn lives(&mut self, id: i64, ttl: i64, asked: Instant) {
+    fn lives(&mut self, life: u32, id: i64, ttl: i64, asked: Instant) {
         let until = asked + Duration::from_secs(ttl.clamp(0, 3600).unsigned_abs());
-        self.shared.update(|state| state.lease = Some(Lease { id, until }));
-        self.beat = asked + self.rhythm();
+        let mut beat = asked;
+        self.shared.update(|state| {
+            state.leases.insert(life, Lease { id, until });
+            beat += rhythm(&state.leases);
+        });
+        self.beat = self.beat.min(beat);
     }
 
-    fn rhythm(&self) -> Duration {
-        Duration::from_secs(self.ttl.into()) / 3
-    }
-
-    async fn write(&mut self, version: u64, lease: Lease, entries: Vec<(Bytes, Bytes)>) -> Result<(), Trouble> {
+    async fn write(&mut self, version: u64, entries: Vec<(Entry, i64)>) -> Result<(), Trouble> {
         let mut first = None;
-        for (key, value) in entries {
-            let request = pb::PutRequest { key, value, lease: lease.id };
-            let put = self.connection.ask(self.connection.kv().put(request)).await?;
-            first.get_or_insert(put.header.map_or(0, |header| header.revision));
+        for (Entry { key, value, .. }, lease) in entries {
+            let request = pb::PutRequest { key, value, lease };
+            match self.connection.ask(self.connection.kv().put(request)).await {
+                Ok(put) => _ = first.get_or_insert(put.header.map_or(0, |header| header.revision)),
+                Err(trouble) if trouble.no_lease => {
+                    self.shared.update(|state| state.lost_lease(lease));
+                    return Ok(());
+                }
+                Err(trouble) => return Err(trouble),
+            }
         }
         let revision = first.unwrap_or(0);
         self.shared.update(|state| state.wrote(version, revision));
@@ -241,6 +267,11 @@ impl Keeper<'_> {
         self.shared.update(|state| state.watched(watched.events));
         Ok(())
     }
+}
+
+/// Returns the time between two requests to keep leases alive: a third of the shortest life.
+fn rhythm(leases: &BTreeMap<u32, Lease>) -> Duration {
+    Duration::from_secs(leases.keys().next().map_or(IDLE, |life| u64::from(*life))) / 3
 }
 
 async fn next<Q, A>(stream: &mut Option<Stream<Q, A>>) -> Result<Option<A>, Status> {

@@ -1,6 +1,6 @@
-//! A session with etcd that keeps a lease alive, keeps keys written under it, mirrors prefixes, and recovers by itself.
+//! A session with etcd that keeps leases alive, keeps keys written under them, mirrors prefixes, and recovers by itself.
 //!
-//! The session owns one thread, which runs no Python, so the lease lives while the interpreter is busy. Callers state
+//! The session owns one thread, which runs no Python, so the leases live while the interpreter is busy. Callers state
 //! the entries that they want. They wait until etcd has them, until the session knows that etcd is out of reach, or
 //! until their time is up.
 mod connection;
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 pub use connection::{Options, TlsFiles, Trouble, TroubleKind};
-use state::State;
+use state::{Entry, State};
 
 use crate::{
     fork,
@@ -68,8 +68,8 @@ impl Session {
 
     /// Checks the options; the error says what is wrong with them.
     pub fn check(&self) -> Result<(), String> {
-        if self.options.endpoints.is_empty() || self.options.lease == 0 {
-            return Err("needs endpoints, and a lease of a second at least".into());
+        if self.options.endpoints.is_empty() {
+            return Err("needs endpoints".into());
         }
         match &self.options.tls {
             Some(files) => files.read().map(drop),
@@ -114,15 +114,15 @@ impl Session {
         Ok(Running { stop, thread })
     }
 
-    /// Keeps these entries written from now on, in this order, and returns once they are, under a lease that lives. After
+    /// Keeps these entries written from now on, in this order, and returns once they are, under leases that live. After
     /// a failure the session goes on trying.
-    pub fn register(&self, entries: Vec<(Bytes, Bytes)>, within: Duration) -> Result<(), Trouble> {
+    pub fn register(&self, entries: Vec<Entry>, within: Duration) -> Result<(), Trouble> {
         self.begin()?;
         self.shared.state.lock().want(entries);
         self.wait_for(within, |state| state.is_registered().then_some(()))
     }
 
-    /// Withdraws the entries by revoking the lease. A node that has taken a key over keeps it.
+    /// Withdraws the entries by revoking their leases, the longest first. A node that has taken a key over keeps it.
     pub fn withdraw(&self, within: Duration) -> Result<(), Trouble> {
         if self.is_forked() || self.running.lock().is_none() {
             return Ok(());
@@ -141,6 +141,14 @@ impl Session {
         })
     }
 
+    /// Drops another session's key, which a list has shown, with all that is bound to its lease. Waits for nothing.
+    pub fn drop_key(&self, key: &Bytes) -> Result<(), Trouble> {
+        self.begin()?;
+        self.shared.state.lock().drop_key(key);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
     /// Waits until a list may have changed since `seen`. The returned number differs from `seen` then.
     pub fn wait(&self, seen: u64, within: Duration) -> Result<u64, Trouble> {
         self.begin()?;
@@ -156,7 +164,7 @@ impl Session {
         if state.closed { Err(closed()) } else { Ok(state.changes) }
     }
 
-    /// Returns whether the entries are in etcd, under a lease that lives.
+    /// Returns whether the entries are in etcd, under leases that live.
     pub fn is_registered(&self) -> bool {
         !self.is_forked() && self.shared.state.lock().is_registered()
     }

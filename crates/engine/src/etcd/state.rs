@@ -19,6 +19,14 @@ pub struct Lease {
     pub until: Instant,
 }
 
+/// A key to keep written, and the seconds for which it outlives the session: entries of one life share a lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub life: u32,
+}
+
 /// The version of the entries that was written, and the revision from which they are in etcd.
 #[derive(Clone, Copy)]
 struct Written {
@@ -26,10 +34,25 @@ struct Written {
     revision: i64,
 }
 
+/// What etcd has under a key.
+#[derive(PartialEq, Eq)]
+struct Found {
+    value: Bytes,
+    /// That of its last change.
+    revision: i64,
+    lease: i64,
+}
+
+impl Found {
+    fn of(kv: pb::KeyValue) -> (Bytes, Self) {
+        (kv.key, Self { value: kv.value, revision: kv.mod_revision, lease: kv.lease })
+    }
+}
+
 /// The keys under a prefix, as etcd has them.
 #[derive(Default)]
 pub struct Mirror {
-    entries: BTreeMap<Bytes, (Bytes, i64)>, // value, revision of its last change
+    entries: BTreeMap<Bytes, Found>,
     /// The mirror has everything up to this revision; 0: it must be read again.
     pub revision: i64,
     asked: u64,
@@ -43,7 +66,7 @@ pub struct Mirror {
 impl Mirror {
     /// Returns count and greatest revision: equal for equal contents, as every put has a revision of its own.
     fn fingerprint(&self) -> (i64, i64) {
-        let latest = self.entries.values().map(|(_, revision)| *revision).max();
+        let latest = self.entries.values().map(|found| found.revision).max();
         (self.entries.len() as i64, latest.unwrap_or(0))
     }
 }
@@ -52,8 +75,12 @@ impl Mirror {
 #[derive(PartialEq, Eq, Debug)]
 pub enum Job {
     Revoke(i64),
-    Grant,
-    Write(u64, Lease, Vec<(Bytes, Bytes)>),
+    /// A lease for entries of this life.
+    Grant(u32),
+    /// A version of the entries, each with its lease.
+    Write(u64, Vec<(Entry, i64)>),
+    /// End the lease of another session, if etcd allows that.
+    Drop(i64),
     /// A prefix, and the number of the question that the job answers.
     Read(Bytes, u64),
     Check(Bytes, u64),
@@ -61,10 +88,13 @@ pub enum Job {
 
 #[derive(Default)]
 pub struct State {
-    wanted: Vec<(Bytes, Bytes)>,
+    wanted: Vec<Entry>,
     version: u64,
     written: Option<Written>,
-    pub lease: Option<Lease>,
+    /// By the life of their entries.
+    pub leases: BTreeMap<u32, Lease>,
+    /// Leases of others to be ended.
+    dropped: Vec<i64>,
     mirrors: BTreeMap<Bytes, Mirror>,
     /// The reason for which etcd is out of reach.
     pub trouble: Option<Trouble>,
@@ -77,8 +107,8 @@ impl State {
     // -- requests of callers ------------------------------------------------------------------------------------------
 
     /// Sets the entries to keep written, in this order, in place of those before. Their prefixes are mirrored.
-    pub fn want(&mut self, entries: Vec<(Bytes, Bytes)>) {
-        for (key, _) in &entries {
+    pub fn want(&mut self, entries: Vec<Entry>) {
+        for Entry { key, .. } in &entries {
             let prefix = key.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
             self.mirrors.entry(key.slice(..prefix)).or_default();
         }
@@ -93,16 +123,29 @@ impl State {
 
     /// Returns whether etcd has what is wanted, as far as is known.
     pub fn is_done(&self) -> bool {
-        match (&self.wanted[..], self.lease, self.written) {
-            ([], lease, _) => lease.is_none(),
-            (_, Some(_), Some(written)) => written.version == self.version,
-            _ => false,
+        if self.wanted.is_empty() {
+            return self.leases.is_empty();
         }
+        self.ungranted().is_none() && self.written.is_some_and(|written| written.version == self.version)
     }
 
-    /// Returns whether the entries are in etcd, under a lease that lives.
+    /// Returns whether the entries are in etcd, under leases that live.
     pub fn is_registered(&self) -> bool {
-        !self.wanted.is_empty() && self.is_done() && self.lease.is_some_and(|lease| lease.until > Instant::now())
+        let now = Instant::now();
+        !self.wanted.is_empty() && self.is_done() && self.leases.values().all(|lease| lease.until > now)
+    }
+
+    /// Returns a life of entries for which there is no lease.
+    fn ungranted(&self) -> Option<u32> {
+        self.wanted.iter().map(|entry| entry.life).find(|life| !self.leases.contains_key(life))
+    }
+
+    /// Drops another session's key with all that is bound to its lease, soon and if etcd can be reached.
+    pub fn drop_key(&mut self, key: &Bytes) {
+        let lease = self.mirrors.values().find_map(|mirror| mirror.entries.get(key)).map_or(0, |found| found.lease);
+        if lease != 0 && self.leases.values().all(|own| own.id != lease) {
+            self.dropped.push(lease);
+        }
     }
 
     /// Asks for the entries under a prefix. Returns the number of the question, or None if the mirror is fresh.
@@ -122,7 +165,7 @@ impl State {
 
     pub fn list(&self, prefix: &Bytes) -> Vec<(Bytes, Bytes)> {
         let entries = self.mirrors.get(prefix).into_iter().flat_map(|mirror| &mirror.entries);
-        entries.map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+        entries.map(|(key, found)| (key.clone(), found.value.clone())).collect()
     }
 
     // -- steps of the session -----------------------------------------------------------------------------------------
@@ -142,13 +185,18 @@ impl State {
     }
 
     pub fn next(&self) -> Option<Job> {
-        match (self.lease, self.wanted.is_empty()) {
-            (Some(lease), true) => return Some(Job::Revoke(lease.id)),
-            (None, false) => return Some(Job::Grant),
-            (Some(lease), false) if !self.is_done() => {
-                return Some(Job::Write(self.version, lease, self.wanted.clone()));
+        if self.wanted.is_empty() {
+            if let Some(lease) = self.leases.values().next_back() {
+                return Some(Job::Revoke(lease.id));
             }
-            _ => {}
+        } else if let Some(life) = self.ungranted() {
+            return Some(Job::Grant(life));
+        } else if !self.is_done() {
+            let entries = self.wanted.iter().map(|entry| (entry.clone(), self.leases[&entry.life].id));
+            return Some(Job::Write(self.version, entries.collect()));
+        }
+        if let Some(lease) = self.dropped.last() {
+            return Some(Job::Drop(*lease));
         }
         self.mirrors.iter().find_map(|(prefix, mirror)| {
             if mirror.revision == 0 {
@@ -161,9 +209,14 @@ impl State {
         })
     }
 
-    pub fn lost_lease(&mut self) {
-        self.lease = None;
+    pub fn lost_lease(&mut self, id: i64) {
+        self.leases.retain(|_, lease| lease.id != id);
         self.written = None;
+    }
+
+    /// Notes that etcd is asked to end the lease of another session.
+    pub fn dropping(&mut self, id: i64) {
+        self.dropped.retain(|lease| *lease != id);
     }
 
     /// Notes that the entries were put, the first of them at this revision.
@@ -175,12 +228,12 @@ impl State {
     pub fn read(&mut self, prefix: &Bytes, question: u64, revision: i64, kvs: Vec<pb::KeyValue>) {
         let mirror = self.mirrors.entry(prefix.clone()).or_default();
         mirror.revision = revision;
-        let read = kvs.into_iter().map(|kv| (kv.key, (kv.value, kv.mod_revision))).collect();
+        let read = kvs.into_iter().map(Found::of).collect();
         if mirror.entries != read {
             mirror.entries = read;
             self.changes += 1;
         }
-        let missing = |(key, _): &(Bytes, Bytes)| key.starts_with(prefix) && !mirror.entries.contains_key(key);
+        let missing = |entry: &Entry| entry.key.starts_with(prefix) && !mirror.entries.contains_key(&entry.key);
         if self.written.is_some_and(|written| written.revision <= revision) && self.wanted.iter().any(missing) {
             self.written = None;
         }
@@ -214,7 +267,7 @@ impl State {
             };
             if deleted
                 && self.written.is_some_and(|written| written.revision <= kv.mod_revision)
-                && self.wanted.iter().any(|(key, _)| *key == kv.key)
+                && self.wanted.iter().any(|entry| entry.key == kv.key)
             {
                 self.written = None;
             }
@@ -228,7 +281,8 @@ impl State {
             if deleted {
                 mirror.entries.remove(&kv.key);
             } else {
-                mirror.entries.insert(kv.key, (kv.value, kv.mod_revision));
+                let (key, found) = Found::of(kv);
+                mirror.entries.insert(key, found);
             }
             self.changes += 1;
         }

@@ -12,6 +12,9 @@ pub struct KeyValue {
     pub mod_revision: i64,
     #[prost(bytes = "bytes", tag = "5")]
     pub value: ::prost::bytes::Bytes,
+    /// 0: it is bound to none.
+    #[prost(int64, tag = "6")]
+    pub lease: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Event {
