@@ -90,6 +90,7 @@ class Soak:
         self._begun: dict[tuple[str, int], Call] = {}
         self.longest = {"read": 0.0, "write": 0.0}
         self.late = 0
+        self._slow: list[Call] = []  # reads of more than a second, to be shown
         self.ends: Counter[str] = Counter()
         self._stood: list[Fault] = []
         self._course: list[str] = []  # what was done to whom, and when
@@ -234,7 +235,9 @@ class Soak:
         ):
             kind = "read" if call.op in READS else "write"
             self.longest[kind] = max(self.longest[kind], took)
-            self.late += took > 1.0 and kind == "read"
+            if took > 1.0 and kind == "read":
+                self.late += 1
+                self._slow.append(call)
         self.ends[
             call.error or ("False" if call.result is False and call.op in ("set", "delete", "clear") else "done")
         ] += 1
@@ -285,6 +288,14 @@ class Soak:
         found = self.judge()
         for words in found:
             print(words, *self.about(words), sep="\n", flush=True)
+        if self._slow:
+            call = max(self._slow, key=lambda call: call.end - call.begin)
+            print(
+                f"{len(self._slow)} reads over 1 s, for example {call}",
+                *self.lately(call.begin - 5, call.end),
+                sep="\n",
+            )
+            self._slow.clear()
         ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
         print(
             f"seed {self.args.seed} {seconds / 60:5.1f} min: {len(found)} broken; {ends}; "
@@ -303,15 +314,15 @@ class Soak:
         for path in sorted(self.folder.glob("*.jsonl")):
             with path.open() as file:
                 lines += [f"  {path.stem}: {line.strip()}" for line in file if f'"{value[1]}"' in line]
-        return sorted(lines, key=lambda line: '"get' in line)[:12] + self.lately()
+        now = time.monotonic()
+        return sorted(lines, key=lambda line: '"get' in line)[:12] + self.lately(now - 25.0, now)
 
-    def lately(self) -> list[str]:
-        """Return the last faults, and what the processes wrote to their logs then."""
-        since = time.monotonic() - 25.0
+    def lately(self, since: float, until: float) -> list[str]:
+        """Return the faults of that time, and what the processes wrote to their logs then."""
         lines = [f"{line} (fault)" for line in self._course]
         for path in self.folder.glob("*.err"):
             lines += [f"{line} ({path.stem})" for line in path.read_text().splitlines() if line[:1].isdigit()]
-        return [f"  {line}" for line in sorted(lines) if float(line.split()[0]) > since]
+        return [f"  {line}" for line in sorted(lines) if since < float(line.split()[0]) < until]
 
     def close(self) -> None:
         for process in self.processes:
