@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
-from tests.clients.nodes import PLACES, Trio
+from kamacache import Node
+from tests.clients.nodes import PLACES, Trio, where
 from tests.support.sample import keep_sample
 
 HERE = Path(__file__).parent
+Connect = Callable[..., Any]  # redis-py's own types differ between its versions
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m
@@ -31,3 +35,18 @@ def tcp_trio(tmp_path: Path) -> Iterator[Trio]:
     made = Trio(PLACES["static"](tmp_path), max_value="1 MiB")
     yield made
     made.close()
+
+
+@pytest.fixture(params=[None, 2, 3], ids=["default", "resp2", "resp3"])
+def connected(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Yield a maker of clients that speak one version of the protocol."""
+    made: list[redis.Redis] = []
+    version = {} if request.param is None else {"protocol": request.param}
+
+    def make(node: Node, **options: Any) -> Any:
+        made.append(redis.Redis(**where(node), **version, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()

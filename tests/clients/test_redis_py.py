@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,25 +10,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kamacache import Node
-from tests.clients.nodes import PATIENCE, Trio, where
+from tests.clients.conftest import Connect
+from tests.clients.nodes import PATIENCE, Trio
 from tests.cluster.cluster import in_thread, wait_until
-
-Connect = Callable[..., Any]  # redis-py's own types differ between its versions
-
-
-@pytest.fixture(params=[None, 2, 3], ids=["default", "resp2", "resp3"])
-def connected(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Yield a maker of clients that speak one version of the protocol."""
-    made: list[redis.Redis] = []
-    version = {} if request.param is None else {"protocol": request.param}
-
-    def make(node: Node, **options: Any) -> Any:
-        made.append(redis.Redis(**where(node), **version, **options))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def owner_and_other(trio: Trio) -> tuple[Node, Node]:
@@ -161,7 +144,7 @@ ERRORS = [
     (("SCAN", "x"), "invalid cursor"),
     (("SCAN", "0", "MATCH"), "syntax error"),
     (("FLUSHALL", "now"), "syntax error"),
-    *(((name, "x"), f"unknown command '{name}'") for name in ("SUBSCRIBE", "CLUSTER", "WATCH", "EVAL", "KEYS")),
+    *(((name, "x"), f"unknown command '{name}'") for name in ("SUBSCRIBE", "CLUSTER", "WATCH", "LPUSH", "KEYS")),
     (("CLIENT", "KILL", "1"), "CLIENT KILL with 1 arguments is not supported here"),
 ]
 

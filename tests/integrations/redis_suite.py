@@ -9,7 +9,7 @@ from typing import Any
 
 import cachelib
 import pytest
-from dogpile.testing.fixtures import _GenericBackendTestSuite, _GenericSerializerTestSuite
+from dogpile.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite, _GenericSerializerTestSuite
 from flask_caching.backends import RedisCache
 
 from tests.integrations import cachelib_suite  # noqa: F401 - it makes the tests known
@@ -41,7 +41,12 @@ class TestFlaskCaching(GenericCacheTests):  # type: ignore[misc]
 
 
 class TestRegion(_GenericSerializerTestSuite, _GenericBackendTestSuite):
-    """Left out: distributed_lock, which sends a Lua script."""
-
     backend = "dogpile.cache.redis"
     config_args: Any = {"arguments": {"host": HOST, "port": int(PORT)}}  # noqa: RUF012 - as in dogpile's own tests
+
+
+class TestMutex(_GenericMutexTestSuite):
+    """The lock is that of redis-py, which releases it by a script."""
+
+    backend = "dogpile.cache.redis"
+    config_args: Any = {"arguments": {"host": HOST, "port": int(PORT), "distributed_lock": True}}  # noqa: RUF012 - as above

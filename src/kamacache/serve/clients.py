@@ -29,6 +29,7 @@ from kamacache.load.outcome import GETS
 from kamacache.log import log
 from kamacache.net.messages import ClientReply, ClientRequest, WriteRequest
 from kamacache.serve.admin import Administration
+from kamacache.serve.scripts import Scripts
 from kamacache.serve.writes import ClientWrites, Refusal, by_group
 from kamacache.steps import Wait, adrive, whole
 
@@ -59,7 +60,7 @@ class Clients:
         self._runtime = runtime
         self._cores = groups
         self._administration = Administration(runtime, groups, options)
-        self._handlers = ClientWrites(groups, self._core).handlers
+        self._handlers = ClientWrites(groups, self._core).handlers | Scripts(self._core).handlers
         self._loop = HomeLoop("kamacache-clients")
         self._under_way: set[Promise] = set()  # ends of requests; changes in single steps
         self._calls: dict[asyncio.Task[Any], Call] = {}  # the same requests; used on the loop's thread alone

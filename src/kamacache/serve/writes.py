@@ -59,10 +59,8 @@ class ClientWrites:
         return self._core(name), key
 
     def _item(self, core: GroupCore, key: str, value: bytes, ttl: float | None) -> WriteItem:
-        codec = core.options.codec
-        codecs.decode(unpacked(codec), codecs.kept(value))  # refuses what no get could read
-        raw = codecs.encode(codec.of_bytes(), value) if isinstance(codec, Packed) else codecs.kept(value)
-        return core.item(key, raw, core.options.ttl if ttl is None else ttl)
+        codecs.decode(unpacked(core.options.codec), codecs.kept(value))  # refuses what no get could read
+        return core.item(key, kept(core, value), core.options.ttl if ttl is None else ttl)
 
     async def _set(self, request: ClientRequest) -> ClientReply:
         assert request.value is not None  # noqa: S101 - the engine sends it with each set
@@ -143,6 +141,12 @@ class ClientWrites:
         for core in list(self._cores.values()):
             await whole(core.clear())
         return ClientReply()
+
+
+def kept(core: GroupCore, value: bytes) -> bytes:
+    """Return the bytes that a group keeps of a value of a client."""
+    codec = core.options.codec
+    return codecs.encode(codec.of_bytes(), value) if isinstance(codec, Packed) else codecs.kept(value)
 
 
 def by_group(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

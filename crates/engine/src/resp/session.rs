@@ -93,6 +93,8 @@ pub enum Then {
     Done,
     Number,
     Seconds,
+    /// A number, or below 0 that the script is not known.
+    Script,
 }
 
 /// A command's arguments, its name included.
@@ -209,7 +211,8 @@ impl Protocol {
             Then::Done if number == 0 => self.nil(out),
             Then::Ok | Then::Done => out.simple("OK"),
             Then::Seconds if number >= 0 => out.number(number.saturating_add(500) / 1000), // as Redis rounds
-            Then::Number | Then::Seconds => out.number(number),
+            Then::Script if number < 0 => out.error("NOSCRIPT No matching script. Please use EVAL."),
+            Then::Number | Then::Seconds | Then::Script => out.number(number),
         }
     }
 }

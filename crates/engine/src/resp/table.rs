@@ -1,16 +1,17 @@
 //! The table of RESP commands, and COMMAND, which describes them.
 use super::{
     command::{Command, Invocation, Keys, command},
-    commands::{admin, connection, keys, keyspace, peers, transaction, writes},
+    commands::{admin, connection, keys, keyspace, peers, scripts, transaction, writes},
     output::Output,
     session::{Arguments, Next, Outcome, Session, shown},
 };
 use crate::{events::Events, memory::Groups};
 
-const FAMILIES: [&[Command]; 8] = [
+const FAMILIES: [&[Command]; 9] = [
     keys::COMMANDS,
     writes::COMMANDS,
     keyspace::COMMANDS,
+    scripts::COMMANDS,
     connection::COMMANDS,
     transaction::COMMANDS,
     COMMAND,

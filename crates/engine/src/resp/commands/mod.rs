@@ -4,5 +4,6 @@ pub mod connection;
 pub mod keys;
 pub mod keyspace;
 pub mod peers;
+pub mod scripts;
 pub mod transaction;
 pub mod writes;
