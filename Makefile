@@ -80,7 +80,7 @@ fuzz: $(BUILT) $(WITH)test ## feed random inputs to every parser (INPUTS=1000000
 	$(RUN) -m pytest --hypothesis-profile=$${HYPOTHESIS:-soak} -m hypothesis $(ARGS)
 	$(RUN) -m tools.fuzz --inputs $(INPUTS)
 
-races: $(RUN) ## try every order of the steps of threads that share something (SWITCHES=2; with rustup also Miri and ThreadSanitizer)
+races: $(RUN) ## try every order of the steps of threads that share something (SWITCHES=2; with a nightly toolchain also Miri)
 	$(RUN) -m tools.races --switches $(SWITCHES)
 
 wheels: $(WITH)build $(WITH)wheels ## build, audit and try the wheels and the source distribution, into dist

@@ -15,7 +15,8 @@ mod policy;
 mod proto;
 mod stack;
 mod store;
-#[path = "../../crates/engine/src/sync.rs"]
+#[cfg_attr(not(feature = "spun"), path = "../../crates/engine/src/sync.rs")]
+#[cfg_attr(feature = "spun", path = "spun.rs")]
 mod sync;
 mod table;
 mod version;
@@ -79,7 +80,7 @@ fn main() {
     groups.watch();
     let taken = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for me in 0..THREADS {
+        let threads = (0..THREADS).map(|me| {
             let (store, groups, clock, taken) = (&store, &groups, &clock, &taken);
             scope.spawn(move || {
                 for round in 0..rounds {
@@ -89,7 +90,10 @@ fn main() {
                         BURIED.take(|_| _ = taken.fetch_add(1, Relaxed));
                     }
                 }
-            });
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().expect("a thread that ends"); // ThreadSanitizer knows of this, and not of a scope
         }
     });
     BURIED.take(|_| _ = taken.fetch_add(1, Relaxed));
