@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -59,6 +60,22 @@ def test_load_under_way_does_not_overwrite_what_was_added(node: Node) -> None:
     group = node.group("g", load)
     group.get("k")
     assert group.get("k") == b"added"
+
+
+class Number(int):
+    """An integer of a class of its own."""
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, "1", None, Decimal(1), b"1", [1], math.nan])
+def test_incr_by_what_is_no_integer(node: Node, delta: Any) -> None:
+    group = node.group("n", codec="json")
+    group.set("n", 1)
+    with pytest.raises(TypeError, match=r"^delta=.*: must be an int$"):
+        group.incr("n", delta)
+    with pytest.raises(TypeError, match=r"^initial=.*: must be an int$"):
+        group.incr("none", 1, 0.5)  # type: ignore[arg-type]
+    assert group.incr("n", Number(2), Number(7)) == 3
+    assert group.incr("n", True) == 4
 
 
 @pytest.mark.parametrize("codec", VALUES)

@@ -59,7 +59,7 @@ class GroupPrimitives(GroupWrites[V]):
 
         Raises:
             KeyError: The key has no value, and there is no `initial`.
-            TypeError: The value is not an integer.
+            TypeError: The value, `delta` or `initial` is not an integer.
             OverflowError: The sum does not fit into 64 bits. The value stays as it is.
             PeerError: The owner of the key does not answer.
 

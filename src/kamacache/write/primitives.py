@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 from kamacache import codecs
@@ -22,6 +23,7 @@ from kamacache.net.messages import (
 )
 from kamacache.steps import Path
 from kamacache.tags import retagged
+from kamacache.units import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,6 +81,7 @@ class Primitives:
         The owner knows the integers that were made so. Any other value is read here, by the group's codec, and replaced
         if it is still the same.
         """
+        delta, initial = _integer("delta", delta), None if initial is None else _integer("initial", initial)
         if delta not in INTEGERS or (initial is not None and initial not in INTEGERS):
             raise OverflowError(f"{self._name}[{key!r}]: integers have 64 bits")
         terms = Terms(change=ADD, delta=delta, initial=initial, keep_ttl=True, wants=True)
@@ -131,3 +134,11 @@ class Primitives:
     def _check(self, key: str, outcome: Outcome) -> None:
         if outcome.verdict == CONFLICT:
             raise Conflict(f"{self._name}[{key!r}]: the entry has changed, or is gone")
+
+
+def _integer(name: str, value: object) -> int:
+    """Return an exact int: a range looks for any other number one by one."""
+    try:
+        return index(value)  # type: ignore[arg-type] # integers of other libraries count too
+    except TypeError:
+        raise TypeError(f"{name}={shown(value)}: must be an int") from None
