@@ -92,6 +92,7 @@ FLOORS = (  # from the ground up
     (
         "integrations.aiocache",
         "integrations.asgi",
+        "integrations.response",
         "integrations.cachelib",
         "integrations.cashews",
         "integrations.django",

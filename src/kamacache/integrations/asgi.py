@@ -2,34 +2,31 @@
 
 app = FastAPI(lifespan=lifespan(node))
 app.add_middleware(ResponseCache, node=node, routes={"/products/": "10m"})
+
+Each request that finds nothing kept has the application answer in a task (Run). Its messages go on to the client as
+they come, while a copy is made, which is kept once the response has come to its end.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import time
+import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from kamacache import LoadError, Node, Value
-from kamacache.callrun import noting
+from kamacache import LoadError, Node, Overloaded, PeerError, Value
+from kamacache.integrations.response import TAGS, Headers, Message, Response, Send
 from kamacache.units import Duration, parse_duration
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
-_PRIVATE = re.compile(rb"\b(no-store|no-cache|private)\b", re.IGNORECASE)
-_MAX_AGE = re.compile(rb"\bmax-age=(\d+)", re.IGNORECASE)
-_LONGEST = 8_192  # characters of a path and query
-OK, NOT_MODIFIED = 200, 304
-_OWN = {b"authorization", b"cookie"}  # of a request whose response belongs to one user
+_LONGEST = 8_192  # characters of a key
+# Headers of a request whose response belongs to one user, or is a part of one, or depends on what is there.
+_OWN = {b"authorization", b"cookie", b"range", b"if-match", b"if-unmodified-since"}
 
 
 def lifespan(node: Node, inner: Lifespan | None = None) -> Lifespan:
@@ -53,16 +50,21 @@ def lifespan(node: Node, inner: Lifespan | None = None) -> Lifespan:
 class ResponseCache:
     """Answer GET requests below some paths with responses that one request in the cluster has made.
 
-    - `node`: whose group `group` has the responses. The key of one is its path and query.
-    - `routes`: how long responses are kept, by the beginning of the path. The longest one that matches holds.
+    - `node`: whose group `group` has the responses. The key of one is its scheme, host, path and query.
+    - `routes`: how long responses are kept, by the beginning of the path below the application's `root_path`. The
+      longest one that matches holds.
     - `vary`: names of request headers whose values are part of the key, such as "accept-language".
     - `options`: options of node.group, such as max_bytes and stale_while_revalidate.
 
     Kept are responses with status 200, without Set-Cookie, and without `no-store`, `no-cache` or `private` in
-    Cache-Control; `max-age` there says for how long. One that varies by another header than those of `vary` is not
-    kept. Requests with Cookie or Authorization are neither answered from here nor kept. Answers have an ETag, Age and
-    Cache-Control; a request with a matching If-None-Match gets 304. The header Cache-Tag of a response, with commas, is
-    its tags: `node.adelete_tag` drops it everywhere. A response is kept whole, and its background tasks end before.
+    Cache-Control; `s-maxage` or `max-age` there says for how long, or Expires. One that varies by another header than
+    those of `vary` is not kept, nor one that is larger than a value may be, a stream of events, or what ended early.
+    Requests with Cookie, Authorization or Range are neither answered from here nor kept; Cache-Control of a request has
+    no effect. Answers have an ETag, Age and Cache-Control; a request with a matching If-None-Match or If-Modified-Since
+    gets 304. The header Cache-Tag of a response, with commas, is its tags: `node.adelete_tag` drops it everywhere.
+
+    The client that asks first is answered as without this: at once, piece by piece, and with the error if there is one.
+    Others that ask for the same wait for its response. If that cannot be kept, each has the application answer it.
     """
 
     def __init__(
@@ -81,125 +83,197 @@ class ResponseCache:
         self._routes = sorted(lifetimes, key=lambda route: -len(route[0]))
         self._vary = sorted(name.lower().encode() for name in vary)
         self.group = node.group(group, codec="bytes", **options)
+        core = self.group._core  # noqa: SLF001 - the limits of the group
+        self._most = min(core.runtime.max_value, core.options.max_bytes // 8)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ttl = self._ttl(scope)
-        if ttl is None or len(key := self._key(scope)) > _LONGEST:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        made: list[_Response] = []
-        caught: list[BaseException] = []
+        send, asked = _hiding(send), _headers(scope)
+        ttl = self._ttl(scope, asked)
+        if ttl is None or len(key := self._key(scope, asked)) > _LONGEST:
+            await self._app(scope, receive, send)
+            return
+        run = _Run(self._app, scope, receive, send, ttl=ttl, vary=self._vary, most=self._most)
 
         async def load(_: str) -> Value[bytes]:
-            with noting(caught):
-                response = await _made(self._app, scope, receive)
-                kept = response.lifetime(ttl, self._vary)
-                if kept is None:
-                    made.append(response)
-                    raise _NotKept  # and not a value of ttl 0: those who wait would get it
-                return Value(response.encoded(kept), ttl=kept, tags=response.tags())
+            response = await run.response(self._tasks)
+            return Value(response.encoded(), ttl=response.ttl, tags=response.tags())
 
         try:
-            kept = _Response.decoded(await self.group.aget_or_load(key, load))
-        except LoadError as error:
-            if made:
-                await made.pop().send(send)
-            elif caught:
-                raise caught.pop() from None
-            elif error.cause_type == _NotKept.__name__:  # so another request has found
+            kept = Response.decoded(await self.group.aget_or_load(key, load))
+        except (LoadError, Overloaded, PeerError):
+            if run.task is None:  # the response of another request is not for this one, or did not come
                 await self._app(scope, receive, send)
-            else:
-                raise
+                return
+        except BaseException:
+            run.cancel()
+            raise
         else:
-            await kept.answering(_headers(scope), self._vary).send(send)
+            if not run.taken:
+                run.answered = True
+                await kept.answering(asked).send(send)
+                return
+        await run.end()
 
-    def _ttl(self, scope: Scope) -> float | None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not _OWN.isdisjoint(_headers(scope)):
+    def _ttl(self, scope: Scope, asked: Mapping[bytes, bytes]) -> float | None:
+        if scope["method"] != "GET" or not _OWN.isdisjoint(asked):
             return None
-        return next((ttl for path, ttl in self._routes if scope["path"].startswith(path)), None)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return next((ttl for start, ttl in self._routes if path.startswith(start)), None)
 
-    def _key(self, scope: Scope) -> str:
-        headers = _headers(scope)
-        varied = "".join(f"\n{headers.get(name, b'').decode('latin-1')}" for name in self._vary)
-        return f"{scope['path']}?{scope['query_string'].decode('latin-1')}{varied}"
+    def _key(self, scope: Scope, asked: Mapping[bytes, bytes]) -> str:
+        host = asked.get(b"host", b"").lower().decode("latin-1")
+        varied = "".join(f"\n{asked.get(name, b'').decode('latin-1')}" for name in self._vary)
+        query = scope["query_string"].decode("latin-1")
+        return f"{scope.get('scheme', 'http')}://{host}{scope['path']}?{query}{varied}"
 
 
 class _NotKept(Exception):
     """The response of this request belongs to it alone."""
 
 
-class _Response(NamedTuple):
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    kept_at: float = 0.0  # unix seconds
-    ttl: float = 0.0
+class _Run:
+    """One answer of the application, on its way to a client and to the cache.
 
-    def lifetime(self, ttl: float, vary: Iterable[bytes]) -> float | None:
-        """Return for how many seconds it may be kept; None: not at all."""
-        control, varies = self._said(b"cache-control"), self._said(b"vary").lower()
-        others = {name.strip() for name in varies.split(b",")} - {b"", *vary}
-        if self.status != OK or self._said(b"set-cookie") or others or _PRIVATE.search(control):
-            return None
-        said = _MAX_AGE.search(control)
-        return (float(said[1]) or None) if said else ttl
+    The client is `taken` once it gets something of this answer, and `answered` if it got an older one, while this one
+    is made for the cache alone. It is never both.
+    """
 
-    def _said(self, name: bytes) -> bytes:
-        return b",".join(value for one, value in self.headers if one == name)
+    def __init__(
+        self, app: App, scope: Scope, receive: Receive, send: Send, *, ttl: float, vary: list[bytes], most: int
+    ) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.taken = self.answered = False
+        self._app = app
+        self._scope = scope
+        self._asked = _headers(scope)
+        self._whole: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._receiving = receive
+        self._sending = send
+        self._ttl = ttl
+        self._vary = vary
+        self._most = most  # bytes of a body that is kept
+        self._start: Message | None = None  # until it is sent
+        self._begun = Response(0, [])
+        self._body: list[bytes] | None = None  # None: it is not kept
+        self._size = 0
 
-    def tags(self) -> list[str]:
-        text = self._said(b"cache-tag").decode("latin-1")
-        return list(dict.fromkeys(tag.strip() for tag in text.split(",") if tag.strip()))
+    async def response(self, tasks: set[asyncio.Task[None]]) -> Response:
+        """Have the application answer, and return the response once it is whole. Raises _NotKept, and its error."""
+        if self.task is not None:
+            raise _NotKept
+        self.task = asyncio.create_task(self._run())
+        tasks.add(self.task)  # the loop itself would lose it
+        self.task.add_done_callback(tasks.discard)
+        try:
+            return await self._whole
+        except asyncio.CancelledError:
+            if self.answered:
+                self.cancel()
+            raise
 
-    def encoded(self, ttl: float) -> bytes:
-        """Return it as it is kept, with an ETag: hits need not make one."""
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
-        if not self._said(b"etag"):
-            headers.append(("etag", f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'))
-        return json.dumps([self.status, headers, time.time(), ttl]).encode() + b"\n" + self.body
+    async def end(self) -> None:
+        """Wait until the application has done all that it does after its answer, and raise what it raises."""
+        if self.task is not None:
+            await self.task  # which is cancelled with its caller
 
-    @classmethod
-    def decoded(cls, data: bytes | None) -> _Response:
-        head, _, body = (data or b"").partition(b"\n")
-        status, headers, kept_at, ttl = json.loads(head)
-        return cls(
-            status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], body, kept_at, ttl
-        )
+    def cancel(self) -> None:
+        """Stop the application, as its client is gone."""
+        if self.task is not None:
+            self.task.cancel()
 
-    def answering(self, asked: Mapping[bytes, bytes], vary: list[bytes]) -> _Response:
-        """Return the answer of one that is kept to a request with these headers."""
-        etag, age = self._said(b"etag"), max(time.time() - self.kept_at, 0)
-        more = {b"cache-control": b"public, max-age=%d" % self.ttl, b"vary": b", ".join(vary)}
-        headers = [one for one in self.headers if one[0] != b"age"]
-        headers += [(name, value) for name, value in more.items() if value and not self._said(name)]
-        headers.append((b"age", b"%d" % age))
-        wanted = [one.strip().removeprefix(b"W/") for one in asked.get(b"if-none-match", b"").split(b",")]
-        if b"*" not in wanted and etag.removeprefix(b"W/") not in wanted:
-            return self._replace(headers=headers)
-        of_body = {b"content-length", b"content-type", b"content-encoding"}
-        return _Response(NOT_MODIFIED, [one for one in headers if one[0] not in of_body], b"")
+    async def _run(self) -> None:
+        try:  # without extensions it answers in messages that are understood here
+            await self._app({**self._scope, "extensions": {}}, self._receive, self._send)
+        except Exception as error:
+            self._fail(error)
+            raise
+        finally:
+            self._fail(_NotKept())  # if it has ended too early
 
-    async def send(self, send: Send) -> None:
-        headers = [one for one in self.headers if one[0] != b"cache-tag"]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
+    async def _receive(self) -> Message:
+        message = await self._receiving()
+        if message["type"] == "http.disconnect" and self.answered:
+            await asyncio.Event().wait()  # the client that is gone had its answer: this one is for others
+        return message
 
-
-async def _made(app: App, scope: Scope, receive: Receive) -> _Response:
-    """Have the application answer, and return the whole response."""
-    start: Message = {}
-    body: list[bytes] = []
-
-    async def take(message: Message) -> None:
+    async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            start.update(message)
+            await self._begin(message)
         elif message["type"] == "http.response.body":
-            body.append(bytes(message.get("body", b"")))
+            await self._go_on(message)
+        else:
+            await self._pass(message)
 
-    await app({**scope, "extensions": {}}, receive, take)  # as it answers in messages that are understood here
-    headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
-    return _Response(start["status"], headers, b"".join(body))
+    async def _begin(self, message: Message) -> None:
+        self._begun, self._start = Response.started(message), message
+        ttl, length = self._begun.lifetime(self._ttl, self._vary), self._begun.said(b"content-length")
+        if ttl is None or (length.isdigit() and int(length) > self._most):
+            self._fail(_NotKept())
+        else:
+            self._body, self._ttl = [], ttl
+        if self._body is None or not length:
+            await self._pass_start()  # else the first piece of the body is most often all of it
+
+    async def _pass_start(self) -> None:
+        message, self._start = self._start, None
+        if message is None:
+            return
+        if self._body is not None:
+            self._begun = self._begun.kept(self._ttl, self._vary, b'"%s"' % secrets.token_hex(16).encode())
+            message = {**message, "headers": self._begun.headers}
+        await self._pass(message)
+
+    async def _go_on(self, message: Message) -> None:
+        piece, more = bytes(message.get("body", b"")), message.get("more_body", False)
+        if self._start is not None and not more:
+            whole = self._begun._replace(body=piece).kept(self._ttl, self._vary)
+            self._done(whole)
+            await whole.answering(self._asked).send(self._pass)
+            return
+        await self._pass_start()
+        if self._body is not None:
+            self._body.append(piece)
+            self._size += len(piece)
+            if self._size > self._most:
+                self._fail(_NotKept())
+            elif not more:
+                self._done(self._begun._replace(body=b"".join(self._body)))
+        await self._pass(message)
+
+    async def _pass(self, message: Message) -> None:
+        if not self.answered:
+            self.taken = True
+            await self._sending(message)
+
+    def _done(self, whole: Response) -> None:
+        if not self._whole.done():
+            self._whole.set_result(whole)
+
+    def _fail(self, error: Exception) -> None:
+        self._body = None
+        if not self._whole.done():
+            self._whole.set_exception(error)
+
+
+def _hiding(send: Send) -> Send:
+    """Return what sends all but the tags."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers: Headers = [one for one in message.get("headers", ()) if bytes(one[0]).lower() != TAGS]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sent
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
-    return {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
+    headers: dict[bytes, bytes] = {}
+    for given, value in scope["headers"]:
+        name = bytes(given).lower()
+        headers[name] = headers[name] + b"," + value if name in headers else bytes(value)
+    return headers
