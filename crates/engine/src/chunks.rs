@@ -8,37 +8,37 @@ pub const PIECE: usize = 1 << BITS;
 /// The name of a place, which is used again once it is free.
 pub type Slot = u32;
 
-/// As many lie in one piece, which is found a little faster and not given back.
-const FIRST: usize = 8 * PIECE;
-
-/// One value for each slot.
-pub struct Chunks<T> {
+/// One value for each slot, in pieces of `N`.
+pub struct Chunks<T, const N: usize = PIECE> {
     first: Vec<T>,
     /// The pieces of all slots, but none for those in the first.
-    pieces: Vec<Option<Box<[T; PIECE]>>>,
+    pieces: Vec<Option<Box<[T; N]>>>,
 }
 
-impl<T> Default for Chunks<T> {
+impl<T, const N: usize> Default for Chunks<T, N> {
     fn default() -> Self {
         Self { first: Vec::new(), pieces: Vec::new() }
     }
 }
 
-impl<T> Chunks<T> {
+impl<T, const N: usize> Chunks<T, N> {
+    /// As many lie in one piece, which is found a little faster and not given back.
+    const FIRST: usize = 8 * N;
+
     /// Makes room for a place. Others get values, too: those before it in the first piece, or all of its own piece.
     pub fn reserve(&mut self, at: usize, value: impl Fn(usize) -> T) {
-        if at < FIRST {
+        if at < Self::FIRST {
             while self.first.len() <= at {
                 self.first.push(value(self.first.len()));
             }
             return;
         }
-        let piece = at >> BITS;
+        let piece = at / N;
         if piece >= self.pieces.len() {
             self.pieces.resize_with(piece + 1, || None);
         }
         self.pieces[piece].get_or_insert_with(|| {
-            let values: Vec<T> = (piece << BITS..(piece + 1) << BITS).map(value).collect();
+            let values: Vec<T> = (piece * N..(piece + 1) * N).map(value).collect();
             values.try_into().ok().expect("as many as a piece has") // never on the stack
         });
     }
@@ -49,7 +49,7 @@ impl<T> Chunks<T> {
 
     #[inline(never)]
     fn rest(&self, at: usize) -> Option<&T> {
-        Some(&self.pieces.get(at >> BITS)?.as_ref()?[at & (PIECE - 1)])
+        Some(&self.pieces.get(at / N)?.as_ref()?[at % N])
     }
 
     #[inline(never)]
@@ -59,7 +59,7 @@ impl<T> Chunks<T> {
 
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         match self.first.get_mut(at) {
-            None => Some(&mut self.pieces.get_mut(at >> BITS)?.as_mut()?[at & (PIECE - 1)]),
+            None => Some(&mut self.pieces.get_mut(at / N)?.as_mut()?[at % N]),
             found => found,
         }
     }
@@ -76,7 +76,7 @@ impl<T> Chunks<T> {
     }
 }
 
-impl<T> Index<usize> for Chunks<T> {
+impl<T, const N: usize> Index<usize> for Chunks<T, N> {
     type Output = T;
 
     #[inline]
@@ -88,7 +88,7 @@ impl<T> Index<usize> for Chunks<T> {
     }
 }
 
-impl<T> IndexMut<usize> for Chunks<T> {
+impl<T, const N: usize> IndexMut<usize> for Chunks<T, N> {
     #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
         self.get_mut(at).expect("reserved")
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn as_a_map_of_the_lowest_free_numbers() {
-        let (mut slots, mut chunks, mut model) = (Slots::default(), Chunks::default(), BTreeMap::new());
+        let (mut slots, mut chunks, mut model) = (Slots::default(), <Chunks<_>>::default(), BTreeMap::new());
         for round in 0..3 {
             while model.len() < 20 * PIECE {
                 let slot = slots.take();

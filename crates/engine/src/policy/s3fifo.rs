@@ -32,8 +32,8 @@ struct Entry {
 /// S3-FIFO. Invariant: `front` shows the ends of the queues, their entries and the sum of the weights on the main queue.
 pub struct S3Fifo {
     lists: Lists<3>,
-    /// Apart from the entries, and in one piece: a hit touches this byte and nothing else.
-    hits: Vec<u8>,
+    /// Apart from the entries, and in pieces of a page: a hit touches this byte and no other value.
+    hits: Chunks<u8, 4096>,
     entries: Chunks<Entry>,
     ghost: Ghost,
     front: Front,
@@ -44,7 +44,7 @@ impl S3Fifo {
     pub fn new(sequence: Arc<Sequence>) -> Self {
         S3Fifo {
             lists: Lists::default(),
-            hits: Vec::new(),
+            hits: Chunks::default(),
             entries: Chunks::default(),
             ghost: Ghost::default(),
             front: Front::default(),
@@ -107,7 +107,7 @@ impl Policy for S3Fifo {
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64) -> u64 {
         self.lists.reserve(slot);
         self.entries.reserve(slot as usize, |_| Entry::default());
-        self.hits.resize(self.hits.len().max(slot as usize + 1), 0);
+        self.hits.reserve(slot as usize, |_| 0);
         self.entries[slot as usize] = Entry { hash, stamp: NO_STAMP, weight: stored_weight(weight), list: 0 };
         self.hits[slot as usize] = 0;
         self.front.len += 1;
