@@ -129,7 +129,7 @@ ENGINE_FLOORS = (  # the same for the engine, without generated code
     ("store.wheel",),
     ("store.shard",),
     ("store.slices",),
-    ("store", "store.age", "store.attic", "store.budget", "store.decide", "store.keys", "store.missed"),
+    ("store", "store.age", "store.attic", "store.budget", "store.decide", "store.keys", "store.lock", "store.missed"),
     ("store.grow", "store.order", "store.room"),
     ("store.handover", "store.read", "store.served", "store.shut", "store.sweep", "store.tags", "store.write"),
     ("security", "socket", "resp", "call", "runtime"),

@@ -15,6 +15,7 @@ mod handover;
 mod hot;
 mod key;
 mod keys;
+mod lock;
 mod log;
 mod missed;
 mod order;
@@ -141,6 +142,8 @@ pub struct Store<V> {
     /// The number of the last arrival of a deleted tag, or a later one.
     tag_deleted: AtomicU64,
     attic: Attic<V>,
+    /// How many threads wait for the lock of a shard.
+    waiting: AtomicU64,
 }
 
 impl<V: Value> Store<V> {
@@ -197,6 +200,7 @@ impl<V: Value> Store<V> {
             inheritance: decide::Inheritance::default(),
             tag_deleted: AtomicU64::new(0),
             attic: Attic::default(),
+            waiting: AtomicU64::new(0),
         })
     }
 
@@ -230,23 +234,6 @@ impl<V: Value> Store<V> {
     /// Chooses the shard by bits that `Table` does not use, nor hashbrown in a table of fewer than 2^32 entries.
     fn index(&self, hash: u64) -> usize {
         (hash >> 40) as usize & (self.shards.len() - 1)
-    }
-
-    #[inline]
-    fn lock(&self, index: usize) -> Guard<'_, Shard<V>> {
-        match self.shards[index].lock() {
-            Ok(shard) => shard,
-            Err(poisoned) => self.recover(index, poisoned.into_inner()),
-        }
-    }
-
-    /// Empties a shard that a panic left torn. The contents are leaked, as dropping them may panic again.
-    #[cold]
-    #[inline(never)]
-    fn recover<'a>(&self, index: usize, mut shard: Guard<'a, Shard<V>>) -> Guard<'a, Shard<V>> {
-        std::mem::forget(self.swap(&mut shard, true));
-        self.shards[index].clear_poison();
-        shard
     }
 
     /// Empties a shard in O(1). Its writes are `lost` unless the floor covers them.

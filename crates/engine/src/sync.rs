@@ -8,7 +8,8 @@
 pub use std::sync::{Mutex as Poisoned, MutexGuard as Guard, atomic};
 use std::{
     sync::{Condvar as StdCondvar, Mutex as StdMutex, MutexGuard, PoisonError},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Declares an atomic of the whole process.
@@ -19,6 +20,11 @@ macro_rules! global {
     };
 }
 pub(crate) use global;
+
+/// Waits for about as long as another thread needs to wake up. A yield does not, if that has a processor of its own.
+pub fn pause() {
+    thread::sleep(Duration::from_micros(50));
+}
 
 #[derive(Default)]
 pub struct Mutex<T>(StdMutex<T>);

@@ -25,7 +25,7 @@ impl<V: Value> Store<V> {
             let (mut slots, mut from) = (Vec::new(), None);
             let slices = self.lock(index).contents.slices();
             for _ in 0..=slices {
-                from = self.lock(index).contents.older(from, &mut slots);
+                from = self.lock_next(index).contents.older(from, &mut slots);
                 if from.is_none() {
                     break;
                 }

@@ -15,7 +15,7 @@ impl<V: Value> Store<V> {
         for index in 0..self.shards.len() {
             let mut end = usize::MAX;
             while end > 0 {
-                let shard = self.lock(index);
+                let shard = self.lock_next(index);
                 end = shard.contents.visit(end, |slot, entry, origin| {
                     let alive = origin.ends > now && shard.contents.is_alive(slot, entry);
                     let named = entry.value.is_some() && entry.kind != Kind::Former;

@@ -22,7 +22,7 @@ impl<V: Value> Store<V> {
             while self.account(&mut guard, |shard| shard.writes.prune(now, since)) {
                 // For others who wait for the lock.
                 drop(guard);
-                guard = self.lock(index);
+                guard = self.lock_next(index);
             }
             let shard = &mut *guard;
             full |= shard.writes.is_unnamed();
@@ -40,7 +40,7 @@ impl<V: Value> Store<V> {
                 done &= guard.contents.tidy();
                 drop(guard);
                 self.retire(expired, Reason::Expired, gone);
-                guard = self.lock(index);
+                guard = self.lock_next(index);
             }
         }
         self.full.store(full, Relaxed);

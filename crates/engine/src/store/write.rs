@@ -119,7 +119,7 @@ impl<V: Value> Store<V> {
             let mut from = None;
             let slices = self.lock(index).contents.slices();
             for _ in 0..=slices {
-                let mut shard = self.lock(index);
+                let mut shard = self.lock_next(index);
                 from = self
                     .account(&mut shard, |shard| shard.contents.place_older(from, until, &|key| candidacy.owns(key)));
                 drop(shard);
@@ -129,7 +129,7 @@ impl<V: Value> Store<V> {
             }
             let mut end = usize::MAX;
             while end > 0 {
-                let mut shard = self.lock(index);
+                let mut shard = self.lock_next(index);
                 let (rest, found) = self
                     .account(&mut shard, |shard| shard.contents.place_slice(end, until, &|key| candidacy.owns(key)));
                 drop(shard);
