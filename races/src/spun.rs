@@ -1,6 +1,6 @@
 //! What crates/engine/src/sync.rs has, by locks that never wait in the standard library: that was not compiled for
 //! ThreadSanitizer, which would not see there that one thread goes on after another one.
-use std::sync::{LockResult, Mutex as StdMutex, PoisonError, TryLockError};
+use std::sync::{LockResult, Mutex as StdMutex, PoisonError, TryLockError, TryLockResult};
 
 pub use std::sync::{MutexGuard as Guard, atomic};
 
@@ -38,9 +38,17 @@ impl<T> Poisoned<T> {
         spin(&self.0)
     }
 
+    pub fn try_lock(&self) -> TryLockResult<Guard<'_, T>> {
+        self.0.try_lock()
+    }
+
     pub fn clear_poison(&self) {
         self.0.clear_poison();
     }
+}
+
+pub fn pause() {
+    std::thread::yield_now();
 }
 
 macro_rules! global {
