@@ -11,7 +11,7 @@ from kamacache._engine import PREFIX, Store, check_key
 from kamacache.cluster.routes import NO_PLACE
 from kamacache.deadline import Deadline
 from kamacache.errors import ConfigError, InvalidKey, LoadError, ValueTooLarge
-from kamacache.load.failures import Failures
+from kamacache.load.failures import ASKED, Failures
 from kamacache.load.miss import Misses
 from kamacache.load.outcome import JOINED, failed
 from kamacache.net.messages import ALWAYS, APPLIED, PRESENT, SAME, GroupState, Terms, WriteItem
@@ -72,7 +72,7 @@ class GroupCore:
         self.primitives = Primitives(
             name, options.codec, self.writes, self.decisions, self.misses.wait_for_writes, find
         )
-        self.failures = Failures(name)
+        self.failures = Failures(name, ASKED)
         self.has: dict[str, int] = {}  # by member: the number up to which all its writes are known here
         self._before: dict[str, int] = {}  # the counters when they were reset
         self.own: Loader | None = None  # while a test has put another loader in its place

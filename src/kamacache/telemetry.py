@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kamacache._engine import Promise
     from kamacache.core import GroupCore
     from kamacache.load.loader import Loader
-    from kamacache.net.messages import LoadRequest
+    from kamacache.net.messages import Answer, LoadReply, LoadRequest
     from kamacache.serve.loads import ServedLoad
     from kamacache.steps import Path
 
@@ -66,7 +66,11 @@ class Telemetry:
 
     def _end_with(self, promise: Promise, span: Span) -> None:
         def end() -> None:
-            self.end(span, promise.exception())
+            error = promise.exception()
+            if error is None and span.is_recording() and (kind := _failed(promise.result())):
+                span.set_attribute("error.type", kind)
+                span.set_status(self._trace.StatusCode.ERROR)
+            self.end(span, error)
 
         if not promise.wake(end):
             end()
@@ -192,6 +196,12 @@ class Telemetry:
             return result
 
         return traced
+
+
+def _failed(loaded: LoadReply | list[Answer]) -> str:
+    """Return the type of the first load that failed, or nothing."""
+    answers = loaded if isinstance(loaded, list) else loaded.answers
+    return next((answer.error_type for answer in answers if answer.error_type), "")
 
 
 class _Awaitable:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -572,6 +576,20 @@ def test_joins_goodbyes_and_returns_are_logged_once_each(caplog: pytest.LogCaptu
         b.close(drain=0)
         wait_until(lambda: len(said(before)) >= 3)
         assert said(before)[2:] == ["said goodbye"] * 2  # as A and the client have heard
+
+
+def test_a_process_that_was_killed_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Log the end of a member that the registry knows to have ended, and that nobody had to find dead."""
+    program = "import sys, time, kamacache; kamacache.Node(registry=sys.argv[1]).start(); time.sleep(60)"
+    place = f"local://{tmp_path}"
+    with caplog.at_level(logging.INFO, "kamacache"), Node(registry=place):
+        other = subprocess.Popen([sys.executable, "-c", program, place])
+        try:
+            wait_until(lambda: "has joined\n" in caplog.text)
+        finally:
+            other.kill()
+            other.wait(10)
+        wait_until(lambda: re.search("has ended|is considered dead", caplog.text))
 
 
 def test_groups_with_the_same_owners_share_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

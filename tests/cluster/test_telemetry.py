@@ -170,6 +170,24 @@ def test_failure_is_the_end_of_its_span(spans: InMemorySpanExporter, node: Node,
     assert [event.name for event in span.events] == ["exception"]
 
 
+def test_failure_at_the_owner_is_the_end_of_both_spans_of_the_call(spans: InMemorySpanExporter, tmp_path: Path) -> None:
+    def load(_: str) -> bytes:
+        raise ZeroDivisionError("no")
+
+    registry = f"local://{tmp_path}"
+    with Node(registry=registry) as asker, Node(registry=registry) as owner:
+        groups = [node.group("users", load) for node in (asker, owner)]
+        keys = [str(number) for number in range(99)]
+        wait_until(lambda: any(asker.owner("users", key).id == owner.id for key in keys))
+        key = next(key for key in keys if asker.owner("users", key).id == owner.id)
+        with pytest.raises(LoadError):
+            groups[0].get(key)
+        wait_until(lambda: len(spans.get_finished_spans()) == 3)
+        for span in ended(spans):
+            assert span.status.status_code is trace.StatusCode.ERROR, span.name
+            assert (span.attributes or {})["error.type"] == "ZeroDivisionError", span.name
+
+
 def test_awaitable_that_nothing_can_await_is_closed(node: Node) -> None:
     """Close what a loader returned where its own loop asks for it, as without spans: no coroutine is left over."""
 

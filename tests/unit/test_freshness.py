@@ -102,6 +102,31 @@ def test_stale_if_the_load_fails(make: Callable[..., Group[bytes]], source: Sour
     assert call(way, group, "get", "k") == b"k 5"
 
 
+@pytest.mark.parametrize("options", [{"stale_if_error": "1h"}, {"stale_while_revalidate": "1h"}, {"refresh_after": 5}])
+def test_a_failure_that_no_caller_sees_is_logged(
+    make: Callable[..., Group[bytes]],
+    source: Source,
+    clock: Clock,
+    way: str,
+    options: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Log the traceback once, however often it happens in ten seconds."""
+    group = make(ttl=10, **options)
+    call(way, group, "get", "k")
+    assert caplog.records == []
+    source.down = True
+    clock.advance(5 if "refresh_after" in options else 10)
+    until(lambda: call(way, group, "get", "k") == b"k 1" and source.calls["k"] > 1)
+    until(lambda: bool(caplog.records))
+    clock.advance(2)
+    until(lambda: call(way, group, "get", "k") == b"k 1" and source.calls["k"] > 2)
+    (record,) = caplog.records
+    assert (record.group, record.key, record.error_type) == ("g", "k", "ConnectionError")  # type: ignore[attr-defined]
+    assert "callers get the old value" in record.getMessage()
+    assert record.exc_info is not None
+
+
 def test_a_failure_is_remembered_and_doubles(
     make: Callable[..., Group[bytes]], source: Source, clock: Clock, way: str
 ) -> None:

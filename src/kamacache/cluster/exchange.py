@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kamacache.cluster.membership import Membership
     from kamacache.cluster.peers import Peer
     from kamacache.groups import View
+    from kamacache.member import Member
     from kamacache.net.messages import Contact
     from kamacache.runtime import Runtime
 
@@ -49,6 +50,9 @@ class Exchange:
         """Drop what is known of a member that is gone."""
         self._membership.troubles.forget(_DENIED + peer.address)
         self._differences.forget(peer.id)
+        if peer.present and not (peer.left or peer.dead):  # else that was logged
+            text = "%(kind)s %(member)s at %(peer)s has ended"
+            log.info(text, kind=_kind(peer.member), member=peer.id, peer=peer.address)
         if peer.left or peer.ended:  # its id never comes back
             self._reading.forget_member(peer.id)
 
@@ -94,14 +98,14 @@ class Exchange:
             return
         clock = f"the clock of {hello.member.address} is wrong, or this node's"
         if not good:
-            troubles.note(clock, PeerError("it is more than a day ahead; writes that it orders are not taken in here"))
+            ahead = PeerError("it is more than a day ahead; writes that it orders are not taken in here")
+            troubles.note(clock, ahead, peer=hello.member.address)
         else:
             troubles.mended(clock, f"the clocks of {hello.member.address} and this node agree again")
         news = peers.heard(hello.member, leaving=hello.leaving, answered=answered, has=hello.contact.has)
         if news and (self._membership.joined or news != JOINED):  # before, it was this node that joined
-            kind = "client node" if hello.member.client else "node"
             text = "%(kind)s %(member)s at %(peer)s %(news)s"
-            log.info(text, kind=kind, member=hello.member.id, peer=hello.member.address, news=news)
+            log.info(text, kind=_kind(hello.member), member=hello.member.id, peer=hello.member.address, news=news)
         peers.ended(hello.gone)
         for state in hello.groups:
             if (core := self._groups.get(state.name)) is not None:
@@ -213,8 +217,12 @@ class Exchange:
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if getattr(error, "denied", False):
-            self._membership.troubles.note(_DENIED + peer.address, error)
+            self._membership.troubles.note(_DENIED + peer.address, error, peer=peer.address)
         self._membership.peers.unanswered(peer, error)
         if not peer.dead:
             self.again()
             self._membership.refresh()
+
+
+def _kind(member: Member) -> str:
+    return "client node" if member.client else "node"

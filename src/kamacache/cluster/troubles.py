@@ -16,14 +16,14 @@ class Troubles:
         """Return what is in trouble, with the error of each."""
         return dict(self._known)
 
-    def note(self, what: str, error: Exception) -> None:
-        """Warn, unless this trouble is known."""
+    def note(self, what: str, error: Exception, **fields: object) -> None:
+        """Warn, unless this trouble is known. The line has these fields beside its own."""
         known, self._known[what] = what in self._known, str(error)
         if known:
             return
         strange = not isinstance(error, KamaCacheError | OSError)  # perhaps a mistake in a registry of the user's
         text = "%(trouble)s: %(error)s; this node tries again until it works"
-        log.warning(text, exc_info=error if strange else None, trouble=what, error=error)
+        log.warning(text, exc_info=error if strange else None, trouble=what, error=error, **fields)
 
     def mended(self, what: str, now: str) -> None:
         """Log `now` if this was a trouble, which is over."""

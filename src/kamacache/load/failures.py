@@ -1,4 +1,4 @@
-"""Log the failures of loads that other processes asked for: those get the error, and the traceback is of this one."""
+"""Log the failures of loads that no caller here is told of."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from kamacache._engine import monotonic
 from kamacache.log import Seldom, log
 
 _EVERY = 10.0  # seconds between two lines of one group
+# The error goes to another process, and the traceback is of this one.
+ASKED = "for which another process asked; that process gets the error"
+OLD = "and callers get the old value, as the options of the group allow"
 
 
 class Failures:
-    """The failures of one group. One in ten seconds is logged, with the number of those that were not."""
+    """Failures of one kind in one group. One in ten seconds is logged, with the number of those that were not."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, what: str) -> None:
         self._name = name
+        self._text = (
+            f"group %(group)r: the loader failed for %(key)r, {what}. %(count)s such failures since the last line like "
+            "this were not logged"
+        )
         self._lock = threading.Lock()
         self._seldom = Seldom(monotonic, _EVERY)
 
@@ -27,8 +34,7 @@ class Failures:
         if not noted:
             return
         log.error(
-            "group %(group)r: the loader failed for %(key)r, for which another process asked; that process gets the "
-            "error. %(count)s such failures since the last line like this were not logged",
+            self._text,
             exc_info=error,
             group=self._name,
             key=key,

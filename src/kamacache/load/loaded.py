@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kamacache import codecs
 from kamacache._engine import MISSING, Store
 from kamacache.load.call import LATE, Failed, failed_here
+from kamacache.load.failures import OLD, Failures
 from kamacache.load.lease import Leases
 from kamacache.load.outcome import (
     ABORTED,
@@ -62,6 +63,7 @@ class Loaded:
         self._times = times
         self._runtime = runtime
         self._seldom = Seldom(runtime.clock.now)
+        self._unheard = Failures(name, OLD)
         self._plain = isinstance(options.codec, codecs.BytesCodec)
         self._spread = options.jitter if options.ttl is not None else 0.0
         self._random: Callable[[], float] | None = None
@@ -137,6 +139,8 @@ class Loaded:
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
         self._remember(lead, key, outcome.failure)
         lead.end(key, outcome)
+        if self._freshness is not None and self._freshness.has_old((key,)):
+            self._unheard.note(key, error)
         raise raised(outcome.failure, key)
 
     def _remember(self, lead: Lead, key: str, failure: Failure) -> None:
