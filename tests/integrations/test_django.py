@@ -14,7 +14,7 @@ import pytest
 from tests.integrations.pair import ROOT, run_two
 
 PROLOGUE = """
-import asyncio, json, os, pickle, sys, threading, warnings
+import asyncio, json, os, pickle, sys, threading, time, warnings
 import django
 from django.conf import settings
 
@@ -103,6 +103,56 @@ sys.stdin.read()
     assert (tmp_path / "runs").read_text() == "x"
     assert len({value for values in found for value in values[:8]}) == 1
     assert [values[8:] for values in found] == [["its own error"]] * 2
+
+
+def test_a_function_that_fails_fails_for_its_own_caller() -> None:
+    """Callers that waited for a function that failed run their own: the errors are theirs, and so are the values."""
+    found = run("""
+cache = configured()
+
+class Missing(Exception):
+    pass
+
+turns = iter(range(100))
+
+def missing():
+    time.sleep(0.2)
+    raise Missing(next(turns))
+
+def once_broken():
+    time.sleep(0.2)
+    if not next(turns):
+        raise Missing
+    return "made"
+
+async def amissing():
+    missing()
+
+def said(ask, *args):
+    try:
+        return ask(*args)
+    except Exception as error:
+        return type(error).__name__
+
+def together(key, function):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(said(cache.get_or_set, key, function))) for _ in range(4)]
+    [thread.start() for thread in threads]; [thread.join() for thread in threads]
+    return sorted(found)
+
+async def main():
+    asked = (cache.aget_or_set("a", amissing) for _ in range(3))
+    return [type(one).__name__ for one in await asyncio.gather(*asked, return_exceptions=True)]
+
+found = [together("k", missing), asyncio.run(main())]
+turns = iter(range(100))
+found += [together("once", once_broken), cache.get("once")]
+found += [said(cache.get_or_set, "lock", threading.Lock), said(asyncio.run, cache.aget_or_set("lock", threading.Lock))]
+print(json.dumps(found))
+""")
+    assert found == [
+        *(["Missing"] * 4, ["Missing"] * 3, ["Missing", "made", "made", "made"], "made", "TypeError", "TypeError")
+    ]
 
 
 def test_values_that_are_too_large_are_dropped() -> None:

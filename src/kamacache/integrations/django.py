@@ -17,6 +17,7 @@ import functools
 import os
 from asyncio import iscoroutine
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -196,38 +197,43 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
         """Return the value of a key. If it has none, call `default`, or take it as the value, and keep the result.
 
-        Of all callers in the cluster one calls its function, and the others wait for it; LoadError, if it fails.
+        Of all callers in the cluster one calls its function, and the others wait for it. If that fails, each of them
+        calls its own, as without a cache: the exceptions that a caller gets are those of its own function.
         """
-        ttl, caught = self._ttl(timeout), list[BaseException]()
+        ttl, made, caught = self._ttl(timeout), list[Any](), list[BaseException]()
 
         def load(_: str) -> Value[Any] | None:
             with noting(caught):
-                return Value(default() if callable(default) else default, ttl=ttl)
+                made.append(default() if callable(default) else default)
+            return Value(made[-1], ttl=ttl)
 
-        try:
+        with suppress(LoadError):
             return self.group.get_or_load(self._key(key, version), load)
-        except LoadError:
-            if not caught:
-                raise
-        raise caught.pop()
+        if caught:
+            raise caught.pop()
+        return super().get_or_set(key, made.pop if made else default, timeout, version)
 
     async def aget_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
         """Do what get_or_set does. `default` may be an async function; a plain one is called in this task."""
-        ttl, caught = self._ttl(timeout), list[BaseException]()
+        ttl, made, caught = self._ttl(timeout), list[Any](), list[BaseException]()
+
+        async def run() -> Any:
+            value = default() if callable(default) else default
+            return await value if iscoroutine(value) else value
 
         async def load(_: str) -> Value[Any] | None:
             with noting(caught):
-                value = default() if callable(default) else default
-                return Value(await value if iscoroutine(value) else value, ttl=ttl)
+                made.append(await run())
+            return Value(made[-1], ttl=ttl)
 
-        try:
+        with suppress(LoadError):
             return await self.group.aget_or_load(self._key(key, version), load)
-        except LoadError:
-            if not caught:
-                raise
-        raise caught.pop()
+        if caught:
+            raise caught.pop()
+        value = made.pop() if made else await run()
+        return await super().aget_or_set(key, lambda: value, timeout, version)
 
 
 @register(Tags.caches)  # type: ignore[untyped-decorator]
