@@ -17,7 +17,7 @@ from kamacache.integrations.cachelib import KamaCache
 def test_flask_caching_in_an_application() -> None:
     app = flask.Flask("shop")
     app.config |= {
-        "CACHE_TYPE": "kamacache.integrations.cachelib.KamaCache",
+        "CACHE_TYPE": "kamacache.integrations.flask_caching.KamaCache",
         "CACHE_OPTIONS": {"place": "none", "group": "flask", "max_bytes": "1 MiB"},
     }
     cache = flask_caching.Cache(app)
@@ -62,3 +62,22 @@ def test_a_prefix_is_cleared_alone() -> None:
     assert two.set("k", 2)
     assert one.clear()
     assert (one.get("k"), two.get("k"), two.has("k")) == (None, 2, True)
+
+
+def test_the_prefix_of_an_application() -> None:
+    """Applications that share a group are apart by CACHE_KEY_PREFIX, and clear drops the keys of one alone."""
+
+    def cached(**config: Any) -> Any:
+        app = flask.Flask("shop")
+        app.config["CACHE_TYPE"] = "kamacache.integrations.flask_caching.KamaCache"
+        app.config["CACHE_OPTIONS"] = {"place": "none", "group": "applications"}
+        app.config |= config
+        with app.app_context():
+            return flask_caching.Cache(app).cache
+
+    one, two = cached(CACHE_KEY_PREFIX="one_"), cached(CACHE_KEY_PREFIX="two_", CACHE_DEFAULT_TIMEOUT=7)
+    assert (one.key_prefix, two.default_timeout) == ("one_", 7)
+    assert one.set("k", 1)
+    assert (two.get("k"), two.set("k", 2), two.clear()) == (None, True, True)
+    assert (one.get("k"), two.get("k")) == (1, None)
+    assert cached().key_prefix == "flask_cache_"

@@ -98,6 +98,7 @@ FLOORS = (  # from the ground up
         "integrations.django",
         "integrations.dogpile",
     ),
+    ("integrations.flask_caching",),
     ("cli.client", "cli.output", "cli.config"),
     ("cli.app", "cli.finding"),
     ("cli.counters", "cli.doctor", "cli.processes", "cli.serve", "cli.top"),

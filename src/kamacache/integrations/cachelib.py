@@ -1,9 +1,6 @@
-"""A backend for cachelib, and so for Flask-Caching: its processes share one cache.
+"""A backend for cachelib: its processes share one cache. That for Flask-Caching, flask_caching.py, is made of it.
 
 cache = kamacache.integrations.cachelib.KamaCache("local://", default_timeout=300)
-
-app.config["CACHE_TYPE"] = "kamacache.integrations.cachelib.KamaCache"
-app.config["CACHE_OPTIONS"] = {"place": "local://", "max_bytes": "256 MiB"}
 """
 
 from __future__ import annotations
