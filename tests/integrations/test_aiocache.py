@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from aiocache import caches
+from aiocache import caches, multi_cached
 from aiocache.lock import OptimisticLock, OptimisticLockError, RedLock
 
 from kamacache import ConfigError
@@ -42,6 +43,32 @@ def test_none_and_values_that_are_too_large() -> None:
         assert await cache.get("k", default="none") == "none"
         await cache.multi_set([("a", 1), ("k", "x" * 1_000_000)])
         assert await cache.multi_get(["a", "k"]) == [1, None]
+
+    run(main())
+
+
+def test_keys_that_are_no_text() -> None:
+    """Whatever a cache in memory takes is a key; an integer and its text are the same, as in Redis."""
+
+    class Colour(enum.Enum):
+        RED = "red"
+
+    async def main() -> None:
+        cache = KamaCache("none", group="keys")
+        for key in (1, 2.5, b"raw", ("a", 1), Colour.RED):
+            await cache.set(key, [repr(key)])
+            assert await cache.get(key) == [repr(key)]
+        assert await cache.multi_get(["1", Colour.RED, "red"]) == [["1"], *[[repr(Colour.RED)]] * 2]
+        assert await KamaCache("none", group="keys", key_builder=lambda key, namespace: key).get(1) == ["1"]
+        runs = []
+
+        @multi_cached("ids", cache=KamaCache, place="none", group="keys", namespace="rows:")  # type: ignore[untyped-decorator]
+        async def rows(ids: list[int]) -> dict[int, int]:
+            runs.append(ids)
+            return {number: number * 2 for number in ids}
+
+        assert [await rows(ids=[1, 2]) for _ in range(2)] == [{1: 2, 2: 4}] * 2
+        assert [await rows(ids=[2, 3]), runs] == [{2: 4, 3: 6}, [[1, 2], [3]]]
 
     run(main())
 

@@ -6,7 +6,8 @@ caches.set_config({"default": {"cache": "kamacache.integrations.aiocache.KamaCac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any
 
 from aiocache.base import BaseCache
@@ -26,6 +27,8 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
       or None is without end.
     - `options`: options of Node and of node.group by name, `group` ("aiocache"), or `node`: see place.py. What the
       serializer returns is pickled, unless `codec` says otherwise.
+
+    A key that is not a str counts as its text: 7 is the key "7", as in Redis.
     """
 
     NAME = "kamacache"
@@ -33,6 +36,8 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
     def __init__(self, place: str = "local://", serializer: Any = None, **options: Any) -> None:
         own = {name: options.pop(name) for name in _OWN & options.keys()}
         super().__init__(serializer=serializer or NullSerializer(), **own)
+        build: Callable[..., Any] = own.get("key_builder") or self._build_key
+        self.build_key = lambda *args, **kwargs: _text(build(*args, **kwargs))
         defaults = {"service": "aiocache", "group": "aiocache", "codec": "pickle", "cache_none": True}
         self.group = group_at(place, options, **defaults)
 
@@ -118,3 +123,8 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
             return int((await self.group.aremove(key, if_version=entry.version)).existed)
         except Conflict:
             return 0
+
+
+def _text(key: object) -> str:
+    """Return a key as text, as namespaces of aiocache make it: of a member of an Enum its value."""
+    return str(key.value if isinstance(key, Enum) else key)
