@@ -41,6 +41,8 @@ def test_none_and_values_that_are_too_large() -> None:
         await cache.set("k", "old")
         assert not await cache.set("k", "x" * 1_000_000)
         assert await cache.get("k", default="none") == "none"
+        await cache.add("k", "x" * 1_000_000)
+        assert not await cache.exists("k")
         await cache.multi_set([("a", 1), ("k", "x" * 1_000_000)])
         assert await cache.multi_get(["a", "k"]) == [1, None]
 

@@ -165,9 +165,10 @@ try:
     cache.set("k", threading.Lock())
 except TypeError as error:
     said.append("pickle" in str(error))
+said += [cache.add("n", "x" * 1_000_000), asyncio.run(cache.aadd("n", "x" * 1_000_000)), cache.get("n")]
 print(json.dumps(said))
 """)
-    assert found == [None, ["k"], {"j": 1}, True]
+    assert found == [None, ["k"], {"j": 1}, True, False, False, None]
 
 
 def test_sessions_and_views() -> None:

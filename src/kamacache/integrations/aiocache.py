@@ -14,7 +14,7 @@ from aiocache.base import BaseCache
 from aiocache.serializers import NullSerializer
 
 from kamacache import Conflict, ValueTooLarge
-from kamacache.integrations.place import akept, errors_of_codec, group_at
+from kamacache.integrations.place import akept, errors_of_codec, group_at, not_kept
 
 _OWN = {"serializer", "plugins", "namespace", "key_builder", "timeout", "ttl"}
 
@@ -85,9 +85,14 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
         return True
 
     async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = None) -> bool:
-        with errors_of_codec():
-            if not await self.group.aadd(key, value, ttl=ttl or None):
-                raise ValueError(f"Key {key} already exists, use .set to update the value")
+        try:
+            with errors_of_codec():
+                added = await self.group.aadd(key, value, ttl=ttl or None)
+        except ValueTooLarge as error:
+            not_kept("aiocache", error)
+            return False
+        if not added:
+            raise ValueError(f"Key {key} already exists, use .set to update the value")
         return True
 
     async def _exists(self, key: str, _conn: Any = None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from cachelib import BaseCache
 
 from kamacache import PeerError, ValueTooLarge
-from kamacache.integrations.place import errors_of_codec, group_at, kept
+from kamacache.integrations.place import errors_of_codec, group_at, kept, not_kept
 from kamacache.log import log
 
 
@@ -61,7 +61,7 @@ class KamaCache(BaseCache):
             with errors_of_codec():
                 return self.group.add(self.key_prefix + key, value, ttl=self._ttl(timeout))
         except (ValueTooLarge, PeerError) as error:
-            log.warning("a value for cachelib is not kept: %(error)s", error=error)
+            not_kept("cachelib", error)
             return False
 
     def set_many(self, mapping: dict[str, Any], timeout: int | dt.timedelta | None = None) -> list[Any]:

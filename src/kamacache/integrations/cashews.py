@@ -22,8 +22,7 @@ from cashews.wrapper.backend_settings import register_backend
 
 from kamacache import KEEP, Conflict, Group, PeerError, ValueTooLarge
 from kamacache.deadline import Deadline
-from kamacache.integrations.place import akept, group_at
-from kamacache.log import log
+from kamacache.integrations.place import akept, group_at, not_kept
 
 T = TypeVar("T")
 _PARTS = b"\x01"  # in front of what set_add, slice_incr and incr_bits keep, which get does not return
@@ -71,7 +70,7 @@ class KamaCache(Backend):
                     return await self.group.aset(key, raw, ttl=ttl, if_present=True)
                 return await self.group.aadd(key, raw, ttl=ttl)
         except ValueTooLarge as error:
-            log.warning("a value for cashews is not kept: %(error)s", error=error)
+            not_kept("cashews", error)
             return False
 
     async def set_many(self, pairs: Mapping[str, Any], expire: float | None = None) -> None:

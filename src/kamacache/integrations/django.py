@@ -28,10 +28,11 @@ from django.db import close_old_connections
 
 from kamacache import Group, KamaCacheError, LoadError, Value, ValueTooLarge
 from kamacache.callrun import noting
-from kamacache.integrations.place import akept, errors_of_codec, group_at, kept
+from kamacache.integrations.place import akept, errors_of_codec, group_at, kept, not_kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OF = "the cache of Django"
 _BACKEND = "kamacache.integrations.django.KamaCache"
 
 
@@ -89,12 +90,20 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
     # -- what every backend has --------------------------------------------------------------------------------------
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        with errors_of_codec():
-            return self.group.add(self._key(key, version), value, ttl=self._ttl(timeout))
+        try:
+            with errors_of_codec():
+                return self.group.add(self._key(key, version), value, ttl=self._ttl(timeout))
+        except ValueTooLarge as error:
+            not_kept(_OF, error)
+            return False
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        with errors_of_codec():
-            return await self.group.aadd(self._key(key, version), value, ttl=self._ttl(timeout))
+        try:
+            with errors_of_codec():
+                return await self.group.aadd(self._key(key, version), value, ttl=self._ttl(timeout))
+        except ValueTooLarge as error:
+            not_kept(_OF, error)
+            return False
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         return self.group.get(self._key(key, version), default)
@@ -109,10 +118,10 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         await self._aset(self._key(key, version), value, self._ttl(timeout))
 
     def _set(self, name: str, value: Any, ttl: float | None) -> bool:
-        return kept(self.group, name, value, ttl, of="the cache of Django")
+        return kept(self.group, name, value, ttl, of=_OF)
 
     async def _aset(self, name: str, value: Any, ttl: float | None) -> bool:
-        return await akept(self.group, name, value, ttl, of="the cache of Django")
+        return await akept(self.group, name, value, ttl, of=_OF)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         return self.group.touch(self._key(key, version), self._ttl(timeout))

@@ -71,7 +71,7 @@ def kept(group: Group[Any], key: str, value: Any, ttl: float | Missing | None = 
         with errors_of_codec():
             group.set(key, value, ttl=ttl)
     except ValueTooLarge as error:
-        _not_kept(of, error)
+        not_kept(of, error)
         group.delete(key)
         return False
     return True
@@ -83,11 +83,12 @@ async def akept(group: Group[Any], key: str, value: Any, ttl: float | None, *, o
         with errors_of_codec():
             await group.aset(key, value, ttl=ttl)
     except ValueTooLarge as error:
-        _not_kept(of, error)
+        not_kept(of, error)
         await group.adelete(key)
         return False
     return True
 
 
-def _not_kept(of: str, error: ValueTooLarge) -> None:
+def not_kept(of: str, error: Exception) -> None:
+    """Log that a value for the framework `of` was not set."""
     log.warning("a value for %(framework)s is not kept: %(error)s", framework=of, error=error)
