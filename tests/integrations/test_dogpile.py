@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from dogpile.cache import make_region
 
+from kamacache import PeerError
+from kamacache.group.lock import Lock
 from tests.integrations.pair import run_two
 
 
@@ -69,3 +73,53 @@ sys.stdin.read()
 """
     assert run_two(code) == ["done\n"] * 2
     assert sorted((tmp_path / "runs").read_text().split()) == [f"k{number}" for number in range(10)]
+
+
+def test_a_value_is_made_without_a_lock_whose_owner_is_stopped(tmp_path: Path) -> None:
+    code = f"""
+import json, logging, os, pathlib, signal, sys, time
+from dogpile.cache import make_region
+region = make_region().configure(
+    "kamacache", expiration_time=60, arguments={{"place": "local://", "service": "stopped-{os.getpid()}"}}
+)
+region.get("warm")
+(node,) = _nodes.values()
+def pid_of(address):
+    return pathlib.Path({str(tmp_path)!r}) / address.replace("/", "_")
+pid_of(node.address).write_text(str(os.getpid()))
+agree("dogpile", "\\x01lock:k")
+owner = node.owner("dogpile", "\\x01lock:k").address
+if owner == node.address:
+    print("null", flush=True)
+    sys.stdin.read()
+else:
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("kamacache").addHandler(handler)
+    pid = int(pid_of(owner).read_text())
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        made = region.get_or_create("k", lambda: "made")
+        took = time.monotonic() - began
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    print(json.dumps([made, took, [text for text in said if "without its lock" in text]]), flush=True)
+    sys.stdin.read()
+"""
+    (found,) = [found for found in map(json.loads, run_two(code)) if found]
+    made, took, said = found
+    assert (made, len(said)) == ("made", 1)
+    assert took < 5
+
+
+def test_a_creator_without_the_lock_does_not_release_that_of_another(region: Any) -> None:
+    mutex = region.backend.get_mutex("k")
+    assert mutex.acquire()
+    with mock.patch.object(Lock, "__enter__", side_effect=PeerError("the owner is silent")):
+        assert mutex.acquire()
+    mutex.release()
+    assert mutex.locked()
+    mutex.release()
+    assert not mutex.locked()

@@ -5,12 +5,13 @@ region = make_region().configure("kamacache", expiration_time=600, arguments={"p
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dogpile.cache.api import NO_VALUE, BytesBackend, CacheMutex, KeyType, SerializedReturnType
 
-from kamacache import Group, LockTaken, ValueTooLarge
+from kamacache import Group, LockTaken, PeerError, ValueTooLarge
 from kamacache.group.lock import Lock
 from kamacache.integrations.place import GROUP, NODE, group_at, kept
 from kamacache.log import log
@@ -74,14 +75,17 @@ class KamaCacheBackend(BytesBackend):
 
 
 class Mutex(CacheMutex):
-    """The lock of one key, for any thread. It excludes others while the members agree on the owner of the key."""
+    """The lock of one key, for any thread. It excludes others while the members agree on the owner of the key.
+
+    If the owner does not answer, a creator runs without the lock: a value that is made twice is better than none.
+    """
 
     def __init__(self, group: Group[bytes], key: str, lease: Any, wait: Any) -> None:
         self._group = group
         self._key = key
         self._lease = lease
         self._wait = wait
-        self._held: Lock | None = None  # changed by the holder alone
+        self._held: deque[Lock | None] = deque()  # None stands for a creator without the lock, and is released first
 
     def acquire(self, wait: bool = True) -> bool:
         lock = self._group.lock(self._key, self._lease, self._wait if wait else 0)
@@ -89,11 +93,15 @@ class Mutex(CacheMutex):
             lock.__enter__()
         except LockTaken:
             return False
-        self._held = lock
+        except PeerError as error:
+            log.warning("a value for dogpile.cache is made without its lock: %(error)s", error=error)
+            self._held.appendleft(None)
+        else:
+            self._held.append(lock)
         return True
 
     def release(self) -> None:
-        lock, self._held = self._held, None
+        lock = self._held.popleft() if self._held else None
         if lock is not None:
             lock.__exit__(None, None, None)
 
