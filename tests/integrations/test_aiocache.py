@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from aiocache.lock import OptimisticLock, OptimisticLockError, RedLock
 
 from kamacache import ConfigError
 from kamacache.integrations.aiocache import KamaCache
+from tests.integrations.pair import run_two
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -105,6 +108,34 @@ def test_a_red_lock_has_one_holder() -> None:
         assert runs == 1
 
     run(main())
+
+
+def test_two_processes_run_a_function_once(tmp_path: Path) -> None:
+    """Eight tasks of each of two processes ask for the same keys: each is made once in all, by cached_stampede."""
+    code = f"""
+import asyncio
+from aiocache import cached_stampede
+from kamacache.integrations.aiocache import KamaCache
+options = {{"place": "local://", "service": "stampede-{os.getpid()}"}}
+
+async def main():
+    for number in range(10):
+        @cached_stampede(lease=20, cache=KamaCache, key_builder=lambda *_: f"k{{number}}", **options)
+        async def made():
+            with open({str(tmp_path / "runs")!r}, "a") as runs:
+                runs.write(f"{{number}} ")
+            await asyncio.sleep(0.1)
+            return number
+        assert await asyncio.gather(*(made() for _ in range(8))) == [number] * 8
+
+asyncio.run(KamaCache(**options).get("warm"))
+agree("aiocache", "k0")
+asyncio.run(main())
+print("done", flush=True)
+sys.stdin.read()
+"""
+    assert run_two(code) == ["done\n"] * 2
+    assert sorted((tmp_path / "runs").read_text().split()) == [str(number) for number in range(10)]
 
 
 def test_unknown_options() -> None:

@@ -6,16 +6,21 @@ caches.set_config({"default": {"cache": "kamacache.integrations.aiocache.KamaCac
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
 from aiocache.base import BaseCache
+from aiocache.lock import RedLock
 from aiocache.serializers import NullSerializer
 
 from kamacache import Conflict, ValueTooLarge
 from kamacache.integrations.place import akept, errors_of_codec, group_at, not_kept
 
+_OF_LOCK = object()  # in the place of a connection: RedLock alone names none
+_SOONEST, _LATEST = 0.005, 0.1  # seconds between two looks at a lock that another process holds
 _OWN = {"serializer", "plugins", "namespace", "key_builder", "timeout", "ttl"}
 
 
@@ -84,7 +89,7 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
             return all([await self._set(key, value, ttl) for key, value in values.items()])
         return True
 
-    async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = None) -> bool:
+    async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = _OF_LOCK) -> bool:
         try:
             with errors_of_codec():
                 added = await self.group.aadd(key, value, ttl=ttl or None)
@@ -92,8 +97,23 @@ class KamaCache(BaseCache):  # type: ignore[misc] # aiocache has no types
             not_kept("aiocache", error)
             return False
         if not added:
+            if _conn is _OF_LOCK and ttl:
+                await self._released(key, ttl)
             raise ValueError(f"Key {key} already exists, use .set to update the value")
         return True
+
+    async def _released(self, key: str, lease: float) -> None:
+        """Return once the holder of a RedLock has released it, or RedLock itself can wait for that.
+
+        It can if the holder is a task of this process and knows that it is: it has an event then. A lock that finds no
+        event does not wait.
+        """
+        pause = _SOONEST
+        with suppress(TimeoutError):
+            async with asyncio.timeout(lease):
+                while key not in RedLock._EVENTS and await self.group.acontains(key):  # noqa: SLF001 - nothing else tells
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _LATEST)
 
     async def _exists(self, key: str, _conn: Any = None) -> bool:
         return await self.group.acontains(key)
