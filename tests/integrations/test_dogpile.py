@@ -114,6 +114,42 @@ else:
     assert took < 5
 
 
+def test_a_waiter_takes_the_lock_of_a_process_that_was_killed(tmp_path: Path) -> None:
+    code = f"""
+import json, os, pathlib, signal, sys, time
+from dogpile.cache import make_region
+region = make_region().configure(
+    "kamacache", expiration_time=60, arguments={{"place": "local://", "service": "killed-{os.getpid()}"}}
+)
+region.get("warm")
+(node,) = _nodes.values()
+agree("dogpile", "\\x01lock:k")
+holder = pathlib.Path({str(tmp_path)!r}) / "holder"
+
+def create():
+    holder.with_suffix(".new").write_text(str(os.getpid()))
+    holder.with_suffix(".new").rename(holder)
+    print("null", flush=True)
+    time.sleep(600)
+
+if node.owner("dogpile", "\\x01lock:k").address != node.address:
+    region.get_or_create("k", create)
+else:
+    while not holder.exists():
+        time.sleep(0.01)
+    taken = region.backend.get_mutex("k").acquire(False)
+    os.kill(int(holder.read_text()), signal.SIGKILL)
+    began = time.monotonic()
+    made = region.get_or_create("k", lambda: "made")
+    print(json.dumps([taken, made, time.monotonic() - began]), flush=True)
+    sys.stdin.read()
+"""
+    (found,) = [found for found in map(json.loads, run_two(code)) if found]
+    taken, made, took = found
+    assert (taken, made) == (False, "made")
+    assert took < 20
+
+
 def test_a_creator_without_the_lock_does_not_release_that_of_another(region: Any) -> None:
     mutex = region.backend.get_mutex("k")
     assert mutex.acquire()

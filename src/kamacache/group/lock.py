@@ -39,6 +39,7 @@ class Lock:
         self._run = run
         self._arun = arun
         self._version = 0
+        self.mark = time.time_ns()  # for people who look at the entry; the version tells holders apart
 
     def __enter__(self) -> Self:
         self._run(self._take())
@@ -61,7 +62,7 @@ class Lock:
             raise LockTaken(f"the lock {self._key!r} is held by this object already")
         until = time.monotonic() + self._wait
         pause = _SOONEST
-        token = kept_integer(time.time_ns())  # for people who look at it; the version tells holders apart
+        token = kept_integer(self.mark)
         while not (version := (yield from self._primitives.add(self._key, token, self._lease))):
             left = until - time.monotonic()
             if left <= 0:

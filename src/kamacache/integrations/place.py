@@ -20,7 +20,12 @@ _nodes: dict[str, Node] = {}  # by place and options: frameworks make backend ob
 
 
 def group_at(place: str, options: Mapping[str, Any], **defaults: Any) -> Group[Any]:
-    """Return the group that a backend with these settings uses; backends with equal ones share it.
+    """Return the group that a backend with these settings uses, as placed does."""
+    return placed(place, options, **defaults)[1]
+
+
+def placed(place: str, options: Mapping[str, Any], **defaults: Any) -> tuple[Node, Group[Any]]:
+    """Return the node and the group that a backend with these settings uses; backends with equal ones share them.
 
     - `place`: a registry, such as local://, or "none": the node is alone. KAMACACHE_REGISTRY and the other variables of
       the environment win.
@@ -36,7 +41,7 @@ def group_at(place: str, options: Mapping[str, Any], **defaults: Any) -> Group[A
         raise ConfigError(f"options of the cache: unknown: {', '.join(sorted(unknown))}")
     of_node = {key: given.pop(key) for key in NODE & given.keys()}
     node = _node(place, of_node) if own is None else _imported(own)
-    return node.group(name, **given)  # type: ignore[no-any-return]
+    return node, node.group(name, **given)
 
 
 def _node(place: str, options: dict[str, Any]) -> Node:
