@@ -144,9 +144,14 @@ def from_cache(state: ORMExecuteState) -> Result[Any] | None:
 def rows(_url: str, _sql: str, _values: tuple[Any, ...], *, state: Annotated[Any, kamacache.NotKey]) -> Any:
     """Run a query. Its result is kept if it is known which tables it has read, and that it has changed none."""
     print("  the database is asked")
-    work = state.session.info.setdefault("work", Work())
-    work.read.clear()
-    frozen = state.invoke_statement().freeze()
+    session: Session = state.session
+    connection = session.connection(bind_arguments=dict(state.bind_arguments))
+    try:
+        with Session(connection) as own:  # in the same transaction, but with no objects that were loaded before
+            ran = own.execute(state.statement, state.parameters, execution_options=state.local_execution_options)
+            frozen, work = ran.freeze(), own.info["work"]
+    finally:
+        begin(session, None, connection)
     if not work.read or ANY in work.read or work.changed:
         return kamacache.Value(frozen, ttl=0)
     return kamacache.Value(frozen, tags=[ANY, *work.read])
@@ -192,7 +197,8 @@ def words(part: Any) -> Iterator[str]:
             yield from words(each)
         yield ")"
     else:
-        yield repr(part) if isinstance(part, str) else getattr(part, "__qualname__", None) or str(part)
+        named = hasattr(part, "__qualname__")  # a class or a function
+        yield f"{part.__module__}.{part.__qualname__}" if named else repr(part) if isinstance(part, str) else str(part)
 
 
 # -- an application --------------------------------------------------------------------------------------------------

@@ -201,6 +201,24 @@ def test_a_transaction_that_sees_all_commits_keeps_what_it_reads(tmp_path: Path)
     library.engine.dispose()
 
 
+def test_objects_that_a_session_had_before_are_not_kept(tmp_path: Path) -> None:
+    """Load objects, change them elsewhere, and query them: the session leaves its own objects as they are."""
+    library = Library(tmp_path / "library.sqlite3", isolation_level="AUTOCOMMIT")
+    with example.node, library.session() as session:
+        library.change(fill)
+        book, work = session.get_one(Book, 1), session.get_one(Work, 1)
+        assert (book.cents, author_of(work)) == (900, "Ann")
+        library.change(lambda other: other.execute(update(Book).values(cents=1)))
+        library.change(renamed)
+        session.scalars(select(Book).options(FromCache())).all()
+        session.scalars(select(Work).options(FromCache())).all()
+        assert library.ask(select(Book), lambda book: book.cents) == [1]
+        assert library.ask(select(Work), author_of) == ["Bob"]
+        library.change(lambda other: setattr(other.get_one(Author, 1), "name", "Cy"))
+        assert library.ask(select(Work), author_of) == ["Cy"]
+    library.engine.dispose()
+
+
 def test_what_was_read_before_a_commit_is_not_kept_after_it(library: Library) -> None:
     def commit(*_: object) -> None:
         library.change(lambda other: other.execute(update(Book).values(cents=1)))
@@ -244,6 +262,7 @@ def test_queries_with_the_same_sql_are_not_mixed_up(library: Library) -> None:
     "query",
     [
         PRICES.where(text("cents > 0")),
+        PRICES.where(Book.cents.op(">")(0)),
         PRICES.options(with_loader_criteria(Book, lambda book: book.id == 1)),
         select(Book.cents).from_statement(text("select cents from books")),
     ],
