@@ -143,6 +143,25 @@ def test_stats_of_all_members(running: Program) -> None:
     assert "--watch" in running.fails(2, "stats", "--watch", "0s")
 
 
+def test_stats_of_all_members_that_a_node_knows(running: Program) -> None:
+    """Ask the given node for its members: the registry that the environment names may be another service's."""
+    alone = "local:///nowhere-at-all"
+    for node in running.served:
+        asked = ("stats", "--all", "--node", node.address, "--registry", alone)
+        assert running.json(*asked).keys() == {"bag", "slow", "users"}
+        assert running.out(*asked).startswith("2 of 2 members together:")
+    assert "nothing listens" in running.fails(3, "stats", "--all", "--node", "unix:/nowhere/node.sock")
+
+
+def test_stats_of_all_members_names_one_that_does_not_answer(program: Program) -> None:
+    alive, frozen = program.pair()
+    frozen.signal(signal.SIGSTOP)
+    done = program.run("stats", "--all", "--node", alive.address)
+    assert done.returncode == 0
+    assert frozen.address in done.stderr.decode()
+    assert done.stdout.startswith(b"1 of 2 members together:")
+
+
 def test_stats_again_and_again(running: Program) -> None:
     command = [
         sys.executable,

@@ -15,6 +15,10 @@ def test_a_password(program: Program) -> None:
     node = program.serve("--group", "bag", "--password-file", "password")
     assert "--password-file" in program.fails(4, "members", "--node", node.address)
     assert "WRONGPASS" in program.fails(4, "members", "--node", node.address, "--password-file", "wrong")
+    for everyone in (("stats", "--all"), ("stats", "--all", "--node", node.address)):
+        assert "NOAUTH" in program.fails(4, *everyone)
+        assert "WRONGPASS" in program.fails(4, *everyone, "--password-file", "wrong")
+        program.out(*everyone, "--password-file", "password")
     program.out("set", "bag", "k", "v", "--password-file", "password")
     assert program.out("get", "bag", "k", environment={"KAMACACHE_PASSWORD": "a-secret"}) == "v"
     assert b"KAMACACHE_PASSWORD" in program.run("doctor").stdout

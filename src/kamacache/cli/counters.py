@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import click
 
 from kamacache.cli import output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place
-from kamacache.serve.status import sum_of_stats
+from kamacache.serve.status import can_answer, sum_of_stats
 
 _SIZES = {"bytes", "near_bytes", "remembered_bytes", "max_bytes"}
 _CLEAR = "\x1b[H\x1b[2J"
@@ -27,33 +28,31 @@ def of_one(place: Place, group: str | None) -> tuple[str, Counters]:
 
 
 def of_all(place: Place, group: str | None) -> tuple[str, Counters]:
-    """Return how many members answer, in words, and the sums of their counters.
+    """Return how many of the members that one node knows answer, in words, and the sums of their counters.
 
     Members without the group count as zero, and those that do not answer are named on standard error. Raises
-    OutOfReach if none answers, and Refused.
+    OutOfReach if no node answers, and Refused.
     """
-    each: dict[str, list[dict[str, float]]] = {}
-    silent: list[str] = []
-    members = place.members()
-    for member in members:
+    with place.connect(group) as client:
+        known = client.ask_json("KC.MEMBERS")
+        each: list[Counters] = [client.ask_json("KC.STATS")]
+    others = [member["address"] for member in known if not member["me"] and _is_asked(member)]
+    for address in others:
         try:
-            with place.answering(str(member)) as client:
-                found: Counters = client.ask_json("KC.STATS")
+            with place.answering(address) as client:
+                each.append(client.ask_json("KC.STATS"))
         except OutOfReach as error:
-            silent.append(str(error))
-            continue
-        for name, counters in found.items():
-            if group in (None, name):
-                each.setdefault(name, []).append(counters)
-    answered = len(members) - len(silent)
-    if not answered:
-        raise OutOfReach("no member answers: " + "; ".join(silent) if silent else "no node is registered")
-    for line in silent:
-        click.echo(f"kamacache: {line}", err=True)
-    if group is not None and not each:
+            click.echo(f"kamacache: {error}", err=True)
+    names = {name for counters in each for name in counters if group in (None, name)}
+    if group is not None and not names:
         raise Refused(f"NOGROUP no group '{group}' on any member")
-    sums = {name: sum_of_stats(counters) for name, counters in each.items()}
-    return f"{answered} of {len(members)} members together", sums
+    sums = {name: sum_of_stats(counters[name] for counters in each if name in counters) for name in sorted(names)}
+    return f"{len(each)} of {len(others) + 1} members together", sums
+
+
+def _is_asked(member: dict[str, Any]) -> bool:
+    """Return whether a member counts: a dead one does if the registry lists it, one that is gone for good does not."""
+    return can_answer(member) or bool(member["address"] and member["registered"])
 
 
 def show(title: str, found: Counters) -> None:
