@@ -73,6 +73,44 @@ def test_ctrl_c_ends_a_command_without_words(program: Program) -> None:
     assert asking.returncode == 130
 
 
+def test_ctrl_c_ends_top(running: Program) -> None:
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "top", "--node", running.served[0].address],
+        env=running.environment({}),
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        process_group=0,
+    ) as watching:
+        os.close(its)
+        seen = b""
+        while b"HIT RATIO" not in seen:
+            seen += os.read(ours, 65536)
+        os.killpg(watching.pid, signal.SIGINT)
+        try:
+            while chunk := os.read(ours, 65536):
+                seen += chunk
+        except OSError:  # it has ended
+            pass
+        assert watching.wait(PATIENCE) == 130
+    os.close(ours)
+    assert seen.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+def test_a_closed_pipe_ends_a_watch_without_words(running: Program) -> None:
+    command = [*COMMAND, "stats", "--watch", "0.1s", "--node", running.served[0].address]
+    with subprocess.Popen(
+        command, env=running.environment({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        watching.stdout.readline()
+        watching.stdout.close()
+        assert watching.stderr.read() == b""
+        assert watching.wait(PATIENCE) == 2
+
+
 def found_as_kamacache(program: Program) -> dict[str, str]:
     """Make the program known to a shell by its name, and return the variable for that."""
     (program.directory / "kamacache").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m kamacache "$@"\n')

@@ -48,10 +48,16 @@ class Program(click.Group):
             sys.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # the reader has closed the pipe: click ends quietly
+                _drop_output()
+                sys.exit(USAGE)
             code, text = USAGE, str(error)
         click.echo(f"kamacache: {text}", err=True)
         sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Let what is left in the buffer of a pipe that its reader has closed go nowhere, without words at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _name(ctx: click.Context, param: click.Parameter, group: str | None) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -73,11 +72,10 @@ def _cell(row: str, value: float) -> str:
 
 
 def times(every: float | None) -> Iterator[None]:
-    """Yield once, or again and again with a pause, until Ctrl-C. At a terminal the screen is cleared each time."""
+    """Yield once, or again and again with a pause. At a terminal the screen is cleared each time."""
     yield
-    with suppress(KeyboardInterrupt):
-        while every is not None:
-            time.sleep(every)
-            if sys.stdout.isatty():
-                click.echo(_CLEAR, nl=False)
-            yield
+    while every is not None:
+        time.sleep(every)
+        if sys.stdout.isatty():
+            click.echo(_CLEAR, nl=False)
+        yield

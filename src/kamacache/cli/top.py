@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 
 import click
@@ -51,8 +51,7 @@ def top(place: Place, once: bool, as_json: bool, every: str) -> None:
             for line in frame(source.next(), shutil.get_terminal_size((120, 0)).columns):
                 click.echo(line.text)
         else:
-            with suppress(KeyboardInterrupt):
-                watch(source, pause)
+            watch(source, pause)
 
 
 class Source:
