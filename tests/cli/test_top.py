@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from kamacache.cli import output
 from kamacache.cli.top import Line, frame, spark
 from tests.cli.conftest import PATIENCE, Program
 
@@ -74,3 +75,12 @@ def test_a_terminal_obeys_no_key(running: Program) -> None:
     (row,) = (line.text for line in lines if line.text.startswith("red"))
     assert row.split() == ["red", "\ufffd[31m", "users", "50.0%", "10"]
     assert Line("a" * 50).cut(10, styled=True) == "a" * 9 + "…"
+
+
+def test_columns_of_wide_and_combining_characters() -> None:
+    assert [output.width(text) for text in ("abc", "用户", "e\u0301", "\uff57", "é")] == [3, 4, 1, 2, 1]
+    assert [output.clip("用户:123", most) for most in (8, 7, 5, 4, 3)] == ["用户:123", "用户:1…", "用户…", "用…", "用…"]
+    assert output.clip("e\u0301e\u0301e\u0301", 2) == "e\u0301…"
+    lines = output.columns(["KEY", "N"], [["用户", 1], ["e\u0301", 2], ["plain", 3]])
+    assert {output.width(line) for line in lines} == {8}
+    assert output.width(Line("用" * 40).cut(20, styled=False)) <= 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import unicodedata
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -34,14 +35,40 @@ def columns(
         right = range(1, len(head)) if right else ()
     texts = [[_text(cell) for cell in row] for row in rows]
     places = range(len(head))
-    widths = [max(len(line[place]) for line in [head, *texts]) for place in places]
+    widths = [max(width(line[place]) for line in [head, *texts]) for place in places]
     numbers = [all(not isinstance(row[place], str) for row in rows) or place in right for place in places]
 
     def line(cells: Sequence[str]) -> str:
-        placed = zip(cells, widths, numbers, strict=True)
-        return "  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in placed).rstrip()
+        padded = []
+        for cell, most, number in zip(cells, widths, numbers, strict=True):
+            pad = " " * (most - width(cell))
+            padded.append(pad + cell if number else cell + pad)
+        return "  ".join(padded).rstrip()
 
     return [line(head), *(line(row) for row in texts)]
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:  # it goes onto the character before it
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def clip(text: str, most: int) -> str:
+    """Return a text in so many columns at most; the end of a longer one is "…"."""
+    if width(text) <= most:
+        return text
+    left = most - 1
+    for place, character in enumerate(text):
+        left -= _width(character)
+        if left < 0:
+            return f"{text[:place]}…"
+    return text
 
 
 def size(count: float) -> str:

@@ -88,7 +88,7 @@ class Line:
 
     def cut(self, width: int, *, styled: bool) -> str:
         """Return what a terminal of this width shows of it."""
-        text = self.text if len(self.text) <= width else f"{self.text[: width - 1]}…"
+        text = output.clip(self.text, width)
         return f"{_BOLD}{text}{_PLAIN}" if self.bold and styled else text
 
 
@@ -260,8 +260,7 @@ def _group(group: Document) -> list[str]:
 
 
 def _hot(key: Document) -> list[str]:
-    text = key["key"] if len(key["key"]) <= _KEY else f"{key['key'][: _KEY - 1]}…"
-    return [text, key["group"], _ratio(key["share"]), _number(key["rate"])]
+    return [output.clip(key["key"], _KEY), key["group"], _ratio(key["share"]), _number(key["rate"])]
 
 
 def _member(member: Document) -> list[str]:
