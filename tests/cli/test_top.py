@@ -10,7 +10,7 @@ import sys
 import time
 
 from kamacache.cli import output
-from kamacache.cli.top import Line, frame, spark
+from kamacache.cli.top import Document, Line, frame, spark
 from tests.cli.conftest import PATIENCE, Program
 
 COMMAND = [sys.executable, "-W", "error", "-m", "kamacache", "top"]
@@ -75,6 +75,42 @@ def test_a_terminal_obeys_no_key(running: Program) -> None:
     (row,) = (line.text for line in lines if line.text.startswith("red"))
     assert row.split() == ["red", "\ufffd[31m", "users", "50.0%", "10"]
     assert Line("a" * 50).cut(10, styled=True) == "a" * 9 + "…"
+
+
+def crowded(document: Document, **counts: int) -> Document:
+    """Return a document with so many members, groups and hot keys."""
+    key = {"key": "key", "group": "users", "share": 0.5, "rate": 10.0}
+    few = {"groups": document["groups"][:1], "members": document["members"][:1], "hot": [key]}
+    return document | {name: few[name] * count for name, count in counts.items()}
+
+
+def shown(lines: list[Line], head: str) -> int:
+    """Return how many rows stand below a head."""
+    texts = [line.text for line in lines]
+    at = next(place for place, text in enumerate(texts) if text.startswith(head))
+    return [*texts[at + 1 :], ""].index("")
+
+
+def test_every_section_has_its_share_of_a_small_terminal(running: Program) -> None:
+    document = running.json("top")
+    lines = frame(crowded(document, groups=30, hot=10, members=2), 100, 23)
+    assert len(lines) == 23
+    assert [shown(lines, head) for head in ("GROUP", "HOT KEY", "MEMBER")] == [5, 4, 2]
+    assert [line.text for line in lines if line.text.startswith("…")] == ["… and 26 more", "… and 7 more"]
+    lines = frame(crowded(document, groups=30, hot=10, members=50), 100, 23)
+    assert [shown(lines, head) for head in ("GROUP", "HOT KEY", "MEMBER")] == [4, 3, 4]
+    lines = frame(crowded(document, groups=3, hot=10, members=2), 100, 60)
+    assert [shown(lines, head) for head in ("GROUP", "HOT KEY", "MEMBER")] == [3, 10, 2]
+    assert not [line for line in lines if "more" in line.text]
+    assert shown(frame(crowded(document, groups=30, hot=10, members=50), 100), "MEMBER") == 50
+
+
+def test_many_troubles_leave_room_for_the_rest(running: Program) -> None:
+    document = crowded(running.json("top"), groups=5, hot=5, members=3)
+    document["members"] = [member | {"troubles": ["etcd is away"] * 9} for member in document["members"]]
+    lines = frame(document, 100, 23)
+    assert len(lines) == 23
+    assert all(shown(lines, head) >= 2 for head in ("GROUP", "HOT KEY", "MEMBER"))
 
 
 def test_columns_of_wide_and_combining_characters() -> None:

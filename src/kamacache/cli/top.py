@@ -27,6 +27,9 @@ _QUITS = (b"q", b"Q", b"\x1b", b"")
 _PICTURE = 60  # characters of a picture at most
 _LABEL = 22  # characters beside a picture
 _KEY = 48
+_GROUPS = "GROUP|HIT RATIO|GETS/S|LOADS/S|LOAD MEAN|99 % BELOW|ERRORS|ENTRIES|MEMORY|NEAR"
+_KEYS = "HOT KEY|GROUP|SHARE|GETS/S"
+_MEMBERS = "MEMBER|STATE|KEYS|HIT RATIO|GETS/S|LOADS/S|ENTRIES|MEMORY|UP|VERSION|PROCESS"
 _BOLD = "\x1b[1m"
 _PLAIN = "\x1b[0m"
 
@@ -100,10 +103,10 @@ def watch(source: Source, pause: float) -> None:
         lost = ""
         while True:
             size = shutil.get_terminal_size()
-            lines = frame(document, size.columns)
-            if lost:
-                lines.insert(1, Line(f"no answer: {lost}", bold=True))
-            shown = [line.cut(size.columns, styled=styled) for line in lines[: size.lines - 1]]
+            lines = [Line(f"no answer: {lost}", bold=True)] if lost else []
+            rows = size.lines - 1  # the last one stays free for the cursor
+            lines += frame(document, size.columns, rows - len(lines))
+            shown = [line.cut(size.columns, styled=styled) for line in lines[:rows]]
             drawn = "".join(f"{line}{_REST_OF_LINE}\r\n" for line in shown)
             click.echo(_HOME + drawn + _REST, nl=False, color=True)
             if pressed(pause):
@@ -152,43 +155,41 @@ def _slept(pause: float) -> bool:
     return False
 
 
-def frame(document: Document, width: int) -> list[Line]:
-    """Return a picture of a document for a terminal of this width."""
+def frame(document: Document, width: int, height: int | None = None) -> list[Line]:
+    """Return a picture of a document for a terminal of this width, and of this height if there is one."""
     answering = sum(member["answers"] for member in document["members"])
     clock = time.strftime("%H:%M:%S", time.localtime(document["clock"]))
     registry = document["registry"] or "none"
     title = f"KamaCache  {document['service']}  {answering} of {len(document['members'])} members answer"
-    lines = [Line(f"{title}  registry {registry}  {clock}", bold=True), Line()]
-    lines += [Line(line) for line in _pictures(document, width)]
-    lines += [*_troubles(document), Line()]
-    lines += _table(
-        ["GROUP", "HIT RATIO", "GETS/S", "LOADS/S", "LOAD MEAN", "99 % BELOW", "ERRORS", "ENTRIES", "MEMORY", "NEAR"],
-        [_group(group) for group in sorted(document["groups"], key=lambda group: -group["rate"])],
-        range(1, 10),
-    )
-    if document["hot"]:
-        lines.append(Line())
-        lines += _table(["HOT KEY", "GROUP", "SHARE", "GETS/S"], [_hot(key) for key in document["hot"]], (2, 3))
-    lines.append(Line())
-    head = [
-        "MEMBER",
-        "STATE",
-        "KEYS",
-        "HIT RATIO",
-        "GETS/S",
-        "LOADS/S",
-        "ENTRIES",
-        "MEMORY",
-        "UP",
-        "VERSION",
-        "PROCESS",
+    top = [Line(f"{title}  registry {registry}  {clock}", bold=True), Line()]
+    top += [Line(line) for line in _pictures(document, width)]
+    groups = sorted(document["groups"], key=lambda group: -group["rate"])
+    tables = [
+        _table(_GROUPS, [_group(group) for group in groups], range(1, 10)),
+        _table(_KEYS, [_hot(key) for key in document["hot"]], (2, 3)) if document["hot"] else [],
+        _table(_MEMBERS, [_member(member) for member in document["members"]], range(2, 9)),
     ]
-    lines += _table(head, [_member(member) for member in document["members"]], range(2, 9))
-    return lines
+    sections = [list(_troubles(document)), *(table[1:] for table in tables)]
+    heads = [[], *([Line(), *table[:1]] if table else [] for table in tables)]
+    if height is not None:
+        sections = _shortened(sections, height - len(top) - sum(map(len, heads)))
+    return [*top, *(line for head, section in zip(heads, sections, strict=True) for line in (*head, *section))]
 
 
-def _table(head: Sequence[str], rows: list[list[str]], right: Container[int]) -> list[Line]:
-    names, *lines = output.columns(head, rows, right=right)
+def _shortened(sections: list[list[Line]], room: int) -> list[list[Line]]:
+    """Share so many lines out: a section that needs fewer than its part leaves the rest to the others."""
+    short: dict[int, list[Line]] = {}
+    for place in sorted(range(len(sections)), key=lambda place: len(sections[place])):
+        lines, part = sections[place], max(1, room // (len(sections) - len(short)))
+        if len(lines) > part:
+            lines = [*lines[: part - 1], Line(f"… and {len(lines) - part + 1:,} more")]
+        short[place] = lines
+        room -= len(lines)
+    return [short[place] for place in range(len(sections))]
+
+
+def _table(head: str, rows: list[list[str]], right: Container[int]) -> list[Line]:
+    names, *lines = output.columns(head.split("|"), rows, right=right)
     return [Line(names, bold=True), *(Line(line) for line in lines)]
 
 
