@@ -133,6 +133,9 @@ def test_bash_completes(program: Program) -> None:
         completed kamacache s
         completed kamacache serve --l
         completed kamacache serve --log-level ''
+        compopt() { echo "the shell completes: $1 $2"; }  # a real one is refused outside of a completion
+        completed kamacache serve --config no
+        completed kamacache ping --tls-ca ''
     """
     done = subprocess.run(
         [bash, "--norc", "-c", script],
@@ -148,6 +151,7 @@ def test_bash_completes(program: Program) -> None:
         "serve set stats",
         "--listen --loader-threads --loader-queue --log-level",
         "debug info warning error",
+        *["the shell completes: -o default", ""] * 2,
     ], done.stderr
 
 
@@ -159,18 +163,24 @@ def test_fish_completes(program: Program) -> None:
         _KAMACACHE_COMPLETE=fish_source kamacache | source
         complete -C 'kamacache s'
         complete -C 'kamacache serve --log-level w'
+        complete -C 'kamacache serve --config nod'
+        complete -C 'kamacache ping --password-file '
+        complete -C 'kamacache doc'
     """
+    (program.directory / "password").touch()
     done = subprocess.run(
         [fish, "--no-config", "-c", script],
         env=program.environment(found_as_kamacache(program) | {"HOME": str(program.directory)}),
+        cwd=program.directory,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["serve", "set", "stats", "warning"], (
-        done.stderr
-    )
+    found = [line.split("\t") for line in done.stdout.splitlines()]
+    names = ["serve", "set", "stats", "warning", "node.toml", "loaders.py", "node.toml", "password", "doctor"]
+    assert [name for name, *_ in found if name != "kamacache"] == names, done.stderr
+    assert found[-1][1].startswith("Check the registry, and every")
 
 
 def test_zsh_completes(program: Program) -> None:
@@ -197,7 +207,7 @@ def test_zsh_completes(program: Program) -> None:
             while b"ready" not in printed:
                 printed += screen.read(100)
             completed = []
-            for typed in (b"kamacache own", b"kamacache serve --log-level w"):
+            for typed in (b"kamacache own", b"kamacache serve --log-level w", b"kamacache serve --config nod"):
                 screen.write(typed + b"\t\x18")
                 wait_until(line.exists, PATIENCE)
                 completed.append(line.read_text().split())
@@ -205,4 +215,5 @@ def test_zsh_completes(program: Program) -> None:
         finally:
             shell.kill()
             shell.wait(PATIENCE)
-    assert completed == [["kamacache", "owner"], ["kamacache", "serve", "--log-level", "warning"]]
+    serve = ["kamacache", "serve"]
+    assert completed == [["kamacache", "owner"], [*serve, "--log-level", "warning"], [*serve, "--config", "node.toml"]]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from kamacache.cli.client import Client, OutOfReach, Refused
+from kamacache.cli.completion import files
 from kamacache.errors import ConfigError
 from kamacache.member import Member
 from kamacache.net.security import password_from
@@ -129,11 +130,16 @@ _OPTIONS = (
         "--password-file",
         envvar="KAMACACHE_PASSWORD_FILE",
         metavar="FILE",
+        shell_complete=files,
         help="Contains the password; default: KAMACACHE_PASSWORD.",
     ),
-    click.option("--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", help="The authority of the nodes."),
-    click.option("--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", help="Your own certificate."),
-    click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", help="Its key."),
+    click.option(
+        "--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", shell_complete=files, help="The authority of the nodes."
+    ),
+    click.option(
+        "--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", shell_complete=files, help="Your own certificate."
+    ),
+    click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", shell_complete=files, help="Its key."),
 )
 
 

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from kamacache.cli import app, config
+from kamacache.cli.completion import files
 from kamacache.errors import ConfigError
 from kamacache.net import systemd
 from kamacache.net.security import TLS, password_from
@@ -49,6 +50,7 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
     "groups",
     envvar="KAMACACHE_CONFIG",
     metavar="FILE",
+    shell_complete=files,
     is_eager=True,
     callback=_read,
     help="A TOML file with these options, and with groups.",
@@ -69,10 +71,20 @@ def _read(ctx: click.Context, _: click.Parameter, path: str | None) -> dict[str,
 @click.option("--max-value", envvar="KAMACACHE_MAX_VALUE", default="4 MiB", metavar="SIZE", help="The largest kept.")
 @click.option("--loader-threads", envvar="KAMACACHE_LOADER_THREADS", type=int, default=32, help="Loaders at once.")
 @click.option("--loader-queue", envvar="KAMACACHE_LOADER_QUEUE", type=int, default=10_000, help="Loads that wait.")
-@click.option("--password-file", envvar="KAMACACHE_PASSWORD_FILE", metavar="FILE", help="Default: KAMACACHE_PASSWORD.")
-@click.option("--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", help="The node's certificate.")
-@click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", help="Its key.")
-@click.option("--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", help="The authority of all nodes.")
+@click.option(
+    "--password-file",
+    envvar="KAMACACHE_PASSWORD_FILE",
+    metavar="FILE",
+    shell_complete=files,
+    help="Default: KAMACACHE_PASSWORD.",
+)
+@click.option(
+    "--tls-cert", envvar="KAMACACHE_TLS_CERT", metavar="FILE", shell_complete=files, help="The node's certificate."
+)
+@click.option("--tls-key", envvar="KAMACACHE_TLS_KEY", metavar="FILE", shell_complete=files, help="Its key.")
+@click.option(
+    "--tls-ca", envvar="KAMACACHE_TLS_CA", metavar="FILE", shell_complete=files, help="The authority of all nodes."
+)
 @click.option(
     "--tls-mutual/--no-tls-mutual",
     envvar="KAMACACHE_TLS_MUTUAL",
