@@ -14,6 +14,7 @@ from tests.http.browser import WITHOUT, Browser, find
 
 PASSWORD = "of-the-page"  # noqa: S105 - of the test
 STRANGE = "<b>1</b><script>alert(1)</script>"
+REVERSING = "user \u202e321:resu\u2066\x07"
 PHONE, DESK = (360, 780), (1280, 900)
 
 
@@ -37,6 +38,7 @@ def node() -> Iterator[Node]:
                 prices.get(f"sku-{turn}-{number}")
         for _ in range(5_000):
             users.get(STRANGE)
+            users.get(REVERSING)
         clock.advance(STEP / 2)
         yield node
 
@@ -69,6 +71,12 @@ def test_it_shows_the_node_and_its_groups(browser: Browser, node: Node) -> None:
 def test_a_key_that_looks_like_html_is_text(browser: Browser) -> None:
     assert STRANGE in browser.run("[...document.querySelectorAll('#hot code')].map(e => e.textContent)")
     assert browser.run("document.querySelectorAll('script').length") == 1
+
+
+def test_a_key_does_not_reverse_what_is_beside_it(browser: Browser) -> None:
+    keys = browser.run("[...document.querySelectorAll('#hot code')].map(e => e.textContent)")
+    assert "user \ufffd321:resu\ufffd\ufffd" in keys
+    assert browser.run("getComputedStyle(document.querySelector('#hot code')).unicodeBidi") == "isolate"
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK])
