@@ -74,8 +74,10 @@ def parse_duration(value: object, *, name: str, least: float = 0.0) -> float:
             seconds = float(value)
     elif isinstance(value, timedelta):
         seconds = value.total_seconds()
-    if seconds is None or not math.isfinite(seconds) or seconds < least:
+    if seconds is None or not math.isfinite(seconds):
         raise ConfigError(f"{name}={shown(value)}: {_DURATION_HELP}")
+    if seconds < least:
+        raise ConfigError(f"{name}={shown(value)}: must be a duration of {least:g} s or more")
     return min(seconds, LONGEST)
 
 

@@ -202,6 +202,9 @@ def test_wrong_usage_has_exit_code_2(running: Program) -> None:
     assert "node='nowhere'" in running.fails(2, "ping", "--node", "nowhere")
     assert "unknown" in running.fails(2, "ping", "--registry", "what://")
     assert "--timeout" in running.fails(2, "ping", "--timeout", "long")
+    assert "--timeout='0': must be a duration of 0.001 s or more" in running.fails(2, "top", "--timeout", "0")
+    assert "--every='1ms': must be a duration of 0.1 s or more" in running.fails(2, "top", "--every", "1ms", "--once")
+    assert "--watch='0': must be a duration of 0.1 s or more" in running.fails(2, "stats", "--watch", "0")
     assert "none.txt" in running.fails(2, "ping", "--password-file", "none.txt")
 
 

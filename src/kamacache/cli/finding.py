@@ -153,7 +153,7 @@ def places(command: F) -> F:
             node=take("node"),
             registry=take("registry"),
             service=take("service"),
-            timeout=parse_duration(take("timeout"), name="--timeout"),
+            timeout=parse_duration(take("timeout"), name="--timeout", least=0.001),
             tls=_context(take("tls_ca"), take("tls_cert"), take("tls_key")),
             password=password_from(os.environ, take("password_file")),
         )
