@@ -46,6 +46,7 @@ class GroupCore:
 
     __slots__ = (
         "_before",
+        "_began",
         "behind",
         "decisions",
         "drops",
@@ -64,6 +65,7 @@ class GroupCore:
         self.store = store
         self.options = options
         self.runtime = runtime
+        self._began = runtime.clock.now()
         self.misses = Misses(name, store, loader, options, runtime)
         self.writes = Writes(name, store, runtime)
         self.drops = Drops(name, store, self.writes, runtime)
@@ -87,6 +89,11 @@ class GroupCore:
     @property
     def name(self) -> str:
         return self.store.name
+
+    @property
+    def age(self) -> float:
+        """Return the seconds since the group was made."""
+        return self.runtime.clock.now() - self._began
 
     @property
     def remembered(self) -> float:

@@ -31,7 +31,8 @@ class History:
 
     def sample(self, groups: Mapping[str, GroupCore]) -> None:
         """Note the numbers of all groups if another period has begun."""
-        period = int(self._clock.unix() // STEP)
+        now = self._clock.unix()
+        period = int(now // STEP)
         if period == self._period:
             return
         self._period = period
@@ -42,9 +43,12 @@ class History:
         for name, core in cores.items():
             rows = self._rows.get(name)
             if rows is None:  # all that was counted before belongs to the first period
-                rows = array("d", [period - 1, *[0.0] * (_WIDTH - 1)])
                 counts, _ = core.misses.times.read()
                 self._times[name] = deque([([0] * len(counts), 0.0)], maxlen=_TIMES)
+                new = now - core.age >= period * STEP
+                rows = self._rows[name] = array("d", [period if new else period - 1, *[0.0] * (_WIDTH - 1)])
+                if new:
+                    continue
             kept = rows[-PERIODS * _WIDTH :]  # a new one, as others read the old
             self._rows[name] = kept + array("d", [period, *_numbers(core)])
             if period % (60 // STEP) == 0:

@@ -28,7 +28,11 @@ def test_the_last_minutes() -> None:
         history.sample(cores)
         group.get("a")
         history.sample(cores)  # the period is not over
-        assert (history.of("g")["gets"], history.of("g")["loads"]) == ([1], [1])  # since the group was made
+        assert history.of("g")["gets"] == []
+        clock.advance(STEP)
+        history.sample(cores)
+        assert (history.of("g")["gets"], history.of("g")["loads"]) == ([2], [1])  # since the group was made
+        group.get("a")
         assert sum(history.times(cores["g"])[0]) == 1
         for number in range(2 * PERIODS):
             clock.advance(STEP)
@@ -49,6 +53,31 @@ def test_the_last_minutes() -> None:
         shown = together(node_info() | node_names(), members, {"me": document}, clock.unix() + 2.0)
         assert (shown["history"]["gets"], shown["groups"][0]["rate"]) == ([1] * PERIODS, 1 / STEP)
         assert shown["members"][0]["hit_rate"] == 1.0
+
+
+def test_rates_are_those_of_the_seconds_that_there_were() -> None:
+    """Make 10 gets a second for seven seconds, the first two in a period that had begun: not 70 in a minute."""
+    clock = Clock(manual=True, unix=STEP * 1000)
+    with Node(clock=clock) as node:
+        clock.advance(3.0)
+        group = node.group("g", load)
+        cores, history = node._groups.cores, node._runtime.history
+        for _ in range(70):
+            history.sample(cores)
+            clock.advance(0.1)
+            group.get("a")
+        history.sample(cores)
+        clock.advance(1.6)
+        member = {"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0}
+        document = of_node(node_info(), cores, history)
+        shown = together(node_info() | node_names(), [member | node_names() | OWNS], {"me": document}, clock.unix())
+        assert sum(shown["history"]["gets"]) == 70
+        for each in (shown, shown["groups"][0], shown["members"][0]):
+            assert each["rate"] == pytest.approx(10.0, rel=0.05)
+            assert each["load_rate"] == pytest.approx(1 / 7, rel=0.05)
+        del document["groups"]["g"]["age"]  # as of an earlier version
+        shown = together(node_info() | node_names(), [member | node_names() | OWNS], {"me": document}, clock.unix())
+        assert shown["rate"] == pytest.approx(70 / 60, rel=0.05)
 
 
 def test_the_share_of_keys_is_that_of_the_members_that_load() -> None:

@@ -194,19 +194,18 @@ def _table(head: str, rows: list[list[str]], right: Container[int]) -> list[Line
 
 
 def _pictures(document: Document, width: int) -> Iterator[str]:
-    history, step = document["history"], document["step"]
-    minute, room = round(60 / step), max(10, min(_PICTURE, width - _LABEL - 30))
-    lately = {name: sum(column[-minute:]) for name, column in history.items()}
+    history, minute = document["history"], round(60 / document["step"])
+    room = max(10, min(_PICTURE, width - _LABEL - 30))
     ratios = [memory / gets if gets else 0.0 for memory, gets in zip(history["memory"], history["gets"], strict=True)]
-    hit = _ratio(min(1.0, lately["memory"] / lately["gets"]) if lately["gets"] else None)
+    failed = sum(history["errors"][-minute:])
     stats = [group["stats"] for group in document["groups"]]
     used, most = sum(one["bytes"] for one in stats), sum(one["max_bytes"] for one in stats)
     near = sum(one["near_bytes"] for one in stats)
-    errors = f"{lately['errors']:,} errors in a minute" if lately["errors"] else ""
+    errors = f"{failed:,} errors in a minute" if failed else ""
     for label, now, values, limit, more in (
-        ("hit ratio", hit, ratios, 1.0, ""),
-        ("gets/s", _number(lately["gets"] / 60), history["gets"], 0, f"{sum(history['gets']):,} in five minutes"),
-        ("loads/s", _number(lately["loads"] / 60), history["loads"], 0, errors),
+        ("hit ratio", _ratio(document["hit_rate"]), ratios, 1.0, ""),
+        ("gets/s", _number(document["rate"]), history["gets"], 0, f"{sum(history['gets']):,} in five minutes"),
+        ("loads/s", _number(document["load_rate"]), history["loads"], 0, errors),
         ("memory", output.size(used), history["bytes"], most, f"of {output.size(most)}, {output.size(near)} near"),
     ):
         yield f"{label:<10}{now:>10}  {spark(values[-room:], limit)}  {more}".rstrip()

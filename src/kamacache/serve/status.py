@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ _HOT = 20  # keys of a group that a node names
 _SHOWN = 10  # keys that are shown of all
 _LATE = 1.5  # seconds after its end by which a period is noted: the sweeper looks once a second
 _MINUTE = int(60 // STEP)
+_LEAST = 1.0  # seconds for which a rate is told: one get in a moment is no rate
 _SILENT = ("dead", "left")
 
 Document = dict[str, Any]
@@ -39,6 +41,7 @@ def _of_group(core: GroupCore, history: History) -> Document:
     counts, seconds = history.times(core)
     sampled, keys = hot(core.store, _HOT)
     return {
+        "age": core.age,
         "stats": core.stats().as_dict(),
         "history": history.of(core.name),
         "times": {"counts": counts, "seconds": seconds},
@@ -55,7 +58,9 @@ def together(info: Document, members: list[Document], answers: Mapping[str, Docu
     last = int((now - _LATE) // STEP) - 1  # the last period that all nodes have noted
     names = sorted({name for answer in answers.values() if isinstance(answer, dict) for name in answer["groups"]})
     nodes = [answer for answer in answers.values() if isinstance(answer, dict)]
-    groups = [_group(name, [node["groups"][name] for node in nodes if name in node["groups"]], last) for name in names]
+    parts = {name: [node["groups"][name] for node in nodes if name in node["groups"]] for name in names}
+    lately = _Lately(last, now)
+    groups = [_group(name, each, lately) for name, each in parts.items()]
     shares = _shares(members, names)
     return {
         "service": info["service"],
@@ -63,9 +68,9 @@ def together(info: Document, members: list[Document], answers: Mapping[str, Docu
         "address": info["address"],
         "clock": now,
         "step": STEP,
-        "history": _sum_of_histories(group["history"] for group in groups),
+        **lately.of(part for each in parts.values() for part in each),
         "members": [
-            _member(member, answers.get(member["id"]), last) | {"share": share}
+            _member(member, answers.get(member["id"]), lately) | {"share": share}
             for member, share in zip(members, shares, strict=True)
         ],
         "groups": groups,
@@ -96,50 +101,61 @@ def _rate(key: Document) -> float:
     return float(key["rate"])
 
 
-def _member(member: Document, answer: Document | str | None, last: int) -> Document:
+def _member(member: Document, answer: Document | str | None, lately: _Lately) -> Document:
     shown = {name: member[name] for name in ("id", "address", "me", "state", "registered", "client", "weight")}
     if not isinstance(answer, dict):
         return shown | {"answers": False, "error": answer or "", "history": _sum_of_histories(())}
     groups = list(answer["groups"].values())
-    sums = sum_of_stats(group["stats"] for group in groups)
-    history = _sum_of_histories(_aligned(group["history"], last) for group in groups)
-    return (
-        shown
-        | {name: answer[name] for name in _OF_NODE}
-        | {
-            "answers": True,
-            "stats": sums,
-            "history": history,
-            "groups": sorted(answer["groups"]),
-        }
-        | _lately(history)
-    )
+    sums = {"stats": sum_of_stats(group["stats"] for group in groups), "groups": sorted(answer["groups"])}
+    return shown | {name: answer[name] for name in _OF_NODE} | {"answers": True} | sums | lately.of(groups)
 
 
-def _group(name: str, parts: list[Document], last: int) -> Document:
-    history = _sum_of_histories(_aligned(part["history"], last) for part in parts)
+def _group(name: str, parts: list[Document], lately: _Lately) -> Document:
     counts = [sum(column) for column in zip(*(part["times"]["counts"] for part in parts), strict=True)]
-    lately = _lately(history)
+    seen = lately.of(parts)
     return {
         "name": name,
         "members": len(parts),
         "stats": sum_of_stats(part["stats"] for part in parts),
-        "history": history,
         "load": _times(counts, sum(part["times"]["seconds"] for part in parts)),
-        "hot": list(_hottest(name, parts, lately["rate"])),
-    } | lately
+        "hot": list(_hottest(name, parts, seen["rate"])),
+    } | seen
 
 
-def _lately(history: Document) -> Document:
-    """Return gets, loads and errors in a second, and the hit ratio, of the last whole minute; None without any get."""
-    gets, memory, loads, errors = (sum(history[name][-_MINUTE:]) for name in ("gets", "memory", "loads", "errors"))
-    seconds = _MINUTE * STEP
-    return {
-        "rate": gets / seconds,
-        "load_rate": loads / seconds,
-        "error_rate": errors / seconds,
-        "hit_rate": min(1.0, memory / gets) if gets else None,  # a get is counted before its answer
-    }
+class _Lately:
+    """What happened lately, until the end of the period `last`, as it is `now`."""
+
+    def __init__(self, last: int, now: float) -> None:
+        self._last = last
+        self._until = now - (last + 1) * STEP  # seconds ago
+
+    def of(self, parts: Iterable[Document]) -> Document:
+        """Return the history of groups of nodes together, and how often a second each thing happened in a minute.
+
+        Of a group that is younger, the seconds since it was made count. The hit ratio is None without any get.
+        """
+        parts = list(parts)
+        histories = [_aligned(part["history"], self._last) for part in parts]
+        seconds = [self._seconds(part) for part in parts]
+        history = _sum_of_histories(histories)
+        gets, memory = (sum(history[name][-_MINUTE:]) for name in ("gets", "memory"))
+
+        def rate(name: str) -> float:
+            each = [sum(one[name][-_MINUTE:]) / lasted for one, lasted in zip(histories, seconds, strict=True)]
+            return float(sum(each))
+
+        return {
+            "history": history,
+            "rate": rate("gets"),
+            "load_rate": rate("loads"),
+            "error_rate": rate("errors"),
+            "hit_rate": min(1.0, memory / gets) if gets else None,  # a get is counted before its answer
+        }
+
+    def _seconds(self, part: Document) -> float:
+        """Return the seconds that a group of a node has of the last minute. A node of an earlier version has no age."""
+        age: float = part.get("age", math.inf)
+        return min(_MINUTE * STEP, max(_LEAST, age - self._until))
 
 
 def _hottest(group: str, parts: list[Document], rate: float) -> Iterator[Document]:
