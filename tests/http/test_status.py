@@ -75,6 +75,9 @@ def test_a_member_that_does_not_answer_is_named(pair: list[Node], monkeypatch: p
     found = status(pair[0])
     assert [member["answers"] for member in found["members"]] == [True, False]
     wait_until(lambda: status(pair[0])["members"][1]["state"] == "dead", PATIENCE)
+    assert [member["share"] for member in status(pair[0])["members"]] == [1.0, 0.0]
+    owners = {pair[0]._runtime.membership.owner("users", f"key{number}") for number in range(100)}
+    assert owners == {pair[0]._runtime.membership.me}
 
 
 def test_members_are_asked_once_however_many_look(pair: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:

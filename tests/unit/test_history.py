@@ -48,7 +48,9 @@ def test_the_last_minutes() -> None:
         assert found["at"] == [*range(found["at"][0], found["at"][0] + PERIODS)]
         document = of_node(node_info(), cores, history)
         members = [
-            {"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0} | node_names() | OWNS
+            {"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0, "skipped": False}
+            | node_names()
+            | OWNS
         ]
         shown = together(node_info() | node_names(), members, {"me": document}, clock.unix() + 2.0)
         assert (shown["history"]["gets"], shown["groups"][0]["rate"]) == ([1] * PERIODS, 1 / STEP)
@@ -68,7 +70,7 @@ def test_rates_are_those_of_the_seconds_that_there_were() -> None:
             group.get("a")
         history.sample(cores)
         clock.advance(1.6)
-        member = {"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0}
+        member = {"id": "me", "registered": True, "leaving": False, "client": False, "weight": 1.0, "skipped": False}
         document = of_node(node_info(), cores, history)
         shown = together(node_info() | node_names(), [member | node_names() | OWNS], {"me": document}, clock.unix())
         assert sum(shown["history"]["gets"]) == 70
@@ -84,7 +86,7 @@ def test_the_share_of_keys_is_that_of_the_members_that_load() -> None:
     with Node() as node:
         node.group("g", load)
         document = of_node(node_info(), node._groups.cores, History(Clock(manual=True)))
-    known = {"registered": True, "leaving": False, "client": False, "weight": 1.0} | node_names()
+    known = {"registered": True, "leaving": False, "client": False, "weight": 1.0, "skipped": False} | node_names()
     members = [{"id": name} | known | OWNS for name in "abc"]
     members[2] = members[2] | {"loads": []}  # kamacache serve without an application
 
@@ -95,6 +97,10 @@ def test_the_share_of_keys_is_that_of_the_members_that_load() -> None:
     members[0] = members[0] | {"loads": []}
     members[1] = members[1] | {"leaving": True}
     assert shares() == [0.5, 0.0, 0.5]
+    members[0] = members[0] | {"skipped": True, "state": "dead"}
+    assert shares() == [0.0, 0.0, 1.0]
+    members[0] = members[0] | {"loads": ["g"]}  # its candidates are those of before: nobody stands in for it
+    assert shares() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

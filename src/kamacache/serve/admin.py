@@ -72,7 +72,8 @@ class Administration:
         """Return the members that this node knows, itself first, then the clients on the list of the registry."""
         membership = self._runtime.membership
         state = "client" if membership.me.client else "alive"
-        me = membership.me._asdict() | {"me": True, "state": state, "registered": membership.joined}
+        known = {"me": True, "state": state, "registered": membership.joined, "skipped": False}
+        me = membership.me._asdict() | known
         found = [me, *(_peer(peer) for peer in membership.peers.known())]
         members = {
             member["address"] for member in found
@@ -116,12 +117,13 @@ def _kind(registry: object) -> str | None:
 def _peer(peer: Peer) -> dict[str, Any]:
     alive = "client" if peer.member.client else "alive" if peer.greeted else "unknown"
     state = "left" if peer.left else "dead" if peer.dead else alive
-    return peer.member._asdict() | {"me": False, "state": state, "registered": peer.registered}
+    known = {"me": False, "state": state, "registered": peer.registered, "skipped": peer.skipped}
+    return peer.member._asdict() | known
 
 
 def _client(address: str, state: str) -> dict[str, Any]:
     member = Member("", address, weight=0.0, protocol=0, client=True)
-    return member._asdict() | {"me": False, "state": state, "registered": False}
+    return member._asdict() | {"me": False, "state": state, "registered": False, "skipped": False}
 
 
 def _options(core: GroupCore) -> dict[str, Any]:

@@ -79,12 +79,16 @@ def together(info: Document, members: list[Document], answers: Mapping[str, Docu
 
 
 def _shares(members: list[Document], groups: list[str]) -> list[float]:
-    """Return which part of the keys each member owns, on average of the groups: see routes.py."""
+    """Return which part of the keys each member owns, on average of the groups: see routes.py.
+
+    Others stand in for a member that requests skip, as one that is considered dead. It still counts as one that loads.
+    """
     sums = [0.0] * len(members)
     for group in groups:
         having = [_owns(member) * (group in member["groups"] or not member["protocol"]) for member in members]
         loading = [weight * (group in member["loads"]) for weight, member in zip(having, members, strict=True)]
-        weights = loading if any(loading) else having
+        owning = loading if any(loading) else having
+        weights = [weight * (not member["skipped"]) for weight, member in zip(owning, members, strict=True)]
         if whole := sum(weights):
             sums = [before + weight / whole for before, weight in zip(sums, weights, strict=True)]
     whole = sum(sums)
@@ -92,9 +96,9 @@ def _shares(members: list[Document], groups: list[str]) -> list[float]:
 
 
 def _owns(member: Document) -> float:
-    """Return the weight of a member; 0.0 if it owns no keys."""
-    owns = member["registered"] and not member["client"] and not member["leaving"]
-    return float(member["weight"]) if owns else 0.0
+    """Return the weight of a member; 0.0 if it owns no keys. After its goodbye, one of a list owns as the dead."""
+    leaves = member["leaving"] and member["state"] != "left"
+    return float(member["weight"]) if member["registered"] and not member["client"] and not leaves else 0.0
 
 
 def _rate(key: Document) -> float:
