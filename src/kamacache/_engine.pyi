@@ -372,6 +372,9 @@ class Store:
     def count(self, outcome: int, n: int = 1, /) -> None:
         """Add to a counter of OUTCOMES."""
 
+    def count_misses(self, keys: Sequence[str], /) -> None:
+        """Count gets of keys that are not here, each as one of `get`."""
+
     def stats(self) -> dict[str, int]:
         """Return the fields of GroupStats by name."""
 

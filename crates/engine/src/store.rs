@@ -161,6 +161,7 @@ impl<V: Value> Store<V> {
                 let (main, near) = policies(rule, &sequence);
                 let contents = Contents::new(main, near, linger);
                 let shown = Shown::new(&contents);
+                let mut hot = Hot::new(seed());
                 let shard = Poisoned::new(Shard {
                     contents,
                     writes: Writes::new(options.remember, chunk, secrets),
@@ -174,8 +175,8 @@ impl<V: Value> Store<V> {
                     watch: None,
                     index,
                     accounted: Used::default(),
-                    counts: Counts::default(),
-                    hot: Hot::new(seed()),
+                    counts: Counts { sample_at: hot.gap(), ..Counts::default() },
+                    hot,
                 });
                 (shown, shard)
             })

@@ -472,3 +472,22 @@ fn many_keys_are_answered_as_one_by_one() {
         assert_eq!(one.stats(), many.stats());
     }
 }
+
+/// Clients ask by [`Memory`], where a miss counts when Python continues it.
+#[test]
+fn gets_of_clients_that_miss_are_sampled_as_those_that_hit() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("lru", 1 << 20, &clock);
+    store.put("hot", Some(bytes(1, 0)), fill(1, None, Kind::Main, false), &mut Gone::default());
+    for number in 0..30_000 {
+        store.get("hot", &mut |found| assert!(found.is_some()));
+        let other = number.to_string();
+        store.get(&other, &mut |found| assert!(found.is_none()));
+        store.count_miss(&other);
+    }
+    let (sampled, hot) = store.hot(1);
+    assert!((350..600).contains(&sampled), "{sampled}");
+    let share = f64::from(hot[0].certain()) / sampled as f64;
+    assert!((0.4..0.6).contains(&share), "{share}");
+    assert_eq!(store.stats().outcomes[outcome::GETS], 60_000);
+}

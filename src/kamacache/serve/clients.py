@@ -25,7 +25,6 @@ from kamacache.errors import (
     ValueTooLarge,
 )
 from kamacache.load.loop import HomeLoop
-from kamacache.load.outcome import GETS
 from kamacache.log import log
 from kamacache.net.messages import ClientReply, ClientRequest, WriteRequest
 from kamacache.serve.admin import Administration
@@ -151,7 +150,7 @@ class Clients:
         found: dict[tuple[str, str], bytes | None] = {}
         for name, asked in by_group(keys).items():
             core = self._core(name)
-            core.store.count(GETS, len(asked))
+            core.store.count_misses(asked)
             if len(asked) == 1:
                 found[name, asked[0]] = await adrive(core.misses.path(asked[0], raw=True))
             else:

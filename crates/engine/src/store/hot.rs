@@ -53,10 +53,15 @@ impl Hot {
     #[cold]
     #[inline(never)]
     pub fn sample(&mut self, hash: u64, key: &str) -> u64 {
+        self.note(hash, key);
+        self.gap()
+    }
+
+    /// Returns how many gets later the next sample is to be taken, as the first.
+    pub fn gap(&mut self) -> u64 {
         self.random ^= self.random << 13; // Marsaglia's xorshift
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        self.note(hash, key);
         1 + (self.random >> 32) % (2 * EVERY - 1)
     }
 

@@ -53,6 +53,17 @@ impl<V: Value> Contents<V> {
     }
 }
 
+impl<V> Shard<V> {
+    /// Counts a get, hit or miss, and takes a sample for the hot keys if it is time.
+    #[inline(always)]
+    fn count_get(&mut self, hash: u64, key: &str) {
+        self.counts.gets += 1;
+        if self.counts.gets >= self.counts.sample_at {
+            self.counts.sample_at = self.counts.gets + self.hot.sample(hash, key);
+        }
+    }
+}
+
 impl<V: Value> Store<V> {
     /// Looks a key up for a local caller, counts, and notifies the policy. `hit` runs under the shard's lock: it may
     /// take a handle or a reference, no more.
@@ -87,7 +98,7 @@ impl<V: Value> Store<V> {
         answers
     }
 
-    /// Looks up one key; a miss counts only with `misses`.
+    /// Looks up one key; a miss counts only with `misses`, else the code that continues the request counts it.
     #[inline(always)]
     pub(super) fn look<R>(&self, hash: u64, key: &str, misses: bool, hit: impl FnOnce(&V, Kind) -> R) -> Lookup<R> {
         self.look_in(&mut self.shard(hash), hash, key, misses, hit)
@@ -102,9 +113,8 @@ impl<V: Value> Store<V> {
         misses: bool,
         hit: impl FnOnce(&V, Kind) -> R,
     ) -> Lookup<R> {
-        shard.counts.gets += u64::from(misses);
-        if shard.counts.gets >= shard.counts.sample_at {
-            shard.counts.sample_at = shard.counts.gets + shard.hot.sample(hash, key);
+        if misses {
+            shard.count_get(hash, key);
         }
         let Some((slot, entry)) = shard.contents.entry(hash, key.as_bytes()).filter(|_| !self.is_shut()) else {
             return Lookup::Miss;
@@ -117,7 +127,9 @@ impl<V: Value> Store<V> {
             Some(value) => Lookup::Hit(hit(value, kind)),
             None => Lookup::Absent,
         };
-        shard.counts.gets += u64::from(!misses);
+        if !misses {
+            shard.count_get(hash, key);
+        }
         match (&answer, kind) {
             (Lookup::Hit(_), Kind::Near) => shard.counts.near_hits += 1,
             (Lookup::Hit(_), _) => shard.counts.hits += 1,
@@ -125,6 +137,12 @@ impl<V: Value> Store<V> {
         }
         self.touch(shard, slot, kind);
         answer
+    }
+
+    /// Counts a get that found nothing here, as `lookup` does.
+    pub fn count_miss(&self, key: &str) {
+        let hash = self.hash(key);
+        self.shard(hash).count_get(hash, key);
     }
 
     /// Takes back the count of a hit whose value is of no use. The code that continues the request counts it.
