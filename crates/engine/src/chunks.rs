@@ -1,4 +1,5 @@
-//! Vectors in pieces, by slot. To grow, they move one small piece at most; a piece without a slot in use is given back.
+//! Vectors in pieces, by slot. To grow, they move one small piece at most. `Slots` gives back a piece without a slot in
+//! use.
 use std::ops::{Index, IndexMut};
 
 const BITS: u32 = 7;

@@ -310,9 +310,9 @@ class Membership:
         """Read the list of the registry. If that fails, go on with the members known."""
         assert self._registry is not None  # noqa: S101 - only called with one
         try:
-            members = self._registry.members(self._service)
-            members += self.peers.remaining(self._registry.lost(self._service), self._registry.drop)
-            self.peers.listed(members, self._registry.is_dead)
+            listed = self._registry.members(self._service)
+            lost = self.peers.remaining(self._registry.lost(self._service), self._registry.drop)
+            self.peers.listed([*listed, *lost], self._registry.is_dead)
             self.clients = self._registry.clients(self._service)
         except Exception as error:  # noqa: BLE001 - a registry of the user's may raise anything
             self.troubles.note(AWAY, error)

@@ -37,6 +37,7 @@ class Peers:
         self._lock = threading.Lock()
         self._listeners = Listeners(self._to_tell)
         self._peers: dict[str, Peer] = {}
+        self._gone: dict[str, None] = {}  # ids of forgotten peers that never come back
         self._before: dict[str, bool] = {}  # ids of forgotten peers that may come back, and whether they had answered
         self._revived = False
 
@@ -91,17 +92,28 @@ class Peers:
             return all(peer.greeted or peer.dead or not peer.registered for peer in self._peers.values())
 
     def remaining(self, lost: Iterable[Member], drop: Callable[[Member], None]) -> list[Member]:
-        """Drop those of the lost members that are known not to answer, and return the others."""
+        """Return those of the lost members that may live, and drop those that are known not to answer."""
         remaining = []
         for member in lost:
             with self._lock:
-                peer = self._peers.get(member.address or "")
-                gone = peer is not None and (peer.dead or peer.left or peer.id != member.id)
+                keep, gone = self._remains(member, self._peers.get(member.address or ""))
             if gone:
                 drop(member)
-            else:
+            elif keep:
                 remaining.append(member)
         return remaining
+
+    def _remains(self, member: Member, peer: Peer | None) -> tuple[bool, bool]:
+        """Return whether to go on with a lost member, and whether it is gone. Holds the lock.
+
+        Neither is so while it is not known who answers at its address now.
+        """
+        if member.id in self._gone:
+            return False, True
+        if peer is None or peer.id == member.id:
+            gone = peer is not None and (peer.dead or peer.left)
+            return not gone, gone
+        return peer.dead, not peer.dead and peer.member.protocol > 0
 
     def by_id(self, ids: Iterable[str]) -> dict[str, Peer]:
         """Return those of these members that are known here."""
@@ -250,10 +262,13 @@ class Peers:
             for peer in gone:
                 self._contacts.forget(peer.id)
                 del self._peers[peer.address]
-                if not (peer.left or peer.ended):
+                if peer.left or peer.ended:
+                    self._gone[peer.id] = None
+                else:
                     self._before[peer.id] = peer.confirmed
-            while len(self._before) > _BEFORE:
-                del self._before[next(iter(self._before))]
+            for ids in (self._before, self._gone):
+                while len(ids) > _BEFORE:
+                    del ids[next(iter(ids))]
         return gone
 
     def _must_be_told(self, peer: Peer, silence: int) -> bool:

@@ -5,7 +5,7 @@
 Special characters of the password are percent-encoded. `ca` is the PEM file of the authorities of etcd and turns on
 TLS; `cert` and `key` are those of this client.
 
-The engine's session does the work on a thread of its own. It keeps a lease alive, and two keys under it: nodes know
+The engine's session does the work on a thread of its own. It keeps leases alive, and two keys under one: nodes know
 each other by `/kamacache/{service}/nodes/{address}`, which is written first; other clients of the service find the node
 by `/services/{service}/{address}`, which a client node does not write. A process that writes only the second
 key is a client of another kind: it may call nodes, and nodes never call it.
@@ -69,7 +69,8 @@ class EtcdRegistry(Registry):
         self._keys: tuple[str, ...] = ()
         self._changed: Callable[[], None] = lambda: None
         self._watcher: threading.Thread | None = None
-        self._read: _Read | None = None
+        self._read: _Read = {}
+        self._sure = False  # the list was read in the last round, so what is lost since is missing in it now
         self._lost: list[Member] = []
         self._dropped: set[str] = set()  # ids
 
@@ -112,18 +113,20 @@ class EtcdRegistry(Registry):
     def members(self, service: str) -> list[Member]:
         """Return the members that are registered now; ConnectionError while etcd cannot be reached."""
         check_name(service, what="service")
-        before = self._read if service == self._service else None
-        read = self._list(service, before or {})
-        if before is None or self._lost or not before.keys() <= read.keys():
+        before = self._read if service == self._service else {}
+        sure, self._sure = self._sure and service == self._service, False
+        read = self._list(service, before)
+        if not sure or self._lost or not before.keys() <= read.keys():
             known = self._session.entries(_known(service), _LIST)
             read = self._list(service, read)  # so that none that has registered meanwhile counts as lost
             lost = (record.read(value, address=address) for address, value in known if address not in read)
             self._lost = [member for member in lost if member is not None]
-        self._service, self._read = service, read
-        members = [member for _, member in read.values() if member is not None]
-        if self._dropped:
-            self._dropped.difference_update(member.id for member in members)
-        return members
+            self._dropped &= {member.id for member in self._lost}
+            for member in self._lost:
+                if member.id in self._dropped:  # etcd did not answer
+                    self._session.drop(f"{_known(service)}{member.address}")
+        self._service, self._read, self._sure = service, read, True
+        return [member for _, member in read.values() if member is not None]
 
     def _list(self, service: str, before: _Read) -> _Read:
         read: _Read = {}
@@ -144,11 +147,10 @@ class EtcdRegistry(Registry):
     def clients(self, service: str) -> list[str]:
         """Return the addresses under `/services/` alone; ConnectionError while etcd cannot be reached."""
         check_name(service, what="service")
-        if service != self._service or self._read is None:
+        if service != self._service:
             self.members(service)  # not if it was just read: each round calls both
-        nodes = self._read or {}
         listed = [address for address, _ in self._session.entries(_services(service), _LIST)]
-        return [address for address in listed if address not in nodes]
+        return [address for address in listed if address not in self._read]
 
     @property
     def registered(self) -> bool:
@@ -156,7 +158,7 @@ class EtcdRegistry(Registry):
         return self._session.registered
 
     def deregister(self) -> None:
-        """Revoke the lease; ConnectionError if etcd cannot be reached, so that the lease must run out."""
+        """Revoke the leases; ConnectionError if etcd cannot be reached: then one runs out, and others drop the copy."""
         self._keys = ()
         self._session.withdraw(_WITHDRAW)
 
@@ -173,7 +175,7 @@ class EtcdRegistry(Registry):
         self._session = self._make()
         self._watcher = None
         self._keys = ()
-        self._service, self._read, self._lost = "", None, []
+        self._service, self._read, self._lost, self._sure = "", {}, [], False
         if self._closed:
             self._session.close(0.0)
 

@@ -1,4 +1,4 @@
-//! The task of a session: connects, keeps the lease alive, writes, watches; and on trouble tries the next endpoint.
+//! The task of a session: connects, keeps the leases alive, writes, watches; and on trouble tries the next endpoint.
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The pause before a new connection if etcd has just answered.
 const BREATH: Duration = Duration::from_millis(20);
 
-/// Seconds between two looks for leases, three times, while there are none.
+/// The life by which the session looks for leases while there are none, in seconds.
 const IDLE: u64 = 30;
 
 /// Runs until it is dropped.
