@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from redis.lock import Lock
 
+from kamacache import Node
 from tests.clients.conftest import Connect
-from tests.clients.nodes import Trio
+from tests.clients.nodes import Trio, where
 from tests.cluster.cluster import wait_until
 
 RELEASE = 'if redis.call("get",KEYS[1]) == ARGV[1] then\n    return redis.call("del",KEYS[1])\nelse\n    return 0\nend'
@@ -147,3 +149,50 @@ def test_a_time_that_is_over_releases(trio: Trio, connected: Connect) -> None:
     assert client.eval(PEXPIRE, 1, NAME, "x", 0) == 1
     assert client.exists(NAME) == 0
     assert client.eval(RELEASE, 1, NAME) == 0
+
+
+def test_what_a_client_is_shown_is_compared(trio: Trio, connected: Connect) -> None:
+    """Compare a value with tags, an integer, and one that is compressed as GET shows them."""
+    trio.nodes[0].group("packed", codec="text", compress_above="1 KiB", near_ttl=0)
+    client = connected(trio.nodes[0])
+    trio.nodes[0].groups["plain"].set("lock", b"token", tags=["a"])
+    assert client.eval(RELEASE, 1, NAME, "token") == 1
+    client.incr(NAME, 7)
+    assert client.eval(PEXPIRE, 1, NAME, "7", 5000) == 1
+    assert client.eval(RELEASE, 1, NAME, "7") == 1
+    client.set("packed:lock", "x" * 5000)
+    assert client.eval(RELEASE, 1, "packed:lock", "x" * 5000) == 1
+
+
+@pytest.mark.parametrize("given", ["1" * 400, "1000000000000001", "1_0", " 7 ", "", "0x7", "1.0", "9" * 19])
+def test_times_that_are_none(trio: Trio, connected: Connect, given: str) -> None:
+    client = connected(trio.nodes[0])
+    client.set(NAME, "x", ex=100)
+    with pytest.raises(redis.ResponseError, match="value is not an integer or out of range"):
+        client.eval(PEXPIRE, 1, NAME, "x", given)
+    assert client.ttl(NAME) > 90
+
+
+def test_the_oldest_text_is_forgotten(trio: Trio, connected: Connect) -> None:
+    client = connected(trio.nodes[0])
+    digests = [client.script_load(RELEASE + " " * number) for number in range(150)]
+    client.set(NAME, "x")
+    assert client.evalsha(digests[-1], 1, NAME, "x") == 1
+    with pytest.raises(redis.exceptions.NoScriptError):
+        client.evalsha(digests[0], 1, NAME, "x")
+
+
+def test_a_lock_is_released_while_another_node_joins(tmp_path: Path) -> None:
+    """Release what another member owned before: a new owner takes it in first."""
+    place = f"local://{tmp_path}"
+    with Node(registry=place, service="locks") as first:
+        first.group("plain")
+        client = redis.Redis(**where(first))
+        names = [f"plain:lock{number}" for number in range(300)]
+        for name in names:
+            assert client.set(name, "token", nx=True, ex=100)
+        with Node(registry=place, service="locks") as second:
+            second.group("plain")
+            assert [name for name in names if client.eval(RELEASE, 1, name, "token") != 1] == []
+            assert client.exists(*names) == 0
+        client.close()

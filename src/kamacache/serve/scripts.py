@@ -15,12 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kamacache.net.messages import APPLIED, CONFLICT, REPLACE, SAME, TOUCH, ClientReply, ClientRequest, Terms
-from kamacache.serve.writes import Refusal, kept
+from kamacache.serve.writes import Refusal, shown
 from kamacache.steps import adrive, whole
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
-    from kamacache.entry import Entry
 
 _MOST = 100  # texts that are remembered
 _TRIES = 20  # of a change whose entry others change meanwhile
@@ -32,12 +31,13 @@ _EXTEND = (
     "if expiration<0 then return 0 end "
     "local newttl=ARGV[2]if ARGV[3]=='0'then newttl=ARGV[2]+expiration end redis.call('pexpire',KEYS[1],newttl)"
 )
-# The seconds that the entry then has, none if it goes, or NOTHING.
-Change = Callable[["Entry[bytes]", list[bytes]], float]
+# Of the seconds that an entry has left, and the arguments: the seconds that it then has, none if it goes, or NOTHING.
+Change = Callable[[float, list[bytes]], float]
 NOTHING = math.nan
+_LONGEST = 10**15  # milliseconds
 
 
-def _release(_entry: Entry[bytes], _arguments: list[bytes]) -> float:
+def _release(_left: float, _arguments: list[bytes]) -> float:
     """Let the lock go."""
     return 0.0
 
@@ -47,18 +47,18 @@ def _within(factor: float) -> Change:
     return lambda _, arguments: _number(arguments, 1) * factor
 
 
-def _extend(entry: Entry[bytes], arguments: list[bytes]) -> float:
+def _extend(left: float, arguments: list[bytes]) -> float:
     """Give the lock more time, or with a third argument but 0 another time."""
-    if entry.ttl == math.inf:
+    if left == math.inf:
         return NOTHING
-    return _number(arguments, 1) / 1000 + (entry.ttl if arguments[2:] == [b"0"] else 0.0)
+    return _number(arguments, 1) / 1000 + (left if arguments[2:] == [b"0"] else 0.0)
 
 
 def _number(arguments: list[bytes], at: int) -> int:
-    try:
-        return int(arguments[at])
-    except (LookupError, ValueError):
-        raise Refusal("value is not an integer or out of range") from None
+    given = arguments[at] if at < len(arguments) else b""
+    if not re.fullmatch(rb"-?\d{1,20}", given) or (number := int(given)) > _LONGEST:
+        raise Refusal("value is not an integer or out of range")
+    return number
 
 
 def _plain(text: str) -> str:
@@ -103,23 +103,25 @@ class Scripts:
         if change is None:
             raise Refusal(_UNKNOWN)
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        if len(self._known) < _MOST:
-            self._known[digest] = change
+        self._known[digest] = change
+        if len(self._known) > _MOST:
+            del self._known[next(iter(self._known))]
         return digest, change
 
     async def _change(self, request: ClientRequest, change: Change) -> int:
-        """Change the entry if its value is the token. Return 1 if it was."""
-        ((name, key),), arguments = request.keys, list(request.values)
+        """Change the entry if its value is the token. Return 1 if it was. Raises PeerError."""
+        ((name, key),), (token, *_) = request.keys, [*request.values, b""]
         core = self._core(name)
-        token = kept(core, arguments[0]) if arguments else None
         for _ in range(_TRIES):
-            entry = await adrive(core.find(key, near=False))
-            if entry is None or entry.value != token:
+            # A write on terms that are never met: so the owner says what counts, as for the write below.
+            held, _, _ = await whole(core.primitives.decide(key, None, None, Terms(SAME, wants=True)))
+            if held.value is None or shown(core, held.value) != token:
                 return 0
-            seconds = change(entry, arguments)
+            entry = await adrive(core.find(key, near=False, bare=True)) if change is _extend else None
+            seconds = change(0.0 if entry is None else entry.ttl, list(request.values))
             if seconds is NOTHING:
                 return 0
-            terms = Terms(SAME, entry.version, change=TOUCH if seconds > 0 else REPLACE)
+            terms = Terms(SAME, held.held, change=TOUCH if seconds > 0 else REPLACE)
             outcome, _, _ = await whole(core.primitives.decide(key, None, seconds if seconds > 0 else None, terms))
             if outcome.verdict != CONFLICT:
                 return int(outcome.verdict == APPLIED)

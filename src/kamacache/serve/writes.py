@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NOT_THERE, FOR_EVER = -2, -1  # as Redis answers TTL
 FLUSH = "KAMACACHE_ALLOW_FLUSH"  # the environment variable that allows FLUSHDB
 _AT_ONCE = 64  # keys of one DEL
+_PLAIN = codecs.BytesCodec()
 Handler = Callable[[ClientRequest], Awaitable[ClientReply]]
 
 
@@ -60,7 +61,9 @@ class ClientWrites:
 
     def _item(self, core: GroupCore, key: str, value: bytes, ttl: float | None) -> WriteItem:
         codecs.decode(unpacked(core.options.codec), codecs.kept(value))  # refuses what no get could read
-        return core.item(key, kept(core, value), core.options.ttl if ttl is None else ttl)
+        codec = core.options.codec
+        raw = codecs.encode(codec.of_bytes(), value) if isinstance(codec, Packed) else codecs.kept(value)
+        return core.item(key, raw, core.options.ttl if ttl is None else ttl)
 
     async def _set(self, request: ClientRequest) -> ClientReply:
         assert request.value is not None  # noqa: S101 - the engine sends it with each set
@@ -143,10 +146,11 @@ class ClientWrites:
         return ClientReply()
 
 
-def kept(core: GroupCore, value: bytes) -> bytes:
-    """Return the bytes that a group keeps of a value of a client."""
+def shown(core: GroupCore, raw: bytes) -> bytes | None:
+    """Return what a client is shown of the bytes that a group keeps; None of None."""
     codec = core.options.codec
-    return codecs.encode(codec.of_bytes(), value) if isinstance(codec, Packed) else codecs.kept(value)
+    value = codecs.decode(codec.of_bytes() if isinstance(codec, Packed) else _PLAIN, raw)
+    return str(value).encode() if isinstance(value, int) else value
 
 
 def by_group(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
