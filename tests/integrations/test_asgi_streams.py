@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from kamacache import Clock, Node
+from kamacache import Clock, ConfigError, Node
+from kamacache.integrations import asgi
 from kamacache.integrations.asgi import ResponseCache
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -391,4 +392,138 @@ def test_tags_are_hidden_from_all(how: dict[str, Any]) -> None:
 
     app = App(answer)
     app.app._app = Starlette(routes=[Route("/{rest:path}", answer, methods=["GET", "POST"])])
+    app.run(main)
+
+
+def test_others_do_not_wait_for_a_client_that_reads_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the application answer them after a while, as beside a stream that never ends."""
+    monkeypatch.setattr(asgi, "_PATIENCE", 0.1)
+
+    async def main(app: App) -> None:
+        stream = app.handler = Pieces(9)
+        stream.next.release()
+        first = Client(app.app)
+        await until(lambda: first.body)
+        second = Client(app.app)
+        await until(lambda: app.count == 2)
+        for _ in range(30):
+            stream.next.release()
+        await second.task
+        assert second.body == b"012345678"
+        await first.task
+
+    App(Pieces()).run(main)
+
+
+def test_a_node_that_is_closed_does_not_break_answers() -> None:
+    async def main(app: App) -> None:
+        stream = app.handler = Pieces()
+        first = Client(app.app)
+        stream.next.release()
+        await until(lambda: first.body)
+        await app.node.aclose(drain=0)
+        stream.next = asyncio.Semaphore(9)
+        for _ in range(3):
+            stream.next.release()
+        assert (await get(app)).body == b"012"
+        stream.next.release()
+        first.task.cancel()
+
+    app = App(Pieces())
+    app.run(main)
+
+
+def test_a_request_that_is_over_begins_nothing() -> None:
+    async def main(app: App) -> None:
+        for _ in range(20):
+            client = Client(app.app)
+            await asyncio.sleep(0)
+            client.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await client.task
+            count, status = app.count, client.status
+            await asyncio.sleep(0.01)
+            assert (app.count, client.status) == (count, status)
+
+    App(Pieces()).run(main)
+
+
+@pytest.mark.parametrize(("status", "old"), [(404, False), (500, True), (503, True), (301, False)])
+def test_what_follows_an_old_answer(status: int, old: bool) -> None:
+    """Answer the old one in the place of a failure, and of nothing else."""
+
+    async def answer(_: Request) -> Response:
+        return PlainTextResponse("text", app.status)
+
+    async def main(app: App) -> None:
+        app.status = 200  # type: ignore[attr-defined]
+        await get(app)
+        app.clock.advance(601)
+        app.status = status  # type: ignore[attr-defined]
+        first = await asyncio.gather(*(get(app) for _ in range(3)))
+        assert sorted({client.status for client in first}) == sorted({200, status} if old else {status})
+        app.clock.advance(5)
+        again = await get(app)
+        assert again.status == status
+        assert again.body == b"text"
+
+    app: Any = App(answer, stale_if_error="1h")
+    app.run(main)
+
+
+def test_a_condition_does_not_keep_the_cache_empty() -> None:
+    async def answer(request: Request) -> Response:
+        known = "if-none-match" in request.headers
+        return Response(status_code=304) if known else PlainTextResponse("text", headers={"etag": '"own"'})
+
+    async def main(app: App) -> None:
+        statuses = [(await get(app, headers={"if-none-match": '"own"'})).status for _ in range(3)]
+        assert statuses == [304] * 3
+        assert app.count == 1
+
+    App(answer).run(main)
+
+
+def test_keys_are_unambiguous() -> None:
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse(f"{request.scope['path']} {request.url.query}")
+
+    async def main(app: App) -> None:
+        for path, query, host in (("/a?b", b"c", "x"), ("/a", b"b?c", "x"), ("/b", b"", "x/a"), ("/a/b", b"", "x")):
+            client = await get(app, path, query_string=query, headers={"host": host})
+            assert client.body.decode() == f"{path} {query.decode()}"
+
+    App(answer).run(main)
+    with pytest.raises(ConfigError, match="must be a list of names"):
+        ResponseCache(Starlette(), node=Node(), routes={}, vary="accept")
+
+
+def test_a_body_of_another_length_is_not_kept() -> None:
+    async def short(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100")]})
+        await send({"type": "http.response.body", "body": b"0123456789"})
+        count[0] += 1
+
+    async def main(app: App) -> None:
+        for _ in range(2):
+            assert (await get(app)).body == b"0123456789"
+
+    count = [0]
+    app = App(Pieces())
+    app.app._app = short
+    app.run(main)
+    assert count == [2]
+
+
+def test_a_request_with_a_body_passes_by() -> None:
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse(str(app.count))
+
+    async def main(app: App) -> None:
+        for headers in ({"content-length": "3"}, {"transfer-encoding": "chunked"}):
+            count = app.count
+            assert [(await get(app, headers=headers)).status for _ in range(2)] == [200] * 2
+            assert app.count == count + 2
+
+    app = App(answer)
     app.run(main)

@@ -3,19 +3,21 @@
 app = FastAPI(lifespan=lifespan(node))
 app.add_middleware(ResponseCache, node=node, routes={"/products/": "10m"})
 
-Each request that finds nothing kept has the application answer in a task (Run). Its messages go on to the client as
-they come, while a copy is made, which is kept once the response has come to its end.
+The first request that finds nothing kept has the application answer in a task (_Run). Its messages go on to the client
+as they come, while a copy is made, which is kept once the response has come to its end. Others wait for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from kamacache import LoadError, Node, Overloaded, PeerError, Value
+from kamacache import ConfigError, KamaCacheError, Node, Value
+from kamacache._engine import MISSING
 from kamacache.integrations.response import TAGS, Headers, Message, Response, Send
 from kamacache.units import Duration, parse_duration
 
@@ -25,8 +27,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 _LONGEST = 8_192  # characters of a key
-# Headers of a request whose response belongs to one user, or is a part of one, or depends on what is there.
-_OWN = {b"authorization", b"cookie", b"range", b"if-match", b"if-unmodified-since"}
+_PATIENCE = 5.0  # seconds from the beginning of a stream to its end, for which others wait for it
+_FAILED = 500  # the least status that says so
+# Headers of a request whose response belongs to one user, or is a part of one, or depends on what is sent or there.
+_OWN = {b"authorization", b"cookie", b"range", b"if-match", b"if-unmodified-since", b"transfer-encoding"}
+_CONDITIONS = {b"if-none-match", b"if-modified-since"}
 
 
 def lifespan(node: Node, inner: Lifespan | None = None) -> Lifespan:
@@ -58,13 +63,15 @@ class ResponseCache:
 
     Kept are responses with status 200, without Set-Cookie, and without `no-store`, `no-cache` or `private` in
     Cache-Control; `s-maxage` or `max-age` there says for how long, or Expires. One that varies by another header than
-    those of `vary` is not kept, nor one that is larger than a value may be, a stream of events, or what ended early.
-    Requests with Cookie, Authorization or Range are neither answered from here nor kept; Cache-Control of a request has
-    no effect. Answers have an ETag, Age and Cache-Control; a request with a matching If-None-Match or If-Modified-Since
-    gets 304. The header Cache-Tag of a response, with commas, is its tags: `node.adelete_tag` drops it everywhere.
+    those of `vary` is not kept, nor one that is larger than a value may be, a stream of events or of more than five
+    seconds, or what ended early. Requests with Cookie, Authorization, Range or a body are neither answered from here
+    nor kept; Cache-Control of a request has no effect. Answers have an ETag, Age and Cache-Control; a request with a
+    matching If-None-Match or If-Modified-Since gets 304. The header Cache-Tag of a response, with commas, is its tags:
+    `node.adelete_tag` drops it everywhere.
 
     The client that asks first is answered as without this: at once, piece by piece, and with the error if there is one.
-    Others that ask for the same wait for its response. If that cannot be kept, each has the application answer it.
+    Others that ask for the same wait for its response. If that cannot be kept, each has the application answer it. An
+    exception, and a status from 500 on, counts as a failed load: see stale_if_error and error_ttl.
     """
 
     def __init__(
@@ -78,6 +85,8 @@ class ResponseCache:
         group: str = "responses",
         **options: Any,
     ) -> None:
+        if isinstance(vary, str):
+            raise ConfigError(f"vary={vary!r}: must be a list of names")
         self._app = app
         lifetimes = ((path, parse_duration(ttl, name=f"routes[{path!r}]")) for path, ttl in routes.items())
         self._routes = sorted(lifetimes, key=lambda route: -len(route[0]))
@@ -91,48 +100,47 @@ class ResponseCache:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send, asked = _hiding(send), _headers(scope)
-        ttl = self._ttl(scope, asked)
-        if ttl is None or len(key := self._key(scope, asked)) > _LONGEST:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        ttl = next((ttl for start, ttl in self._routes if path.startswith(start)), None)
+        if ttl is None:
             await self._app(scope, receive, send)
             return
-        run = _Run(self._app, scope, receive, send, ttl=ttl, vary=self._vary, most=self._most)
+        send, asked = _hiding(send), _headers(scope)
+        own = scope["method"] != "GET" or not _OWN.isdisjoint(asked) or asked.get(b"content-length", b"0") != b"0"
+        if own or len(key := self._key(scope, asked)) > _LONGEST:
+            await self._app(scope, receive, send)
+            return
+        run = _Run(self._app, scope, receive, send, asked=asked, ttl=ttl, vary=self._vary, most=self._most)
 
-        async def load(_: str) -> Value[bytes]:
+        async def load(_: str) -> Value[Any]:
             response = await run.response(self._tasks)
+            if response is None:
+                return Value(MISSING, ttl=0)  # which also drops an older one
             return Value(response.encoded(), ttl=response.ttl, tags=response.tags())
 
         try:
-            kept = Response.decoded(await self.group.aget_or_load(key, load))
-        except (LoadError, Overloaded, PeerError):
-            if run.task is None:  # the response of another request is not for this one, or did not come
-                await self._app(scope, receive, send)
-                return
+            kept = await self.group.aget_or_load(key, load)
+        except KamaCacheError:
+            kept = None
         except BaseException:
             run.cancel()
             raise
+        if run.taken or (kept is None and run.task is not None):
+            await run.end()
+        elif kept is None:  # the response of another request is not for this one, or did not come
+            await self._app(scope, receive, send)
         else:
-            if not run.taken:
-                run.answered = True
-                await kept.answering(asked).send(send)
-                return
-        await run.end()
-
-    def _ttl(self, scope: Scope, asked: Mapping[bytes, bytes]) -> float | None:
-        if scope["method"] != "GET" or not _OWN.isdisjoint(asked):
-            return None
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return next((ttl for start, ttl in self._routes if path.startswith(start)), None)
+            run.answered = True
+            await Response.decoded(kept).answering(asked).send(send)
 
     def _key(self, scope: Scope, asked: Mapping[bytes, bytes]) -> str:
-        host = asked.get(b"host", b"").lower().decode("latin-1")
-        varied = "".join(f"\n{asked.get(name, b'').decode('latin-1')}" for name in self._vary)
-        query = scope["query_string"].decode("latin-1")
-        return f"{scope.get('scheme', 'http')}://{host}{scope['path']}?{query}{varied}"
+        site = scope.get("scheme", "http"), asked.get(b"host", b"").lower().decode("latin-1")
+        varied = (asked.get(name, b"").decode("latin-1") for name in self._vary)
+        return json.dumps([*site, scope["path"], scope["query_string"].decode("latin-1"), *varied])
 
 
-class _NotKept(Exception):
-    """The response of this request belongs to it alone."""
+class _Failed(Exception):
+    """The application has not answered."""
 
 
 class _Run:
@@ -143,14 +151,24 @@ class _Run:
     """
 
     def __init__(
-        self, app: App, scope: Scope, receive: Receive, send: Send, *, ttl: float, vary: list[bytes], most: int
+        self,
+        app: App,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        asked: Mapping[bytes, bytes],
+        ttl: float,
+        vary: list[bytes],
+        most: int,
     ) -> None:
         self.task: asyncio.Task[None] | None = None
         self.taken = self.answered = False
         self._app = app
         self._scope = scope
-        self._asked = _headers(scope)
-        self._whole: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._asked = asked
+        self._cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._receiving = receive
         self._sending = send
         self._ttl = ttl
@@ -161,19 +179,29 @@ class _Run:
         self._body: list[bytes] | None = None  # None: it is not kept
         self._size = 0
 
-    async def response(self, tasks: set[asyncio.Task[None]]) -> Response:
-        """Have the application answer, and return the response once it is whole. Raises _NotKept, and its error."""
-        if self.task is not None:
-            raise _NotKept
+    async def response(self, tasks: set[asyncio.Task[None]]) -> Response | None:
+        """Have the application answer, and return the response once it is whole, or None if it is not to be kept.
+
+        Raises _Failed, and the error of the application.
+        """
+        if self.task is not None or self._cancelled:
+            raise _Failed
+        self._whole: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self._run())
         tasks.add(self.task)  # the loop itself would lose it
-        self.task.add_done_callback(tasks.discard)
+        self.task.add_done_callback(lambda task: self._over(task, tasks))
         try:
             return await self._whole
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # it took too long, or the node is closed
+            self._body = None
             if self.answered:
                 self.cancel()
             raise
+
+    def _over(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
+        tasks.discard(task)
+        if self.answered and not task.cancelled():
+            task.exception()  # nobody else asks for it, and the group has logged that a load failed
 
     async def end(self) -> None:
         """Wait until the application has done all that it does after its answer, and raise what it raises."""
@@ -181,18 +209,23 @@ class _Run:
             await self.task  # which is cancelled with its caller
 
     def cancel(self) -> None:
-        """Stop the application, as its client is gone."""
+        """Stop the application, as its client is gone, or have it not begin."""
+        self._cancelled = True
         if self.task is not None:
             self.task.cancel()
 
     async def _run(self) -> None:
-        try:  # without extensions it answers in messages that are understood here
-            await self._app({**self._scope, "extensions": {}}, self._receive, self._send)
+        # Without extensions it answers in messages that are understood here, and without conditions with all of it.
+        headers = [one for one in self._scope["headers"] if bytes(one[0]).lower() not in _CONDITIONS]
+        try:
+            await self._app({**self._scope, "extensions": {}, "headers": headers}, self._receive, self._send)
         except Exception as error:
             self._fail(error)
             raise
         finally:
-            self._fail(_NotKept())  # if it has ended too early
+            self._fail(_Failed())  # if it has ended too early
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _receive(self) -> Message:
         message = await self._receiving()
@@ -211,8 +244,10 @@ class _Run:
     async def _begin(self, message: Message) -> None:
         self._begun, self._start = Response.started(message), message
         ttl, length = self._begun.lifetime(self._ttl, self._vary), self._begun.said(b"content-length")
-        if ttl is None or (length.isdigit() and int(length) > self._most):
-            self._fail(_NotKept())
+        if self._begun.status >= _FAILED:
+            self._fail(_Failed())
+        elif ttl is None or (length.isdigit() and int(length) > self._most):
+            self._leave()
         else:
             self._body, self._ttl = [], ttl
         if self._body is None or not length:
@@ -225,6 +260,7 @@ class _Run:
         if self._body is not None:
             self._begun = self._begun.kept(self._ttl, self._vary, b'"%s"' % secrets.token_hex(16).encode())
             message = {**message, "headers": self._begun.headers}
+            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._leave)  # its client may read slowly
         await self._pass(message)
 
     async def _go_on(self, message: Message) -> None:
@@ -239,7 +275,7 @@ class _Run:
             self._body.append(piece)
             self._size += len(piece)
             if self._size > self._most:
-                self._fail(_NotKept())
+                self._leave()
             elif not more:
                 self._done(self._begun._replace(body=b"".join(self._body)))
         await self._pass(message)
@@ -250,8 +286,17 @@ class _Run:
             await self._sending(message)
 
     def _done(self, whole: Response) -> None:
-        if not self._whole.done():
+        length = whole.said(b"content-length")
+        if length and length != b"%d" % len(whole.body):
+            self._fail(_Failed())
+        elif not self._whole.done():
             self._whole.set_result(whole)
+
+    def _leave(self) -> None:
+        """Keep nothing of this response."""
+        self._body = None
+        if not self._whole.done():
+            self._whole.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         self._body = None
