@@ -111,6 +111,17 @@ def test_a_closed_pipe_ends_a_watch_without_words(running: Program) -> None:
         assert watching.wait(PATIENCE) == 2
 
 
+@pytest.mark.parametrize("asked", [["--help"], ["serve", "--help"], ["--version"]])
+def test_help_to_a_closed_pipe(program: Program, asked: list[str]) -> None:
+    ours, its = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [*COMMAND, *asked], env=program.environment({}), stdout=its, stderr=subprocess.PIPE, check=False
+    )
+    os.close(its)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
 def found_as_kamacache(program: Program) -> dict[str, str]:
     """Make the program known to a shell by its name, and return the variable for that."""
     (program.directory / "kamacache").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m kamacache "$@"\n')

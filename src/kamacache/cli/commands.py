@@ -6,10 +6,11 @@ reach, 4 the node refused, 130 Ctrl-C.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -31,9 +32,15 @@ ABSENT, USAGE, OUT_OF_REACH, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 class Program(click.Group):
     """Turn errors into a message and an exit code."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the arguments, and print the help if they ask for it."""
+        with _silent_at_a_closed_pipe():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _silent_at_a_closed_pipe():
+                return super().invoke(ctx)
         except OutOfReach as error:
             code, text = OUT_OF_REACH, str(error)
         except Refused as error:
@@ -47,17 +54,19 @@ class Program(click.Group):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                _drop_output()
-                sys.exit(USAGE)
             code, text = USAGE, str(error)
         click.echo(f"kamacache: {text}", err=True)
         sys.exit(code)
 
 
-def _drop_output() -> None:
-    """Let what is left in the buffer of a pipe that its reader has closed go nowhere, without words at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@contextmanager
+def _silent_at_a_closed_pipe() -> Iterator[None]:
+    """End without words if the reader of the output has closed the pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the exit
+        sys.exit(USAGE)
 
 
 def _name(ctx: click.Context, param: click.Parameter, group: str | None) -> str | None:
