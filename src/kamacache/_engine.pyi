@@ -96,6 +96,9 @@ def hand_over(
     Return how many entries have been taken over, and how many others may take later.
     """
 
+def count_misses(store: Store, keys: Sequence[str], /) -> None:
+    """Count gets of clients that the memory here could not answer, as `Store.get` counts its own, also for `hot`."""
+
 def hot(store: Store, most: int, /) -> tuple[int, list[tuple[str, int, int]]]:
     """Return how many gets were sampled of late, about one of 128, and the keys that had most of them.
 
@@ -371,9 +374,6 @@ class Store:
 
     def count(self, outcome: int, n: int = 1, /) -> None:
         """Add to a counter of OUTCOMES."""
-
-    def count_misses(self, keys: Sequence[str], /) -> None:
-        """Count gets of keys that are not here, each as one of `get`."""
 
     def stats(self) -> dict[str, int]:
         """Return the fields of GroupStats by name."""

@@ -87,6 +87,7 @@ def test_members(trio: Trio, ask: Ask) -> None:
         "me": True,
         "state": "alive",
         "registered": True,
+        "skipped": False,
     }
     assert {member["id"] for member in members} == {node.id for node in trio.nodes}
     assert {member["state"] for member in members} == {"alive"}

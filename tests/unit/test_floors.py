@@ -99,7 +99,7 @@ FLOORS = (  # from the ground up
         "integrations.dogpile",
     ),
     ("integrations.flask_caching",),
-    ("cli.client", "cli.output", "cli.config"),
+    ("cli.client", "cli.completion", "cli.output", "cli.config"),
     ("cli.app", "cli.finding"),
     ("cli.counters", "cli.doctor", "cli.processes", "cli.serve", "cli.top"),
     ("cli.page",),

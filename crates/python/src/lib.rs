@@ -70,7 +70,7 @@ mod _engine {
     #[pymodule_export]
     use super::json::check_json_keys;
     #[pymodule_export]
-    use super::metrics::{Histogram, Scrape, hot, statuses};
+    use super::metrics::{Histogram, Scrape, count_misses, hot, statuses};
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]

@@ -6,6 +6,7 @@ use kamacache_engine::{events, histogram, peer::contact, sync::Mutex};
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
+    pybacked::PyBackedStr,
     types::{PyBytes, PyTuple},
 };
 
@@ -25,6 +26,13 @@ type Hot = (String, u32, u32);
 pub fn hot(py: Python<'_>, store: &Store, most: usize) -> (u64, Vec<Hot>) {
     let (sampled, counted) = py.detach(|| store.engine().hot(most));
     (sampled, counted.into_iter().map(|it| (it.key.into(), it.count, it.error)).collect())
+}
+
+/// Counts gets of clients of keys that are not here. See the stub.
+#[pyfunction]
+#[pyo3(signature = (store, keys, /))]
+pub fn count_misses(py: Python<'_>, store: &Store, keys: Vec<PyBackedStr>) {
+    py.detach(|| keys.iter().for_each(|key| store.engine().count_miss(key)));
 }
 
 /// Asks members what they show of themselves. See the stub.

@@ -18,7 +18,6 @@ use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyValueError,
     prelude::*,
-    pybacked::PyBackedStr,
     types::{PyBytes, PyDict, PySequence, PyTuple},
 };
 
@@ -298,11 +297,6 @@ impl Store {
 
     fn evicted<'py>(&self, py: Python<'py>) -> PyResult<Vec<left::Left<'py>>> {
         self.few(py)
-    }
-
-    #[pyo3(signature = (keys, /))]
-    fn count_misses(&self, py: Python<'_>, keys: Vec<PyBackedStr>) {
-        py.detach(|| keys.iter().for_each(|key| self.engine().count_miss(key)));
     }
 
     #[pyo3(signature = (outcome, n = 1, /))]

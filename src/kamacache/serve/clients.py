@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kamacache._engine import Promise
+from kamacache._engine import Promise, count_misses
 from kamacache.errors import (
     CodecError,
     GroupClosed,
@@ -150,7 +150,7 @@ class Clients:
         found: dict[tuple[str, str], bytes | None] = {}
         for name, asked in by_group(keys).items():
             core = self._core(name)
-            core.store.count_misses(asked)
+            count_misses(core.store, asked)
             if len(asked) == 1:
                 found[name, asked[0]] = await adrive(core.misses.path(asked[0], raw=True))
             else:
