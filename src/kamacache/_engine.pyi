@@ -51,6 +51,7 @@ __all__ = [
     "arrived",
     "check_json_keys",
     "check_key",
+    "count_misses",
     "hand_over",
     "hot",
     "join",
