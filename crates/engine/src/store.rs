@@ -142,8 +142,8 @@ pub struct Store<V> {
     /// The number of the last arrival of a deleted tag, or a later one.
     tag_deleted: AtomicU64,
     attic: Attic<V>,
-    /// How many threads wait for the lock of a shard.
-    waiting: AtomicU64,
+    /// How many threads wait for the lock of each shard.
+    waiting: Box<[AtomicU64]>,
 }
 
 impl<V: Value> Store<V> {
@@ -183,6 +183,7 @@ impl<V: Value> Store<V> {
             .unzip();
         Some(Self {
             options,
+            waiting: shards.iter().map(|_| AtomicU64::new(0)).collect(),
             shards: shards.into(),
             shown: shown.into(),
             rule,
@@ -201,7 +202,6 @@ impl<V: Value> Store<V> {
             inheritance: decide::Inheritance::default(),
             tag_deleted: AtomicU64::new(0),
             attic: Attic::default(),
-            waiting: AtomicU64::new(0),
         })
     }
 

@@ -23,9 +23,9 @@ impl<V: Value> Store<V> {
     #[cold]
     #[inline(never)]
     fn wait(&self, index: usize) -> Guard<'_, Shard<V>> {
-        self.waiting.fetch_add(1, Relaxed);
+        self.waiting[index].fetch_add(1, Relaxed);
         let shard = self.shards[index].lock();
-        self.waiting.fetch_sub(1, Relaxed);
+        self.waiting[index].fetch_sub(1, Relaxed);
         shard.unwrap_or_else(|poisoned| self.recover(index, poisoned.into_inner()))
     }
 
@@ -33,7 +33,7 @@ impl<V: Value> Store<V> {
     /// wake up than this one to lock again, and would wait for all slices.
     pub(super) fn lock_next(&self, index: usize) -> Guard<'_, Shard<V>> {
         for _ in 0..PAUSES {
-            if self.waiting.load(Relaxed) == 0 {
+            if self.waiting[index].load(Relaxed) == 0 {
                 break;
             }
             sync::pause();
@@ -93,7 +93,7 @@ mod tests {
                     let _shard = store.lock(0);
                     had.store(true, SeqCst);
                 });
-                while store.waiting.load(SeqCst) == 0 {
+                while store.waiting[0].load(SeqCst) == 0 {
                     thread::yield_now();
                 }
                 thread::sleep(std::time::Duration::from_millis(1)); // it sleeps by now
@@ -104,6 +104,6 @@ mod tests {
         };
         // On a busy machine it may come too late, but not each time.
         assert!((0..20).filter(|_| is_first()).count() > 4);
-        assert_eq!(store.waiting.load(SeqCst), 0);
+        assert_eq!(store.waiting[0].load(SeqCst), 0);
     }
 }

@@ -31,15 +31,17 @@ impl<V: Value> Store<V> {
             shard.prefixes.prune(now, self.options.remember, since);
             shard.contents.turn(now);
             shard.hot.age(now);
-            let mut done = false;
-            while !done {
+            loop {
                 let mut expired = Vec::new();
-                done =
+                let mut done =
                     self.account(&mut guard, |shard| shard.contents.expire(now, self.options.overhead, &mut expired));
                 guard.counts.expirations += expired.len() as u64;
                 done &= guard.contents.tidy();
                 drop(guard);
                 self.retire(expired, Reason::Expired, gone);
+                if done {
+                    break;
+                }
                 guard = self.lock_next(index);
             }
         }
