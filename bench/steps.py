@@ -2,9 +2,9 @@
 
 python -m bench.steps [--short] [--json] [--entries 10000000]
 
-A put is timed by the processor time of its thread. `place` after a change of members and the sweep of expired entries
-go slice by slice: their processor time for a slice is shown, and the longest wait of another thread for a get beside
-them, which on a busy machine has little to do with them.
+A put is timed by the processor time of its thread. `place` after a change of members, the sweep of expired entries, and
+a clear that finds newer ones go slice by slice: their processor time for a slice is shown, and the longest wait of
+another thread for a get beside them, which on a busy machine has little to do with them.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ def measure(entries: int) -> dict[str, Any]:
     clock.advance(TTL + 1)
     told["sweep"] = beside(store, entries, store.sweep)
     told["left"] = store.stats()["entries"]
+    fewer = max(entries // 5, 1)  # as this part is slow: each entry is removed by itself
+    cleared, _ = filled(fewer, clock)
+    for number in range(1_000):  # something newer in every shard
+        cleared.put(f"newer {number}", b"", 3, None, Store.MAIN)
+    told["clear"] = beside(cleared, fewer, lambda: cleared.clear(2))
+    told["left"] += cleared.stats()["entries"] - 1_000
     return told
 
 
@@ -91,7 +97,7 @@ def main() -> None:
         return
     print(f"{told['entries']:,} entries; no step is to take longer than {BAR_MS:g} ms")
     print(f"put: the longest took {told['put']['longest_ms']:.3f} ms")
-    for name in ("place", "sweep"):
+    for name in ("place", "sweep", "clear"):
         row = told[name]
         print(f"{name}: {row['slice_ms']:.3f} ms for {SLICE} entries; a get beside it waited {row['wait_ms']:.2f} ms")
 

@@ -251,7 +251,7 @@ impl Store {
     }
 
     fn clear(&self, py: Python<'_>, version: u128) -> u128 {
-        self.change(py, |engine, gone| engine.clear(version, gone))
+        self.change_detached(py, |engine, gone| engine.clear(version, gone))
     }
 
     #[getter]

@@ -11,6 +11,7 @@
 use super::{
     Gone, Mark, Store,
     cells::{self, Cells, TAG},
+    entry::{Entry, Origin},
     shard::{Contents, Shard},
 };
 use crate::{arrivals::arrived, marked, memory::Value, sync::atomic::Ordering};
@@ -117,12 +118,14 @@ impl<V: Value> Store<V> {
     /// Drops the entries whose keys begin so, and keeps none that is older from now on. This looks at every entry.
     pub(super) fn lose_prefix(&self, prefix: &str, version: u128, gone: &mut Gone<V>) {
         let now = self.options.clock.coarse();
+        let old = |entry: &Entry<V>, origin: &Origin| {
+            origin.version < version && entry.key.as_bytes().starts_with(prefix.as_bytes())
+        };
         for index in 0..self.shards.len() {
+            self.thin(index, &old, gone);
             let mut shard = self.lock(index);
             shard.prefixes.add(prefix, version, now);
-            let old = self.remove_if(&mut shard, |entry, origin| {
-                origin.version < version && entry.key.as_bytes().starts_with(prefix.as_bytes())
-            });
+            let old = self.remove_if(&mut shard, &old);
             drop(shard);
             old.into_iter().for_each(|entry| gone.add(entry));
         }

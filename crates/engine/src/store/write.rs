@@ -84,8 +84,14 @@ impl<V: Value> Store<V> {
         // Without a sweep since an earlier clear: at most one clear waits.
         while self.drop_cleared(gone) {}
         // The first shard comes last, so that floor() returns what holds everywhere.
+        let older = |_: &Entry<V>, origin: &Origin| origin.version < version;
         for index in (0..self.shards.len()).rev() {
             let mut guard = self.lock(index);
+            if guard.floor < version && guard.newest >= version {
+                drop(guard);
+                self.thin(index, &older, gone);
+                guard = self.lock(index);
+            }
             let shard = &mut *guard;
             if version <= shard.floor {
                 continue;
@@ -99,7 +105,7 @@ impl<V: Value> Store<V> {
                 continue;
             }
             self.account(shard, |shard| shard.writes.clear(version));
-            let old = self.remove_if(shard, |_, origin| origin.version < version);
+            let old = self.remove_if(shard, &older);
             drop(guard);
             gone.0.extend(old.into_iter().filter_map(|entry| entry.value));
         }
@@ -193,8 +199,26 @@ impl<V: Value> Store<V> {
         result
     }
 
-    pub(super) fn remove_if(&self, shard: &mut Shard<V>, chosen: impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
+    pub(super) fn remove_if(
+        &self,
+        shard: &mut Shard<V>,
+        chosen: &impl Fn(&Entry<V>, &Origin) -> bool,
+    ) -> Vec<Entry<V>> {
         self.account(shard, |shard| shard.contents.remove_if(self.options.overhead, chosen))
+    }
+
+    /// Removes the chosen entries of a shard slice by slice, so that the step that must find all of them removes few.
+    pub(super) fn thin(&self, index: usize, chosen: &impl Fn(&Entry<V>, &Origin) -> bool, gone: &mut Gone<V>) {
+        let mut end = usize::MAX;
+        while end > 0 {
+            let mut removed = Vec::new();
+            let mut shard = self.lock_next(index);
+            end = self.account(&mut shard, |shard| {
+                shard.contents.remove_slice(end, self.options.overhead, chosen, &mut removed)
+            });
+            drop(shard);
+            removed.into_iter().for_each(|entry| gone.add(entry));
+        }
     }
 
     pub(super) fn forget(&self, shard: &mut Shard<V>, hash: u64, key: &str, gone: &mut Gone<V>) {

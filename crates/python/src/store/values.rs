@@ -79,7 +79,30 @@ impl Store {
         drain(py);
         result
     }
+
+    /// Does the same for a change that may take long, while other threads run.
+    pub fn change_detached<R: Send>(
+        &self,
+        py: Python<'_>,
+        change: impl FnOnce(&Engine, &mut Gone<Value>) -> R + Send,
+    ) -> R {
+        let engine = self.cell.share();
+        let (result, mut gone) = py.detach(|| {
+            let mut gone = Gone::default();
+            (change(&engine, &mut gone), gone)
+        });
+        while gone.0.len() > RELEASED {
+            release(py, Gone(gone.0.split_off(gone.0.len() - RELEASED)));
+            py.detach(|| {}); // a thread that waits comes before the rest
+        }
+        release(py, gone);
+        drain(py);
+        result
+    }
 }
+
+/// So many values are released while other threads wait: it takes about a millisecond.
+const RELEASED: usize = 16_384;
 
 /// Returns the object of a value that says of itself that it is None or an integer.
 pub(super) fn marked_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
