@@ -215,10 +215,15 @@ class GroupCore:
 
     def set_one(self, key: str, value: Any, ttl: TTL, tags: Tags = ()) -> list[WriteItem]:
         """Return the list of one item that sets one value, as `sets` does."""
-        return [self._set(key, value, self.seconds(ttl), parse_tags(tags) if tags != () else ())]
+        return [self._set(key, value, self.seconds(ttl, keeps=True), parse_tags(tags) if tags != () else ())]
 
-    def seconds(self, ttl: TTL) -> float | None:
-        """Return the seconds of a ttl, 0.0 for what is gone at once. KEEP is for an entry that is there; see Terms."""
+    def seconds(self, ttl: TTL, *, keeps: bool = False) -> float | None:
+        """Return the seconds of a ttl, 0.0 for what is gone at once. KEEP is that of the group where one `keeps`.
+
+        Raises ConfigError.
+        """
+        if ttl is KEEP and not keeps:
+            raise ConfigError("ttl=KEEP: this gives a new time; set keeps the time that a value has left")
         return self.options.ttl if ttl is UNSET or ttl is KEEP else parse_ttl_of_write(ttl)
 
     def checked(self, key: str) -> str:

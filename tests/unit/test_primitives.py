@@ -200,6 +200,51 @@ def test_keys_of_this_node(node: Node, clock: Clock) -> None:
     assert group, "an empty group is a group"
 
 
+def test_only_set_and_incr_keep_a_time(node: Node) -> None:
+    group = node.group("n", codec="json", ttl="1h")
+    group.set("n", 1, ttl=5)
+    for call in (
+        lambda: group.set_many({"n": 2}, ttl=KEEP),  # type: ignore[call-overload]
+        lambda: group.touch("n", KEEP),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match="ttl=KEEP"):
+            call()
+    assert group.set("n", 3, ttl=KEEP)
+    assert group.incr("n", ttl=KEEP) == 4  # type: ignore[arg-type]
+    assert (group.ttl("n") or 0) <= 5
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 50])
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_cancelled_caller_leaves_no_lock(node: Node, turns: int, is_taken: bool) -> None:
+    group = node.group("n")
+
+    async def main() -> None:
+        first = group.lock("k")
+        if is_taken:
+            await first.__aenter__()
+
+        async def take() -> None:
+            async with group.lock("k", lease="1h", wait="1h"):
+                await asyncio.sleep(3600)
+
+        waiting = asyncio.create_task(take())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        if is_taken:
+            await first.__aexit__(None, None, None)
+        until = asyncio.get_running_loop().time() + 10
+        async with group.lock("k", wait="10s"):
+            assert asyncio.get_running_loop().time() < until
+        await asyncio.sleep(0.2)
+        assert "k" not in group
+
+    asyncio.run(main())
+
+
 def test_lock_is_held_once(node: Node, clock: Clock) -> None:
     group: Any = node.group("g", codec="json")
     with group.lock("k"):

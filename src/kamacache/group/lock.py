@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _SOONEST, _LATEST = 0.005, 0.1  # seconds between two tries
 
 
+class _Try:
+    """An attempt to take a lock: whether its caller still wants it, and the version of the entry once it is taken."""
+
+    wanted = True
+    version = 0
+
+
 class Lock:
     """A lock for `with` and `async with`, made by Group.lock. One object holds it once at a time."""
 
@@ -42,14 +49,21 @@ class Lock:
         self.mark = time.time_ns()  # for people who look at the entry; the version tells holders apart
 
     def __enter__(self) -> Self:
-        self._run(self._take())
+        self._run(self._take(_Try()))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._run(self._release())
 
     async def __aenter__(self) -> Self:
-        await self._arun(self._take())
+        attempt = _Try()
+        try:
+            await self._arun(self._take(attempt))
+        except BaseException:
+            attempt.wanted = False  # a caller that is cancelled does not stop a path half-way
+            if attempt.version:
+                await self._arun(self._release())
+            raise
         return self
 
     async def __aexit__(
@@ -57,7 +71,8 @@ class Lock:
     ) -> None:
         await self._arun(self._release())
 
-    def _take(self) -> Path[None]:
+    def _take(self, attempt: _Try) -> Path[None]:
+        """Take the lock, or nothing once nobody wants it any more."""
         if self._version:
             raise LockTaken(f"the lock {self._key!r} is held by this object already")
         until = time.monotonic() + self._wait
@@ -65,11 +80,15 @@ class Lock:
         token = kept_integer(self.mark)
         while not (version := (yield from self._primitives.add(self._key, token, self._lease))):
             left = until - time.monotonic()
-            if left <= 0:
+            if left <= 0 or not attempt.wanted:
                 raise LockTaken(f"the lock {self._key!r} is taken")
             yield _sleep(min(pause, left))
             pause = min(pause * 2, _LATEST)
         self._version = version
+        if attempt.wanted:
+            attempt.version = version
+        else:
+            yield from self._release()
 
     def _release(self) -> Path[None]:
         version, self._version = self._version, 0

@@ -74,7 +74,7 @@ class GroupPrimitives(GroupWrites[V]):
 
     def _incr(self, key: str, delta: int, initial: int | None, ttl: Duration | Missing | None) -> Path[int]:
         core = self._core
-        return (yield from core.primitives.incr(core.checked(key), delta, initial, core.seconds(ttl)))
+        return (yield from core.primitives.incr(core.checked(key), delta, initial, core.seconds(ttl, keeps=True)))
 
     def touch(self, key: str, ttl: Duration | None) -> bool:
         """Give a value another time to live, from now on. Return False if the key has no value.
