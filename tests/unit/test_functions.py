@@ -642,3 +642,29 @@ def test_it_is_pickled_by_reference(node: Node) -> None:
 def test_a_key_or_ignore_of_a_wrong_type_is_a_config_error(node: Node, options: Any, text: str) -> None:
     with pytest.raises(kamacache.ConfigError, match=text):
         node.cached(**options)
+
+
+class Odd(BaseException):
+    """What pytest.fail raises, for example."""
+
+
+def test_an_exception_that_is_no_exception_ends_its_call() -> None:
+    """End it at once, as an exception does: nobody else can."""
+    node = Node()
+    group = node.group("odd", load_timeout=None)
+
+    async def load(_: object) -> bytes:
+        raise Odd
+
+    cached = node.cached(load)
+
+    async def main() -> None:
+        for call in (group.aget_or_load("k", load), group.aget_many_or_load(["m"], load)):  # type: ignore[arg-type]
+            with pytest.raises(LoadError) as raised:
+                await asyncio.wait_for(call, 10)
+            assert isinstance(raised.value.__cause__, Odd)
+        with pytest.raises(Odd):
+            await asyncio.wait_for(cached(1), 10)
+
+    asyncio.run(main())
+    node.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kamacache import Clock, CodecError, Group, LoadError, Node
+from kamacache import Clock, CodecError, Group, LoadError, Node, codec_for
 from kamacache.testing import Network
 from tests.unit.groups import WAYS, Caller, call, until
 
@@ -242,3 +243,31 @@ def test_tasks_of_one_loop_share_the_load(stack: ExitStack) -> None:
 
     assert set(asyncio.run(main())) == {"by 0"}
     assert two.loads == ["0"]
+
+
+@dataclasses.dataclass
+class Row:
+    count: int = 0
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_given_function_returned_is_no_absence(is_async: bool) -> None:
+    """Raise CodecError at each call for a value that its codec writes and cannot read."""
+    node = Node()
+    group: Group[Any] = node.group("g", codec=codec_for(Row))
+    bad: Any = Row(count="3")  # type: ignore[arg-type]
+
+    async def aload(_: object) -> Any:
+        return bad
+
+    async def aload_many(keys: list[str]) -> Any:
+        return dict.fromkeys(keys, bad)
+
+    for _ in range(3):
+        with pytest.raises(CodecError):
+            asyncio.run(group.aget_or_load("k", aload)) if is_async else group.get_or_load("k", lambda _: bad)
+        with pytest.raises(LoadError):
+            asyncio.run(group.aget_many_or_load(["m"], aload_many))
+        with pytest.raises(LoadError):
+            group.get_many_or_load(["m"], lambda keys: dict.fromkeys(keys, bad))
+    node.close()

@@ -253,7 +253,7 @@ class _Timer:
         if isinstance(error, asyncio.CancelledError):
             own = self._own_loop or (self._task is not None and not self._task.cancelling())
         else:
-            own = self._own_loop or isinstance(error, Exception)
+            own = self._own_loop or not isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
         if not own:
             raise error
         return Failed(error)

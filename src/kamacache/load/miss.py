@@ -123,7 +123,7 @@ class Misses:
             try:
                 outcome = await self.local.aget(key, loader)
                 how = None if outcome is None else outcome.how
-                if outcome is not None and (value := self.values.result(key, outcome)) is not MISSING:
+                if outcome is not None and (value := self.values.result(key, outcome, given=given)) is not MISSING:
                     return value
                 how = None
             finally:
@@ -149,7 +149,8 @@ class Misses:
                 outcome, joins = yield from self._window.load(key, given)
                 self._store.count(UNANSWERED, int(outcome.unloaded))
                 how = JOINED if joins else outcome.how
-                value = self.values.result(key, outcome, raw=raw, last=_is_last(left, joins))
+                last = _is_last(left, joins)
+                value = self.values.result(key, outcome, raw=raw, last=last, given=given)
                 if value is not MISSING:
                     break
             return value
@@ -196,7 +197,7 @@ class Misses:
                         counts[key] = JOINED if key in joined else outcome.how
                         try:
                             last = _is_last(left, key in joined)
-                            value = self.values.result(key, outcome, raw=raw, last=last, default=_ABSENT)
+                            value = self.values.result(key, outcome, raw=raw, last=last, given=given, default=_ABSENT)
                         except KamaCacheError as error:
                             failures[key] = error
                         else:

@@ -12,6 +12,7 @@ from kamacache.load.outcome import LOADS, Outcome, raised
 from kamacache.packed import Packed
 
 if TYPE_CHECKING:
+    from kamacache.load.given import Given
     from kamacache.load.unread import Unread
     from kamacache.options import GroupOptions
 
@@ -58,12 +59,21 @@ class Values:
         except CodecError:
             return MISSING
 
-    def result(self, key: str, outcome: Outcome, *, raw: bool = False, last: bool = False, default: Any = None) -> Any:
+    def result(
+        self,
+        key: str,
+        outcome: Outcome,
+        *,
+        raw: bool = False,
+        last: bool = False,
+        given: Given | None = None,
+        default: Any = None,
+    ) -> Any:
         """Return the value of an outcome; MISSING if it cannot be read, and the key is to be loaded again.
 
         A value that the loader has just returned is not loaded again, nor one that came back after that; raises
         CodecError.
-        Without any loader the value counts as absent.
+        Without any loader, and without a function that the caller has `given`, the value counts as absent.
         """
         outcome = self._local.instead(key, outcome)
         if outcome.failure is not None:
@@ -73,7 +83,7 @@ class Values:
         except CodecError:
             if outcome.how != LOADS and not last:
                 return MISSING
-            if not self._local.may_load():  # on a client node, too
+            if given is None and not self._local.may_load():  # on a client node, too
                 return default
             raise
         if self._unread.marks:
