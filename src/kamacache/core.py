@@ -18,7 +18,7 @@ from kamacache.net.messages import ALWAYS, APPLIED, PRESENT, SAME, GroupState, T
 from kamacache.packed import Packed, unpacked
 from kamacache.stats import GroupStats
 from kamacache.tags import Tags, parse_tags, tagged
-from kamacache.units import KEEP, TTL, UNSET, parse_ttl_of_write
+from kamacache.units import KEEP, TTL, UNSET, check_version, parse_ttl_of_write
 from kamacache.write.behind import WriteBehind
 from kamacache.write.cut import at_once
 from kamacache.write.decision import Decisions
@@ -206,7 +206,7 @@ class GroupCore:
         if not wait:
             raise ConfigError("wait=False: a condition and KEEP are for writes that are waited for")
         only = SAME if if_version is not None else PRESENT if if_present else ALWAYS
-        return Terms(only, if_version or 0, keep_ttl=ttl is KEEP)
+        return Terms(only, 0 if if_version is None else check_version(if_version), keep_ttl=ttl is KEEP)
 
     def set_on(self, item: WriteItem, terms: Terms) -> Path[bool]:
         """Set a value on terms. Return whether it was set; if there is no condition, whether all have confirmed."""

@@ -137,6 +137,15 @@ def check_name(value: object, *, what: str) -> str:
     return value
 
 
+def check_version(value: object) -> int:
+    """Return the version of an entry that an option `if_version` names; TypeError, ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"if_version={shown(value)}: must be the version of an entry, as get_entry tells it")
+    if not 0 <= value < 1 << 128:
+        raise ValueError(f"if_version={shown(value)}: no entry has this version")
+    return int(value)
+
+
 def check_full_name(value: object) -> str:
     """Return the name of a group with its version, if it has one, as in "products@2"; ConfigError."""
     name, at, version = value.partition("@") if isinstance(value, str) else (value, "", "")

@@ -200,6 +200,20 @@ def test_keys_of_this_node(node: Node, clock: Clock) -> None:
     assert group, "an empty group is a group"
 
 
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("1", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError), (1 << 128, ValueError)],
+)
+def test_what_is_no_version(node: Node, version: Any, kind: type[Exception]) -> None:
+    group = node.group("n", codec="json")
+    group.set("n", 1)
+    with pytest.raises(kind, match=r"^if_version="):
+        group.set("n", 2, if_version=version)
+    with pytest.raises(kind, match=r"^if_version="):
+        group.remove("n", if_version=version)
+    assert group.get("n") == 1
+
+
 def test_only_set_and_incr_keep_a_time(node: Node) -> None:
     group = node.group("n", codec="json", ttl="1h")
     group.set("n", 1, ttl=5)

@@ -23,7 +23,7 @@ from kamacache.net.messages import (
 )
 from kamacache.steps import Path
 from kamacache.tags import retagged
-from kamacache.units import shown
+from kamacache.units import check_version, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -119,7 +119,7 @@ class Primitives:
 
     def remove(self, key: str, version: int | None = None) -> Path[Removed]:
         """Remove a key, or what has this version: Conflict. Without one, any candidate takes the write, as a delete."""
-        terms = Terms() if version is None else Terms(SAME, version)
+        terms = Terms() if version is None else Terms(SAME, check_version(version))
         try:
             outcome, confirmed, _ = yield from self.decide(key, None, None, terms)
         except PeerError:
