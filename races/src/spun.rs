@@ -1,4 +1,4 @@
-//! What crates/engine/src/sync.rs has, by locks that never wait in the standard library: that was not compiled for
+//! The items of crates/engine/src/sync.rs, with locks that never wait in the standard library: that was not compiled for
 //! ThreadSanitizer, which would not see there that one thread goes on after another one.
 use std::sync::{LockResult, Mutex as StdMutex, PoisonError, TryLockError, TryLockResult};
 

@@ -58,18 +58,21 @@ class Telemetry:
     def end(self, span: Span, error: BaseException | None = None) -> None:
         """End a span, with the error that is its result."""
         if error is not None and span.is_recording():
-            span.set_attribute("error.type", type(error).__name__)
+            self._mark(span, type(error).__name__)
             with suppress(Exception):  # the user's class may have no text
                 span.record_exception(error)
-            span.set_status(self._trace.StatusCode.ERROR)
         span.end()
+
+    def _mark(self, span: Span, kind: str) -> None:
+        """Say that a span has failed, by an error of this type."""
+        span.set_attribute("error.type", kind)
+        span.set_status(self._trace.StatusCode.ERROR)
 
     def _end_with(self, promise: Promise, span: Span) -> None:
         def end() -> None:
             error = promise.exception()
             if error is None and span.is_recording() and (kind := _failed(promise.result())):
-                span.set_attribute("error.type", kind)
-                span.set_status(self._trace.StatusCode.ERROR)
+                self._mark(span, kind)
             self.end(span, error)
 
         if not promise.wake(end):

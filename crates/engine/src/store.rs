@@ -142,7 +142,7 @@ pub struct Store<V> {
     /// The number of the last arrival of a deleted tag, or a later one.
     tag_deleted: AtomicU64,
     attic: Attic<V>,
-    /// How many threads wait for the lock of each shard.
+    /// The number of threads that wait for the lock of each shard.
     waiting: Box<[AtomicU64]>,
 }
 

@@ -201,7 +201,7 @@ class _Run:
     def _over(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.discard(task)
         if self.answered and not task.cancelled():
-            task.exception()  # nobody else asks for it, and the group has logged that a load failed
+            task.exception()  # as no other code asks for it; the group has logged that a load failed
 
     async def end(self) -> None:
         """Wait until the application has done all that it does after its answer, and raise what it raises."""

@@ -11,7 +11,7 @@ from typing import Any
 from cachelib import BaseCache
 
 from kamacache import PeerError, ValueTooLarge
-from kamacache.integrations.place import errors_of_codec, group_at, kept, not_kept
+from kamacache.integrations.place import added, errors_of_codec, group_at, kept, not_kept
 from kamacache.log import log
 
 
@@ -58,9 +58,8 @@ class KamaCache(BaseCache):
 
     def add(self, key: str, value: Any, timeout: int | dt.timedelta | None = None) -> bool:
         try:
-            with errors_of_codec():
-                return self.group.add(self.key_prefix + key, value, ttl=self._ttl(timeout))
-        except (ValueTooLarge, PeerError) as error:
+            return added(self.group, self.key_prefix + key, value, self._ttl(timeout), of="cachelib")
+        except PeerError as error:
             not_kept("cachelib", error)
             return False
 

@@ -28,7 +28,7 @@ from django.db import close_old_connections
 
 from kamacache import Group, KamaCacheError, LoadError, Value, ValueTooLarge
 from kamacache.callrun import noting
-from kamacache.integrations.place import akept, errors_of_codec, group_at, kept, not_kept
+from kamacache.integrations.place import aadded, added, akept, errors_of_codec, group_at, kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,20 +90,10 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
     # -- what every backend has --------------------------------------------------------------------------------------
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        try:
-            with errors_of_codec():
-                return self.group.add(self._key(key, version), value, ttl=self._ttl(timeout))
-        except ValueTooLarge as error:
-            not_kept(_OF, error)
-            return False
+        return added(self.group, self._key(key, version), value, self._ttl(timeout), of=_OF)
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        try:
-            with errors_of_codec():
-                return await self.group.aadd(self._key(key, version), value, ttl=self._ttl(timeout))
-        except ValueTooLarge as error:
-            not_kept(_OF, error)
-            return False
+        return await aadded(self.group, self._key(key, version), value, self._ttl(timeout), of=_OF)
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         return self.group.get(self._key(key, version), default)

@@ -94,6 +94,26 @@ async def akept(group: Group[Any], key: str, value: Any, ttl: float | None, *, o
     return True
 
 
+def added(group: Group[Any], key: str, value: Any, ttl: float | None, *, of: str) -> bool:
+    """Set a value if there is none, for the framework `of`. Return whether it was set; a too large one is logged."""
+    try:
+        with errors_of_codec():
+            return group.add(key, value, ttl=ttl)
+    except ValueTooLarge as error:
+        not_kept(of, error)
+        return False
+
+
+async def aadded(group: Group[Any], key: str, value: Any, ttl: float | None, *, of: str) -> bool:
+    """Do what added does."""
+    try:
+        with errors_of_codec():
+            return await group.aadd(key, value, ttl=ttl)
+    except ValueTooLarge as error:
+        not_kept(of, error)
+        return False
+
+
 def not_kept(of: str, error: Exception) -> None:
     """Log that a value for the framework `of` was not set."""
     log.warning("a value for %(framework)s is not kept: %(error)s", framework=of, error=error)

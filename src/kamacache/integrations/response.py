@@ -68,7 +68,7 @@ class Response(NamedTuple):
         return list(dict.fromkeys(tag.strip() for tag in text.split(",") if tag.strip()))
 
     def kept(self, ttl: float, vary: Iterable[bytes], etag: bytes = b"") -> Response:
-        """Return it as it is kept from now on, with what a client is told of that.
+        """Return the response as it is kept from now on, with the headers that tell a client so.
 
         Without an ETag of its own it gets this one, or that of its body.
         """

@@ -2,7 +2,7 @@
 
 There is no Lua here. A script is known by its text, whatever its spaces and comments: those of redis-py, and those of
 the documentation of Redis, https://redis.io/docs/latest/develop/clients/patterns/distributed-locks, which most others
-use. Each compares the value of a key with the token of whoever holds the lock, and changes the key if they are the
+use. Each compares the value of a key with the token of the holder of the lock, and changes the key if they are the
 same. Here that is a write on terms: the entry must still be the one that was compared.
 """
 
@@ -44,18 +44,19 @@ def _release(_left: float, _arguments: list[bytes]) -> float:
 
 def _within(factor: float) -> Change:
     """Return what gives the lock another time, in units of so many seconds."""
-    return lambda _, arguments: _number(arguments, 1) * factor
+    return lambda _, arguments: _number(arguments) * factor
 
 
 def _extend(left: float, arguments: list[bytes]) -> float:
     """Give the lock more time, or with a third argument but 0 another time."""
     if left == math.inf:
         return NOTHING
-    return _number(arguments, 1) / 1000 + (left if arguments[2:] == [b"0"] else 0.0)
+    return _number(arguments) / 1000 + (left if arguments[2:] == [b"0"] else 0.0)
 
 
-def _number(arguments: list[bytes], at: int) -> int:
-    given = arguments[at] if at < len(arguments) else b""
+def _number(arguments: list[bytes]) -> int:
+    """Return the time that stands behind the token."""
+    given = arguments[1] if len(arguments) > 1 else b""
     if not re.fullmatch(rb"-?\d{1,20}", given) or (number := int(given)) > _LONGEST:
         raise Refusal("value is not an integer or out of range")
     return number

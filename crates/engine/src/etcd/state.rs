@@ -34,7 +34,7 @@ struct Written {
     revision: i64,
 }
 
-/// What etcd has under a key.
+/// The value of a key in etcd, with its revision and its lease.
 #[derive(PartialEq, Eq)]
 struct Found {
     value: Bytes,

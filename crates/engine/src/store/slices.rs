@@ -115,22 +115,8 @@ impl<V: Value> Contents<V> {
         false
     }
 
-    /// Adds the chosen entries of some slots to those that were removed.
-    fn remove_of(
-        &mut self,
-        slots: Range<usize>,
-        overhead: u64,
-        chosen: &impl Fn(&Entry<V>, &Origin) -> bool,
-        removed: &mut Vec<Entry<V>>,
-    ) {
-        for slot in slots {
-            if self.peek(slot as Slot).is_some_and(|entry| chosen(entry, &self.origins[slot])) {
-                removed.push(self.remove(slot as Slot, overhead));
-            }
-        }
-    }
-
-    /// Removes the chosen entries of a slice of the slots below `end`. Returns the end of the rest.
+    /// Removes the chosen entries of a slice of the slots below `end`, and adds them to those that were removed. Returns
+    /// the end of the rest.
     pub fn remove_slice(
         &mut self,
         end: usize,
@@ -139,14 +125,20 @@ impl<V: Value> Contents<V> {
         removed: &mut Vec<Entry<V>>,
     ) -> usize {
         let slice = self.slice(end);
-        self.remove_of(slice.clone(), overhead, chosen, removed);
+        for slot in slice.clone() {
+            if self.peek(slot as Slot).is_some_and(|entry| chosen(entry, &self.origins[slot])) {
+                removed.push(self.remove(slot as Slot, overhead));
+            }
+        }
         slice.start
     }
 
     /// Removes all chosen entries.
     pub fn remove_if(&mut self, overhead: u64, chosen: &impl Fn(&Entry<V>, &Origin) -> bool) -> Vec<Entry<V>> {
-        let mut removed = Vec::new();
-        self.remove_of(0..self.slots.end(), overhead, chosen, &mut removed);
+        let (mut end, mut removed) = (usize::MAX, Vec::new());
+        while end > 0 {
+            end = self.remove_slice(end, overhead, chosen, &mut removed);
+        }
         removed
     }
 }
