@@ -77,7 +77,7 @@ def test_a_node_starts_while_etcd_has_forgotten_members_that_live(
         way.cut(both, cut=False)
     way.reset()
     wait_until(lambda: len(etcd.entries(f"/kamacache/{service}/nodes/")) == len(nodes), LEASE)
-    assert all(len(node.members()) == len(nodes) for node in nodes)
+    wait_until(lambda: all(len(node.members()) == len(nodes) for node in nodes))
 
 
 def test_a_member_that_others_have_dropped_is_known_again(etcd: Etcd, service: str, registered: Register) -> None:
