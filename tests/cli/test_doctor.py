@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -210,7 +211,7 @@ class Altered:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection, connection.makefile("rb") as asked, Client(self._node) as behind:
+            with suppress(OSError), connection, connection.makefile("rb") as asked, Client(self._node) as behind:
                 while asked.readline():  # *1
                     asked.readline()  # $7
                     command = asked.readline().decode().strip()
