@@ -29,6 +29,7 @@ group = node.group("g", load, ttl="1h")
 
 def application(environ, start_response):
     values = group.get_many([f"key{{number}}" for number in range({KEYS})])
+    os.write(1, b"answers\\n")  # after what it has loaded
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{{len(values)}} {{os.getpid()}}".encode()]
 """
@@ -66,11 +67,13 @@ def test_a_reload_keeps_the_values(examples: Examples, workers: int) -> None:
     examples.wait_for_nodes(workers, "g")
     ask()
     old = {int(booted[1]) for booted in running.wait_for(r"Booting worker with pid: (\d+)", workers)}
+    running.wait_for("answers")
     before = running.said.count("loaded key")
     running.reload()
     running.wait_for("Worker exiting", workers)
     wait_until(lambda: len(re.findall("Booting worker", running.said)) == 2 * workers, PATIENCE)
     examples.wait_for_nodes(workers, "g")
     assert ask() not in old
+    running.wait_for("answers", 2)
     again = running.said.count("loaded key") - before
     assert again <= KEYS * 0.1
