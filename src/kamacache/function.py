@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
@@ -28,6 +29,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 Call = tuple[Any, ...] | Mapping[str, Any]
 """The arguments of one call in `many`: by position, or by name."""
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class _Base(Generic[P, R]):
@@ -97,21 +99,28 @@ class _Base(Generic[P, R]):
         """Return the result of a call with its tags."""
         return result if self._tagger is None else self._tagger(result, args, kwargs)
 
-    def _calls(
-        self, calls: Iterable[Call], common: Mapping[str, Any]
-    ) -> tuple[list[str], dict[str, functools.partial[Any]]]:
-        """Return the keys of the calls in order, and for each key the function that makes its value."""
+    def _calls(self, calls: Iterable[Call], common: Mapping[str, Any]) -> tuple[list[str], dict[str, _Arguments]]:
+        """Return the keys of the calls in order, and for each key the arguments of its call."""
         keys: list[str] = []
-        runs: dict[str, functools.partial[Any]] = {}
+        arguments: dict[str, _Arguments] = {}
         for call in calls:
             if isinstance(call, str | bytes) or not isinstance(call, tuple | list | Mapping):
                 raise TypeError(
                     f"many takes a tuple of arguments for each call, as in [(1,), (2,)], not a {type(call).__name__}"
                 )
-            args, kwargs = ((), {**common, **call}) if isinstance(call, Mapping) else (tuple(call), common)
+            args, kwargs = ((), {**common, **call}) if isinstance(call, Mapping) else (tuple(call), dict(common))
             keys.append(key := self._key(*args, **kwargs))
-            runs.setdefault(key, functools.partial(self._function, *args, **kwargs))
-        return keys, runs
+            arguments.setdefault(key, (args, kwargs))
+        return keys, arguments
+
+    @contextmanager
+    def _counting(self, missing: list[str]) -> Iterator[list[str]]:
+        """Give the keys to load, of which the loads take one after another; count the others as given up."""
+        left = missing[::-1]
+        try:
+            yield left
+        finally:
+            self._group._core.gave_up(len(left))  # noqa: SLF001 - the package's own
 
 
 class CachedFunction(_Base[P, R]):
@@ -167,26 +176,19 @@ class CachedFunction(_Base[P, R]):
     def many(self, calls: Iterable[Call], /, **common: Any) -> list[R]:
         """Return the results of several calls as a list, in their order.
 
-        Cached results are fetched at once; the function runs here for the rest, one call after another.
+        Cached results are fetched at once; the function runs here for the rest, one call after another. Each is a load
+        of its own, as if it was called: if one fails, its exception is raised, and the results before it are kept.
 
         - `calls`: a tuple of positional arguments for each call, or a mapping of arguments by name.
         - `common`: arguments by name for every call.
         """
-        keys, runs = self._calls(calls, common)
-        caught: list[BaseException] = []
-
-        def load_many(missing: list[str]) -> dict[str, Any]:
-            with noting(caught):
-                return {key: self._tagged(plain((run := runs[key])(), self), run.args, run.keywords) for key in missing}
-
-        try:
-            found = self._group.get_many_or_load(list(runs), load_many)
-        except LoadError:
-            if not caught:
-                raise
-        else:
-            return [cast("R", found.get(key)) for key in keys]
-        raise caught.pop()
+        keys, arguments = self._calls(calls, common)
+        found, missing = self._group._held(arguments)  # noqa: SLF001 - the package's own
+        with self._counting(missing) as left:
+            while left:
+                key = left.pop()
+                found[key] = self._load(key, *arguments[key])
+        return [cast("R", found.get(key)) for key in keys]
 
     def _load(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         """Run the function, or wait for the caller who does."""
@@ -277,21 +279,13 @@ class AsyncCachedFunction(_Base[P, R]):
         The function runs for one call after another: what they have in common, such as a database session, is rarely
         made to be used by several tasks. If it is, gather the calls themselves.
         """
-        keys, runs = self._calls(calls, common)
-        caught: list[BaseException] = []
-
-        async def load_many(missing: list[str]) -> dict[str, Any]:
-            with noting(caught):
-                return {key: self._tagged(await (run := runs[key])(), run.args, run.keywords) for key in missing}
-
-        try:
-            found = await self._group.aget_many_or_load(list(runs), load_many)
-        except LoadError:
-            if not caught:
-                raise
-        else:
-            return [cast("R", found.get(key)) for key in keys]
-        raise caught.pop()
+        keys, arguments = self._calls(calls, common)
+        found, missing = await self._group._aheld(arguments)  # noqa: SLF001 - the package's own
+        with self._counting(missing) as left:
+            while left:
+                key = left.pop()
+                found[key] = await self._load(key, *arguments[key])
+        return [cast("R", found.get(key)) for key in keys]
 
     async def _load(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         function = self._function

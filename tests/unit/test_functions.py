@@ -247,6 +247,45 @@ def test_its_own_exception_reaches_the_caller_whose_call_ran(node: Node, bare: C
     del caught, error
 
 
+def test_each_of_many_is_a_load_of_its_own(node: Node) -> None:
+    """Keep what was loaded before a failure, and have nobody wait for more than one call, nor each call for the sum."""
+    gates = {number: threading.Event() for number in range(1, 6)}
+
+    @node.cached(load_timeout=PATIENCE)
+    def held(number: int) -> str:
+        RUNS.append(number)
+        assert gates[number].wait(PATIENCE)
+        return failing(number) if number == 3 else str(number)
+
+    batch = Caller(held.many, [(number,) for number in gates])
+    until(lambda: RUNS == [1])
+    single, other = Caller(held, 1), Caller(held, 4)
+    until(lambda: sorted(RUNS) == [1, 4] and held.stats().gets == 7)
+    gates[4].set()
+    gates[1].set()
+    assert (single.result(), other.result()) == ("1", "4")
+    gates[2].set()
+    gates[3].set()
+    with pytest.raises(LookupError):
+        batch.result()
+    assert held.many([(1,), (2,), (4,)]) == ["1", "2", "4"]
+    assert sorted(RUNS) == [1, 2, 3, 3, 4], "failing() notes its run too"
+    stats = held.stats()
+    assert (stats.gets, stats.hits, stats.loads, stats.load_errors) == (10, 3, 4, 1)
+
+
+def test_many_calls_may_take_longer_than_one(node: Node) -> None:
+    @node.cached(load_timeout=0.5)
+    async def slow(number: int) -> str:
+        RUNS.append(number)
+        await asyncio.sleep(0.2)
+        return str(number)
+
+    assert run(slow.many([(number,) for number in range(4)])) == ["0", "1", "2", "3"]
+    assert run(slow.many([(number,) for number in range(4)])) == ["0", "1", "2", "3"]
+    assert RUNS == [0, 1, 2, 3]
+
+
 def test_those_who_waited_get_a_load_error_with_it_as_cause(node: Node) -> None:
     go, error = threading.Event(), LookupError("gone")
 

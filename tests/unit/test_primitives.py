@@ -151,6 +151,35 @@ def test_set_on_conditions(node: Node) -> None:
     assert group.get("k") == "3"
 
 
+def test_an_old_value_has_the_version_that_its_reader_was_told(node: Node, clock: Clock) -> None:
+    """Replace and remove it by that version, as long as it may be answered; a loop of get_entry and set ends."""
+    group = node.group("g", ttl=10, stale_while_revalidate=20, stale_if_error=30)
+    group.set("k", b"1")
+    clock.advance(15)
+    entry = group.get_entry("k")
+    assert entry is not None
+    assert entry.stale
+    assert group.set("k", b"2", if_version=entry.version, ttl=KEEP) is True
+    new = group.get_entry("k")
+    assert new is not None
+    assert (new.value, new.stale, new.ttl) == (b"2", False, 10), "a ttl that is over is not kept"
+    with pytest.raises(Conflict):
+        group.set("k", b"3", if_version=entry.version)
+    clock.advance(25)
+    assert group.add("k", b"3") is True, "for all else it is gone"
+    clock.advance(35)
+    old = group.get_entry("k")
+    assert old is not None
+    assert group.remove("k", if_version=old.version)
+    assert group.get_entry("k") is None
+    group.set("k", b"4")
+    last = group.get_entry("k")
+    assert last is not None
+    clock.advance(41)
+    with pytest.raises(Conflict):
+        group.set("k", b"5", if_version=last.version)
+
+
 @pytest.mark.parametrize("ttl", [0, -1, "0s"])
 def test_time_that_is_over_keeps_nothing(node: Node, ttl: Any) -> None:
     group = node.group("g")

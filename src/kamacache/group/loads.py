@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 from kamacache._engine import MISSING
 from kamacache.errors import LoadError
 from kamacache.group.reads import GroupReads, in_order
-from kamacache.steps import adrive
+from kamacache.steps import adrive, drive
 from kamacache.value import Value
 
 if TYPE_CHECKING:
@@ -101,6 +101,30 @@ class GroupLoads(GroupReads[V]):
             await self._aensure_for(len(missing))
             await adrive(core.misses.get_many(missing, found, failed, given=function))
         return in_order(asked, found) if missing else found
+
+    def _held(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+        """Return what is in memory, here or at the owners, and of which keys nothing is. Those are to be loaded."""
+        _, (found, missing, failed) = self._look_up(keys)
+        if missing:
+            missing, peeked = self._ask_owners(found, missing, failed)
+            if missing and not peeked:
+                missing = drive(self._core.misses.held(missing, found))
+        return self._unless_failed(found, missing, failed)
+
+    async def _aheld(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+        _, (found, missing, failed) = self._look_up(keys)
+        if missing:
+            await self._aensure_for(len(missing))
+            missing = await adrive(self._core.misses.held(missing, found))
+        return self._unless_failed(found, missing, failed)
+
+    def _unless_failed(
+        self, found: dict[str, Any], missing: list[str], failed: dict[str, Exception]
+    ) -> tuple[dict[str, Any], list[str]]:
+        for error in failed.values():
+            self._core.gave_up(len(missing))
+            raise error
+        return found, missing
 
     def _for_thread(self, load: Callable[..., Any], twin: str, *, keys: int = 1, many: bool = False) -> Given:
         from kamacache.load.given import for_thread  # noqa: PLC0415 - importing the package leaves it alone

@@ -77,19 +77,26 @@ class GroupReads(GroupBase[V]):
         given: Given | None = None,
     ) -> dict[str, V]:
         """Return what was asked for after the store had only a part of it. A `given` function loads what is left."""
-        core, whole = self._core, not found
+        whole = not found
+        missing, peeked = self._ask_owners(found, missing, failed)
+        whole &= peeked and not missing
+        if missing or failed:
+            drive(self._core.misses.get_many(missing, found, failed, peeked=peeked, given=given))
+        return found if whole else in_order(asked, found)
+
+    def _ask_owners(
+        self, found: dict[str, Any], missing: list[str], failed: dict[str, Exception]
+    ) -> tuple[list[str], bool]:
+        """Return what is still missing after the owners were asked natively, and whether they were."""
+        core = self._core
         try:
             self._ensure()
         except BaseException:
             core.gave_up(len(missing))
             raise
-        remote = None if core.store.pending else core.store.remote
-        if remote is not None:
-            missing = remote.get_many(core.store, missing, found, failed)
-            whole &= not missing
-        if missing or failed:
-            drive(core.misses.get_many(missing, found, failed, peeked=remote is not None, given=given))
-        return found if whole and remote is not None else in_order(asked, found)
+        if core.store.pending or (remote := core.store.remote) is None:
+            return missing, False
+        return remote.get_many(core.store, missing, found, failed), True
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return what get_many returns, without blocking the event loop."""

@@ -177,15 +177,8 @@ class Misses:
             self._check(keys)
             yield PAUSE
             yield from self.wait_for_writes(keys)
-            found = {} if self.alone or peeked else (yield from self.peeks.ask_owners(keys))
-            for key, (data, *_) in list(found.items()):
-                value = self.values.read(key, data, raw=raw)
-                if value is MISSING:
-                    del found[key]
-                    continue
-                counts[key] = ABSENT if data is None else PEER_HITS
-                if data is not None:
-                    values[key] = value
+            found = {} if self.alone or peeked else (yield from self._held(keys, values, raw=raw))
+            counts |= found
             todo = [key for key in keys if key not in found]
             for left in reversed(range(_ROUNDS)):
                 outcomes, joined = yield from self._fetch(todo, given)
@@ -214,6 +207,28 @@ class Misses:
             self._store.count(UNANSWERED, unanswered)
         if failures:
             raise batch_error(failures, values)
+
+    def held(self, keys: list[str], values: dict[str, Any]) -> Path[list[str]]:
+        """Add what the memories of the keys' owners have to `values`. Return the keys of which they have nothing."""
+        found: dict[str, int] = {}
+        try:
+            self.check_open()
+            yield from self.wait_for_writes(keys)
+            found = {} if self.alone else (yield from self._held(keys, values))
+        finally:
+            for how, number in Counter(found.values()).items():
+                self._store.count(how, number)
+        return [key for key in keys if key not in found]
+
+    def _held(self, keys: list[str], values: dict[str, Any], *, raw: bool = False) -> Path[dict[str, int]]:
+        """Do that, and return how each key was found."""
+        found: dict[str, int] = {}
+        for key, (data, *_) in (yield from self.peeks.ask_owners(keys)).items():
+            if (value := self.values.read(key, data, raw=raw)) is not MISSING:
+                found[key] = ABSENT if data is None else PEER_HITS
+                if data is not None:
+                    values[key] = value
+        return found
 
     def _check(self, keys: Iterable[str]) -> None:
         self.check_open()

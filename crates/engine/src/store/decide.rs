@@ -104,7 +104,7 @@ impl<V: Value> Store<V> {
         if !owns || self.closed() || self.is_shut() {
             return Verdict::Refused;
         }
-        let slot = self.main(&shard, hash, write.key);
+        let slot = self.main(&shard, hash, write.key, false);
         if slot.is_none() && !terms.inherited && self.inheritance.open(|| self.options.clock.coarse()) {
             return Verdict::Inherit;
         }
@@ -119,6 +119,9 @@ impl<V: Value> Store<V> {
             self.reversion(shard, hash, write, version, gone);
             return Verdict::Applied;
         }
+        // An old value that may still be answered has the version that a reader of it was told.
+        let versioned = matches!(terms.only, Only::Version(_));
+        let slot = if versioned { self.main(&shard, hash, write.key, true) } else { slot };
         let cells = || slot.map(|slot| shard.contents.cells(slot)).unwrap_or_default();
         let there = slot.map(|slot| (shard.contents.get(slot), *shard.contents.origin(slot)));
         let there = there.and_then(|(entry, origin)| Some((entry.value.as_ref()?, origin)));
@@ -132,7 +135,8 @@ impl<V: Value> Store<V> {
         };
         let Some(version) = next() else { return Verdict::Refused };
         decided.version = version;
-        let kept = there.filter(|_| terms.keep_ttl).map(|(_, origin)| origin.ends);
+        let kept = there.map(|(_, origin)| origin.ends);
+        let kept = kept.filter(|&ends| terms.keep_ttl && ends > self.options.clock.coarse());
         let expires = kept.unwrap_or_else(|| self.until(write.ttl));
         let value = match act {
             Act::Replace => std::mem::take(value),
@@ -147,11 +151,11 @@ impl<V: Value> Store<V> {
         Verdict::Applied
     }
 
-    /// Returns the slot of the main copy in its ttl: its value, or that it is absent.
-    fn main(&self, shard: &Shard<V>, hash: u64, key: &str) -> Option<Slot> {
+    /// Returns the slot of the main copy in its ttl, or also after it with `stale`: its value, or that it is absent.
+    fn main(&self, shard: &Shard<V>, hash: u64, key: &str, stale: bool) -> Option<Slot> {
         let slot = shard.contents.alive(hash, key.as_bytes())?;
         let entry: &Entry<V> = shard.contents.get(slot);
-        let ends = shard.contents.origin(slot).ends;
+        let ends = if stale { shard.contents.gone(slot) } else { shard.contents.origin(slot).ends };
         (entry.kind == Kind::Main && ends > self.options.clock.coarse()).then_some(slot)
     }
 
@@ -165,7 +169,7 @@ impl<V: Value> Store<V> {
         gone: &mut Gone<V>,
     ) {
         self.remember(&mut shard, hash, write.key, version);
-        match self.main(&shard, hash, write.key) {
+        match self.main(&shard, hash, write.key, false) {
             Some(slot) if shard.contents.origin(slot).version == write.ordered => {
                 shard.contents.originate(slot, version);
             }
