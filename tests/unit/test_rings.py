@@ -81,3 +81,14 @@ def test_a_function_that_calls_itself_for_ever(node: Node) -> None:
     while error is not None and not isinstance(error, LoadCycle):
         error = error.__cause__
     assert isinstance(error, LoadCycle)
+
+
+def test_seventy_levels_of_a_function_that_calls_itself_fit_into_the_stack_of_a_thread(node: Node) -> None:
+    """Python allows 1,000 frames, C functions counted; a level takes about twelve."""
+
+    @node.cached
+    def height(number: int) -> int:
+        return 0 if number == 0 else 1 + height(number - 1)
+
+    assert Caller(height, 70).result() == 70
+    assert height.stats().loads == 71

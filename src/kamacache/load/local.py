@@ -78,7 +78,9 @@ class Local:
 
         Raises LoadError.
         """
-        lead = self.flights.lead(key, True, self.options.load_timeout)
+        outer = None if CHAIN.get() is None else chain()
+        depth = depth_of(outer, given=loader is not self.loader)
+        lead = self.flights.lead(key, True, self.options.load_timeout, outer, depth)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)

@@ -95,9 +95,11 @@ class Misses:
         the place of the group's loader. A node alone needs only the first part.
         """
         loader = given or self.local.loader
-        if self.alone and self._simple and loader.lean and not self._store.pending and CHAIN.get() is None:
+        if self.alone and self._simple and loader.lean and not self._store.pending:
             how: int | None = JOINED  # if it is interrupted
             try:
+                if CHAIN.get() is not None:
+                    self._check((key,))
                 raw = self.local.get(key, loader)
                 if not isinstance(raw, Flying):
                     how = LOADS
