@@ -49,8 +49,8 @@ __all__ = [
     "__version__",
     "after_fork_in_child",
     "arrived",
-    "check_json_keys",
     "check_key",
+    "check_keys",
     "count_misses",
     "hand_over",
     "hot",
@@ -75,8 +75,11 @@ POLICIES: Final[tuple[str, ...]]  # the names of the eviction policies, the defa
 def check_key(key: object, /) -> None:
     """Raise InvalidKey unless `key` is a str of 1 to 65,536 bytes in UTF-8."""
 
-def check_json_keys(value: object, /) -> None:
-    """Raise TypeError if a dict anywhere in a value that was encoded as JSON has a key that is no str."""
+def check_keys(value: object, json: bool, /) -> None:
+    """Raise TypeError if a dict anywhere in an encoded value has a key that JSON, or else MessagePack, cannot return.
+
+    That of JSON is a str; MessagePack returns a tuple as a list, which is no key.
+    """
 
 def arrived() -> int:
     """Return the number of the last write that a store of this process remembered, or clear that it took note of."""
@@ -143,7 +146,10 @@ class Clock:
         """Return the seconds since 1970."""
 
     def advance(self, seconds: float, *, asleep: bool = False) -> None:
-        """Move a manual clock forward, as if the machine was `asleep`; TypeError for the clock of the machine."""
+        """Move a manual clock forward, as if the machine was `asleep`; TypeError for the clock of the machine.
+
+        Raises ValueError for negative seconds, and beyond 292 years from its start.
+        """
 
 @final
 class Hlc:

@@ -266,9 +266,11 @@ def _template(
         name = path.partition(".")[0]
         if not _PATH.fullmatch(path) or name not in names or conversion is not None or "{" in (spec or ""):
             shown = ", ".join(f"{{{each}}}" for each in names)
+            field = f"{path}!{conversion}" if conversion else path
+            wrong = f"takes no conversion such as !{conversion}" if conversion else f"is no argument of {function}"
             raise ConfigError(
-                f"{option}={template!r}: {{{path}}} is no argument of {function}; write {shown or 'no field'}, or an "
-                "attribute of one, as in {user.id}"
+                f"{option}={template!r}: {{{field}}} {wrong}; write {shown or 'no field'}, or an attribute of "
+                "one, as in {user.id}"
             )
         used.add(name)
         code = f"{_N}text({path}, {_constant(path, scope)}, {_constant(spec or '', scope)})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, get_args
 
-from kamacache._engine import check_json_keys
+from kamacache._engine import check_keys
 from kamacache.errors import CodecError, ConfigError, text_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class JsonCodec(Named):
         """Return JSON; TypeError or ValueError for a value that JSON does not have."""
         text = self._encode(value)
         if "{" in text:
-            check_json_keys(value)
+            check_keys(value, True)
         return text.encode()
 
     def decode(self, data: bytes, /) -> Any:
@@ -120,7 +120,7 @@ class JsonCodec(Named):
 
 
 class MsgpackCodec(Named):
-    """Keep MessagePack. Tuples come back as lists."""
+    """Keep MessagePack. Tuples come back as lists, so that the keys of a dict must not be tuples."""
 
     name = "msgpack"
     shareable = False
@@ -131,7 +131,9 @@ class MsgpackCodec(Named):
 
     def encode(self, value: Any, /) -> bytes:
         """Return MessagePack; TypeError, ValueError or OverflowError for a value that MessagePack does not have."""
-        return self._pack(value, use_bin_type=True)
+        data = self._pack(value, use_bin_type=True)
+        check_keys(value, False)
+        return data
 
     def decode(self, data: bytes, /) -> Any:
         """Return the value; ValueError for bytes that are not MessagePack."""

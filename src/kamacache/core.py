@@ -285,6 +285,8 @@ class GroupCore:
             raise TypeError(f"a prefix is a str, not {type(prefix).__name__}")
         if not prefix:
             raise InvalidKey("a prefix has at least one byte: use clear() for all keys")
+        check_key(prefix)
+        check_key(prefix)
         check_key(key := PREFIX + prefix)
         yield from self.behind.settled()
         return (yield from self.drops.delete_prefix(key))

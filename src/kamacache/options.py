@@ -104,7 +104,7 @@ class GroupOptions(NamedTuple):
         _check_whole("max_batch", max_batch, _LARGEST_BATCH)
         if concurrency is not None:
             _check_whole("concurrency", concurrency, _MOST_THREADS)
-        if key_codec not in {None, "auto"}:
+        if key_codec is not None and key_codec != "auto":
             raise ConfigError(
                 f'key_codec={key_codec!r}: must be "auto" for int, UUID and tuple keys, or None for str alone'
             )

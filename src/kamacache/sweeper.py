@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kamacache import thread
@@ -12,7 +13,7 @@ from kamacache._engine import wake_late
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
 from kamacache.load.flight import abandon_idle
-from kamacache.log import log
+from kamacache.log import Seldom, log
 
 if TYPE_CHECKING:
     from kamacache.core import GroupCore
@@ -36,6 +37,7 @@ class Sweeper:
         self._ended = Bell()
         self._thread: threading.Thread | None = None
         self._full: set[str] = set()
+        self._failed: dict[str, Seldom] = {}  # by group: its on_evict, which may fail for each of many values
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
@@ -63,7 +65,7 @@ class Sweeper:
                 gone = core.store.sweep(flights.oldest(), few=True)
                 busy |= bool(gone or len(flights) or on_evict is not None)
                 if on_evict is not None:
-                    _notify(core, on_evict, gone)
+                    self._notify(core, on_evict, gone)
             except Exception:
                 log.exception(
                     "values that left group %(group)r could not be decoded, so on_evict is not called for them",
@@ -95,15 +97,20 @@ class Sweeper:
         if ending is not None and ending is not threading.current_thread():
             ending.join(_JOIN)
 
-
-def _notify(core: GroupCore, on_evict: OnEvict, gone: list[tuple[str, Any, str]]) -> None:
-    """Call on_evict for the entries that have left. They are taken out a few at a time, as they take memory."""
-    left = _MOST
-    while gone:
-        left -= len(gone)
-        for key, value, reason in gone:
-            try:
-                on_evict(core.key_of(key), value, reason)
-            except Exception:
-                log.exception("on_evict of group %(group)r failed", group=core.name)
-        gone = core.store.evicted() if left > 0 else []
+    def _notify(self, core: GroupCore, on_evict: OnEvict, gone: list[tuple[str, Any, str]]) -> None:
+        """Call on_evict for the entries that have left. They are taken out a few at a time, as they take memory."""
+        left = _MOST
+        while gone:
+            left -= len(gone)
+            for key, value, reason in gone:
+                try:
+                    on_evict(core.key_of(key), value, reason)
+                except Exception:
+                    if noted := self._failed.setdefault(core.name, Seldom(monotonic)).note():
+                        log.exception(
+                            "on_evict of group %(group)r failed, for %(count)s values since the last line like this",
+                            group=core.name,
+                            key=key,
+                            count=noted,
+                        )
+            gone = core.store.evicted() if left > 0 else []

@@ -178,6 +178,15 @@ def test_json_refuses_keys_that_it_would_turn_into_text(key: Any, shown: str) ->
     assert decode(codec, encode(codec, {Text("a"): "{"})) == {"a": "{"}
 
 
+def test_msgpack_refuses_keys_that_it_could_not_read() -> None:
+    pytest.importorskip("msgpack")
+    codec = resolve("msgpack")
+    for value in ({(1, 2): "a"}, [{"a": ({1: [{(): 0}]},)}]):
+        with pytest.raises(CodecError, match=r'a dict is a tuple, .* is no key; .*codec="pickle"'):
+            encode(codec, value)
+    assert decode(codec, encode(codec, {1: {b"b": {None: (2,)}}})) == {1: {b"b": {None: [2]}}}
+
+
 class Strange:
     """A codec that returns any object a test sets."""
 

@@ -24,6 +24,10 @@ def test_a_manual_clock_moves_by_hand_alone() -> None:
         clock.advance(-1.0)
     with pytest.raises(ValueError, match="NaN"):
         clock.advance(float("nan"))
+    for far in (float("inf"), 1e30, 9.3e9):
+        with pytest.raises(ValueError, match="292 years"):
+            clock.advance(far)
+    assert clock.now() == 2.5
 
 
 def test_the_machines_clock_is_the_machines() -> None:

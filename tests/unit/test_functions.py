@@ -546,7 +546,8 @@ def test_templates(node: Node) -> None:
     ("options", "words"),
     [
         ({"key": "{land}"}, r"key='{land}': {land} is no argument of product; write {product_id}, {lang}, {db}"),
-        *(({"key": key}, "is no argument") for key in ("{}", "{0}", "{lang[0]}", "{lang!r}", "{lang:{db}}", "{lang.}")),
+        *(({"key": key}, "is no argument") for key in ("{}", "{0}", "{lang[0]}", "{lang:{db}}", "{lang.}")),
+        ({"key": "{lang!r}"}, r"{lang!r} takes no conversion such as !r"),
         ({"key": "{lang"}, "expected '}'"),
         ({"key": ""}, "at least one character"),
         ({"key": "x", "ignore": ("db",)}, "ignore=.* has no meaning"),

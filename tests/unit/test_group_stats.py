@@ -226,6 +226,23 @@ def test_expired_entries_are_passed_to_on_evict(node: Node, clock: Clock) -> Non
     assert threading.get_ident() not in told.threads
 
 
+def test_an_on_evict_that_fails_is_logged_once_in_a_while(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+
+    def failing(key: str, _value: bytes, _reason: str) -> None:
+        told.append(key)
+        raise LookupError(key)
+
+    group = node.group("g", lambda _: b"x" * 300, max_bytes="8 KiB", on_evict=failing)
+    for begin in range(0, 60, 10):
+        group.get_many([str(number) for number in range(begin, begin + 10)])
+        until(lambda: len(told) == group.stats().evictions)
+    assert len(told) > 30
+    (line,) = [record for record in caplog.records if "on_evict" in record.message]
+    assert line.exc_info is not None
+    assert line.levelno == logging.ERROR
+
+
 def test_overwritten_entries_are_not_evicted(node: Node, clock: Clock) -> None:
     told = Told()
     group = node.group("g", str.encode, ttl="10s", on_evict=told)
@@ -267,8 +284,9 @@ def test_its_errors_are_logged(node: Node, clock: Clock, caplog: pytest.LogCaptu
     group.get_many(["a", "b"])
     with caplog.at_level(logging.ERROR, "kamacache"):
         clock.advance(11)
-        until(lambda: len(caplog.records) == 2)
+        until(lambda: len(told) == 2)
     assert sorted(told) == ["a", "b"]
+    assert len(caplog.records) == 1, "one line in a while, with the first"
     assert {record.name for record in caplog.records} == {"kamacache"}
     assert "users" in caplog.records[0].getMessage()
     assert "the disk is full" in caplog.text

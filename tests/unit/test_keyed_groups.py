@@ -171,6 +171,8 @@ def test_the_same_loader_is_the_same_group(node: Node) -> None:
     assert group.loader is load
     with pytest.raises(GroupExists, match="key_codec"):
         node.group("g", load, codec="text")
+    with pytest.raises(ConfigError, match=r"key_codec=\[\]: must be"):
+        node.group("other", key_codec=[])  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match="key_codec='int': must be \"auto\""):
         node.group("h", key_codec="int")  # type: ignore[call-overload]
 

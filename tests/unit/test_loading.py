@@ -37,7 +37,7 @@ def test_a_value_is_loaded_once_until_it_expires(node: Node, clock: Clock) -> No
 
 
 def test_no_hit_comes_after_the_end_of_a_ttl() -> None:
-    """The clock that hits read lags by up to two ticks of the kernel; a caller that sleeps for the ttl sees none of it.
+    """The clock that hits read lags by a tick of the kernel; a caller that sleeps for the ttl sees none of that.
 
     A host that is busy may hold up a tick of a virtual machine, and with it this clock: one key in five may see that.
     """

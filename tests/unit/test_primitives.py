@@ -151,6 +151,15 @@ def test_set_on_conditions(node: Node) -> None:
     assert group.get("k") == "3"
 
 
+def test_keys_and_delete_prefix_say_what_is_wrong_with_a_prefix(node: Node) -> None:
+    group = node.group("g")
+    group.set("k", b"1")
+    assert list(group.keys("k")) == ["k"]
+    for call in (group.keys, group.delete_prefix):
+        with pytest.raises(InvalidKey, match=r"lone surrogates: '\\ud800'$"):
+            call("\ud800")
+
+
 def test_an_old_value_has_the_version_that_its_reader_was_told(node: Node, clock: Clock) -> None:
     """Replace and remove it by that version, as long as it may be answered; a loop of get_entry and set ends."""
     group = node.group("g", ttl=10, stale_while_revalidate=20, stale_if_error=30)

@@ -9,7 +9,8 @@ use crate::sync::atomic::{
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
-/// The clock that is read in 4 ns, and lags by a tick of the kernel (1 to 10 ms), or by up to two.
+/// The clock that is read in 4 ns, and lags by a tick of the kernel (1 to 10 ms): on a virtual machine by 2 to 6 ms with
+/// a tick of 4. Ends are made by it too, so that only what its lag varies by counts.
 #[cfg(target_os = "linux")]
 const COARSE: ClockId = ClockId::MonotonicCoarse;
 #[cfg(not(target_os = "linux"))]
@@ -26,8 +27,8 @@ pub struct Clock {
     source: Source,
     /// The time asleep that `coarse` counts, because there is no coarse form of ELAPSED. It never exceeds the true one.
     asleep: AtomicU64,
-    /// By how much `coarse` may lag; 0 for a manual clock.
-    lag: u64,
+    /// By how much the lag of `coarse` varies; 0 for a manual clock.
+    tick: u64,
 }
 
 enum Source {
@@ -37,8 +38,8 @@ enum Source {
 
 impl Clock {
     pub fn machine() -> Self {
-        let lag = 2 * clock_getres(COARSE).tv_nsec as u64; // a virtual machine of 4 ms a tick was seen to lag by 6
-        let clock = Self { source: Source::Machine, asleep: AtomicU64::new(0), lag };
+        let tick = clock_getres(COARSE).tv_nsec as u64;
+        let clock = Self { source: Source::Machine, asleep: AtomicU64::new(0), tick };
         clock.refresh();
         clock
     }
@@ -46,7 +47,7 @@ impl Clock {
     /// Makes a clock that stands still at `unix` since 1970 until it is advanced.
     pub fn manual(unix: u64) -> Self {
         let (awake, asleep) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { source: Source::Manual { awake, asleep, unix }, asleep: AtomicU64::new(0), lag: 0 }
+        Self { source: Source::Manual { awake, asleep, unix }, asleep: AtomicU64::new(0), tick: 0 }
     }
 
     /// Returns a time that only grows, from an arbitrary start.
@@ -57,7 +58,7 @@ impl Clock {
         }
     }
 
-    /// Returns `now`, cheaply and at most two ticks late: for expiry. Time asleep counts from the next `refresh` on.
+    /// Returns `now`, cheaply and late by a tick: for expiry. Time asleep counts from the next `refresh` on.
     pub fn coarse(&self) -> u64 {
         let awake = match &self.source {
             Source::Machine => read(COARSE),
@@ -66,9 +67,9 @@ impl Clock {
         awake + self.asleep.load(Relaxed)
     }
 
-    /// Returns a time by `coarse` that is over when this one is: earlier by the time that `coarse` may lag.
+    /// Returns a time by `coarse` that is over when this one is: earlier by the time that its lag varies by.
     pub fn by_coarse(&self, end: u64) -> u64 {
-        if end == u64::MAX { end } else { end.saturating_sub(self.lag) }
+        if end == u64::MAX { end } else { end.saturating_sub(self.tick) }
     }
 
     /// Has `coarse` count the time asleep up to now. The sweep of a store calls this.

@@ -9,6 +9,9 @@ use pyo3::{
 
 use crate::errors::{nanoseconds, seconds};
 
+/// The last time of a manual clock: with a ttl added it is still before the time that means never.
+const FURTHEST: u64 = i64::MAX as u64;
+
 /// The time of a node: the machine's, or one that a test moves by hand.
 #[pyclass(frozen, module = "kamacache._engine")]
 pub struct Clock(pub Arc<clock::Clock>);
@@ -36,6 +39,9 @@ impl Clock {
             return Err(PyValueError::new_err("a clock only moves forward"));
         }
         let by = nanoseconds(seconds)?;
+        if self.0.now().checked_add(by).is_none_or(|end| end > FURTHEST) {
+            return Err(PyValueError::new_err("a clock ends 292 years after its start"));
+        }
         let moved = if asleep { self.0.sleep(by) } else { self.0.advance(by) };
         if moved {
             return Ok(());

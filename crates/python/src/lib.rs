@@ -22,7 +22,7 @@ mod handover;
 mod hit;
 mod incoming;
 mod inherited;
-mod json;
+mod keys;
 mod messages;
 mod metrics;
 mod pipeline;
@@ -68,7 +68,7 @@ mod _engine {
     #[pymodule_export]
     use super::incoming::Incoming;
     #[pymodule_export]
-    use super::json::check_json_keys;
+    use super::keys::check_keys;
     #[pymodule_export]
     use super::metrics::{Histogram, Scrape, count_misses, hot, statuses};
     #[pymodule_export]

@@ -26,4 +26,5 @@ def with_default(base: type[Group[Any]]) -> type[Group[Any]]:
             return (await self.aget_many((key,))).get(key, default)
 
     WithDefault.__name__ = WithDefault.__qualname__ = base.__name__
+    WithDefault.get.__qualname__ = base.get.__qualname__  # errors name it
     return WithDefault

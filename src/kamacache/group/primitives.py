@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar, overload
 
 from kamacache import codecs
+from kamacache._engine import check_key
 from kamacache.entry import Entry, Removed
 from kamacache.group.lock import Lock
 from kamacache.group.writes import GroupWrites
@@ -200,6 +201,8 @@ class GroupPrimitives(GroupWrites[V]):
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Return the keys in this node's memory that have a value, and begin so, for people and tests."""
         self._core.misses.check_open()
+        if prefix:
+            check_key(prefix)
         return map(self._core.key_of, self._core.store.keys(prefix))
 
     def __len__(self) -> int:
