@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast, 
 
 from kamacache._engine import MISSING
 from kamacache.callrun import noting, plain
-from kamacache.errors import LoadError
+from kamacache.errors import LoadError, LoadTimeout
 from kamacache.value import Value
 
 if TYPE_CHECKING:
@@ -297,7 +297,8 @@ class AsyncCachedFunction(_Base[P, R]):
 
         try:
             return await self._group._aor_load(key, load)  # type: ignore[return-value] # noqa: SLF001 - the same
-        except LoadError:
-            if not caught:
+        except LoadError as error:
+            late = isinstance(error, LoadTimeout) and not isinstance(caught[0] if caught else None, Exception)
+            if not caught or late:  # what was caught then is the end that the time limit made of the task
                 raise
         raise caught.pop()

@@ -51,10 +51,16 @@ class MsgspecCodec(Named):
         return f"<codec {self.name}>"
 
     def encode(self, value: Any, /) -> bytes:
-        """Return MessagePack; TypeError for a value of another class, or one that msgspec does not take."""
+        """Return MessagePack; TypeError for a value of another class, or one of which a get would return a part.
+
+        What msgspec writes it may not be able to read: a wrong type in a field is a msgspec.ValidationError.
+        """
         if not isinstance(value, self._class):
             raise TypeError(f"this group keeps {self.of}")
-        return self._encode(value)
+        data = self._encode(value)
+        if len(self._encode(self._decode(data))) < len(data):
+            raise TypeError(_less(value, self.of))
+        return data
 
     def decode(self, data: bytes, /) -> Any:
         """Return the value; msgspec.ValidationError for bytes that are no value of the type."""
@@ -93,6 +99,7 @@ class PydanticCodec(Named):
             adapter: Any = pydantic.TypeAdapter(_for_pydantic(of))
         except pydantic.errors.PydanticUserError as error:
             raise ConfigError(f"pydantic has no codec for {self.of}: {error.message}") from error
+        self._class = of if hasattr(of, "model_fields") else None
         self._encode = functools.partial(adapter.dump_json, by_alias=True, round_trip=True, warnings="error")
         self._decode = adapter.validate_json
 
@@ -100,13 +107,22 @@ class PydanticCodec(Named):
         return f"<codec {self.name}>"
 
     def encode(self, value: Any, /) -> bytes:
-        """Return JSON; pydantic's PydanticSerializationError for a value of another type."""
+        """Return JSON; PydanticSerializationError for a value of another type, TypeError for one of a subclass."""
+        if self._class is not None and type(value) is not self._class and isinstance(value, self._class):
+            raise TypeError(_less(value, self.of))
         data: bytes = self._encode(value)
         return data
 
     def decode(self, data: bytes, /) -> Any:
         """Return the value; pydantic.ValidationError for bytes that are no value of the type."""
         return self._decode(data)
+
+
+def _less(value: Any, of: str) -> str:
+    return (
+        f"this group keeps {of}, and a get would return less than this {type(value).__qualname__} has: name the class "
+        'that the values are of, in the annotation or in codec_for, or give the group codec="pickle"'
+    )
 
 
 _MADE: dict[str, Callable[[Any], Codec[Any]]] = {"msgspec": MsgspecCodec, "pydantic": PydanticCodec}

@@ -46,6 +46,20 @@ def test_set_on_conditions(clients: list[Any], tcp_trio: Trio) -> None:
         a.set("docs:m", "no JSON", nx=True)
 
 
+def test_values_that_were_compressed_come_back_as_they_were(clients: list[Any], tcp_trio: Trio) -> None:
+    for node in tcp_trio.nodes:
+        node.group("packed", codec="text", compress_above=10)
+    for number, client in enumerate(clients):
+        key = f"packed:{number}"
+        for value in ("a" * 1000, "short"):
+            assert client.set(key, value) is True
+            assert client.getex(key, ex=50) == client.get(key) == value
+            assert client.set(key, value, get=True) == value
+            assert client.set(key, value, xx=True, get=True) == value
+            assert client.getdel(key) == value
+            assert client.getdel(key) is None
+
+
 def test_counters(clients: list[Any], tcp_trio: Trio) -> None:
     def count(client: Any) -> list[int]:
         return [client.incr("docs:n") for _ in range(40)]

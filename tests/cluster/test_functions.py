@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from kamacache import AsyncCachedFunction, CachedFunction, LoadError, Node, NotKey
+from kamacache import AsyncCachedFunction, CachedFunction, LoadError, LoadTimeout, Node, NotKey
 from kamacache.testing import Network
 from tests.cluster.cluster import in_thread, wait_until
 
@@ -103,6 +103,32 @@ def test_async_functions(webs: list[Web]) -> None:
         assert await other.aproduct.many([(number,) for number in NUMBERS], session="d") == [
             f"{number} read by c" for number in NUMBERS
         ]
+
+    asyncio.run(main())
+
+
+def test_a_function_that_takes_too_long_is_a_load_timeout_whoever_owns_the_key() -> None:
+    """The time limit ends the task of the function: its caller sees that, and not the end of the task."""
+    network = Network(hot=False)
+    nodes = [Node(registry=network.registry(), lane=network.lane()) for _ in range(2)]
+
+    def made(node: Node) -> Any:
+        @node.cached(name="slow", load_timeout="100ms")
+        async def slow(_: int) -> str:
+            await asyncio.sleep(20)
+            return ""
+
+        return slow
+
+    one, _ = [made(node) for node in nodes]
+
+    async def main() -> None:
+        async with nodes[0], nodes[1]:
+            owners = {nodes[0].owner("slow", one.key(number)).id for number in NUMBERS}
+            assert owners == {node.id for node in nodes}
+            ends = await asyncio.gather(*(one(number) for number in NUMBERS), return_exceptions=True)
+            ends += await asyncio.gather(one.many([(1,), (2,)]), return_exceptions=True)
+            assert {type(end) for end in ends} == {LoadTimeout}
 
     asyncio.run(main())
 

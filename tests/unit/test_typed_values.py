@@ -263,3 +263,47 @@ def test_other_nodes_take_pickle(options: Any, tmp_path: Any, monkeypatch: pytes
     with Node(service="pickles", **options) as node:
         group: Any = node.group("g", lambda _: {1, 2}, codec="pickle")
         assert group.get("k") == group.get("k") == {1, 2}
+
+
+@dataclasses.dataclass
+class Circle(Point):
+    radius: float = 1.0
+
+
+class Sphere(Shape):
+    radius: float = 1.0
+
+
+class Book(Product):
+    pages: int = 0
+
+
+@pytest.mark.parametrize(
+    ("of", "value"),
+    [
+        (Point, Circle(1)),
+        (list[Point], [Point(1), Circle(1)]),
+        (Optional[Point], Circle(1)),  # noqa: UP045 - as people write it
+        (Shape, Sphere([])),
+        (Shape, Shape([Circle(1)])),
+        (Row, {"a": 1, "c": 2}),
+        (Product, Book(id=1)),
+    ],
+)
+def test_no_codec_keeps_less_than_the_value_has(of: Any, value: Any) -> None:
+    with pytest.raises(CodecError, match=r"a get would return less than this \w+ has: name the class"):
+        encode(codec_for(of), value)
+
+
+def test_a_value_that_no_get_could_read_is_not_kept(node: Node) -> None:
+    group: Any = node.group("g", codec=codec_for(Point))
+    with pytest.raises(CodecError, match=r"Expected `int`, got `str` - at `\$.x`"):
+        group.set("k", Point("1"))  # type: ignore[arg-type]
+    assert group.set("k", Point(1)) is True
+
+    @node.cached
+    def point(number: int) -> Point:
+        return Circle(number)
+
+    with pytest.raises(LoadError, match="this Circle has"):
+        point(1)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kamacache import codecs
+from kamacache._engine import MISSING
 from kamacache.net.messages import (
     ABSENT,
     ALWAYS,
@@ -76,7 +77,7 @@ class ClientWrites:
         only = ABSENT if "NX" in words else PRESENT if "XX" in words else ALWAYS
         terms = Terms(only, keep_ttl="KEEPTTL" in words, wants="GET" in words)
         outcome, _ = await whole(core.primitives.put(item._replace(terms=terms)))
-        return ClientReply([outcome.value], int(outcome.verdict == APPLIED))
+        return ClientReply([_as_set(core, key, outcome.value)], int(outcome.verdict == APPLIED))
 
     async def _set_many(self, request: ClientRequest) -> ClientReply:
         last = dict(zip(request.keys, request.values, strict=True))  # of a key that is named twice the last counts
@@ -101,12 +102,12 @@ class ClientWrites:
 
     async def _take(self, request: ClientRequest) -> ClientReply:
         core, key = self._one(request)
-        return ClientReply([await whole(core.primitives.take(key))])
+        return ClientReply([_as_set(core, key, await whole(core.primitives.take(key)))])
 
     async def _touch(self, request: ClientRequest) -> ClientReply:
         core, key = self._one(request)
         outcome = await whole(core.primitives.touch(key, request.ttl, wants="GET" in request.arguments))
-        return ClientReply([outcome.value], int(outcome.existed))
+        return ClientReply([_as_set(core, key, outcome.value)], int(outcome.existed))
 
     async def _persist(self, request: ClientRequest) -> ClientReply:
         core, key = self._one(request)
@@ -144,6 +145,12 @@ class ClientWrites:
         for core in list(self._cores.values()):
             await whole(core.clear())
         return ClientReply()
+
+
+def _as_set(core: GroupCore, key: str, raw: bytes | None) -> bytes | None:
+    """Return the bytes for a client as they were before they were compressed; None for those that cannot be read."""
+    value = core.misses.values.read(key, raw, raw=True)
+    return None if value is MISSING else value
 
 
 def shown(core: GroupCore, raw: bytes) -> bytes | None:
