@@ -109,7 +109,8 @@ class Exchange:
         peers.ended(hello.gone)
         for state in hello.groups:
             if (core := self._groups.get(state.name)) is not None:
-                self._differences.look(me, core.shown(), hello.member, state)
+                if list(state.options) != core.state().options:
+                    self._differences.look(me, core.shown(), hello.member, state)
                 core.writes.heard_of(state.floor)
 
     # -- the own address ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kamacache._engine import Placement
 from kamacache.cluster.peers import Peer
@@ -184,17 +184,16 @@ class Routes:
         """
         with self._building:
             me, registered, revived = view()
-            registered = list(registered)
+            members = [_seen(me), *(_seen(peer.member, peer) for peer in registered)]
             before = self._routes
             self._routes = {name: before[name] for name in me.groups if name in before}
             tables: Tables = {}
             for name in me.groups:
-                self._build(name, me, registered, tables, tell=revived)
+                self._build(name, members, tables, tell=revived)
 
-    def _build(self, name: str, me: Member, registered: list[Peer], tables: Tables, *, tell: bool) -> None:
-        others: list[tuple[Member, Peer | None]] = [(peer.member, peer) for peer in registered]
-        owners, loads = _owners(name, [(me, None), *others])
-        leaving = tuple(peer for peer in registered if _leaves(peer.member, peer) and name in peer.member.groups)
+    def _build(self, name: str, members: list[_Seen], tables: Tables, *, tell: bool) -> None:
+        owners, loads = _owners(name, members)
+        leaving = tuple(seen.peer for seen in members if seen.peer and seen.leaves and name in seen.groups)
         before = self._routes.get(name)
         if not loads and before is not None and before.is_served(name):  # the registry has lost what it knew of them
             owners = list(before.owners)
@@ -205,7 +204,7 @@ class Routes:
             return
         route = Route(owners, loads=loads, tables=tables)
         route.leaving = leaving
-        if before is None and None in route.peers and (first := _owners(name, others, leaving=True)[0]):
+        if before is None and None in route.peers and (first := _owners(name, members[1:], leaving=True)[0]):
             before = Route(first, tables=tables)  # they were here first and owned these keys
         if before is not None:
             route.follow(before, self._clock.now() + HANDED_OVER)
@@ -213,24 +212,36 @@ class Routes:
         self._placed(name, route)
 
 
-def _leaves(member: Member, peer: Peer | None) -> bool:
-    """Return whether a member hands over what it has. After its goodbye, one of a fixed list owns as the dead do."""
-    return member.leaving and not (peer is not None and peer.left)
+class _Seen(NamedTuple):
+    """A member as a build sees it; `peer` is None for this node. It has sets, as every group is looked for in them."""
+
+    peer: Peer | None
+    member: Member
+    groups: frozenset[str]
+    loads: frozenset[str]
+    leaves: bool  # it hands over what it has; after its goodbye, one of a fixed list owns as the dead do
+
+    @property
+    def owner(self) -> Owner:
+        return self.member.address or "", self.member.weight, self.peer
 
 
-def _owners(
-    name: str, members: Iterable[tuple[Member, Peer | None]], *, leaving: bool = False
-) -> tuple[list[Owner], bool]:
+def _seen(member: Member, peer: Peer | None = None) -> _Seen:
+    leaves = member.leaving and not (peer is not None and peer.left)
+    return _Seen(peer, member, frozenset(member.groups), frozenset(member.loads), leaves)
+
+
+def _owners(name: str, members: Iterable[_Seen], *, leaving: bool = False) -> tuple[list[Owner], bool]:
     """Return the owners of a group among these members, and whether a member is known to load it.
 
     With `leaving`, those count that do not own it any more.
     """
     having = [
-        (member, (member.address or "", member.weight, peer))
-        for member, peer in members
-        if not (member.client or (not leaving and _leaves(member, peer)))
-        and (name in member.groups or not member.protocol)
+        seen
+        for seen in members
+        if not (seen.member.client or (not leaving and seen.leaves))
+        and (name in seen.groups or not seen.member.protocol)
     ]
-    loads = any(name in member.loads for member, _ in having)
-    owners = [owner for member, owner in having if not loads or name in member.loads or not member.protocol]
+    loads = any(name in seen.loads for seen in having)
+    owners = [seen.owner for seen in having if not loads or name in seen.loads or not seen.member.protocol]
     return owners, loads
