@@ -99,6 +99,38 @@ def test_a_member_that_comes_back_is_behind_until_it_has_caught_up() -> None:
     assert not again.skipped
 
 
+def test_a_registry_may_list_a_member_after_its_goodbye() -> None:
+    """Have a member say goodbye while its registration stays, as during an outage of the registry."""
+    peers, peer = known(MEMBER)
+    peers.heard(MEMBER, leaving=True, answered=False)
+    peers.listed([MEMBER])
+    assert peers.forget(SILENCE) == [peer]
+    peers.listed([MEMBER])
+    peers.introduced([MEMBER])  # by a member that has not heard the goodbye yet
+    peers.heard(MEMBER, leaving=False, answered=False)  # sent before the goodbye
+    assert (peers.known(), peers.listeners(SILENCE)) == ([], ())
+    another = MEMBER._replace(id="id of another process")
+    peers.heard(another, leaving=False, answered=False)
+    peers.listed([MEMBER])
+    assert [one.id for one in peers.listeners(SILENCE)] == [another.id]
+
+
+def test_a_registry_may_list_a_member_after_its_end() -> None:
+    peers, peer = known(MEMBER)
+    peers.died(peer, PeerError("silent"))
+    peers.ended([MEMBER.id])
+    peers.listed([])
+    assert peers.forget(SILENCE) == [peer]
+    peers.listed([MEMBER])
+    assert peers.listeners(SILENCE) == ()
+    (again,) = peers.all()
+    peers.answered(again)  # those who said that it has ended were wrong
+    assert peers.listeners(SILENCE) == (again,)
+    assert again.skipped
+    peers.heard(MEMBER, leaving=False, answered=True)
+    assert not again.skipped
+
+
 def test_what_an_overtaken_answer_says_of_our_writes_changes_nothing() -> None:
     """Take in a hello of a member that has caught up, and then its answer to a hello, made before that."""
     peers, peer = known(MEMBER)

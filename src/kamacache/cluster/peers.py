@@ -37,8 +37,8 @@ class Peers:
         self._lock = threading.Lock()
         self._listeners = Listeners(self._to_tell)
         self._peers: dict[str, Peer] = {}
-        self._gone: dict[str, None] = {}  # ids of forgotten peers that never come back
-        self._before: dict[str, bool] = {}  # ids of forgotten peers that may come back, and whether they had answered
+        self._left: dict[str, None] = {}  # ids of forgotten peers that said goodbye: they never come back
+        self._before: dict[str, tuple[bool, bool]] = {}  # by id: whether a forgotten peer had answered, and had ended
         self._revived = False
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class Peers:
 
         Neither is so while it is not known who answers at its address now.
         """
-        if member.id in self._gone:
+        if member.id in self._left or self._before.get(member.id, (False, False))[1]:
             return False, True
         if peer is None or peer.id == member.id:
             gone = peer is not None and (peer.dead or peer.left)
@@ -124,9 +124,12 @@ class Peers:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def listed(self, members: Iterable[Member], is_dead: Callable[[str], bool] = lambda _: False) -> None:
-        """Take in the list of the registry, and which members it knows to be dead."""
-        listed = {member.address: member for member in members if member.address not in (None, self.own)}
+        """Take in the list of the registry, and which members it knows to be dead.
+
+        It may list a member after its goodbye: until its lease ends, if that member could not deregister.
+        """
         with self._lock:
+            listed = {member.address: member for member in members if self._may_be(member)}
             for address, member in listed.items():
                 peer = self._known(address, member)
                 if member.protocol:  # else the list says less than a hello
@@ -144,7 +147,7 @@ class Peers:
         """Take in members that another one lists, if they are not known here."""
         with self._lock:
             for member in members:
-                if member.address not in (None, self.own) and member.address not in self._peers:
+                if member.address not in self._peers and self._may_be(member):
                     self._known(member.address, member).registered = True
 
     def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> str:
@@ -154,9 +157,8 @@ class Peers:
         to a number; 0: it was never told of any before, and remembers nothing that could be older.
         """
         with self._lock:
-            peer = self._known(member.address, member)
-            if peer.left:  # sent before its goodbye: an id never comes back
-                return ""
+            if member.id in self._left or (peer := self._known(member.address, member)).left:
+                return ""  # sent before its goodbye: an id never comes back
             self._update(peer, member)
             was = peer.skipped
             peer.lives()
@@ -262,14 +264,18 @@ class Peers:
             for peer in gone:
                 self._contacts.forget(peer.id)
                 del self._peers[peer.address]
-                if peer.left or peer.ended:
-                    self._gone[peer.id] = None
+                if peer.left:
+                    self._left[peer.id] = None
                 else:
-                    self._before[peer.id] = peer.confirmed
-            for ids in (self._before, self._gone):
+                    self._before[peer.id] = peer.confirmed, peer.ended
+            for ids in (self._before, self._left):
                 while len(ids) > _BEFORE:
                     del ids[next(iter(ids))]
         return gone
+
+    def _may_be(self, member: Member) -> bool:
+        """Return whether a member is another one than this, and has not said goodbye. Holds the lock."""
+        return member.address not in (None, self.own) and member.id not in self._left
 
     def _must_be_told(self, peer: Peer, silence: int) -> bool:
         return must_be_told(peer, silence, notices_deaths=self._notices_deaths)
@@ -279,9 +285,12 @@ class Peers:
         peer = self._peers.get(address or "")
         if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
             peer = self._put(Peer(member))
-            if (confirmed := self._before.pop(member.id, None)) is not None:
-                peer.confirmed, peer.behind = confirmed, True  # it is behind until its hello says what it has
-                peer.present = False
+            if (before := self._before.pop(member.id, None)) is not None:
+                peer.confirmed, peer.ended = before
+                peer.behind, peer.present = True, False  # it is behind until its hello says what it has
+                if peer.ended:
+                    self._contacts.end(peer.id)
+                    peer.dead = True
         return peer
 
     def _put(self, peer: Peer) -> Peer:
