@@ -108,10 +108,12 @@ class PeerError(KamaCacheError, ConnectionError):
     """Report that another node could not be reached or did not answer in time.
 
     - `refused`: True if nothing listens at its address.
+    - `broken`: True if the connection ended before the answer, or the socket's file is missing, as when the node ends.
     - `denied`: True if one of the two nodes does not trust the other.
     """
 
     refused: bool = False
+    broken: bool = False
     denied: bool = False
 
 

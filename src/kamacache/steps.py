@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -132,7 +133,19 @@ async def _pause() -> None:
 
 
 PAUSE = Twofold(lambda: None, _pause)  # lets others use the event loop for a turn
+_LOOK = 0.01  # seconds between two looks at what other nodes do
 PAUSE_EVERY = 100  # keys of a batch between two pauses
+
+
+def pause() -> Twofold:
+    """Return a step that waits for a moment, before another look at what other nodes do."""
+
+    async def apause() -> None:
+        import asyncio  # noqa: PLC0415 - it is running
+
+        await asyncio.sleep(_LOOK)
+
+    return Twofold(lambda: time.sleep(_LOOK), apause)
 
 
 def parts(items: Sequence[T], size: int = PAUSE_EVERY) -> Iterator[list[T]]:

@@ -106,9 +106,9 @@ class Wires(Network):
                 self.late.append(Parcel("request", source, target, message))
             raise
 
-    def broken(self, target: str, *, source: str | None = None) -> None:
+    def broken(self, target: str, *, source: str | None = None, ended: bool = False) -> None:
         for answer, ends in list(self._waiting.items()):
-            if ends[1] == target and source in (None, ends[0]) and answer.set_exception(_silent(target)):
+            if ends[1] == target and source in (None, ends[0]) and answer.set_exception(_silent(target, broken=ended)):
                 self.settle()
 
     def begin(self, work: Callable[[], None]) -> None:
@@ -167,8 +167,10 @@ def work_on_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="kamacache-memory-call", daemon=True).start()
 
 
-def _silent(target: str) -> PeerError:
-    return PeerError(f"{target} did not answer")
+def _silent(target: str, *, broken: bool = False) -> PeerError:
+    error = PeerError(f"{target} did not answer")
+    error.broken = broken
+    return error
 
 
 class NamedLane(MemoryLane):
@@ -594,7 +596,9 @@ def injected(simulation: Simulation) -> Iterator[None]:
         patch("kamacache.load.remote.monotonic", now),
         patch("kamacache.runtime.monotonic", now),
         patch.object(Deadline, "left", left),
-        patch("kamacache.write.decision._pause", lambda: Twofold(simulation.pause, apause)),
+        patch("kamacache.cluster.peer.monotonic", now),
+        patch("kamacache.write.decision.pause", lambda: Twofold(simulation.pause, apause)),
+        patch("kamacache.write.write.pause", lambda: Twofold(simulation.pause, apause)),
         patch("kamacache.cluster.routes.Placement", lambda owners: _placement(tuple(owners))),  # many have the same
         patch.object(Membership, "_run", _join),
         patch.object(HandingOver, "begin", lambda handing: simulation.handing.add(handing)),  # noqa: PLW0108 - a method

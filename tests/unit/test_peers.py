@@ -40,6 +40,18 @@ def test_a_refusal_counts_at_an_address_that_has_answered() -> None:
     assert peers.listeners(SILENCE) == (peer,)
 
 
+@pytest.mark.parametrize("sees_ends", [False, True])
+def test_a_refusal_is_waited_out_if_the_registry_will_know_of_the_end(*, sees_ends: bool) -> None:
+    """Have a write go on to notify a new member that refuses, for the moment in which its free lock is not seen yet."""
+    peers = Peers(Contacts(), sees_ends=sees_ends)
+    peers.listed([MEMBER])
+    (peer,) = peers.all()
+    peers.died(peer, refusal())
+    assert peer.breaking is sees_ends
+    peers.listed([], lambda _: True)
+    assert peers.listeners(SILENCE) == ()
+
+
 def test_silence_counts_once_the_registration_is_gone() -> None:
     peers, peer = known(MEMBER)
     for _ in range(SILENCE):

@@ -14,6 +14,7 @@ pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
         FailureKind::UnknownGroup => return errors::unknown_group(py, text),
         FailureKind::Unreachable => return errors::peer_error(py, text),
         FailureKind::Refused => "refused",
+        FailureKind::Broken => "broken",
         FailureKind::Denied => "denied",
     };
     let error = errors::peer_error(py, text);

@@ -55,7 +55,8 @@ class Membership:
         self.clients: list[str] = []  # addresses that the registry lists beside the members, to be shown
         self.near_ttl = 0.0  # the longest of all groups here
         self.troubles = Troubles()
-        self.peers = Peers(runtime.lane.contacts, notices_deaths=registry is None or registry.notices_deaths)
+        notices, sees = (True, False) if registry is None else (registry.notices_deaths, registry.sees_ends)
+        self.peers = Peers(runtime.lane.contacts, notices_deaths=notices, sees_ends=sees)
         self._routes = Routes(runtime.clock, self._placed, client=me.client)
         self._handing = HandOver(self, runtime, groups)
         self._retiring = False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from kamacache._engine import Flag
+import math
+
+from kamacache._engine import Flag, monotonic
 from kamacache.cluster.contact import Watched
 from kamacache.member import Member
 
+_BREAKING = 1.0  # seconds
 JOINED, RETURNED, LEFT = "has joined", "is back", "said goodbye"
 
 
@@ -23,6 +26,7 @@ class Peer(Watched):
         "_doubted",
         "address",
         "bound",
+        "broke",
         "confirmed",
         "down",
         "due",
@@ -51,6 +55,7 @@ class Peer(Watched):
         self._dead = self._behind = self._doubted = False
         self.said = False  # since the contact began, it has said what it has of our writes
         self.present: bool | None = None  # it was heard last, or considered dead; None: neither yet
+        self.broke = -math.inf  # when it was considered dead by a sign that its process is about to end
         self.refused = False  # nothing listens at its address
         self.ended = False  # its process, as the registry knows
         self.left = False  # said goodbye
@@ -100,6 +105,17 @@ class Peer(Watched):
 
     def _show(self) -> None:
         self.down.set(self._dead or self._behind or self._doubted)
+
+    @property
+    def breaking(self) -> bool:
+        """Return whether it is considered dead, and writes still try to notify it: its process may be about to end."""
+        return self._dead and monotonic() - self.broke < _BREAKING
+
+    def dies(self, *, ends: bool) -> None:
+        """Consider it dead. With `ends` that was a sign that its process is about to end."""
+        self.dead = True
+        self.broke = monotonic() if ends else -math.inf
+        self.present = self.present and False
 
     def lives(self) -> None:
         """Take note of a sign of life."""

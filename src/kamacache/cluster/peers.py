@@ -29,11 +29,12 @@ class Peers:
     under the lock: so listeners that were found before are void before its contact begins.
     """
 
-    def __init__(self, contacts: Contacts, *, notices_deaths: bool = True) -> None:
+    def __init__(self, contacts: Contacts, *, notices_deaths: bool = True, sees_ends: bool = False) -> None:
         self.own: str | None = None
         self.parted = ("", 0.0)  # the last member that began to leave, and when
         self._contacts = contacts
         self._notices_deaths = notices_deaths
+        self._sees_ends = sees_ends  # the registry soon knows of each process that it has ended
         self._lock = threading.Lock()
         self._listeners = Listeners(self._to_tell)
         self._peers: dict[str, Peer] = {}
@@ -239,8 +240,8 @@ class Peers:
             peer.refused |= getattr(error, "refused", False)
             if new := not peer.dead:
                 self._contacts.end(peer.id)
-                peer.dead = True
-                peer.present = peer.present and False
+                ends = getattr(error, "broken", False) or (self._sees_ends and getattr(error, "refused", False))
+                peer.dies(ends=ends)
         if new:
             text = "%(peer)s is considered dead: %(error)s; requests skip it until it answers"
             log.info(text, peer=peer.address, error=error)

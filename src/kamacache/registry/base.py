@@ -80,6 +80,11 @@ class Registry(ABC):
         """Return whether the process of a member, by its id, is known to have ended. Called after `members`."""
         return False
 
+    @property
+    def sees_ends(self) -> bool:
+        """Whether it has an `is_dead` of its own, which knows soon of each process that has ended."""
+        return type(self).is_dead is not Registry.is_dead
+
     def lost(self, service: str) -> list[Member]:  # noqa: ARG002 - most registries forget them
         """Return members that registered, did not deregister, and are not listed any more. Called after `members`.
 

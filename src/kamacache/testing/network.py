@@ -226,7 +226,7 @@ class Network:
         """Refuse connections to this address from now on."""
         with self._lock:
             self._lanes.pop(address, None)
-        self.broken(address)
+        self.broken(address, ended=True)
 
     def unregister(self, address: str) -> None:
         """Remove a member from the list of the registry."""
@@ -285,11 +285,13 @@ class Network:
         finally:
             self._waiting.pop(answer, None)
 
-    def broken(self, target: str, *, source: str | None = None) -> None:
-        """Fail the calls that wait for a member which does not answer any more."""
+    def broken(self, target: str, *, source: str | None = None, ended: bool = False) -> None:
+        """Fail the calls that wait for a member which does not answer any more, or has `ended`."""
         for answer, ends in list(self._waiting.items()):
             if ends[1] == target and source in (None, ends[0]):
-                answer.set_exception(PeerError(f"{target} did not answer"))
+                error = PeerError(f"{target} did not answer")
+                error.broken = ended
+                answer.set_exception(error)
 
     def returned(self, source: str, target: str, message: Message, reply: Any) -> None:
         """Let the reply pass the gates on its way back."""

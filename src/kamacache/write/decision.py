@@ -9,7 +9,6 @@ A caller that gets PeerError after a connection broke does not know whether its 
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
@@ -18,7 +17,7 @@ from kamacache.errors import Overloaded, PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.lane import Look
 from kamacache.net.messages import INHERIT, REFUSED, Outcome, TellRequest, WriteItem, WriteReply, WriteRequest
-from kamacache.steps import Path, Twofold, Wait
+from kamacache.steps import Path, Twofold, Wait, pause
 from kamacache.write.write import ROUNDS, SILENCE, came_later
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
     from kamacache.write.write import Writes
 
-_PAUSE = 0.01  # seconds between two questions while the members disagree on who owns a key
 Decided = tuple[int, Outcome]  # the version, 0 if nothing changed
 
 
@@ -108,7 +106,7 @@ class Decisions:
                 self._runtime.membership.learn(reply)
             if deadline.passed:
                 raise PeerError(f"{self._name}[{item.key!r}]: the members do not agree on its owner; nothing was done")
-            yield _pause()
+            yield pause()
 
     def _owner(self, key: str) -> Peer | None:
         """Return the owner of a key; None is this node. Raises PeerError if there is none."""
@@ -203,12 +201,3 @@ class Decisions:
                         runtime.saw(found[1])
                         store.put(key, found[0], found[1], found[2], Store.MAIN, foreign=True)
         return True
-
-
-def _pause() -> Twofold:
-    async def apause() -> None:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        await asyncio.sleep(_PAUSE)
-
-    return Twofold(lambda: time.sleep(_PAUSE), apause)

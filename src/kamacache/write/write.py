@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kamacache.cluster.contact import has_ended
@@ -21,7 +20,7 @@ from kamacache.deadline import Deadline
 from kamacache.errors import PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.messages import TellReply, TellRequest, WriteItem, WriteReply, WriteRequest
-from kamacache.steps import Path, Twofold
+from kamacache.steps import Path, pause
 from kamacache.write.cut import at_once, in_messages, weight
 
 if TYPE_CHECKING:
@@ -62,20 +61,25 @@ class Writes:
     def _order_and_tell(self, items: Sequence[WriteItem]) -> Path[bool]:
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
+        failed: set[Peer] = set()
         self._store.count(WRITES, len(items))
         for _ in range(ROUNDS):
             if not self._runtime.saw(max(item.above for item in items)):
                 return False  # a listener's clock is wrong: no version may follow it
-            versions, whole, knows = yield from self._order_all(items, deadline)
+            versions, whole, knows = yield from self._order_all(items, deadline, failed)
             confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
             confirmed &= all(versions[item.key] or came_later(item) for item in items)
             if not ordered:  # superseded; the others were notified before, but for those that did not answer
-                return confirmed and not any(peer.dead for peer in self._runtime.membership.listeners())
+                if any(peer.dead for peer in self._runtime.membership.listeners()):
+                    once = TellRequest(self._name, [(item.key, item.ordered) for item in items])
+                    told, _ = yield from self.tell(once, deadline)
+                    confirmed &= told and all(map(has_ended, failed))
+                return confirmed
             confirmed &= self._runtime.saw(max(version for _, version in ordered))
             self.note(ordered)
             told, greater = yield from self.tell(TellRequest(self._name, ordered), deadline, knows)
-            confirmed &= told
+            confirmed &= told and all(map(has_ended, failed))  # else it may have applied what the next one ordered
             if not greater:
                 return confirmed
             items = [
@@ -135,9 +139,12 @@ class Writes:
         ]
 
     def _order_all(
-        self, items: Sequence[WriteItem], deadline: Deadline
+        self, items: Sequence[WriteItem], deadline: Deadline, failed: set[Peer]
     ) -> Path[tuple[dict[str, int], bool, Peer | None]]:
-        """Return a version for every key from its owner, whether every owner itself gave it, and who gave them all."""
+        """Return a version for every key from its owner, whether owners have given all, and which one has given all.
+
+        Others stand in for owners that do not answer, which are added to `failed`.
+        """
         versions: dict[str, int] = {}
         whole = True
         skipped: dict[str, Peer] = {}
@@ -157,6 +164,7 @@ class Writes:
                 if isinstance(reply, Exception):
                     if not isinstance(reply, UnknownGroup):
                         self._runtime.suspect(peer, reply)
+                    failed.add(peer)
                 elif not reply.refused:
                     versions.update(zip((item.key for item in batch), reply.versions, strict=True))
                     if len(batch) == len(items):
@@ -167,7 +175,8 @@ class Writes:
                     self._runtime.membership.learn(reply)
                     todo += batch
                     continue
-                whole = False
+                else:
+                    whole = False
                 skipped[peer.id] = peer
                 todo += batch
         return versions, whole, None
@@ -209,41 +218,33 @@ class Writes:
         confirmed = True
         greater: dict[str, int] = {}
         told: set[Peer | None] = {knows}
+        before: set[Peer] = set()
         while todo := [peer for peer in self._runtime.membership.listeners() if peer not in told]:
             told.update(todo)
             request = request._replace(clock=self._runtime.hlc.latest())
-            alive = [peer for peer in todo if not peer.dead]
-            confirmed &= len(alive) == len(todo)  # a member that is considered dead is not waited for
+            alive = [peer for peer in todo if not peer.dead or peer.breaking]
+            confirmed &= len(alive) == len(todo)  # others that are considered dead are not waited for
             sent = max(deadline, Deadline.after(_LAST), key=Deadline.left)  # a notice goes out even if it is late
             replies = yield from self._send([(peer, request) for peer in alive], sent)
+            broken: set[Peer] = set()
             for peer, reply in zip(alive, replies, strict=True):
                 if isinstance(reply, Exception):
                     self._runtime.suspect(peer, reply)
-                    yield from self._look_for(peer, deadline)
-                    confirmed &= has_ended(peer)  # it has no memory to serve from
+                    if peer.breaking and not deadline.passed:
+                        broken.add(peer)
+                    else:
+                        confirmed &= has_ended(peer)  # it has no memory to serve from
                     continue
                 for (key, _), version in zip(request.writes, reply.greater, strict=True):
                     if version:
                         greater[key] = max(version, greater.get(key, 0))
                 if reply.floor:
                     greater[""] = max(reply.floor, greater.get("", 0))
+            told -= broken  # notify it again, unless it has ended by then, as processes do in several steps
+            if broken & before:
+                yield pause()
+            before |= broken
         return confirmed, greater
-
-    def _look_for(self, peer: Peer, deadline: Deadline) -> Path[None]:
-        """See whether anything still listens where a connection broke."""
-        if peer.refused or deadline.passed:
-            return
-        ping = partial(self._runtime.lane.ping, peer.address)
-
-        async def aping() -> None:
-            import asyncio  # noqa: PLC0415 - it is running
-
-            await asyncio.to_thread(ping)
-
-        try:
-            yield Twofold(ping, aping)
-        except PeerError as error:
-            self._runtime.suspect(peer, error)
 
     # -- as the owner ------------------------------------------------------------------------------------------------
 

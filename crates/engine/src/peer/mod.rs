@@ -32,6 +32,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// Nothing listens there.
     Refused,
+    /// The connection ended before the answer, or the file of the socket is missing: the peer may be about to end.
+    Broken,
     /// No answer, or none in time.
     Unreachable,
     /// The options of one node do not trust the other.
@@ -56,7 +58,7 @@ impl Failure {
     }
 
     pub fn closed(address: &str) -> Self {
-        Self::unreachable(format!("{address} closed the connection"))
+        Self { kind: FailureKind::Broken, text: format!("{address} closed the connection") }
     }
 
     /// The peer asks for a password, or for another one, or belongs to another service.
@@ -114,6 +116,7 @@ impl Failure {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
                 Self::closed(address)
             }
+            io::ErrorKind::NotFound => Self { kind: FailureKind::Broken, text: format!("{address}: {error}") },
             io::ErrorKind::TimedOut => Self::silent(address, CONNECT),
             _ => Self::unreachable(format!("{address}: {error}")),
         }
