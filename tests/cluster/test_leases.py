@@ -22,7 +22,7 @@ import pytest
 from kamacache import Group, LoadError, LoadTimeout, Node
 from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
-from kamacache.load.lease import Leases
+from kamacache.load.grant import Leases
 from kamacache.net.messages import Answer, FillReply, FillRequest, LoadRequest
 from kamacache.steps import Wait
 from kamacache.testing import Network, Parcel

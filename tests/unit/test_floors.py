@@ -37,7 +37,7 @@ FLOORS = (  # from the ground up
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call", "load.fills", "load.freshness", "load.window", "typed", "keys", "annotation"),
-    ("load.given", "load.lease", "callkey", "keycodec"),
+    ("load.given", "load.grant", "load.lease", "callkey", "keycodec"),
     ("calltags",),
     (
         "registry",

@@ -16,7 +16,7 @@ from kamacache.thread import after
 
 if TYPE_CHECKING:
     from kamacache._engine import Clock, Lead, Store
-    from kamacache.load.lease import Granting
+    from kamacache.load.grant import Granting
     from kamacache.rules import Rules
 
 _REFRESH, _IF_ERROR = 1, 2  # what Store.aged says

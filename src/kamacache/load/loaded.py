@@ -9,7 +9,7 @@ from kamacache import codecs
 from kamacache._engine import MISSING, Store
 from kamacache.load.call import LATE, Failed, failed_here
 from kamacache.load.failures import OLD, Failures
-from kamacache.load.lease import Leases
+from kamacache.load.grant import Leases
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kamacache._engine import Histogram, Lead
     from kamacache.cluster.peers import Peer
     from kamacache.load.freshness import Freshness
-    from kamacache.load.lease import Granting
+    from kamacache.load.grant import Granting
     from kamacache.load.unread import Unread
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime

@@ -17,7 +17,7 @@ from kamacache.load.call import Call, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain, depth_of
 from kamacache.load.freshness import Freshness
 from kamacache.load.given import Given
-from kamacache.load.lease import Granting
+from kamacache.load.grant import Granting
 from kamacache.load.loaded import Loaded
 from kamacache.load.outcome import (
     ABORTED,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kamacache._engine import Flight
     from kamacache.cluster.peers import Peer
     from kamacache.core import GroupCore
-    from kamacache.load.lease import Granting
+    from kamacache.load.grant import Granting
 
 _BEFORE = 1.0  # seconds before the end of a peer's time, at most, at which it gets old values
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Promise
 from kamacache.errors import GroupClosed, KamaCacheError, NodeClosed, NoLoader, Overloaded, PeerError, UnknownGroup
 from kamacache.load.flight import MAX_DEPTH, Holder
-from kamacache.load.lease import Granting
+from kamacache.load.grant import Granting
 from kamacache.load.outcome import SERVED
 from kamacache.log import log
 from kamacache.net.messages import (
