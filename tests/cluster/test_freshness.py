@@ -347,6 +347,55 @@ def test_a_write_drops_the_old_value_and_what_the_held_load_brings(
         assert case.everywhere() == {expected}
 
 
+@pytest.mark.parametrize("asker", [1, 3])
+@pytest.mark.parametrize("write", ["set", "delete", "clear"])
+@pytest.mark.parametrize("way", WAYS[-2:])
+def test_a_write_before_the_lease_of_a_load_in_the_background(way: str, write: str, asker: int) -> None:
+    """Hold the request for the lease under which the asker loads an old value anew; C writes; then let it through."""
+    with old(loader=False, **WINDOWS) as case:
+        case.fill()
+        gate = case.cluster.network.gate(LoadRequest, source=case.cluster.nodes[asker].address)
+        matches = gate.matches
+        gate.matches = lambda parcel: matches(parcel) and bool(getattr(parcel.message, "anew", False))
+        assert case.ask(way, case.cluster.groups[asker]) == OLD
+        gate.wait()
+        match write:
+            case "set":
+                assert case.c.set(case.key, SET) is True
+            case "delete":
+                assert case.c.delete(case.key) is True
+            case "clear":
+                assert case.c.clear() is True
+        gate.open()
+        flights = case.cluster.groups[asker]._core.misses.local.flights
+        wait_until(lambda: len(flights) == 0 and len(case.a._core.misses.local.loaded.leases) == 0)
+        assert case.loads == 0
+        assert case.everywhere() == {SET if write == "set" else NEW}
+
+
+@pytest.mark.parametrize("loader", [True, False])
+def test_a_write_between_the_look_at_an_old_value_and_its_load(loader: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finds its own value old; C writes; then A would begin to load it anew."""
+    way = "get" if loader else "get_or_load"
+    with old(loader=loader, **WINDOWS) as case:
+        case.fill()
+        freshness = case.a._core.misses.local.freshness
+        assert freshness is not None
+        look = freshness.ready
+
+        def ready(keys: list[str]) -> Any:
+            found = look(keys)
+            assert case.c.set(case.key, SET) is True
+            return found
+
+        monkeypatch.setattr(freshness, "ready", ready)
+        assert case.ask(way, case.a) == OLD
+        monkeypatch.undo()
+        wait_until(lambda: len(case.a._core.misses.local.flights) == 0)
+        assert case.loads == 0
+        assert case.everywhere() == {SET}
+
+
 @pytest.mark.parametrize("write", ["delete", "clear"])
 @pytest.mark.parametrize("down", [True, False])
 @pytest.mark.parametrize("loader", [True, False])

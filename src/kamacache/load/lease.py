@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kamacache.deadline import Deadline
 from kamacache.errors import KamaCacheError
 from kamacache.load.call import Call
-from kamacache.load.outcome import Outcome, answer_of
+from kamacache.load.outcome import ABORTED, Outcome, answer_of
 from kamacache.net.messages import Answer, FillRequest
 from kamacache.steps import Path, Wait
 
@@ -52,11 +52,15 @@ class Lease:
 class Asking:
     """The leases that one call asks for, with the function that is `given`. Without one it asks for none."""
 
-    def __init__(self, group: str, given: Given | None, lead: Lead, fills: Fills, runtime: Runtime) -> None:
+    def __init__(
+        self, group: str, given: Given | None, lead: Lead, old: Mapping[str, int], fills: Fills, runtime: Runtime
+    ) -> None:
+        """Begin without any. `old` are the versions of the values that are to be loaded anew."""
         self.given = given
         self._group = group
         self._fills = fills
         self._lead = lead
+        self._old = old
         self._runtime = runtime
         self._leases: list[Lease] = []  # whose owners may wait for this node
         self._returned: dict[str, float] = {}  # when the function had loaded each key
@@ -70,12 +74,18 @@ class Asking:
         return lease
 
     def answered(self, lease: Lease | None, answers: list[Answer]) -> None:
-        """Take in what was granted. If nothing was, the owner does not wait for this node."""
+        """Take in what was granted. If nothing was, the owner does not wait for this node.
+
+        A key that was written since its old value was found is not loaded anew.
+        """
         if lease is not None:
             granted = {key: one for key, one in zip(lease.keys, answers, strict=True) if one.granted}
             lease.since = self._runtime.clock.now()
             lease.versions = {key: answer.version for key, answer in granted.items()}
             lease.old = {key: answer for key, answer in granted.items() if answer.due}
+            for key, version in lease.versions.items():
+                if version != self._old.get(key, version):
+                    self._lead.end(key, ABORTED)
             if not lease.versions:
                 self._leases.remove(lease)
 

@@ -190,6 +190,10 @@ class Local:
             driver = loader.driver(self._runtime.home)
             lead = self.flights.lead(anew, True, self.options.load_timeout, None, 0, driver, not loader.is_async, True)
             with lead:
+                for key in lead.keys:
+                    now = self._store.aged(key, claim=False)
+                    if now is None or now[1] != outcomes[key].version:  # a write has come; a later one ends the load
+                        lead.end(key, ABORTED)
                 if not lead.ended:
                     Start(lead, None, self._elsewhere(lead, loader, NOBODY, 0)).begin()
         return outcomes
@@ -199,8 +203,13 @@ class Local:
         return outcome if self.freshness is None else self.freshness.instead(key, outcome)
 
     def granted(self, key: str, version: int, *, anew: bool) -> Answer:
-        """Return the answer that grants a key, with the old value that is the answer if its load fails."""
-        old = None if self.freshness is None or anew else self._store.aged(key, claim=False)
+        """Return the answer that grants a key, with the old value that is the answer if its load fails.
+
+        With `anew` the asker has that, and gets the version of the value that is here now.
+        """
+        old = None if self.freshness is None else self._store.aged(key, claim=False)
+        if anew and old is not None:
+            return Answer(version=old[1], granted=True)
         if old is None or len(old[0] or b"") > _TRAVELS:
             return Answer(version=version, granted=True)
         return Answer(old[0], version, 0.0, granted=True, due=True)

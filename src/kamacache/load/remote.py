@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store, monotonic
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from kamacache.runtime import Runtime
 
 PATIENCE = 1.0  # seconds that one call waits in all for peers that are not known to be alive
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class _Forsaken(Exception):
@@ -101,9 +103,16 @@ class Remote:
             flying.append((yield from local.start(own, timeout, given=given)))
         return [Flying(lead, joined or {}), *flying]
 
-    def _lead(self, lead: Lead, own: list[str], flying: list[Flying], given: Given | None) -> Path[None]:
+    def _lead(
+        self,
+        lead: Lead,
+        own: list[str],
+        flying: list[Flying],
+        given: Given | None,
+        old: Mapping[str, int] = NOTHING,
+    ) -> Path[None]:
         """End every flight: from memory, by the owner, by the next in line, or by loading here."""
-        leases = Asking(self._name, given, lead, self._fills, self._runtime)
+        leases = Asking(self._name, given, lead, old, self._fills, self._runtime)
         try:
             yield from self._ask_all(lead, own, flying, leases)
         except KamaCacheError as error:
@@ -137,7 +146,7 @@ class Remote:
             asked = self._runtime.clock.now()
             deadline = Deadline.after(lead.left())
             calls = []
-            due: list[str] = []
+            due: dict[str, int] = {}
             for peer, keys in by_peer.items():
                 lease = leases.ask(peer, keys)
                 call = self._ask(lead, peer, keys, skipped, deadline, lease, len(by_peer) > 1)
@@ -160,7 +169,8 @@ class Remote:
                     continue
                 self._runtime.saw(reply.clock)
                 leases.answered(lease, reply.answers)
-                due += [key for key, one in zip(keys, reply.answers, strict=True) if one.due and not one.granted]
+                pairs = zip(keys, reply.answers, strict=True)
+                due |= {key: one.version for key, one in pairs if one.due and not one.granted}
                 mine, behind = self._sort(lead, keys, reply.answers, asked, told, with_lease=lease is not None)
                 here += mine
                 if behind:
@@ -264,16 +274,16 @@ class Remote:
             return lane.call(peer.address, request, deadline)
         return telemetry.call(peer.address, request, lambda request: lane.call(peer.address, request, deadline))
 
-    def _load_anew(self, keys: list[str], given: Given) -> None:
-        """Load old values anew under leases, in the background."""
+    def _load_anew(self, old: Mapping[str, int], given: Given) -> None:
+        """Load old values of these versions anew under leases, in the background."""
         loop, home = (running_loop() if given.is_async else None), self._runtime.home
-        lead = self._local.flights.lead(keys, False, self._timeout, None, 0, loop, False, True)
+        lead = self._local.flights.lead(list(old), False, self._timeout, None, 0, loop, False, True)
 
         def begin() -> None:
             if loop is not None:
-                home.task(loop, adrive(self._lead(lead, [], [], given)), lead.abandon)
+                home.task(loop, adrive(self._lead(lead, [], [], given, old)), lead.abandon)
                 return
-            self._runtime.pool(0).lead(lead, lambda: drive(self._lead(lead, [], [], given)))
+            self._runtime.pool(0).lead(lead, lambda: drive(self._lead(lead, [], [], given, old)))
 
         with lead:
             if not lead.ended:

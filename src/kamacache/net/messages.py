@@ -79,7 +79,8 @@ class Answer(NamedTuple):
     """The outcome for one key: a value, absence (value None), too large to send, or a failed load (error_type).
 
     `later`: it is to be asked for once more. The message is full, and the value was kept; or, to a request with a
-    lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load.
+    lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load,
+    or with `anew` of the value that is here now: if the asker's old value has another one, a write has come since.
     `due`: the value is old, and the asker is to load it anew; if it is `granted` as well, the value is for the case
     that the load fails. `error_trace`: the end of the traceback of the loader that failed.
     """
