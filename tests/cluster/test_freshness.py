@@ -671,21 +671,114 @@ def test_others_do_not_wait_for_a_long_function(holder: int) -> None:
         assert case.loads == 1
 
 
+@pytest.mark.parametrize("holder", [0, 1, 3])
+@pytest.mark.parametrize("way", WAYS[-2:])
+def test_the_holder_does_not_wait_for_a_long_function_either(way: str, holder: int) -> None:
+    """Ask twice on the node whose function takes long, and let it end; it runs once and its value is kept."""
+    with old(loader=False, soft_timeout="30ms", **IF_ERROR) as case:
+        case.fill()
+        hold = case.source.hold(case.key)
+        group = case.cluster.groups[holder]
+        assert [in_thread(case.ask, way, group).result(PATIENCE) for _ in range(2)] == [OLD, OLD]
+        hold.wait()
+        assert case.everywhere() == {OLD}
+        hold.open()
+        wait_until(lambda: case.a.peek(case.key) == NEW)
+        assert case.everywhere() == {NEW}
+        assert case.loads == 1
+        wait_until(lambda: len(case.a._core.misses.local.loaded.leases) == 0)
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_a_batch_of_which_another_caller_loads_one_key(use_async: bool) -> None:
+    """C loads a new key, which B asks for with an old one. B's function takes long; then C's ends, then B's."""
+    with old(loader=False, soft_timeout="30ms", **IF_ERROR) as case:
+        case.fill()
+        fresh = case.cluster.key_of(case.cluster.nodes[0], "fresh")
+        holds = {fresh: Hold(), case.key: Hold()}
+
+        def load(keys: list[str]) -> dict[str, bytes]:
+            for key in keys:
+                holds[key].pause()
+            return dict.fromkeys(keys, NEW)
+
+        first = in_thread(case.c.get_many_or_load, [fresh], load)
+        holds[fresh].wait()
+        if use_async:
+            second = in_thread(case.run, case.b.aget_many_or_load([case.key, fresh], load))
+        else:
+            second = in_thread(case.b.get_many_or_load, [case.key, fresh], load)
+        holds[case.key].wait()
+        holds[fresh].open()
+        assert first.result(PATIENCE) == {fresh: NEW}
+        assert second.result(PATIENCE) == {case.key: OLD, fresh: NEW}
+        holds[case.key].open()
+        wait_until(lambda: case.a.peek(case.key) == NEW)
+
+
+def test_a_long_function_without_an_old_value_keeps_the_thread_of_its_caller() -> None:
+    with old(loader=False, soft_timeout="1ms", **IF_ERROR) as case:
+        threads: list[int] = []
+
+        def load(_: str) -> bytes:
+            threads.append(threading.get_ident())
+            time.sleep(0.02)
+            return OLD
+
+        for group in (case.a, case.b):
+            assert group.get_or_load(case.key, load) == OLD
+            assert case.c.delete(case.key) is True
+        assert threads == [threading.get_ident()] * 2
+
+
+@pytest.mark.parametrize("way", WAYS[-2:])
+def test_a_function_that_fails_after_its_caller_has_the_old_value(way: str) -> None:
+    """B's caller gets the old value while its function runs, which fails then; later calls get the old value, too."""
+    with old(loader=False, soft_timeout="30ms", error_ttl=100, **IF_ERROR) as case:
+        case.fill()
+        hold = case.source.hold(case.key)
+        assert case.ask(way, case.b) == OLD
+        case.source.down = True
+        hold.open()
+        wait_until(lambda: len(case.a._core.misses.local.loaded.leases) == 0)
+        case.cluster.advance(2)
+        assert case.everywhere() == {OLD}
+        assert case.loads == 1
+
+
+@pytest.mark.parametrize("way", WAYS[-2:])
+@pytest.mark.parametrize("write", ["set", "delete"])
+def test_a_write_while_the_holder_has_the_old_value(write: str, way: str) -> None:
+    """B's caller gets the old value while its function runs; C writes; what the function brings is not kept."""
+    with old(loader=False, soft_timeout="30ms", **IF_ERROR) as case:
+        case.fill()
+        case.source.value = OLD
+        hold = case.source.hold(case.key)
+        assert case.ask(way, case.b) == OLD
+        case.source.value = NEW
+        assert case.c.set(case.key, SET) if write == "set" else case.c.delete(case.key)
+        expected = SET if write == "set" else NEW
+        assert case.everywhere() == {expected}
+        hold.open()
+        wait_until(lambda: len(case.a._core.misses.local.loaded.leases) == 0)
+        assert case.everywhere() == {expected}
+
+
 def test_the_holder_of_a_lease_dies_after_others_got_the_old_value() -> None:
-    """B holds a lease; C gets the old value meanwhile; B dies, so C's next call loads."""
+    """B holds a lease; its caller and C get the old value meanwhile; B dies, so C's next call loads."""
     with old(loader=False, soft_timeout="30ms", **IF_ERROR) as case:
         case.fill()
         hold = case.source.hold(case.key)
         call = in_thread(case.b.get_or_load, case.key, case.source.load)
         hold.wait()
         assert case.c.get_or_load(case.key, case.source.load) == OLD
+        assert call.result(PATIENCE) == OLD
         gate = case.cluster.consider_dead(case.cluster.nodes[0], case.cluster.nodes[1])
         case.cluster.advance(1.1)
         assert case.c.get_or_load(case.key, case.source.load) == NEW
         assert len(case.a._core.misses.local.loaded.leases) == 0
         gate.open()
         hold.open()
-        assert call.result(PATIENCE) == NEW
 
 
 @pytest.mark.parametrize("write", ["delete", "clear", "set"])

@@ -14,15 +14,17 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kamacache._engine import Promise
 from kamacache.deadline import Deadline
-from kamacache.errors import KamaCacheError
+from kamacache.errors import KamaCacheError, Overloaded
 from kamacache.load.call import Call
-from kamacache.load.outcome import ABORTED, Outcome, answer_of
+from kamacache.load.outcome import ABORTED, LOADS, Outcome, answer_of, timed_out
 from kamacache.net.messages import Answer, FillRequest
-from kamacache.steps import Path, Wait
+from kamacache.steps import Path, Wait, drive
+from kamacache.thread import after
 
 if TYPE_CHECKING:
-    from kamacache._engine import Lead, Promise
+    from kamacache._engine import Lead
     from kamacache.cluster.peers import Peer
     from kamacache.load.fills import Fills
     from kamacache.load.given import Given
@@ -62,15 +64,17 @@ class Asking:
         self._lead = lead
         self._old = old
         self._runtime = runtime
-        self._leases: list[Lease] = []  # whose owners may wait for this node
-        self._returned: dict[str, float] = {}  # when the function had loaded each key
+        self._leases: dict[Lease, None] = {}  # whose owners may wait for this node; changes in single steps
+        self._brought: dict[str, Outcome] = {}  # by the function
+        self._returned: dict[str, float] = {}  # when it had loaded each key
+        self._moved = False  # a thread of the pool runs the function, and gives back what is left
 
     def ask(self, peer: Peer, keys: list[str]) -> Lease | None:
         """Return the lease that a request asks for, from before it is sent."""
         if self.given is None:
             return None
         lease = Lease(peer, keys, self._runtime.membership.me.id)
-        self._leases.append(lease)
+        self._leases[lease] = None
         return lease
 
     def answered(self, lease: Lease | None, answers: list[Answer]) -> None:
@@ -87,55 +91,108 @@ class Asking:
                 if version != self._old.get(key, version):
                     self._lead.end(key, ABORTED)
             if not lease.versions:
-                self._leases.remove(lease)
+                self._leases.pop(lease, None)
 
     def load(self, loaded: Loaded, times: Any, options: GroupOptions) -> Path[None]:
         """Run the function for all granted keys, and bring the results to their owners.
 
-        The caller gets the owner's old value, if there is one, in the place of a failure.
+        The callers get an owner's old value, if there is one, in the place of a failure, and after soft_timeout. Then
+        the load goes on: that of a plain function was begun on a thread of the pool.
         """
-        given, granted = self.given, [lease for lease in self._leases if lease.versions]
-        versions = {key: version for lease in granted for key, version in lease.versions.items()}
+        granted = [lease for lease in self._leases if lease.versions]
+        old = {key: answer for lease in granted for key, answer in lease.old.items()}
+        soft = None if options.rules is None or not old else options.rules.soft_timeout
+        load = self._load(granted, old, loaded, times, options)
+        if soft is not None:
+            after(soft, lambda: self._overtake(granted, old, loaded), unless=self._lead)
+        if soft is None or self.given is None or self.given.is_async:  # else callers do not wait for this task
+            yield from load
+        else:
+            yield from self._elsewhere(load, options)
+
+    def _overtake(self, granted: list[Lease], old: Mapping[str, Answer], loaded: Loaded) -> None:
+        """Give the callers the old values. Those who wait for no other granted key ask again for the rest."""
+        for key, answer in old.items():
+            if not self._lead.flight(key).ended and (outcome := loaded.old(key, answer)) is not None:
+                self._lead.end(key, outcome)
+        if not any(key in lease.versions for lease in granted for key in self._lead.keys):
+            self._lead.abandon()
+
+    def _elsewhere(self, load: Path[None], options: GroupOptions) -> Path[None]:
+        """Carry the load to its end on a thread of the pool, and wait for that as long as callers wait for it."""
+        lead, done = self._lead, Promise()
+
+        def work() -> None:
+            self._moved = True
+            try:
+                lead.take_over()
+                drive(load)
+            finally:
+                self._moved = False
+                self.give_back()
+
+        try:
+            job = self._runtime.pool(lead.depth - 1).submit(work, own=True)
+        except Overloaded:
+            yield from load
+            return
+        for one in (job, lead):
+            if not one.wake(lambda: done.set_result(None)):
+                done.set_result(None)
+        try:
+            yield Wait(done, Deadline.after(lead.left()))
+        except TimeoutError:
+            for key in lead.keys:
+                lead.end(key, timed_out(key, options.load_timeout, LOADS))
+        if job.ended:
+            job.result()
+
+    def _load(
+        self, granted: list[Lease], old: Mapping[str, Answer], loaded: Loaded, times: Any, options: GroupOptions
+    ) -> Path[None]:
+        given, home = self.given, self._runtime.home
+        mine = [lease for lease in granted if lease in self._leases]  # not given back meanwhile
+        versions = {key: version for lease in mine for key, version in lease.versions.items()}
         if given is None or not versions:
             return
-        ended = given.ended
 
         def end(key: str, value: Any) -> None:
-            if key not in ended:
+            if key not in self._brought:
                 self._returned[key] = self._runtime.clock.now()
-                ended[key] = loaded.result(key, value)._replace(version=versions[key])
+                outcome = self._brought[key] = loaded.result(key, value)._replace(version=versions[key])
+                given.ended[key] = loaded.instead(key, outcome, old.get(key))
 
-        home = self._runtime.home
         keys = [key for key in self._lead.keys if key in versions]  # in the order asked
         if keys:
             yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
-        sent = [call for lease in granted for call in self._fill(lease, ended)]
+        sent = [call for lease in mine for call in self._fill(lease)]
         deadline = Deadline.after(_PATIENCE)
         for call in sent:
             try:
                 yield Wait(call, deadline)
             except (KamaCacheError, TimeoutError):  # the caller has its value all the same
                 continue
-        old = {key: answer for lease in granted for key, answer in lease.old.items()}
-        for key in versions.keys() & ended.keys():
-            ended[key] = loaded.instead(key, ended[key], old.get(key))
-            self._lead.end(key, ended[key])
+        for key in versions.keys() & given.ended.keys():
+            self._lead.end(key, given.ended[key])
 
     def give_back(self) -> None:
-        """Give back what this node may still hold, so that no caller waits for it."""
-        for lease in list(self._leases):
-            # Nothing under a lease that was not seen: the owner may grant it only now, after later writes.
-            self._fill(lease, self.given.ended if self.given is not None and lease.versions else {})
+        """Give back what this node may still hold, so that no caller waits for it, unless a load still goes on."""
+        for lease in [] if self._moved else list(self._leases):
+            self._fill(lease)
 
-    def _fill(self, lease: Lease, ended: Mapping[str, Outcome]) -> list[Promise]:
-        """Send what was loaded under a lease, and give back the rest of its keys."""
+    def _fill(self, lease: Lease) -> list[Promise]:
+        """Send what was loaded under a lease, and give back the rest of its keys.
+
+        Nothing was under a lease that was not seen: the owner may grant it only now, after later writes.
+        """
         keys = list(lease.versions) or lease.keys
-        answers = [self._answer(ended.get(key), self._returned.get(key, lease.since) - lease.since) for key in keys]
+        brought = self._brought if lease.versions else {}
+        answers = [self._answer(brought.get(key), self._returned.get(key, lease.since) - lease.since) for key in keys]
         calls = []
         for some, theirs in _messages(keys, answers):
             request = FillRequest(self._group, lease.name, some, theirs, self._runtime.hlc.latest())
             calls.append(self._fills.send(lease.peer, request))
-        self._leases.remove(lease)
+        self._leases.pop(lease, None)
         return calls
 
     def _answer(self, outcome: Outcome | None, took: float) -> Answer:

@@ -180,8 +180,14 @@ class Loaded:
 
     def instead(self, key: str, outcome: Outcome, old: Answer | None) -> Outcome:
         """Return the old value that came with a lease in the place of a failure, if no write is known since."""
-        if outcome.failure is None or old is None or self._store.newer(key, old.version, old.value):
+        if outcome.failure is None or old is None:
             return outcome
+        return self.old(key, old) or outcome
+
+    def old(self, key: str, old: Answer) -> Outcome | None:
+        """Return the old value that came with a lease, if no write is known since."""
+        if self._store.newer(key, old.version, old.value):
+            return None
         self._store.count(STALE)
         return Outcome(old.value, old.version, 0.0, ABSENT if old.value is None else PEER_HITS)
 

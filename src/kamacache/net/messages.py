@@ -82,7 +82,7 @@ class Answer(NamedTuple):
     lease, another one loads it. `granted`: the asker is to load it; the version is that of the beginning of its load,
     or with `anew` of the value that is here now: if the asker's old value has another one, a write has come since.
     `due`: the value is old, and the asker is to load it anew; if it is `granted` as well, the value is for the case
-    that the load fails. `error_trace`: the end of the traceback of the loader that failed.
+    that the load fails or takes long. `error_trace`: the end of the traceback of the loader that failed.
     """
 
     value: bytes | None = None
