@@ -865,6 +865,21 @@ def test_a_load_that_times_out_has_failed(use_async: bool) -> None:
         assert begin.result(PATIENCE) in {OLD, NEW}
 
 
+def test_those_who_wait_for_a_function_that_times_out_get_the_old_value() -> None:
+    """Hold A's function for longer than load_timeout. A and B, which wait with functions of their own, run none."""
+    with old(loader=False, load_timeout="600ms", **IF_ERROR) as case:
+        case.fill()
+        hold = case.source.hold(case.key)
+        begin = in_thread(case.ask, "get_or_load", case.a)
+        hold.wait()
+        time.sleep(0.3)
+        calls = [in_thread(case.ask, way, group) for group in (case.a, case.b) for way in WAYS[-2:]]
+        assert [call.result(PATIENCE) for call in calls] == [OLD] * 4
+        assert case.loads == 1
+        hold.open()
+        assert begin.result(PATIENCE) in {OLD, NEW}
+
+
 @pytest.mark.parametrize("loader", [True, False])
 @pytest.mark.parametrize("use_async", [False, True])
 def test_failures_in_the_background_hurt_nothing(

@@ -639,3 +639,35 @@ def test_processes_of_holders_that_die_and_freeze(local_processes: Processes) ->
     assert frozen.receive()[0] == "late"
     assert [owner.do("get", key)[0] for key in (one, two)] == ["next", "next"]
     assert local_processes.loads() == {one: 2, two: 2}
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("holder", [0, 1])
+def test_a_function_that_takes_longer_than_load_timeout_leaves_its_turn_to_those_who_wait(
+    holder: int, use_async: bool
+) -> None:
+    """A, or B, holds the key for longer than load_timeout. Half of that later, all nodes ask; one of them loads."""
+    with members(load_timeout="600ms") as (_, key, *groups):
+        function, runs = Function(b"late"), []
+
+        def load(_: str) -> bytes:
+            runs.append(key)
+            return b"value"
+
+        async def task() -> Any:
+            return await groups[holder].aget_or_load(key, function)
+
+        first = in_thread(asyncio.run, task()) if use_async else in_thread(groups[holder].get_or_load, key, function)
+        assert function.begun.wait(PATIENCE)
+        time.sleep(0.3)
+        calls = [in_thread(group.get_or_load, key, load) for group in groups]
+        calls += [in_thread(asyncio.run, group.aget_or_load(key, load)) for group in groups]
+        assert [call.result(PATIENCE) for call in calls] == [b"value"] * 6
+        assert len(runs) == 1
+        function.go()
+        if use_async:
+            with pytest.raises(LoadTimeout):
+                first.result(PATIENCE)
+        else:
+            assert first.result(PATIENCE) == b"late"
+        assert groups[0].peek(key) == b"value"

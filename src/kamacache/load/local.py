@@ -7,7 +7,7 @@ knows of a later write refuses the value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from kamacache.load.outcome import (
     Outcome,
     failed,
     in_memory,
+    is_unloaded,
 )
 from kamacache.log import log
 from kamacache.net.messages import Answer
@@ -201,6 +202,16 @@ class Local:
     def instead(self, key: str, outcome: Outcome) -> Outcome:
         """Return the old value in the place of a failure, if the rules of the group say so."""
         return outcome if self.freshness is None else self.freshness.instead(key, outcome)
+
+    def for_function(self, outcomes: dict[str, Outcome], joined: Container[str]) -> dict[str, Outcome]:
+        """Return those outcomes that answer a caller which brings a function. It is to load the other keys itself.
+
+        Those are the keys for which there was no function, and those `joined` whose load took too long, unless there is
+        an old value.
+        """
+        late = {key: self.instead(key, outcome) for key, outcome in outcomes.items() if outcome.late and key in joined}
+        found = outcomes | late
+        return {key: one for key, one in found.items() if not is_unloaded(one) and not (key in late and one.late)}
 
     def granted(self, key: str, version: int, *, anew: bool) -> Answer:
         """Return the answer that grants a key, with the old value that is the answer if its load fails.

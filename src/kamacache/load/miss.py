@@ -25,7 +25,6 @@ from kamacache.load.outcome import (
     Outcome,
     batch_error,
     failed,
-    is_unloaded,
     timed_out,
 )
 from kamacache.load.peek import Peeks
@@ -258,7 +257,7 @@ class Misses:
     def _fetch(self, keys: list[str], given: Given | None) -> Path[Fetched]:
         """Join or lead the flights of these keys. Return how each ended, and which keys others led.
 
-        A caller that brings a function asks again if a flight ended for want of one.
+        A caller that brings a function asks again if a flight ended for want of one, or that of another was too late.
         """
         flights, timeout = self.local.flights, self._options.load_timeout
         deadline = Deadline.after(timeout)
@@ -280,7 +279,7 @@ class Misses:
                 for flying in started:
                     landed = yield from land(flights, flying, timeout)
                     if given is not None:
-                        landed = {key: outcome for key, outcome in landed.items() if not is_unloaded(outcome)}
+                        landed = self.local.for_function(landed, flying.joined)
                         landed |= {key: given.ended[key] for key in given.ended.keys() & set(todo)}
                     outcomes |= landed
                     joined.update(landed.keys() & flying.joined.keys())

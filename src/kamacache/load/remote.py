@@ -27,7 +27,6 @@ from kamacache.load.outcome import (
     caused,
     failed,
     failure_in,
-    is_unloaded,
     timed_out,
 )
 from kamacache.log import log
@@ -303,8 +302,10 @@ class Remote:
                 outcomes = yield from land(flights, flying, self._timeout)
             finally:
                 flying.lead.leave(flying.joined)
+            if given is not None:
+                outcomes = self._local.for_function(outcomes, flying.joined)
             for key, outcome in outcomes.items():
-                if outcome is not ABORTED and not (given is not None and is_unloaded(outcome)):
+                if outcome is not ABORTED:
                     lead.end(key, outcome)
 
     def _taken(self, lead: Lead, key: str, answer: Answer, asked: float, *, with_lease: bool) -> None:

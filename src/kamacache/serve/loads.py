@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kamacache._engine import Promise
 from kamacache.errors import GroupClosed, NodeClosed, NoLoader, PeerError
 from kamacache.load.flight import Flying
-from kamacache.load.outcome import ABORTED, LOADS, Outcome, answers, is_unloaded, raised, timed_out
+from kamacache.load.outcome import ABORTED, LOADS, Outcome, answers, raised, timed_out
 from kamacache.net.messages import Answer
 from kamacache.steps import Path, drive
 from kamacache.thread import after
@@ -126,7 +126,7 @@ class ServedLoad:
             if not at_once and flight.wake(self._next):
                 return
             self._flying.pop()
-            if (outcome := flight.outcome) is not None and self._is_answer(outcome):
+            if (outcome := self._answer_in(key, flight)) is not None:
                 self._outcomes[key] = outcome
                 if outcome.failure is not None:
                     self._core.failures.note(key, outcome.failure.cause)
@@ -135,9 +135,12 @@ class ServedLoad:
         else:
             self._finish()
 
-    def _is_answer(self, outcome: Outcome) -> bool:
-        """Return whether a load ended with an answer. An asker that brings a function does not take the want of one."""
-        return outcome is not ABORTED and not (self._granting is not None and is_unloaded(outcome))
+    def _answer_in(self, key: str, flight: Flight) -> Outcome | None:
+        """Return the answer that a load ended with, if any. An asker that brings a function may rather load the key."""
+        outcome: Outcome | None = flight.outcome
+        if outcome is None or outcome is ABORTED:
+            return None
+        return outcome if self._granting is None else self._local.for_function({key: outcome}, (key,)).get(key)
 
     def _answer_at_once(self) -> None:
         versions = {} if self._granting is None else self._granting.versions
