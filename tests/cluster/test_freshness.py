@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from kamacache import Group, LoadError, Node
+from kamacache import Group, LoadError, Node, Overloaded
 from kamacache.deadline import Deadline
 from kamacache.net.messages import LoadRequest
 from kamacache.testing import GATE_TIMEOUT, Network
@@ -729,6 +730,44 @@ def test_a_long_function_without_an_old_value_keeps_the_thread_of_its_caller() -
             assert group.get_or_load(case.key, load) == OLD
             assert case.c.delete(case.key) is True
         assert threads == [threading.get_ident()] * 2
+
+
+def test_a_function_goes_on_if_its_caller_is_interrupted() -> None:
+    """Interrupt B's caller, which waits for soft_timeout while its function runs on a thread of the pool."""
+    with old(loader=False, soft_timeout="10s", **IF_ERROR) as case:
+        case.fill()
+        main, go = threading.get_ident(), threading.Event()
+
+        def load(_: str) -> bytes:
+            signal.pthread_kill(main, signal.SIGINT)
+            go.wait(PATIENCE)
+            return NEW
+
+        with pytest.raises(KeyboardInterrupt):
+            case.b.get_or_load(case.key, load)
+        call = in_thread(case.c.get_or_load, case.key, case.source.load)
+        go.set()
+        assert call.result(PATIENCE) == NEW
+        wait_until(lambda: case.a.peek(case.key) == NEW and len(case.a._core.misses.local.loaded.leases) == 0)
+        assert case.loads == 0
+
+
+def test_a_function_runs_on_the_thread_of_its_caller_if_the_pool_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    with old(loader=False, soft_timeout="30ms", **IF_ERROR) as case:
+        case.fill()
+        threads: list[int] = []
+
+        def load(_: str) -> bytes:
+            threads.append(threading.get_ident())
+            return NEW
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise Overloaded("10 loads are waiting")
+
+        monkeypatch.setattr(case.b._core.runtime.pool(0), "submit", full)
+        assert case.b.get_or_load(case.key, load) == NEW
+        assert threads == [threading.get_ident()]
+        assert case.everywhere() == {NEW}
 
 
 @pytest.mark.parametrize("way", WAYS[-2:])
