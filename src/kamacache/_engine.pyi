@@ -95,8 +95,9 @@ def hand_over(
 ) -> tuple[int, int]:
     """Hand over the entries of a store that member `me` does not own, those that were used last first.
 
-    `owners` are (address, id) by their positions in `placement`, None for those that are not to be asked. `carry` takes
-    an address, the name of the group and a message, and returns the reply, None if there is none.
+    `owners` are (address, id) by their positions in `placement`, None for those that are not to be asked: the next
+    candidate of a key stands in for such an owner. `carry` takes an address, the name of the group and a message, and
+    returns the reply, None if there is none.
     Return how many entries have been taken over, and how many others may take later.
     """
 
@@ -361,11 +362,13 @@ class Store:
     def forget(self) -> None:
         """Drop all entries, and keep no load that is under way. The remembered writes and the floor stay."""
 
-    def place(self, placement: Placement | None, me: int, inherits: float = 0.0) -> bool:
+    def place(
+        self, placement: Placement | None, me: int, inherits: float = 0.0, down: Sequence[Flag | None] = ..., /
+    ) -> bool:
         """Demote the main copies that member `me` does not own by this placement, and promote those that it owns again.
 
         A demoted copy is served here for near_ttl more. With None, `me` owns every key. Return whether something here
-        belongs to others now.
+        belongs to others now. The flags of members that are `down`, by their positions, tell for whom `me` stands in.
         Until `inherits` (seconds of the clock), owners before this node may have what is not here.
         """
 

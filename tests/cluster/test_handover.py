@@ -168,13 +168,34 @@ def test_no_time_to_hand_over(source: Source) -> None:
     assert stays.get("key1") == b"value of key1"
 
 
+def test_a_member_that_closes_hands_over_to_members_that_stand_in_for_others(source: Source) -> None:
+    """Pass over a member that was killed and is still on the list, as gets do. What is here of its keys stays."""
+    killed, leaves, stays = (source.add(loader=False) for _ in range(3))
+    address = str(source.nodes[0].address)
+    assert killed is not None
+    source.network.kill(address)
+    for node in source.nodes[1:]:
+        node._membership._exchange.again()
+        node._membership.refresh()
+        peers = node._membership.peers
+        wait_until(lambda peers=peers: [peer.address for peer in peers.registered() if peer.dead] == [address])  # type: ignore[misc]
+    for key in KEYS:
+        stays.set(key, key.encode())
+    assert 0 < entries(leaves) < len(KEYS)
+    source.nodes[1].close()
+    assert {key for key in KEYS if held(stays, key)[3] != stays._core.store.MAIN} == set()
+    assert stays.get_many(KEYS) == {key: key.encode() for key in KEYS}
+    assert all(key in stays for key in KEYS)
+
+
 def test_an_owner_that_is_silent_is_not_waited_for(source: Source) -> None:
     stays, leaves, silent = (source.add() for _ in range(3))
     leaves.get_many(KEYS)
+    moving = owned(source, source.nodes[1])
     source.network.freeze(str(source.nodes[2].address))
     began = time.monotonic()
     source.nodes[1].close(drain="30s")
     assert time.monotonic() - began < 15
     source.network.thaw(str(source.nodes[2].address))
-    assert entries(stays) >= len(owned(source, source.nodes[0]))
+    assert all(held(stays, key) for key in moving)  # it stands in for the silent one
     assert silent is not None

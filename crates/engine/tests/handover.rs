@@ -1,5 +1,11 @@
 //! The hand-over of entries: what goes, in which order, with what, and when it is refused.
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use bytes::Bytes;
 use kamacache_engine::{
@@ -193,4 +199,35 @@ fn no_write_is_ordered_for_another_node_without_its_value() {
     assert_eq!(two.from.order(late), None, "its writer asks the next owner");
     assert_eq!(two.hand_over(), Handed { handed: 1, left: 0 });
     assert_eq!(two.to.find("k").unwrap().0.unwrap().0.as_slice(), b"before");
+}
+
+#[test]
+fn the_next_candidate_takes_over_for_an_owner_that_is_away() {
+    let two = Two::new(1 << 20);
+    let away = Arc::new(AtomicBool::new(false));
+    let table = Arc::new(Placement::new(&[("away", 1.0), ("b", 1.0)]).unwrap());
+    let keys: Vec<_> = (0..20).map(|key| format!("k{key}")).collect();
+    let owned = keys.iter().filter(|key| table.owner(key) == 1).count() as u64;
+    assert!(0 < owned && owned < 20);
+    for key in &keys {
+        Two::set(&two.from, key, b"v", None);
+    }
+    two.from.place(Candidacy::new(Some(table.clone()), u16::MAX), 0);
+    let place = || two.to.place(Candidacy::new(Some(table.clone()), 1).skipping(vec![Some(away.clone()), None]), 0);
+    let hand_over = || {
+        let mut carry = |_: &str, message: Vec<u8>| orders::took_over_encoded(&two.to, &two.contacts, &message).ok();
+        let owners = [None, Some(("b".into(), "b".into()))];
+        hand_over(&two.from, &table, &owners, "a", Instant::now() + std::time::Duration::from_secs(60), &mut carry)
+    };
+    place();
+    assert_eq!(hand_over(), Handed { handed: owned, left: 20 - owned }, "the owner lives, as the receiver sees it");
+    away.store(true, Relaxed);
+    assert_eq!(hand_over(), Handed { handed: 20 - owned, left: 0 });
+    place();
+    assert!(keys.iter().all(|key| two.to.held(key).unwrap().3 == Kind::Main), "it stands in for the owner");
+    assert!(keys.iter().all(|key| two.to.is_owner(key) == (table.owner(key) == 1)), "and decides nothing for it");
+    away.store(false, Relaxed);
+    assert!(place());
+    let main = keys.iter().filter(|key| two.to.held(key).unwrap().3 == Kind::Main).count() as u64;
+    assert_eq!(main, owned, "the owner is back");
 }

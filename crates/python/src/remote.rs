@@ -39,6 +39,14 @@ use crate::{
 #[derive(Default)]
 pub struct Flag(Arc<AtomicBool>);
 
+/// Those of the members in a table.
+pub type Flags = Vec<Option<Py<Flag>>>;
+
+/// Returns them for the engine.
+pub fn flags(flags: &Flags) -> Vec<Option<Arc<AtomicBool>>> {
+    flags.iter().map(|flag| flag.as_ref().map(|flag| flag.get().0.clone())).collect()
+}
+
 #[pymethods]
 impl Flag {
     #[new]

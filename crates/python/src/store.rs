@@ -26,7 +26,7 @@ use crate::{
     clock::{Clock, Hlc},
     errors::{self, key as text, nanoseconds},
     placement::Placement,
-    remote::Remote,
+    remote::{Flags, Remote, flags},
     writer::{self, Item},
 };
 pub use budget::Budget;
@@ -283,9 +283,9 @@ impl Store {
         self.missed_writes(py, since, part)
     }
 
-    #[pyo3(signature = (placement, me, inherits = 0.0))]
-    fn place(&self, py: Python<'_>, placement: Option<&Placement>, me: u16, inherits: f64) -> PyResult<bool> {
-        let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), me);
+    #[pyo3(signature = (placement, me, inherits = 0.0, down = Vec::new(), /))]
+    fn place(&self, py: Python, placement: Option<&Placement>, me: u16, inherits: f64, down: Flags) -> PyResult<bool> {
+        let candidacy = Candidacy::new(placement.map(|placement| placement.table.clone()), me).skipping(flags(&down));
         let (engine, inherits) = (self.cell.share(), nanoseconds(inherits)?);
         Ok(py.detach(|| engine.place(candidacy, inherits)))
     }

@@ -14,6 +14,8 @@ can ask for it one that lives and is told of writes.
    forgotten, refuses it (crates/engine/src/store/handover.rs). So does an owner that has the entry in its version, has
    not joined, or does not tell this node of its writes.
 5. An entry that is refused because views differ stays, and is sent again when they have changed.
+6. If an owner is away, and still in the table, the next candidate that lives takes over its entries, as gets ask that
+   one. It refuses them until it finds the owner away, too.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ class HandOver:
             waiting |= not route.peers and core.store.stats()["entries"] > 0
             if route.placement is None or deadline.passed:
                 continue
-            owners = [None if peer is None or peer.skipped else (peer.address, peer.id) for peer in route.peers]
+            owners = [None if peer is None or peer.dead else (peer.address, peer.id) for peer in route.peers]
             me, carrier = self._membership.me.id, self._runtime.lane.carrier
             with suppress(PeerError):  # this node is closed
                 seconds = deadline.sooner(_STEP).left()

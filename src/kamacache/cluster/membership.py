@@ -323,7 +323,7 @@ class Membership:
         return True
 
     def _build(self) -> None:
-        self._routes.build(lambda: (self.me, self.peers.registered(), self.peers.take_revived()))
+        self._routes.build(lambda: (self.me, self.peers.registered(), self.peers.take_turned()))
         if (everyone := self.everyone()) != self._everyone:
             self._everyone = everyone
             self._runtime.lane.contacts.know(everyone)

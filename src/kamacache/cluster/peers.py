@@ -40,7 +40,7 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._left: dict[str, None] = {}  # ids of forgotten peers that said goodbye: they never come back
         self._before: dict[str, tuple[bool, bool]] = {}  # by id: whether a forgotten peer had answered, and had ended
-        self._revived = False
+        self._turned = False
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -180,7 +180,7 @@ class Peers:
             if peer.behind or not peer.said:  # else this is an answer that its last hello has overtaken
                 peer.behind = 0 < has < self._contacts.shown(peer.id).begun
                 peer.said = True
-            self._revived |= was and not peer.skipped
+            self._turned |= was and not peer.skipped
             return peer.news()
 
     def greeted(self, peer: Peer, number: int) -> bool:
@@ -201,7 +201,7 @@ class Peers:
             was = peer.skipped
             peer.lives()
             peer.confirmed = True
-            self._revived |= was and not peer.skipped
+            self._turned |= was and not peer.skipped
             if peer.dead:
                 peer.due += 1
             return peer.dead
@@ -242,6 +242,7 @@ class Peers:
                 self._contacts.end(peer.id)
                 ends = getattr(error, "broken", False) or (self._sees_ends and getattr(error, "refused", False))
                 peer.dies(ends=ends)
+                self._turned = True
         if new:
             text = "%(peer)s is considered dead: %(error)s; requests skip it until it answers"
             log.info(text, peer=peer.address, error=error)
@@ -252,11 +253,11 @@ class Peers:
         for peer in self.by_id(ids).values():
             peer.ended |= peer.dead
 
-    def take_revived(self) -> bool:
-        """Return whether any peer has revived since the last call, and reset that."""
+    def take_turned(self) -> bool:
+        """Return whether any peer has revived or died since the last call, and reset that."""
         with self._lock:
-            revived, self._revived = self._revived, False
-        return revived
+            turned, self._turned = self._turned, False
+        return turned
 
     def forget(self, silence: int) -> list[Peer]:
         """Drop the peers that are neither registered nor listeners any more, and return them."""

@@ -179,17 +179,17 @@ class Routes:
     def build(self, view: Callable[[], tuple[Member, Iterable[Peer], bool]]) -> None:
         """Make new routes for the groups whose owners have changed.
 
-        `view` returns this node, its registered peers, and whether one of them has revived. It owns again what others
-        did in its place, so every group gets its route once more.
+        `view` returns this node, its registered peers, and whether one of them has revived or died. Others stand in for
+        it no more, or from now on, so every group gets its route once more.
         """
         with self._building:
-            me, registered, revived = view()
+            me, registered, turned = view()
             members = [_seen(me), *(_seen(peer.member, peer) for peer in registered)]
             before = self._routes
             self._routes = {name: before[name] for name in me.groups if name in before}
             tables: Tables = {}
             for name in me.groups:
-                self._build(name, members, tables, tell=revived)
+                self._build(name, members, tables, tell=turned)
 
     def _build(self, name: str, members: list[_Seen], tables: Tables, *, tell: bool) -> None:
         owners, loads = _owners(name, members)

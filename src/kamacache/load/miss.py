@@ -69,7 +69,8 @@ class Misses:
     def route(self, route: Route) -> bool:
         """Take note that other members own the keys. Return whether something here belongs to them."""
         self.alone = self.local.alone = route.alone and self._runtime.joined
-        strays = self._store.place(route.placement, route.me, route.until)
+        down = [None if peer is None else peer.down for peer in route.peers]
+        strays = self._store.place(route.placement, route.me, route.until, down)
         if self._runtime.joined:
             join(self._store)
         if self.closed is None:

@@ -42,7 +42,7 @@ pub fn carry(pool: &Pool, address: &str, message: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Hands over what this node does not own. `owners` are addresses and ids by their positions in the table, None for those
-/// that cannot be asked.
+/// that cannot be asked: the next candidate of a key stands in for such an owner.
 pub fn hand_over(
     memory: &dyn Memory,
     table: &Placement,
@@ -59,7 +59,9 @@ pub fn hand_over(
         for (shard, slots) in shards.iter_mut().enumerate() {
             let Some(slot) = slots.pop() else { continue };
             let Some(mut stray) = memory.stray(shard, slot) else { continue };
-            let Some(Some(batch)) = batches.get_mut(usize::from(table.owner(&stray.0))) else { continue };
+            let mut candidates = table.candidates(&stray.0).iter().map(|&at| usize::from(at));
+            let Some(next) = candidates.find(|&at| owners.get(at).is_some_and(Option::is_some)) else { continue };
+            let Some(Some(batch)) = batches.get_mut(next) else { continue };
             if Instant::now() >= until {
                 handed.left += 1;
                 break 'all;

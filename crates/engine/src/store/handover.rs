@@ -49,7 +49,7 @@ impl<V: Value> Store<V> {
             Kind::Former => entry.asked == HANDED,
         };
         let alive = shard.contents.is_alive(slot, entry);
-        if stays || !alive || shard.contents.gone(slot) <= now || self.candidacy.lock().owns(key) {
+        if stays || !alive || shard.contents.gone(slot) <= now || self.candidacy.lock().acts(key) {
             return None;
         }
         let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
@@ -78,7 +78,7 @@ impl<V: Value> Store<V> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         // Under the shard's lock: a table that gives the key to yet another node demotes the entry after this.
-        let mine = self.candidacy.lock().owns(key);
+        let mine = self.candidacy.lock().acts(key);
         if !mine || self.closed() || self.is_shut() || !shard.is_complete_since(mark) {
             gone.0.extend(value);
             return Took::NotMine;

@@ -12,7 +12,10 @@ use crate::{
     memory::{Value, Write},
     placement::Placement,
     policy::NO_STAMP,
-    sync::{Guard, atomic::Ordering::Relaxed},
+    sync::{
+        Guard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     version::Hlc,
 };
 
@@ -22,33 +25,48 @@ pub enum Candidacy {
     #[default]
     All,
     None,
-    /// Those that the table gives to the member at a position.
-    Table(Arc<Placement>, u16),
+    /// Those that the table gives to the member at a position, and which of the others are skipped, by their positions.
+    Table(Arc<Placement>, u16, Vec<Option<Arc<AtomicBool>>>),
 }
 
 impl Candidacy {
     /// Returns those of the member at a position in the table. Without a table there is one owner, at position 0.
     pub fn new(table: Option<Arc<Placement>>, me: u16) -> Self {
         match (table, me) {
-            (Some(table), me) => Self::Table(table, me),
+            (Some(table), me) => Self::Table(table, me, Vec::new()),
             (None, 0) => Self::All,
             (None, _) => Self::None,
         }
     }
 
+    /// Returns the same with the other members of the table that are skipped while their flags say so.
+    pub fn skipping(self, down: Vec<Option<Arc<AtomicBool>>>) -> Self {
+        match self {
+            Self::Table(table, me, _) => Self::Table(table, me, down),
+            other => other,
+        }
+    }
+
     pub fn owns(&self, key: &str) -> bool {
         match self {
-            Self::Table(table, me) => table.owner(key) == *me,
+            Self::Table(table, me, _) => table.owner(key) == *me,
             Self::All => true,
             Self::None => false,
         }
+    }
+
+    /// Returns whether this node owns the key, or stands in for candidates before it that are skipped.
+    pub fn acts(&self, key: &str) -> bool {
+        let Self::Table(table, me, down) = self else { return self.owns(key) };
+        let skipped = |at: u16| down.get(usize::from(at)).and_then(Option::as_ref).is_some_and(|at| at.load(Relaxed));
+        table.candidates(key).iter().find(|&&at| at == *me || !skipped(at)) == Some(me)
     }
 
     pub fn has(&self, key: &str) -> bool {
         match self {
             Self::All => true,
             Self::None => false,
-            Self::Table(table, me) => table.candidates(key).contains(me),
+            Self::Table(table, me, _) => table.candidates(key).contains(me),
         }
     }
 }

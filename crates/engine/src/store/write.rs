@@ -112,8 +112,8 @@ impl<V: Value> Store<V> {
         self.floor()
     }
 
-    /// Takes note of the keys for which this node is a candidate. Demotes the main copies that it no longer owns, and
-    /// promotes those that it owns again. Until a moment of the clock, owners before this one may have what is not here.
+    /// Takes note of the keys for which this node is a candidate. Demotes the main copies of keys that it neither owns any
+    /// more nor stands in for, and promotes those that it owns again, or stands in for. Until a moment of the clock, owners before this one may have what is not here.
     /// Returns whether something here belongs to others.
     pub fn place(&self, candidacy: Candidacy, inherits: u64) -> bool {
         self.inheritance.last(inherits); // before the first decision by the new table
@@ -127,7 +127,7 @@ impl<V: Value> Store<V> {
             for _ in 0..=slices {
                 let mut shard = self.lock_next(index);
                 from = self
-                    .account(&mut shard, |shard| shard.contents.place_older(from, until, &|key| candidacy.owns(key)));
+                    .account(&mut shard, |shard| shard.contents.place_older(from, until, &|key| candidacy.acts(key)));
                 drop(shard);
                 if from.is_none() {
                     break;
@@ -137,7 +137,7 @@ impl<V: Value> Store<V> {
             while end > 0 {
                 let mut shard = self.lock_next(index);
                 let (rest, found) = self
-                    .account(&mut shard, |shard| shard.contents.place_slice(end, until, &|key| candidacy.owns(key)));
+                    .account(&mut shard, |shard| shard.contents.place_slice(end, until, &|key| candidacy.acts(key)));
                 drop(shard);
                 (end, former) = (rest, former | found);
             }
