@@ -39,6 +39,7 @@ MESSAGES: list[tuple[Request, Reply]] = [
             [GroupState("a", "json", 4, ("loader: app.load", "ttl: None"))],
             Contact("i", 7, 5, 3, 8),
             gone=("a", "b"),
+            left=(Member("away", "1.2.3.4:6", groups=("a",), leaving=True, revision=2),),
         ),
         Hello(Member("other", None), 0, [], leaving=True),
     ),

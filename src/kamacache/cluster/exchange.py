@@ -61,8 +61,9 @@ class Exchange:
     def hello(self, to: str) -> Hello:
         """Return what this node says of itself to the member of that id."""
         contact = self._runtime.lane.contacts.shown(to)._replace(has=self._reading.has(to))
-        groups, gone = self._groups.states(), self._membership.peers.gone()
-        return Hello(self._membership.me, self._runtime.hlc.latest(), groups, contact, gone=gone)
+        groups, peers = self._groups.states(), self._membership.peers
+        me, clock = self._membership.me, self._runtime.hlc.latest()
+        return Hello(me, clock, groups, contact, gone=peers.gone(), left=peers.left())
 
     def greet(self) -> bool:
         """Say hello to each peer that has not answered one yet. Return whether all writes of those that do are here."""
@@ -106,6 +107,7 @@ class Exchange:
         if news and (self._membership.joined or news != JOINED):  # before, it was this node that joined
             text = "%(kind)s %(member)s at %(peer)s %(news)s"
             log.info(text, kind=_kind(hello.member), member=hello.member.id, peer=hello.member.address, news=news)
+        peers.departed(hello.left)
         peers.ended(hello.gone)
         for state in hello.groups:
             if (core := self._groups.get(state.name)) is not None:
@@ -159,7 +161,7 @@ class Exchange:
         for peer, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Exception):
                 self._unanswered(peer, answer)
-            elif not self._is_other(peer, answer) and not peers.answered(peer) and peer.greeted:
+            elif not (self._is_other(peer, answer) or peer.left or peers.answered(peer)) and peer.greeted:
                 self._catch_up(peer, answer)
 
     def went_on(self, knows_all: bool, *, joins: bool) -> bool:

@@ -276,6 +276,7 @@ class Membership:
                 self.troubles.mended(UNREGISTERED, "registered")
         listed = self._read()
         if standstill.number and self._exchange.went_on(listed and self._registered, joins=standstill.dropped):
+            self._build()  # before anything is ordered here: a member that is back owns its keys
             standstill.over()
         self._build()  # at once: probing and greeting may take a while
         self._exchange.probe()  # before greeting: no write waits any more for a peer that is found to be gone

@@ -47,7 +47,7 @@ class Peer(Watched):
     def __init__(self, member: Member) -> None:
         self.update(member)
         self.registered = False
-        self.fixed = False  # on a list that does not change: after a goodbye others stand in for it, as for the dead
+        self.fixed = False  # on a list of addresses: it stays known after its goodbye, as the list still has it
         self.confirmed = False  # it has answered at its address
         self.due = 1  # the number of the hello that it must answer; another is due when what this node says changes
         self.hello = 0  # the number of the last one that it answered

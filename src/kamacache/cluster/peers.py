@@ -48,9 +48,14 @@ class Peers:
     # -- what is there -----------------------------------------------------------------------------------------------
 
     def all(self) -> list[Peer]:
-        """Return the peers that have not said goodbye."""
+        """Return the peers that may answer: also those that left a fixed list, whose addresses others may take."""
         with self._lock:
-            return [peer for peer in self._peers.values() if not peer.left]
+            return [peer for peer in self._peers.values() if peer.fixed or not peer.left]
+
+    def left(self) -> list[Member]:
+        """Return the members of a fixed list that said goodbye, and are not back."""
+        with self._lock:
+            return [peer.member for peer in self._peers.values() if peer.fixed and peer.left]
 
     def known(self) -> list[Peer]:
         """Return all peers, the dead and the leaving included, in the order of their addresses."""
@@ -135,13 +140,12 @@ class Peers:
                 peer = self._known(address, member)
                 if member.protocol:  # else the list says less than a hello
                     self._update(peer, member)
-                peer.fixed = not member.protocol
-                peer.registered = peer.fixed or not peer.left
+                peer.fixed, peer.registered = not member.protocol, not peer.left
             for address, peer in self._peers.items():
                 if address not in listed:
                     if peer.registered:
                         peer.bound = peer.silent + _ANEW
-                    peer.registered = False
+                    peer.registered = peer.fixed = False
                     peer.ended |= is_dead(peer.id)
 
     def introduced(self, members: Iterable[Member]) -> None:
@@ -167,9 +171,7 @@ class Peers:
             if leaving or member.leaving:
                 self.parted = (peer.id, monotonic())
             if leaving:
-                self._contacts.end(peer.id)
-                peer.left = peer.dead = True
-                peer.registered = peer.fixed
+                self._leave(peer)
                 return LEFT
             peer.registered |= not answered
             if peer.dead and answered:
@@ -182,6 +184,20 @@ class Peers:
                 peer.said = True
             self._turned |= was and not peer.skipped
             return peer.news()
+
+    def departed(self, members: Iterable[Member]) -> None:
+        """Take in that members said goodbye to another one, unless they were heard since."""
+        with self._lock:
+            for member in members:
+                peer = self._peers.get(member.address or "")
+                if peer and not peer.left and (peer.id == member.id or not (peer.member.protocol or peer.confirmed)):
+                    self._update(peer, member)
+                    self._leave(peer)
+
+    def _leave(self, peer: Peer) -> None:
+        """Note that a peer said goodbye: from now on it owns nothing, whatever the list says. Holds the lock."""
+        self._contacts.end(peer.id)
+        peer.left, peer.dead, peer.registered = True, True, False
 
     def greeted(self, peer: Peer, number: int) -> bool:
         """Note that a peer has answered the hello of a number. Return whether no other is due since."""
@@ -211,7 +227,7 @@ class Peers:
         with self._lock:
             if self._peers.get(peer.address) is peer:
                 other = self._put(Peer(Member(peer.address, peer.address, protocol=0)))
-                other.registered, other.fixed = peer.registered, peer.fixed
+                other.registered, other.fixed = peer.registered or peer.fixed, peer.fixed
 
     def alive(self, ids: Iterable[str]) -> None:
         """Note that these members have given a sign of life."""
@@ -260,9 +276,9 @@ class Peers:
         return turned
 
     def forget(self, silence: int) -> list[Peer]:
-        """Drop the peers that are neither registered nor listeners any more, and return them."""
+        """Drop the peers that are neither on the list nor listeners any more, and return them."""
         with self._lock:
-            gone = [peer for peer in self._peers.values() if not (peer.registered or self._must_be_told(peer, silence))]
+            gone = [p for p in self._peers.values() if not (p.registered or p.fixed or self._must_be_told(p, silence))]
             for peer in gone:
                 self._contacts.forget(peer.id)
                 del self._peers[peer.address]

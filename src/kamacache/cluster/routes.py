@@ -2,7 +2,7 @@
 
 The owners are the registered members that can load the group. If none can, they are all members that have it. A client
 node owns nothing. Of a member that has not spoken yet, as those of static:// at first, this is not known: it counts as
-one that may load, and not as a sign that any does.
+one that may load, and not as a sign that any does. One that said goodbye is not registered, whatever a fixed list says.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Routes:
 
     def _build(self, name: str, members: list[_Seen], tables: Tables, *, tell: bool) -> None:
         owners, loads = _owners(name, members)
-        leaving = tuple(seen.peer for seen in members if seen.peer and seen.leaves and name in seen.groups)
+        leaving = tuple(seen.peer for seen in members if seen.peer and seen.member.leaving and name in seen.groups)
         before = self._routes.get(name)
         if not loads and before is not None and before.is_served(name):  # the registry has lost what it knew of them
             owners = list(before.owners)
@@ -219,7 +219,6 @@ class _Seen(NamedTuple):
     member: Member
     groups: frozenset[str]
     loads: frozenset[str]
-    leaves: bool  # it hands over what it has; after its goodbye, one of a fixed list owns as the dead do
 
     @property
     def owner(self) -> Owner:
@@ -227,8 +226,7 @@ class _Seen(NamedTuple):
 
 
 def _seen(member: Member, peer: Peer | None = None) -> _Seen:
-    leaves = member.leaving and not (peer is not None and peer.left)
-    return _Seen(peer, member, frozenset(member.groups), frozenset(member.loads), leaves)
+    return _Seen(peer, member, frozenset(member.groups), frozenset(member.loads))
 
 
 def _owners(name: str, members: Iterable[_Seen], *, leaving: bool = False) -> tuple[list[Owner], bool]:
@@ -239,7 +237,7 @@ def _owners(name: str, members: Iterable[_Seen], *, leaving: bool = False) -> tu
     having = [
         seen
         for seen in members
-        if not (seen.member.client or (not leaving and seen.leaves))
+        if not (seen.member.client or (seen.member.leaving and not leaving))
         and (name in seen.groups or not seen.member.protocol)
     ]
     loads = any(name in seen.loads for seen in having)

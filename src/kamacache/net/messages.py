@@ -38,7 +38,8 @@ class Contact(NamedTuple):
 class Hello(NamedTuple):
     """The sender, its groups, and its contact with the receiver. The answer is a Hello too.
 
-    `gone` are the ids and addresses of members that the sender knows to have ended.
+    `gone` are the ids and addresses of members that the sender knows to have ended. `left` are members of a fixed list
+    that said goodbye, and are not back as far as the sender knows.
     """
 
     member: Member
@@ -47,6 +48,7 @@ class Hello(NamedTuple):
     contact: Contact = Contact()
     leaving: bool = False
     gone: Sequence[str] = ()
+    left: Sequence[Member] = ()
 
 
 class LoadRequest(NamedTuple):

@@ -59,6 +59,9 @@ pub struct HelloMessage {
     /// ids and addresses of members that are known to have ended
     #[prost(string, repeated, tag = "6")]
     pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// members of a fixed list that said goodbye, and are not back
+    #[prost(message, repeated, tag = "7")]
+    pub left: ::prost::alloc::vec::Vec<Member>,
 }
 /// What a member says to another one of the writes that it told it of, in a hello and as the answer to KC.PING.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -40,7 +40,9 @@ fn hello<'py>(py: Python<'py>, h: &pb::HelloMessage) -> PyResult<Bound<'py, PyAn
     let member = member(py, &h.member.clone().unwrap_or_default())?;
     let groups = h.groups.iter().map(|group| group_state(py, group)).collect::<PyResult<Vec<_>>>()?;
     let contact = contact(py, &h.contact.clone().unwrap_or_default())?;
-    hello_class(py)?.call1((member, from_version(&h.clock), groups, contact, h.leaving, PyTuple::new(py, &h.gone)?))
+    let gone = PyTuple::new(py, &h.gone)?;
+    let left = h.left.iter().map(|left| self::member(py, left)).collect::<PyResult<Vec<_>>>()?;
+    hello_class(py)?.call1((member, from_version(&h.clock), groups, contact, h.leaving, gone, PyTuple::new(py, left)?))
 }
 
 fn answer<'py>(py: Python<'py>, a: &pb::Answer) -> PyResult<Bound<'py, PyAny>> {

@@ -84,13 +84,14 @@ pub fn write_item((key, value, ttl, above, ordered, agreed): WriteItem) -> pb::W
 }
 
 fn hello(message: &Bound<'_, PyAny>) -> PyResult<pb::HelloMessage> {
-    let (from, clock, groups, (id, number, begun, has, now_ms), leaving, gone) = message.extract()?;
+    let (from, clock, groups, (id, number, begun, has, now_ms), leaving, gone, left) = message.extract()?;
     Ok(pb::HelloMessage {
         member: Some(member(from)),
         clock: to_version(clock),
         groups: all(groups, group_state),
         leaving,
         gone,
+        left: all(left, member),
         contact: Some(pb::Contact { id, number, begun, has, now_ms }),
     })
 }
