@@ -34,9 +34,11 @@ FLOORS = (  # from the ground up
         "stats",
     ),
     ("cluster.peer", "net.link"),
+    ("cluster.former",),
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
-    ("load.call", "load.fills", "load.freshness", "load.window", "typed", "keys", "annotation"),
+    ("load.call", "load.fills", "load.freshness", "load.window", "typedcodecs", "keys", "annotation"),
+    ("typed",),
     ("load.given", "load.grant", "load.lease", "callkey", "keycodec"),
     ("calltags",),
     (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kamacache._engine import monotonic
 from kamacache.cluster.contact import Listeners, has_ended, must_be_told
+from kamacache.cluster.former import Former
 from kamacache.cluster.peer import LEFT, Peer
 from kamacache.log import log
 from kamacache.member import Member
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from kamacache._engine import Contacts
 
 __all__ = ["Peer", "Peers"]
-_BEFORE = 10_000  # forgotten peers that are remembered
 _ANEW = 3  # probes left unanswered in which a member registers anew if the registry lost its data
 _UNANSWERED = 2  # probes in a row after which a peer is considered dead
 
@@ -33,13 +34,12 @@ class Peers:
         self.own: str | None = None
         self.parted = ("", 0.0)  # the last member that began to leave, and when
         self._contacts = contacts
-        self._notices_deaths = notices_deaths
+        self._must_be_told = functools.partial(must_be_told, notices_deaths=notices_deaths)
         self._sees_ends = sees_ends  # the registry soon knows of each process that it has ended
         self._lock = threading.Lock()
         self._listeners = Listeners(self._to_tell)
         self._peers: dict[str, Peer] = {}
-        self._left: dict[str, None] = {}  # ids of forgotten peers that said goodbye: they never come back
-        self._before: dict[str, tuple[bool, bool]] = {}  # by id: whether a forgotten peer had answered, and had ended
+        self._former = Former()
         self._turned = False
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Peers:
 
         Neither is so while it is not known who answers at its address now.
         """
-        if member.id in self._left or self._before.get(member.id, (False, False))[1]:
+        if self._former.has_ended(member.id):
             return False, True
         if peer is None or peer.id == member.id:
             gone = peer is not None and (peer.dead or peer.left)
@@ -162,7 +162,7 @@ class Peers:
         to a number; 0: it was never told of any before, and remembers nothing that could be older.
         """
         with self._lock:
-            if member.id in self._left or (peer := self._known(member.address, member)).left:
+            if self._former.left(member.id) or (peer := self._known(member.address, member)).left:
                 return ""  # sent before its goodbye: an id never comes back
             self._update(peer, member)
             was = peer.skipped
@@ -282,28 +282,19 @@ class Peers:
             for peer in gone:
                 self._contacts.forget(peer.id)
                 del self._peers[peer.address]
-                if peer.left:
-                    self._left[peer.id] = None
-                else:
-                    self._before[peer.id] = peer.confirmed, peer.ended
-            for ids in (self._before, self._left):
-                while len(ids) > _BEFORE:
-                    del ids[next(iter(ids))]
+                self._former.add(peer)
         return gone
 
     def _may_be(self, member: Member) -> bool:
         """Return whether a member is another one than this, and has not said goodbye. Holds the lock."""
-        return member.address not in (None, self.own) and member.id not in self._left
-
-    def _must_be_told(self, peer: Peer, silence: int) -> bool:
-        return must_be_told(peer, silence, notices_deaths=self._notices_deaths)
+        return member.address not in (None, self.own) and not self._former.left(member.id)
 
     def _known(self, address: str | None, member: Member) -> Peer:
         """Return the peer at an address, a new one if another process has taken the address over. Holds the lock."""
         peer = self._peers.get(address or "")
         if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
             peer = self._put(Peer(member))
-            if (before := self._before.pop(member.id, None)) is not None:
+            if (before := self._former.take(member.id)) is not None:
                 peer.confirmed, peer.ended = before
                 peer.behind, peer.present = True, False  # it is behind until its hello says what it has
                 if peer.ended:
