@@ -122,6 +122,7 @@ class Start:
         """Close everything that `close` has stopped, once. An interrupt ends one step, and the next ones follow."""
         if not self.ended.begin():
             return
+        self.closer = threading.get_ident()  # it may be a thread whose get would have started the node
         node = self._node
         steps: list[Callable[[], object]] = [
             partial(node._membership.leave, Deadline.after(GOODBYE)),
