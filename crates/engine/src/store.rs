@@ -53,6 +53,7 @@ use self::{
     counts::{Counts, Used},
     entry::Entry,
     hot::Hot,
+    lock::Place,
     room::Shown,
     shard::{Contents, Shard},
     writes::{Pending, Writes},
@@ -63,7 +64,7 @@ use crate::{
     outcome::OUTCOMES,
     policy::{AnyPolicy, Lru, Rule, Sequence},
     sync::{
-        Guard, Mutex, Poisoned,
+        Guard, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     version::Hlc,
@@ -117,7 +118,7 @@ impl<V> Gone<V> {
 
 pub struct Store<V> {
     options: Options,
-    shards: Box<[Poisoned<Shard<V>>]>,
+    shards: Box<[Place<Shard<V>>]>,
     /// By shard: what its queues show.
     shown: Box<[Shown]>,
     rule: &'static Rule,
@@ -162,7 +163,7 @@ impl<V: Value> Store<V> {
                 let contents = Contents::new(main, near, linger);
                 let shown = Shown::new(&contents);
                 let mut hot = Hot::new(seed());
-                let shard = Poisoned::new(Shard {
+                let shard = Place::new(Shard {
                     contents,
                     writes: Writes::new(options.remember, chunk, secrets),
                     pending: Pending::default(),

@@ -1,14 +1,33 @@
 //! The lock of a shard, and the turns of those that want it.
-use std::sync::TryLockError;
+use std::{ops::Deref, sync::TryLockError};
 
 use super::{Store, shard::Shard};
 use crate::{
     memory::Value,
-    sync::{self, Guard, atomic::Ordering::Relaxed},
+    sync::{self, Guard, Poisoned, atomic::Ordering::Relaxed},
 };
 
 /// So many pauses are made at most for threads that wait for a shard: they need one, or some on a busy machine.
 const PAUSES: usize = 10;
+
+/// A shard at the beginning of a cache line, so that its lock and the counters of a hit are in the same one, and in none of
+/// another shard. Processors fetch lines in pairs.
+#[repr(align(128))]
+pub struct Place<T>(Poisoned<T>);
+
+impl<T> Place<T> {
+    pub fn new(shard: T) -> Self {
+        Self(Poisoned::new(shard))
+    }
+}
+
+impl<T> Deref for Place<T> {
+    type Target = Poisoned<T>;
+
+    fn deref(&self) -> &Poisoned<T> {
+        &self.0
+    }
+}
 
 impl<V: Value> Store<V> {
     #[inline]
