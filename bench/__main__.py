@@ -18,6 +18,7 @@ from bench.idle import BAR_PERCENT
 from bench.import_time import BAR_MS, IMPORTS
 from bench.memory import BAR as GROWTH
 from bench.stalls import BAR_MS as STALL_MS
+from bench.threads import BAR as THREADS
 from bench.writes import ALONE_US, BARS
 
 
@@ -71,6 +72,17 @@ def functions(result: Any) -> Iterator[Row]:
         for peer in ("async-lru", "cashews"):
             ratio = rows["kamacache"]["ns"] / rows[peer]["ns"]
             yield Row(f"hit of a cached function, {call}: kamacache / {peer}", f"{ratio:.2f}", "<= 1.00", ratio <= 1)
+
+
+def threads(result: Any) -> Iterator[Row]:
+    for what, row in result["ratio"]["kamacache"].items():
+        asked = not result["lock"] and what == "keys of their own"
+        yield Row(
+            f"hits of two threads / of one, {what}{', with the interpreter lock' if result['lock'] else ''}",
+            f"{row['median']:.2f}",
+            f">= {THREADS:.2f}" if asked else "",
+            row["median"] >= THREADS if asked else None,
+        )
 
 
 def tags(result: Any) -> Iterator[Row]:
@@ -173,6 +185,7 @@ class Bench:
 
 BENCHES = (
     Bench("local_hit", ("--rounds", "2"), local_hit),
+    Bench("threads", ("--rounds", "3"), threads),
     Bench("functions", ("--rounds", "40"), functions),
     Bench("tags", ("--entries", "100000", "--rounds", "10"), tags),
     Bench("miss", ("--rounds", "5"), miss),

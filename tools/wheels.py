@@ -1,9 +1,10 @@
 """Build the wheels and the source distribution into dist/, audit them, and try those that run on this machine.
 
-python -m tools.wheels (or `make wheels`), with names of TARGETS or "sdist" for these alone
+python -m tools.wheels (or `make wheels`), with names of TARGETS, "sdist" or "free-threaded" for these alone
 
 A wheel is audited for the platform that its name promises and for the stable ABI. It is tried with each CPython of
-VERSIONS on PATH, in a fresh environment outside the tree. The table at the end says what could not be done, and why.
+VERSIONS on PATH, in a fresh environment outside the tree. A free-threaded CPython of FREE on PATH gets a wheel of its
+own. The table at the end says what could not be done, and why.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,7 @@ TARGETS = {
 }
 OLDEST = "3.11"
 VERSIONS = (OLDEST, "3.12", "3.13", "3.14")
+FREE = ("3.14t",)  # free-threaded: each has a wheel of its own, as they have no stable ABI in common before 3.15
 HERE = f"{platform.machine()}-unknown-linux-{'gnu' if platform.libc_ver()[0] == 'glibc' else 'musl'}"
 NEEDED = {"PKG-INFO", "LICENSE", "README.md", "Cargo.lock", "proto/kamacache.proto", "crates/engine/src/port/page.html"}
 # What a wheel is tried with: a hit, and two processes that share what each of them owns.
@@ -39,6 +42,8 @@ import kamacache
 assert kamacache._engine.__file__.startswith(sys.prefix), kamacache._engine.__file__
 alone = kamacache.Node().group("alone", str.encode)
 assert alone.get("1") is alone.get("1") and alone.get("1") == b"1"
+if "free-threading" in sys.version:
+    assert not sys._is_gil_enabled(), "the import has taken the lock back"
 OTHER = '''
 import sys, kamacache
 
@@ -77,9 +82,9 @@ def has_standard_library(target: str) -> bool:
     return library.is_dir()
 
 
-def build(target: str, into: Path) -> Path:
+def build(target: str, into: Path, python: str = OLDEST) -> Path:
     """Build the wheel for a target. Zig links it against the oldest C library that the platform's tag allows."""
-    options = ("--release", "--locked", "--zig", "--auditwheel", "check", "--interpreter", OLDEST)
+    options = ("--release", "--locked", "--zig", "--auditwheel", "check", "--interpreter", python)
     run("maturin", "build", *options, "--target", target, "--compatibility", TARGETS[target], "--out", into)
     (wheel,) = into.glob("*.whl")
     if target.endswith("-musl"):
@@ -100,29 +105,30 @@ def name_musl(wheel: Path, target: str) -> None:
     run(sys.executable, "-m", "wheel", "pack", unpacked, "--dest-dir", wheel.parent)
 
 
-def audit(wheel: Path, target: str) -> str:
-    """Return the platform that auditwheel finds. Raises ValueError if the wheel's name promises another."""
+def audit(wheel: Path, target: str, abi: str = "abi3") -> str:
+    """Return the platform that auditwheel finds. Raises ValueError if the wheel's name promises another one, or ABI."""
     promised = f"{TARGETS[target]}_{target.partition('-')[0]}"
     # It is not to look at the libraries of this machine, which may be of another platform.
     printed = run("auditwheel", "show", "--json", "--ldpaths", "/nowhere", wheel)
     said = json.loads(printed[printed.index("{") : printed.rindex("}") + 1])  # warnings stand around it
-    *_, abi, platforms = wheel.stem.split("-")
-    if abi != "abi3" or promised not in platforms.split(".") or said["overall_tag"] != promised:
-        raise ValueError(f"{wheel.name} is not abi3 for {promised}: {said}")
-    run("abi3audit", "--strict", "--assume-minimum-abi3", OLDEST, wheel)
+    *_, named, platforms = wheel.stem.split("-")
+    if named != abi or promised not in platforms.split(".") or said["overall_tag"] != promised:
+        raise ValueError(f"{wheel.name} is not {abi} for {promised}: {said}")
+    if abi == "abi3":
+        run("abi3audit", "--strict", "--assume-minimum-abi3", OLDEST, wheel)
     return promised
 
 
-def attempt(wheel: Path) -> str:
+def attempt(wheel: Path, versions: Sequence[str] = VERSIONS) -> str:
     """Install the wheel with each Python that is here, run the trial, and return the versions."""
-    here = [version for version in VERSIONS if works(f"python{version}")]
+    here = [version for version in versions if works(f"python{version}")]
     for version in here:
         with tempfile.TemporaryDirectory() as directory:
             inside, outside = Path(directory, "bin/python"), Path(directory)
             run(f"python{version}", "-m", "venv", directory, cwd=outside)
             run(inside, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=outside)
             run(inside, "-I", "-c", TRIAL, cwd=outside)
-    absent = [version for version in VERSIONS if version not in here]
+    absent = [version for version in versions if version not in here]
     return f"tried with {', '.join(here) or 'none'}" + (f" (not here: {', '.join(absent)})" if absent else "")
 
 
@@ -147,6 +153,21 @@ def wheel(target: str) -> str:
     return f"{tag}, abi3; {tried}"
 
 
+def free_threaded(_: str) -> str:
+    """Build, audit and try the wheel of this machine for each free-threaded Python that is here."""
+    told = []
+    for version in FREE:
+        if not works(f"python{version}"):
+            told.append(f"LEFT OUT: no python{version} here")
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            built = build(HERE, Path(directory), f"python{version}")
+            tag = audit(built, HERE, f"cp{version.replace('.', '')}")
+            told.append(f"{tag}; {attempt(built, [version])}")
+            shutil.move(built, DIST / built.name)
+    return "; ".join(told)
+
+
 def sdist(_: str) -> str:
     """Make the source distribution, build a wheel of it as pip does, and try that."""
     with tempfile.TemporaryDirectory() as directory:
@@ -168,7 +189,8 @@ def sdist(_: str) -> str:
 def main() -> None:
     """Do all that was asked for, then say what was done. The exit status is 1 if any of it failed."""
     arguments = argparse.ArgumentParser(prog="python -m tools.wheels", description=__doc__.partition("\n")[0])
-    every = ("sdist", *TARGETS)
+    makers = {"sdist": sdist, **dict.fromkeys(TARGETS, wheel), "free-threaded": free_threaded}
+    every = tuple(makers)
     arguments.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(every)}; all if none is given")
     names = arguments.parse_args().names or every
     if unknown := set(names) - set(every):
@@ -178,7 +200,7 @@ def main() -> None:
     for name in names:
         print(f"{name} …", flush=True)
         try:
-            said[name] = (sdist if name == "sdist" else wheel)(name)
+            said[name] = makers[name](name)
         except (subprocess.CalledProcessError, ValueError) as error:
             print(error, getattr(error, "stdout", ""), sep="\n")
             said[name], failed = "FAILED: see above", True

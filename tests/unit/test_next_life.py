@@ -1,4 +1,4 @@
-"""Threads that get while their node is closed and begins its next life: a getter is bound to another store under them."""
+"""Threads that get while their node is closed and begins its next life, which binds their group to another store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ THREADS = 4
 
 
 def test_gets_while_a_node_is_closed_and_started_again() -> None:
-    """Answer each get from the old life or the new one, or with NodeClosed. Without the interpreter's lock all run at once."""
+    """Answer each get from the old life or the new one, or with NodeClosed."""
     node = Node()
     group = node.group("g", str.encode)
     ended = threading.Event()

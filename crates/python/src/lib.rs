@@ -47,7 +47,7 @@ use pyo3::{
     types::{PyBytes, PyTuple},
 };
 
-#[pymodule(gil_used = true)] // docs/decisions.md says what is missing
+#[pymodule(gil_used = false)] // docs/decisions.md says why
 mod _engine {
     use super::*;
 
