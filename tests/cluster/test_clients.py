@@ -208,7 +208,7 @@ def test_a_client_is_ready_at_once(tmp_path: Path) -> None:
             node.group("users", load)
         command = [sys.executable, "-c", textwrap.dedent(CLIENT), registry]
         took: list[float] = []
-        while not took or (min(took) > 0.05 and len(took) < 10):
+        while not took or (min(took) > 0.05 and len(took) < 30):
             done = subprocess.run(command, env=own_environment(), capture_output=True, check=True, timeout=60)
             took.append(float(done.stdout))
         assert min(took) <= 0.05

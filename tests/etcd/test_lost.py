@@ -103,8 +103,8 @@ def test_those_that_crash_are_dropped(etcd: Etcd, processes: Processes) -> None:
         process.kill()
     wait_until(lambda: etcd.entries("/kamacache/test/nodes/") == {}, SHORT + 15.0)
     assert len(known(etcd)) == 2
-    began = time.monotonic()
     (late,) = processes.make(1, start=False, registry=etcd.url, lease=SHORT)
+    began = time.monotonic()
     late.start()
     wait_until(lambda: known(etcd) == {late.address})
     assert time.monotonic() - began < 5.0

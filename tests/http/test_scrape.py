@@ -67,6 +67,7 @@ def test_all_nodes_of_a_machine(node: Node, worker: tuple[subprocess.Popen[str],
 
 def test_a_frozen_member_is_left_out(node: Node, worker: tuple[subprocess.Popen[str], str]) -> None:
     os.kill(worker[0].pid, signal.SIGSTOP)
+    os.waitpid(worker[0].pid, os.WUNTRACED)  # it stands still now
     begun = time.monotonic()
     assert gets(node.metrics(machine=True)) == {node.address: 1}
     assert time.monotonic() - begun < 10  # not as long as it stands still
