@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from kamacache import Conflict, PeerError
+from kamacache import Conflict, Node, PeerError
 from kamacache.net.lane import Look
 from kamacache.net.messages import Hello, TellRequest, WriteReply, WriteRequest
-from kamacache.testing import Peek
+from kamacache.testing import Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 
@@ -252,3 +253,21 @@ def test_owner_that_has_not_joined_decides_nothing(cluster: Cluster) -> None:
     cluster.nodes.append(node)
     assert add.result(10) is True
     assert not cluster.group(node).add(key, b"w")
+
+
+def test_a_loop_that_ends_leaves_no_lock() -> None:
+    """End the loop of each of many tasks while its order is under way: asyncio.run cancels that."""
+    network = Network(hot=False)
+    nodes = [Node(registry=network.registry(), lane=network.lane()) for _ in range(2)]
+    one, other = (node.group("g", ttl="10m") for node in nodes)
+    with nodes[0], nodes[1]:
+        for number in range(40):
+
+            async def main(key: str = f"k{number}") -> None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0):
+                        async with one.lock(key, lease="1h", wait="5s"):
+                            pass
+
+            asyncio.run(main())
+        wait_until(lambda: not any(f"k{number}" in other for number in range(40)))

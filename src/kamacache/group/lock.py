@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from kamacache import thread
 from kamacache.codecs import kept_integer
-from kamacache.errors import Conflict, LockTaken, PeerError
-from kamacache.steps import Path, Twofold
+from kamacache.errors import Conflict, KamaCacheError, LockTaken, Overloaded, PeerError
+from kamacache.steps import Path, Twofold, drive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from kamacache.write.primitives import Primitives
 
 _SOONEST, _LATEST = 0.005, 0.1  # seconds between two tries
+_DROPS = 10  # tries to remove a lock that nobody waits for any more
 
 
 class _Try:
@@ -75,20 +77,40 @@ class Lock:
         """Take the lock, or nothing once nobody wants it any more."""
         if self._version:
             raise LockTaken(f"the lock {self._key!r} is held by this object already")
+        token = kept_integer(self.mark)
+        try:
+            version = yield from self._add(token, attempt)
+        except Exception:
+            raise
+        except BaseException:  # the event loop ends, or an interrupt came, and the order may be under way
+            with suppress(Overloaded):
+                thread.start("kamacache-unlock", self._drop, token)
+            raise
+        self._version = version
+        if attempt.wanted:
+            attempt.version = version
+        else:
+            yield from self._release()
+
+    def _add(self, token: bytes, attempt: _Try) -> Path[int]:
+        """Add the entry, as often as it takes, and return its version."""
         until = time.monotonic() + self._wait
         pause = _SOONEST
-        token = kept_integer(self.mark)
         while not (version := (yield from self._primitives.add(self._key, token, self._lease))):
             left = until - time.monotonic()
             if left <= 0 or not attempt.wanted:
                 raise LockTaken(f"the lock {self._key!r} is taken")
             yield _sleep(min(pause, left))
             pause = min(pause * 2, _LATEST)
-        self._version = version
-        if attempt.wanted:
-            attempt.version = version
-        else:
-            yield from self._release()
+        return version
+
+    def _drop(self, token: bytes) -> None:
+        """Remove what the order of a caller that was interrupted has added, or adds within a second."""
+        for _ in range(_DROPS):
+            with suppress(KamaCacheError):
+                if drive(self._primitives.remove_own(self._key, token)):
+                    return
+            time.sleep(_LATEST)
 
     def _release(self) -> Path[None]:
         version, self._version = self._version, 0

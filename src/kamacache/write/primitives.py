@@ -131,6 +131,14 @@ class Primitives:
         self._check(key, outcome)
         return Removed(outcome.existed, confirmed)
 
+    def remove_own(self, key: str, raw: bytes) -> Path[bool]:
+        """Remove a key if it has these bytes, which no other writer has. Return whether that was so."""
+        found = yield from self._find(key)
+        if found is None or found.value != raw:
+            return False
+        yield from self.remove(key, found.version)
+        return True
+
     def _check(self, key: str, outcome: Outcome) -> None:
         if outcome.verdict == CONFLICT:
             raise Conflict(f"{self._name}[{key!r}]: the entry has changed, or is gone")
