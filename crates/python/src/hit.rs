@@ -57,8 +57,9 @@ Return the value for `key`. On a miss, call `load(key)` on this thread, in its c
 Meanwhile every other caller in the cluster that asks for the key waits for that result. The owner of the key
 gives a lease to one caller at a time. If its process ends or freezes, or load_timeout is over, the next caller
 that brings a function gets the lease. The value is kept as of the beginning of the lease: a later set, delete
-or clear wins. The ttl and the other options are those of this node's group, which needs no loader. If the owner
-cannot be reached, the next candidate gives the lease; after a second in vain the function runs without one.
+or clear wins. The ttl and the codec are those of this node's group, which needs no loader; the rules for old
+values are those of the owner. If the owner cannot be reached, the next candidate gives the lease; after a
+second in vain the function runs without one.
 
 `load` may return None for a key that the source does not have, or Value(value, ttl=...). If it raises, this
 caller gets LoadError with the exception as its cause, those who wait get LoadError with its type and text, and
