@@ -137,15 +137,15 @@ _LOOK = 0.01  # seconds between two looks at what other nodes do
 PAUSE_EVERY = 100  # keys of a batch between two pauses
 
 
-def pause() -> Twofold:
+def pause(seconds: float = _LOOK) -> Twofold:
     """Return a step that waits for a moment, before another look at what other nodes do."""
 
     async def apause() -> None:
         import asyncio  # noqa: PLC0415 - it is running
 
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(seconds)
 
-    return Twofold(lambda: time.sleep(_LOOK), apause)
+    return Twofold(lambda: time.sleep(seconds), apause)
 
 
 def parts(items: Sequence[T], size: int = PAUSE_EVERY) -> Iterator[list[T]]:

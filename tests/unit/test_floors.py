@@ -34,7 +34,7 @@ FLOORS = (  # from the ground up
         "stats",
     ),
     ("cluster.peer", "net.link"),
-    ("cluster.former",),
+    ("cluster.forgotten",),
     ("cluster.peers",),
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call", "load.fills", "load.freshness", "load.window", "typedcodecs", "keys", "annotation"),

@@ -248,7 +248,7 @@ def test_its_own_exception_reaches_the_caller_whose_call_ran(node: Node, bare: C
 
 
 def test_each_of_many_is_a_load_of_its_own(node: Node) -> None:
-    """Keep what was loaded before a failure, and have nobody wait for more than one call, nor each call for the sum."""
+    """Keep what was loaded before a failure; a caller waits for one call, and a call has a time of its own."""
     gates = {number: threading.Event() for number in range(1, 6)}
 
     @node.cached(load_timeout=PATIENCE)
@@ -685,11 +685,11 @@ def test_a_key_or_ignore_of_a_wrong_type_is_a_config_error(node: Node, options: 
 
 
 class Odd(BaseException):
-    """What pytest.fail raises, for example."""
+    """An exception like that of pytest.fail."""
 
 
 def test_an_exception_that_is_no_exception_ends_its_call() -> None:
-    """End it at once, as an exception does: nobody else can."""
+    """End it at once, as an exception does: no other call can."""
     node = Node()
     group = node.group("odd", load_timeout=None)
 

@@ -26,19 +26,19 @@ pub struct Getter {
     /// The store's own: a hit need not pass through the object. One count of it is this object's.
     cell: AtomicPtr<Cell>,
     store: Held<Store>,
-    former: Former,
+    replaced: Replaced,
 }
 
-/// What a getter was bound to before. With the interpreter's lock no other thread is attached when it is replaced, so it
-/// goes at once. Without the lock one may be inside `lookup`, so it goes with the getter: a few kilobytes, as a closed
-/// store is empty.
+/// The stores that a getter was bound to before. With the interpreter's lock no other thread is attached when one is
+/// replaced, so it goes at once. Without the lock a thread may be inside `lookup`, so it goes with the getter: a few
+/// kilobytes, as a closed store is empty.
 #[derive(Default)]
-struct Former {
+struct Replaced {
     #[cfg(Py_GIL_DISABLED)]
     cells: std::sync::Mutex<Vec<Arc<Cell>>>,
 }
 
-impl Former {
+impl Replaced {
     fn take(&self, cell: Arc<Cell>) {
         #[cfg(Py_GIL_DISABLED)]
         self.cells.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(cell);
@@ -51,7 +51,7 @@ impl Reader for Getter {
     #[inline]
     unsafe fn lookup(&self, key: &str) -> Lookup<Taken> {
         // SAFETY: the pointer comes from Arc::into_raw. Attached, as the caller grants, and until the lookup is over: so
-        // the cell is alive, as `former` has it.
+        // the cell is alive, as `replaced` has it.
         unsafe { &*self.cell.load(Ordering::Acquire) }.get().lookup(key, take)
     }
 
@@ -83,14 +83,14 @@ impl Getter {
     #[pyo3(signature = (store, /))]
     fn new(store: Py<Store>) -> Self {
         let cell = AtomicPtr::new(Arc::into_raw(store.get().cell()).cast_mut());
-        Self { cell, store: Held::new(Some(store)), former: Former::default() }
+        Self { cell, store: Held::new(Some(store)), replaced: Replaced::default() }
     }
 
     #[pyo3(signature = (store, /))]
     fn _bind(&self, _py: Python<'_>, store: Py<Store>) {
         let cell = Arc::into_raw(store.get().cell()).cast_mut();
         // SAFETY: the old pointer comes from Arc::into_raw, and its count is ours now.
-        self.former.take(unsafe { Arc::from_raw(self.cell.swap(cell, Ordering::AcqRel)) });
+        self.replaced.take(unsafe { Arc::from_raw(self.cell.swap(cell, Ordering::AcqRel)) });
         self.store.set(Some(store));
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import monotonic
 from kamacache.cluster.contact import Listeners, has_ended, must_be_told
-from kamacache.cluster.former import Former
+from kamacache.cluster.forgotten import Forgotten
 from kamacache.cluster.peer import LEFT, Peer
 from kamacache.log import log
 from kamacache.member import Member
@@ -39,7 +39,7 @@ class Peers:
         self._lock = threading.Lock()
         self._listeners = Listeners(self._to_tell)
         self._peers: dict[str, Peer] = {}
-        self._former = Former()
+        self._forgotten = Forgotten()
         self._turned = False
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Peers:
 
         Neither is so while it is not known who answers at its address now.
         """
-        if self._former.has_ended(member.id):
+        if self._forgotten.has_ended(member.id):
             return False, True
         if peer is None or peer.id == member.id:
             gone = peer is not None and (peer.dead or peer.left)
@@ -162,7 +162,7 @@ class Peers:
         to a number; 0: it was never told of any before, and remembers nothing that could be older.
         """
         with self._lock:
-            if self._former.left(member.id) or (peer := self._known(member.address, member)).left:
+            if self._forgotten.left(member.id) or (peer := self._known(member.address, member)).left:
                 return ""  # sent before its goodbye: an id never comes back
             self._update(peer, member)
             was = peer.skipped
@@ -253,11 +253,11 @@ class Peers:
     def died(self, peer: Peer, error: Exception) -> bool:
         """Consider a peer dead. Return whether that is new."""
         with self._lock:
-            peer.refused |= getattr(error, "refused", False)
+            refused = getattr(error, "refused", False)
+            peer.refused |= refused
             if new := not peer.dead:
                 self._contacts.end(peer.id)
-                ends = getattr(error, "broken", False) or (self._sees_ends and getattr(error, "refused", False))
-                peer.dies(ends=ends)
+                peer.dies(ends=getattr(error, "broken", False) or (self._sees_ends and refused))
                 self._turned = True
         if new:
             text = "%(peer)s is considered dead: %(error)s; requests skip it until it answers"
@@ -282,19 +282,19 @@ class Peers:
             for peer in gone:
                 self._contacts.forget(peer.id)
                 del self._peers[peer.address]
-                self._former.add(peer)
+                self._forgotten.add(peer)
         return gone
 
     def _may_be(self, member: Member) -> bool:
         """Return whether a member is another one than this, and has not said goodbye. Holds the lock."""
-        return member.address not in (None, self.own) and not self._former.left(member.id)
+        return member.address not in (None, self.own) and not self._forgotten.left(member.id)
 
     def _known(self, address: str | None, member: Member) -> Peer:
         """Return the peer at an address, a new one if another process has taken the address over. Holds the lock."""
         peer = self._peers.get(address or "")
         if peer is None or (member.protocol and peer.member.protocol and peer.id != member.id):
             peer = self._put(Peer(member))
-            if (before := self._former.take(member.id)) is not None:
+            if (before := self._forgotten.take(member.id)) is not None:
                 peer.confirmed, peer.ended = before
                 peer.behind, peer.present = True, False  # it is behind until its hello says what it has
                 if peer.ended:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from kamacache import thread
 from kamacache.codecs import kept_integer
 from kamacache.errors import Conflict, KamaCacheError, LockTaken, Overloaded, PeerError
-from kamacache.steps import Path, Twofold, drive
+from kamacache.steps import Path, drive, pause
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kamacache.write.primitives import Primitives
 
 _SOONEST, _LATEST = 0.005, 0.1  # seconds between two tries
-_DROPS = 10  # tries to remove a lock that nobody waits for any more
+_DROPS = 10  # tries to remove a lock that no caller waits for
 
 
 class _Try:
@@ -95,13 +95,13 @@ class Lock:
     def _add(self, token: bytes, attempt: _Try) -> Path[int]:
         """Add the entry, as often as it takes, and return its version."""
         until = time.monotonic() + self._wait
-        pause = _SOONEST
+        turn = _SOONEST
         while not (version := (yield from self._primitives.add(self._key, token, self._lease))):
             left = until - time.monotonic()
             if left <= 0 or not attempt.wanted:
                 raise LockTaken(f"the lock {self._key!r} is taken")
-            yield _sleep(min(pause, left))
-            pause = min(pause * 2, _LATEST)
+            yield pause(min(turn, left))
+            turn = min(turn * 2, _LATEST)
         return version
 
     def _drop(self, token: bytes) -> None:
@@ -116,12 +116,3 @@ class Lock:
         version, self._version = self._version, 0
         with suppress(Conflict, PeerError):  # the lease has ended, or will
             yield from self._primitives.remove(self._key, version)
-
-
-def _sleep(seconds: float) -> Twofold:
-    async def asleep() -> None:
-        import asyncio  # noqa: PLC0415 - it is running
-
-        await asyncio.sleep(seconds)
-
-    return Twofold(lambda: time.sleep(seconds), asleep)

@@ -82,7 +82,7 @@ class Registry(ABC):
 
     @property
     def sees_ends(self) -> bool:
-        """Whether it has an `is_dead` of its own, which knows soon of each process that has ended."""
+        """Return whether it has an `is_dead` of its own, which knows soon of each process that has ended."""
         return type(self).is_dead is not Registry.is_dead
 
     def lost(self, service: str) -> list[Member]:  # noqa: ARG002 - most registries forget them

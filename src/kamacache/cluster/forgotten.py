@@ -1,4 +1,4 @@
-"""What is known of members that were forgotten, by their ids: a list may name them again."""
+"""Keep facts of peers that were forgotten, by their ids: a list may name them again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _MOST = 10_000
 
 
 class Known(NamedTuple):
-    """Whether a forgotten peer had ever answered, and was known to have ended."""
+    """Facts of a forgotten peer: it had answered once; it was known to have ended."""
 
     confirmed: bool = False
     ended: bool = False
 
 
-class Former:
+class Forgotten:
     """The last forgotten peers. Their owner holds its lock."""
 
     def __init__(self) -> None:
