@@ -1,4 +1,4 @@
-"""For all tests: the number of random inputs, an end for tests that hang, and transports that end with their test."""
+"""For all tests: the number of random inputs, second tries, an end for tests that hang, transports that end."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ settings.load_profile("ci")
 if not EVERY_CASE:
     share_tables()
 
+ONE_TRY = {"docs", "proof"}  # folders of tests that wait for no other thread
+
 _stderr = pytest.StashKey[int]()
 
 
@@ -44,6 +46,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_stderr])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of real threads, processes and sockets a second try.
+
+    They wait for one another, and a machine that stands still for a second fails one in some thousands.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.path.relative_to(here).parts[0] not in ONE_TRY:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the failures before a second try as well: each is looked into."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"{report.nodeid} failed at its first try", yellow=True)
+        terminalreporter.line(report.longreprtext)
 
 
 @pytest.hookimpl(wrapper=True)
