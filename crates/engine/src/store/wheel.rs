@@ -17,7 +17,8 @@ const DUE: usize = WHEELS as usize * SLOTS as usize;
 
 #[derive(Default)]
 pub struct Wheel {
-    lists: Lists<{ DUE + 1 }>,
+    /// Made for the first entry that expires: the ends of the lists take 2 KiB.
+    lists: Option<Lists<{ DUE + 1 }>>,
     /// The time up to which it was turned.
     turned: u64,
 }
@@ -28,39 +29,47 @@ impl Wheel {
         if at == NEVER {
             return self.cancel(slot);
         }
-        self.lists.reserve(slot);
-        self.lists.unlink(slot);
-        self.lists.push_newest(self.list(at.max(self.turned)), slot);
+        let list = self.list(at.max(self.turned));
+        let lists = self.lists.get_or_insert_default();
+        lists.reserve(slot);
+        lists.unlink(slot);
+        lists.push_newest(list, slot);
     }
 
     /// Forgets an entry.
     pub fn cancel(&mut self, slot: Slot) {
-        self.lists.forget(slot);
+        if let Some(lists) = &mut self.lists {
+            lists.forget(slot);
+        }
     }
 
     /// Gives the memory of a piece of slots back, none of which has an entry.
     pub fn release(&mut self, piece: usize) {
-        self.lists.release(piece);
+        if let Some(lists) = &mut self.lists {
+            lists.release(piece);
+        }
     }
 
     /// Makes those due whose time may have come.
     pub fn turn(&mut self, now: u64) {
         let (before, now) = (self.turned, now.max(self.turned));
+        self.turned = now;
+        let Some(lists) = &mut self.lists else { return };
         for wheel in 0..WHEELS {
             let shift = FINEST + BITS * wheel;
             // The finest list that is current may have entries before and after this moment.
             let first = (before >> shift) + u64::from(wheel > 0);
             let last = now >> shift;
             for tick in first.max((last + 1).saturating_sub(SLOTS))..=last {
-                self.lists.splice(place(wheel, tick), DUE);
+                lists.splice(place(wheel, tick), DUE);
             }
         }
-        self.turned = now;
     }
 
     /// Returns an entry that is due. The caller drops it, or schedules it anew.
     pub fn due(&mut self) -> Option<Slot> {
-        self.lists.oldest(DUE).inspect(|&slot| self.lists.unlink(slot))
+        let lists = self.lists.as_mut()?;
+        lists.oldest(DUE).inspect(|&slot| lists.unlink(slot))
     }
 
     fn list(&self, at: u64) -> usize {
