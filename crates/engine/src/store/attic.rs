@@ -43,29 +43,43 @@ struct Waiting<V> {
     bytes: u64,
 }
 
+/// Entries leave shard by turns: those that came together lie together in memory, in whatever shards, and a page is given
+/// back once all of it is free.
 struct Cleared<V> {
     contents: Vec<Contents<V>>,
-    /// The rest of those of which some were dropped.
-    rest: Option<Box<dyn Iterator<Item = Entry<V>> + Send>>,
+    /// Those of which some entries were dropped.
+    begun: VecDeque<Box<dyn Iterator<Item = Entry<V>> + Send>>,
 }
 
 impl<V> Default for Attic<V> {
     fn default() -> Self {
         Self {
             evicted: Mutex::new(Waiting { entries: VecDeque::new(), bytes: 0 }),
-            cleared: Mutex::new(Cleared { contents: Vec::new(), rest: None }),
+            cleared: Mutex::new(Cleared { contents: Vec::new(), begun: VecDeque::new() }),
             cleared_bytes: AtomicU64::new(0),
         }
     }
 }
 
 impl<V: Value> Cleared<V> {
+    /// Begins with one more shard: to do so with all at once would take long. Returns whether there was one.
+    fn begin(&mut self) -> bool {
+        let next = self.contents.pop();
+        next.map(|contents| self.begun.push_back(Box::new(contents.into_entries()))).is_some()
+    }
+
     fn next(&mut self) -> Option<Entry<V>> {
         loop {
-            if let Some(entry) = self.rest.as_mut().and_then(Iterator::next) {
+            let Some(mut entries) = self.begun.pop_front() else {
+                if self.begin() {
+                    continue;
+                }
+                return None;
+            };
+            if let Some(entry) = entries.next() {
+                self.begun.push_back(entries);
                 return Some(entry);
             }
-            self.rest = Some(Box::new(self.contents.pop()?.into_entries()));
         }
     }
 }
@@ -123,11 +137,11 @@ impl<V: Value> Store<V> {
             return false;
         }
         let mut cleared = self.attic.cleared.lock();
+        cleared.begin();
         for _ in 0..SLICE {
             let Some(entry) = cleared.next() else {
                 // Under the lock, so that none is added meanwhile.
                 self.attic.cleared_bytes.store(0, Relaxed);
-                cleared.rest = None;
                 return false;
             };
             self.attic.cleared_bytes.fetch_sub(entry.weight(self.options.overhead), Relaxed);
