@@ -31,6 +31,9 @@ use crate::{stack::Stack, trim};
 /// slab, the table and the policy with the hashes of those that left, and what growing leaves unused.
 pub const OVERHEAD: u64 = 300;
 
+/// What received bytes take more than those of the interpreter: a box, and the system's memory instead of pools.
+const RECEIVED: usize = 48;
+
 /// The owner of the bytes.
 pub enum Source {
     Python(Py<PyBytes>),
@@ -88,9 +91,10 @@ impl Shared {
     }
 
     pub fn size(&self) -> usize {
+        let own = if matches!(self.source, Source::Received(_)) { self.len + RECEIVED } else { self.len };
         match self.extra.load(Relaxed) {
-            UNKEPT => self.len,
-            extra => self.len + extra,
+            UNKEPT => own,
+            extra => own + extra,
         }
     }
 }
