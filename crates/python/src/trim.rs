@@ -2,7 +2,7 @@
 //!
 //! glibc gives back the free end of its heap alone. If many small values made room for few large ones, most of the heap
 //! is free, in holes that are too small for them. So if values have left, and the process takes more than it did before,
-//! the holes are given back.
+//! the holes are given back; and also if as many have left as take half of what it takes, as after a clear.
 use std::{
     fs,
     sync::{
@@ -28,11 +28,13 @@ static ENOUGH: AtomicU64 = AtomicU64::new(LEAST);
 struct State {
     /// The bytes that the process took at least since memory was last given back.
     least: u64,
+    /// The bytes of values that died since.
+    died: u64,
     /// Not again before.
     next: Option<Instant>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { least: 0, next: None });
+static STATE: Mutex<State> = Mutex::new(State { least: 0, died: 0, next: None });
 
 /// Takes note of the death of a value.
 #[inline]
@@ -48,12 +50,13 @@ pub fn is_due() -> bool {
 
 /// Gives memory back if the process has grown, from a thread without the interpreter.
 pub fn trim() {
-    DIED.store(0, Relaxed); // first, as each release calls this again otherwise
+    let died = DIED.swap(0, Relaxed); // first, as each release calls this again otherwise
     let mut state = match STATE.try_lock() {
         Ok(state) => state,
         Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
         Err(TryLockError::WouldBlock) => return, // another thread does it
     };
+    state.died = state.died.saturating_add(died);
     let now = Instant::now();
     if state.next.is_some_and(|next| now < next) {
         return;
@@ -64,11 +67,15 @@ pub fn trim() {
     if state.least == 0 || resident < state.least {
         state.least = resident;
     }
-    if resident - state.least >= step {
+    let grown = resident - state.least >= step;
+    if grown || state.died >= resident / 2 {
         give_back();
+        state.died = 0;
         let took = now.elapsed();
         state.next = now.checked_add(took.saturating_mul(PAUSE).min(Duration::from_secs(60)));
-        state.least = self::resident().unwrap_or(resident);
+        if grown {
+            state.least = self::resident().unwrap_or(resident);
+        }
     }
 }
 
