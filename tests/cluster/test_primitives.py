@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from kamacache import Conflict, Node, PeerError
 from kamacache.net.lane import Look
 from kamacache.net.messages import Hello, TellRequest, WriteReply, WriteRequest
-from kamacache.testing import Network, Peek
+from kamacache.testing import HandOver, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
 
 
@@ -271,3 +272,47 @@ def test_a_loop_that_ends_leaves_no_lock() -> None:
 
             asyncio.run(main())
         wait_until(lambda: not any(f"k{number}" in other for number in range(40)))
+
+
+def test_a_counter_of_one_that_joins_goes_on_at_another(cluster: Cluster) -> None:
+    """Increment at C, which has read the list before B came, after B has: no table of C had B as the owner.
+
+    1. C reads the list, and registers late.
+    2. B joins, takes counters of A over, and increments them. A and the other member have nothing of them any more.
+    3. C joins. What B hands over to it is held.
+    4. C owns some of them, and increments them.
+    """
+    keys = [f"n{n}" for n in range(200)]
+    before = {key: cluster.nodes[0].owner("g", key).id for key in keys}
+    for key in keys:
+        cluster.group(cluster.nodes[0]).incr(key, initial=0)
+    c, registers = joins_late(cluster)
+    b = cluster.add(loader=False)
+    counted = [key for key in keys if b.owner("g", key).id == b.id != before[key]]
+    for key in counted:
+        assert cluster.group(b).incr(key) == 2
+    cluster.network.gate(HandOver, source=b.address)
+    registers.set()
+    c.start()
+    cluster.nodes.append(c)
+    inherited = [key for key in counted if c.owner("g", key).id == c.id]
+    assert inherited
+    assert {cluster.group(c).incr(key, initial=0) for key in inherited} == {3}
+
+
+def joins_late(cluster: Cluster) -> tuple[Node, threading.Event]:
+    """Make a node that has read the list, and registers once the event is set. Start it again to wait for that."""
+    node, registers = cluster.make(loader=False), threading.Event()
+    registry: Any = node._registry
+    register = registry.register
+
+    def late(*arguments: Any) -> None:
+        reads.set()
+        assert registers.wait(10)
+        register(*arguments)
+
+    reads = threading.Event()
+    registry.register = late
+    in_thread(node.start)
+    assert reads.wait(10)
+    return node, registers

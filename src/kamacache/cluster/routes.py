@@ -24,6 +24,7 @@ Owner = tuple[str, float, Peer | None]  # an address, a weight, and the peer; No
 Tables = dict[tuple[tuple[str, float], ...], Placement]  # by the addresses and weights of owners
 NO_PLACE = 65_535  # a position that no owner has in a table
 HANDED_OVER = 600.0  # seconds for which a new owner asks the owners before it
+SETTLING = 60.0  # seconds in which any member may have what it owned by a table that this node never had
 _STEPS = 4  # earlier routes that are remembered, each with a table of half a megabyte
 
 
@@ -34,10 +35,10 @@ class Route:
     `me` is the position of this node in it, one that no owner has if this node is none. `loads` is whether a
     member is known to load the keys. `before` is the route that this one replaced, and may itself have one before it;
     its owners are asked for keys that changed hands, until `until`. So are the peers in `leaving`, for any key: each
-    may have taken over what others had, and owns nothing any more.
+    may have taken over what others had, and owns nothing any more. Until `settling`, see by_decider.
     """
 
-    __slots__ = ("before", "leaving", "loads", "me", "owners", "peers", "placement", "until")
+    __slots__ = ("before", "leaving", "loads", "me", "owners", "peers", "placement", "settling", "until")
 
     def __init__(self, owners: list[Owner], *, loads: bool = False, tables: Tables | None = None) -> None:
         self.owners = set(owners)
@@ -47,7 +48,7 @@ class Route:
         self.placement = _table(owners, {} if tables is None else tables) if several else None
         self.loads = loads
         self.before: Route | None = None
-        self.until = 0.0
+        self.until = self.settling = 0.0
         self.leaving: tuple[Peer, ...] = ()
 
     @property
@@ -65,9 +66,9 @@ class Route:
             until, route = route.until, route.before
         return False
 
-    def follow(self, before: Route, until: float) -> None:
+    def follow(self, before: Route, now: float) -> None:
         """Remember the owners of before, in earlier changes too: not every key that changed hands was fetched since."""
-        self.before, self.until = before, until
+        self.before, self.until, self.settling = before, now + HANDED_OVER, now + SETTLING
         last = self
         for _ in range(_STEPS):
             if last.before is None:
@@ -136,6 +137,20 @@ class Route:
                 found.append(owner)
             until, before = before.until, before.before
         return found
+
+    def by_decider(self, keys: list[str], now: float) -> dict[Peer, list[str]]:
+        """Return the keys of which each peer may have decided before this node: all peers while the members settle.
+
+        Of several that join at once, one may decide for a moment by a table that the others never had.
+        """
+        if now >= self.settling:
+            return self.by_holder(keys, {}, now)
+        found: dict[Peer | None, list[str]] = dict.fromkeys((*self.leaving, *self.peers), keys)
+        before = self.before
+        while before is not None:
+            found |= dict.fromkeys(before.peers, keys)
+            before = before.before
+        return {peer: asked for peer, asked in found.items() if peer is not None and not peer.skipped}
 
     def by_holder(self, keys: Iterable[str], skipped: Mapping[str, Peer], now: float) -> dict[Peer, list[str]]:
         """Return the keys that each peer may have; see holders."""
@@ -207,7 +222,7 @@ class Routes:
         if before is None and None in route.peers and (first := _owners(name, members[1:], leaving=True)[0]):
             before = Route(first, tables=tables)  # they were here first and owned these keys
         if before is not None:
-            route.follow(before, self._clock.now() + HANDED_OVER)
+            route.follow(before, self._clock.now())
         self._routes[name] = route
         self._placed(name, route)
 

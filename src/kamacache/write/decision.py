@@ -9,6 +9,7 @@ A caller that gets PeerError after a connection broke does not know whether its 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
@@ -179,25 +180,30 @@ class Decisions:
     def _inherit(self, keys: list[str]) -> Path[bool]:
         """Take in what earlier owners have of these keys. Return False if this node has not joined.
 
-        Raises PeerError if one of them lives, and does not answer: what it has may count.
+        Raises PeerError if one of them lives, and does not answer for half a second: what it has may count.
         """
         runtime, store, name = self._runtime, self._store, self._name
         if not runtime.joined:
             return False
-        by_peer = runtime.route(name).by_holder(keys, {}, runtime.clock.now())
-        if by_peer:
+        lane, deadline = runtime.lane, Deadline.after(SILENCE / 2)
+        by_peer = runtime.route(name).by_decider(keys, runtime.clock.now())
+        while by_peer:
             asks = [(peer.address, asked) for peer, asked in by_peer.items()]
-            lane = runtime.lane
-            replies = yield Twofold(
-                lambda: lane.peek_many(asks, name, Look.FORMER), lambda: lane.apeek_many(asks, name, Look.FORMER)
-            )
+            look = (asks, name, Look.FORMER)
+            replies = yield Twofold(partial(lane.peek_many, *look), partial(lane.apeek_many, *look))
+            silent: dict[Peer, list[str]] = {}
             for (peer, asked), reply in zip(by_peer.items(), replies, strict=True):
                 if isinstance(reply, Exception):
                     if not (peer.dead or getattr(reply, "refused", False) or isinstance(reply, UnknownGroup)):
-                        raise PeerError(f"{peer.address}, which owned these keys before, does not answer")
+                        silent[peer] = asked
                     continue
                 for key, found in zip(asked, reply, strict=True):
                     if found is not None and found[0] is not None:
                         runtime.saw(found[1])
                         store.put(key, found[0], found[1], found[2], Store.MAIN, foreign=True)
+            if silent and deadline.passed:
+                peer = next(iter(silent))
+                raise PeerError(f"{peer.address}, which may have owned these keys before, does not answer")
+            if by_peer := silent:
+                yield pause()
         return True
