@@ -10,7 +10,7 @@ from kamacache.codecs import Codec, CodecName, codec_name, resolve
 from kamacache.errors import ConfigError
 from kamacache.net.security import NOTHING, TLS, Protection, password_from, tls_from
 from kamacache.registry.base import Registry
-from kamacache.rules import NO_RULES, Rules
+from kamacache.rules import NO_RULES, Rules, near_life
 from kamacache.units import Duration, Size, check_name, flag, number, parse_duration, parse_size, parse_ttl, shown
 
 OnEvict = Callable[[str, Any, str], None]
@@ -109,11 +109,13 @@ class GroupOptions(NamedTuple):
                 f'key_codec={key_codec!r}: must be "auto" for int, UUID and tuple keys, or None for str alone'
             )
         lifetime = parse_ttl(ttl, name="ttl")
+        old = (refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl)
+        rules = Rules.make(*old, lifetime)
         return cls(
             max_bytes=size,
             ttl=lifetime,
             policy=policy,
-            near_ttl=parse_duration(near_ttl, name="near_ttl"),
+            near_ttl=near_life(parse_duration(near_ttl, name="near_ttl"), rules),
             negative_ttl=parse_duration(negative_ttl, name="negative_ttl"),
             jitter=float(jitter),
             load_timeout=timeout,
@@ -126,9 +128,7 @@ class GroupOptions(NamedTuple):
             concurrency=concurrency,
             key_codec=key_codec,
             cache_none=flag("cache_none", cache_none),
-            rules=Rules.make(
-                refresh_after, early, stale_while_revalidate, stale_if_error, soft_timeout, error_ttl, lifetime
-            ),
+            rules=rules,
         )
 
     def differences(self, other: "GroupOptions") -> list[str]:

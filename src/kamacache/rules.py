@@ -56,3 +56,9 @@ class Rules(NamedTuple):
 
 
 NO_RULES = Rules(None, 0.0, 0.0, 0.0, None, 0.0)
+
+
+def near_life(near_ttl: float, rules: Rules | None) -> float:
+    """Return how long near copies live: the owner alone looks whether a value is to be refreshed."""
+    after = None if rules is None else rules.refresh_after
+    return near_ttl if after is None else min(near_ttl, after)

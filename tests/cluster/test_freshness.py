@@ -184,6 +184,19 @@ def test_async_loaders_load_once_as_well(use_async: bool) -> None:
         assert case.loads == 1
 
 
+def test_near_copies_do_not_keep_a_value_from_its_refresh() -> None:
+    """Ask all but the owner, which looks alone whether a value is to be refreshed."""
+    with old(ttl=1000, refresh_after=SECONDS, near_ttl=900) as case:
+        assert case.a.get(case.key) == OLD
+        others = [group for group in case.cluster.groups if group is not case.a]
+        assert [group.get(case.key) for group in others for _ in range(2)] == [OLD] * 6
+        assert {group.stats().near_hits for group in others} == {1}
+        case.source.value = NEW
+        case.cluster.advance(SECONDS + 1)
+        wait_until(lambda: {group.get(case.key) for group in others} == {NEW})
+        assert case.loads == 2
+
+
 def test_an_absence_is_old_everywhere_too() -> None:
     with old(negative_ttl=SECONDS, **WINDOWS) as case:
         case.source.value = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -306,3 +307,30 @@ def test_an_absence_is_revalidated(node: Node, clock: Clock) -> None:
 def test_options_that_cannot_be(node: Node, options: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         node.group("g", **options)
+
+
+def test_failures_take_a_part_of_the_budget(node: Node) -> None:
+    """Fail 1,000 loads with texts of 20 kB in a group of 1 MiB: a part of them is remembered."""
+
+    def load(key: str) -> bytes:
+        raise ConnectionError("x" * 20_000 + key)
+
+    group = node.group("g", load, max_bytes="1 MiB", error_ttl="1h", jitter=0)
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            with pytest.raises(LoadError):
+                group.get(str(number))
+        assert tracemalloc.get_traced_memory()[0] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert "x999" in str(failure_of(group, "999"))
+    assert group.stats().loads == 1_000
+    failure_of(group, "0")
+    assert group.stats().loads == 1_001  # forgotten, and loaded again
+
+
+def failure_of(group: Group[bytes], key: str) -> LoadError:
+    with pytest.raises(LoadError) as raised:
+        group.get(key)
+    return raised.value

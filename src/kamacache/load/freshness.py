@@ -6,6 +6,7 @@ write drops it as it drops any older one, so an old value is never one that a co
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,8 @@ _REFRESH, _IF_ERROR = 1, 2  # what Store.aged says
 _HOLD = 1.0  # seconds for which an old value is answered while its load takes long
 _MOST_TIMES = 32  # error_ttl, at most, for which a failure is remembered
 _MOST = 10_000  # failures that are remembered
+_PART = 8  # of max_bytes, which they may take beside it
+_OVERHEAD = 700  # bytes of one beyond its texts
 
 
 class _Remembered(NamedTuple):
@@ -32,14 +35,52 @@ class _Remembered(NamedTuple):
     wait: float
 
 
+class _Failures:
+    """The failures of keys, the oldest of which make room. Invariant, under `_lock`: `_bytes` is what all take."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._by_key: dict[str, _Remembered] = {}
+        self._bytes = 0
+
+    def get(self, key: str) -> _Remembered | None:
+        return self._by_key.get(key)
+
+    def add(self, key: str, one: _Remembered) -> None:
+        with self._lock:
+            self._drop(key)
+            self._by_key[key] = one
+            self._bytes += _size(key, one)
+            while len(self._by_key) > _MOST or self._bytes > self._most_bytes:
+                self._drop(next(iter(self._by_key)))
+
+    def drop(self, key: str) -> None:
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        if (one := self._by_key.pop(key, None)) is not None:
+            self._bytes -= _size(key, one)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._by_key.clear()
+            self._bytes = 0
+
+
+def _size(key: str, one: _Remembered) -> int:
+    return len(key) + len(one.failure.text) + len(one.failure.trace) + _OVERHEAD
+
+
 class Freshness:
     """The rules of one group about old values and failures, at the node that loads."""
 
-    def __init__(self, store: Store, rules: Rules, clock: Clock) -> None:
+    def __init__(self, store: Store, rules: Rules, clock: Clock, max_bytes: int) -> None:
         self._store = store
         self._rules = rules
         self._clock = clock
-        self._failures: dict[str, _Remembered] = {}  # changes in single steps
+        self._failures = _Failures(max_bytes // _PART)
         self._overdue: dict[str, tuple[Lead, Granting | None]] = {}  # that go on after callers got the old value
 
     def ready(self, keys: Iterable[str]) -> tuple[dict[str, Outcome], list[str]]:
@@ -84,19 +125,17 @@ class Freshness:
         first, now = self._rules.error_ttl, self._clock.now()
         if not first:
             return
-        before = self._failures.pop(key, None)
-        wait = first
+        before, wait = self._failures.get(key), first
         if before is not None and before.version == version and now < before.until + _MOST_TIMES * first:
             wait = before.wait if now < before.until else min(2 * before.wait, _MOST_TIMES * first)
-        while len(self._failures) >= _MOST:
-            self._failures.pop(next(iter(self._failures)), None)
         # Not the exception: its frames would hold what the loader had.
         kept = failure._replace(cause=None, trace=failure.trace or trace_of(failure.cause))
-        self._failures[key] = _Remembered(kept, version, now + wait, wait)
+        self._failures.add(key, _Remembered(kept, version, now + wait, wait))
 
     def loaded(self, key: str) -> None:
         """Forget that a load of this key has failed."""
-        self._failures.pop(key, None)
+        if self._failures.get(key) is not None:
+            self._failures.drop(key)
 
     def forget(self) -> None:
         """Forget all failures."""

@@ -62,7 +62,9 @@ class Local:
         self.loader = loader
         self.times = Histogram()  # of the calls of the loader
         self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
-        self.freshness = None if options.rules is None else Freshness(store, options.rules, runtime.clock)
+        self.freshness = (
+            None if options.rules is None else Freshness(store, options.rules, runtime.clock, options.max_bytes)
+        )
         self._name = name
         self._store = store
         self.options = options
