@@ -9,7 +9,8 @@ can ask for it one that lives and is told of writes.
    demotes the entry, and is handed over with it, or after that, and is refused: its writer asks the new owner.
 2. Then its hello brings all members its clock. So new owners give writes versions above all that was ordered here.
 3. A new owner that lacks a key asks the owners before it and those that leave, for a load and for a write on terms.
-   An entry that was handed over stays here, as a former copy, until this node ends.
+   While the members settle, it asks all of them about the latter: of several that join at once, one may have decided
+   by a table that this one never had. An entry that was handed over stays here, as a former copy, until this node ends.
 4. An entry travels with a number of the receiver's, read before the entry was: a write that arrived there since, or was
    forgotten, refuses it (crates/engine/src/store/handover.rs). So does an owner that has the entry in its version, has
    not joined, or does not tell this node of its writes.
