@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from kamacache import Clock, ConfigError, Node
-from kamacache.integrations import asgi
+from kamacache.integrations import run
 from kamacache.integrations.asgi import ResponseCache
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -397,7 +397,7 @@ def test_tags_are_hidden_from_all(how: dict[str, Any]) -> None:
 
 def test_others_do_not_wait_for_a_client_that_reads_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the application answer them after a while, as beside a stream that never ends."""
-    monkeypatch.setattr(asgi, "_PATIENCE", 0.1)
+    monkeypatch.setattr(run, "_PATIENCE", 0.1)
 
     async def main(app: App) -> None:
         stream = app.handler = Pieces(9)

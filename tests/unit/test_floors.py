@@ -95,6 +95,7 @@ FLOORS = (  # from the ground up
         "integrations.aiocache",
         "integrations.asgi",
         "integrations.response",
+        "integrations.run",
         "integrations.cachelib",
         "integrations.cashews",
         "integrations.django",

@@ -13,7 +13,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 OK, NOT_MODIFIED = 200, 304
