@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 
 from kamacache import Clock, ConfigError, Node
 from kamacache.integrations import run
@@ -448,27 +449,43 @@ def test_a_request_that_is_over_begins_nothing() -> None:
     App(Pieces()).run(main)
 
 
-@pytest.mark.parametrize(("status", "old"), [(404, False), (500, True), (503, True), (301, False)])
-def test_what_follows_an_old_answer(status: int, old: bool) -> None:
-    """Answer the old one in the place of a failure, and of nothing else."""
+def says(status: int, text: str = "new", *, stream: bool = False, **headers: str) -> Handler:
+    """Return a route that answers so; a status of 0 stands for an exception."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield text.encode()
 
     async def answer(_: Request) -> Response:
-        return PlainTextResponse("text", app.status)
+        if not status:
+            raise ZeroDivisionError(text)
+        return StreamingResponse(pieces(), status, named) if stream else PlainTextResponse(text, status, named)
+
+    return answer
+
+
+@pytest.mark.parametrize("bare", [False, True])  # else Starlette answers an exception with 500, and raises it then
+@pytest.mark.parametrize("handler", [says(500), says(503, stream=True), says(0)])
+@pytest.mark.parametrize("clients", [1, 3])
+def test_an_old_answer_in_the_place_of_a_failure(
+    handler: Handler, clients: int, caplog: pytest.LogCaptureFixture, *, bare: bool
+) -> None:
+    """Give it to every client: to the one that made the application answer, and to those who waited."""
 
     async def main(app: App) -> None:
-        app.status = 200  # type: ignore[attr-defined]
+        if bare:
+            app.app._app = Router([Route("/{rest:path}", app._answer)])
         await get(app)
         app.clock.advance(601)
-        app.status = status  # type: ignore[attr-defined]
-        first = await asyncio.gather(*(get(app) for _ in range(3)))
-        assert sorted({client.status for client in first}) == sorted({200, status} if old else {status})
-        app.clock.advance(5)
-        again = await get(app)
-        assert again.status == status
-        assert again.body == b"text"
+        app.handler = handler
+        for count in (2, 3):
+            asked = await asyncio.gather(*(get(app) for _ in range(clients)))
+            assert [(client.status, client.body) for client in asked] == [(200, b"old")] * clients
+            assert app.count == count
 
-    app: Any = App(answer, stale_if_error="1h")
-    app.run(main)
+    App(says(200, "old"), stale_if_error="1h").run(main)
+    gc.collect()
+    assert not [record for record in caplog.records if "never retrieved" in record.message]
 
 
 def test_a_condition_does_not_keep_the_cache_empty() -> None:

@@ -65,7 +65,8 @@ class ResponseCache:
 
     The client that asks first is answered as without this: at once, piece by piece, and with the error if there is one.
     Others that ask for the same wait for its response. If that cannot be kept, each has the application answer it. An
-    exception, and a status from 500 on, counts as a failed load: see stale_if_error and error_ttl.
+    exception, and a status from 500 on, counts as a failed load: with stale_if_error, all clients get the old response
+    instead, if there is one. See also error_ttl.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class ResponseCache:
         elif kept is None:  # the response of another request is not for this one, or did not come
             await self._app(scope, receive, send)
         else:
-            run.answered = True
+            run.replace()
             await Response.decoded(kept).answering(asked).send(send)
 
     def _key(self, scope: Scope, asked: Mapping[bytes, bytes]) -> str:

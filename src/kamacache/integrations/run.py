@@ -21,7 +21,7 @@ class Run:
     """One answer of the application, on its way to a client and to the cache.
 
     The client is `taken` once it gets something of this answer, and `answered` if it got an older one, while this one
-    is made for the cache alone. It is never both.
+    is made for the cache alone. It is never both. An answer that says of a failure waits until it is known which.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Run:
         self._scope = scope
         self._asked = asked
         self._cancelled = False
+        self._decided = asyncio.Event()  # whether the client gets this answer or an older one
         self._timer: asyncio.TimerHandle | None = None
         self._receiving = receive
         self._sending = send
@@ -74,13 +75,24 @@ class Run:
 
     def _over(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.discard(task)
-        if self.answered and not task.cancelled():
-            task.exception()  # as no other code asks for it; the group has logged that a load failed
+        self._retrieve()
+
+    def _retrieve(self) -> None:
+        """Look at the error of an answer for the cache alone. The group has logged it, and no other code asks."""
+        if self.answered and self.task is not None and self.task.done() and not self.task.cancelled():
+            self.task.exception()
 
     async def end(self) -> None:
-        """Wait until the application has done all that it does after its answer, and raise what it raises."""
+        """Give the client this answer. Wait until the application has done all that it does, and raise its error."""
+        self._decided.set()
         if self.task is not None:
             await self.task  # which is cancelled with its caller
+
+    def replace(self) -> None:
+        """Take note that the client gets an older answer, so that this one is made for the cache alone."""
+        self.answered = True
+        self._decided.set()
+        self._retrieve()
 
     def cancel(self) -> None:
         """Stop the application, as its client is gone, or have it not begin."""
@@ -119,7 +131,8 @@ class Run:
         self._begun, self._start = Response.started(message), message
         ttl, length = self._begun.lifetime(self._ttl, self._vary), self._begun.said(b"content-length")
         if self._begun.status >= _FAILED:
-            self._fail(_Failed())
+            self._fail(_Failed(f"the application has answered {self._begun.status}"))
+            await self._decided.wait()
         elif ttl is None or (length.isdigit() and int(length) > self._most):
             self._leave()
         else:
