@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from kamacache import Group, LoadError, Node, Overloaded
+from kamacache import Group, LoadError, Node, Overloaded, Value
 from kamacache.deadline import Deadline
 from kamacache.net.messages import LoadRequest
 from kamacache.testing import GATE_TIMEOUT, Network
@@ -319,6 +319,23 @@ def test_a_task_whose_loop_ends_gives_its_turn_back(first: int, use_async: bool)
 
         wait_until(renewed)
         assert case.everywhere() == {NEW}
+
+
+@pytest.mark.parametrize("loader", [True, False])
+@pytest.mark.parametrize("first", [0, 1, 3])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_value_that_is_not_kept_ends_the_old_one(way: str, first: int, loader: bool) -> None:
+    """Load a value on one node that is not to be kept. From then on a failure is a failure everywhere."""
+    if not loader and not way.endswith("or_load"):
+        pytest.skip("it has no function to run")
+    with old(loader=loader, **IF_ERROR) as case:
+        case.fill(Value(NEW, ttl=0))  # type: ignore[arg-type] # codecs make bytes of it
+        assert case.ask(way, case.cluster.groups[first]) == NEW
+        case.source.down = True
+        for group in case.cluster.groups:
+            for asked in case.ways:
+                with pytest.raises(LoadError):
+                    case.ask(asked, group)
 
 
 # (b) Writes win.

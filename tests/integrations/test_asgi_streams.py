@@ -488,6 +488,23 @@ def test_an_old_answer_in_the_place_of_a_failure(
     assert not [record for record in caplog.records if "never retrieved" in record.message]
 
 
+@pytest.mark.parametrize("handler", [says(404), says(301), says(200, cache_control="private"), says(200, "n" * 2000)])
+@pytest.mark.parametrize("failure", [says(500, "fails"), says(0, "fails")])
+def test_an_answer_that_is_not_kept_ends_the_old_one(handler: Handler, failure: Handler) -> None:
+    async def main(app: App) -> None:
+        await get(app)
+        app.clock.advance(601)
+        app.handler = handler
+        assert b"n" in (await get(app)).body
+        app.handler = failure
+        for _ in range(2):
+            failed = Client(app.app)
+            await asyncio.wait([failed.task])
+            assert failed.task.exception() or (failed.status, failed.body) == (500, b"fails")
+
+    App(says(200, "old"), stale_if_error="1h", of_node={"max_value": "1 KiB"}).run(main)
+
+
 def test_a_condition_does_not_keep_the_cache_empty() -> None:
     async def answer(request: Request) -> Response:
         known = "if-none-match" in request.headers

@@ -20,11 +20,15 @@ class Source:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.down = False
+        self.values: list[Any] = []  # that come first
 
     def load(self, key: str) -> bytes:
         self.calls[key] += 1
         if self.down:
             raise ConnectionError("the database is down")
+        if self.values:
+            value: bytes = self.values.pop(0)
+            return value
         return b"%s %d" % (key.encode(), self.calls[key])
 
     async def aload(self, key: str) -> bytes:
@@ -101,6 +105,23 @@ def test_stale_if_the_load_fails(make: Callable[..., Group[bytes]], source: Sour
         call(way, group, "get", "k")
     source.down = False
     assert call(way, group, "get", "k") == b"k 5"
+
+
+@pytest.mark.parametrize("unkept", [Value(b"new", ttl=0), b"n" * 2000, None])
+@pytest.mark.parametrize("options", [{"stale_if_error": "1h"}, {"stale_while_revalidate": "1h"}, {"refresh_after": 5}])
+def test_a_loaded_value_that_is_not_kept_ends_the_old_one(
+    make: Callable[..., Group[bytes]], source: Source, clock: Clock, way: str, options: dict[str, Any], unkept: Any
+) -> None:
+    group = make(ttl=10, negative_ttl=0, max_bytes="8 KiB", **options)
+    new = b"new" if isinstance(unkept, Value) else unkept
+    source.values = [b"old", unkept, unkept]
+    assert call(way, group, "get", "k") == b"old"
+    clock.advance(6 if "refresh_after" in options else 11)
+    until(lambda: call(way, group, "get", "k") == new)
+    source.down = True
+    clock.advance(1)
+    with pytest.raises(LoadError):
+        call(way, group, "get", "k")
 
 
 @pytest.mark.parametrize("options", [{"stale_if_error": "1h"}, {"stale_while_revalidate": "1h"}, {"refresh_after": 5}])

@@ -65,6 +65,36 @@ fn one_caller_refreshes_and_the_others_hit() {
 }
 
 #[test]
+fn a_copy_of_what_another_node_owns_is_no_old_answer() {
+    for (kind, old) in [(Kind::Main, Some(Use::IfError)), (Kind::Near, None), (Kind::Former, None)] {
+        let (clock, store) = made(Freshness { if_error: 60 * SECOND, ..Freshness::default() });
+        put(&store, Some(SECOND), kind, 0);
+        clock.advance(SECOND);
+        assert_eq!(usable(&store), old);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_to_be_kept_drops_an_older_one() {
+    let (clock, store) = made(Freshness { if_error: 60 * SECOND, ..Freshness::default() });
+    put(&store, Some(10 * SECOND), Kind::Main, 0);
+    clock.advance(10 * SECOND);
+    let fill = Fill { version: store.known("k"), ttl: Some(0), kind: Kind::Main, took: 0, foreign: true, since: None };
+    assert!(!store.put("k", None, fill, &mut Gone::default()));
+    assert_eq!(usable(&store), Some(Use::IfError)); // another node answered an old value, which says nothing
+    assert!(!store.put("k", Some(Bytes(Arc::new(vec![2]))), Fill { foreign: false, ..fill }, &mut Gone::default()));
+    assert_eq!(usable(&store), None);
+
+    let (_, store) = made(Freshness { if_error: 60 * SECOND, ..Freshness::default() });
+    put(&store, None, Kind::Main, 0);
+    let mark = store.mark("k");
+    store.write("k", Some(Bytes(Arc::new(vec![3]))), mark.version + 1, None, &mut Gone::default());
+    let fill = Fill { version: mark.version, foreign: false, since: Some(mark), ..fill };
+    store.put("k", None, fill, &mut Gone::default());
+    assert!(hits(&store)); // a write since the load began stays
+}
+
+#[test]
 fn a_stale_value_is_answered_within_its_windows() {
     let (clock, store) =
         made(Freshness { while_revalidate: 3 * SECOND, if_error: 60 * SECOND, ..Freshness::default() });

@@ -70,7 +70,7 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Returns an entry whose time without a decision is over, and what may be done with it. Of all callers that
+    /// Returns a main copy whose time without a decision is over, and what may be done with it. Of all callers that
     /// claim it one is told to refresh it; for the others it is as good as new for a second.
     pub fn aged(&self, key: &str, claim: bool) -> Option<Aged<V>> {
         let freshness = self.options.freshness.as_ref()?;
@@ -79,8 +79,8 @@ impl<V: Value> Store<V> {
         let slot = shard.contents.alive(hash, key.as_bytes()).filter(|_| !self.is_shut())?;
         let (now, Origin { version, ends, .. }) = (self.options.clock.coarse(), *shard.contents.origin(slot));
         let entry = shard.contents.get_mut(slot);
-        if entry.kind == Kind::Near {
-            return None;
+        if entry.kind != Kind::Main {
+            return None; // the owner may have loaded a newer value since, and not kept it
         }
         let answerable = ends.saturating_add(freshness.while_revalidate);
         let usable = if now < entry.expires || now < ends && !refreshes(freshness, entry, ends, now) {

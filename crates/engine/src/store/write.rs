@@ -14,7 +14,8 @@ use crate::{
 impl<V: Value> Store<V> {
     /// Keeps a loaded or fetched value (None: absence) unless it is older than what is known here, too large, its time
     /// is over, a write of the key is pending, or the store is closed; a foreign one also not while the memory of recent
-    /// writes is full.
+    /// writes is full. A value that was loaded here for no time at all drops the entry that it would have replaced:
+    /// else that would be answered again as an old one.
     pub fn put(&self, key: &str, value: Option<V>, fill: Fill, gone: &mut Gone<V>) -> bool {
         let Fill { version, kind, .. } = fill;
         let near_ttl = self.options.near_ttl;
@@ -24,7 +25,8 @@ impl<V: Value> Store<V> {
         };
         let size = value.as_ref().map_or(0, |v| v.bytes().len());
         let refused = fill.foreign && (!self.has_room(key) || self.is_far(version));
-        if ttl == Some(0) || !self.fits(key, size) || refused {
+        let drops = fill.ttl == Some(0) && !fill.foreign;
+        if refused || !drops && (ttl == Some(0) || !self.fits(key, size)) {
             gone.0.extend(value);
             return false;
         }
@@ -36,6 +38,11 @@ impl<V: Value> Store<V> {
         let mut shard = self.shard(hash);
         let stale = fill.since.is_some_and(|mark| !shard.is_complete_since(mark));
         if self.closed() || stale || shard.pending.has(hash, key) || version < self.known_in(&shard, hash, key) {
+            gone.0.extend(value);
+            return false;
+        }
+        if drops {
+            self.forget(&mut shard, hash, key, gone);
             gone.0.extend(value);
             return false;
         }

@@ -298,6 +298,7 @@ impl Lead {
         let too_large = size > flights.max_value || !engine.fits(key, size);
         if too_large {
             engine.count(kamacache_engine::outcome::TOO_LARGE, 1); // before the callers that wait go on
+            self.put(py, flight.get(), None, Some(0.0), kind, None)?; // which drops an older one
         } else {
             self.put(py, flight.get(), value, ttl, kind, None)?;
         }
