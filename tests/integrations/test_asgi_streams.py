@@ -115,6 +115,21 @@ class Pieces:
             yield b"%d" % number
 
 
+def says(status: int, text: str = "new", *, stream: bool = False, **headers: str) -> Handler:
+    """Return a route that answers so; a status of 0 stands for an exception."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield text.encode()
+
+    async def answer(_: Request) -> Response:
+        if not status:
+            raise ZeroDivisionError(text)
+        return StreamingResponse(pieces(), status, named) if stream else PlainTextResponse(text, status, named)
+
+    return answer
+
+
 @pytest.mark.parametrize("headers", [{}, {"content_length": "3"}, {"etag": '"own"'}, {"cache_tag": "all"}])
 def test_a_stream_is_passed_on_piece_by_piece_and_kept_at_its_end(headers: dict[str, str]) -> None:
     async def main(app: App) -> None:
@@ -339,7 +354,12 @@ def test_paths_are_those_below_the_root() -> None:
         ({"cache-control": "MAX-AGE = 5"}, 5),
         ({"cache-control": "max-age=-1"}, 0),
         ({"cache-control": "max-age=soon"}, 0),
-        ({"cache-control": "max-age=99999999999999999999"}, 0),
+        ({"cache-control": "max-age=99999999999999999999"}, 2**31),
+        ({"cache-control": "max-age=" + "9" * 5000}, 2**31),
+        ({"cache-control": "max-age=100", "age": "99"}, 1),
+        ({"cache-control": "max-age=100", "age": "100"}, 0),
+        ({"cache-control": "max-age=100", "age": "soon"}, 100),
+        ({"expires": "Thu, 01 Jan 2026 00:00:05 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT", "age": "3"}, 2),
         ({"cache-control": 'private="x", max-age=5'}, 0),
         ({"cache-control": 'x="no-store, private", max-age=5'}, 5),
         ({"expires": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
@@ -361,6 +381,42 @@ def test_what_a_response_says_of_its_time(headers: dict[str, str], seconds: int)
         assert app.count == (2 if seconds else 3)
 
     App(answer).run(main)
+
+
+@pytest.mark.parametrize(
+    ("headers", "control"),
+    [({"age": "99"}, "public, max-age=699"), ({"age": "99", "cache-control": "max-age=100"}, "max-age=100")],
+)
+def test_an_age_goes_on(headers: dict[str, str], control: str) -> None:
+    """A response that was kept before it came here is as old as that cache says."""
+
+    async def answer(_: Request) -> Response:
+        return PlainTextResponse("text", headers=headers)
+
+    async def main(app: App) -> None:
+        asked = [await get(app) for _ in range(2)]
+        assert app.count == 1
+        for client in asked:
+            assert client.headers["age"] in {"99", "100"}
+            assert client.headers["cache-control"] == control
+
+    App(answer).run(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_belongs_to_a_connection_is_not_kept(stream: bool) -> None:
+    """Only the client that made the application answer gets such headers (RFC 9110, 7.6.1)."""
+    hop = {"connection": "close, X-Own", "x_own": "1", "keep_alive": "timeout=5", "te": "trailers", "upgrade": "h2c"}
+
+    async def main(app: App) -> None:
+        first, second = [await get(app) for _ in range(2)]
+        names = {name.replace("_", "-") for name in hop}
+        assert names <= first.headers.keys()
+        assert not names & second.headers.keys()
+        assert second.headers["x-other"] == "2"
+        assert app.count == 1
+
+    App(says(200, stream=stream, x_other="2", **hop)).run(main)
 
 
 def test_when_it_was_changed() -> None:
@@ -447,21 +503,6 @@ def test_a_request_that_is_over_begins_nothing() -> None:
             assert (app.count, client.status) == (count, status)
 
     App(Pieces()).run(main)
-
-
-def says(status: int, text: str = "new", *, stream: bool = False, **headers: str) -> Handler:
-    """Return a route that answers so; a status of 0 stands for an exception."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield text.encode()
-
-    async def answer(_: Request) -> Response:
-        if not status:
-            raise ZeroDivisionError(text)
-        return StreamingResponse(pieces(), status, named) if stream else PlainTextResponse(text, status, named)
-
-    return answer
 
 
 @pytest.mark.parametrize("bare", [False, True])  # else Starlette answers an exception with 500, and raises it then

@@ -23,17 +23,24 @@ OK, NOT_MODIFIED = 200, 304
 TAGS = b"cache-tag"
 _DIRECTIVE = re.compile(rb"""([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]*)))?""")
 _NOT_KEPT = {b"no-store", b"no-cache", b"private"}
-_SECONDS = re.compile(rb"\d{1,10}")
+_SECONDS = re.compile(rb"\d+")
+_LONG = 2.0**31  # seconds: a greater number counts as this one (RFC 9111, 1.2.2)
 _OF_BODY = {b"content-length", b"content-type", b"content-encoding"}
+# Headers of one answer: its age, and those of its connection (RFC 9110, 7.6.1).
+_OF_ANSWER = {b"age", b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info"}
+_OF_ANSWER |= {b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 
 
 class Response(NamedTuple):
-    """A response, which is kept for `ttl` seconds since `kept_at`, in Unix seconds. Its header names are lowercase."""
+    """A response, which was made at `made_at`, in Unix seconds, and is kept for `ttl` seconds.
+
+    Its header names are lowercase. A cache before this one says by Age that it was made earlier than it came.
+    """
 
     status: int
     headers: Headers
     body: bytes = b""
-    kept_at: float = 0.0
+    made_at: float = 0.0
     ttl: float = 0.0
 
     @classmethod
@@ -58,12 +65,15 @@ class Response(NamedTuple):
             return None
         for name in (b"s-maxage", b"max-age"):
             if name in directives:  # a time that cannot be read is over
-                said = directives[name]
-                return float(said) or None if _SECONDS.fullmatch(said) else None
+                return _above_zero(_seconds(directives[name]) - self._age())
         if expires := self.said(b"expires"):
-            left = _time(expires) - (_time(self.said(b"date")) or time.time())
-            return left if left > 0 else None
+            made_at = _time(self.said(b"date")) or time.time()
+            return _above_zero(_time(expires) - made_at - self._age())
         return ttl
+
+    def _age(self) -> float:
+        """Return how old it was when it came."""
+        return _seconds(self.said(b"age").partition(b",")[0].strip())
 
     def tags(self) -> list[str]:
         """Return the tags that its header Cache-Tag names."""
@@ -75,32 +85,35 @@ class Response(NamedTuple):
 
         Without an ETag of its own it gets this one, or that of its body.
         """
+        age = self._age()
         more = {
             b"etag": etag or b'"%s"' % hashlib.sha256(self.body).hexdigest()[:32].encode(),
-            b"cache-control": b"public, max-age=%d" % ttl,
+            b"cache-control": b"public, max-age=%d" % (age + ttl),
             b"vary": b", ".join(vary),
         }
-        headers = [one for one in self.headers if one[0] != b"age"]
-        headers += [(name, value) for name, value in more.items() if value and not self.said(name)]
-        return self._replace(headers=headers, kept_at=time.time(), ttl=ttl)
+        headers = self.headers + [(name, value) for name, value in more.items() if value and not self.said(name)]
+        return self._replace(headers=headers, made_at=time.time() - age, ttl=ttl)
 
     def encoded(self) -> bytes:
-        """Return the bytes of it, for `decoded`."""
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
-        return json.dumps([self.status, headers, self.kept_at, self.ttl]).encode() + b"\n" + self.body
+        """Return the bytes of it, for `decoded`, without what belongs to the answer to one client."""
+        left_out = _OF_ANSWER | {name.strip() for name in self.said(b"connection").lower().split(b",")}
+        headers = [(name, value) for name, value in self.headers if name not in left_out]
+        texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        return json.dumps([self.status, texts, self.made_at, self.ttl]).encode() + b"\n" + self.body
 
     @classmethod
     def decoded(cls, data: bytes | None) -> Response:
         """Return what `encoded` has written."""
         head, _, body = (data or b"").partition(b"\n")
-        status, headers, kept_at, ttl = json.loads(head)
+        status, headers, made_at, ttl = json.loads(head)
         return cls(
-            status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], body, kept_at, ttl
+            status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], body, made_at, ttl
         )
 
     def answering(self, asked: Mapping[bytes, bytes]) -> Response:
         """Return the answer of one that is kept to a request with these headers."""
-        headers = [*self.headers, (b"age", b"%d" % max(time.time() - self.kept_at, 0))]
+        headers = [one for one in self.headers if one[0] != b"age"]
+        headers.append((b"age", b"%d" % max(time.time() - self.made_at, 0)))
         if not self._is_known(asked):
             return self._replace(headers=headers)
         return Response(NOT_MODIFIED, [one for one in headers if one[0] not in _OF_BODY])
@@ -117,6 +130,15 @@ class Response(NamedTuple):
         """Send it as a whole."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def _above_zero(seconds: float) -> float | None:
+    return seconds if seconds > 0 else None
+
+
+def _seconds(text: bytes) -> float:
+    """Return a number of seconds; 0 if it is none."""
+    return min(float(text), _LONG) if _SECONDS.fullmatch(text) else 0.0
 
 
 def _time(text: bytes) -> float:
