@@ -17,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, UserDefinedOption, mapped_column
 from sqlalchemy.orm.loading import merge_frozen_result
 from sqlalchemy.sql.expression import TableClause
+from sqlalchemy.sql.selectable import ForUpdateArg
 
 import kamacache
 
@@ -24,6 +25,7 @@ node = kamacache.Node.from_env()  # alone; with KAMACACHE_REGISTRY=local:// shar
 
 ANY = "*"  # stands for a table that is not known; every result has this tag
 READ = re.compile(r"[\s(]*(select|with)\b(?!.*\b(insert|update|delete|merge)\b)", re.IGNORECASE | re.DOTALL)
+LOCK = f"{ForUpdateArg.__module__}.{ForUpdateArg.__qualname__}"  # stands in the key of a query that locks rows
 CURRENT = {"READ COMMITTED", "AUTOCOMMIT"}  # isolation levels at which each query sees all that is committed by then
 
 
@@ -170,6 +172,8 @@ def sees_commits(state: ORMExecuteState) -> bool:
 def written(state: ORMExecuteState) -> tuple[str, str, tuple[Any, ...]] | None:
     """Return what tells a query from others in every process, if there is such: its database, structure and values.
 
+    There is none for a query that locks rows (FOR UPDATE): the database has to run it.
+
     The structure is the key under which SQLAlchemy keeps compiled statements: the SQL alone has no loader options, and
     does not say whether rows become objects.
     """
@@ -179,6 +183,8 @@ def written(state: ORMExecuteState) -> tuple[str, str, tuple[Any, ...]] | None:
     if not isinstance(bind, Engine) or bind.dialect.is_async or structure is None:
         return None  # a connection in a transaction of its own; a task, which must not wait like a thread
     text = ",".join(words(structure.key))
+    if LOCK in text:
+        return None
     given: Any = state.parameters or {}
     values = [given.get(each.key, each.effective_value) for each in structure.bindparams]
     question = (str(bind.url), text, tuple(tuple(each) if isinstance(each, list) else each for each in values))
