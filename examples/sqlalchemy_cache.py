@@ -12,7 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from sqlalchemy import Connection, Engine, Insert, Result, Select, Table, TextClause, create_engine, event, select
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Engine,
+    Insert,
+    Result,
+    Select,
+    Table,
+    TextClause,
+    create_engine,
+    event,
+    select,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, UserDefinedOption, mapped_column
 from sqlalchemy.orm.loading import merge_frozen_result
@@ -182,6 +194,8 @@ def written(state: ORMExecuteState) -> tuple[str, str, tuple[Any, ...]] | None:
     structure = statement._generate_cache_key()  # noqa: SLF001 - as SQLAlchemy's example of a cache does
     if not isinstance(bind, Engine) or bind.dialect.is_async or structure is None:
         return None  # a connection in a transaction of its own; a task, which must not wait like a thread
+    if isinstance(statement, CompoundSelect):
+        return None  # a union, whose rows SQLAlchemy cannot merge into a session
     text = ",".join(words(structure.key))
     if LOCK in text:
         return None

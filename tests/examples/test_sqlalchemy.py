@@ -280,6 +280,11 @@ def test_what_cannot_be_known_or_locks_rows_is_not_kept(library: Library, query:
     assert library.ask(query) == [1]
 
 
+def test_a_union_runs_as_without_the_option(library: Library) -> None:
+    union = union_all(PRICES, select(Book.id))
+    assert library.ask(union) == library.ask(union) == [900, 1]
+
+
 def test_errors_of_the_database_are_raised(library: Library) -> None:
     Base.metadata.tables["books"].drop(library.engine)
     with pytest.raises(OperationalError, match="no such table"):
