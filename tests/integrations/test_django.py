@@ -265,6 +265,9 @@ def check(**given):
         ('LOCATION="local://", OPTIONS={"max_byte": 1}', ["kamacache.E001"]),
         ('LOCATION="local://", OPTIONS={"node": "no.such.node"}', ["kamacache.E001"]),
         ('LOCATION="static://0.0.0.0:1,10.0.0.1:1"', ["kamacache.E001"]),
+        ('LOCATION="local://", CACHE={"TIMEOUT": "10m"}', ["kamacache.E001"]),
+        ('LOCATION="local://", CACHE={"TIMEOUT": [600]}', ["kamacache.E001"]),
+        ('LOCATION="local://", CACHE={"TIMEOUT": "600"}', []),
     ],
 )
 def test_checks_of_settings(given: str, expected: list[str]) -> None:

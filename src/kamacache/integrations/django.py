@@ -255,10 +255,14 @@ def check_caches(**_: Any) -> list[CheckMessage]:
 def _check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     options = given.get("OPTIONS", {})
-    timeout = given.get("TIMEOUT", 300)
-    if timeout is not None and int(timeout) <= 0:
-        hint = "Give it seconds, or None for values that never expire."
-        found.append(CheckWarning(f"{name}: with TIMEOUT {timeout} nothing is kept.", hint=hint, id="kamacache.W001"))
+    timeout, hint = given.get("TIMEOUT", 300), "Give it seconds, or None for values that never expire."
+    try:
+        if timeout is not None and int(timeout) <= 0:
+            text = f"{name}: with TIMEOUT {timeout} nothing is kept."
+            found.append(CheckWarning(text, hint=hint, id="kamacache.W001"))
+    except (TypeError, ValueError):
+        text = f"{name}: TIMEOUT {timeout!r} is no number of seconds; Django takes 300 instead."
+        found.append(Error(text, hint=hint, id="kamacache.E001"))
     if given.keys() & {"MAX_ENTRIES"} or options.keys() & {"MAX_ENTRIES", "CULL_FREQUENCY"}:
         hint = "Give OPTIONS max_bytes: the least useful entries go when that is full."
         found.append(CheckWarning(f"{name}: MAX_ENTRIES has no effect.", hint=hint, id="kamacache.W002"))
