@@ -54,11 +54,18 @@ def _node(place: str, options: dict[str, Any]) -> Node:
         return found
 
 
-def _imported(dotted: str) -> Any:
-    module, _, name = dotted.rpartition(".")
+def _imported(dotted: object) -> Node:
+    wanted = f"node={dotted!r}: must be the dotted name of a Node, its module first, such as shop.caching.node"
+    module, _, name = dotted.rpartition(".") if isinstance(dotted, str) else ("", "", "")
     if not module:
-        raise ConfigError(f"node={dotted!r}: write the module and the name of a node, such as shop.caching.node")
-    return getattr(import_module(module), name)
+        raise ConfigError(wanted)
+    owner = import_module(module)
+    if not hasattr(owner, name):
+        raise ConfigError(f"{wanted}; {module} has no such name")
+    found = getattr(owner, name)
+    if not isinstance(found, Node):
+        raise ConfigError(f"{wanted}; this is a {type(found).__name__}")
+    return found
 
 
 @contextmanager
