@@ -289,7 +289,7 @@ class Store:
     def discard(self, key: str, value: bytes, /) -> bool:
         """Drop the entry of a key if it has exactly these bytes. Return whether it did."""
     def aged(self, key: str, /, *, claim: bool = True) -> _Found | None:
-        """Return an entry for which hits need a decision by now, and the decision in the place of its kind.
+        """Return a main copy for which hits need a decision by now, and the decision in the place of its kind.
 
         0: answer it; 1: answer it and load it anew, which only this caller is told for a second; 2: load it, and answer
         it if the load fails or takes long. Remaining seconds 0: it is stale. Without `claim` nobody is told.
@@ -588,7 +588,10 @@ class Lead:
         """Keep a value of this version in the store, unless the flight is late. Return whether it was kept."""
 
     def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> bool:
-        """Keep a loaded value and end its flight; with `own`, also count its time. Return False if it is too large."""
+        """Keep a loaded value and end its flight; with `own`, also count its time. Return False if it is too large.
+
+        A value that is too large, or whose ttl is 0, drops the older one in its place.
+        """
 
     def end(self, key: str, outcome: Any, /) -> bool:
         """End the flight of a key and wake all waiters. Return False if it had ended before."""
