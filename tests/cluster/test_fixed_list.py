@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,15 +25,16 @@ class Fixed(StaticRegistry):
 class Cluster:
     """Three nodes of a fixed list on a network in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: int = 3, *, near_ttl: str = "50ms") -> None:
         self.network = Network(hot=False)
-        self.nodes: list[Node] = [self.start(number) for number in range(3)]
-        self.wait_for(0, 1, 2)
+        self.near_ttl = near_ttl
+        self.nodes: list[Node] = [self.start(number) for number in range(started)]
+        self.wait_for(*range(started), tables={0, 1, 2})
 
     def start(self, number: int) -> Node:
         registry = Fixed(f"static://{','.join(ADDRESSES)}")
         node = Node(ADDRESSES[number], registry=registry, lane=self.network.lane())
-        node.group("g", codec="json", near_ttl="50ms")
+        node.group("g", codec="json", near_ttl=self.near_ttl)
         node.start()
         return node
 
@@ -86,6 +88,39 @@ def test_the_keys_of_a_member_that_said_goodbye_have_another_owner(cluster: Clus
     cluster.wait_for(0, 1, 2)
     assert [cluster.group(0).incr(key) for key in KEYS[30:]] == [4] * 30
     assert [b.incr(key) for key in KEYS[30:]] == [5] * 30
+
+
+def test_writes_are_true_while_a_member_has_not_started() -> None:
+    """Write beside an address that was never met and refuses connections. Its process learns of the writes.
+
+    1. A and B run; nothing listens at C. Writes return True, also of keys that C would own.
+    2. C begins to listen. Its hellos are held, as are pings to it: A and B know no process there. A sets all: True.
+    3. The hellos arrive, and C joins: it knows these writes, and is notified of later ones.
+    """
+    cluster = Cluster(started=2, near_ttl="1m")
+    try:
+        a, b = cluster.group(0), cluster.group(1)
+        assert ADDRESSES[2] in cluster.owners(0)
+        assert [group.set(key, number) for number, group in enumerate((b, a)) for key in KEYS] == [True] * 2 * len(KEYS)
+        hellos = cluster.network.gate(Hello, source=ADDRESSES[2])
+        pings = [cluster.network.gate(Ping, source=source, target=ADDRESSES[2]) for source in ADDRESSES[:2]]
+        for gate in pings:
+            gate.wait()
+        starting = threading.Thread(target=lambda: cluster.nodes.append(cluster.start(2)))
+        starting.start()
+        hellos.wait()
+        assert [a.set(key, 2) for key in KEYS] == [True] * len(KEYS)
+        for gate in (*pings, hellos):
+            gate.open()
+        starting.join()
+        c = cluster.group(2)
+        cluster.wait_for(0, 1, 2)
+        assert [c.get(key) for key in KEYS] == [2] * len(KEYS)
+        assert [a.set(key, 3) for key in KEYS] == [True] * len(KEYS)
+        assert [c.get(key) for key in KEYS] == [3] * len(KEYS)
+    finally:
+        for node in cluster.nodes:
+            node.close(drain=0)
 
 
 def test_members_that_close_one_after_the_other_hand_over_all(cluster: Cluster) -> None:

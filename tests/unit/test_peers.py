@@ -40,6 +40,29 @@ def test_a_refusal_counts_at_an_address_that_has_answered() -> None:
     assert peers.listeners(SILENCE) == (peer,)
 
 
+def test_a_refusal_counts_at_an_address_of_which_no_process_is_known() -> None:
+    """Leave out an address that a list has while nothing listens there, until a process answers or says hello."""
+    peers, peer = known(LISTED, notices_deaths=False)
+    assert peers.listeners(SILENCE) == (peer,)
+    peers.unanswered(peer, refusal())
+    assert peers.listeners(SILENCE) == ()
+    peers.unanswered(peer, PeerError("silent"))  # a machine that was lost meanwhile, and still no process
+    assert peers.listeners(SILENCE) == ()
+    peers.heard(MEMBER, leaving=False, answered=False)  # a process began to listen, and joins
+    assert peers.listeners(SILENCE) == (peer,)
+    peers.unanswered(peer, refusal())  # not the address at which it answers others
+    assert peers.listeners(SILENCE) == (peer,)
+
+
+def test_a_refusal_counts_after_another_process_has_taken_the_address_over() -> None:
+    """Leave out a process that answered a ping, as another one than before, and ended before its hello."""
+    peers, peer = known(MEMBER)
+    peers.taken_over(peer)
+    (other,) = peers.listeners(SILENCE)
+    peers.unanswered(other, refusal())
+    assert peers.listeners(SILENCE) == ()
+
+
 @pytest.mark.parametrize("sees_ends", [False, True])
 def test_a_refusal_is_waited_out_if_the_registry_will_know_of_the_end(*, sees_ends: bool) -> None:
     """Have a write go on to notify a new member that refuses, for the moment in which its free lock is not seen yet."""

@@ -45,8 +45,8 @@ _FETCH = 5.0  # seconds for the missed writes of one group
 
 
 def has_ended(peer: Peer) -> bool:
-    """Return whether it is known that the process of this member has ended."""
-    return peer.ended or (peer.refused and peer.confirmed)
+    """Return whether it is known that the process of this member has ended, or never was."""
+    return peer.ended or (peer.refused and (peer.confirmed or not peer.member.protocol))
 
 
 def must_be_told(peer: Peer, silence: int, *, notices_deaths: bool) -> bool:
