@@ -1,4 +1,8 @@
-"""Begin and end lives of nodes: after a fork, by a start after close, when a node is dropped, and at exit."""
+"""Begin and end lives of nodes: after a fork, by a start after close, when a node is dropped, and at exit.
+
+A child of multiprocessing ends by os._exit, without atexit. It runs the finalizers of multiprocessing.util instead:
+first those with a priority of 0 and above; then it joins its own children; and last come the others.
+"""
 
 # ruff: noqa: SLF001 - this file is the node's
 
@@ -6,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -20,7 +25,9 @@ if TYPE_CHECKING:
 nodes: WeakSet[Node] = WeakSet()  # to be renewed in a forked child, and closed at exit
 _AT_EXIT = 1.5  # seconds to send pending writes, and to hand over
 _TOGETHER = 10.0  # seconds
+_LAST = -100  # the priority of a finalizer that runs after those of pools and queues, the least of which has -5
 _exiting = False  # from now on no closed node begins a new life
+_ends_known = False  # multiprocessing.util knows what to do at the end of its children
 
 
 def drop(node: Node) -> None:
@@ -98,6 +105,28 @@ def _at_exit() -> None:
     _exiting = True
     for node in list(nodes):
         node.close(drain=_AT_EXIT)
+
+
+def close_in_children() -> None:
+    """Have nodes closed at the end of each child of multiprocessing, which this process may be.
+
+    A process in which that module was never loaded is none, and loads none for this.
+    """
+    global _ends_known  # noqa: PLW0603 - forked children inherit it, as they do what multiprocessing.util knows
+    if _ends_known or "multiprocessing.util" not in sys.modules:
+        return
+    from multiprocessing import parent_process, util  # noqa: PLC0415 - they are loaded
+
+    _ends_known = True
+    util.register_after_fork(nodes, _close_at_end)  # a child that begins drops all finalizers, and runs this
+    if parent_process() is not None:
+        _close_at_end(nodes)
+
+
+def _close_at_end(_: object) -> None:
+    from multiprocessing import util  # noqa: PLC0415 - it is loaded
+
+    util.Finalize(None, _at_exit, exitpriority=_LAST)
 
 
 os.register_at_fork(after_in_child=_in_child)

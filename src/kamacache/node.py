@@ -193,6 +193,7 @@ class Node(EverywhereMethods):
         """Listen, tell the membership the address, and join. Return whether that was done by the deadline."""
         from kamacache.registry import given
 
+        fork.close_in_children()
         registry, lane, listen = self._registry, self._runtime.lane, self._listen
         if listen is None and registry is not None:
             listen = given.listen_address(registry, self._options, self.id)
@@ -209,8 +210,7 @@ class Node(EverywhereMethods):
         with self._lock:
             for core in self._groups.cores.values():
                 lane.serve(core.store)
-            me = self._membership.me
-            self._membership.me = me._replace(
+            self._membership.me = self._membership.me._replace(
                 address=self._address, groups=tuple(self._groups), loads=self._groups.loads
             )
         self._serving.publish(self._listen, self._address)

@@ -286,3 +286,15 @@ def test_pools_of_multiprocessing(method: str, tmp_path: Path) -> None:
         check=True,
         timeout=600,
     )
+
+
+@pytest.mark.parametrize("how", ["fork", "forkserver", "forkserver imported"])
+def test_a_child_of_multiprocessing_that_returns_closes_its_node(how: str, tmp_path: Path) -> None:
+    """Have what such a child owned handed over, though it ends without atexit."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.cluster.returned", *how.split()],
+        cwd=Path(__file__).parents[2],
+        env=own_environment() | {"KAMACACHE_REGISTRY": f"local://{tmp_path}/reg"},
+        check=True,
+        timeout=60,
+    )
