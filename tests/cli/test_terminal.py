@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -96,6 +97,61 @@ def test_ctrl_c_ends_top(running: Program) -> None:
         assert watching.wait(PATIENCE) == 130
     os.close(ours)
     assert seen.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("keyboard", [True, False])
+def test_a_signal_that_ends_top_leaves_the_terminal_as_it_was(
+    running: Program, end: signal.Signals, *, keyboard: bool
+) -> None:
+    ours, its = pty.openpty()
+    before = termios.tcgetattr(its)
+    with subprocess.Popen(
+        [*COMMAND, "top", "--node", running.served[0].address],
+        env=running.environment({}),
+        stdin=its if keyboard else subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    ) as watching:
+        seen = b""
+        while b"HIT RATIO" not in seen:
+            seen += os.read(ours, 65536)
+        watching.send_signal(end)
+        assert watching.wait(PATIENCE) == 128 + end
+    assert termios.tcgetattr(its) == before
+    os.close(its)
+    try:
+        while chunk := os.read(ours, 65536):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert seen.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+def test_a_terminal_that_is_gone_ends_top_without_words(running: Program) -> None:
+    """Close the window: SIGHUP, and nothing to restore."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "top", "--node", running.served[0].address],
+        env=running.environment({}),
+        stdin=its,
+        stdout=its,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as watching:
+        os.close(its)
+        seen = b""
+        while b"HIT RATIO" not in seen:
+            seen += os.read(ours, 65536)
+        os.kill(watching.pid, signal.SIGSTOP)  # so that it is the signal that it finds first
+        os.close(ours)
+        os.kill(watching.pid, signal.SIGHUP)
+        os.kill(watching.pid, signal.SIGCONT)
+        assert watching.stderr is not None
+        assert watching.stderr.read() == b""
+        assert watching.wait(PATIENCE) == 128 + signal.SIGHUP
 
 
 def test_a_closed_pipe_ends_a_watch_without_words(running: Program) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import Any
+from contextlib import closing, contextmanager, suppress
+from typing import Any, NoReturn
 
 import click
 
@@ -120,34 +121,64 @@ def watch(source: Source, pause: float) -> None:
 @contextmanager
 def _screen() -> Iterator[Callable[[float], bool]]:
     """Take the terminal. Yield a function that waits, and returns True once a key that ends was pressed."""
-    if not sys.stdin.isatty():
-        click.echo(_ENTER, nl=False, color=True)
-        try:
+    with _raised_signals(), _other_screen():
+        if not sys.stdin.isatty():
             yield _slept
+            return
+        import termios  # noqa: PLC0415 - there is a terminal
+        import tty  # noqa: PLC0415 - the same
+
+        keyboard = sys.stdin.fileno()
+        before = termios.tcgetattr(keyboard)
+
+        def pressed(pause: float) -> bool:
+            until = time.monotonic() + pause
+            while (left := until - time.monotonic()) > 0:
+                ready, _, _ = select.select([keyboard], [], [], left)
+                if ready and os.read(keyboard, 1) in _QUITS:
+                    return True
+            return False
+
+        try:
+            tty.setcbreak(keyboard)
+            yield pressed
         finally:
-            click.echo(_LEAVE, nl=False, color=True)
-        return
-    import termios  # noqa: PLC0415 - there is a terminal
-    import tty  # noqa: PLC0415 - the same
+            with suppress(termios.error):  # it is gone
+                termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
-    keyboard = sys.stdin.fileno()
-    before = termios.tcgetattr(keyboard)
 
-    def pressed(pause: float) -> bool:
-        until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0:
-            ready, _, _ = select.select([keyboard], [], [], left)
-            if ready and os.read(keyboard, 1) in _QUITS:
-                return True
-        return False
+@contextmanager
+def _raised_signals() -> Iterator[None]:
+    """Have signals that would end the process at once raise SystemExit, once, so that the terminal is restored."""
 
-    click.echo(_ENTER, nl=False, color=True)
+    def end(number: int, _: object) -> NoReturn:
+        restore()
+        raise SystemExit(128 + number)  # as a shell has it
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setcbreak(keyboard)
-        yield pressed
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, end)
+        yield
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        click.echo(_LEAVE, nl=False, color=True)
+        restore()
+
+
+@contextmanager
+def _other_screen() -> Iterator[None]:
+    try:
+        click.echo(_ENTER, nl=False, color=True)
+        yield
+    finally:
+        try:
+            click.echo(_LEAVE, nl=False, color=True)
+        except OSError:  # the terminal is gone; what is left is written at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _slept(pause: float) -> bool:
