@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from kamacache.cluster.differences import Differences
+from kamacache.member import Member
+from kamacache.net.messages import GroupState
 from tests.cluster.cluster import wait_until
 from tests.cluster.shop import Shop, load, load_many, load_other
 
@@ -81,3 +84,14 @@ def test_a_member_that_keeps_what_others_load_may_differ(shop: Shop, caplog: pyt
     assert warnings(caplog) == []
     shop.add(client=True)
     assert {text.split()[2] for text in warnings(caplog)} == {"codec", "ttl"}  # it reads what others wrote as text
+
+
+def test_a_node_that_does_not_know_its_address_yet_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Take in a hello while the registry is still asked which address is this node's, as when DNS is silent."""
+    me, other = Member("id", None), Member("another id", "10.0.0.2:8001")
+    for loader in ("none", "shop.load"):
+        theirs = GroupState("users", "bytes", 0, ["ttl: 600.0", f"loader: {loader}"])
+        Differences().look(me, {"ttl": None, "loader": "none"}, other, theirs)
+    ttl, lacking, _ = warnings(caplog)
+    assert ttl.startswith("group 'users': ttl is None at this node and 600.0 at 10.0.0.2:8001; ")
+    assert lacking.startswith("group 'users': this node has no loader, 10.0.0.2:8001 has shop.load; this node owns no ")

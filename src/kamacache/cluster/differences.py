@@ -55,9 +55,8 @@ def _differences(
     lacking = [node for node, options in ((me, here), (other, there)) if _has_no_loader(options)]
     if len(lacking) == 1 and not (me.client or other.client):
         having, loader = (other, _loader(there)) if lacking[0] is me else (me, _loader(here))
-        text = (
-            f"{lacking[0]} has no loader, {having} has {loader}; {lacking[0]} owns no keys of the group and loads none"
-        )
+        one = _named(lacking[0])
+        text = f"{one} has no loader, {_named(having)} has {loader}; {one} owns no keys of the group and loads none"
         remedy = "give it the loader, or make it a client node (client=True)"
         yield ("loader", _loader(here), _loader(there)), f"{text}; {remedy}"
     stored = len(lacking) == 2 and (_is_store(me, here) or _is_store(other, there))  # noqa: PLR2004 - both
@@ -66,11 +65,16 @@ def _differences(
             continue
         if stored and name in ("codec", "ttl"):
             continue
-        text = f"{name} is {here[name]} at {me} and {there[name]} at {other}"
+        text = f"{name} is {here[name]} at {_named(me)} and {there[name]} at {_named(other)}"
         if name in LOADER:
             text += ", and members of one service serve the values of both"
         remedy = f"make the group with the same {name} everywhere, and give each program a service of its own"
         yield (name, here[name], there[name]), f"{text}; {remedy}"
+
+
+def _named(member: Member) -> str:
+    """Return the address of a member. This node has none yet while it is still looking for it, as in a silent DNS."""
+    return member.address or "this node"
 
 
 def _is_store(member: Member, options: Mapping[str, str]) -> bool:
