@@ -123,6 +123,29 @@ def test_writes_are_true_while_a_member_has_not_started() -> None:
             node.close(drain=0)
 
 
+def test_a_member_may_have_started_while_this_process_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask an address anew that had refused connections: a member may be there that considers this one dead.
+
+    1. A and B run; nothing listens at C. The thread of A does nothing from now on but what this test does.
+    2. A goes on after it stood still. C does not answer its ping: writes of A are False. It refuses: they are True.
+    """
+    cluster = Cluster(started=2, near_ttl="1m")
+    try:
+        membership, group, ticked = cluster.nodes[0]._membership, cluster.group(0), threading.Event()
+        assert group.set("key", 1) is True
+        monkeypatch.setattr(membership, "tick", ticked.set)
+        assert ticked.wait(10)
+        silent = cluster.network.drop(Ping, source=ADDRESSES[0], target=ADDRESSES[2])
+        assert membership._exchange.went_on(True, joins=False)
+        assert group.set("key", 2) is False
+        silent.end()
+        assert membership._exchange.went_on(True, joins=False)
+        assert group.set("key", 3) is True
+    finally:
+        for node in cluster.nodes:
+            node.close(drain=0)
+
+
 def test_members_that_close_one_after_the_other_hand_over_all(cluster: Cluster) -> None:
     c = cluster.group(2)
     assert [c.incr(key, initial=7) for key in KEYS] == [8] * len(KEYS)

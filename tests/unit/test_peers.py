@@ -46,11 +46,18 @@ def test_a_refusal_counts_at_an_address_of_which_no_process_is_known() -> None:
     assert peers.listeners(SILENCE) == (peer,)
     peers.unanswered(peer, refusal())
     assert peers.listeners(SILENCE) == ()
-    peers.unanswered(peer, PeerError("silent"))  # a machine that was lost meanwhile, and still no process
-    assert peers.listeners(SILENCE) == ()
-    peers.heard(MEMBER, leaving=False, answered=False)  # a process began to listen, and joins
+    assert peers.gone() == []  # each node finds that out for itself
+    peers.unanswered(peer, PeerError("silent"))  # a process may listen there by now, which did not reach this one
     assert peers.listeners(SILENCE) == (peer,)
-    peers.unanswered(peer, refusal())  # not the address at which it answers others
+    peers.unanswered(peer, refusal())
+    assert peers.listeners(SILENCE) == ()
+    peers.answered(peer)  # it may have joined, as while this process stood still
+    assert peers.listeners(SILENCE) == (peer,)
+    peers, peer = known(LISTED, notices_deaths=False)
+    peers.unanswered(peer, refusal())
+    peers.heard(MEMBER, leaving=False, answered=False)
+    assert not peer.dead  # it joins, and is notified of writes from now on
+    peers.unanswered(peer, refusal())  # that is not the address at which it answers others
     assert peers.listeners(SILENCE) == (peer,)
 
 

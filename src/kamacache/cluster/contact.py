@@ -19,6 +19,12 @@ deaths, does not list it, and it left as many pings unanswered as copies live, s
 registry that lost its data lists it again soon. If the registry notices no deaths, such pings are enough. Nor is a
 write confirmed in whose course the process stood still: it may not know all members.
 
+A refusal says less of a member that registered, or said hello, and has never answered: it lives, and may have given
+an address that is not its own. If only the address is known, from a list or as another process answers there now,
+none is at it for as long as it refuses. A process that begins to listen there is a listener when it has answered, or
+said hello, and fetches the writes until then. It may have joined while this process did not reach it, or stood still:
+so a ping that is left unanswered in another way takes the refusal back, and others are not told of it.
+
 Invariant: for each member M and group, this node has all writes of M up to `core.has[M]`, or its store is shut, or the
 group was emptied since.
 """

@@ -182,6 +182,8 @@ class Exchange:
                         whole &= self._catch_up(peer, answer)
                 elif not peer.dead:
                     missing[peer] = answer
+                else:
+                    members.died(peer, answer)  # it may not refuse any more, and have joined meanwhile
             again = [peer for peer, error in missing.items() if not getattr(error, "refused", False)]
             peers = [] if until.passed else again
             for peer, error in missing.items():

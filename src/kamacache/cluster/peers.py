@@ -85,12 +85,13 @@ class Peers:
             ]
 
     def gone(self) -> list[str]:
-        """Return the ids and addresses of the peers that are known to have ended.
+        """Return the ids and addresses of the peers that were known, and have ended.
 
         If a list says no more than addresses, these are the ids of members that have not spoken yet.
         """
         with self._lock:
-            return [name for peer in self._peers.values() if has_ended(peer) for name in (peer.id, peer.address)]
+            ended = [peer for peer in self._peers.values() if has_ended(peer) and peer.member.protocol]
+        return [name for peer in ended for name in (peer.id, peer.address)]
 
     def settled(self) -> bool:
         """Return whether each registered peer has answered a hello or is considered dead."""
@@ -158,12 +159,13 @@ class Peers:
     def heard(self, member: Member, *, leaving: bool, answered: bool, has: int = 0) -> str:
         """Take in a hello, `answered` to ours or sent by itself. Return what is new of it, in words.
 
-        A peer that was considered dead is alive only after it has answered a hello of ours. It `has` all our writes up
-        to a number; 0: it was never told of any before, and remembers nothing that could be older.
+        A known process that was considered dead is alive only after it has answered a hello of ours. It `has` all our
+        writes up to a number; 0: it was never told of any before, and remembers nothing that could be older.
         """
         with self._lock:
             if self._forgotten.left(member.id) or (peer := self._known(member.address, member)).left:
                 return ""  # sent before its goodbye: an id never comes back
+            first = not peer.member.protocol  # of its address: a new member, as one that no list had before
             self._update(peer, member)
             was = peer.skipped
             peer.lives()
@@ -174,7 +176,7 @@ class Peers:
                 self._leave(peer)
                 return LEFT
             peer.registered |= not answered
-            if peer.dead and answered:
+            if peer.dead and (answered or first):
                 peer.dead = False
                 self._begin(peer)
             elif peer.dead:
@@ -237,8 +239,7 @@ class Peers:
     def unanswered(self, peer: Peer, error: Exception) -> None:
         """Note that a peer did not answer a probe or a hello, and consider it dead if that is enough."""
         with self._lock:
-            peer.unanswered += 1
-            peer.silent += 1
+            peer.unanswered, peer.silent = peer.unanswered + 1, peer.silent + 1
             dead = peer.unanswered >= _UNANSWERED or getattr(error, "refused", False)
         if dead:
             self.died(peer, error)
@@ -246,15 +247,14 @@ class Peers:
     def doubt(self, peer: Peer) -> bool:
         """Have requests for values skip a peer until it gives a sign of life. Return whether that is new."""
         with self._lock:
-            new = not (peer.dead or peer.doubted)
-            peer.doubted = True
+            new, peer.doubted = not (peer.dead or peer.doubted), True
         return new
 
     def died(self, peer: Peer, error: Exception) -> bool:
         """Consider a peer dead. Return whether that is new."""
         with self._lock:
             refused = getattr(error, "refused", False)
-            peer.refused |= refused
+            peer.refused = refused or (peer.refused and peer.member.protocol > 0)  # else one may listen there by now
             if new := not peer.dead:
                 self._contacts.end(peer.id)
                 peer.dies(ends=getattr(error, "broken", False) or (self._sees_ends and refused))
