@@ -324,8 +324,9 @@ class Store:
     def order(self, item: WriteItem, /) -> int:
         """Apply a write as its owner, whatever its terms.
 
-        Return its version, greater than `above` and all that is known of the key. 0: it had the version `ordered`
-        already, and a later write or a clear has superseded it.
+        Return its version, greater than `above` and all that is known of the key. If it had the version `ordered`
+        already: the version of a later write that has superseded it, 0 if another node has ordered that one; after a
+        clear or the delete of a prefix it is applied as a delete.
         """
 
     def decide(self, item: WriteItem, inherited: bool, /) -> tuple[int, int, bool, bytes | None, int, int]:

@@ -98,12 +98,12 @@ def test_a_write_that_is_superseded_is_not_confirmed_before_a_broken_member_has_
         core, key = cluster.group(a)._core, cluster.key_of(a)
         item = core.set_one(key, b"first", 60.0)[0]
         (first,) = core.writes.order([item])
-        core.writes.order(core.set_one(key, b"second", 60.0))
+        (second,) = core.writes.order(core.set_one(key, b"second", 60.0))
         a._membership.suspect(cluster.peer(a, b), broken())
         cluster.network.sent.clear()
         assert drive(core.writes.write([item._replace(above=first, ordered=first)])) is True
         told = [parcel.message for parcel in cluster.network.sent if isinstance(parcel.message, TellRequest)]
-        assert told[0].writes == [(key, first)]
+        assert told[0].writes == [(key, second)]
 
 
 def hold_back(node: Node) -> None:

@@ -370,6 +370,7 @@ def test_write_that_is_told_after_a_later_one(*, wait: bool) -> None:
         notice.open()
         assert first.result(5) is (True if wait else None)
         wait_until(lambda: not cluster.group(c)._core.behind._count())
+        assert cluster.group(c).peek(key) == NEW
         cluster.assert_serves(key, NEW)
 
 

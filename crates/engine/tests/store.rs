@@ -420,14 +420,40 @@ fn a_write_that_a_later_one_superseded_is_not_ordered_anew() {
     store.order_by(Arc::new(Hlc::new(clock, 7)));
     let first = store.ordered(&write(0, 0), Some(bytes(1, 1)), gone).unwrap();
     let far = first + (9 << 64);
-    assert!(store.ordered(&write(far, first), Some(bytes(2, 1)), gone).unwrap() > far);
-    assert_eq!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone), Some(0));
+    let second = store.ordered(&write(far, first), Some(bytes(2, 1)), gone).unwrap();
+    assert!(second > far);
+    assert_eq!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone), Some(second), "it is above what is known");
+    assert_eq!(store.ordered(&write(second, first), Some(bytes(3, 1)), gone), Some(second), "it is what is known");
     assert_eq!(store.peek("k"), Lookup::Hit(bytes(2, 1)));
-    let latest = store.known("k");
-    store.clear(latest + 1, gone);
-    assert_eq!(store.ordered(&write(0, latest), Some(bytes(4, 1)), gone), Some(0));
+    store.note("k", second + 1, gone); // a version of node 8
+    assert_eq!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone), Some(0), "it may have come before");
     store.empty(true, gone);
     assert_eq!(store.ordered(&write(0, 0), Some(bytes(5, 1)), gone), None);
+}
+
+/// What a clear has dropped does not come back. Others are still notified of the write, as of a delete.
+#[test]
+fn a_write_that_was_cleared_is_ordered_anew_as_a_delete() {
+    let clock = Arc::new(Clock::manual(0));
+    let store = store("s3fifo", 1 << 20, &clock);
+    let gone = &mut Gone::default();
+    let write = |above, ordered| Write { key: "k", value: None, ttl: None, above, ordered };
+    store.order_by(Arc::new(Hlc::new(clock, 7)));
+    let mut order = |above, ordered| store.ordered(&write(above, ordered), Some(bytes(1, 1)), gone).unwrap();
+    let first = order(0, 0);
+    store.clear(first + 1, &mut Gone::default());
+    let second = order(first + 1, first);
+    assert!(second > first + 1);
+    assert_eq!(store.peek("k"), Lookup::Miss);
+    let third = order(0, 0);
+    store.note("\0prefix\0k", third + 1, &mut Gone::default());
+    let fourth = order(third + 1, third);
+    assert!(fourth > third + 1);
+    assert_eq!(store.peek("k"), Lookup::Miss);
+    let later = order(0, 0);
+    let far = later + (9 << 64); // a clear that is not known here yet: it drops the later write, too
+    assert!(order(far, fourth) > far);
+    assert_eq!(store.peek("k"), Lookup::Miss);
 }
 
 #[test]

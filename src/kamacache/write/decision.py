@@ -19,7 +19,7 @@ from kamacache.load.outcome import WRITES
 from kamacache.net.lane import Look
 from kamacache.net.messages import INHERIT, REFUSED, Outcome, TellRequest, WriteItem, WriteReply, WriteRequest
 from kamacache.steps import Path, Twofold, Wait, pause
-from kamacache.write.write import ROUNDS, SILENCE, came_later
+from kamacache.write.write import ROUNDS, SILENCE
 
 if TYPE_CHECKING:
     from kamacache.cluster.peers import Peer
@@ -60,7 +60,8 @@ class Decisions:
         if not version:
             return outcome, True, 0
         self._store.count(WRITES)
-        for _ in range(ROUNDS):
+        listeners = set(self._runtime.membership.listeners())
+        for last in (False,) * (ROUNDS - 1) + (True,):  # see Writes.order_and_tell
             confirmed &= self._runtime.saw(version)
             (own,) = self._writes.note([(item.key, version)])
             told, greater = yield from self._writes.tell(
@@ -71,17 +72,21 @@ class Decisions:
                 greater[item.key] = max(own, greater.get(item.key, 0))
             if not greater:
                 return outcome, confirmed, version
+            if last:
+                break
             item = item._replace(above=greater[item.key], ordered=version)
             if not self._runtime.saw(item.above):
-                break
+                return outcome, False, version
             try:
                 (again, _), knows = yield from self._ask_owner(item, deadline)
             except PeerError:
-                break
-            if not again:
-                return outcome, confirmed and came_later(item), version
+                return outcome, False, version
+            if not again:  # superseded: what is left to do is to have others drop what is older
+                rest = item._replace(value=None, terms=None)
+                confirmed &= yield from self._writes.order_and_tell([rest])
+                return outcome, confirmed, version
             version = again
-        return outcome, False, version
+        return outcome, confirmed and listeners.issuperset(self._runtime.membership.listeners()), version
 
     def _ask_owner(self, item: WriteItem, deadline: Deadline) -> Path[tuple[Decided, Peer | None]]:
         """Return what the owner of a key decided, and the owner if it is another node.

@@ -49,9 +49,13 @@ class Drops:
         return self._drop(version, lambda version: TellRequest(self._name, [(key, version)]), here)
 
     def _drop(self, version: int, notice: Callable[[int], TellRequest], here: Callable[[int], int]) -> Path[bool]:
-        """Have every member drop what is older than a version, as this node has."""
+        """Have every member drop what is older than a version, as this node has.
+
+        What a listener still knows to be greater after the last round has come later: see Writes.order_and_tell.
+        """
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
+        listeners = set(self._runtime.membership.listeners())
         with self._runtime.lane.contacts.writing() as writing:
             for again in range(ROUNDS):
                 told, greater = yield from self._writes.tell(notice(version), deadline)
@@ -61,7 +65,10 @@ class Drops:
                 ahead = not again and self._runtime.hlc.latest() > version
                 if not known and not ahead:
                     return confirmed and writing.current
+                if again == ROUNDS - 1:
+                    break
                 if not self._runtime.saw(known):
                     return False
                 version = here(self._runtime.hlc.next(known))
-            return False
+            came = set(self._runtime.membership.listeners()) - listeners
+            return confirmed and writing.current and not came

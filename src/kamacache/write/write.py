@@ -6,7 +6,8 @@ tell         then every listener is notified at once; one that knows a greater v
 order    what an owner does when it is asked to write
 told     what a listener does when it is notified
 
-True means that every listener confirmed, those included that joined meanwhile.
+True means that every listener confirmed, those included that joined meanwhile. What others write or drop at the same
+time does not make it False.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 SILENCE = 1.0  # seconds that a write waits for those who do not answer
 _LAST = 0.25  # seconds for a notice when the write's time is over
 _DIRECTLY = 8 * 1024 * 1024  # bytes of a batch that is written without a step of Python
-_NODE = (1 << 64) - 1  # the bits of a version that say which node has ordered the write
-ROUNDS = 3  # orders of one write, where listeners knew greater versions
+ROUNDS = 3  # of notices, if listeners know greater versions: see order_and_tell
 
 
 class Writes:
@@ -54,40 +54,44 @@ class Writes:
         return confirmed
 
     def _write(self, items: Sequence[WriteItem]) -> Path[bool]:
+        self._store.count(WRITES, len(items))
         with self._runtime.lane.contacts.writing() as writing:
-            confirmed = yield from self._order_and_tell(items)
+            confirmed = yield from self.order_and_tell(items)
             return confirmed and writing.current  # what stood still does not know yet whom to tell
 
-    def _order_and_tell(self, items: Sequence[WriteItem]) -> Path[bool]:
+    def order_and_tell(self, items: Sequence[WriteItem]) -> Path[bool]:
+        """Order writes, and anew what a listener knows a greater version of. Return whether all have confirmed.
+
+        A round's versions are above all that its listeners knew in the round before. So what they still know to be
+        greater after the last one has come since the write began. It may be a value that was set before, and ordered
+        anew meanwhile; but only once, as the second time an owner gets a delete instead.
+        """
         confirmed = self._runtime.joined
         deadline = Deadline.after(SILENCE)
         failed: set[Peer] = set()
-        self._store.count(WRITES, len(items))
+        listeners = set(self._runtime.membership.listeners())
         for _ in range(ROUNDS):
             if not self._runtime.saw(max(item.above for item in items)):
                 return False  # a listener's clock is wrong: no version may follow it
             versions, whole, knows = yield from self._order_all(items, deadline, failed)
-            confirmed &= whole
             ordered = [(key, version) for key, version in versions.items() if version]
-            confirmed &= all(versions[item.key] or came_later(item) for item in items)
-            if not ordered:  # superseded; the others were notified before, but for those that did not answer
-                if any(peer.dead for peer in self._runtime.membership.listeners()):
-                    once = TellRequest(self._name, [(item.key, item.ordered) for item in items])
-                    told, _ = yield from self.tell(once, deadline)
-                    confirmed &= told and all(map(has_ended, failed))
-                return confirmed
+            confirmed &= whole and len(ordered) == len(items)  # of others, another node has ordered a later write
+            if not ordered:
+                return False
             confirmed &= self._runtime.saw(max(version for _, version in ordered))
             self.note(ordered)
             told, greater = yield from self.tell(TellRequest(self._name, ordered), deadline, knows)
             confirmed &= told and all(map(has_ended, failed))  # else it may have applied what the next one ordered
-            if not greater:
-                return confirmed
             items = [
-                item._replace(above=greater[item.key], ordered=versions[item.key])
+                item._replace(
+                    value=None if item.ordered else item.value, above=greater[item.key], ordered=versions[item.key]
+                )
                 for item in items
-                if item.key in greater
+                if item.key in greater and versions[item.key]
             ]
-        return False
+            if not items:
+                return confirmed
+        return confirmed and listeners.issuperset(self._runtime.membership.listeners())
 
     def write_alone(self, items: Sequence[WriteItem]) -> bool:
         """Do that on a node that owns every key. Return False if there is a listener: then `write` does the rest.
@@ -252,7 +256,9 @@ class Writes:
         """Apply writes here. Return the version of each, greater than all that is known of its key.
 
         Once ordered, a write may have been read, and a later one confirmed. Ordered anew, above a version that some
-        listener knew, it would replace that one: it is superseded instead, and 0 returned.
+        listener knew, it would replace that one: it is superseded instead, and the version of that one returned, which
+        has others drop what is older than either. 0: another node has ordered that one. After a clear, or the delete
+        of a prefix, the write is ordered as a delete.
         """
         order = self._store.order
         return [order(item) for item in items]
@@ -294,11 +300,3 @@ class Writes:
         """Raise the floor. Return the greatest that is known now."""
         self._runtime.saw(floor)
         return self._store.clear(floor)
-
-
-def came_later(item: WriteItem) -> bool:
-    """Return whether what supersedes this write is known to have come after it: one node has ordered both.
-
-    Another node may have ordered that one long before, by a clock that is ahead.
-    """
-    return not item.above or item.above & _NODE == item.ordered & _NODE

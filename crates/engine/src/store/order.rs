@@ -71,6 +71,18 @@ impl Candidacy {
     }
 }
 
+/// What has come since an owner ordered a write, which is to be ordered anew above what a listener knows.
+enum Since {
+    Nothing,
+    /// A clear, or the delete of a prefix, which may have returned: the value must not come back. A node may have
+    /// dropped keys long before, by a clock that is ahead, and others may have loaded since: they are still to be
+    /// notified. So the write is ordered as a delete.
+    Drop,
+    /// A later write of this very key. With its version others drop what is older than either. 0: another node has
+    /// ordered it, perhaps long before, by a clock that is ahead.
+    Write(u128),
+}
+
 impl<V: Value> Store<V> {
     /// Takes the versions of writes from this clock.
     pub fn order_by(&self, hlc: Arc<Hlc>) {
@@ -118,15 +130,42 @@ impl<V: Value> Store<V> {
             }
         }
         let known = self.known_in(&shard, hash, write.key);
-        let superseded = write.ordered != 0 && self.named_in(&shard, hash, write.key) > write.ordered;
-        let version = if superseded { Some(0) } else { hlc.and_then(|hlc| hlc.next(write.above.max(known))) };
-        match version.filter(|_| !self.closed()) {
-            Some(version) if version > 0 => {
-                self.apply(shard, hash, write.key, value, version, self.until(write.ttl), gone);
-            }
-            _ => gone.0.extend(value.0),
+        let since = if write.ordered == 0 { Since::Nothing } else { Self::since(&shard, hash, write) };
+        if !matches!(since, Since::Nothing) {
+            gone.0.extend(std::mem::take(&mut value).0);
         }
-        version.filter(|_| !self.closed())
+        if self.closed() {
+            gone.0.extend(value.0);
+            return None;
+        }
+        if let Since::Write(version) = since {
+            return Some(version);
+        }
+        let Some(version) = hlc.and_then(|hlc| hlc.next(write.above.max(known))) else {
+            gone.0.extend(value.0);
+            return None;
+        };
+        self.apply(shard, hash, write.key, value, version, self.until(write.ttl), gone);
+        Some(version)
+    }
+
+    /// Returns what has come since a write of this key was ordered. A later write below what the listener
+    /// knows is dropped with it, as by what the listener knows already.
+    fn since(shard: &Shard<V>, hash: u64, write: &Write<'_>) -> Since {
+        let node = |version: u128| version as u64;
+        let named = shard.writes.named(hash, write.key);
+        let dropped = shard.floor.max(shard.prefixes.known(write.key));
+        if named.max(dropped) <= write.ordered {
+            Since::Nothing
+        } else if named <= dropped {
+            Since::Drop
+        } else if node(named) != node(write.ordered) {
+            Since::Write(0)
+        } else if named >= write.above {
+            Since::Write(named)
+        } else {
+            Since::Drop
+        }
     }
 
     /// Applies a write that has its version already. Returns false and does nothing if a version as great is known, or
