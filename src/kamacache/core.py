@@ -127,7 +127,7 @@ class GroupCore:
 
     def shown(self) -> dict[str, Any]:
         """Return the loader and the options by name, as nodes compare them."""
-        return self.misses.loader.identity() | self.options.shown()
+        return self.loader.identity() | self.options.shown()
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of Node.group that make another group like this one."""

@@ -143,8 +143,8 @@ class Groups:
 
     @property
     def loads(self) -> tuple[str, ...]:
-        """The names of the groups that have a loader."""
-        return tuple(name for name, core in self.cores.items() if not core.misses.loader.missing)
+        """The names of the groups that have a loader of their own, also while a test has put another in its place."""
+        return tuple(name for name, core in self.cores.items() if not core.loader.missing)
 
 
 class Cores(dict[str, "GroupCore"]):

@@ -176,6 +176,21 @@ def test_a_group_with_other_keys_is_faked_by_these(kamacache_node: Node, *, is_a
     assert group.get(5) == b"own"
 
 
+def test_a_group_without_a_loader_has_none_after_a_node_that_started_inside(kamacache_node: Node) -> None:
+    node = kamacache_node
+    group = node.group("g", codec="text")
+    with fake(group, {"k": "fake"}):
+        assert group.get("k") == "fake"
+        assert node.members()[0].loads == ()
+    assert group.get("k") is None
+    assert group.get_many(["k"]) == {}
+    with override_loader(group, str.upper):
+        node.group("g", str.lower, codec="text")
+        assert node.members()[0].loads == ("g",)
+        assert group.get("Key") == "KEY"
+    assert group.get("Key") == "key"
+
+
 def test_a_cached_function_has_no_loader_to_replace(kamacache_node: Node) -> None:
     """Its callers bring the function: a fake would change nothing, and the test would not notice."""
     cached: Any = kamacache_node.cached(lambda number: b"own")

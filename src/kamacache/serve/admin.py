@@ -128,4 +128,4 @@ def _client(address: str, state: str) -> dict[str, Any]:
 
 def _options(core: GroupCore) -> dict[str, Any]:
     """Return the loader and the options of a group by name, as other nodes compare them."""
-    return core.shown() | {"loads": not core.misses.loader.missing}
+    return core.shown() | {"loads": not core.loader.missing}
