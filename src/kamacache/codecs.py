@@ -182,7 +182,10 @@ def kept_integer(number: int) -> bytes:
 
 def integer(codec: Codec[Any], raw: bytes) -> int | None:
     """Return the integer that a value is, or the decimal digits of which it consists; None if it is neither."""
-    value = decode(codec, raw)
+    try:
+        value = decode(codec, raw)
+    except CodecError:
+        return None
     if isinstance(value, bytes | str):
         digits = len(value) <= _DIGITS and value.isascii() and value[value[:1] in {"-", b"-"} :].isdigit()
         return int(value) if digits else None

@@ -265,3 +265,41 @@ def test_what_a_given_function_returned_is_no_absence(is_async: bool) -> None:
         with pytest.raises(LoadError):
             group.get_many_or_load(["m"], lambda keys: dict.fromkeys(keys, bad))
     node.close()
+
+
+@pytest.mark.parametrize("loads", [False, True])
+def test_primitives_leave_it_and_read_nothing(node: Node, *, loads: bool) -> None:
+    group = node.group("g", str.upper if loads else None, codec=Release("n"))
+    spoil(group, "k")
+    kept = group._core.store.find("k")
+    assert group.get_entry("k") is None
+    assert asyncio.run(group.aget_entry("k")) is None
+    assert group.pop("k") is None
+    assert group.pop("k", "default") == asyncio.run(group.apop("k", "default")) == "default"
+    with pytest.raises(TypeError, match="not an integer"):
+        group.incr("k", initial=0)
+    assert group.add("k", "v") is False
+    assert "k" in group
+    assert group._core.store.find("k") == kept
+    assert group.touch("k", 5)
+    assert group.set("k", "v", if_present=True)
+    assert group.pop("k") == "v"
+    assert "k" not in group
+
+
+def test_a_value_that_changes_while_it_is_popped(node: Node) -> None:
+    """Pop the value that is there in the end, and the first of several callers alone."""
+    reads: list[bytes] = []
+
+    class Slow(Release):
+        def decode(self, data: bytes, /) -> str:
+            reads.append(data)
+            if len(reads) < 3:
+                group.set("k", str(len(reads)))
+            return super().decode(data)
+
+    group: Group[Any] = node.group("g", codec=Slow("n"))
+    group.set("k", "0")
+    assert group.pop("k") == "2"
+    assert reads == [b"n0", b"n1", b"n2"]
+    assert group.pop("k", "default") == "default"

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 from kamacache import codecs
 from kamacache._engine import check_key
 from kamacache.entry import Entry, Removed
+from kamacache.errors import CodecError
 from kamacache.group.lock import Lock
 from kamacache.group.writes import GroupWrites
 from kamacache.steps import Path
@@ -60,7 +61,7 @@ class GroupPrimitives(GroupWrites[V]):
 
         Raises:
             KeyError: The key has no value, and there is no `initial`.
-            TypeError: The value, `delta` or `initial` is not an integer.
+            TypeError: The value, `delta` or `initial` is not an integer, or the group's codec cannot read the value.
             OverflowError: The sum does not fit into 64 bits. The value stays as it is.
             PeerError: The owner of the key does not answer.
 
@@ -97,7 +98,10 @@ class GroupPrimitives(GroupWrites[V]):
     @overload
     def pop(self, key: str, default: T) -> V | T: ...
     def pop(self, key: str, default: Any = None) -> Any:
-        """Delete a key and return the value that it had, or `default`. Of several callers one gets the value."""
+        """Delete a key and return the value that it had, or `default`. Of several callers one gets the value.
+
+        A value that the group's codec cannot read stays.
+        """
         return self._run(self._pop(key, default))
 
     @overload
@@ -110,8 +114,7 @@ class GroupPrimitives(GroupWrites[V]):
 
     def _pop(self, key: str, default: Any) -> Path[Any]:
         core = self._core
-        raw = yield from core.primitives.take(core.checked(key))
-        return default if raw is None else codecs.decode(core.options.codec, raw)
+        return (yield from core.primitives.pop(core.checked(key), default))
 
     def remove(self, key: str, *, if_version: int | None = None) -> Removed:
         """Delete a key as delete does, and return whether it existed and whether every node has confirmed.
@@ -157,7 +160,8 @@ class GroupPrimitives(GroupWrites[V]):
     def get_entry(self, key: str) -> Entry[V] | None:
         """Return the value with its version and what else is known of it, from this memory or the owner's. Never load.
 
-        `set` and `remove` take the version as `if_version`. None: neither has a value for the key.
+        `set` and `remove` take the version as `if_version`. None: neither has a value for the key, or the group's codec
+        cannot read it.
         """
         return self._entry(self._run(self._find(key, stale=True)))
 
@@ -174,7 +178,11 @@ class GroupPrimitives(GroupWrites[V]):
     def _entry(self, found: Entry[bytes] | None) -> Entry[V] | None:
         if found is None:
             return None
-        return found._replace(value=codecs.decode(self._core.options.codec, found.value))  # type: ignore[return-value]
+        try:
+            value = codecs.decode(self._core.options.codec, found.value)
+        except CodecError:
+            return None
+        return found._replace(value=value)  # type: ignore[return-value]
 
     def lock(self, key: str, lease: Duration = "10s", wait: Duration = 0.0) -> Lock:
         """Return a lock for `with` and `async with`: one holder at a time, for `lease` at most.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kamacache import codecs
 from kamacache.entry import Removed
-from kamacache.errors import Conflict, PeerError
+from kamacache.errors import CodecError, Conflict, PeerError
 from kamacache.net.messages import (
     ABSENT,
     ADD,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kamacache.write.write import Writes
 
 INTEGERS = range(-(1 << 63), 1 << 63)
-_TRIES = 20  # of an increment whose value others change meanwhile
+_TRIES = 20  # of an increment or a pop, if others change the value meanwhile
 
 
 class Primitives:
@@ -105,7 +105,7 @@ class Primitives:
             if outcome.verdict != APPLIED:
                 raise KeyError(key)
             return outcome.number
-        raise PeerError(f"{self._name}[{key!r}]: others change the value all the time; nothing was done")
+        raise self._contended(key)
 
     def touch(self, key: str, ttl: float | None, *, wants: bool = False) -> Path[Outcome]:
         """Give an entry another ttl. The outcome says whether it existed."""
@@ -116,6 +116,27 @@ class Primitives:
         """Remove a key and return its value."""
         outcome, _, _ = yield from self.decide(key, None, None, Terms(wants=True))
         return outcome.value
+
+    def pop(self, key: str, default: Any) -> Path[Any]:
+        """Remove a key and return its value, or the default if there is none that the codec can read.
+
+        Only a reader knows whether it can, so the value is asked for first, and removed if it is still the same.
+        """
+        if isinstance(self._codec, codecs.BytesCodec):
+            raw = yield from self.take(key)
+            return default if raw is None else codecs.decode(self._codec, raw)
+        for _ in range(_TRIES):
+            outcome, _, _ = yield from self.decide(key, None, None, Terms(ABSENT, wants=True))
+            if outcome.value is None:
+                return default
+            try:
+                value = codecs.decode(self._codec, outcome.value)
+            except CodecError:
+                return default  # it stays for another release, which can read it
+            outcome, _, _ = yield from self.decide(key, None, None, Terms(SAME, outcome.held))
+            if outcome.verdict == APPLIED:
+                return value
+        raise self._contended(key)
 
     def remove(self, key: str, version: int | None = None) -> Path[Removed]:
         """Remove a key, or what has this version: Conflict. Without one, any candidate takes the write, as a delete."""
@@ -138,6 +159,9 @@ class Primitives:
             return False
         yield from self.remove(key, found.version)
         return True
+
+    def _contended(self, key: str) -> PeerError:
+        return PeerError(f"{self._name}[{key!r}]: others change the value all the time; nothing was done")
 
     def _check(self, key: str, outcome: Outcome) -> None:
         if outcome.verdict == CONFLICT:
