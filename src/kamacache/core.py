@@ -19,6 +19,7 @@ from kamacache.packed import Packed, unpacked
 from kamacache.stats import GroupStats
 from kamacache.tags import Tags, parse_tags, tagged
 from kamacache.units import KEEP, TTL, UNSET, check_version, parse_ttl_of_write
+from kamacache.value import check_settable
 from kamacache.write.behind import WriteBehind
 from kamacache.write.cut import at_once
 from kamacache.write.decision import Decisions
@@ -238,10 +239,7 @@ class GroupCore:
 
     def _set(self, key: str, value: Any, seconds: float | None, tags: tuple[str, ...] = ()) -> WriteItem:
         check_key(key)
-        if value is None and not self.options.cache_none:
-            raise TypeError(
-                "None is not a value but the absence of one: use delete(key), a value of your own, or cache_none=True"
-            )
+        check_settable(value, none=self.options.cache_none)
         return self.item(key, tagged(codecs.encode(self.options.codec, value, none=True), tags), seconds)
 
     def deletes(self, keys: Iterable[str]) -> list[WriteItem]:

@@ -62,3 +62,13 @@ class Value(Generic[V_co]):  # no dataclass: importing these takes longer than t
 
     def _all(self) -> tuple[V_co, float | Unset | None, tuple[str, ...]]:
         return self.value, self.ttl, self.tags
+
+
+def check_settable(value: object, *, none: bool) -> None:
+    """Raise TypeError for what set and add do not take: a Value, and None unless it is a value of the group."""
+    if isinstance(value, Value):
+        raise TypeError("a Value is what a loader returns: pass its value, with ttl= and tags= beside it")
+    if value is None and not none:
+        raise TypeError(
+            "None is not a value but the absence of one: use delete(key), a value of your own, or cache_none=True"
+        )

@@ -351,3 +351,21 @@ def test_a_value_that_has_run_out_is_returned_and_not_kept(node: Node, way: str,
     assert call(way, group, "get_many", ["k", "l"]) == {"k": b"k", "l": b"l"}
     assert group.peek("k") is None
     assert (group.stats().loads, group.stats().load_errors, group.stats().entries) == (4, 0, 0)
+
+
+@pytest.mark.parametrize("codec", ["bytes", "json", "pickle"])
+def test_a_value_of_a_loader_is_not_set(node: Node, codec: str) -> None:
+    """Refuse what would be kept as it is, and with neither its ttl nor its tags."""
+    group: Group[Any] = node.group(codec, codec=codec)  # type: ignore[call-overload]
+    value = Value(b"x", ttl=5, tags="t")
+    writes: tuple[Callable[[], Any], ...] = (
+        lambda: group.set("k", value),
+        lambda: group.set("k", value, wait=False),
+        lambda: group.set_many({"k": value}),
+        lambda: group.add("k", value),
+        lambda: asyncio.run(group.aset("k", value)),
+    )
+    for write in writes:
+        with pytest.raises(TypeError, match=r"pass its value, with ttl= and tags="):
+            write()
+    assert group.get("k") is None
