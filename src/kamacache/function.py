@@ -99,6 +99,13 @@ class _Base(Generic[P, R]):
         """Return the result of a call with its tags."""
         return result if self._tagger is None else self._tagger(result, args, kwargs)
 
+    def _brought(self, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Do that for a result that a caller brings, perhaps without arguments that are not part of the key."""
+        try:
+            return self._tagged(result, args, kwargs)
+        except TypeError as error:
+            raise TypeError(f"tags=: {error}; pass set every argument that the tags are made of") from error
+
     def _calls(self, calls: Iterable[Call], common: Mapping[str, Any]) -> tuple[list[str], dict[str, _Arguments]]:
         """Return the keys of the calls in order, and for each key the arguments of its call."""
         keys: list[str] = []
@@ -164,7 +171,7 @@ class CachedFunction(_Base[P, R]):
 
     def set(self, value: R | Value[R], /, *args: Any, **kwargs: Any) -> bool:
         """Set the result of a call, for the whole cluster. A Value has its own ttl. Return what Group.set returns."""
-        key, made = self.key(*args, **kwargs), self._tagged(value, args, kwargs)
+        key, made = self.key(*args, **kwargs), self._brought(value, args, kwargs)
         if isinstance(made, Value):
             return self._group.set(key, made.value, ttl=made.ttl, tags=made.tags)
         return self._group.set(key, made)
@@ -264,7 +271,7 @@ class AsyncCachedFunction(_Base[P, R]):
 
     async def set(self, value: R | Value[R], /, *args: Any, **kwargs: Any) -> bool:
         """Set the result of a call, for the whole cluster. A Value has its own ttl. Return what Group.set returns."""
-        key, made = self.key(*args, **kwargs), self._tagged(value, args, kwargs)
+        key, made = self.key(*args, **kwargs), self._brought(value, args, kwargs)
         if isinstance(made, Value):
             return await self._group.aset(key, made.value, ttl=made.ttl, tags=made.tags)
         return await self._group.aset(key, made)

@@ -10,13 +10,13 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 import pydantic
 import pytest
 
-from kamacache import KEEP, Clock, Conflict, LoadError, Node, Value, codec_for
+from kamacache import KEEP, Clock, Conflict, LoadError, Node, NotKey, Value, codec_for
 from kamacache.errors import ConfigError, InvalidKey, ValueTooLarge
 from tests.support.policies import MODELS
 from tests.unit.groups import PATIENCE, WAYS, Held, begun, call, settled, until, waiting
@@ -1045,3 +1045,25 @@ def test_value_shows_itself() -> None:
     assert Value(b"x", tags="a") == Value(b"x", tags=["a"])
     assert Value(b"x", tags="a") != Value(b"x")
     assert "'a'" in repr(Value(b"x", tags="a"))
+
+
+@pytest.mark.parametrize(
+    "tags", ["tenant:{user}", lambda _, number, *, user: f"tenant:{user}"], ids=["text", "function"]
+)
+def test_set_of_a_function_lacks_an_argument_of_its_tags(node: Node, tags: Any) -> None:
+    @node.cached(tags=tags)
+    def price(number: int, *, user: Annotated[str, NotKey]) -> int:
+        return number
+
+    @node.cached(tags=tags)
+    async def aprice(number: int, *, user: Annotated[str, NotKey]) -> int:
+        return number
+
+    writes: list[Callable[[], Any]] = [lambda: price.set(5, 1), lambda: asyncio.run(aprice.set(5, 1))]
+    for write in writes:
+        with pytest.raises(TypeError, match=r"^tags=: .*'user'; pass set every argument"):
+            write()
+    assert price.set(5, 1, user="a") is True
+    assert price(1, user="b") == 5
+    with pytest.raises(TypeError, match=r"^(?!tags=)"):
+        price.set(5)
