@@ -222,7 +222,9 @@ def test_touch_pop_and_remove(node: Node, clock: Clock) -> None:
     assert group.remove("k") == (False, True)
     group.set("k", [3])
     assert group.remove("k") == kamacache.Removed(existed=True, confirmed=True)
-    assert 5 not in group
+    for is_in in (group.contains, group.__contains__):
+        with pytest.raises(InvalidKey):
+            is_in(5)
 
 
 def test_keys_of_this_node(node: Node, clock: Clock) -> None:
