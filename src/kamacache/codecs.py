@@ -276,6 +276,14 @@ def decode(codec: Codec[Any], data: bytes) -> Any:
     return value
 
 
+def means_none(codec: Codec[Any], data: bytes) -> bool:
+    """Return whether a codec reads these bytes as None, as JSON reads null."""
+    try:
+        return codec.decode(data) is None
+    except Exception:  # noqa: BLE001 - whatever a user's codec raises
+        return False
+
+
 def is_open(codec: CodecName | Codec[Any] | None) -> bool:
     """Return whether the loader's return annotation has a say in the codec."""
     return codec is None or (isinstance(codec, str) and codec in TYPED)

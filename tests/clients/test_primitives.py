@@ -155,3 +155,10 @@ def test_none_that_is_kept(clients: list[Any], tcp_trio: Trio) -> None:
     assert [group.get("k", "default") for group in groups] == [None] * 3
     assert (clients[1].getdel("nones:k"), clients[2].delete("nones:k")) == (None, 0)
     assert [group.get("k", "default") for group in groups] == ["default"] * 3
+    assert clients[0].set("nones:k", "null") is True
+    assert [group.get("k", "default") for group in groups] == [None] * 3
+    assert (clients[1].get("nones:k"), clients[1].exists("nones:k")) == (None, 1)
+    assert clients[2].mset({"nones:k": "[null]", "nones:l": "null"}) is True
+    assert groups[0].get_many(["k", "l"]) == {"k": [None], "l": None}
+    with pytest.raises(redis.ResponseError, match="cannot read"):
+        clients[0].set("docs:k", "null")

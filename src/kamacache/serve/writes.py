@@ -61,9 +61,12 @@ class ClientWrites:
         return self._core(name), key
 
     def _item(self, core: GroupCore, key: str, value: bytes, ttl: float | None) -> WriteItem:
-        codecs.decode(unpacked(core.options.codec), codecs.kept(value))  # refuses what no get could read
         codec = core.options.codec
-        raw = codecs.encode(codec.of_bytes(), value) if isinstance(codec, Packed) else codecs.kept(value)
+        if core.options.cache_none and codecs.means_none(unpacked(codec), value):
+            raw = codecs.encode(codec, None, none=True)
+        else:
+            codecs.decode(unpacked(codec), codecs.kept(value))  # refuses what no get could read
+            raw = codecs.encode(codec.of_bytes(), value) if isinstance(codec, Packed) else codecs.kept(value)
         return core.item(key, raw, core.options.ttl if ttl is None else ttl)
 
     async def _set(self, request: ClientRequest) -> ClientReply:
