@@ -325,8 +325,8 @@ class Store:
         """Apply a write as its owner, whatever its terms.
 
         Return its version, greater than `above` and all that is known of the key. If it had the version `ordered`
-        already: the version of a later write that has superseded it, 0 if another node has ordered that one; after a
-        clear or the delete of a prefix it is applied as a delete.
+        already: the version of a later write that has superseded it, 0 if another node has ordered this one; after
+        a clear or the delete of a prefix it is applied as a delete.
         """
 
     def decide(self, item: WriteItem, inherited: bool, /) -> tuple[int, int, bool, bytes | None, int, int]:

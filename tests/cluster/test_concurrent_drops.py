@@ -93,26 +93,29 @@ def test_a_value_is_not_ordered_above_a_clear_that_has_returned_true() -> None:
         cluster.assert_serves(key, NEW)
 
 
-def test_a_copy_under_a_clear_that_the_owner_learns_of_in_the_middle() -> None:
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_copy_under_a_clear_that_the_owner_learns_of_in_the_middle(*, by_name: bool) -> None:
     """Drop what a listener has loaded since a clear, before a write that the clear does not supersede.
 
     1. C has cleared its copy by a clock that is ahead, B does not know. C loads a key itself: its copy is that new.
-    2. The source changes. A deletes the key: B orders it, and learns of the clear before the notice arrives at C.
+    2. The source changes. A deletes the key: B orders it, and learns of the clear before the notice arrives at C; or
+       it is told that there is something later than what it has of the key, as a node does that has asked B for it.
     3. C knows a greater version. The delete is ordered anew above it: C has dropped its copy.
     """
     with Cluster(3) as cluster:
         a, b, c = cluster.nodes
         key = next(key for key in map(str, range(1000)) if cluster.line(key) == [b, c, a])
-        floor = cluster.group(b)._core.store.known(key) + (1_000_000 << 80)
+        floor = (1_001_000 << 80) + 1  # a second ahead, of another node
         cluster.group(c)._core.store.clear(floor)
         probes = cluster.consider_dead(c, b)
         assert cluster.group(c).get(key) == OLD
         assert cluster.group(c).peek(key) == OLD
         cluster.source.value = NEW
-        learns = cluster.group(b)._core.store.clear
-        notices = before_each_notice(cluster, a.address, c.address, lambda: learns(floor))
+        at_b = cluster.group(b)._core.store
+        learns = (lambda: at_b.note(key, floor)) if by_name else (lambda: at_b.clear(floor))
+        notices = before_each_notice(cluster, a.address, c.address, learns)
         assert cluster.group(a).delete(key) is True
-        assert notices
+        assert len(notices) == 2
         assert cluster.group(c).peek(key) is None
         probes.open()
         cluster.assert_serves(key, NEW)
@@ -136,7 +139,7 @@ def test_a_write_that_a_later_one_superseded_below_a_clear() -> None:
         sets = in_thread(cluster.group(b).set, key, NEW)
         setting.wait()
         store = cluster.group(c)._core.store
-        store.clear(cluster.group(b)._core.store.known(key) + (1_000 << 64))
+        store.clear(cluster.group(b)._core.store.known(key) + (1_000 << 80))
         clears = in_thread(cluster.group(c).clear)
         clearing.wait()
         deleting.open()

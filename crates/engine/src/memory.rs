@@ -208,7 +208,7 @@ pub trait Memory: Send + Sync {
     fn is_candidate(&self, key: &str) -> bool;
 
     /// Applies a write as its owner, and returns its version: greater than all that is known of the key. Superseded, it
-    /// returns the version of the later write, or 0: another node has ordered that. None: the group is closed.
+    /// returns the version of the later write, or 0: it may not be later. None: the group is closed.
     fn order(&self, write: Write<'_>) -> Option<u128>;
 
     /// Returns whether this node owns the key.

@@ -58,6 +58,11 @@ impl Hlc {
         Some(seen.last)
     }
 
+    /// Returns whether this node has made a version.
+    pub fn made(&self, version: u128) -> bool {
+        version as u64 == self.node
+    }
+
     /// Takes note of a version seen in a message. Returns false and does nothing if it is too far ahead.
     pub fn merge(&self, version: u128) -> bool {
         let good = !self.is_far(version);

@@ -425,8 +425,11 @@ fn a_write_that_a_later_one_superseded_is_not_ordered_anew() {
     assert_eq!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone), Some(second), "it is above what is known");
     assert_eq!(store.ordered(&write(second, first), Some(bytes(3, 1)), gone), Some(second), "it is what is known");
     assert_eq!(store.peek("k"), Lookup::Hit(bytes(2, 1)));
-    store.note("k", second + 1, gone); // a version of node 8
-    assert_eq!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone), Some(0), "it may have come before");
+    let other = first + 1; // a version of node 8
+    assert_eq!(store.ordered(&write(far, other), Some(bytes(3, 1)), gone), Some(0), "it may have come before");
+    store.note("k", second + 2, gone);
+    assert!(store.ordered(&write(far, first), Some(bytes(3, 1)), gone).unwrap() > second + 2);
+    assert_eq!(store.peek("k"), Lookup::Miss);
     store.empty(true, gone);
     assert_eq!(store.ordered(&write(0, 0), Some(bytes(5, 1)), gone), None);
 }

@@ -75,7 +75,7 @@ class Writes:
                 return False  # a listener's clock is wrong: no version may follow it
             versions, whole, knows = yield from self._order_all(items, deadline, failed)
             ordered = [(key, version) for key, version in versions.items() if version]
-            confirmed &= whole and len(ordered) == len(items)  # of others, another node has ordered a later write
+            confirmed &= whole and len(ordered) == len(items)  # others had another owner before, see order
             if not ordered:
                 return False
             confirmed &= self._runtime.saw(max(version for _, version in ordered))
@@ -257,7 +257,7 @@ class Writes:
 
         Once ordered, a write may have been read, and a later one confirmed. Ordered anew, above a version that some
         listener knew, it would replace that one: it is superseded instead, and the version of that one returned, which
-        has others drop what is older than either. 0: another node has ordered that one. After a clear, or the delete
+        has others drop what is older than either. 0: another node had ordered this one. After a clear, or the delete
         of a prefix, the write is ordered as a delete.
         """
         order = self._store.order

@@ -76,10 +76,11 @@ enum Since {
     Nothing,
     /// A clear, or the delete of a prefix, which may have returned: the value must not come back. A node may have
     /// dropped keys long before, by a clock that is ahead, and others may have loaded since: they are still to be
-    /// notified. So the write is ordered as a delete.
+    /// notified. So the write is ordered as a delete. The same goes for what a third node has made: a write of an owner
+    /// by other views, or a clear of which this node was told by the name of the key.
     Drop,
-    /// A later write of this very key. With its version others drop what is older than either. 0: another node has
-    /// ordered it, perhaps long before, by a clock that is ahead.
+    /// A later write of this very key. With its version others drop what is older than either. 0: of the two this node
+    /// has ordered that one alone, perhaps before the other.
     Write(u128),
 }
 
@@ -130,7 +131,7 @@ impl<V: Value> Store<V> {
             }
         }
         let known = self.known_in(&shard, hash, write.key);
-        let since = if write.ordered == 0 { Since::Nothing } else { Self::since(&shard, hash, write) };
+        let since = if write.ordered == 0 { Since::Nothing } else { Self::since(hlc.as_deref(), &shard, hash, write) };
         if !matches!(since, Since::Nothing) {
             gone.0.extend(std::mem::take(&mut value).0);
         }
@@ -151,7 +152,7 @@ impl<V: Value> Store<V> {
 
     /// Returns what has come since a write of this key was ordered. A later write below what the listener
     /// knows is dropped with it, as by what the listener knows already.
-    fn since(shard: &Shard<V>, hash: u64, write: &Write<'_>) -> Since {
+    fn since(hlc: Option<&Hlc>, shard: &Shard<V>, hash: u64, write: &Write<'_>) -> Since {
         let node = |version: u128| version as u64;
         let named = shard.writes.named(hash, write.key);
         let dropped = shard.floor.max(shard.prefixes.known(write.key));
@@ -160,7 +161,7 @@ impl<V: Value> Store<V> {
         } else if named <= dropped {
             Since::Drop
         } else if node(named) != node(write.ordered) {
-            Since::Write(0)
+            if hlc.is_some_and(|hlc| hlc.made(named)) { Since::Write(0) } else { Since::Drop }
         } else if named >= write.above {
             Since::Write(named)
         } else {
