@@ -87,7 +87,7 @@ def strict(self: Any, lead: Any, peer: Any, keys: Any, call: Any, deadline: Any)
 MUTATIONS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], int]] = {  # and a seed not far before its find
     "a listener keeps its copies": (lambda: patch.object(Writes, "told", deaf), 1),
     "nobody is notified": (lambda: patch.object(Writes, "tell", silent), 1),
-    "a member that was away fetches nothing": (lambda: patch.object(Reading, "_catch_up", forgetful), 70),
+    "a member that was away fetches nothing": (lambda: patch.object(Reading, "_catch_up", forgetful), 570),
     "the silent need not confirm": (lambda: patch("kamacache.write.write.has_ended", lambda _: True), 130),
     "a node takes itself for the owner": (lambda: patch.object(Decisions, "_owner", lonely), 1),
     "a silent owner is an error": (lambda: patch.object(Remote, "_reply", strict), 10),
