@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from kamacache.codecs import Codec, CodecName
 from kamacache.errors import ConfigError
 from kamacache.function import AsyncCachedFunction, CachedFunction
+from kamacache.loaderdecorator import LoaderMethods
 from kamacache.options import GroupOptions
 from kamacache.rules import Rules
-from kamacache.signatures import GroupMethods
 from kamacache.units import check_name
 
 P = ParamSpec("P")
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
         def __call__(self, function: Callable[P, R | Value[R]], /) -> CachedFunction[P, R]: ...
 
 
-class FunctionMethods(GroupMethods):
+class FunctionMethods(LoaderMethods):
     """Cache functions in groups of the node."""
 
     @overload

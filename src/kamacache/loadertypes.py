@@ -45,14 +45,23 @@ class KeyedDecorator(Protocol):
     def __call__(self, loader: Callable[[Any], V | Value[V] | None], /) -> KeyedGroup[V]: ...
 
 
+class NoneDecorator(Protocol):
+    """Turn a loader into a group of the values that it loads, None among them."""
+
+    @overload
+    def __call__(self, loader: Callable[[str], Awaitable[V | Value[V]]], /) -> Group[V]: ...
+    @overload
+    def __call__(self, loader: Callable[[str], V | Value[V]], /) -> Group[V]: ...
+
+
 class First(Protocol[F_contra, P, R_co]):
     """Take a first argument: self or cls. So a cached function is bound if the object or the class fits there."""
 
     def __call__(self, first: F_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class Options(TypedDict, total=False):
-    """The options of a group, except its codec, which decides its type."""
+class Plain(TypedDict, total=False):
+    """The options of a group that do not decide its type."""
 
     load_many: Callable[[list[Any]], Any] | None
     max_bytes: Size
@@ -68,10 +77,15 @@ class Options(TypedDict, total=False):
     max_batch: int
     batch_window: Duration | None
     concurrency: int | None
-    cache_none: bool
     refresh_after: Duration | None
     early: float
     stale_while_revalidate: Duration
     stale_if_error: Duration
     soft_timeout: Duration | None
     error_ttl: Duration
+
+
+class Options(Plain, total=False):
+    """The same with cache_none, of which True decides it."""
+
+    cache_none: bool

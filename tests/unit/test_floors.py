@@ -84,6 +84,7 @@ FLOORS = (  # from the ground up
     ("serve.peers",),
     ("groups",),
     ("function", "signatures"),
+    ("loaderdecorator",),
     ("decorator",),
     ("everywhere",),
     ("node",),

@@ -155,3 +155,24 @@ def protocols(codec: Codec[User], load: Callable[[str], User | None], node: Node
     assert_type(node.group("g", load, codec=mine), Group[User])
     assert_type(node.group("g", load, codec=codec), Group[User])
     assert_type(Value(User(), ttl="1s"), Value[User])
+
+
+def load_or_none(key: str) -> str | None: ...
+async def aload_or_none(key: str) -> str | None: ...
+
+
+def load_valued(key: str) -> Value[str | None] | str | None: ...
+
+
+def with_none(node: Node, flag: bool) -> None:
+    plain = node.group("g", load_or_none, codec="text", cache_none=True)
+    assert_type(plain, Group[str | None])
+    plain.set("k", None)
+    assert_type(plain.get("k", 0), str | int | None)
+    assert_type(node.group("g", aload_or_none, codec="json", cache_none=True), Group[str | None])
+    assert_type(node.group("g", codec="json", cache_none=True), Group[Any])
+    assert_type(node.group("g", load_or_none, codec="text", cache_none=False), Group[str])
+    assert_type(node.group("g", load_or_none, codec="text", cache_none=flag), Group[str])
+    assert_type(node.loader("g", cache_none=True)(load_or_none), Group[str | None])
+    assert_type(node.loader("g", cache_none=True)(aload_or_none), Group[str | None])
+    assert_type(node.group("g", load_valued, codec="text", cache_none=True), Group[str | None])
