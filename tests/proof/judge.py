@@ -319,8 +319,8 @@ def expired(case: Case) -> Iterator[str]:
         for source in sources:
             ttl = options.negative_ttl if value is None else options.ttl
             if isinstance(source, Write):
-                if source.call.op == "incr" or source.end == NEVER:
-                    break  # it keeps the time that the number had left
+                if source.call.op == "incr" or source.end == NEVER or source.call.args.get("wait") is False:
+                    break  # it keeps the time that the number had left; it is sent later, and its ttl begins then
                 ttl = source.ttl if source.ttl is not None else options.ttl
             end = source.ended if isinstance(source, Load) else source.call.ended
             if ttl is None or call.began - end <= ttl + after:

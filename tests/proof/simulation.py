@@ -281,13 +281,19 @@ class Simulation:
         """Load some keys as one function does. If it fails, it fails for all of them."""
         begin, began = self.place(), self.now
         before = len(self.history.loads)
+
+        def own() -> list[Load]:
+            return [load for load in self.history.loads[before:] if load.node == f"n{number}" and load.key in keys]
+
         try:
-            return {key: self.load(number, group, key) for key in keys}
+            values = {key: self.load(number, group, key) for key in keys}
+            for load in own():
+                load.end, load.ended = self.place(), self.now  # the ttl of all begins when the function returns
+            return values
         except ValueError as error:
-            own = [load for load in self.history.loads[before:] if load.node == f"n{number}" and load.key in keys]
-            for load in own:
+            for load in own():
                 load.failed, load.value = True, str(error)
-            for key in set(keys) - {load.key for load in own}:
+            for key in set(keys) - {load.key for load in own()}:
                 end = self.place()
                 lost = Load(
                     f"n{number}", key, begin, began, str(error), failed=True, group=group, end=end, ended=self.now

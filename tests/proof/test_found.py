@@ -88,3 +88,29 @@ def test_a_process_that_leaves_has_its_address_until_it_has_gone() -> None:
         step(20, "set", 1, "plain", "b", value=True),
     ]
     assert run(Schedule(1094, steps)).broken == []
+
+
+def test_what_one_function_loads_has_its_ttl_from_then_on() -> None:
+    """Seed 756028: the load of one key of a batch is held, and those of the others return with it."""
+    steps = [
+        Step(12, "hold_load", 2, {"group": "ageing", "keys": ["x", "y"]}),
+        Step(29, "get_many_or_load", 4, {"group": "ageing", "keys": ["y", "x"]}),
+        Step(34, "advance", 1, {"group": "ageing", "keys": ["x", "y"], "seconds": 7.0}),
+    ]
+    assert run(Schedule(756028, steps)).broken == []
+
+
+def test_the_ttl_of_a_write_that_is_sent_later_begins_then() -> None:
+    """Seed 755577: the owner has ordered it, its answer is held, and the next candidate orders it after a second."""
+    steps = [
+        Step(
+            14,
+            "hold",
+            3,
+            {"group": "bare", "keys": ["n2", "p"], "message": "WriteRequest", "stage": "reply", "end": "source"},
+        ),
+        Step(16, "set", 0, {"group": "bare", "keys": ["n2"], "value": True, "ttl": 1.0, "wait": False}),
+        Step(17, "advance", 4, {"group": "bare", "keys": ["n2"], "seconds": 2.1}),
+        step(19, "get", 1, "bare", "n2"),
+    ]
+    assert run(Schedule(755577, steps)).broken == []
