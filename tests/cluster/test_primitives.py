@@ -316,3 +316,19 @@ def joins_late(cluster: Cluster) -> tuple[Node, threading.Event]:
     in_thread(node.start)
     assert reads.wait(10)
     return node, registers
+
+
+def test_a_member_whose_socket_is_gone_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Increment while a member ends: its address breaks connections, before anyone knows that it has ended."""
+    a = cluster.nodes[0]
+    c = cluster.add(loader=False)
+    cluster.settle()
+    lane: Any = a._runtime.lane
+    peek_many, broken = lane.peek_many, PeerError("No such file or directory")
+    broken.broken = True
+
+    def peeks(asks: list[tuple[str, list[str]]], group: str, look: Look) -> list[Any]:
+        return [broken if ask[0] == c.address else peek_many([ask], group, look)[0] for ask in asks]
+
+    monkeypatch.setattr(lane, "peek_many", peeks)
+    assert cluster.group(a).incr(key_of(cluster, a), initial=0) == 1

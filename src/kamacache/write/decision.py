@@ -192,6 +192,7 @@ class Decisions:
             return False
         lane, deadline = runtime.lane, Deadline.after(SILENCE / 2)
         by_peer = runtime.route(name).by_decider(keys, runtime.clock.now())
+        broken: set[Peer] = set()
         while by_peer:
             asks = [(peer.address, asked) for peer, asked in by_peer.items()]
             look = (asks, name, Look.FORMER)
@@ -199,8 +200,11 @@ class Decisions:
             silent: dict[Peer, list[str]] = {}
             for (peer, asked), reply in zip(by_peer.items(), replies, strict=True):
                 if isinstance(reply, Exception):
-                    if not (peer.dead or getattr(reply, "refused", False) or isinstance(reply, UnknownGroup)):
+                    # A process that ends breaks a connection, and then its socket is gone, or refuses.
+                    gone = peer.dead or peer in broken or getattr(reply, "refused", False)
+                    if not (gone or isinstance(reply, UnknownGroup)):
                         silent[peer] = asked
+                        broken |= {peer} if getattr(reply, "broken", False) else set()
                     continue
                 for key, found in zip(asked, reply, strict=True):
                     if found is not None and found[0] is not None:
