@@ -434,7 +434,7 @@ fn a_write_that_a_later_one_superseded_is_not_ordered_anew() {
     assert_eq!(store.ordered(&write(0, 0), Some(bytes(5, 1)), gone), None);
 }
 
-/// What a clear has dropped does not come back. Others are still notified of the write, as of a delete.
+/// A value that a clear has dropped does not come back. Others are still notified of the write, as of a delete.
 #[test]
 fn a_write_that_was_cleared_is_ordered_anew_as_a_delete() {
     let clock = Arc::new(Clock::manual(0));

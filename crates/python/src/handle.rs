@@ -31,7 +31,7 @@ use crate::{stack::Stack, trim};
 /// slab, the table and the policy with the hashes of those that left, and what growing leaves unused.
 pub const OVERHEAD: u64 = 300;
 
-/// What received bytes take more than those of the interpreter: a box, and the system's memory instead of pools.
+/// The memory that received bytes take beyond those of the interpreter: a box, and the system's memory instead of pools.
 const RECEIVED: usize = 48;
 
 /// The owner of the bytes.

@@ -56,8 +56,9 @@ class _Failures:
                 self._drop(next(iter(self._by_key)))
 
     def drop(self, key: str) -> None:
-        with self._lock:
-            self._drop(key)
+        if key in self._by_key:  # most loads take no lock for it
+            with self._lock:
+                self._drop(key)
 
     def _drop(self, key: str) -> None:
         if (one := self._by_key.pop(key, None)) is not None:
@@ -134,8 +135,7 @@ class Freshness:
 
     def loaded(self, key: str) -> None:
         """Forget that a load of this key has failed."""
-        if self._failures.get(key) is not None:
-            self._failures.drop(key)
+        self._failures.drop(key)
 
     def forget(self) -> None:
         """Forget all failures."""

@@ -204,7 +204,8 @@ class Decisions:
                     gone = peer.dead or peer in broken or getattr(reply, "refused", False)
                     if not (gone or isinstance(reply, UnknownGroup)):
                         silent[peer] = asked
-                        broken |= {peer} if getattr(reply, "broken", False) else set()
+                        if getattr(reply, "broken", False):
+                            broken.add(peer)
                     continue
                 for key, found in zip(asked, reply, strict=True):
                     if found is not None and found[0] is not None:

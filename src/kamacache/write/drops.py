@@ -70,5 +70,5 @@ class Drops:
                 if not self._runtime.saw(known):
                     return False
                 version = here(self._runtime.hlc.next(known))
-            came = set(self._runtime.membership.listeners()) - listeners
-            return confirmed and writing.current and not came
+            same = listeners.issuperset(self._runtime.membership.listeners())
+            return confirmed and writing.current and same

@@ -43,7 +43,7 @@ struct Waiting<V> {
     bytes: u64,
 }
 
-/// Entries leave shard by turns: those that came together lie together in memory, in whatever shards, and a page is given
+/// The shards lose their entries by turns: those that came together lie together in memory, in whatever shards, and a page is given
 /// back once all of it is free.
 struct Cleared<V> {
     contents: Vec<Contents<V>>,
@@ -69,18 +69,14 @@ impl<V: Value> Cleared<V> {
     }
 
     fn next(&mut self) -> Option<Entry<V>> {
-        loop {
-            let Some(mut entries) = self.begun.pop_front() else {
-                if self.begin() {
-                    continue;
-                }
-                return None;
-            };
+        while !self.begun.is_empty() || self.begin() {
+            let mut entries = self.begun.pop_front()?;
             if let Some(entry) = entries.next() {
                 self.begun.push_back(entries);
                 return Some(entry);
             }
         }
+        None
     }
 }
 

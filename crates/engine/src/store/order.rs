@@ -71,7 +71,7 @@ impl Candidacy {
     }
 }
 
-/// What has come since an owner ordered a write, which is to be ordered anew above what a listener knows.
+/// Tells what has come since an owner ordered a write that is to be ordered anew, above what a listener knows.
 enum Since {
     Nothing,
     /// A clear, or the delete of a prefix, which may have returned: the value must not come back. A node may have
@@ -135,19 +135,18 @@ impl<V: Value> Store<V> {
         if !matches!(since, Since::Nothing) {
             gone.0.extend(std::mem::take(&mut value).0);
         }
-        if self.closed() {
-            gone.0.extend(value.0);
-            return None;
-        }
-        if let Since::Write(version) = since {
-            return Some(version);
-        }
-        let Some(version) = hlc.and_then(|hlc| hlc.next(write.above.max(known))) else {
-            gone.0.extend(value.0);
-            return None;
+        let version = match since {
+            Since::Write(later) => Some(later),
+            Since::Nothing | Since::Drop => hlc.and_then(|hlc| hlc.next(write.above.max(known))),
         };
-        self.apply(shard, hash, write.key, value, version, self.until(write.ttl), gone);
-        Some(version)
+        let version = version.filter(|_| !self.closed());
+        match (version, since) {
+            (Some(version), Since::Nothing | Since::Drop) => {
+                self.apply(shard, hash, write.key, value, version, self.until(write.ttl), gone);
+            }
+            _ => gone.0.extend(value.0),
+        }
+        version
     }
 
     /// Returns what has come since a write of this key was ordered. A later write below what the listener
