@@ -588,10 +588,21 @@ class Lead:
     def keep(self, key: str, value: bytes | None, ttl: float | None, kind: int, version: int, /) -> bool:
         """Keep a value of this version in the store, unless the flight is late. Return whether it was kept."""
 
-    def loaded(self, key: str, value: bytes | None, ttl: float | None, kind: int, how: int, own: bool, /) -> bool:
-        """Keep a loaded value and end its flight; with `own`, also count its time. Return False if it is too large.
+    def loaded(
+        self,
+        key: str,
+        value: bytes | None,
+        ttl: float | None,
+        kind: int,
+        how: int,
+        own: bool,
+        too_large: Callable[[str, int], object],
+        /,
+    ) -> bool:
+        """Keep a loaded value and end its flight; with `own`, also count its time. Return False if it had ended before.
 
-        A value that is too large, or whose ttl is 0, drops the older one in its place.
+        A value that is too large, or whose ttl is 0, drops the older one in its place. `too_large` is called with the
+        key and the size in bytes of one that is too large, before the callers that wait go on.
         """
 
     def end(self, key: str, outcome: Any, /) -> bool:

@@ -93,11 +93,10 @@ class Loaded:
                 return self._failed(lead, key, error, own=own)
         if self._unread.marks or self._unread.again or self._freshness is not None:
             self._note(key, raw)
-        if not lead.loaded(key, raw, ttl, kind, LOADS, own):
-            self._too_large(key, raw)
+        lead.loaded(key, raw, ttl, kind, LOADS, own, self._too_large)
         return raw
 
-    def _too_large(self, key: str, raw: bytes | None) -> None:
+    def _too_large(self, key: str, size: int) -> None:
         """Name a value that is not kept, so that each get loads it, in the log."""
         if noted := self._seldom.note():
             log.warning(
@@ -107,7 +106,7 @@ class Loaded:
                 group=self._name,
                 count=noted,
                 key=key[:100],
-                size=len(raw or b""),
+                size=size,
                 max_value=self._runtime.max_value,
                 eighth=self._options.max_bytes // 8,
             )
@@ -138,9 +137,9 @@ class Loaded:
             self._store.count(LOAD_ERRORS)  # before the waiting callers look
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
         self._remember(lead, key, outcome.failure)
-        lead.end(key, outcome)
         if self._freshness is not None and self._freshness.has_old((key,)):
             self._unheard.note(key, error)
+        lead.end(key, outcome)
         raise raised(outcome.failure, key)
 
     def _remember(self, lead: Lead, key: str, failure: Failure) -> None:
@@ -215,6 +214,5 @@ class Loaded:
         if ttl and (ttl := ttl - granting.age) <= 0.0:  # it has expired on its way
             return lead.end(key, ABORTED)
         self._note(key, answer.value)
-        if not lead.loaded(key, answer.value, ttl, self.kind(key, granting.skipped), LOADS, False):
-            self._too_large(key, answer.value)
+        lead.loaded(key, answer.value, ttl, self.kind(key, granting.skipped), LOADS, False, self._too_large)
         return True

@@ -271,7 +271,7 @@ impl Lead {
         self.put(py, flight.get(), value, ttl, kind, Some(version))
     }
 
-    #[pyo3(signature = (key, value, ttl, kind, how, own, /))]
+    #[pyo3(signature = (key, value, ttl, kind, how, own, too_large, /))]
     #[allow(clippy::too_many_arguments)]
     fn loaded(
         &self,
@@ -282,6 +282,7 @@ impl Lead {
         kind: u8,
         how: usize,
         own: bool,
+        too_large: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let key = text(key)?;
         let flight = self.find(py, key)?;
@@ -295,16 +296,15 @@ impl Lead {
         let claimed = claimed.map(|bytes| PyBytes::new(py, &bytes));
         let value = claimed.as_ref().or(value);
         let size = value.map_or(0, |value| value.as_bytes().len());
-        let too_large = size > flights.max_value || !engine.fits(key, size);
-        if too_large {
+        let fits = size <= flights.max_value && engine.fits(key, size);
+        let (kept, keep_for) = if fits { (value, ttl) } else { (None, Some(0.0)) }; // 0 drops an older one
+        self.put(py, flight.get(), kept, keep_for, kind, None)?;
+        if !fits {
             engine.count(kamacache_engine::outcome::TOO_LARGE, 1); // before the callers that wait go on
-            self.put(py, flight.get(), None, Some(0.0), kind, None)?; // which drops an older one
-        } else {
-            self.put(py, flight.get(), value, ttl, kind, None)?;
+            too_large.call1((key, size))?;
         }
-        let loaded = (value.map(|value| value.clone().unbind()), mark.version, ttl, how, too_large);
-        flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))?;
-        Ok(!too_large)
+        let loaded = (value.map(|value| value.clone().unbind()), mark.version, ttl, how, !fits);
+        flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))
     }
 
     #[pyo3(signature = (key, outcome, /))]
