@@ -540,6 +540,34 @@ def test_an_owner_whose_answer_is_older_is_told() -> None:
         assert [cluster.group(node).get(key) for node in (a, c)] == [NEW, NEW]
 
 
+@pytest.mark.parametrize("kind", ["client", "without a loader", "member"])
+def test_writes_that_overtake_every_load(kind: str) -> None:
+    """Give a caller on another node what the owner loaded after the call began, however many writes come meanwhile.
+
+    1. A node that cannot load, or could, gets a key; A, its owner, loads it.
+    2. The source changes; A deletes the key: True. The load ends with the old value.
+    3. The caller gets it, as one on A would. It is not kept: the next caller gets the new one.
+    """
+    with Cluster(2) as cluster:
+        a, reader = cluster.nodes
+        if kind != "member":
+            reader = cluster.add(client=True) if kind == "client" else cluster.add(loader=False)
+            cluster.settle()
+        key = cluster.key_of(a)
+        assert reader is not a
+        for turn in range(3):
+            hold = cluster.source.hold(key)
+            get = in_thread(cluster.group(reader).get, key)
+            hold.wait()
+            cluster.source.value = NEW + str(turn).encode()
+            assert cluster.group(a).delete(key) is True
+            hold.open()
+            assert get.result(5) == (OLD if turn == 0 else NEW + str(turn - 1).encode())
+            assert cluster.group(reader).peek(key) is None
+        assert cluster.source.loads[key] == 3
+        cluster.assert_serves(key, NEW + b"2")
+
+
 @pytest.mark.parametrize("how", ["frozen", "killed"])
 def test_owner_that_does_not_answer_a_write(how: str) -> None:
     """Let the next candidate take the write; the result says whether a member was left out.

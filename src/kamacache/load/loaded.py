@@ -137,9 +137,9 @@ class Loaded:
             self._store.count(LOAD_ERRORS)  # before the waiting callers look
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
         self._remember(lead, key, outcome.failure)
+        lead.end(key, outcome)
         if self._freshness is not None and self._freshness.has_old((key,)):
             self._unheard.note(key, error)
-        lead.end(key, outcome)
         raise raised(outcome.failure, key)
 
     def _remember(self, lead: Lead, key: str, failure: Failure) -> None:

@@ -133,7 +133,7 @@ class Remote:
         Loads of other callers are waited for after the leases of this one have been filled.
         """
         skipped: dict[str, Peer] = {}
-        told: set[str] = set()  # keys with an answer that was older than what is known here
+        told: dict[str, list[tuple[str, int]]] = {}  # the writes that the owners of these keys had missed
         wasted = 0.0
         before: list[str] = []
         while todo := lead.keys:
@@ -202,23 +202,27 @@ class Remote:
         keys: list[str],
         answers: Iterable[Answer],
         asked: float,
-        told: set[str],
+        told: Mapping[str, list[tuple[str, int]]],
         *,
         with_lease: bool,
     ) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
         """Take the answers that are good. Return the keys that this node must load, and those whose owner is behind.
 
-        Those come with the writes that the owner has missed. The others are asked for again.
+        Those come with the writes that the owner has missed. The others are asked for again. An owner is not behind if
+        it knows the writes that were known here when the flight began: no caller that began later waits for it.
         """
         mine: list[str] = []
         behind: dict[str, list[tuple[str, int]]] = {}
         for key, answer in zip(keys, answers, strict=True):
             newer = [] if answer.error_type else self._store.newer(key, answer.version, answer.value)
+            if newer and answer.version >= lead.flight(key).version:
+                newer = [write for write in newer if write[0] != key]
             if answer.later or answer.granted:
                 continue
             can_load = with_lease or not self._local.loader.missing
             again = can_load and self._local.unread.has(key, answer.value)
-            if answer.too_large or again or (newer and key in told):  # it does not travel, or is bad all the same
+            bad = key in told and (can_load or newer == told[key])  # although its owner was told
+            if answer.too_large or again or (newer and bad):  # too large: it does not travel
                 mine.append(key)
             elif newer:
                 behind[key] = newer
