@@ -18,13 +18,21 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def both(shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Return the warnings of two members with these options after several hellos."""
+def awaited(caplog: pytest.LogCaptureFixture, count: int) -> list[str]:
+    """Wait for that many warnings, which the nodes log in threads of their own, and return all."""
+    wait_until(lambda: len(warnings(caplog)) >= count)
+    return warnings(caplog)
+
+
+def both(
+    shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], second: dict[str, Any], count: int = 0
+) -> list[str]:
+    """Return the warnings of two members with these options after several hellos, and no fewer than `count`."""
     nodes = [shop.add(**first), shop.add(**second)]
     for node in nodes:
         node.group("later")  # says hello again
     wait_until(lambda: all(not peer.dead and peer.greeted for node in nodes for peer in node._membership.peers.all()))
-    found = warnings(caplog)
+    found = awaited(caplog, count)
     for text in found:
         assert text.startswith("group 'users': ")
         assert all(str(node.address) in text for node in nodes)
@@ -46,14 +54,14 @@ def both(shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], se
 def test_a_difference_is_warned_of_once_on_both_sides(
     shop: Shop, caplog: pytest.LogCaptureFixture, first: dict[str, Any], second: dict[str, Any], says: list[str]
 ) -> None:
-    found = both(shop, caplog, first, second)
+    found = both(shop, caplog, first, second, 2)
     assert len(found) == 2
     assert all(part in text for part in says for text in found)
 
 
 def test_each_difference_has_its_line(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     first, second = {"loader": load, "ttl": "1h", "codec": "json"}, {"loader": load_other, "near_ttl": 1}
-    found = both(shop, caplog, first, second)
+    found = both(shop, caplog, first, second, 8)
     assert len(found) == 8
     assert {text.split()[2] for text in found} == {"loader", "ttl", "codec", "near_ttl"}
 
@@ -66,12 +74,12 @@ def test_a_client_is_not_warned_of_for_lacking_a_loader(shop: Shop, caplog: pyte
     """Warn of what decides how it reads and writes alone: at the members of the codec, at the client of the ttl too."""
     web, other = shop.add(load, ttl="1h"), shop.add(load, ttl="1h")
     client = shop.add(client=True, max_bytes="1 MiB")
-    (text,) = warnings(caplog)
+    (text,) = awaited(caplog, 1)
     assert text.startswith("group 'users': ttl is None at " + str(client.address))
     assert web.address in text or other.address in text  # type: ignore[operator]
     caplog.clear()
     shop.add(client=True, codec="text", ttl="1h")
-    found = warnings(caplog)
+    found = awaited(caplog, 3)
     assert {text.split()[2] for text in found} == {"codec"}
     assert len(found) == 3  # two members and the client
 
@@ -83,7 +91,7 @@ def test_a_member_that_keeps_what_others_load_may_differ(shop: Shop, caplog: pyt
     shop.add(client=True, codec="text", ttl="1h")
     assert warnings(caplog) == []
     shop.add(client=True)
-    assert {text.split()[2] for text in warnings(caplog)} == {"codec", "ttl"}  # it reads what others wrote as text
+    assert {text.split()[2] for text in awaited(caplog, 2)} == {"codec", "ttl"}  # it reads what others wrote as text
 
 
 def test_a_node_that_does_not_know_its_address_yet_says_so(caplog: pytest.LogCaptureFixture) -> None:
