@@ -28,8 +28,8 @@ def ask(port: int, path: str, method: str = "GET") -> str:
 
 def test_one_worker_computes_for_all(port: int, examples: Examples) -> None:
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: ask(port, "/"), range(8)))  # so that both workers have joined
-        examples.wait_for_nodes(2, "django")
+        # A worker joins with its first request.
+        examples.wait_for_nodes(2, "django", lambda: list(threads.map(lambda _: ask(port, "/"), range(8))))
         reports = set(threads.map(lambda _: ask(port, "/reports/7"), range(40)))
         assert len(reports) == 1
         assert len(set(threads.map(lambda _: ask(port, "/"), range(20)))) == 1
