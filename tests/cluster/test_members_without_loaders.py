@@ -66,6 +66,17 @@ def test_a_member_whose_loaders_have_gone_does_not_say_that_keys_do_not_exist(sh
     assert users(task).get_many(["2", "3"]) == {"2": load("2"), "3": b"set"}
 
 
+def test_a_value_that_is_too_large_to_be_sent(shop: Shop) -> None:
+    shop.add(lambda key: bytes(int(key)), max_bytes=80_000)
+    group = users(shop.add(max_bytes=80_000))
+    wait_until(lambda: group.get("10") == bytes(10))
+    for get in (lambda: group.get("10000"), lambda: group.get_many(["10", "10000"])):
+        with pytest.raises(NoLoader, match="too large to be kept and sent: raise max_value") as caught:
+            get()
+        assert caught.value.key == "10000"
+    assert group.get_or_load("10000", lambda _: b"mine") == b"mine"
+
+
 def test_a_peer_that_takes_it_for_an_owner_is_sent_on(shop: Shop) -> None:
     """Refuse a load for a stranger whose view is old, rather than answer that there is no such key."""
     web, task = shop.add(load), shop.add()

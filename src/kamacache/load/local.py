@@ -258,7 +258,7 @@ class Local:
             unknown = not self.is_without_loader()
             for key in keys:
                 absent = Outcome(version=lead.flight(key).version, how=ABSENT, unloaded=True)
-                lead.end(key, failed(_no_loader(self._name, key)) if unknown else absent)
+                lead.end(key, failed(no_loader(self._name, key)) if unknown else absent)
             return False
         if not keys:
             return False
@@ -309,5 +309,6 @@ class Local:
         return bool(by_peer)
 
 
-def _no_loader(name: str, key: str) -> NoLoader:
-    return NoLoader(f"{name}[{key!r}]: there is no loader on this node, and no member that has one answers", key=key)
+def no_loader(name: str, key: str, why: str = "and no member that has one answers") -> NoLoader:
+    """Return the error for a key that this node would have to load itself."""
+    return NoLoader(f"{name}[{key!r}]: there is no loader on this node, {why}", key=key)

@@ -17,7 +17,7 @@ from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.fills import Fills
 from kamacache.load.flight import Flying, Start, chain, depth_of, land
 from kamacache.load.lease import Asking
-from kamacache.load.local import Local
+from kamacache.load.local import Local, no_loader
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0  # seconds that one call waits in all for peers that are not known to be alive
 NOTHING: Mapping[str, int] = MappingProxyType({})
+TOO_LARGE = "and its value, which another member loads, is too large to be kept and sent: raise max_value or max_bytes"
 
 
 class _Forsaken(Exception):
@@ -221,6 +222,9 @@ class Remote:
                 continue
             can_load = with_lease or not self._local.loader.missing
             again = can_load and self._local.unread.has(key, answer.value)
+            if answer.too_large and not can_load:
+                lead.end(key, failed(no_loader(self._name, key, TOO_LARGE), PEER_LOADS))
+                continue
             bad = key in told and (can_load or newer == told[key])  # although its owner was told
             if answer.too_large or again or (newer and bad):  # too large: it does not travel
                 mine.append(key)
