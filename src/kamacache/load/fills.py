@@ -46,8 +46,9 @@ class Fills:
             gone = deadline.passed or peer.left or has_ended(peer)
             if gone or (call.ended and not _is_lost(call)):
                 self._sent.pop(call, None)
-            elif call.ended and not peer.dead and self._sent.pop(call, None) is not None:
+            elif call.ended and not peer.dead:
                 self._send(peer, request, deadline)
+                self._sent.pop(call, None)
 
 
 def _is_lost(call: Promise) -> bool:
