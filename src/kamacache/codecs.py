@@ -162,7 +162,7 @@ class PickleCodec(Named):
 
 MARK = b"\xc1"  # begins a value that says what it is, as crates/engine/src/marked.rs has it
 _RAW, _INTEGER, _NONE, TAGGED = b"\xc1r", b"\xc1i", b"\xc1n", b"\xc1t"
-_HEAD = 6  # bytes before the tags of a value: TAGGED and how many bytes the tags have
+HEAD = 6  # bytes before the tags of a value: TAGGED and how many bytes the tags have
 
 
 def kept(raw: bytes) -> bytes:
@@ -172,7 +172,7 @@ def kept(raw: bytes) -> bytes:
 
 def untagged(data: bytes) -> bytes:
     """Return a value without its tags; see tags.py."""
-    return data[_HEAD + int.from_bytes(data[2:_HEAD]) :] if data.startswith(TAGGED) else data
+    return data[HEAD + int.from_bytes(data[2:HEAD]) :] if data.startswith(TAGGED) else data
 
 
 def kept_integer(number: int) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kamacache._engine import TAG
-from kamacache.codecs import TAGGED, untagged
+from kamacache.codecs import HEAD, TAGGED, untagged
 from kamacache.errors import InvalidKey
 
 Tags = str | Iterable[str]
@@ -56,6 +56,18 @@ def tagged(raw: bytes, tags: tuple[str, ...]) -> bytes:
     names = [tag.encode() for tag in tags]
     head = b"".join(_UNCLAIMED + len(name).to_bytes(2) + name for name in names)
     return b"%b%b%b%b" % (TAGGED, len(head).to_bytes(4), head, raw)
+
+
+def stated(raw: bytes, version: int) -> int:
+    """Return the version by which callers know a value: that of the key or of a tag, the greater one.
+
+    What is loaded after a tag was deleted has another one than what was there before.
+    """
+    head, at = raw[: len(raw) - len(untagged(raw))], HEAD
+    while at < len(head):
+        version = max(version, int.from_bytes(head[at : at + 16]))
+        at += 18 + int.from_bytes(head[at + 16 : at + 18])
+    return version
 
 
 def retagged(raw: bytes, other: bytes) -> bytes:

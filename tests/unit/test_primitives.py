@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import kamacache
-from kamacache import KEEP, Clock, Conflict, LockTaken, Node, ValueTooLarge
+from kamacache import KEEP, Clock, Conflict, LockTaken, Node, Value, ValueTooLarge
 from kamacache.errors import ConfigError, InvalidKey
+from kamacache.tags import key_of
+from tests.cluster.cluster import wait_until
 
 VALUES: dict[str, Any] = {"bytes": b"x", "text": "x", "json": {"a": 1}, "msgpack": [1]}
 FIVE: dict[str, Any] = {"bytes": b"5", "text": "5", "json": 5, "msgpack": 5}
@@ -187,6 +189,38 @@ def test_an_old_value_has_the_version_that_its_reader_was_told(node: Node, clock
     clock.advance(41)
     with pytest.raises(Conflict):
         group.set("k", b"5", if_version=last.version)
+
+
+@pytest.mark.parametrize("seconds", [0, 100])
+@pytest.mark.parametrize("kind", ["loaded", "set"])
+@pytest.mark.parametrize("drop", ["delete", "delete_tag", "delete_prefix", "clear", "remove", "pop"])
+def test_what_is_loaded_after_a_delete_has_another_version(
+    node: Node, clock: Clock, drop: str, kind: str, seconds: float
+) -> None:
+    """Refuse the version from before, also when the delete itself is remembered no more."""
+    values = iter(["old", "new", "newest"])
+    group = node.group("g", lambda _: Value(next(values), tags="tag"), codec="text")
+    if kind == "loaded":
+        group.get("key")
+    else:
+        group.set("key", next(values), tags="tag")
+    entry = group.get_entry("key")
+    arguments = {"delete_tag": ("tag",), "delete_prefix": ("k",), "clear": ()}.get(drop, ("key",))
+    getattr(group, drop)(*arguments)
+    clock.advance(seconds)
+    if seconds and drop != "clear":
+        written = key_of("tag") if drop == "delete_tag" else "key"
+        wait_until(lambda: not group._core.store.known(written))
+    assert group.get("key") == "new"
+    assert entry is not None
+    with pytest.raises(Conflict):
+        group.set("key", "late", if_version=entry.version)
+    with pytest.raises(Conflict):
+        group.remove("key", if_version=entry.version)
+    now = group.get_entry("key")
+    assert now is not None
+    assert now.value == "new"
+    assert group.set("key", "last", if_version=now.version) is True
 
 
 @pytest.mark.parametrize("ttl", [0, -1, "0s"])

@@ -78,6 +78,11 @@ pub fn tags(bytes: &[u8]) -> impl Iterator<Item = (u128, &str)> {
     })
 }
 
+/// Returns the version by which callers know a value: that of the key or of a tag, the greater one.
+pub fn stated(bytes: &[u8], version: u128) -> u128 {
+    tags(bytes).map(|(version, _)| version).fold(version, u128::max)
+}
+
 /// Returns a value whose unclaimed tags have versions. None: it has none of them.
 pub fn claimed(bytes: &[u8], version: impl Fn(&str) -> u128) -> Option<Bytes> {
     if !tags(bytes).any(|(version, _)| version == UNCLAIMED) {

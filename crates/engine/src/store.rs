@@ -56,7 +56,7 @@ use self::{
     lock::Place,
     room::Shown,
     shard::{Contents, Shard},
-    writes::{Pending, Writes},
+    writes::{Forgotten, Pending, Writes},
 };
 use crate::{
     clock::Clock,
@@ -140,6 +140,7 @@ pub struct Store<V> {
     hlc: Mutex<Option<Arc<Hlc>>>,
     candidacy: Mutex<Candidacy>,
     inheritance: decide::Inheritance,
+    forgotten: Arc<Forgotten>,
     /// The number of the last arrival of a deleted tag, or a later one.
     tag_deleted: AtomicU64,
     attic: Attic<V>,
@@ -157,6 +158,7 @@ impl<V: Value> Store<V> {
         let (rule, sequence) = (Rule::named(&options.policy)?, Sequence::new(options.max_bytes));
         let linger = options.freshness.as_ref().map_or(0, Freshness::linger);
         let secrets = RapidSecrets::seed(seed());
+        let forgotten = Arc::new(Forgotten::default());
         let (shown, shards): (Vec<_>, Vec<_>) = (0..shards as usize)
             .map(|index| {
                 let (main, near) = policies(rule, &sequence);
@@ -165,7 +167,7 @@ impl<V: Value> Store<V> {
                 let mut hot = Hot::new(seed());
                 let shard = Place::new(Shard {
                     contents,
-                    writes: Writes::new(options.remember, chunk, secrets),
+                    writes: Writes::new(options.remember, chunk, secrets, forgotten.clone()),
                     pending: Pending::default(),
                     tags: Tags::default(),
                     prefixes: Prefixes::default(),
@@ -201,6 +203,7 @@ impl<V: Value> Store<V> {
             hlc: Mutex::default(),
             candidacy: Mutex::default(),
             inheritance: decide::Inheritance::default(),
+            forgotten,
             tag_deleted: AtomicU64::new(0),
             attic: Attic::default(),
         })

@@ -14,6 +14,7 @@ from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.log import log
 from kamacache.net.lane import HOT, Found, Look
 from kamacache.steps import Path, Twofold
+from kamacache.tags import stated
 
 if TYPE_CHECKING:
     from kamacache._engine import Lead
@@ -158,4 +159,4 @@ def _entry(found: Found, source: str, age: float) -> Entry[bytes] | None:
     if value is None:
         return None
     left = math.inf if remaining is None else remaining
-    return Entry(value, age, left, left == 0, version, source)
+    return Entry(value, age, left, left == 0, stated(value, version), source)

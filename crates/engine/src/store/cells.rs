@@ -157,9 +157,15 @@ impl Prefixes {
         self.0.push(Prefix { text: text.into(), version, at, number: next_number() });
     }
 
-    /// Forgets those that were remembered for long enough and arrived before `since`.
-    pub fn prune(&mut self, now: u64, keep: u64, since: u64) {
-        self.0.retain(|prefix| prefix.at.saturating_add(keep) > now || prefix.number >= since);
+    /// Forgets those that were remembered for long enough and arrived before `since`. Returns their greatest version.
+    pub fn prune(&mut self, now: u64, keep: u64, since: u64) -> u128 {
+        let mut forgotten = 0;
+        self.0.retain(|prefix| {
+            let keeps = prefix.at.saturating_add(keep) > now || prefix.number >= since;
+            forgotten = if keeps { forgotten } else { forgotten.max(prefix.version) };
+            keeps
+        });
+        forgotten
     }
 }
 

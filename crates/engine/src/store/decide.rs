@@ -129,7 +129,10 @@ impl<V: Value> Store<V> {
         if let Some((value, Origin { version, .. })) = there.filter(|_| terms.wants) {
             (decided.value, decided.held) = (Some(value.clone()), version);
         }
-        let act = match act(terms, there.map(|(value, origin)| (value.bytes(), origin.version))) {
+        let act = match act(
+            terms,
+            there.map(|(value, origin)| (value.bytes(), marked::stated(value.bytes(), origin.version))),
+        ) {
             Ok(act) => act,
             Err(verdict) => return verdict,
         };

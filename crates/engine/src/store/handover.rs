@@ -70,7 +70,7 @@ impl<V: Value> Store<V> {
         if !self.fits(key, size) || self.is_far(version) || ends.saturating_add(linger) <= now {
             return Took::Done; // no later message of it would be better
         }
-        let (value, mark) = (value.map(V::received), Mark { version, arrived: since });
+        let (value, mark) = (value.map(V::received), Mark { version, arrived: since, loads: version });
         let Some(cells) = self.cells(value.as_ref(), Some(mark)) else {
             gone.0.extend(value);
             return Took::Done; // a tag of it was deleted

@@ -189,7 +189,8 @@ impl<V: Value> Store<V> {
     pub fn mark(&self, key: &str) -> Mark {
         let hash = self.hash(key);
         let shard = self.shard(hash);
-        Mark { version: self.known_in(&shard, hash, key), arrived: arrived() }
+        let version = self.known_in(&shard, hash, key);
+        Mark { version, arrived: arrived(), loads: version.max(self.forgotten.version()) }
     }
 
     /// Returns whether no write has become known since a load of this key with that mark began, and none is pending.

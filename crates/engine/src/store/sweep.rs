@@ -28,7 +28,7 @@ impl<V: Value> Store<V> {
             full |= shard.writes.is_unnamed();
             shard.tags.sweep(lost, self.shards.len());
             self.lost_cells.fetch_add(shard.contents.cells.sweep(), Relaxed);
-            shard.prefixes.prune(now, self.options.remember, since);
+            self.forgotten.raise(shard.prefixes.prune(now, self.options.remember, since));
             shard.contents.turn(now);
             shard.hot.age(now);
             loop {

@@ -37,7 +37,9 @@ impl<V: Value> Store<V> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         let stale = fill.since.is_some_and(|mark| !shard.is_complete_since(mark));
-        if self.closed() || stale || shard.pending.has(hash, key) || version < self.known_in(&shard, hash, key) {
+        let known = self.known_in(&shard, hash, key);
+        let older = version < known || fill.since.is_some_and(|mark| version == mark.loads && mark.version < known);
+        if self.closed() || stale || shard.pending.has(hash, key) || older {
             gone.0.extend(value);
             return false;
         }

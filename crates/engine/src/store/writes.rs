@@ -1,4 +1,6 @@
 //! The recent writes of one shard, which keep a value that was loaded before a write from being kept after it.
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
@@ -6,7 +8,7 @@ use super::{
     key::Key,
     log::{Log, Place, Record},
 };
-use crate::{arrivals::next_number, table::Table};
+use crate::{arrivals::next_number, sync::Mutex, table::Table};
 
 /// The bytes that a write takes in the index: 8, and what growing leaves unused, on average.
 const INDEX: u64 = 12;
@@ -20,6 +22,24 @@ pub struct Mark {
     pub version: u128,
     /// What `arrived` returned under the lock of the key's shard.
     pub arrived: u64,
+    /// The version of what is loaded: no less than that of a write of the key that is not remembered any more, so that
+    /// no two loads before and after a write have the same one.
+    pub loads: u128,
+}
+
+/// The greatest version of a write that the store has remembered for long enough and forgotten.
+#[derive(Default)]
+pub struct Forgotten(Mutex<u128>);
+
+impl Forgotten {
+    pub fn version(&self) -> u128 {
+        *self.0.lock()
+    }
+
+    pub fn raise(&self, version: u128) {
+        let mut greatest = self.0.lock();
+        *greatest = greatest.max(version);
+    }
 }
 
 /// The keys with writes that wait to be sent to their owners, and how many. What a load brings meanwhile is older than
@@ -67,19 +87,21 @@ pub struct Writes {
     forgotten: u64,
     unnamed: u128,
     unnamed_until: u64,
+    /// That of the store.
+    versions: Arc<Forgotten>,
 }
 
 impl Writes {
     /// Makes an empty memory of keys with these hashes. It grows by chunks of about that many bytes.
-    pub fn new(keep: u64, chunk: usize, secrets: RapidSecrets) -> Self {
+    pub fn new(keep: u64, chunk: usize, secrets: RapidSecrets, versions: Arc<Forgotten>) -> Self {
         let (log, index) = (Log::new(chunk), Table::default());
-        Self { log, index, secrets, keep, forgotten: 0, unnamed: 0, unnamed_until: 0 }
+        Self { log, index, secrets, keep, forgotten: 0, unnamed: 0, unnamed_until: 0, versions }
     }
 
     /// Returns an empty memory to take the place of this one; with `lost` unless a floor covers its writes.
     pub fn emptied(&self, lost: bool) -> Self {
         let forgotten = if lost { next_number() } else { self.forgotten };
-        Self { forgotten, log: self.log.emptied(), ..Self::new(self.keep, 0, self.secrets) }
+        Self { forgotten, log: self.log.emptied(), ..Self::new(self.keep, 0, self.secrets, self.versions.clone()) }
     }
 
     pub fn forgotten(&self) -> u64 {
@@ -154,13 +176,14 @@ impl Writes {
     /// Forgets writes that were remembered for long enough and arrived before `since`. Returns whether it stopped
     /// before the last of them, as they were many.
     pub fn prune(&mut self, now: u64, since: u64) -> bool {
-        if self.unnamed_until <= now {
-            self.unnamed = 0;
+        if self.unnamed > 0 && self.unnamed_until <= now {
+            self.versions.raise(std::mem::take(&mut self.unnamed));
         }
         for _ in 0..STEP {
             match self.log.front() {
                 Some((place, write)) if write.at.saturating_add(self.keep) <= now && write.at < since => {
                     self.forgotten = self.forgotten.max(write.number);
+                    self.versions.raise(write.version);
                     let hash = hashed(write.key, &self.secrets);
                     self.index.remove(hash, place);
                     self.log.pop_front();

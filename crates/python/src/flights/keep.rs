@@ -49,7 +49,7 @@ impl Lead {
             return Ok(false);
         }
         let fill = Fill {
-            version: version.unwrap_or(mark.version),
+            version: version.unwrap_or(mark.loads),
             ttl: ttl.map(nanoseconds).transpose()?,
             kind: kind_of(kind)?,
             took: u64::try_from(now.duration_since(plan.began).as_nanos()).unwrap_or(u64::MAX),

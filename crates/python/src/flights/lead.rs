@@ -303,7 +303,7 @@ impl Lead {
             engine.count(kamacache_engine::outcome::TOO_LARGE, 1); // before the callers that wait go on
             too_large.call1((key, size))?;
         }
-        let loaded = (value.map(|value| value.clone().unbind()), mark.version, ttl, how, !fits);
+        let loaded = (value.map(|value| value.clone().unbind()), mark.loads, ttl, how, !fits);
         flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))
     }
 
