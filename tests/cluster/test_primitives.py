@@ -332,3 +332,31 @@ def test_a_member_whose_socket_is_gone_is_not_waited_for(cluster: Cluster, monke
 
     monkeypatch.setattr(lane, "peek_many", peeks)
     assert cluster.group(a).incr(key_of(cluster, a), initial=0) == 1
+
+
+def test_a_member_that_closes_answers_what_it_was_asked_before(cluster: Cluster) -> None:
+    """Close an owner that still asks those before it.
+
+    1. A has a counter; C joins and owns it. What A hands over is held.
+    2. A increments it: C asks A for what it has, and its question is held.
+    3. C closes: it waits for that within its drain.
+    """
+    a, _ = cluster.nodes
+    keys = [f"n{n}" for n in range(200)]
+    mine = [key for key in keys if a.owner("g", key).id == a.id]
+    for key in mine:
+        cluster.group(a).incr(key, initial=0)
+    cluster.network.gate(HandOver, source=a.address)
+    c = cluster.add(loader=False)
+    wait_until(lambda: any(a.owner("g", key).id == c.id for key in mine))
+    key = next(key for key in mine if a.owner("g", key).id == c.id)
+    question = cluster.network.gate(Peek, source=c.address)
+    incr = in_thread(cluster.group(a).incr, key)
+    question.wait()
+    close = in_thread(c.close, 10)
+    wait_until(lambda: a.owner("g", key).id != c.id)
+    with pytest.raises(TimeoutError):
+        close.result(0.3)
+    question.open()
+    close.result(10)
+    assert incr.result(10) == 2

@@ -7,7 +7,7 @@ or a write under way goes on, and a load that has not begun is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +69,18 @@ class Clients:
         """Answer a call later; Overloaded, NodeClosed."""
         if len(self._under_way) >= MOST:
             raise Overloaded(f"{MOST:,} requests of clients wait here")
-        served = self._loop.spawn(lambda: self._serve(call, request))
-        self._under_way.add(served)
-        if not served.wake(lambda: self._under_way.discard(served)):
-            self._under_way.discard(served)
+        self._begin(lambda: self._serve(call, request))
 
     def inherit(self, call: Call, request: WriteRequest, core: GroupCore) -> None:
         """Answer a peer after owners before this node were asked, which waits for them."""
-        self._loop.spawn(lambda: self._inherit(call, request, core))
+        self._begin(lambda: self._inherit(call, request, core))
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin to answer; `drain` waits for the end."""
+        served = self._loop.spawn(work)
+        self._under_way.add(served)
+        if not served.wake(lambda: self._under_way.discard(served)):
+            self._under_way.discard(served)
 
     async def _inherit(self, call: Call, request: WriteRequest, core: GroupCore) -> None:
         try:
