@@ -38,6 +38,22 @@ def test_the_owner_is_killed_while_a_member_waits_for_a_lease_of_another() -> No
     assert run(Schedule(2163, steps)).broken == []
 
 
+def test_an_owner_that_asks_others_keeps_the_ttl_of_what_it_has_by_then() -> None:
+    """Seed 792797.
+
+    1. A member increments a key that no member has. The answer of the owner is held: it is to ask the others first.
+    2. The member adds the key. Another one reads it, and has a near copy.
+    3. The owner asks the others for the increment, and gets the near copy: its own, the same value, lasts longer.
+    """
+    steps = [
+        step(13, "hold", 3, "plain", "b", message="WriteRequest", stage="reply", end="source"),
+        step(33, "incr", 3, "plain", "a", delta=2, initial=None),
+        step(38, "add", 3, "plain", "a", value=True),
+        step(40, "get", 0, "plain", "a"),
+    ]
+    assert run(Schedule(792797, steps)).broken == []
+
+
 def test_a_call_dies_with_its_process() -> None:
     """Seed 9086: a process that is killed while one of its calls waits is no call that hangs."""
     steps = [

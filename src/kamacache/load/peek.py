@@ -132,9 +132,10 @@ class Peeks:
                 continue
             newer = self._store.newer
             for key, entry in zip(keys, reply, strict=True):
-                if entry is None or (key in found and entry[1] <= found[key][1]) or newer(key, entry[1], entry[0]):
+                if entry is None or (key in found and _rank(entry) <= _rank(found[key])):
                     continue
-                found[key] = entry
+                if not newer(key, entry[1], entry[0]):
+                    found[key] = entry
         return found
 
     def keep_near(self, key: str, found: Found, asked: float, lead: Lead | None = None) -> None:
@@ -152,6 +153,11 @@ class Peeks:
             lead.keep(key, value, ttl, Store.NEAR, version)
         else:
             self._store.put(key, value, version, ttl, Store.NEAR, foreign=True)
+
+
+def _rank(found: Found) -> tuple[int, float]:
+    """Return the version and the seconds left: a near copy has fewer of them than the main copy that it is of."""
+    return found[1], math.inf if found[2] is None else found[2]
 
 
 def _entry(found: Found, source: str, age: float) -> Entry[bytes] | None:

@@ -155,7 +155,7 @@ impl<V: Value> Store<V> {
     }
 
     /// Returns the slot of the main copy in its ttl, or also after it with `stale`: its value, or that it is absent.
-    fn main(&self, shard: &Shard<V>, hash: u64, key: &str, stale: bool) -> Option<Slot> {
+    pub(super) fn main(&self, shard: &Shard<V>, hash: u64, key: &str, stale: bool) -> Option<Slot> {
         let slot = shard.contents.alive(hash, key.as_bytes())?;
         let entry: &Entry<V> = shard.contents.get(slot);
         let ends = if stale { shard.contents.gone(slot) } else { shard.contents.origin(slot).ends };

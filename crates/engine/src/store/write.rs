@@ -49,6 +49,12 @@ impl<V: Value> Store<V> {
             return false;
         }
         let ends = self.deadline(ttl);
+        let same = |origin: &Origin| origin.version == version && origin.ends >= ends;
+        let main = self.main(&shard, hash, key, false).filter(|_| fill.foreign && kind == Kind::Main);
+        if main.is_some_and(|slot| same(shard.contents.origin(slot))) {
+            gone.0.extend(value); // it may come from a near copy, which ends sooner
+            return true;
+        }
         let mut entry = Entry::new(key, value, self.due(kind, ends, fill.took, 0), kind);
         entry.took = u32::try_from(fill.took / 1_000).unwrap_or(u32::MAX);
         let origin = Origin { version, served_until: self.served(kind), ends, hash };
