@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar, get_args
 
 from kamacache._engine import check_keys
-from kamacache.errors import CodecError, ConfigError, text_of
+from kamacache.errors import CodecError, ConfigError, encodable, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,7 +233,7 @@ def codec_name(codec: Codec[Any]) -> str:
         return codec.name
     if isinstance(codec, ModuleType):
         return codec.__name__
-    return f"{type(codec).__module__}.{type(codec).__qualname__}"
+    return encodable(f"{type(codec).__module__}.{type(codec).__qualname__}")
 
 
 def is_shareable(codec: Codec[Any]) -> bool:

@@ -137,8 +137,16 @@ class NoEventLoop(KamaCacheError, RuntimeError):
 
 
 def text_of(error: BaseException) -> str:
-    """Return the type and the text of an exception, whatever its own methods do."""
+    """Return the type and the text of an exception, whatever its own methods do, as text that can travel."""
     try:
-        return f"{type(error).__name__}: {error}"
+        return encodable(f"{type(error).__name__}: {error}")
     except Exception:  # noqa: BLE001 - the user's class
         return type(error).__name__
+
+
+def encodable(text: str) -> str:
+    r"""Return a text with a backslash escape for each character that UTF-8 does not have.
+
+    Python puts such characters into the names of files that are not UTF-8: "\xff" becomes "\udcff".
+    """
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kamacache.errors import encodable
 from kamacache.log import log
 
 if TYPE_CHECKING:
@@ -48,13 +49,16 @@ class Origin(NamedTuple):
 
 
 def name_of(thing: Any) -> str:
-    """Return the module and the qualified name of a function or class, alike in each process that has the same code."""
+    """Return the module and the qualified name of a function or class, alike in each process that has the same code.
+
+    It can be written in UTF-8, also if the name of the program's file cannot.
+    """
     module = str(getattr(thing, "__module__", None) or type(thing).__module__)
     if module in _MAIN:  # one file may be run by one process, and imported by another
         main = sys.modules.get(module)
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name.removesuffix(".__main__") if spec is not None else PurePath(file).stem if file else module
-    return f"{module}.{thing.__qualname__}"
+    return encodable(f"{module}.{thing.__qualname__}")
 
 
 def warn_of_twins(node: Node, others: Iterable[Node]) -> None:

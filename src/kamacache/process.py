@@ -25,7 +25,7 @@ def _title() -> str:
     try:
         raw = Path("/proc/self/cmdline").read_bytes()  # Linux
     except OSError:
-        raw = "\0".join(sys.orig_argv).encode()
+        raw = os.fsencode("\0".join(sys.orig_argv))
     return shown(raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").strip())[:_TITLE]
 
 

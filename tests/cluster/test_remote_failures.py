@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +18,9 @@ import pytest
 from kamacache import Group, LoadError, Node
 from kamacache.cli.client import Client, Refused
 from kamacache.load import failures
+from kamacache.load.loader import Loader
 from kamacache.load.outcome import trace_of
+from tests.cluster.cluster import wait_until
 
 NOTE = 4096 + 100  # bytes
 
@@ -164,3 +170,104 @@ def test_an_exception_that_cannot_be_shown_leaves_no_trace() -> None:
     assert trace_of(None) == ""
     long = trace_of(ValueError("\ud800é" * 3000))
     assert 4000 < len(long.encode()) <= 4096
+
+
+SHOWN = "cannot read \\udcff"  # as it travels; the text itself cannot be written in UTF-8
+
+
+def cannot_read(_: object) -> bytes:
+    raise OSError("cannot read \udcff")  # the name of a file that is not UTF-8
+
+
+def raised_by(call: Callable[..., Any], *arguments: Any) -> Exception:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the tests look at it
+        call(*arguments)
+    return caught.value
+
+
+def test_a_text_that_is_no_utf8_travels_with_backslashes(tmp_path: Path) -> None:
+    """Fail at the asker, which holds a lease, and at the owner: both get what they would get of any other text."""
+    with pair(tmp_path, load_timeout="20s") as two:
+        began = time.monotonic()
+        own = [
+            raised_by(two.asking.get_or_load, two.key("a"), cannot_read),
+            raised_by(lambda: asyncio.run(two.asking.aget_or_load(two.key("b"), cannot_read))),
+            raised_by(two.asking.get_many_or_load, [two.key("c")], cannot_read),
+        ]
+        assert time.monotonic() - began < 10, "one has waited for load_timeout"
+        for error in own:
+            assert isinstance(error, LoadError)
+            assert isinstance(error.__cause__, OSError)
+            assert str(error).endswith(SHOWN)
+        calls: list[str] = []
+
+        def count(key: str) -> bytes:
+            calls.append(key)
+            return cannot_read(key)
+
+        two.owning._core.loader = Loader(count, None)
+        for get in (
+            two.asking.get,
+            lambda key: asyncio.run(two.asking.aget(key)),
+            lambda key: two.asking.get_many([key]),
+        ):
+            error = raised_by(get, two.key("d"))
+            assert isinstance(error, LoadError)
+            assert (error.cause_type, str(error).endswith(SHOWN)) == ("OSError", True)
+            assert note_of(error).endswith(SHOWN)
+        assert calls == [two.key("d")] * 3  # not once more at the asker
+
+
+def test_one_waits_for_a_lease_that_ends_with_such_a_text(tmp_path: Path) -> None:
+    """Let the owner wait for the load of the asker: it gets the failure at once, long before load_timeout."""
+    with pair(tmp_path, load_timeout="20s") as two:
+        holding, waiting = threading.Event(), threading.Event()
+        two.owning._core.loader = Loader(cannot_read, None)  # if the second comes too late to wait
+
+        def fail(key: str) -> bytes:
+            holding.set()
+            assert waiting.wait(10)
+            return cannot_read(key)
+
+        with ThreadPoolExecutor() as threads:
+            first = threads.submit(raised_by, two.asking.get_or_load, two.key(), fail)
+            assert holding.wait(10)
+            joined = threads.submit(raised_by, two.owning.get, two.key())
+            wait_until(lambda: two.owning.stats().gets == 1)
+            time.sleep(0.05)
+            waiting.set()
+            assert isinstance(first.result(10).__cause__, OSError)
+            waited = joined.result(10)
+        assert isinstance(waited, LoadError)
+        assert str(waited).endswith(SHOWN)
+
+
+def test_a_cached_function_raises_its_own_exception_with_such_a_text(tmp_path: Path) -> None:
+    one, other = (Node(registry=f"local://{tmp_path}") for _ in range(2))
+    plain, _ = (node.cached(name="plain")(cannot_read) for node in (one, other))
+    tasks, _ = (node.cached(name="tasks")(acannot_read) for node in (one, other))
+    with one, other:
+        for function in (plain, tasks):
+            calls = (number for number in range(1000) if one.owner(function.group.name, str(number)).id == other.id)
+            number = next(calls)
+            error = raised_by(lambda: asyncio.run(tasks(number)) if function is tasks else plain(number))  # noqa: B023
+            assert type(error) is OSError
+
+
+async def acannot_read(_: int) -> bytes:
+    return cannot_read(_)
+
+
+def test_functions_and_programs_with_such_names_meet(tmp_path: Path) -> None:
+    """Say the names of loaders in a hello, as of a program in a file whose name is not UTF-8."""
+
+    def load(key: str) -> bytes:
+        return key.encode()
+
+    load.__module__, load.__qualname__ = "caf\udce9", "load\udcff"
+    one, other = (Node(registry=f"local://{tmp_path}") for _ in range(2))
+    groups = [node.group("g", load) for node in (one, other)]
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", one.cached(load).group.name)
+    with one, other:
+        assert [group.get("a") for group in groups] == [b"a", b"a"]
+        assert one.owner("g", "a").id == other.owner("g", "a").id

@@ -61,3 +61,12 @@ def test_a_load_error_keeps_its_parts() -> None:
     assert (plain.key, plain.cause_type, plain.loaded) == (None, "", {})
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (copy.key, copy.cause_type, copy.loaded) == ("a", "OSError", {"b": 1})
+
+
+def test_the_text_of_an_exception_can_always_be_written() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("mute")
+
+    assert errors.text_of(OSError("no caf\udce9, no café")) == "OSError: no caf\\udce9, no café"
+    assert errors.text_of(Mute()) == "Mute"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kamacache import Node
 from kamacache._engine import Clock, hot
 from kamacache.history import PERIODS, STEP, History
-from kamacache.process import shown
+from kamacache.process import describe, shown
 from kamacache.serve.status import of_node, together
 
 OWNS: dict[str, Any] = {"protocol": 1, "groups": ["g"], "loads": ["g"]}
@@ -112,6 +113,15 @@ def test_the_share_of_keys_is_that_of_the_members_that_load() -> None:
 )
 def test_a_title_has_no_password_and_nothing_that_terminals_obey(title: str, seen: str) -> None:
     assert shown(title) == seen
+
+
+def test_arguments_that_are_no_utf8_make_a_title_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", absent)
+    monkeypatch.setattr("sys.orig_argv", ["python", "caf\udce9.py"])
+    assert describe()["title"].startswith("python caf")
 
 
 def node_info() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kamacache.errors import (
     LoadTimeout,
     NodeClosed,
     NoLoader,
+    encodable,
     text_of,
 )
 from kamacache.net.messages import Answer
@@ -143,13 +144,14 @@ def answers(outcomes: Iterable[tuple[str, Outcome]], is_kept: Callable[[str], bo
 
 
 def answer_of(outcome: Outcome) -> Answer:
-    """Return the answer for one key."""
+    """Return the answer for one key. All its texts can be written in UTF-8, whatever a user's exception says."""
     failure = outcome.failure
     if failure is not None:
         ours = failure.kind is not LoadError
         error_type = _OURS + failure.kind.__name__ if ours else failure.cause_type or "LoadError"
         trace = failure.trace or trace_of(failure.cause)
-        return Answer(error_type=error_type, error_text=failure.text, error_trace=trace)
+        texts = [encodable(text) for text in (error_type, failure.text, trace)]
+        return Answer(error_type=texts[0], error_text=texts[1], error_trace=texts[2])
     if outcome.too_large:
         return Answer(too_large=True)
     return Answer(outcome.value, outcome.version, outcome.remaining, due=outcome.due)
