@@ -8,11 +8,20 @@ import pytest
 
 from kamacache.errors import ConfigError
 from kamacache.net.addresses import Address, advertised, parse_address
+from kamacache.registry.local import LocalRegistry
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:0", "[::1]:65535", "host.example:80", "unix:/run/a.sock", "my_host-1:1"])
 def test_read_and_written(text: str) -> None:
     assert str(parse_address(text, name="listen")) == text
+
+
+@pytest.mark.parametrize("path", ["/run/caf\udce9.sock", "/run/\ud800"])
+def test_a_path_that_is_no_utf8_cannot_be_told_to_others(path: str) -> None:
+    with pytest.raises(ConfigError, match="listen=.*UTF-8"):
+        parse_address(f"unix:{path}", name="listen")
+    with pytest.raises(ConfigError, match="registry=.*UTF-8"):
+        LocalRegistry(f"local://{path}")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from kamacache import thread
 from kamacache._engine import Promise
 from kamacache.deadline import Deadline
-from kamacache.errors import ConfigError
+from kamacache.errors import ConfigError, encodable
 from kamacache.steps import Wait
 
 _SYNTAX = '"host:port", "[v6]:port" or "unix:/path"'
@@ -90,7 +90,9 @@ def _parse_unix(text: str, *, name: str) -> Address:
     path = text.removeprefix("unix:")
     if not path.startswith("/") or path.endswith("/") or "\0" in path:
         raise ConfigError(f"{name}={text!r}: a Unix socket is given by its whole path, as in unix:/run/app.sock")
-    size = len(path.encode(errors="surrogateescape"))
+    if encodable(path) != path:  # other nodes get it as text
+        raise ConfigError(f"{name}={text!r}: the path of a Unix socket is text that UTF-8 can write")
+    size = len(path.encode())
     if size > UNIX_PATH_MAX:
         raise ConfigError(
             f"{name}={text!r}: the path of a Unix socket has at most {UNIX_PATH_MAX} bytes, this one {size}"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from kamacache import thread
 from kamacache._engine import Clock, Watch
-from kamacache.errors import ConfigError, RegistryError
+from kamacache.errors import ConfigError, RegistryError, encodable
 from kamacache.member import Member
 from kamacache.net.addresses import UNIX_PATH_MAX, Address, parse_address
 from kamacache.registry import locks, record
@@ -49,6 +49,8 @@ class LocalRegistry(Registry):
         path = url.partition("://")[2]
         if path and not path.startswith("/"):
             raise ConfigError(f"registry={url!r}: the directory is a whole path, as in local:///run/myapp")
+        if encodable(path) != path:  # members get paths in it as text
+            raise ConfigError(f"registry={url!r}: the directory has a name that UTF-8 can write")
         # The name is well known, but the directory is refused unless it belongs to this user alone.
         self._base = os.path.normpath(path) if path else f"/tmp/kamacache-{os.geteuid()}"  # noqa: S108
         self._mutex = threading.Lock()  # guards all below; taken before the lock of locks.py, never after
