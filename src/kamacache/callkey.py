@@ -78,13 +78,13 @@ class CallKey(NamedTuple):
 
 
 def call_key(keyed: Keyed) -> CallKey:
-    """Return the functions that make the keys of the calls of a function. Raises ConfigError."""
+    """Return the functions that make the keys of the calls of a function. Raises ConfigError, TypeError."""
     function, key, ignore, _ = keyed
     name = getattr(function, "__name__", type(function).__name__)
     if callable(key):
         made = _by_callable(name, key)
         return CallKey(made, made)
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = _parameters_of(name, function)
     ignored = _ignored(name, parameters, ignore)
     scope = _scope(name)
     if key is not None:
@@ -97,6 +97,17 @@ def call_key(keyed: Keyed) -> CallKey:
         pieces = _arguments(parameters, left_out, scope)
     strict = _compiled(function, parameters, pieces, scope)
     return CallKey(strict, _compiled(function, _relaxed(parameters, left_out), pieces, scope))
+
+
+def _parameters_of(name: str, function: Callable[..., Any]) -> list[_P]:
+    """Return the parameters of a function. Raises TypeError if Python does not know them, as of some in C."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except ValueError as error:
+        raise TypeError(
+            f"cached: Python does not know the parameters of {name} ({error}); wrap it in a function of your own, "
+            "def ..., whose parameters it names"
+        ) from error
 
 
 def _scope(function: str) -> dict[str, Any]:
@@ -239,7 +250,7 @@ def _refuse(function: str, name: str, error: NoKey) -> NoReturn:
 def filled(function: Callable[..., Any], template: str, option: str) -> Callable[..., str]:
     """Return what fills a template with the arguments of a call, of which those that it does not use are optional."""
     name = getattr(function, "__name__", type(function).__name__)
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = _parameters_of(name, function)
     scope: dict[str, Any] = _scope(name)
     pieces, used = _template(name, template, parameters, scope, option)
     left_out = {parameter.name for parameter in parameters} - used

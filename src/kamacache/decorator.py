@@ -19,7 +19,7 @@ R = TypeVar("R")
 if TYPE_CHECKING:  # only type checkers read this: it costs nothing at import
     from typing import Protocol, Unpack
 
-    from kamacache.loadertypes import Options
+    from kamacache.loadertypes import FunctionOptions
     from kamacache.value import Value
 
     class CachedDecorator(Protocol):
@@ -76,7 +76,7 @@ class FunctionMethods(LoaderMethods):
         ignore: Collection[str] = ...,
         tags: str | Collection[str] | Callable[..., str | Iterable[str]] = ...,
         codec: CodecName | Codec[Any] | None = ...,
-        **options: Unpack[Options],
+        **options: Unpack[FunctionOptions],
     ) -> CachedDecorator: ...
     def cached(
         self,
@@ -112,13 +112,17 @@ class FunctionMethods(LoaderMethods):
         - `tags`: by which results are deleted together, see Group.delete_tag: templates such as "user:{user_id}", or a
           function that is called with the result and then the arguments of the call, and returns the tags.
         - `codec`: None: what codec_for chooses by the return annotation; "bytes" if there is none.
-        - `options`: the options of `group`, except load_many. With cache_none=False, a `negative_ttl`, or a
-          function as `tags`, None is remembered for `negative_ttl` instead of `ttl`.
+        - `options`: the options of `group`, except load_many and key_codec. With cache_none=False, a `negative_ttl`,
+          or a function as `tags`, None is remembered for `negative_ttl` instead of `ttl`.
 
         The same function cached twice, with the same options, has one group.
 
-        Raises ConfigError for an option that is not allowed, GroupExists, TypeError for a generator.
+        Raises ConfigError for an option that is not allowed, GroupExists, TypeError for a generator, and for a function
+        in C of which Python does not know the parameters.
         """
+        for option, why in _OF_GROUPS.items():
+            if option in options:
+                raise ConfigError(f"{option}=: is an option of groups, not of cached functions: {why}")
         if unknown := options.keys() - _OPTIONS:
             raise TypeError(f"cached() got an unexpected keyword argument {min(unknown)!r}")
         if function is not None and not callable(function) and not isinstance(function, staticmethod | classmethod):
@@ -152,4 +156,8 @@ class FunctionMethods(LoaderMethods):
         return decorate if function is None else decorate(function)
 
 
+_OF_GROUPS = {
+    "load_many": "one call of the function loads one result, also for `many`; make a group with node.group",
+    "key_codec": "their keys are made of the arguments; write key= to choose another key",
+}
 _OPTIONS = frozenset(GroupOptions._fields + Rules._fields) - {"codec", "key_codec", "rules"}

@@ -60,10 +60,9 @@ class First(Protocol[F_contra, P, R_co]):
     def __call__(self, first: F_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class Plain(TypedDict, total=False):
-    """The options of a group that do not decide its type."""
+class Kept(TypedDict, total=False):
+    """The options of a group, also of cached functions, that do not decide its type."""
 
-    load_many: Callable[[list[Any]], Any] | None
     max_bytes: Size
     ttl: Duration | None
     policy: PolicyName
@@ -85,7 +84,19 @@ class Plain(TypedDict, total=False):
     error_ttl: Duration
 
 
+class Plain(Kept, total=False):
+    """The same with what no cached function has."""
+
+    load_many: Callable[[list[Any]], Any] | None
+
+
 class Options(Plain, total=False):
-    """The same with cache_none, of which True decides it."""
+    """The same with cache_none, of which True decides the type."""
+
+    cache_none: bool
+
+
+class FunctionOptions(Kept, total=False):
+    """The options of a cached function."""
 
     cache_none: bool

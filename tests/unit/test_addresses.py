@@ -18,9 +18,9 @@ def test_read_and_written(text: str) -> None:
 
 @pytest.mark.parametrize("path", ["/run/caf\udce9.sock", "/run/\ud800"])
 def test_a_path_that_is_no_utf8_cannot_be_told_to_others(path: str) -> None:
-    with pytest.raises(ConfigError, match="listen=.*UTF-8"):
+    with pytest.raises(ConfigError, match=r"listen=.*UTF-8"):
         parse_address(f"unix:{path}", name="listen")
-    with pytest.raises(ConfigError, match="registry=.*UTF-8"):
+    with pytest.raises(ConfigError, match=r"registry=.*UTF-8"):
         LocalRegistry(f"local://{path}")
 
 

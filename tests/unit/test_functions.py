@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import inspect
 import pickle
 import re
@@ -554,6 +555,8 @@ def test_templates(node: Node) -> None:
         ({"ignore": ("land",)}, "has no parameter 'land'"),
         ({"name": "a b"}, "group name 'a b'"),
         ({"ttl": 0}, "ttl=0"),
+        ({"load_many": dict}, r"load_many=: .* one call of the function loads one result"),
+        ({"key_codec": "auto"}, r"key_codec=: .* made of the arguments; write key="),
     ],
 )
 def test_options_that_cannot_be(node: Node, options: dict[str, Any], words: str) -> None:
@@ -669,6 +672,17 @@ def test_it_is_pickled_by_reference(node: Node) -> None:
         pickle.dumps(product_here)
     with pytest.raises(TypeError, match="a bound cached function cannot be pickled"):
         pickle.dumps(shop(node)().method)
+
+
+@pytest.mark.parametrize("options", [{}, {"key": "a", "codec": "json"}, {"ignore": ("a",)}])
+@pytest.mark.parametrize("function", [max, functools.partial(max, 1)])
+def test_a_function_whose_parameters_python_does_not_know(node: Node, function: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"cached: .* parameters of .*; wrap it in a function of your own, def"):
+        node.cached(name="f", **options)(function)
+    with pytest.raises(TypeError, match="wrap it"):
+        node.cached(name="f", key=str, tags="{a}", codec="json")(function)
+    with_own_key = node.cached(name="g", key=lambda *args: repr(args), codec="json")(function)
+    assert with_own_key(1, 2) == 2
 
 
 @pytest.mark.parametrize(

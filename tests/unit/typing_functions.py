@@ -131,6 +131,12 @@ async def keyed_groups() -> None:
     products.get(1.5)  # type: ignore[call-overload]
 
 
+def options_of_groups_alone() -> None:
+    node.cached(load_many=dict)  # type: ignore[call-overload]
+    node.cached(key_codec="auto")  # type: ignore[call-overload]
+    node.cached(cache_none=False, max_batch=5)
+
+
 def named_types(one: CachedFunction[[int], str], other: AsyncCachedFunction[..., str]) -> None:
     assert_type(one(1), str)
     assert_type(other.key(), str)
