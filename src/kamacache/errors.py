@@ -47,7 +47,11 @@ class InvalidKey(KamaCacheError, ValueError):
 
 
 class CodecError(KamaCacheError, ValueError):
-    """Report a value that the codec of a group does not take, or cannot read right after the loader returned it."""
+    """Report a value that the codec of a group does not take, or cannot read right after the loader returned it.
+
+    If a loader returns a value that the codec does not take, its load has failed: the caller gets a LoadError, and this
+    is its `__cause__`.
+    """
 
 
 class ValueTooLarge(KamaCacheError, ValueError):
@@ -55,9 +59,9 @@ class ValueTooLarge(KamaCacheError, ValueError):
 
 
 class LoadError(KamaCacheError):
-    """Report that a loader raised an exception.
+    """Report that a loader raised an exception, or returned a value that the codec of its group does not take.
 
-    - `__cause__`: that exception, if the loader ran in this process.
+    - `__cause__`: that exception, or the CodecError, if the loader ran in this process.
     - `cause_type`: the name of its type, also if the loader ran on another node. Then a note has the traceback's end.
     - `key`: the key that failed; for get_many the first one.
     - `loaded`: for get_many, the values of the keys that did not fail.
