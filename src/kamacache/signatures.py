@@ -69,6 +69,30 @@ class GroupMethods:
     def group(
         self,
         name: str,
+        loader: None = None,
+        *,
+        key_codec: Literal["auto"],
+        codec: Literal["bytes"] = ...,
+        **options: Unpack[Options],
+    ) -> KeyedGroup[bytes]: ...
+    @overload
+    def group(
+        self,
+        name: str,
+        loader: None = None,
+        *,
+        key_codec: Literal["auto"],
+        codec: Literal["text"],
+        **options: Unpack[Options],
+    ) -> KeyedGroup[str]: ...
+    @overload
+    def group(
+        self, name: str, loader: None = None, *, key_codec: Literal["auto"], codec: Typed, **options: Unpack[Options]
+    ) -> KeyedGroup[Any]: ...
+    @overload
+    def group(
+        self,
+        name: str,
         loader: Callable[[Any], V | Value[V] | None] | None = None,
         *,
         key_codec: Literal["auto"],

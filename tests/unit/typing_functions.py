@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, assert_type
 
-from kamacache import AsyncCachedFunction, CachedFunction, GroupStats, Node, NotKey, Value
+from kamacache import AsyncCachedFunction, CachedFunction, GroupStats, Node, NotKey, Value, codec_for
+from kamacache.group.keyed import KeyedGroup
 
 node = Node()
 
@@ -119,10 +120,35 @@ def of_number(key: int) -> Product | None: ...
 async def of_pair(key: tuple[int, str]) -> str | Value[str] | None: ...
 
 
+def of_numbers(keys: list[int]) -> dict[int, Product]: ...  # type: ignore[empty-body]
+async def aof_numbers(keys: list[int]) -> dict[int, Product | None]: ...  # type: ignore[empty-body]
+
+
+def keyed_groups_without_loaders() -> None:
+    assert_type(node.group("g", key_codec="auto"), KeyedGroup[bytes])
+    assert_type(node.group("g", key_codec="auto", codec="bytes", ttl="1h"), KeyedGroup[bytes])
+    assert_type(node.group("g", key_codec="auto", codec="text"), KeyedGroup[str])
+    assert_type(node.group("g", key_codec="auto", codec="json"), KeyedGroup[Any])
+    assert_type(node.group("g", key_codec="auto", codec=codec_for(Product)), KeyedGroup[Product])
+    assert_type(node.group("g", load_many=of_numbers, key_codec="auto", codec="pickle"), KeyedGroup[Any])
+    declared: KeyedGroup[Product] = node.group("g", key_codec="auto", codec="pickle")
+    declared.set(42, Product())
+
+
 async def keyed_groups() -> None:
     products = node.group("products", of_number, key_codec="auto", codec="pickle")
     assert_type(products.get(42), Product | None)
-    assert_type(products.get_many([1, "1", (2, "a")]), dict[Any, Product])
+    assert_type(products.get_many([1, 2]), dict[int, Product])
+    assert_type(await products.aget_many({(2, "a")}), dict[tuple[int, str], Product])
+    mixed: list[int | str | tuple[int, str]] = [1, "1", (2, "a")]
+    assert_type(products.get_many(mixed), dict[int | str | tuple[int, str], Product])
+    products.get_many([1, "1", (2, "a")])
+    products.get_many([1.5])  # type: ignore[type-var]
+    assert_type(products.get_many_or_load([1, 2], of_numbers), dict[int, Product])
+    assert_type(await products.aget_many_or_load([1, 2], aof_numbers), dict[int, Product])
+    assert_type(await products.aget_many_or_load([1, 2], of_numbers), dict[int, Product])
+    products.get_many_or_load(["a"], of_numbers)  # type: ignore[arg-type]
+    assert_type(list(products.keys()), list[Any])
     names = node.loader("names", key_codec="auto", ttl="1h")(of_pair)
     assert_type(await node.group("names", of_pair, key_codec="auto", codec="text").aget((1, "a")), str | None)
     assert_type(await names.aget((1, "a")), str | None)
