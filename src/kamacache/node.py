@@ -240,7 +240,7 @@ class Node(EverywhereMethods):
     def close(self, drain: Duration = "5s") -> None:
         """Send pending writes, hand over what this node owns, say goodbye, and finish what others wait for.
 
-        All that takes at most `drain`, the goodbye a second more if a member does not answer; what is left then is lost.
+        All that takes at most `drain`, the goodbye a second more if a member is frozen; what is left then is lost.
         The next owners get the values that were used last first, with their versions and their remaining time.
 
         All calls raise NodeClosed from then on, those that wait too, until `start` begins a new life. In a signal

@@ -187,8 +187,8 @@ class GroupMethods:
           codec_for returns it. "msgspec" and "pydantic" take the type of the values from the loader's annotation.
         - `near_ttl`: how long other nodes may keep copies; 0: not at all.
         - `negative_ttl`: how long the absence of a value is remembered; 0: not at all.
-        - `jitter`: the part, from 0 to below 1, by which a ttl may be shortened, so that values do not all expire at
-          once.
+        - `jitter`: the part, from 0 to below 1, by which the ttl of a loaded value may be shortened, so that they do
+          not all expire at once. What is set has its exact ttl.
         - `load_timeout`: how long a caller waits for a load before LoadTimeout. None: without limit.
         - `on_evict`: on_evict(key, value, reason) is called for values that leave memory; `reason` is "capacity" or
           "expired". Until then they take up to an eighth of `max_bytes` more (1 MiB in a small group), and 10,000 can
