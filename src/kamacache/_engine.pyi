@@ -809,7 +809,11 @@ class Transport:
         """Return what happened next: a request, the end of an own one, or "stood"."""
 
     def forget(self, address: str, /, *, finishing: bool = False) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop listening, end the thread, and end each promise that is the token of a call or connect under way.
+
+        No event brings the end of one of these later, and nothing begins any more.
+        """
 
 @final
 class Pipeline:

@@ -101,7 +101,13 @@ class GroupClosed(KamaCacheError):
 
 
 class NodeClosed(KamaCacheError):
-    """Report a call of a closed node, or of one of its groups. `Node.start` begins a new life of the node."""
+    """Report a call of a closed node, or of one of its groups. `Node.start` begins a new life of the node.
+
+    A write that was under way when the node was closed may have been applied.
+    """
+
+
+CLOSED = "the node was closed; start() begins a new life of it"  # the text of most
 
 
 class RegistryError(KamaCacheError):

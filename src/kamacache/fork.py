@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from kamacache import _engine, thread
-from kamacache.errors import NodeClosed, Overloaded
-from kamacache.start import CLOSED
+from kamacache.errors import CLOSED, NodeClosed, Overloaded
 
 if TYPE_CHECKING:
     from kamacache.node import Node

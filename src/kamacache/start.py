@@ -17,7 +17,7 @@ from kamacache import thread
 from kamacache._engine import Promise
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
-from kamacache.errors import NodeClosed
+from kamacache.errors import CLOSED, NodeClosed
 from kamacache.log import log
 from kamacache.steps import Wait
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 JOIN_TIMEOUT = 5.0  # seconds that a start waits until the node has joined
 GOODBYE = 1.0  # seconds to say goodbye
 AUTO_TIMEOUT = 1.0  # seconds that all calls together wait for a node that starts by itself
-CLOSED = "the node was closed; start() begins a new life of it"
 
 
 class Start:

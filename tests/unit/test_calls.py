@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 
 import pytest
 
-from kamacache._engine import Clock, Hlc, Incoming, Placement, Store, Transport
-from kamacache.errors import Overloaded, PeerError, UnknownGroup
+from kamacache._engine import Clock, Hlc, Incoming, Placement, Promise, Store, Transport
+from kamacache.errors import NodeClosed, Overloaded, PeerError, UnknownGroup
 from kamacache.net.messages import (
     Answer,
     ClientRequest,
@@ -256,14 +255,11 @@ def test_timeout_forget_and_close(client: Transport, server: Transport, address:
     token, error = ended(client)
     assert token == "forgotten"  # noqa: S105 - a call's name
     assert isinstance(error, PeerError)
-    client.call("closed", address, HELLO, None)
+    last = Promise()
+    client.call(last, address, HELLO, None)
     calls.append(called(server))
-    closing = threading.Timer(0.1, client.close)
-    closing.start()
-    token, error = ended(client)
-    assert token == "closed"  # noqa: S105
-    assert isinstance(error, PeerError)
-    assert client.next_event(5.0) is None
-    closing.join()
-    with pytest.raises(PeerError, match="closed"):
+    client.close()
+    assert isinstance(last.exception(), NodeClosed)
+    assert client.next_event(0.0) is None
+    with pytest.raises(NodeClosed):
         client.call("t", address, HELLO, None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kamacache._engine import Clock, Store, Transport
-from kamacache.errors import PeerError
+from kamacache.errors import NodeClosed, PeerError
 from kamacache.net.lane import Look
 from tests.conftest import MakeTransport
 from tests.unit.wire import BIG, VERSION, connected, make_store, silent
@@ -212,7 +212,7 @@ def test_closed(client: Transport, server: Transport, address: str) -> None:
     server.close()
     with pytest.raises(PeerError):
         client.ping(address, 1.0)
-    with pytest.raises(PeerError, match="closed"):
+    with pytest.raises(NodeClosed):
         server.ping(address, 1.0)
     with pytest.raises(OSError, match="closed"):
         server.listen("127.0.0.1:0")

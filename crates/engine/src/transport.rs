@@ -220,7 +220,7 @@ impl Transport {
             times.of_kind(kind).observe(asked.elapsed());
             call.end(result);
         };
-        self.runtime.spawn(task).map_err(|error| Failure::unreachable(error.to_string()))
+        self.runtime.spawn(task).map_err(|error| Failure::unspawned(&error))
     }
 
     /// Cancels a call. Its end is an event all the same.

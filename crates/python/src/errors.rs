@@ -24,6 +24,7 @@ macro_rules! exceptions {
 
 exceptions! {
     invalid_key => "InvalidKey",
+    node_closed => "NodeClosed",
     overloaded => "Overloaded",
     peer_error => "PeerError",
     registry_error => "RegistryError",

@@ -6,12 +6,13 @@ use pyo3::{exceptions::PyOSError, prelude::*};
 
 use crate::errors;
 
-/// Returns PeerError, Overloaded or UnknownGroup.
+/// Returns PeerError, Overloaded, UnknownGroup or NodeClosed.
 pub fn peer_error(py: Python<'_>, failure: &Failure) -> PyErr {
     let text = failure.text.as_str();
     let flag = match failure.kind {
         FailureKind::Overloaded => return errors::overloaded(py, text),
         FailureKind::UnknownGroup => return errors::unknown_group(py, text),
+        FailureKind::Ended => return errors::node_closed(py, text),
         FailureKind::Unreachable => return errors::peer_error(py, text),
         FailureKind::Refused => "refused",
         FailureKind::Broken => "broken",
@@ -33,12 +34,19 @@ pub fn os_error(error: &io::Error, about: &str) -> PyErr {
     }
 }
 
+/// Raises NodeClosed if that is why one of several answers is missing.
+pub fn check_open<A>(py: Python<'_>, answers: &[Result<A, Failure>]) -> PyResult<()> {
+    let ended = answers.iter().filter_map(|answer| answer.as_ref().err()).find(|each| each.kind == FailureKind::Ended);
+    ended.map_or(Ok(()), |failure| Err(peer_error(py, failure)))
+}
+
 /// Returns the answers of several peers as objects. That of one that failed is the exception, not raised.
 pub fn objects<'py, A>(
     py: Python<'py>,
     answers: Vec<Result<A, Failure>>,
     object: impl Fn(A) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    check_open(py, &answers)?;
     let one = |answer: Result<A, _>| match answer {
         Ok(answer) => object(answer),
         Err(failure) => Ok(exception(py, &failure)),

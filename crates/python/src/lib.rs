@@ -35,6 +35,7 @@ mod security;
 mod size;
 mod stack;
 mod store;
+mod tokens;
 mod transport;
 mod trim;
 mod value;

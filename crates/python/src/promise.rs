@@ -62,7 +62,7 @@ impl Promise {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, py: Python<'_>, end: Result<Py<PyAny>, Py<PyAny>>) -> PyResult<bool> {
+    pub fn end(&self, py: Python<'_>, end: Result<Py<PyAny>, Py<PyAny>>) -> PyResult<bool> {
         let mut state = self.lock();
         if state.end.is_some() {
             return Ok(false);

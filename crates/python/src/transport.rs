@@ -1,7 +1,6 @@
 //! `Transport`: a node's port and its ways to other nodes.
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
-use kamacache_engine::sync::Mutex;
 use kamacache_engine::{
     events::Event,
     peer::{
@@ -29,14 +28,14 @@ use crate::{
     metrics::Scrape,
     pipeline::Pipeline,
     security::Security,
+    tokens::Tokens,
 };
 
 /// One port for all protocols, and the ways to other members' ports. It owns one thread, which runs no Python.
 #[pyclass(frozen, weakref, module = "kamacache._engine")]
 pub struct Transport {
     inner: Arc<transport::Transport>,
-    /// The tokens of calls and connects under way. Only attached threads take the lock, for a moment.
-    tokens: Mutex<HashMap<u64, Py<PyAny>>>,
+    tokens: Tokens,
 }
 
 impl Drop for Transport {
@@ -63,17 +62,20 @@ impl Transport {
         begin: impl FnOnce(u64) -> Result<(), Failure> + Send,
     ) -> PyResult<()> {
         let id = self.inner.id();
-        self.tokens.lock().insert(id, token);
+        if let Err(token) = self.tokens.put(id, token) {
+            drop(token);
+            return Err(peer_error(py, &Failure::ended()));
+        }
         py.detach(|| begin(id)).map_err(|failure| {
-            let token = self.tokens.lock().remove(&id);
+            let token = self.tokens.take(id);
             drop(token);
             peer_error(py, &failure)
         })
     }
 
-    /// Returns the end of a call or connect, for next_event.
+    /// Returns the end of a call or connect, for next_event. None: its token has left already.
     fn ended<'py>(&self, py: Python<'py>, id: u64, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let token = self.tokens.lock().remove(&id);
+        let Some(token) = self.tokens.take(id) else { return Ok(None) };
         Ok(Some((token, result).into_pyobject(py)?.into_any()))
     }
 }
@@ -98,7 +100,7 @@ impl Transport {
         let groups = contacts.map(|contacts| contacts.groups.clone()).unwrap_or_default();
         let (max_value, patience) = (max_value.unwrap_or(max_message), duration(patience)?);
         let inner = transport::Transport::new(max_message, max_value, patience, security, groups);
-        Ok(Self { inner: Arc::new(inner), tokens: Mutex::default() })
+        Ok(Self { inner: Arc::new(inner), tokens: Tokens::new() })
     }
 
     #[pyo3(signature = (address, /, within = 5.0, descriptor = None))]
@@ -170,6 +172,7 @@ impl Transport {
         }
         let pool = self.inner.pool().map_err(|failure| peer_error(py, &failure))?;
         let outcomes = py.detach(|| ask_many(pool, &questions, timeout));
+        failure::check_open(py, &outcomes)?;
         let results = PyList::empty(py);
         for ((outcome, (address, _)), keys) in outcomes.into_iter().zip(&questions).zip(counts) {
             let answers = outcome.map_err(|failure| peer_error(py, &failure)).and_then(|(reply, connection)| {
@@ -252,8 +255,7 @@ impl Transport {
 
     #[pyo3(signature = (token, /))]
     fn cancel(&self, token: &Bound<'_, PyAny>) {
-        let id = self.tokens.lock().iter().find_map(|(&id, each)| each.is(token).then_some(id));
-        id.into_iter().for_each(|id| self.inner.cancel(id));
+        self.tokens.id(token).into_iter().for_each(|id| self.inner.cancel(id));
     }
 
     #[pyo3(signature = (token, address, /))]
@@ -316,7 +318,11 @@ impl Transport {
         py.detach(|| self.inner.forget(address, finishing)).map_err(|failure| peer_error(py, &failure))
     }
 
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.inner.close());
+        if self.inner.is_forked() {
+            return Ok(()); // the tokens are the parent's
+        }
+        self.tokens.close(py)
     }
 }

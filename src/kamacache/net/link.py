@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kamacache._engine import Pipeline, Transport
+    from kamacache.errors import KamaCacheError
     from kamacache.net.lane import Found, Look
 
 _WHOLE = 1.0  # seconds until an answer is whole, however steadily its bytes come
@@ -122,7 +123,7 @@ class Link:
             self._timer.cancel()
             self._wait(silence, left)
 
-    def _fail(self, error: PeerError) -> None:
+    def _fail(self, error: KamaCacheError) -> None:
         if self.closed:
             return
         self.closed = True
@@ -139,10 +140,11 @@ class Link:
             if not future.done():
                 future.set_exception(error)
 
-    def close_soon(self) -> None:
-        """Close from any thread."""
+    def close_soon(self, error: KamaCacheError | None = None) -> None:
+        """Close from any thread. What waits fails with this error."""
         try:
-            self._loop.call_soon_threadsafe(self._fail, PeerError(f"the connection to {self.address} was closed"))
+            error = error or PeerError(f"the connection to {self.address} was closed")
+            self._loop.call_soon_threadsafe(self._fail, error)
         except RuntimeError:  # the loop is closed, and its tasks with it
             self.closed = True
             pipeline, self.pipeline = self.pipeline, None

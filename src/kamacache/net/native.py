@@ -22,7 +22,7 @@ from kamacache._engine import (
     statuses,
 )
 from kamacache.deadline import Deadline
-from kamacache.errors import NodeClosed, PeerError
+from kamacache.errors import CLOSED, NodeClosed, PeerError
 from kamacache.log import log
 from kamacache.net import systemd
 from kamacache.net.lane import PEEK_TIMEOUT, Lane, Look
@@ -165,7 +165,7 @@ class NativeLane:
         link = self._links.get(loop, {}).get(address)
         if link is None or link.closed:
             if self._closed:
-                raise NodeClosed("the node was closed")
+                raise NodeClosed(CLOSED)
             self._sweep()
             link = Link(loop, self._transport, address, guarded=self._protection.tls is not None)
             with self._lock:
@@ -177,7 +177,7 @@ class NativeLane:
     def ping_many(self, me: str, addresses: list[str]) -> list[Contact | Exception]:
         try:
             return self._transport.ping_many(me, addresses, PEEK_TIMEOUT)
-        except PeerError as error:  # the transport is closed
+        except (NodeClosed, PeerError) as error:  # this node is closed, or a forked child
             return [error] * len(addresses)
 
     def statuses(self, addresses: list[str], timeout: float) -> list[bytes | Exception]:
@@ -191,7 +191,7 @@ class NativeLane:
         left = deadline.left()
         try:
             self._transport.call(promise, address, message, None if left == math.inf else left)
-        except PeerError as error:
+        except (NodeClosed, PeerError) as error:
             promise.set_exception(error)
         return promise
 
@@ -205,7 +205,7 @@ class NativeLane:
         def directly() -> list[Any]:
             try:
                 return list(self._transport.send_all(list(asks), left))
-            except PeerError as error:  # the transport is closed
+            except PeerError as error:  # this process is a forked child
                 return [error] * len(asks)
 
         replies: list[Any] = yield Twofold(directly, lambda: adrive(Lane.send_all(self, asks, deadline)))
@@ -225,14 +225,14 @@ class NativeLane:
             gone = [self._links.pop(loop) for loop in loops]
         for links in gone:
             for link in links.values():
-                link.close_soon()
+                link.close_soon(NodeClosed(CLOSED) if everything else None)
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._sweep(everything=True)
-        self._transport.close()
+        self._transport.close()  # it ends every call that waits, and those that come
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN)
 

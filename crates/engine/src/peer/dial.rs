@@ -84,7 +84,7 @@ impl Dialer {
             let linked = async { Link::new(socket(dial(&to, &names).await?)?, &to, &security) };
             then(linked.await.map_err(|error| Failure::io(&text, &error)));
         };
-        self.runtime.spawn(task).map_err(failed)
+        self.runtime.spawn(task).map_err(|error| Failure::unspawned(&error))
     }
 }
 

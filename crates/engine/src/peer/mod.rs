@@ -40,6 +40,8 @@ pub enum FailureKind {
     Denied,
     Overloaded,
     UnknownGroup,
+    /// This node's own transport is closed: the peer is not to blame.
+    Ended,
 }
 
 impl Failure {
@@ -52,9 +54,17 @@ impl Failure {
         Self::unreachable(format!("{address} did not answer within {} ms", timeout.as_millis()))
     }
 
-    /// This node's transport does not run.
+    /// This node's transport was closed before the answer.
     pub fn ended() -> Self {
-        Self::unreachable("this node's transport is closed, or its thread could not be started")
+        Self { kind: FailureKind::Ended, text: "the node was closed meanwhile".into() }
+    }
+
+    /// The runtime did not take a task.
+    pub fn unspawned(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotConnected => Self::ended(),
+            _ => Self::unreachable(error.to_string()),
+        }
     }
 
     pub fn closed(address: &str) -> Self {
