@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kamacache import telemetry
 from kamacache._engine import monotonic
 from kamacache.carried import Carried
+from kamacache.errors import NodeClosed
 from kamacache.history import History
 from kamacache.load.loop import HomeLoop
 from kamacache.load.pool import Pool
@@ -53,11 +54,13 @@ class Runtime:
         return self.membership.route(group)
 
     def suspect(self, peer: Peer, error: Exception) -> None:
-        """Skip a peer that did not answer."""
+        """Skip a peer that did not answer. Raises NodeClosed if that is the error: the peer is not to blame."""
+        _check_open(error)
         self.membership.suspect(peer, error)
 
     def doubt(self, peer: Peer, error: Exception) -> None:
-        """Skip a peer that did not answer a get in time, until it answers a ping."""
+        """Skip a peer that did not answer a get in time, until it answers a ping. Raises NodeClosed likewise."""
+        _check_open(error)
         self.membership.doubt(peer, error)
 
     def saw(self, version: int) -> bool:
@@ -91,3 +94,8 @@ class Runtime:
         for pool in pools:
             pool.close()
         self.home.close()
+
+
+def _check_open(error: Exception) -> None:
+    if isinstance(error, NodeClosed):
+        raise error

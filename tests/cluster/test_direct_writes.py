@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kamacache import Group, Member, Node
+from kamacache import Group, Member, Node, NodeClosed
 from kamacache.cluster.routes import NO_PLACE
 from kamacache.net.messages import Hello
 from kamacache.write.cut import AT_ONCE
@@ -136,11 +136,13 @@ def test_a_large_batch_goes_in_parts(three: Three, way: str) -> None:
     assert [each.get_many(many) for each in three.groups] == [{}] * 3
 
 
-def test_a_lane_that_is_closed_fails_no_write(three: Three) -> None:
-    """The write ends as if no other member answered."""
+def test_a_write_finds_the_lane_closed(three: Three) -> None:
+    """The node is being closed: the write says so, as other members are not to blame."""
     three.nodes[0]._runtime.lane.close()
-    assert three.groups[0].set_many({"1": b"1", "2": b"2"}) is False
-    assert asyncio.run(three.groups[0].aset_many({"1": b"1", "2": b"2"})) is False
+    with pytest.raises(NodeClosed):
+        three.groups[0].set_many({"1": b"1", "2": b"2"})
+    with pytest.raises(NodeClosed):
+        asyncio.run(three.groups[0].aset_many({"1": b"1", "2": b"2"}))
 
 
 @pytest.mark.parametrize("way", ["thread", "task"])

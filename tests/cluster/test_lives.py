@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from kamacache import Group, GroupClosed, Node, NodeClosed
-from kamacache.errors import PeerError
 from kamacache.net.messages import Hello
 from kamacache.registry.local import LocalRegistry
 from kamacache.testing import Network, Peek
@@ -347,7 +346,7 @@ def test_an_interrupt_of_a_close_leaves_a_node_that_starts_again() -> None:
     node._serving.drain = interrupted  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
         node.close()
-    with pytest.raises(PeerError):
+    with pytest.raises(NodeClosed):
         node._runtime.lane.peek("127.0.0.1:1", "g", "k")  # the steps after the interrupted one were taken
     with node:
         assert group.get("k") == b"k"

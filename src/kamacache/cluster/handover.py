@@ -30,7 +30,7 @@ from kamacache import thread
 from kamacache._engine import hand_over
 from kamacache.bell import Bell
 from kamacache.deadline import Deadline
-from kamacache.errors import Overloaded, PeerError
+from kamacache.errors import NodeClosed, Overloaded, PeerError
 
 if TYPE_CHECKING:
     from kamacache.cluster.membership import Membership
@@ -101,7 +101,7 @@ class HandOver:
                 continue
             owners = [None if peer is None or peer.dead else (peer.address, peer.id) for peer in route.peers]
             me, carrier = self._membership.me.id, self._runtime.lane.carrier
-            with suppress(PeerError):  # this node is closed
+            with suppress(NodeClosed, PeerError):  # this node is closed, or a forked child
                 seconds = deadline.sooner(_STEP).left()
                 done, rest = hand_over(core.store, route.placement, owners, me, seconds, carrier)
                 handed, left = handed + done, left + rest

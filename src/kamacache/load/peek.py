@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
 from kamacache.entry import Entry
-from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
+from kamacache.errors import KamaCacheError, NodeClosed, PeerError, UnknownGroup
 from kamacache.log import log
 from kamacache.net.lane import HOT, Found, Look
 from kamacache.steps import Path, Twofold
@@ -117,7 +117,7 @@ class Peeks:
         asks = [(peer.address, keys) for peer, keys in by_peer.items()]
         try:
             replies = yield Twofold(lambda: lane.peek_many(asks, name, look), lambda: lane.apeek_many(asks, name, look))
-        except PeerError:  # not of a member, but of this node, which is closing
+        except (NodeClosed, PeerError):  # not of a member: this node is closing, or a forked child
             return {}
         except KamaCacheError:
             raise

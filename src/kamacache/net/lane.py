@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kamacache._engine import Contacts, Promise, Store, Transport
-from kamacache.errors import KamaCacheError, PeerError
+from kamacache.errors import KamaCacheError, NodeClosed, PeerError
 from kamacache.net.messages import ClientRequest, Contact, Request
 from kamacache.steps import Path, Wait
 
@@ -66,6 +66,8 @@ class Lane(Protocol):
     returns it in the place of that member's answers. A call ends its promise
     with a reply, or with PeerError, Overloaded or UnknownGroup. It fails within 500 ms if the peer does not accept it
     or is found frozen, however long the work would take.
+
+    Once this lane is closed, what asks members raises NodeClosed, or ends so. It is no answer of one among several.
     """
 
     contacts: Contacts  # what members are told of this node's writes
@@ -136,6 +138,8 @@ class Lane(Protocol):
         for (address, _), call in zip(asks, calls, strict=True):
             try:
                 replies.append((yield Wait(call, deadline)))
+            except NodeClosed:
+                raise
             except KamaCacheError as error:
                 replies.append(error)
             except TimeoutError:

@@ -46,7 +46,10 @@ _LOOK = 1.0  # seconds between looks at certificates, wrong passwords and closed
 
 
 class NativeLane:
-    """See Lane. Invariant, under `_lock`: `_links` has at most one open Link for each open loop and address."""
+    """See Lane. `close` ends every call that waits, and each that begins meanwhile or later.
+
+    Invariant, under `_lock`: `_links` has at most one open Link for each open loop and address.
+    """
 
     patience = 5.0  # seconds in which a client of the port must give its password, and finish a request of HTTP
 

@@ -124,7 +124,7 @@ class Writes:
         with self._runtime.lane.contacts.writing() as writing:
             try:
                 versions, greater, failed = remote.write(self._store, items, alive, SILENCE)
-            except PeerError:  # closed, or the parent's
+            except PeerError:  # the parent's
                 return items
             errors = dict(failed)
             for peer in listeners if errors else ():

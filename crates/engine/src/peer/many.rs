@@ -62,7 +62,8 @@ impl Exchange<'_> {
             pool.unanswered(self.address, self.asked);
         }
         self.connection = None;
-        self.outcome = Some(Err(failure));
+        let ended = pool.dialer.runtime.is_closed(); // it may have dropped the connect that this has waited for
+        self.outcome = Some(Err(if ended { Failure::ended() } else { failure }));
     }
 
     /// Goes as far as it can without waiting. Returns true if the connection was stale and another is needed.
