@@ -53,12 +53,13 @@ LONGEST: Final = 100 * 365 * 86400.0
 
 # The module re compiles a pattern when it is first used: few programs use them all.
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_UNITS = {"d": "86400", "h": "3600", "m": "60", "s": "1", "ms": "0.001"}  # seconds, exactly
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}  # milliseconds
 _DURATION = r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS)
 _SIZE = rf"({_NUMBER})\s*([KMG]?B|[KMG]iB)?"
 _FACTORS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NAME = r"[A-Za-z0-9_.-]{1,64}"
 _LONGEST_TEXT = 100
+_SCALE: int = 10**_LONGEST_TEXT  # no number in a text has more decimals
 
 _DURATION_HELP = 'a duration is seconds as a number, a timedelta, or text: "500ms", "1.5s", "1h30m" (ms s m h d)'
 _SIZE_HELP = 'a size is a number of bytes, or text such as "64 MiB" (B KB MB GB KiB MiB GiB)'
@@ -89,9 +90,15 @@ def _duration_text(text: str) -> float | None:
     match = re.fullmatch(_DURATION, text)
     if not text or match is None:
         return None
-    from decimal import Decimal  # noqa: PLC0415 - only text has to be exact, and its import is not cheap
+    scaled = sum(_scaled(n) * _UNITS[unit] for unit, n in match.groupdict().items() if n is not None)
+    return scaled / (1000 * _SCALE)
 
-    return float(sum(Decimal(n) * Decimal(_UNITS[unit]) for unit, n in match.groupdict().items() if n is not None))
+
+def _scaled(number: str) -> int:
+    """Return a number times _SCALE, exactly. The module decimal is slow to import, and gone when the process ends."""
+    whole, _, part = number.partition(".")
+    tenths: int = 10 ** len(part)
+    return int(whole + part) * _SCALE // tenths
 
 
 TTL: TypeAlias = Duration | Missing | Keep | None  # of a write
@@ -119,9 +126,7 @@ def parse_size(value: object, *, name: str) -> int:
         text = value.strip()
         match = re.fullmatch(_SIZE, text) if len(text) <= _LONGEST_TEXT else None
         if match is not None:
-            from decimal import Decimal  # noqa: PLC0415 - only text has to be exact
-
-            size = int(Decimal(match[1]) * _FACTORS[match[2] or "B"])
+            size = _scaled(match[1]) * _FACTORS[match[2] or "B"] // _SCALE
     elif not isinstance(value, bool):
         with suppress(TypeError):
             size = operator.index(value)  # type: ignore[arg-type] # integers of other libraries count too
