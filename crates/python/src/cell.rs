@@ -54,7 +54,9 @@ impl Drop for Cell {
         if let Some(engine) = Arc::into_inner(engine) {
             let mut gone = Gone::default();
             engine.empty(true, &mut gone);
-            Python::attach(|py| release(py, gone));
+            let mut gone = Some(gone);
+            Python::try_attach(|py| gone.take().map(|gone| release(py, gone)));
+            std::mem::forget(gone); // None, unless the interpreter has ended and its objects with it
         }
     }
 }

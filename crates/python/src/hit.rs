@@ -151,7 +151,7 @@ unsafe extern "C" fn get_or_load<R: Reader>(
     count: ffi::Py_ssize_t,
 ) -> *mut PyObject {
     if count != 2 {
-        Python::attach(|py| PyTypeError::new_err("get_or_load takes a key and a function").restore(py));
+        attached(|py| PyTypeError::new_err("get_or_load takes a key and a function").restore(py));
         return ptr::null_mut();
     }
     // SAFETY: METH_FASTCALL gives an array of as many objects, borrowed for the call.
@@ -213,7 +213,7 @@ unsafe fn answer<R: Reader>(
         }
     }))
     .unwrap_or_else(|_| {
-        Python::attach(|py| PySystemError::new_err("the engine panicked").restore(py));
+        attached(|py| PySystemError::new_err("the engine panicked").restore(py));
         ptr::null_mut()
     })
 }
@@ -268,10 +268,23 @@ unsafe fn utf8<'a>(key: *mut PyObject) -> Option<&'a str> {
     }
 }
 
+/// Runs what needs PyO3 on this thread, which is attached: a native method runs here.
+fn attached<T>(run: impl FnOnce(Python<'_>) -> T) -> T {
+    let mut run = Some(run);
+    let ran = Python::try_attach(|py| run.take().map(|run| run(py))).flatten();
+    ran.or_else(|| {
+        // The interpreter ends, and this is a finalizer of Python's. PyO3 attaches no thread any more; what it drops in here
+        // is left to the end of the process.
+        // SAFETY: attached, as this function is only called by methods.
+        run.take().map(|run| run(unsafe { Python::assume_attached() }))
+    })
+    .expect("one of the two runs it")
+}
+
 /// Attaches, runs everything but a hit, and returns the object, or null with the exception set.
 #[cold]
 fn otherwise(key: *mut PyObject, run: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> *mut PyObject {
-    Python::attach(|py| {
+    attached(|py| {
         // SAFETY: the key is borrowed for the call that we are in.
         let key = unsafe { Bound::from_borrowed_ptr(py, key) };
         match run(&key) {

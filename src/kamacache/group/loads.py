@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from kamacache._engine import MISSING
-from kamacache.errors import LoadError
+from kamacache.errors import KamaCacheError, LoadError
 from kamacache.group.reads import GroupReads, in_order
 from kamacache.steps import adrive, drive
 from kamacache.value import Value
@@ -127,11 +127,12 @@ class GroupLoads(GroupReads[V]):
         return found, missing
 
     def _for_thread(self, load: Callable[..., Any], twin: str, *, keys: int = 1, many: bool = False) -> Given:
-        from kamacache.load.given import for_thread  # noqa: PLC0415 - importing the package leaves it alone
-
         try:
+            self._core.misses.check_open()  # before an import, which fails while the interpreter ends
+            from kamacache.load.given import for_thread  # noqa: PLC0415 - importing the package leaves it alone
+
             return self._traced(for_thread(load, twin, many=many))
-        except TypeError:
+        except (KamaCacheError, TypeError):
             self._core.gave_up(keys)
             raise
 
