@@ -79,6 +79,12 @@ def test_calls_of_a_thread(nodes: tuple[Node, Node], call: Callable[[Group[Any],
     assert_not_blamed(nodes[0])
 
 
+def test_a_write_on_terms_says_that_it_may_have_been_applied(nodes: tuple[Node, Node]) -> None:
+    group, key = cut_off(*nodes)
+    with pytest.raises(NodeClosed, match="whether the write was applied is not known"):
+        group.incr(key, initial=0)
+
+
 @pytest.mark.parametrize("call", ACALLS.values(), ids=ACALLS)
 def test_calls_of_a_task(nodes: tuple[Node, Node], call: Callable[[Group[Any], str], Any]) -> None:
     group, key = cut_off(*nodes)

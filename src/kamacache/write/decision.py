@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kamacache._engine import Store
 from kamacache.deadline import Deadline
-from kamacache.errors import Overloaded, PeerError, UnknownGroup
+from kamacache.errors import NodeClosed, Overloaded, PeerError, UnknownGroup
 from kamacache.load.outcome import WRITES
 from kamacache.net.lane import Look
 from kamacache.net.messages import INHERIT, REFUSED, Outcome, TellRequest, WriteItem, WriteReply, WriteRequest
@@ -43,14 +43,18 @@ class Decisions:
     def decide(self, item: WriteItem) -> Path[tuple[Outcome, bool, int]]:
         """Return what the owner decided, whether every listener confirmed it, and the version, 0 if nothing changed.
 
-        Raises PeerError if the owner does not answer.
+        Raises PeerError if the owner does not answer, NodeClosed if this node is closed meanwhile.
         """
         if self._runtime.membership.single:
             version, outcome = yield from self._decide_here(item)
             self._store.count(WRITES, 1 if version else 0)
             return outcome, True, version
         with self._runtime.lane.contacts.writing() as writing:
-            outcome, confirmed, version = yield from self._decide_and_tell(item)
+            try:
+                outcome, confirmed, version = yield from self._decide_and_tell(item)
+            except NodeClosed as error:
+                text = f"{self._name}[{item.key!r}]: {error}; whether the write was applied is not known"
+                raise NodeClosed(text) from error
             return outcome, confirmed and writing.current, version
 
     def _decide_and_tell(self, item: WriteItem) -> Path[tuple[Outcome, bool, int]]:
