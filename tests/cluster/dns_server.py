@@ -11,8 +11,12 @@ import dns.rrset
 NAME = "_kamacache._tcp.shop.test"
 
 
+def absolute(name: str) -> str:
+    return f"{name.rstrip('.')}."
+
+
 class Server:
-    """A DNS server with the SRV records in `targets`; None: it does not answer."""
+    """A DNS server with the SRV records in `targets`, such as "localhost:8001" or ".:0"; None: it does not answer."""
 
     def __init__(self) -> None:
         self.targets: list[str] | None = []
@@ -34,7 +38,9 @@ class Server:
             if self.targets:
                 records = (target.rpartition(":") for target in self.targets)
                 answer.answer.append(
-                    dns.rrset.from_text(name, 1, "IN", "SRV", *(f"1 1 {port} {host}." for host, _, port in records))
+                    dns.rrset.from_text(
+                        name, 1, "IN", "SRV", *(f"1 1 {port} {absolute(host)}" for host, _, port in records)
+                    )
                 )
             self.socket.sendto(answer.to_wire(), asker)
 

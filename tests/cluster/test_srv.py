@@ -62,6 +62,17 @@ def test_what_it_listens_on_and_advertises(server: Server) -> None:
     ]
 
 
+def test_records_that_name_no_member(server: Server) -> None:
+    """Ignore the target ".", by which a name says that the service is not there (RFC 2782), and port 0."""
+    registry = parse(server.url)
+    server.targets = ["localhost:8001", ".:0", ".:8002", "localhost:0"]
+    assert [member.address for member in registry.members("app")] == ["localhost:8001"]
+    assert registry.default_listen("app", "id") == "localhost:8001"
+    server.targets = [".:0"]
+    with pytest.raises(ConnectionError, match=r"no SRV record .* names a target"):
+        registry.members("app")
+
+
 @pytest.mark.parametrize("rest", ["", "name", "name:8001", "_a:8001", "user:hidden@_a._tcp.b", "_a._tcp.b?port=1"])
 def test_invalid_urls(rest: str) -> None:
     with pytest.raises(ConfigError, match=r"registry dns\+srv://") as caught:

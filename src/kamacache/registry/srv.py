@@ -14,7 +14,7 @@ _SERVER = "server=127.0.0.1:8600"
 class SrvRegistry(DnsRegistry):
     """The targets of a name's SRV records, each with its port. The name is asked for again every two seconds.
 
-    Priorities and weights do not count. `?server=127.0.0.1:8600` asks this server and not those of the system.
+    Priorities and weights do not count, nor records with the target "." or port 0. `?server=127.0.0.1:8600` asks this server and not those of the system.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,5 +76,9 @@ class SrvRegistry(DnsRegistry):
             found = self._resolver.resolve(self._name.host, "SRV", lifetime=_TIME, search=False)
         except DNSException as error:
             raise ConnectionError(f"{self._name.host} cannot be resolved: {error}") from None
-        targets = {(record.target.to_text(omit_final_dot=True), record.port) for record in found}
+        # The target "." says that the service is not there (RFC 2782).
+        records = (record for record in found if record.port and len(record.target) > 1)
+        targets = {(record.target.to_text(omit_final_dot=True), record.port) for record in records}
+        if not targets:
+            raise ConnectionError(f"no SRV record of {self._name.host} names a target with a port")
         return [Address(host, port) for host, port in sorted(targets)]
