@@ -45,6 +45,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._pools: dict[int, Pool] = {}  # by depth of nested loads, so that these cannot starve each other
         self._closed = False
+        self.refused: Exception | None = None  # by the last start, which is tried again
 
     @property
     def joined(self) -> bool:

@@ -38,6 +38,7 @@ class Start:
         self.ended = Promise()  # all parts of this life are closed
         self.closer: int | None = None  # the thread that closes the node
         self._node = node
+        self._runtime = node._runtime  # of this life
         # Reentrant, for a signal handler or a finaliser on the thread that holds one of these locks.
         self._one = threading.RLock()  # held by the start under way
         self._thread: int | None = None  # the thread of that start
@@ -93,6 +94,7 @@ class Start:
         try:
             joined = self._node._open(Deadline.after(JOIN_TIMEOUT))
             self.done = True
+            self._runtime.refused = None
             if self.closed:  # meanwhile, and the close has waited for a second only: it may have deregistered too early
                 self._node._membership.deregister()
                 if self.ended.ended and self._node._registry is not None:
@@ -160,6 +162,7 @@ class Start:
                     text = "%(node)s cannot start, and goes on trying: %(error)s"
                     log.warning(text, node=repr(self._node), error=error)
                 logged = True
+                self._runtime.refused = error.with_traceback(None)  # its frames would keep the node alive
             if self._stopped.wait(Deadline.after(AUTO_TIMEOUT)):
                 break
         started.set_result(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from kamacache import Conflict, Node, PeerError
+from kamacache import ConfigError, Conflict, Node, PeerError
 from kamacache.net.lane import Look
 from kamacache.net.messages import Hello, TellRequest, WriteReply, WriteRequest
 from kamacache.testing import HandOver, Network, Peek
 from tests.cluster.cluster import Cluster, in_thread, wait_until
+from tests.cluster.conftest import free_ports
 
 
 @pytest.fixture
@@ -254,6 +256,21 @@ def test_owner_that_has_not_joined_decides_nothing(cluster: Cluster) -> None:
     cluster.nodes.append(node)
     assert add.result(10) is True
     assert not cluster.group(node).add(key, b"w")
+
+
+def test_primitive_says_why_their_node_cannot_start() -> None:
+    """Raise PeerError with the error of the start as its cause; none once the node has started."""
+    (port,) = free_ports(1)
+    node = Node(f"127.0.0.1:{port}", registry=f"static://127.0.0.1:{port}")
+    group = node.group("g", codec="json")
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(PeerError, match=f"this node cannot start: cannot listen on 127.0.0.1:{port}") as caught:
+            group.add("k", 1)
+        assert isinstance(caught.value.__cause__, ConfigError)
+    node.start()
+    assert node._runtime.refused is None
+    assert group.incr("k", initial=0) == 1
+    node.close()
 
 
 def test_a_loop_that_ends_leaves_no_lock() -> None:

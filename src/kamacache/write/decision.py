@@ -115,7 +115,9 @@ class Decisions:
                         continue
                 self._runtime.membership.learn(reply)
             if deadline.passed:
-                raise PeerError(f"{self._name}[{item.key!r}]: the members do not agree on its owner; nothing was done")
+                refused = self._runtime.refused
+                why = "the members do not agree on its owner" if not refused else f"this node cannot start: {refused}"
+                raise PeerError(f"{self._name}[{item.key!r}]: {why}; nothing was done") from refused
             yield pause()
 
     def _owner(self, key: str) -> Peer | None:
