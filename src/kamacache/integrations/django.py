@@ -26,9 +26,9 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import close_old_connections
 
-from kamacache import Group, KamaCacheError, LoadError, Value, ValueTooLarge
+from kamacache import Group, KamaCacheError, LoadError, Node, Value, ValueTooLarge
 from kamacache.callrun import noting
-from kamacache.integrations.place import aadded, added, akept, errors_of_codec, group_at, kept
+from kamacache.integrations.place import aadded, added, akept, check, errors_of_codec, kept, placed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,13 +69,22 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         self._location = location
         self._given = dict(params.get("OPTIONS", {}))
 
+    @property
+    def node(self) -> Node:
+        """The node of this process that has the group. It starts at the first call of the cache, or by `start`."""
+        return self._placed[0]
+
     @functools.cached_property
     def group(self) -> Group[Any]:
         """The group that has the entries."""
+        return self._placed[1]
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Node, Group[Any]]:
         given = {name: value for name, value in self._given.items() if name not in {"MAX_ENTRIES", "CULL_FREQUENCY"}}
         project = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
         defaults = {"service": project or "django", "group": "django", "codec": "pickle", "cache_none": True}
-        return group_at(self._location or "local://", given, **defaults)
+        return placed(self._location or "local://", given, **defaults)
 
     def _ttl(self, timeout: Any) -> float | None:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
@@ -272,7 +281,7 @@ def _check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
         text = f"{name}: each process has a cache of its own, and does not see what others set and delete."
         found.append(CheckWarning(text, hint=hint, id="kamacache.W003"))
     try:
-        _ = KamaCache(given.get("LOCATION", ""), given).group
+        check(KamaCache(given.get("LOCATION", ""), given).node)
     except (KamaCacheError, ImportError, AttributeError, TypeError) as error:
         found.append(Error(f"{name}: {error}", id="kamacache.E001"))
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from kamacache import CodecError, ConfigError, Group, Node, ValueTooLarge
 from kamacache.log import log
+from kamacache.options import check_listen
 from kamacache.units import UNSET, Missing
 
 NODE = {"service", "listen", "advertise", "password", "tls", "insecure", "weight", "client", "loader_threads"}
@@ -42,6 +43,16 @@ def placed(place: str, options: Mapping[str, Any], **defaults: Any) -> tuple[Nod
     of_node = {key: given.pop(key) for key in NODE & given.keys()}
     node = _node(place, of_node) if own is None else _imported(own)
     return node, node.group(name, **given)
+
+
+def check(node: Node) -> None:
+    """Raise ConfigError if a node can never start, as far as its options tell before it does."""
+    options, listen = node._options, node._listen  # noqa: SLF001 - what they are is not for users
+    if (registry := node._registry) is not None:  # noqa: SLF001
+        listen = registry.foresee(listen, options.advertise)
+    if listen is not None:
+        check_listen(listen, protected=options.protected)
+        node._groups.check_codecs(options, listen)  # noqa: SLF001
 
 
 def _node(place: str, options: dict[str, Any]) -> Node:

@@ -45,6 +45,14 @@ class Registry(ABC):
         """
         return "0.0.0.0:0"
 
+    def foresee(self, listen: str | None, advertise: str | None) -> str | None:  # noqa: ARG002 - the same
+        """Return the address that a node with these options will listen on; None if that is known at its start alone.
+
+        For checks of settings, before `start`: it writes nothing, and asks no member. ConfigError if a node with these
+        options can never start.
+        """
+        return listen
+
     def advertise(self, address: str) -> str:
         """Return the address to register, given the one bound or chosen by the user; ConfigError if there is none.
 

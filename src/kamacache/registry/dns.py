@@ -51,6 +51,10 @@ class DnsRegistry(Registry):
         six = bool(addresses) and ":" in addresses[0].host
         return str(Address("::" if six else "0.0.0.0", port))  # noqa: S104 - see above
 
+    def foresee(self, listen: str | None, advertise: str | None) -> str | None:  # noqa: ARG002 - the same for all
+        """Return `listen`, or every address of this machine, whatever the name has."""
+        return listen or f"0.0.0.0:{self._name.port}"
+
     def advertise(self, address: str) -> str:
         """Return the address of this machine that the name has, or the one on the way to the others."""
         own = parse_address(address, name="listen")

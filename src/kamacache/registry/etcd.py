@@ -81,6 +81,10 @@ class EtcdRegistry(Registry):
         """Return a free port, on loopback if etcd is on this machine."""
         return "127.0.0.1:0" if is_on_this_machine(self._farthest(), Deadline.after(RESOLVE)) else "0.0.0.0:0"
 
+    def foresee(self, listen: str | None, advertise: str | None) -> str | None:  # noqa: ARG002 - the same for all
+        """Return the address to listen on; a name of etcd is looked up."""
+        return listen or self.default_listen("", "")
+
     def advertise(self, address: str) -> str:
         """Return the address; ConfigError if it is loopback and etcd is on another machine."""
         return advertised(address, str(self._farthest()))

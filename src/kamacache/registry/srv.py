@@ -14,7 +14,8 @@ _SERVER = "server=127.0.0.1:8600"
 class SrvRegistry(DnsRegistry):
     """The targets of a name's SRV records, each with its port. The name is asked for again every two seconds.
 
-    Priorities and weights do not count, nor records with the target "." or port 0. `?server=127.0.0.1:8600` asks this server and not those of the system.
+    Priorities and weights do not count, nor records with the target "." or port 0. `?server=127.0.0.1:8600` asks this
+    server and not those of the system.
     """
 
     def __init__(self, url: str) -> None:
@@ -56,6 +57,10 @@ class SrvRegistry(DnsRegistry):
             return "0.0.0.0:0"
         here = self._here()
         return str(here[0]) if len(here) == 1 else None
+
+    def foresee(self, listen: str | None, advertise: str | None) -> str | None:  # noqa: ARG002 - the same for all
+        """Return `listen`: without it, only the records tell."""
+        return listen
 
     def advertise(self, address: str) -> str:
         """Return the target on this machine with this port, or the address on the way to the others."""

@@ -43,6 +43,15 @@ class StaticRegistry(Registry):
             return "127.0.0.1:0" if self._elsewhere() is None else "0.0.0.0:0"
         raise ConfigError(f"with registry static:// give listen= the address of this node, one of {self._shown()}")
 
+    def foresee(self, listen: str | None, advertise: str | None) -> str | None:
+        """Return `listen`; ConfigError if a node with these options is not in the list on any machine."""
+        if not self.client:
+            given = listen or self.default_listen("", "")
+            own = parse_address(advertise or given or "", name="listen")
+            if not own.is_unspecified or own.port not in {address.port for address in self._list.values()}:
+                self.advertise(str(own))
+        return listen
+
     def advertise(self, address: str) -> str:
         """Return the node's address in the list. On 0.0.0.0 it is the one with its port and a host of this machine."""
         own = parse_address(address, name="listen")
