@@ -242,6 +242,33 @@ print(json.dumps(said))
     assert found == ["Ada", ["names", "pages"], 1]
 
 
+def test_other_settings_in_a_test() -> None:
+    """Use the options of overridden settings in the place of the old ones, and keep entries whose options stay."""
+    found = run("""
+cache = configured(OPTIONS={"max_bytes": "64 MiB"}, INSTALLED_APPS=["kamacache.integrations.django"])
+from django.core.cache import caches
+from django.core.checks import run_checks
+from django.test import override_settings
+
+def other(**options):
+    return {"BACKEND": BACKEND, "LOCATION": "none", "OPTIONS": options}
+
+cache.set("a", 1)
+said = []
+with override_settings(CACHES={"default": other(max_bytes="8 MiB"), "one": other(group="one")}):
+    cache.set("b", 2); caches["one"].set("c", 3)
+    said += [cache.get("a"), cache.get("b")]
+    with override_settings(CACHES={"default": other(max_bytes="8 MiB"), "one": other(group="one", codec="json")}):
+        said += [cache.get("b"), caches["one"].get("c")]
+cache.set("a", 4)
+said += [cache.get("a"), cache.get("b")]
+with override_settings(CACHES={"default": other(max_bytes="8 MiB"), "two": other(max_bytes="16 MiB")}):
+    said.append([found.id for found in run_checks(tags=["caches"]) if found.id == "kamacache.E001"])
+print(json.dumps(said))
+""")
+    assert found == [None, 2, 2, None, 4, None, ["kamacache.E001"]]
+
+
 CHECKS = """
 from django.core.checks import run_checks
 def check(**given):

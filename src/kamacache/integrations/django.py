@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import os
+import weakref
 from asyncio import iscoroutine
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -24,7 +25,9 @@ from django.conf import settings
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
+from django.core.signals import setting_changed
 from django.db import close_old_connections
+from django.dispatch import receiver
 
 from kamacache import Group, KamaCacheError, LoadError, Node, Value, ValueTooLarge
 from kamacache.callrun import noting
@@ -34,6 +37,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OF = "the cache of Django"
 _BACKEND = "kamacache.integrations.django.KamaCache"
+
+_made: weakref.WeakSet[Group[Any]] = weakref.WeakSet()  # for the settings as they are now
+_old: weakref.WeakSet[Group[Any]] = weakref.WeakSet()  # for settings that a test has replaced
 
 
 def with_connections(load: F) -> F:
@@ -84,7 +90,10 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
         given = {name: value for name, value in self._given.items() if name not in {"MAX_ENTRIES", "CULL_FREQUENCY"}}
         project = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
         defaults = {"service": project or "django", "group": "django", "codec": "pickle", "cache_none": True}
-        return placed(self._location or "local://", given, **defaults)
+        found = placed(self._location or "local://", given, _old, **defaults)
+        _old.discard(found[1])
+        _made.add(found[1])
+        return found
 
     def _ttl(self, timeout: Any) -> float | None:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
@@ -242,6 +251,14 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
             raise caught.pop()
         value = made.pop() if made else await run()
         return await super().aget_or_set(key, lambda: value, timeout, version)
+
+
+@receiver(setting_changed)  # type: ignore[untyped-decorator]
+def _change(*, setting: str, **_: Any) -> None:
+    """Let groups be replaced when a test has changed CACHES, as by `override_settings`."""
+    if setting == "CACHES":
+        _old.update(_made)
+        _made.clear()
 
 
 @register(Tags.caches)  # type: ignore[untyped-decorator]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from kamacache import CodecError, ConfigError, Group, Node, ValueTooLarge
+from kamacache import CodecError, ConfigError, Group, GroupExists, Node, ValueTooLarge
 from kamacache.log import log
 from kamacache.options import check_listen
 from kamacache.units import UNSET, Missing
@@ -25,13 +25,16 @@ def group_at(place: str, options: Mapping[str, Any], **defaults: Any) -> Group[A
     return placed(place, options, **defaults)[1]
 
 
-def placed(place: str, options: Mapping[str, Any], **defaults: Any) -> tuple[Node, Group[Any]]:
+def placed(
+    place: str, options: Mapping[str, Any], old: Container[Group[Any]] = (), /, **defaults: Any
+) -> tuple[Node, Group[Any]]:
     """Return the node and the group that a backend with these settings uses; backends with equal ones share them.
 
     - `place`: a registry, such as local://, or "none": the node is alone. KAMACACHE_REGISTRY and the other variables of
       the environment win.
     - `options`: options of Node and of node.group by name, and `group`, its name. Or `node`, the dotted name of a node
       that the application has, beside options of the group.
+    - `old`: groups that are closed if their options are others than these.
     - `defaults`: options that hold if `options` does not have them.
 
     Raises ConfigError for an option that cannot be, and what the import of `node` raises.
@@ -42,7 +45,14 @@ def placed(place: str, options: Mapping[str, Any], **defaults: Any) -> tuple[Nod
         raise ConfigError(f"options of the cache: unknown: {', '.join(sorted(unknown))}")
     of_node = {key: given.pop(key) for key in NODE & given.keys()}
     node = _node(place, of_node) if own is None else _imported(own)
-    return node, node.group(name, **given)
+    with _lock:  # so that one thread replaces a group
+        try:
+            return node, node.group(name, **given)
+        except GroupExists:
+            if (found := node.groups.get(name)) is None or found not in old:
+                raise
+            found.close()
+        return node, node.group(name, **given)
 
 
 def check(node: Node) -> None:
