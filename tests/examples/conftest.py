@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -120,9 +120,9 @@ class Examples:
         self._running.append(running)
         return running
 
-    def wait_for_nodes(self, count: int, group: str, ask: Callable[[], object] = bool) -> None:
-        """Wait until exactly so many nodes see each other with this group, and `ask` before each look."""
-        wait_until(lambda: (ask(), self._views(group))[1] == [count] * count, PATIENCE)
+    def wait_for_nodes(self, count: int, group: str) -> None:
+        """Wait until exactly so many nodes see each other with this group."""
+        wait_until(lambda: self._views(group) == [count] * count, PATIENCE)
 
     def _views(self, group: str) -> list[int]:
         """Return how many members each node considers alive."""
@@ -131,7 +131,7 @@ class Examples:
             try:
                 with redis.Redis(unix_socket_path=str(path), decode_responses=True) as node:
                     members = json.loads(str(node.execute_command("KC.MEMBERS")))
-            except redis.ConnectionError:  # one that comes, or one that goes
+            except (redis.ConnectionError, redis.ResponseError):  # one that comes, or one that goes
                 return []
             good = [member for member in members if member["state"] == "alive" and member["groups"] == [group]]
             found.append(len(good) if len(good) == len(members) else -1)

@@ -9,12 +9,18 @@ from contextlib import closing
 
 import pytest
 
-from tests.examples.conftest import PATIENCE, Examples
+from tests.examples.conftest import PATIENCE, Examples, Running
 
 
 @pytest.fixture
-def port(examples: Examples) -> int:
+def running(examples: Examples) -> Running:
     running = examples.start("Django", GUNICORN_CMD_ARGS="--bind 127.0.0.1:0")
+    examples.wait_for_nodes(2, "django")  # they join before their first request
+    return running
+
+
+@pytest.fixture
+def port(running: Running) -> int:
     return int(running.wait_for(r"Listening at: http://127\.0\.0\.1:(\d+)")[0][1])
 
 
@@ -26,10 +32,19 @@ def ask(port: int, path: str, method: str = "GET") -> str:
         return response.read().decode()
 
 
-def test_one_worker_computes_for_all(port: int, examples: Examples) -> None:
+def test_new_workers_take_over_without_traffic(running: Running, port: int, examples: Examples) -> None:
+    reports = [f"/reports/{number}" for number in range(12)]  # some for each worker
     with ThreadPoolExecutor(8) as threads:
-        # A worker joins with its first request.
-        examples.wait_for_nodes(2, "django", lambda: list(threads.map(lambda _: ask(port, "/"), range(8))))
+        before = list(threads.map(lambda report: ask(port, report), reports))
+    running.reload()
+    running.wait_for("Worker exiting", 2)
+    running.wait_for("Booting worker", 4)
+    examples.wait_for_nodes(2, "django")
+    assert [ask(port, report) for report in reports] == before
+
+
+def test_one_worker_computes_for_all(port: int) -> None:
+    with ThreadPoolExecutor(8) as threads:
         reports = set(threads.map(lambda _: ask(port, "/reports/7"), range(40)))
         assert len(reports) == 1
         assert len(set(threads.map(lambda _: ask(port, "/"), range(20)))) == 1

@@ -269,6 +269,25 @@ print(json.dumps(said))
     assert found == [None, 2, 2, None, 4, None, ["kamacache.E001"]]
 
 
+def test_nodes_of_all_caches() -> None:
+    """Give a worker the nodes to start, which have the groups of all caches, so that these are taken over too."""
+    found = run("""
+configured(CACHE={"OPTIONS": {"service": "nodes"}})
+from django.test import override_settings
+from kamacache.integrations.django import nodes
+
+one = {"BACKEND": BACKEND, "LOCATION": "none"}
+two = one | {"OPTIONS": {"group": "sessions"}}
+other = one | {"OPTIONS": {"service": "other"}}
+memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+with override_settings(CACHES={"default": one, "two": two, "memory": memory, "other": other}):
+    from django.core.cache import caches
+    assert caches["two"].node is caches["default"].node
+    print(json.dumps([sorted(node.groups) for node in nodes()]))
+""")
+    assert found == [["django", "sessions"], ["django"]]
+
+
 CHECKS = """
 from django.core.checks import run_checks
 def check(**given):

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
@@ -251,6 +252,14 @@ class KamaCache(BaseCache):  # type: ignore[misc] # Django has no types
             raise caught.pop()
         value = made.pop() if made else await run()
         return await super().aget_or_set(key, lambda: value, timeout, version)
+
+
+def nodes() -> list[Node]:
+    """Return the nodes of this process that the caches in CACHES have, with the groups of all.
+
+    Each starts at its first call. A worker that is to take over what other workers have starts them before.
+    """
+    return list({cache.node: None for cache in caches.all() if isinstance(cache, KamaCache)})
 
 
 @receiver(setting_changed)  # type: ignore[untyped-decorator]
