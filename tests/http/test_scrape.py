@@ -60,6 +60,14 @@ def test_one_node(node: Node) -> None:
     assert gets(node.metrics(machine=True)) == {node.address: 1}
 
 
+def test_a_directory_with_any_characters(tmp_path: Path) -> None:
+    place = tmp_path / 'a"b\\c'
+    place.mkdir(mode=0o700)
+    with Node(registry=f"local://{place}", service="scrape", password=PASSWORD) as node:
+        node.group("g", str.encode).get("k")
+        assert gets(node.metrics(machine=True)) == {node.address: 1}
+
+
 def test_all_nodes_of_a_machine(node: Node, worker: tuple[subprocess.Popen[str], str]) -> None:
     assert gets(node.metrics(machine=True)) == {node.address: 1, worker[1]: 7}
     assert gets(node.metrics()) == {"": 1}

@@ -54,7 +54,7 @@ class Page:
     def metric(self, name: str, kind: str, text: str, samples: Iterable[Sample]) -> None:
         """Add a counter or a gauge."""
         self._head(name, kind, text)
-        self._lines += [f"{name}{_labels(labels)} {value}" for labels, value in samples]
+        self._lines += [f"{name}{labelled(labels)} {value}" for labels, value in samples]
 
     def histogram(self, name: str, text: str, samples: Iterable[tuple[dict[str, str], list[int], float]]) -> None:
         """Add a histogram, given labels, counts of the buckets of Histogram, and the sum of each."""
@@ -64,9 +64,9 @@ class Page:
             so_far = 0
             for bound, count in zip(bounds, counts, strict=True):
                 so_far += count
-                self._lines.append(f"{name}_bucket{_labels(labels | {'le': bound})} {so_far}")
-            self._lines.append(f"{name}_sum{_labels(labels)} {total}")
-            self._lines.append(f"{name}_count{_labels(labels)} {so_far}")
+                self._lines.append(f"{name}_bucket{labelled(labels | {'le': bound})} {so_far}")
+            self._lines.append(f"{name}_sum{labelled(labels)} {total}")
+            self._lines.append(f"{name}_count{labelled(labels)} {so_far}")
 
     def _head(self, name: str, kind: str, text: str) -> None:
         self._lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
@@ -75,7 +75,8 @@ class Page:
         return "\n".join(self._lines) + "\n"
 
 
-def _labels(labels: Mapping[str, str]) -> str:
+def labelled(labels: Mapping[str, str]) -> str:
+    """Return labels as they stand in a sample, with braces; nothing if there are none."""
     if not labels:
         return ""
     return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 
 from kamacache.deadline import Deadline
+from kamacache.serve.metrics import labelled
 
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{)?(.*)")
 _PATIENCE = 0.25  # seconds for one node
@@ -69,7 +70,7 @@ def merged(pages: Mapping[str, str]) -> str:
                 heads[metric].append(line)
             elif (found := _SAMPLE.fullmatch(line)) is not None:
                 name, braces, rest = found.groups()
-                more = f",{rest}" if braces else f"}}{rest}"
-                samples[metric].append(f'{name}{{member="{member}"{more}')
+                own = labelled({"member": member})
+                samples[metric].append(f"{name}{own[:-1]},{rest}" if braces else f"{name}{own}{rest}")
     lines = [line for metric, head in heads.items() for line in [*head, *samples[metric]]]
     return "\n".join(lines) + "\n"
