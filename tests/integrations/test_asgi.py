@@ -138,6 +138,25 @@ def test_background_tasks_run_once(shop: Shop, client: TestClient) -> None:
     assert shop.runs == ["behind", "behind"]
 
 
+def test_paths_that_decode_to_the_same() -> None:
+    """Keep a response for each spelling of a path, which an application may tell apart; with a root path, too."""
+    node, made = Node(), list[bytes]()
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        made.append(scope["raw_path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["raw_path"]})
+
+    cache = ResponseCache(app, node=node, routes={"/kept/": "10m"})
+    for root in ("", "/root"):
+        client = TestClient(cache, root_path=root)
+        asked = [root + path for path in ("/kept/a%2Fb", "/kept/a/b", "/kept/caf%C3%A9")]
+        for _ in range(2):
+            assert [client.get(path).text for path in asked] == asked
+    assert len(made) == 6
+    node.close()
+
+
 def test_headers_that_are_part_of_the_key() -> None:
     shop = Shop(vary=["Accept-Language"])
     with TestClient(shop.app) as client:

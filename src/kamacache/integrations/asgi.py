@@ -49,7 +49,8 @@ def lifespan(node: Node, inner: Lifespan | None = None) -> Lifespan:
 class ResponseCache:
     """Answer GET requests below some paths with responses that one request in the cluster has made.
 
-    - `node`: whose group `group` has the responses. The key of one is its scheme, host, path and query.
+    - `node`: whose group `group` has the responses. The key of one is its scheme, host, path and query,
+      these as they were sent: `/a%2Fb` is another path than `/a/b`.
     - `routes`: how long responses are kept, by the beginning of the path below the application's `root_path`. The
       longest one that matches holds.
     - `vary`: names of request headers whose values are part of the key, such as "accept-language".
@@ -131,7 +132,10 @@ class ResponseCache:
     def _key(self, scope: Scope, asked: Mapping[bytes, bytes]) -> str:
         site = scope.get("scheme", "http"), asked.get(b"host", b"").lower().decode("latin-1")
         varied = (asked.get(name, b"").decode("latin-1") for name in self._vary)
-        return json.dumps([*site, scope["path"], scope["query_string"].decode("latin-1"), *varied])
+        # The path as it was sent may say more, such as /a%2Fb. The other counts as well: a middleware may change it.
+        path, sent = scope["path"], (scope.get("raw_path") or b"").decode("latin-1")
+        paths = [path] if sent in {"", path} else [path, sent]
+        return json.dumps([*site, paths, scope["query_string"].decode("latin-1"), *varied])
 
 
 def _hiding(send: Send) -> Send:
