@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -98,13 +99,29 @@ class Place:
 def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | None:
     if ca is None and cert is None and key is None:
         return None
+    if cert is None and key is not None:
+        raise ConfigError(f"--tls-key {key}: give --tls-cert, too")
+    for option, path in (("--tls-ca", ca), ("--tls-cert", cert), ("--tls-key", key)):
+        _check_readable(option, path)
     try:
         context = ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as error:
+        raise ConfigError(f"--tls-ca {ca}: has no certificate as PEM ({error})") from error
+    try:
         if cert is not None:
             context.load_cert_chain(cert, key)
-    except OSError as error:
-        raise ConfigError(f"TLS files: {error}") from error
+    except ssl.SSLError as error:
+        with_key = "" if key is None else f" with --tls-key {key}"
+        raise ConfigError(f"--tls-cert {cert}{with_key}: no certificate and its key as PEM ({error})") from error
     return context
+
+
+def _check_readable(option: str, path: str | None) -> None:
+    try:
+        if path is not None:
+            Path(path).open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror}") from error
 
 
 _OPTIONS = (
