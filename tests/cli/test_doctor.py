@@ -16,6 +16,7 @@ from kamacache import Node, __version__
 from kamacache.cli.client import Client
 from kamacache.cli.doctor import Finding, Seen, _alone, _reachable, _together
 from kamacache.cli.finding import Place
+from kamacache.cluster.exchange import DENIED
 from tests.cli.conftest import PATIENCE, Program
 from tests.cluster.cluster import wait_until
 from tests.cluster.conftest import free_ports
@@ -162,6 +163,10 @@ def test_findings_that_cannot_be_caused_here() -> None:
     assert "protocol 9" in protocol.text
     (joined,) = failed(list(_alone(seen("a:1", joined=False), PLACE)))
     assert "has not joined" in joined.text
+    troubles = [f"{DENIED}b:1: WRONGPASS the password is wrong", "the registry is away: no answer"]
+    distrust, away = failed(list(_alone(seen("a:1", troubles=troubles), PLACE)))
+    assert "password" in distrust.advice
+    assert "reaches" in away.advice
     (service,) = failed(list(_alone(seen("a:1", service="other"), PLACE)))
     assert "'other'" in service.text
     (versions,) = failed(list(_together([seen("a:1", others=both), seen("b:1", others=both, version="0.0.9")])))

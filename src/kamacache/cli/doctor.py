@@ -15,6 +15,7 @@ from kamacache import __version__
 from kamacache.cli import output
 from kamacache.cli.client import OutOfReach, Refused
 from kamacache.cli.finding import Place, places
+from kamacache.cluster.exchange import DENIED
 from kamacache.errors import ConfigError
 from kamacache.member import PROTOCOL
 from kamacache.net.addresses import parse_address
@@ -176,6 +177,8 @@ def _alone(member: Seen, place: Place) -> Iterator[Finding]:
         yield _wrong(what, "has not joined: its writes return False", advice)
     for trouble in info.get("troubles", []):
         advice = "check that its machine reaches the address named there; it tries again by itself"
+        if trouble.startswith(DENIED):
+            advice = "give both the same password, and certificates of one authority; see their logs"
         yield _wrong(what, trouble, advice)
     if info["protocol"] != PROTOCOL:
         advice = f"run the same version everywhere; this one is {__version__}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PROBE_INTERVAL = 1.0  # seconds
 HELLO_TIMEOUT = 1.0  # seconds
 _UNREACHED = "others may not reach this node at "
-_DENIED = "no trust between this node and "
+DENIED = "no trust between this node and "
 
 
 class Exchange:
@@ -48,7 +48,7 @@ class Exchange:
 
     def forget(self, peer: Peer) -> None:
         """Drop what is known of a member that is gone."""
-        self._membership.troubles.forget(_DENIED + peer.address)
+        self._membership.troubles.forget(DENIED + peer.address)
         self._differences.forget(peer.id)
         if peer.present and not (peer.left or peer.dead):  # else that was logged
             text = "%(kind)s %(member)s at %(peer)s has ended"
@@ -80,7 +80,7 @@ class Exchange:
             else:
                 self._note(answer, answered=True)
                 if self._membership.peers.greeted(peer, number):
-                    self._membership.troubles.mended(_DENIED + peer.address, f"{peer.address} answers again")
+                    self._membership.troubles.mended(DENIED + peer.address, f"{peer.address} answers again")
                 whole &= self._catch_up(peer, answer.contact)
         return whole
 
@@ -222,7 +222,7 @@ class Exchange:
 
     def _unanswered(self, peer: Peer, error: Exception) -> None:
         if getattr(error, "denied", False):
-            self._membership.troubles.note(_DENIED + peer.address, error, peer=peer.address)
+            self._membership.troubles.note(DENIED + peer.address, error, peer=peer.address)
         self._membership.peers.unanswered(peer, error)
         if not peer.dead:
             self.again()
