@@ -12,6 +12,7 @@ import pytest
 
 from kamacache import Node
 from kamacache.cluster.routes import Route
+from kamacache.deadline import Deadline
 from kamacache.errors import NodeClosed
 from kamacache.testing import Network
 from tests.cluster.cluster import wait_until
@@ -57,6 +58,26 @@ class Watched:
             self.node._membership._exchange.again()
             self.node._membership.refresh()
             wait_until(lambda before=before: self.rounds > before)  # type: ignore[misc]
+
+
+def test_a_node_without_entries_says_that_it_leaves() -> None:
+    """Have the others hand over nothing more to a node that leaves, which has nothing to hand over itself.
+
+    What another that leaves at the same time sent to it before its end was lost with it.
+    """
+    network = Network()
+    leaver, other = (Node(lane=network.lane(), registry=network.registry()) for _ in range(2))
+    groups = [node.group("g", codec="json") for node in (leaver, other)]
+    with other, leaver:
+        wait_until(
+            lambda: all(
+                {str(node.owner("g", key).id) for key in KEYS} == {leaver.id, other.id} for node in (leaver, other)
+            )
+        )
+        leaver._membership.hand_over(Deadline.after(10), bool)
+        wait_until(lambda: {str(other.owner("g", key).id) for key in KEYS} == {other.id})
+        assert groups[1].set("k", 1)
+        leaver.close(drain=0)
 
 
 def test_a_leave_from_a_fixed_list_moves_keys_once() -> None:

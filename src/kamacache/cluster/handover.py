@@ -71,11 +71,6 @@ class HandOver:
                     self._thread = None
                     return
 
-    @property
-    def entries(self) -> int:
-        """Return the number of entries on this node."""
-        return sum(core.store.stats()["entries"] for core in self._groups.values())
-
     def finish(self, deadline: Deadline, is_replaced: Callable[[], bool] = lambda: False) -> None:
         """Hand over until nothing is left that an owner would take.
 

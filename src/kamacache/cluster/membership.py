@@ -203,10 +203,10 @@ class Membership:
     def hand_over(self, deadline: Deadline, is_replaced: Callable[[], bool]) -> None:
         """Give up all keys, and hand over what is here to their next owners; see handover.py.
 
-        If there are none, wait for them if this node `is_replaced`.
+        If there are none, wait for them if this node `is_replaced`. One without entries does it too: it gets none then.
         """
         others = any(not peer.dead for peer in self.peers.all()) or is_replaced()
-        if not others or self._thread is None or self.me.client or deadline.passed or not self._handing.entries:
+        if not others or self._thread is None or self.me.client or deadline.passed:
             return
         self._retiring = True
         self._wake.ring()
