@@ -460,13 +460,14 @@ class Flights:
         driver: Any = None,
         serial: bool = False,
         anew: bool = False,
+        given: bool = False,
         /,
     ) -> Lead:
         """Prepare to load these keys, or one.
 
         `here`: this process loads them. `outer`: the flight that the caller's code loads for, `depth` loaders deep.
         `driver`: the event loop that runs the load. `serial`: one thread loads the keys one after the other. `anew`:
-        what is in memory does not end the flights.
+        what is in memory does not end the flights. `given`: a function that a caller brings loads the keys.
         """
 
     def running(self, key: str, /) -> Flight | None:
@@ -481,8 +482,8 @@ class Flights:
     def oldest(self) -> int:
         """Return the time when the oldest flight began, by the clock of the store in nanoseconds."""
 
-    def driven(self) -> list[Flight]:
-        """Return the flights that an event loop runs or will begin."""
+    def watched(self) -> list[Flight]:
+        """Return the flights that an event loop or another member runs or will begin, and late ones of functions."""
 
     @property
     def store(self) -> Store: ...

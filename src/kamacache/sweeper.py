@@ -60,7 +60,7 @@ class Sweeper:
             on_evict = core.options.on_evict
             try:
                 flights = core.misses.local.flights
-                abandon_idle(flights)
+                abandon_idle(flights, core.options.load_timeout)
                 core.misses.sweep()
                 gone = core.store.sweep(flights.oldest(), few=True)
                 busy |= bool(gone or len(flights) or on_evict is not None)

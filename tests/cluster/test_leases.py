@@ -188,6 +188,47 @@ def test_a_holder_that_takes_too_long() -> None:
         assert a.get(key) == b"next"
 
 
+def test_an_owner_whose_own_function_takes_too_long() -> None:
+    """Give the lease to a member that waits, although no caller on the owner notices that the time is over.
+
+    1. A, the owner, runs its function. B waits for that.
+    2. The time of A's load is over: the sweeper of A sees it, and B gets the lease.
+    """
+    with members(load_timeout="1s") as (cluster, key, a, b, c):
+        function = Function(b"late")
+        first = function.begin(a.get_or_load, key)
+        time.sleep(0.5)  # so that B has time left when that of A is over
+        second = in_thread(b.get_or_load, key, value(b"next"))
+        wait_for_joins(cluster, 1)
+        flight = a._core.misses.local.flights.running(key)
+        assert flight is not None
+        wait_until(lambda: flight.left() == 0)
+        cluster.nodes[0]._sweeper.sweep()
+        assert second.result(PATIENCE) == b"next"
+        function.go()
+        assert first.result(PATIENCE) == b"late"
+        assert [group.get(key) for group in (a, c)] == [b"next"] * 2
+
+
+def test_the_time_of_a_lease_begins_with_its_grant() -> None:
+    """Leave the next holder its whole time, whatever it has waited, so that no third function runs beside it."""
+    with members() as (cluster, key, a, b, c):
+        function, mine = Function(KeyboardInterrupt()), Function(b"c's")
+        first = function.begin(b.get_or_load, key)
+        second = in_thread(c.get_or_load, key, mine)
+        wait_for_joins(cluster, 2)
+        function.go()
+        with pytest.raises(KeyboardInterrupt):
+            first.result(PATIENCE)
+        assert mine.begun.wait(PATIENCE)
+        flight = a._core.misses.local.flights.running(key)
+        assert flight is not None
+        left = flight.driver._deadline.left()
+        assert left >= flight.left()
+        mine.go()
+        assert second.result(PATIENCE) == b"c's"
+
+
 def test_a_function_that_raises() -> None:
     """Pass the failure to those who wait, with type and text, and load at the next call."""
     with members() as (cluster, key, a, b, c):

@@ -321,7 +321,8 @@ def test_a_load_that_begins_elsewhere_while_the_sweeper_looks() -> None:
     """Leave it alone: it has no event loop any more."""
     ended: list[Any] = []
     flights: Any = SimpleNamespace(
-        driven=lambda: [SimpleNamespace(driver=None)], end=lambda flight, _: ended.append(flight)
+        watched=lambda: [SimpleNamespace(driver=None, here=True, left=lambda: 1.0)],
+        end=lambda flight, _: ended.append(flight),
     )
-    abandon_idle(flights)
+    abandon_idle(flights, 1.0)
     assert not ended

@@ -143,12 +143,17 @@ def _give_up(flights: Flights, flight: Flight, timeout: float | None) -> None:
 class Holder:
     """The member that runs a flight. The sweeper asks whether it `is_running`, as it asks an event loop."""
 
-    __slots__ = ("_deadline", "_id", "_peer")
+    __slots__ = ("_deadline", "_id", "_peer", "_timeout")
 
     def __init__(self, member: str, peer: Peer | None, timeout: float | None) -> None:
         self._id = member
         self._peer = peer  # None: it is not known yet, so that time alone ends its lease
-        self._deadline = Deadline.after(timeout)
+        self._timeout = timeout
+        self._deadline = Deadline.after(None)
+
+    def begin(self) -> None:
+        """Begin its time with the grant: its request may have waited for the lease of another."""
+        self._deadline = Deadline.after(self._timeout)
 
     def is_running(self) -> bool:
         """Return whether it may still bring its value."""
@@ -208,12 +213,15 @@ class Start:
         self._lead.hand_over()
 
 
-def abandon_idle(flights: Flights) -> None:
+def abandon_idle(flights: Flights, timeout: float | None) -> None:
     """Abort the flights of event loops that no longer run, and of holders that are gone: their callers load again.
 
-    The sweeper calls this.
+    A flight of a function on this node whose time is over ends as late: maybe only other members wait for it. The
+    sweeper calls this.
     """
-    for flight in flights.driven():
-        driver = flight.driver  # None if the load has just begun elsewhere
+    for flight in flights.watched():
+        driver = flight.driver  # None if a thread runs it, or the load has just begun elsewhere
         if driver is not None and not driver.is_running():
             flights.end(flight, ABORTED)
+        elif driver is None and flight.here and flight.left() <= 0:
+            _give_up(flights, flight, timeout)

@@ -44,6 +44,7 @@ class Granting(Loader):
 
     def grant(self, lead: Lead, keys: list[str]) -> bool:
         self._lead, self._since = lead, self._clock.now()
+        self._holder.begin()
         self.versions = {key: lead.flight(key).version for key in keys}
         if not self._leases.add(self._name, self):
             self.versions = {}

@@ -83,7 +83,9 @@ class Local:
         """
         outer = None if CHAIN.get() is None else chain()
         depth = depth_of(outer, given=loader is not self.loader)
-        lead = self.flights.lead(key, True, self.options.load_timeout, outer, depth)
+        lead = self.flights.lead(
+            key, True, self.options.load_timeout, outer, depth, None, False, False, loader is not self.loader
+        )
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
@@ -108,7 +110,9 @@ class Local:
         loop = needed_loop()
         if loader.driver(self._runtime.home) is not loop:
             return None
-        lead = self.flights.lead(key, True, self.options.load_timeout, None, 0, loop)
+        lead = self.flights.lead(
+            key, True, self.options.load_timeout, None, 0, loop, False, False, loader is not self.loader
+        )
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
@@ -144,7 +148,9 @@ class Local:
         depth = depth_of(outer, given=given is not None) if depth is None else depth
         driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
-        lead = self.flights.lead(first, True, timeout, outer, depth, driver, not loader.is_async, anew)
+        lead = self.flights.lead(
+            first, True, timeout, outer, depth, driver, not loader.is_async, anew, given is not None
+        )
         with lead as found:
             joined = found or {}
             for part in rest:

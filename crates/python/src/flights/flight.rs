@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub here: bool,
     /// They load what is in memory anew.
     pub anew: bool,
+    /// A function that a caller brings loads them, here or on another node.
+    pub given: bool,
     /// One thread loads their keys one after the other.
     pub serial: bool,
     pub began: Instant,

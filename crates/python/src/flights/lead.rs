@@ -87,7 +87,7 @@ impl Lead {
             match other {
                 Some((_, plan)) if plan.number == self.plan.get().number => {} // asked for twice
                 Some((other, plan))
-                    if flights.joinable(other.get(), self.plan.get().here)
+                    if flights.joinable(other.get(), self.plan.get().here, self.plan.get().given)
                         && !(plan.serial && self.plan.get().is_inside_lead(plan.number)) =>
                 {
                     plan.callers.fetch_add(1, Relaxed);

@@ -65,10 +65,11 @@ fn texts(keys: &Bound<'_, PyList>) -> PyResult<Vec<Arc<str>>> {
 
 impl Flights {
     /// Returns whether a caller may join the flight: it is in time, and no write has become known since its load began.
-    fn joinable(&self, flight: &Flight, here: bool) -> bool {
+    /// The caller that brings a function asks for it in its own name, so that a get which waits for one knows of it.
+    fn joinable(&self, flight: &Flight, here: bool, given: bool) -> bool {
         let (plan, mark) = (flight.plan.get(), lock(&flight.state).mark);
         let own = plan.thread.load(Relaxed) == this_thread();
-        (plan.here || !here) && !own && !plan.late() && self.cell.get().fresh(&flight.key, mark)
+        (plan.here || !here && (plan.given || !given)) && !own && !plan.late() && self.cell.get().fresh(&flight.key, mark)
     }
 
     /// Ends a flight, the only place where its state changes. Only the first end counts. Wakes every waiter, and
@@ -115,7 +116,7 @@ impl Flights {
         Self { store, cell, outcome, aborted, times, max_value, number, table }
     }
 
-    #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, anew = false, /))]
+    #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, anew = false, given = false, /))]
     #[allow(clippy::too_many_arguments)]
     fn lead(
         this: Py<Self>,
@@ -128,6 +129,7 @@ impl Flights {
         driver: Option<Py<PyAny>>,
         serial: bool,
         anew: bool,
+        given: bool,
     ) -> PyResult<Lead> {
         let keys = match keys.cast::<PyList>() {
             Ok(keys) => keys.iter().map(|key| text(&key).map(Into::into)).collect::<PyResult<_>>()?,
@@ -146,6 +148,7 @@ impl Flights {
             thread: AtomicUsize::new(this_thread()),
             number: NUMBERS.fetch_add(1, Relaxed),
             anew,
+            given,
             serial,
             outer,
             depth: depth + 1,
@@ -159,7 +162,7 @@ impl Flights {
     fn running(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Py<Flight>>> {
         let key = text(key)?;
         let table = lock(&self.table);
-        let found = table.get(key).filter(|flight| self.joinable(flight.get(), true));
+        let found = table.get(key).filter(|flight| self.joinable(flight.get(), true, false));
         Ok(found.map(|flight| flight.clone_ref(py)))
     }
 
@@ -175,10 +178,13 @@ impl Flights {
         open.iter().try_for_each(|flight| self.finish(py, flight, end()).map(drop))
     }
 
-    fn driven(&self, py: Python<'_>) -> Vec<Py<Flight>> {
+    fn watched(&self, py: Python<'_>) -> Vec<Py<Flight>> {
         let table = lock(&self.table);
-        let driven = table.values().filter(|flight| lock(&flight.get().plan.get().driver).is_some());
-        driven.map(|flight| flight.clone_ref(py)).collect()
+        let watched = table.values().filter(|flight| {
+            let plan = flight.get().plan.get();
+            plan.given && plan.late() || lock(&plan.driver).is_some()
+        });
+        watched.map(|flight| flight.clone_ref(py)).collect()
     }
 
     fn oldest(&self) -> u64 {
