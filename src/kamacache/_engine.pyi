@@ -470,8 +470,8 @@ class Flights:
         what is in memory does not end the flights. `given`: a function that a caller brings loads the keys.
         """
 
-    def running(self, key: str, /) -> Flight | None:
-        """Return the flight of a key that loads in this process and that callers may join."""
+    def running(self, key: str, here: bool = True, /) -> Flight | None:
+        """Return the flight of a key that callers may join; with `here` only one that loads in this process."""
 
     def end(self, flight: Flight, outcome: Any, /) -> bool:
         """End a flight and wake all waiters. Return False if it had ended before."""

@@ -39,7 +39,7 @@ FLOORS = (  # from the ground up
     ("value", "load.loader", "load.flight", "cluster.routes"),
     ("load.call", "load.fills", "load.freshness", "load.window", "typedcodecs", "keys", "annotation"),
     ("typed",),
-    ("load.given", "load.grant", "load.lease", "callkey", "keycodec"),
+    ("load.given", "load.grant", "load.lease", "load.turns", "callkey", "keycodec"),
     ("calltags",),
     (
         "registry",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kamacache import codecs
 from kamacache._engine import MISSING, Store
+from kamacache.errors import NoLoader
 from kamacache.load.call import LATE, Failed, failed_here
 from kamacache.load.failures import OLD, Failures
 from kamacache.load.grant import Leases
@@ -30,6 +31,8 @@ from kamacache.steps import running_loop
 from kamacache.tags import tagged
 from kamacache.units import UNSET, Missing
 from kamacache.value import Value
+
+TOO_LARGE = "and its value, which another member loads, is too large to be kept and sent: raise max_value or max_bytes"
 
 if TYPE_CHECKING:
     from kamacache._engine import Histogram, Lead
@@ -216,3 +219,8 @@ class Loaded:
         self._note(key, answer.value)
         lead.loaded(key, answer.value, ttl, self.kind(key, granting.skipped), LOADS, False, self._too_large)
         return True
+
+
+def no_loader(name: str, key: str, why: str = "and no member that has one answers") -> NoLoader:
+    """Return the error for a key that this node would have to load itself."""
+    return NoLoader(f"{name}[{key!r}]: there is no loader on this node, {why}", key=key)

@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kamacache._engine import Flights, Histogram, Store
-from kamacache.errors import LoadError, NoLoader
+from kamacache.errors import LoadError
 from kamacache.load.call import Call, awaited, failed_here
 from kamacache.load.flight import CHAIN, Flying, Landing, Start, chain, depth_of
 from kamacache.load.freshness import Freshness
 from kamacache.load.given import Given
 from kamacache.load.grant import Granting
-from kamacache.load.loaded import Loaded
+from kamacache.load.loaded import Loaded, no_loader
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
@@ -28,6 +28,7 @@ from kamacache.load.outcome import (
     in_memory,
     is_unloaded,
 )
+from kamacache.load.turns import Turns
 from kamacache.log import log
 from kamacache.net.messages import Answer
 from kamacache.steps import PAUSE, Path, adrive, drive, needed_loop, parts
@@ -62,6 +63,7 @@ class Local:
         self.loader = loader
         self.times = Histogram()  # of the calls of the loader
         self.flights = Flights(store, Outcome, ABORTED, self.times, runtime.max_value)
+        self.turns = Turns(self.flights)
         self.freshness = (
             None if options.rules is None else Freshness(store, options.rules, runtime.clock, options.max_bytes)
         )
@@ -156,6 +158,8 @@ class Local:
             for part in rest:
                 yield PAUSE
                 joined |= lead.extend(part) or {}
+            if given is not None:
+                self.turns.led(given, [key for key in keys if key not in joined])
             if not lead.ended:
                 patient = [] if self.freshness is None or anew else self.freshness.patient(lead)
                 here = loader.grants or not (loader.is_async or patient)
@@ -293,6 +297,14 @@ class Local:
         """Return whether a call on this node has no function to load with."""
         return given is None and self.loader.missing
 
+    def split(self, keys: list[str], given: Given | None) -> tuple[list[str], list[str]]:
+        """Return the keys that this node loads, and the keys that other nodes load."""
+        if self.alone:
+            return keys, []
+        route, helpless = self._runtime.route(self._name), self.is_helpless(given)
+        elsewhere = {key for key in keys if route.first(key, helpless=helpless) is not None}
+        return [key for key in keys if key not in elsewhere], [key for key in keys if key in elsewhere]
+
     def may_load(self) -> bool:
         """Return whether this node has a loader, or any other may have one."""
         return not self.loader.missing or self._runtime.route(self._name).may_load(self._runtime.clock.now())
@@ -313,8 +325,3 @@ class Local:
             lead.keep(key, value, remaining, self.loaded.kind(key, skipped), version)
             lead.end(key, Outcome(value, version, remaining, ABSENT if value is None else PEER_HITS))
         return bool(by_peer)
-
-
-def no_loader(name: str, key: str, why: str = "and no member that has one answers") -> NoLoader:
-    """Return the error for a key that this node would have to load itself."""
-    return NoLoader(f"{name}[{key!r}]: there is no loader on this node, {why}", key=key)

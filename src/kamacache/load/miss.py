@@ -265,41 +265,42 @@ class Misses:
         outcomes: dict[str, Outcome] = {}
         joined: set[str] = set()
         todo = keys
-        while todo:
-            own, elsewhere = self._split(todo, given)
-            if ready := self.local.ready(own, given):
-                outcomes |= ready
-                own = [key for key in own if key not in ready]
-                if not own and not elsewhere:
+        try:
+            while todo:
+                if given is not None:
+                    self.local.turns.enter(given, todo)
+                since = self.local.turns.number
+                own, elsewhere = self.local.split(todo, given)
+                if ready := self.local.ready(own, given):
+                    outcomes |= ready
+                    own = [key for key in own if key not in ready]
+                    if not own and not elsewhere:
+                        break
+                if elsewhere:
+                    started = yield from self._remote.start(elsewhere, own, timeout, given)
+                else:
+                    started = [(yield from self.local.start(own, timeout, given=given))]
+                try:
+                    for flying in started:
+                        landed = yield from land(flights, flying, timeout)
+                        if given is not None:
+                            landed = self.local.for_function(landed, flying.joined)
+                            landed |= {key: given.ended[key] for key in given.ended.keys() & set(todo)}
+                        elif self.local.loader.missing and chain() is None:
+                            landed = yield from self.local.turns.settled(landed, flying.joined, since, deadline)
+                        outcomes |= landed
+                        joined.update(landed.keys() & flying.joined.keys())
+                finally:
+                    for flying in started:
+                        flying.lead.leave(flying.joined)
+                todo = [key for key in todo if key not in outcomes]  # their leaders were interrupted
+                if todo and deadline.passed:
+                    outcomes |= {key: timed_out(key, timeout, JOINED) for key in todo}
                     break
-            if elsewhere:
-                started = yield from self._remote.start(elsewhere, own, timeout, given)
-            else:
-                started = [(yield from self.local.start(own, timeout, given=given))]
-            try:
-                for flying in started:
-                    landed = yield from land(flights, flying, timeout)
-                    if given is not None:
-                        landed = self.local.for_function(landed, flying.joined)
-                        landed |= {key: given.ended[key] for key in given.ended.keys() & set(todo)}
-                    outcomes |= landed
-                    joined.update(landed.keys() & flying.joined.keys())
-            finally:
-                for flying in started:
-                    flying.lead.leave(flying.joined)
-            todo = [key for key in todo if key not in outcomes]  # their leaders were interrupted
-            if todo and deadline.passed:
-                outcomes |= {key: timed_out(key, timeout, JOINED) for key in todo}
-                break
+        finally:
+            if given is not None:
+                self.local.turns.leave(given)
         return outcomes, joined
-
-    def _split(self, keys: list[str], given: Given | None) -> tuple[list[str], list[str]]:
-        """Return the keys that this node loads, and the keys that other nodes load."""
-        if self.alone:
-            return keys, []
-        route, helpless = self._runtime.route(self.name), self.local.is_helpless(given)
-        elsewhere = {key for key in keys if route.first(key, helpless=helpless) is not None}
-        return [key for key in keys if key not in elsewhere], [key for key in keys if key in elsewhere]
 
     def sweep(self) -> None:
         """Cancel calls for loads that no caller waits for, drop what no node loads, and bring again what was lost."""

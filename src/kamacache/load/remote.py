@@ -17,7 +17,8 @@ from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.fills import Fills
 from kamacache.load.flight import Flying, Start, chain, depth_of, land
 from kamacache.load.lease import Asking
-from kamacache.load.local import Local, no_loader
+from kamacache.load.loaded import TOO_LARGE, no_loader
+from kamacache.load.local import Local
 from kamacache.load.outcome import (
     ABORTED,
     ABSENT,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0  # seconds that one call waits in all for peers that are not known to be alive
 NOTHING: Mapping[str, int] = MappingProxyType({})
-TOO_LARGE = "and its value, which another member loads, is too large to be kept and sent: raise max_value or max_bytes"
 
 
 class _Forsaken(Exception):
@@ -87,6 +87,8 @@ class Remote:
         flying: list[Flying] = []
         lead = local.flights.lead(keys, False, timeout, outer, depth, running_loop(), False, False, given is not None)
         with lead as joined:
+            if given is not None:
+                local.turns.led(given, [key for key in keys if key not in (joined or ())])
             if not lead.ended:
 
                 def inline() -> None:

@@ -62,9 +62,18 @@ class ServedLoad:
         self._outcomes: dict[str, Outcome] = {}
         self._flying: list[tuple[str, Flight]] = []
         self._limited = False
-        self._go(keys)
+        self._since = 0  # the turn at which it began, or asked again
+        if granting is not None:
+            self._local.turns.enter(granting, keys)
+            self.answer.wake(lambda: self._local.turns.leave(granting))
+        try:
+            self._go(keys)
+        except BaseException as error:
+            self.answer.set_exception(error)
+            raise
 
     def _go(self, keys: list[str]) -> None:
+        self._since = self._local.turns.number
         self._context.copy().run(self._load, keys)  # a copy: one that runs already cannot run again
 
     def _load(self, keys: list[str]) -> None:
@@ -140,7 +149,13 @@ class ServedLoad:
         outcome: Outcome | None = flight.outcome
         if outcome is None or outcome is ABORTED:
             return None
-        return outcome if self._granting is None else self._local.for_function({key: outcome}, (key,)).get(key)
+        if self._granting is not None:
+            return self._local.for_function({key: outcome}, (key,)).get(key)
+        return None if self._waits() and self._local.turns.passes(key, outcome, self._since, joined=True) else outcome
+
+    def _waits(self) -> bool:
+        """Return whether a plain get of the peer waits for functions: this node cannot load, and none waits for it."""
+        return self._local.loader.missing and self._granting is None and self._depth == 0
 
     def _answer_at_once(self) -> None:
         versions = {} if self._granting is None else self._granting.versions
@@ -155,12 +170,21 @@ class ServedLoad:
         elsewhere = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed, NoLoader)]
         try:
             if again:
-                self._go(again)
+                turn = self._local.turns.next(again[0]) if self._waits() else None
+                if turn is None or not turn.wake(lambda: self._go_on(again)):
+                    self._go(again)
             elif elsewhere:  # the peer goes on to the next candidate
                 self.answer.set_exception(raised(elsewhere[0], self._keys[0]))
             else:
                 outcomes = ((key, self._outcomes[key]) for key in self._keys)
                 self.answer.set_result(answers(outcomes, self._is_kept))
+        except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits
+            self.answer.set_exception(error)
+
+    def _go_on(self, again: list[str]) -> None:
+        """Go on after the turn of a function, on the thread of that."""
+        try:
+            self._go(again)
         except Exception as error:  # noqa: BLE001 - it belongs to the peer that waits
             self.answer.set_exception(error)
 

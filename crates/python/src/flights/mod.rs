@@ -158,11 +158,11 @@ impl Flights {
         Ok(Lead::new(keys, Py::new(py, plan)?))
     }
 
-    #[pyo3(signature = (key, /))]
-    fn running(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Py<Flight>>> {
+    #[pyo3(signature = (key, here = true, /))]
+    fn running(&self, py: Python<'_>, key: &Bound<'_, PyAny>, here: bool) -> PyResult<Option<Py<Flight>>> {
         let key = text(key)?;
         let table = lock(&self.table);
-        let found = table.get(key).filter(|flight| self.joinable(flight.get(), true, false));
+        let found = table.get(key).filter(|flight| self.joinable(flight.get(), here, false));
         Ok(found.map(|flight| flight.clone_ref(py)))
     }
 
