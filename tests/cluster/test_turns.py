@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kamacache import Group
+from kamacache import Group, NoLoader
 from kamacache.load.turns import Turns
 from tests.cluster.cluster import PATIENCE, in_thread, wait_until
 from tests.cluster.test_leases import Function, gone, members, value, wait_for_joins
@@ -128,3 +128,30 @@ def test_only_the_last_turns_are_remembered() -> None:
             assert len(a.get_many_or_load(some, lambda keys: dict.fromkeys(keys, b""))) == len(some)
         assert len(turns(a)._led) == 1_000
         assert not turns(a)._waiting
+
+
+def test_a_value_that_is_too_large_for_the_owner() -> None:
+    """Do not say that there is no value.
+
+    1. B's function runs. A and C wait for it with and without functions, as does B.
+    2. B brings a value that is too large to be sent. In its own process all get that.
+    3. The functions of A and C run there. The plain gets of these nodes fail, and say why.
+    """
+    large = b"x" * 70_000
+    with members() as (cluster, key, a, b, c):
+        for node in cluster.nodes:
+            node._runtime.max_value = 60_000
+        function = Function(large)
+        first = function.begin(b.get_or_load, key)
+        plains = [in_thread(PLAIN[plain], group, key) for group in (a, c) for plain in PLAIN]
+        here = in_thread(b.get, key)
+        wait_for_joins(cluster, 2)
+        others = [in_thread(group.get_or_load, key, value(b"mine")) for group in (a, c)]
+        wait_for_functions(a)
+        time.sleep(0.1)
+        function.go()
+        assert (first.result(PATIENCE), here.result(PATIENCE)) == (large, large)
+        assert [one.result(PATIENCE) for one in others] == [b"mine"] * 2
+        for one in plains:
+            with pytest.raises(NoLoader, match="too large to be kept and sent: raise max_value"):
+                one.result(PATIENCE)

@@ -200,8 +200,10 @@ class Asking:
 
         It does not keep a value that is too large, so that others load it themselves.
         """
-        if outcome is None or outcome.late or len(outcome.value or b"") > self._runtime.max_value:
+        if outcome is None or outcome.late:
             return Answer(later=True)
+        if len(outcome.value or b"") > self._runtime.max_value:
+            return Answer(too_large=True, later=True)  # an owner of an older release reads only that it is given back
         answer = answer_of(outcome)
         return answer._replace(remaining=answer.remaining + took) if answer.remaining else answer
 

@@ -21,6 +21,7 @@ from kamacache.load.outcome import (
     Failure,
     Outcome,
     caused,
+    failed,
     failure_in,
     raised,
     timed_out,
@@ -32,7 +33,7 @@ from kamacache.tags import tagged
 from kamacache.units import UNSET, Missing
 from kamacache.value import Value
 
-TOO_LARGE = "and its value, which another member loads, is too large to be kept and sent: raise max_value or max_bytes"
+_TOO_LARGE = "and its value, which another member loads, is too large to be kept and sent: raise max_value or max_bytes"
 
 if TYPE_CHECKING:
     from kamacache._engine import Histogram, Lead
@@ -56,8 +57,10 @@ class Loaded:
         freshness: Freshness | None,
         times: Histogram,
         runtime: Runtime,
+        helpless: Callable[[], bool],
     ) -> None:
         self.leases = Leases()
+        self._helpless = helpless
         self._name = name
         self._store = store
         self._options = options
@@ -208,6 +211,8 @@ class Loaded:
     def _fill(self, granting: Granting, key: str, answer: Answer) -> bool:
         if (lead := granting.lead(key)) is None:
             return False
+        if answer.too_large and self._helpless():
+            return lead.end(key, too_large(self._name, key, LOADS))
         if answer.later:
             return lead.end(key, ABORTED)
         if (failure := failure_in(answer)) is not None:
@@ -224,3 +229,8 @@ class Loaded:
 def no_loader(name: str, key: str, why: str = "and no member that has one answers") -> NoLoader:
     """Return the error for a key that this node would have to load itself."""
     return NoLoader(f"{name}[{key!r}]: there is no loader on this node, {why}", key=key)
+
+
+def too_large(name: str, key: str, how: int) -> Outcome:
+    """Return the outcome for a node without a loader, of a load by another member that does not travel."""
+    return failed(no_loader(name, key, _TOO_LARGE), how)._replace(too_large=True)

@@ -74,7 +74,9 @@ class Local:
         self._peeks = peeks
         self.unread = unread
         self._runtime = runtime
-        self.loaded = Loaded(name, store, options, unread, self.freshness, self.times, runtime)
+        self.loaded = Loaded(
+            name, store, options, unread, self.freshness, self.times, runtime, lambda: self.loader.missing
+        )
 
     # -- one key, on the caller's thread, with no other node to ask -------------------------------------------------
 

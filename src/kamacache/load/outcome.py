@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     remaining: float | None = None
     how: int = LOADS  # the counter for the caller that led the flight
     failure: Failure | None = None
-    too_large: bool = False  # given to callers, neither kept nor sent to another node
+    too_large: bool = False  # given to callers here if the value is, neither kept nor sent to another node
     unloaded: bool = False  # absent because nothing could load it: no answer for a caller that brings a function
     late: bool = False  # the time of the load was over
     due: bool = False  # old: the asker that brought a function is to load it anew
@@ -146,14 +146,14 @@ def answers(outcomes: Iterable[tuple[str, Outcome]], is_kept: Callable[[str], bo
 def answer_of(outcome: Outcome) -> Answer:
     """Return the answer for one key. All its texts can be written in UTF-8, whatever a user's exception says."""
     failure = outcome.failure
+    if outcome.too_large:
+        return Answer(too_large=True)
     if failure is not None:
         ours = failure.kind is not LoadError
         error_type = _OURS + failure.kind.__name__ if ours else failure.cause_type or "LoadError"
         trace = failure.trace or trace_of(failure.cause)
         texts = [encodable(text) for text in (error_type, failure.text, trace)]
         return Answer(error_type=texts[0], error_text=texts[1], error_trace=texts[2])
-    if outcome.too_large:
-        return Answer(too_large=True)
     return Answer(outcome.value, outcome.version, outcome.remaining, due=outcome.due)
 
 

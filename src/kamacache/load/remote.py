@@ -17,7 +17,7 @@ from kamacache.errors import KamaCacheError, PeerError, UnknownGroup
 from kamacache.load.fills import Fills
 from kamacache.load.flight import Flying, Start, chain, depth_of, land
 from kamacache.load.lease import Asking
-from kamacache.load.loaded import TOO_LARGE, no_loader
+from kamacache.load.loaded import too_large
 from kamacache.load.local import Local
 from kamacache.load.outcome import (
     ABORTED,
@@ -225,7 +225,7 @@ class Remote:
             can_load = with_lease or not self._local.loader.missing
             again = can_load and self._local.unread.has(key, answer.value)
             if answer.too_large and not can_load:
-                lead.end(key, failed(no_loader(self._name, key, TOO_LARGE), PEER_LOADS))
+                lead.end(key, too_large(self._name, key, PEER_LOADS))
                 continue
             bad = key in told and (can_load or newer == told[key])  # although its owner was told
             if answer.too_large or again or (newer and bad):  # too large: it does not travel

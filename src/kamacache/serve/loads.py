@@ -149,7 +149,7 @@ class ServedLoad:
         outcome: Outcome | None = flight.outcome
         if outcome is None or outcome is ABORTED:
             return None
-        if self._granting is not None:
+        if self._granting is not None and not outcome.too_large:
             return self._local.for_function({key: outcome}, (key,)).get(key)
         return None if self._waits() and self._local.turns.passes(key, outcome, self._since, joined=True) else outcome
 
@@ -166,7 +166,8 @@ class ServedLoad:
     def _finish(self) -> None:
         again = [key for key in self._keys if key not in self._outcomes]  # their leaders were interrupted
         self._outcomes = {key: self._local.instead(key, outcome) for key, outcome in self._outcomes.items()}
-        failures = [outcome.failure for outcome in self._outcomes.values() if outcome.failure is not None]
+        ended = self._outcomes.values()
+        failures = [one.failure for one in ended if one.failure is not None and not one.too_large]
         elsewhere = [failure for failure in failures if failure.kind in (NodeClosed, GroupClosed, NoLoader)]
         try:
             if again:
