@@ -139,6 +139,19 @@ def failures(case: Old) -> set[str]:
     return causes
 
 
+def test_a_failure_for_which_another_member_gets_the_old_value_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Do not say at the owner that the other process gets the error, too."""
+    with old(**IF_ERROR) as case:
+        case.fill()
+        case.cluster.advance(SECONDS + 10)
+        case.source.down = True
+        assert case.ask("get", case.b) == OLD
+        wait_until(lambda: "callers get the old value" in caplog.text)
+        assert "for which another process asked" not in caplog.text
+
+
 # (a) One load for all.
 
 
