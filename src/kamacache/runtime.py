@@ -43,7 +43,7 @@ class Runtime:
         self._loader_threads = options.loader_threads
         self._loader_queue = options.loader_queue
         self._lock = threading.RLock()
-        self._pools: dict[int, Pool] = {}  # by depth of nested loads, so that these cannot starve each other
+        self._pools: dict[int | None, Pool] = {}  # by depth of nested loads, so that these cannot starve each other
         self._closed = False
         self.refused: Exception | None = None  # by the last start, which is tried again
 
@@ -77,12 +77,13 @@ class Runtime:
         self.saw(order.clock)
         return 0 < order.until_ms < self.hlc.now_ms()
 
-    def pool(self, depth: int) -> Pool:
-        """Return the pool for loaders that `depth` other loaders wait for."""
+    def pool(self, depth: int | None) -> Pool:
+        """Return the pool for loaders that `depth` other loaders wait for; None: for what waits for no loader."""
         with self._lock:
             pool = self._pools.get(depth)
             if pool is None:
-                pool = self._pools[depth] = Pool(self._loader_threads, f"kamacache-loader-{depth}", self._loader_queue)
+                name = "kamacache-leases" if depth is None else f"kamacache-loader-{depth}"
+                pool = self._pools[depth] = Pool(self._loader_threads, name, self._loader_queue)
                 if self._closed:
                     pool.close()
             return pool

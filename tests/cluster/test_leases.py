@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import random
 import signal
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from kamacache import Group, LoadError, LoadTimeout, Node
+from kamacache import Group, LoadError, LoadTimeout, Node, Overloaded
 from kamacache.deadline import Deadline
 from kamacache.errors import PeerError
 from kamacache.load.grant import Leases
@@ -710,3 +711,18 @@ def test_a_function_that_takes_longer_than_load_timeout_leaves_its_turn_to_those
         else:
             assert first.result(PATIENCE) == b"late"
         assert groups[0].peek(key) == b"value"
+
+
+def test_loaders_that_hang_do_not_keep_a_node_from_granting_leases() -> None:
+    """Grant a lease, and answer a get for which nothing can be loaded, while all threads for loaders are taken."""
+    with members() as (cluster, key, a, b, c):
+        go = threading.Event()
+        pool = cluster.nodes[0]._runtime.pool(0)
+        with pytest.raises(Overloaded):
+            [pool.submit(go.wait) for _ in itertools.count()]
+        try:
+            assert c.get(key) is None
+            assert b.get_or_load(key, value(b"value")) == b"value"
+            assert a.get(key) == b"value"
+        finally:
+            go.set()

@@ -88,7 +88,9 @@ class ServedLoad:
         elif self._granting is None and self._local.loader.is_async and not self._core.store.pending:
             self._run(keys)  # it begins on the home loop
         else:
-            self._core.runtime.pool(self._depth).submit(lambda: self._run(keys))
+            # No loader runs then, so loaders that hang must not hold it up. But it may ask former owners, and wait.
+            unloaded = self._granting is not None or self._local.loader.missing
+            self._core.runtime.pool(None if unloaded else self._depth).submit(lambda: self._run(keys))
 
     def _limit(self, keys: list[str]) -> None:
         """Answer with old values, if there are any, before the time of the peer is over: a late load has failed."""
