@@ -155,3 +155,27 @@ def test_a_value_that_is_too_large_for_the_owner() -> None:
         for one in plains:
             with pytest.raises(NoLoader, match="too large to be kept and sent: raise max_value"):
                 one.result(PATIENCE)
+
+
+@pytest.mark.parametrize("plain", PLAIN)
+def test_a_plain_get_waits_for_a_function_that_waits_beside_the_holder(
+    plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give a lease back after the next function of the same node has asked for it, so that the owner knows of that.
+
+    1. B's function runs, another one of B waits for it. A and C get the key.
+    2. The first is interrupted: the second asks A, and then A learns that the first has ended.
+    """
+    slow(monkeypatch)
+    with members() as (cluster, key, a, b, c):
+        function = Function(KeyboardInterrupt())
+        first = function.begin(b.get_or_load, key)
+        second = in_thread(b.get_or_load, key, value(b"next"))
+        plains = [in_thread(PLAIN[plain], group, key) for group in (a, c)]
+        wait_for_functions(b)
+        wait_for_joins(cluster, 2)
+        function.go()
+        with pytest.raises(KeyboardInterrupt):
+            first.result(PATIENCE)
+        assert second.result(PATIENCE) == b"next"
+        assert [one.result(PATIENCE) for one in plains] == [b"next"] * 2

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kamacache.load.fills import Fills
     from kamacache.load.given import Given
     from kamacache.load.loaded import Loaded
+    from kamacache.load.turns import Turns
     from kamacache.options import GroupOptions
     from kamacache.runtime import Runtime
 
@@ -175,10 +176,19 @@ class Asking:
         for key in versions.keys() & given.ended.keys():
             self._lead.end(key, given.ended[key])
 
-    def give_back(self) -> None:
-        """Give back what this node may still hold, so that no caller waits for it, unless a load still goes on."""
+    def give_back(self, turns: Turns | None = None) -> None:
+        """Give back what this node may still hold, so that no caller waits for it, unless a load still goes on.
+
+        If other functions wait here, do so when one has asked for a lease: gets at the owner are to wait for that.
+        """
         for lease in [] if self._moved else list(self._leases):
-            self._fill(lease)
+            turn = None if turns is None else turns.soon(lease.keys)
+            if turn is None:
+                self._fill(lease)
+                continue
+            after(_PATIENCE, self.give_back, unless=turn)
+            if not turn.wake(self.give_back):
+                self.give_back()
 
     def _fill(self, lease: Lease) -> list[Promise]:
         """Send what was loaded under a lease, and give back the rest of its keys.

@@ -87,8 +87,6 @@ class Remote:
         flying: list[Flying] = []
         lead = local.flights.lead(keys, False, timeout, outer, depth, running_loop(), False, False, given is not None)
         with lead as joined:
-            if given is not None:
-                local.turns.led(given, [key for key in keys if key not in (joined or ())])
             if not lead.ended:
 
                 def inline() -> None:
@@ -127,8 +125,8 @@ class Remote:
                 lead.end(key, Outcome(how=PEER_LOADS, failure=caused(error)))
         finally:
             self._calls.pop(lead, None)
-            leases.give_back()
             lead.abandon()
+            leases.give_back(self._local.turns)
 
     def _ask_all(self, lead: Lead, own: list[str], flying: list[Flying], leases: Asking) -> Path[None]:
         """Ask all owners at once. If one does not answer, ask the next in line.
@@ -154,6 +152,8 @@ class Remote:
                 call = self._ask(lead, peer, keys, skipped, deadline, lease, len(by_peer) > 1)
                 calls.append((peer, keys, lease, call))
             self._calls[lead] = [call for *_, call in calls]
+            if leases.given is not None:  # the owner hears of it before leases of this node are given back
+                self._local.turns.led(leases.given, todo)
             if own:
                 flying.append((yield from self._local.start(own, self._timeout, given=leases.given)))
                 own = []

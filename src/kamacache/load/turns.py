@@ -92,6 +92,15 @@ class Turns:
         self._wake((key,))
         return None
 
+    def soon(self, keys: Iterable[str]) -> Promise | None:
+        """Return the promise of the next turn at one of these keys; None if no function waits here."""
+        for key in filter(self._is_awaited, keys):
+            promise = self._next.setdefault(key, Promise())
+            if self._is_awaited(key):
+                return promise
+            self._wake((key,))
+        return None
+
     def settled(
         self, outcomes: dict[str, Outcome], joined: Mapping[str, object], since: int, deadline: Deadline
     ) -> Path[dict[str, Outcome]]:
