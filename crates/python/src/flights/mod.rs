@@ -69,7 +69,10 @@ impl Flights {
     fn joinable(&self, flight: &Flight, here: bool, given: bool) -> bool {
         let (plan, mark) = (flight.plan.get(), lock(&flight.state).mark);
         let own = plan.thread.load(Relaxed) == this_thread();
-        (plan.here || !here && (plan.given || !given)) && !own && !plan.late() && self.cell.get().fresh(&flight.key, mark)
+        (plan.here || !here && (plan.given || !given))
+            && !own
+            && !plan.late()
+            && self.cell.get().fresh(&flight.key, mark)
     }
 
     /// Ends a flight, the only place where its state changes. Only the first end counts. Wakes every waiter, and
