@@ -458,10 +458,11 @@ class Flights:
         outer: Flight | Lead | None = None,
         depth: int = 0,
         driver: Any = None,
+        /,
+        *,
         serial: bool = False,
         anew: bool = False,
         given: bool = False,
-        /,
     ) -> Lead:
         """Prepare to load these keys, or one.
 

@@ -85,11 +85,9 @@ class Local:
 
         Raises LoadError.
         """
-        outer = None if CHAIN.get() is None else chain()
-        depth = depth_of(outer, given=loader is not self.loader)
-        lead = self.flights.lead(
-            key, True, self.options.load_timeout, outer, depth, None, False, False, loader is not self.loader
-        )
+        outer, given = None if CHAIN.get() is None else chain(), loader is not self.loader
+        depth = depth_of(outer, given=given)
+        lead = self.flights.lead(key, True, self.options.load_timeout, outer, depth, given=given)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
@@ -114,9 +112,8 @@ class Local:
         loop = needed_loop()
         if loader.driver(self._runtime.home) is not loop:
             return None
-        lead = self.flights.lead(
-            key, True, self.options.load_timeout, None, 0, loop, False, False, loader is not self.loader
-        )
+        given = loader is not self.loader
+        lead = self.flights.lead(key, True, self.options.load_timeout, None, 0, loop, given=given)
         with lead as joined:
             if joined is not None:
                 lead.leave(joined)
@@ -152,9 +149,8 @@ class Local:
         depth = depth_of(outer, given=given is not None) if depth is None else depth
         driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
-        lead = self.flights.lead(
-            first, True, timeout, outer, depth, driver, not loader.is_async, anew, given is not None
-        )
+        traits = {"serial": not loader.is_async, "anew": anew, "given": given is not None}
+        lead = self.flights.lead(first, True, timeout, outer, depth, driver, **traits)
         with lead as found:
             joined = found or {}
             for part in rest:
@@ -202,8 +198,8 @@ class Local:
             return outcomes | {key: outcomes[key]._replace(due=True) for key in anew}
         loader = given.again() if isinstance(given, Given) else self.loader
         if anew and not loader.missing:
-            driver = loader.driver(self._runtime.home)
-            lead = self.flights.lead(anew, True, self.options.load_timeout, None, 0, driver, not loader.is_async, True)
+            driver, timeout = loader.driver(self._runtime.home), self.options.load_timeout
+            lead = self.flights.lead(anew, True, timeout, None, 0, driver, serial=not loader.is_async, anew=True)
             with lead:
                 for key in lead.keys:
                     now = self._store.aged(key, claim=False)

@@ -85,7 +85,7 @@ class Remote:
         outer, local = chain(), self._local
         depth = depth_of(outer, given=given is not None)
         flying: list[Flying] = []
-        lead = local.flights.lead(keys, False, timeout, outer, depth, running_loop(), False, False, given is not None)
+        lead = local.flights.lead(keys, False, timeout, outer, depth, running_loop(), given=given is not None)
         with lead as joined:
             if not lead.ended:
 
@@ -286,7 +286,7 @@ class Remote:
     def _load_anew(self, old: Mapping[str, int], given: Given) -> None:
         """Load old values of these versions anew under leases, in the background."""
         loop, home = (running_loop() if given.is_async else None), self._runtime.home
-        lead = self._local.flights.lead(list(old), False, self._timeout, None, 0, loop, False, True, True)
+        lead = self._local.flights.lead(list(old), False, self._timeout, None, 0, loop, anew=True, given=True)
 
         def begin() -> None:
             if loop is not None:

@@ -119,7 +119,9 @@ impl Flights {
         Self { store, cell, outcome, aborted, times, max_value, number, table }
     }
 
-    #[pyo3(signature = (keys, here, timeout, outer = None, depth = 0, driver = None, serial = false, anew = false, given = false, /))]
+    #[pyo3(signature = (
+        keys, here, timeout, outer = None, depth = 0, driver = None, /, *, serial = false, anew = false, given = false
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn lead(
         this: Py<Self>,
