@@ -25,9 +25,12 @@ class State(NamedTuple):
     since: float  # the place at which the write began that left it
     expires: float  # the clock's time before which it does not expire
     touched: bool = False  # and so has another version than that of its write
+    old: bool = False  # it has expired: only if_version may still meet it, as an old value that may be answered
 
     def has(self) -> bool | None:
         """Return whether there is a value; None if that is not known."""
+        if self.old:
+            return False
         return None if self.value is UNKNOWN else self.value is not None
 
 
@@ -105,8 +108,8 @@ def _after(what: Call | Load, state: State, options: Options, key: str) -> Itera
             yield State(what.value, what.begin, _expiry(what.ended, options.ttl, options))
         return
     yield from _decided(what, state, options, key)
-    if state.value is not None and state.value is not UNKNOWN and state.expires <= what.ended:
-        yield from _decided(what, State(None, state.since, NEVER), options, key)
+    if state.value is not None and state.value is not UNKNOWN and not state.old and state.expires <= what.ended:
+        yield from _decided(what, state._replace(old=True), options, key)
 
 
 def _expiry(now: float, ttl: float | None, options: Options) -> float:
@@ -122,7 +125,7 @@ def _decided(call: Call, state: State, options: Options, key: str) -> Iterator[S
         new = State(None, call.begin, NEVER)
     gone = State(None, call.begin, NEVER)
     there = state if has is not None else state._replace(value=PRESENT)
-    absent = State(None, state.since, NEVER)
+    absent = state if state.old else State(None, state.since, NEVER)
     done = _Outcome(has, there, absent)
     if call.op in ("delete", "delete_many", "clear"):
         yield gone
@@ -169,7 +172,7 @@ class _Outcome:
 def _conditional(call: Call, state: State, new: State) -> Iterator[State]:
     """Decide by the value of which the caller knows the version: each write has a value of its own."""
     if call.error:
-        if type(state.value) is int or state.value != call.args["was"] or state.touched:
+        if state.old or type(state.value) is int or state.value != call.args["was"] or state.touched:
             yield state
     elif state.value in (call.args["was"], UNKNOWN, PRESENT):
         yield new
@@ -177,16 +180,17 @@ def _conditional(call: Call, state: State, new: State) -> Iterator[State]:
 
 def _sum(call: Call, state: State, new: State, done: _Outcome) -> Iterator[State]:
     delta, initial = call.args.get("delta", 1), call.args.get("initial")
+    value = None if state.old else state.value
     if call.error == "KeyError":
         if initial is None:
             yield from done.either(False, state, done.absent)
     elif call.error == "TypeError":
-        if type(state.value) is not int:
+        if type(value) is not int:
             yield from done.either(True, done.there, state)
-    elif state.value in (UNKNOWN, PRESENT):
+    elif value in (UNKNOWN, PRESENT):
         yield State(call.result, call.begin, state.expires)
-    elif state.value is None:
+    elif value is None:
         if initial is not None and call.result == initial + delta:
             yield new._replace(value=call.result)
-    elif type(state.value) is int and call.result == state.value + delta:
+    elif type(value) is int and call.result == value + delta:
         yield State(call.result, call.begin, state.expires)

@@ -54,6 +54,18 @@ def test_an_owner_that_asks_others_keeps_the_ttl_of_what_it_has_by_then() -> Non
     assert run(Schedule(792797, steps)).broken == []
 
 
+def test_only_if_version_meets_an_old_value() -> None:
+    """Seed 810803: the judge took a value that an increment finds expired for one that is gone for all."""
+    steps = [
+        step(1, "set", 2, "ageing", "y", value=True, ttl=None, wait=None),
+        step(5, "mend", 0, "ageing", "y"),
+        step(6, "incr", 3, "ageing", "y", delta=2, initial=None),
+        step(8, "get_entry", 2, "ageing", "y"),
+        step(10, "set_version", 4, "ageing", "y"),
+    ]
+    assert run(Schedule(810803, steps)).broken == []
+
+
 def test_a_call_dies_with_its_process() -> None:
     """Seed 9086: a process that is killed while one of its calls waits is no call that hangs."""
     steps = [
