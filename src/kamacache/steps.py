@@ -106,8 +106,14 @@ async def whole(path: Path[T]) -> T:
 
     task = asyncio.get_running_loop().create_task(adrive(path))
     _UNDER_WAY.add(task)
-    task.add_done_callback(_UNDER_WAY.discard)
+    task.add_done_callback(_ended)
     return await asyncio.shield(task)
+
+
+def _ended(task: Any) -> None:
+    _UNDER_WAY.discard(task)
+    if not task.cancelled():
+        task.exception()  # asyncio would print one for which a cancelled caller no longer waits
 
 
 class Twofold:

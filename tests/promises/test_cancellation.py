@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from kamacache import Group, Node
+from kamacache import Group, Node, PeerError
+from kamacache._engine import Promise
+from kamacache.deadline import Deadline
+from kamacache.steps import Path, Wait, whole
 from tests.promises.support import Source, isolated, right
 from tests.unit.groups import begun
 
@@ -116,3 +120,25 @@ def test_a_timeout_in_the_turn_in_which_the_load_ends(load_timeout: str | None) 
 
     for turns in range(TURNS):
         asyncio.run(main(turns))
+
+
+def test_a_write_that_fails_after_its_caller_is_gone_prints_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancel a caller that waits for a write which goes on, and then fails."""
+    answer = Promise()
+
+    def fails() -> Path[None]:
+        yield Wait(answer, Deadline.after(10))
+
+    async def main() -> None:
+        caller = asyncio.create_task(whole(fails()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        answer.set_exception(PeerError("the owner does not answer"))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    gc.collect()
+    assert caplog.records == []
