@@ -125,7 +125,8 @@ def _decided(call: Call, state: State, options: Options, key: str) -> Iterator[S
         new = State(None, call.begin, NEVER)
     gone = State(None, call.begin, NEVER)
     there = state if has is not None else state._replace(value=PRESENT)
-    absent = state if state.old else State(None, state.since, NEVER)
+    is_old = state.old or (has is None and state.expires <= call.ended)
+    absent = state._replace(old=True) if is_old else State(None, state.since, NEVER)
     done = _Outcome(has, there, absent)
     if call.op in ("delete", "delete_many", "clear"):
         yield gone

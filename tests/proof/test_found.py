@@ -66,6 +66,19 @@ def test_only_if_version_meets_an_old_value() -> None:
     assert run(Schedule(810803, steps)).broken == []
 
 
+def test_an_old_value_whose_writer_is_not_known() -> None:
+    """Seed 820206: what a touch does not find may have been written before the time that the judge looks at."""
+    steps = [
+        step(11, "cut", 4, "ageing", "y", other=0, both=True),
+        step(13, "get_or_load", 3, "ageing", "y"),
+        step(19, "mend", 2, "bare", "n2"),
+        step(23, "touch", 4, "ageing", "y", ttl=0.0),
+        step(28, "get_entry", 0, "ageing", "y"),
+        step(39, "set_version", 2, "ageing", "y"),
+    ]
+    assert run(Schedule(820206, steps)).broken == []
+
+
 def test_a_call_dies_with_its_process() -> None:
     """Seed 9086: a process that is killed while one of its calls waits is no call that hangs."""
     steps = [
