@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,6 @@ def test_batch_of_a_node_that_closes_is_no_failure_of_the_library(caplog: pytest
     with closing(first.node), closing(second.node):
         wait_until(lambda: len(first.node.members()) == len(second.node.members()) == 2)
         first.node._runtime.lane.close()
-        with pytest.raises(NodeClosed):
+        with suppress(NodeClosed):  # unless it considers the other dead by now, and loads the keys itself
             first.group.get_many(KEYS)
     assert "inside the library" not in caplog.text

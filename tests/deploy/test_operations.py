@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -34,7 +35,9 @@ def page() -> Iterator[str]:
         node.group("g", lambda key: key.encode())
         node.start()
     wait_until(lambda: all(len(node.members()) == len(nodes) for node in nodes), PATIENCE)
-    yield request(str(nodes[0].address), "/metrics").body
+    ask = partial(request, str(nodes[0].address), "/metrics")
+    wait_until(lambda: "kamacache_peer_seconds_bucket" in ask().body, PATIENCE)  # the other has answered
+    yield ask().body
     for node in nodes:
         node.close(drain=0)
 
