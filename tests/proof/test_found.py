@@ -79,6 +79,24 @@ def test_an_old_value_whose_writer_is_not_known() -> None:
     assert run(Schedule(820206, steps)).broken == []
 
 
+def test_an_owner_that_closes_refuses_what_it_does_not_order() -> None:
+    """Seed 822853.
+
+    1. An owner leaves. The hello that says so is held, and lost.
+    2. A member sets a key of it. The store of the owner is closed: another member orders the write.
+    3. The writer reads, and sees its own write.
+    """
+    steps = [
+        step(5, "hold", 2, "ageing", "x", message="Hello", stage="request", end="target"),
+        step(10, "leave", 3, "ageing", "x"),
+        step(26, "get", 0, "ageing", "x"),
+        step(28, "set", 2, "ageing", "x", value=True, ttl=30.0, wait=None),
+        step(31, "release", 3, "ageing", "x", which=6, fate="lose"),
+        step(35, "get_entry", 2, "ageing", "x"),
+    ]
+    assert run(Schedule(822853, steps)).broken == []
+
+
 def test_a_call_dies_with_its_process() -> None:
     """Seed 9086: a process that is killed while one of its calls waits is no call that hangs."""
     steps = [

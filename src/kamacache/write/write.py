@@ -269,7 +269,10 @@ class Writes:
         route = self._runtime.route(self._name)
         if refused or not all(route.is_candidate(item.key) for item in request.items):
             return self._runtime.membership.refusal()
-        return WriteReply(self.order(request.items), clock=self._runtime.hlc.latest())
+        versions = self.order(request.items)
+        if any(not (version or item.ordered) for version, item in zip(versions, request.items, strict=True)):
+            return self._runtime.membership.refusal()  # the store is closed by now
+        return WriteReply(versions, clock=self._runtime.hlc.latest())
 
     # -- as a listener -----------------------------------------------------------------------------------------------
 
