@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kamacache.node import Node
 
 _MAIN = ("__main__", "__mp_main__")  # the program, as itself and as children of multiprocessing run it
+_programs: dict[str, str] = {}  # their names: Python takes __file__ away when a program has run to its end
 _FUNCTION = 2  # CO_NEWLOCALS: a flag of functions, which modules and the cells of notebooks lack
 
 
@@ -57,7 +58,9 @@ def name_of(thing: Any) -> str:
     if module in _MAIN:  # one file may be run by one process, and imported by another
         main = sys.modules.get(module)
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = spec.name.removesuffix(".__main__") if spec is not None else PurePath(file).stem if file else module
+        if spec is not None or file:
+            _programs[module] = spec.name.removesuffix(".__main__") if spec is not None else PurePath(str(file)).stem
+        module = _programs.get(module, module)
     return encodable(f"{module}.{thing.__qualname__}")
 
 

@@ -126,7 +126,7 @@ def test_only_the_last_turns_are_remembered() -> None:
         keys = [f"{key}/{number}" for number in range(3_000)]
         for some in (keys[:10], keys):
             assert len(a.get_many_or_load(some, lambda keys: dict.fromkeys(keys, b""))) == len(some)
-        assert len(turns(a)._led) == 1_000
+        assert 1_000 <= len(turns(a)._led) <= 2_000
         assert not turns(a)._waiting
 
 

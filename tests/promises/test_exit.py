@@ -32,9 +32,15 @@ group = node.group("g", aload if how == "async misses" else load, codec="json", 
 group.get("0")
 begun = threading.Semaphore(0)
 
+def slow(key):
+    return [load(key) for _ in range(1000)][0]
+
 def read():
     for number in itertools.count():
-        group.get(str(number % 10 if how == "hits" else number))
+        if how == "functions":
+            group.get_or_load(str(number), slow)
+        else:
+            group.get(str(number % 10 if how == "hits" else number))
         if number == 20:
             begun.release()
 
@@ -45,7 +51,7 @@ for _ in range(6):
 """
 
 
-@pytest.mark.parametrize("how", ["hits", "misses", "async misses"])
+@pytest.mark.parametrize("how", ["hits", "misses", "async misses", "functions"])
 def test_daemon_threads_that_read_while_the_interpreter_ends(how: str) -> None:
     codes: Counter[int | str] = Counter()
     told = ""

@@ -56,6 +56,8 @@ def test_endpoints(url: str, endpoints: str) -> None:
         "user:hidd[e]n:1",
         "user:1:hidd]en",
         "user:hidden@a:1?token=hidden",
+        pytest.param("user:hidden\udcff@a:1", id="a password that is no UTF-8"),
+        pytest.param("a:1?ca=/\udcff", id="a path that is no UTF-8"),
     ],
 )
 def test_invalid_urls(rest: str) -> None:

@@ -64,6 +64,18 @@ def test_a_program_and_its_module_are_the_same(tmp_path: Path, command: list[str
     assert done.stdout.decode().strip() == "shop.load"
 
 
+def test_a_program_keeps_its_name_at_its_end(tmp_path: Path) -> None:
+    """Python takes __file__ away from a program that has run, while its node still says goodbye."""
+    text = (
+        "import atexit\nfrom kamacache.load.loader import Loader\ndef load(key): ...\n"
+        "tell = lambda: print(Loader(load, None).identity()['loader'])\ntell()\natexit.register(tell)\n"
+    )
+    (tmp_path / "shop.py").write_text(text)
+    run = [sys.executable, "shop.py"]
+    done = subprocess.run(run, cwd=tmp_path, env=own_environment(), capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode().splitlines() == ["shop.load"] * 2
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 @pytest.mark.parametrize("command", [["shop.py"], ["-m", "shop"]])
 def test_children_of_multiprocessing_name_the_program_alike(tmp_path: Path, method: str, command: list[str]) -> None:

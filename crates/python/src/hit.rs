@@ -20,10 +20,10 @@ use pyo3::{
     prelude::*,
     pyclass::boolean_struct::True,
     sync::PyOnceLock,
-    types::PyType,
+    types::{PyTuple, PyType},
 };
 
-use crate::{errors, store::Store, value::Value};
+use crate::{errors, guarded, store::Store, value::Value};
 
 static MISSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -160,7 +160,7 @@ unsafe extern "C" fn get_or_load<R: Reader>(
         store.expire(py, key)?;
         // SAFETY: attached, and both are borrowed for the call that we are in.
         let (this, load) = unsafe { (Bound::from_borrowed_ptr(py, this), Bound::from_borrowed_ptr(py, load)) };
-        this.call_method1(intern!(py, "_or_load"), (key, load)).map(Bound::unbind)
+        guarded::call(&this.getattr(intern!(py, "_or_load"))?, &PyTuple::new(py, [key, &load])?)
     };
     // SAFETY: called by a method descriptor of R or a subclass with METH_FASTCALL; the key is borrowed for the call.
     unsafe { answer::<R>(this, key, miss) }

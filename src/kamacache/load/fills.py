@@ -5,6 +5,7 @@ An owner answers every FillRequest: it takes what comes, or the lease is over, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kamacache.cluster.contact import has_ended
@@ -26,6 +27,7 @@ class Fills:
     def __init__(self, lane: Lane, timeout: float | None) -> None:
         self._lane = lane
         self._timeout = timeout  # of the lease, at the owner
+        self._running: dict[Callable[[], None], Deadline] = {}  # changes in single steps, as the next
         self._sent: dict[Promise, tuple[Peer, FillRequest, Deadline]] = {}  # changes in single steps
 
     def send(self, peer: Peer, request: FillRequest) -> Promise:
@@ -37,11 +39,22 @@ class Fills:
         self._sent[call] = peer, request, deadline
         return call
 
-    def send_again(self) -> None:
-        """Send again what was lost, unless its owner has gone. The sweeper calls this.
+    def limit(self, late: Callable[[], None]) -> None:
+        """Have `late` called, by the sweeper, when the time of a load that begins now is over."""
+        self._running[late] = Deadline.after(self._timeout)
 
-        Nothing is sent to an owner that is considered dead, until it is back.
+    def end(self, late: Callable[[], None]) -> None:
+        """Take note that this load has ended."""
+        self._running.pop(late, None)
+
+    def send_again(self) -> None:
+        """Send again what was lost, unless its owner has gone, and give back the leases of late loads.
+
+        The sweeper calls this. Nothing is sent to an owner that is considered dead, until it is back.
         """
+        for late, limit in list(self._running.items()):
+            if limit.passed and self._running.pop(late, None) is not None:
+                late()
         for call, (peer, request, deadline) in list(self._sent.items()):
             gone = deadline.passed or peer.left or has_ended(peer)
             if gone or (call.ended and not _is_lost(call)):

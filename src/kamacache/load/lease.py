@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kamacache._engine import Promise
@@ -165,7 +166,12 @@ class Asking:
 
         keys = [key for key in self._lead.keys if key in versions]  # in the order asked
         if keys:
-            yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
+            late = partial(self._bring, mine)
+            self._fills.limit(late)
+            try:
+                yield Call(given, self._lead, keys, end, home=home, pool=None, times=times, options=options)
+            finally:
+                self._fills.end(late)
         sent = [call for lease in mine for call in self._fill(lease)]
         deadline = Deadline.after(_PATIENCE)
         for call in sent:
@@ -175,6 +181,12 @@ class Asking:
                 continue
         for key in versions.keys() & given.ended.keys():
             self._lead.end(key, given.ended[key])
+
+    def _bring(self, leases: list[Lease]) -> None:
+        """Bring what a late function has loaded so far, and give back the rest: the owner may have more patience."""
+        for lease in leases:
+            if lease in self._leases:
+                self._fill(lease)
 
     def give_back(self, turns: Turns | None = None) -> None:
         """Give back what this node may still hold, so that no caller waits for it, unless a load still goes on.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kamacache.load.outcome import Outcome
 
 
-_MOST = 1_000  # turns that are remembered
+_MOST = 1_000  # turns that are remembered at least
 
 
 class Turns:
@@ -52,8 +52,9 @@ class Turns:
         for key in keys[:_MOST]:
             self._led.pop(key, None)
             self._led[key] = number
-        while len(self._led) > _MOST:
-            self._led.pop(next(iter(self._led), ""), None)
+        if len(self._led) > 2 * _MOST:
+            for key in list(self._led)[:_MOST]:
+                self._led.pop(key, None)
         if (waiting := self._waiting.get(given)) is not None:
             waiting[0].difference_update(keys)
         self._wake(keys)

@@ -60,8 +60,8 @@ class EtcdRegistry(Registry):
         self._login = (unquote(user), unquote(password)) if at else (None, None)
         self._files = _files(query)
         self._closed = False
-        self._session = self._make()
         try:
+            self._session = self._make()
             self._session.check()
         except ValueError as error:
             raise ConfigError(f"registry etcd://: {error}") from None

@@ -21,7 +21,7 @@ use super::{
     flight::{End, Plan, State, this_thread},
     lock, texts,
 };
-use crate::errors::key as text;
+use crate::{errors::key as text, guarded};
 
 /// The flights that one caller leads. They begin with `with`; those that are open at its end are aborted.
 #[pyclass(frozen, module = "kamacache._engine")]
@@ -301,7 +301,7 @@ impl Lead {
         self.put(py, flight.get(), kept, keep_for, kind, None)?;
         if !fits {
             engine.count(kamacache_engine::outcome::TOO_LARGE, 1); // before the callers that wait go on
-            too_large.call1((key, size))?;
+            guarded::call(too_large, &(key, size).into_pyobject(py)?)?;
         }
         let loaded = (value.map(|value| value.clone().unbind()), mark.loads, ttl, how, !fits);
         flights.finish(py, &flight, End::Loaded(flights.outcome.clone_ref(py), loaded))
