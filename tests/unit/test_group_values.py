@@ -206,6 +206,21 @@ def test_a_value_in_its_wrapping(node: Node) -> None:
     assert group.get("k") == "k"
 
 
+@pytest.mark.parametrize("codec", ["bytes", "text", "json"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_caller_gets_what_its_function_returned_although_a_write_came(way: str, codec: Any, node: Node) -> None:
+    """Return the value of this load, and keep that of the write, also if callers share the objects of a codec."""
+    group: Group[Any] = node.group("g", codec=codec)
+    mine, theirs = (b"mine", b"theirs") if codec == "bytes" else ("mine", "theirs")
+
+    def load(_: str) -> Any:
+        assert group.set("k", theirs) is True
+        return mine
+
+    assert call(way, group, "get_or_load", "k", load) == mine
+    assert call(way, group, "get", "k") == theirs
+
+
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,9 @@ class Values:
         if raw if marked else self.plain:  # what clients see of a marked value is up to the engine
             return value
         if self._shareable and not raw and (shared := self._store.peek(key)) is not None:
-            return shared
+            kept = self._store.find(key)  # after the look: another value may have come, which is not the caller's
+            if kept is not None and kept[0] is not None and codecs.untagged(kept[0]) == value:
+                return shared
         try:
             return codecs.decode(codec, value)
         except CodecError as error:
