@@ -90,13 +90,11 @@ class Plain(Kept, total=False):
     load_many: Callable[[list[Any]], Any] | None
 
 
-class Options(Plain, total=False):
-    """The same with cache_none, of which True decides the type."""
-
-    cache_none: bool
-
-
 class FunctionOptions(Kept, total=False):
-    """The options of a cached function."""
+    """The options of a cached function: the same with cache_none, which decides the type of a group."""
 
     cache_none: bool
+
+
+class Options(Plain, FunctionOptions, total=False):
+    """The options of a group but its codec, which decides its type."""

@@ -144,9 +144,13 @@ class Loaded:
         assert outcome.failure is not None  # noqa: S101 - that is why this was called
         self._remember(lead, key, outcome.failure)
         lead.end(key, outcome)
-        if self._freshness is not None and self._freshness.has_old((key,)):
+        if self.has_old(key):
             self._unheard.note(key, error)
         raise raised(outcome.failure, key)
+
+    def has_old(self, key: str) -> bool:
+        """Return whether callers may get an old value in the place of a failure."""
+        return self._freshness is not None and self._freshness.has_old((key,))
 
     def _remember(self, lead: Lead, key: str, failure: Failure) -> None:
         if self._freshness is not None:

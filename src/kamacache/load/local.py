@@ -149,8 +149,9 @@ class Local:
         depth = depth_of(outer, given=given is not None) if depth is None else depth
         driver = loader.driver(runtime.home)
         first, *rest = parts(keys, _AT_ONCE)
-        traits = {"serial": not loader.is_async, "anew": anew, "given": given is not None}
-        lead = self.flights.lead(first, True, timeout, outer, depth, driver, **traits)
+        lead = self.flights.lead(
+            first, True, timeout, outer, depth, driver, serial=not loader.is_async, anew=anew, given=given is not None
+        )
         with lead as found:
             joined = found or {}
             for part in rest:

@@ -139,7 +139,7 @@ class ServedLoad:
             self._flying.pop()
             if (outcome := self._answer_in(key, flight)) is not None:
                 self._outcomes[key] = outcome
-                if outcome.failure is not None and not self._has_old(key):  # else the peer gets that
+                if outcome.failure is not None and not self._local.loaded.has_old(key):  # else the peer gets that
                     self._core.failures.note(key, outcome.failure.cause)
         if at_once:
             self._answer_at_once()
@@ -154,10 +154,6 @@ class ServedLoad:
         if self._granting is not None and not outcome.too_large:
             return self._local.for_function({key: outcome}, (key,)).get(key)
         return None if self._waits() and self._local.turns.passes(key, outcome, self._since, joined=True) else outcome
-
-    def _has_old(self, key: str) -> bool:
-        freshness = self._local.freshness
-        return freshness is not None and freshness.has_old((key,))
 
     def _waits(self) -> bool:
         """Return whether a plain get of the peer waits for functions: this node cannot load, and none waits for it."""

@@ -43,8 +43,8 @@ struct Waiting<V> {
     bytes: u64,
 }
 
-/// The shards lose their entries by turns: those that came together lie together in memory, in whatever shards, and a page is given
-/// back once all of it is free.
+/// The shards lose their entries by turns: those that came together lie together in memory, in whatever shards, and a
+/// page is given back once all of it is free.
 struct Cleared<V> {
     contents: Vec<Contents<V>>,
     /// Those of which some entries were dropped.

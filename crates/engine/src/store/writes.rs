@@ -176,22 +176,21 @@ impl Writes {
     /// Forgets writes that were remembered for long enough and arrived before `since`. Returns whether it stopped
     /// before the last of them, as they were many.
     pub fn prune(&mut self, now: u64, since: u64) -> bool {
-        if self.unnamed > 0 && self.unnamed_until <= now {
-            self.versions.raise(std::mem::take(&mut self.unnamed));
-        }
-        for _ in 0..STEP {
-            match self.log.front() {
-                Some((place, write)) if write.at.saturating_add(self.keep) <= now && write.at < since => {
-                    self.forgotten = self.forgotten.max(write.number);
-                    self.versions.raise(write.version);
-                    let hash = hashed(write.key, &self.secrets);
-                    self.index.remove(hash, place);
-                    self.log.pop_front();
-                }
-                _ => return false,
+        let mut greatest = if self.unnamed_until <= now { std::mem::take(&mut self.unnamed) } else { 0 };
+        let mut rest = STEP;
+        while let Some((place, write)) = self.log.front().filter(|_| rest > 0) {
+            if write.at.saturating_add(self.keep) > now || write.at >= since {
+                break;
             }
+            self.forgotten = self.forgotten.max(write.number);
+            greatest = greatest.max(write.version);
+            let hash = hashed(write.key, &self.secrets);
+            self.index.remove(hash, place);
+            self.log.pop_front();
+            rest -= 1;
         }
-        true
+        self.versions.raise(greatest);
+        rest == 0
     }
 
     /// Forgets the writes that a clear of this version covers.
